@@ -1,0 +1,80 @@
+"""Decides whether, and by which written rules, a request or a picture is steered, labelled, held or refused.
+
+How the service composes it (nothing here imports torch or another room)::
+
+    loader = Loader(sense=detectors.text.sense)      # sense: Request -> Signals
+    store = Store(loader, [SHIPPED], interval=0.5)   # loads now (raises PolicyError), then polls; close() ends it
+    snapshot = store.snapshot                        # take it ONCE a request and pin it
+    request = Request(prompt, negative_prompt, tenant=t, id=decision_id, now=datetime.now(UTC))
+    signals = detectors.text.sense(request)
+    decision = decide(request, signals, snapshot)    # stage="prompt"
+    decision.refused, decision.steers                # Steer: concept, strength, donor(request) -> prompt | None
+    decision.reads                                   # {"lettering", "character/pip"}: what to read the picture for
+    seen = detectors.images.look(picture, readers, reads=decision.reads)     # -> Signals of ONE picture
+    judged = decide(request, signals + seen, snapshot, stage="picture", before=decision)
+    judged.ladder                                    # None, or rungs, otherwise, max_extra_generations, reads, boxes
+    judged.verdict                                   # counts `otherwise` already: strict unless the ladder is climbed
+    store.state                                      # digest, generation, loaded_at, source, last_error
+"""
+
+from policies.types import (
+    RUNGS,
+    VERDICTS,
+    Action,
+    Block,
+    Box,
+    Decision,
+    Disclosure,
+    Label,
+    Ladder,
+    OnError,
+    Reason,
+    Replacement,
+    Request,
+    ReviewHold,
+    RuleError,
+    Rung,
+    Shadow,
+    Signal,
+    Signals,
+    Span,
+    Stage,
+    Steer,
+    Unfit,
+    Verdict,
+    Verify,
+    View,
+    Violation,
+    strictest,
+)
+
+__all__ = [
+    "RUNGS",
+    "VERDICTS",
+    "Action",
+    "Block",
+    "Box",
+    "Decision",
+    "Disclosure",
+    "Label",
+    "Ladder",
+    "OnError",
+    "Reason",
+    "Replacement",
+    "Request",
+    "ReviewHold",
+    "RuleError",
+    "Rung",
+    "Shadow",
+    "Signal",
+    "Signals",
+    "Span",
+    "Stage",
+    "Steer",
+    "Unfit",
+    "Verdict",
+    "Verify",
+    "View",
+    "Violation",
+    "strictest",
+]
