@@ -1,0 +1,104 @@
+"""Owns the errors of the steering room: one tree, so that a service can catch `SteeringError` and fall back.
+
+SteeringError
+├── NotSupported      the family, mode, source or feature is not there (yet); the message says which are
+├── BadPlan           a plan, donor or call that cannot be meant as written (also a ValueError)
+│   ├── UnknownSite   a site name that the host does not have; names the nearest
+│   ├── BadDonor      a donor of the wrong width or length, or with values that are not finite
+│   └── NeedsRows     the plan needs added rows, and the caller drives the pipeline
+├── PackError         a pack that is not to be used
+│   ├── BadPack       the file is no pack, or not one of this version
+│   ├── PackMismatch  the pack was made for another host; names what differs
+│   └── PackNotFound  no pack for the concept on this host
+├── BadModel          a folder or hub id that holds no usable pipeline
+├── HostBusy          another call holds the host, and `timeout` passed (also a TimeoutError)
+├── HostShared        two hosts would steer the same module
+├── Untrusted         the host failed its self-test: localized steering is refused
+├── BadLayout         the denoiser was called with rows that the plan was not laid out for
+└── NotFired          a site replaced fewer or more rows than the plan says: the picture must not be used
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BadDonor",
+    "BadLayout",
+    "BadModel",
+    "BadPack",
+    "BadPlan",
+    "HostBusy",
+    "HostShared",
+    "NeedsRows",
+    "NotFired",
+    "NotSupported",
+    "PackError",
+    "PackMismatch",
+    "PackNotFound",
+    "SteeringError",
+    "UnknownSite",
+    "Untrusted",
+]
+
+
+class SteeringError(Exception):
+    """Anything that steering refuses or could not do."""
+
+
+class NotSupported(SteeringError):
+    """What was asked for is not there; the message names the reason and what is supported."""
+
+
+class BadPlan(SteeringError, ValueError):
+    """A plan, donor or argument that cannot be meant as written."""
+
+
+class UnknownSite(BadPlan):
+    """A site name that the host does not have."""
+
+
+class BadDonor(BadPlan):
+    """A donor that does not fit the host."""
+
+
+class NeedsRows(BadPlan):
+    """The plan needs rows added to the batch; use `Host.generate`, which adds them."""
+
+
+class PackError(SteeringError):
+    """A pack that is not to be used."""
+
+
+class BadPack(PackError, ValueError):
+    """A file that is no pack, or not one of a known version."""
+
+
+class PackMismatch(PackError):
+    """A pack that was made for another host."""
+
+
+class PackNotFound(PackError, LookupError):
+    """No pack for a concept on a host."""
+
+
+class BadModel(SteeringError, ValueError):
+    """A folder or hub id that holds no usable pipeline."""
+
+
+class HostBusy(SteeringError, TimeoutError):
+    """Another call holds the host."""
+
+
+class HostShared(SteeringError):
+    """Two hosts would steer the same module."""
+
+
+class Untrusted(SteeringError):
+    """The host failed its self-test."""
+
+
+class BadLayout(SteeringError):
+    """The denoiser was called with rows that the plan was not laid out for."""
+
+
+class NotFired(SteeringError):
+    """A site did not replace the rows that the plan says."""
