@@ -1,0 +1,193 @@
+"""The judge: tells what a picture of the reference world shows.
+
+A small convolutional classifier, trained on true pictures only, with noise and blur so that it does not live on exact pixels. Two judges of other
+seed and shape are trained; the first one is used, the second says how far it can be trusted.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from reference.data import render_set
+from reference.loop import Schedule, fit
+from reference.world import CHARACTERS, COLOURS, SHAPES, STYLES, Scene, sample_scene
+
+__all__ = ["JUDGE", "SECOND_JUDGE", "Judge", "Opinion", "rough", "train_judge"]
+
+JUDGE = Path(__file__).parent / "judges" / "first"
+SECOND_JUDGE = Path(__file__).parent / "judges" / "second"
+VERSION = "1"
+_ANSWERS: dict[str, tuple[str | None, ...]] = {
+    "subject": SHAPES + CHARACTERS,
+    "colour": (None, *COLOURS),
+    "background": tuple(COLOURS),
+    "style": (None, *STYLES),
+    "sign": (None, "bottom", "top"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """What the judge sees in one picture, with the probability that it gives to each answer."""
+
+    subject: str
+    colour: str | None
+    background: str
+    style: str | None
+    sign: str | None
+    scores: dict[str, float]
+
+    def agrees(self, scene: Scene) -> dict[str, bool]:
+        """Which facts of the scene it sees as they are."""
+        sign = scene.place if scene.lettering else None
+        facts = {
+            "subject": scene.subject,
+            "colour": scene.colour,
+            "background": scene.background,
+            "style": scene.style,
+            "sign": sign,
+        }
+        return {name: getattr(self, name) == value for name, value in facts.items()}
+
+
+class _Network(nn.Module):
+    def __init__(self, widths: Sequence[int], kernel: int) -> None:
+        super().__init__()
+        channels = [3, *widths]
+        self.body = nn.Sequential(
+            *(
+                nn.Sequential(nn.Conv2d(a, b, kernel, 2, kernel // 2, bias=False), nn.GroupNorm(8, b), nn.SiLU())
+                for a, b in zip(channels[:-1], channels[1:], strict=True)
+            )
+        )
+        self.heads = nn.ModuleDict({name: nn.LazyLinear(len(answers)) for name, answers in _ANSWERS.items()})
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        h = self.body(x).flatten(1)
+        return {name: head(h) for name, head in self.heads.items()}
+
+
+class Judge:
+    """A loaded judge; pictures of any size are looked at in the size it was trained on."""
+
+    def __init__(self, network: nn.Module, *, size: int) -> None:
+        self.network, self.size = network.eval(), size
+
+    @classmethod
+    def load(cls, folder: Path = JUDGE) -> Judge:
+        """The judge of a folder with `judge.json` and `judge.safetensors`."""
+        shape = json.loads((folder / "judge.json").read_text("utf-8"))
+        network = _build(shape["widths"], shape["kernel"], shape["size"])
+        network.load_state_dict({k: v.float() for k, v in load_file(folder / "judge.safetensors").items()})
+        return cls(network, size=shape["size"])
+
+    @torch.inference_mode()
+    def look(self, images: Sequence[Image.Image]) -> list[Opinion]:
+        """One opinion a picture."""
+        if not images:
+            return []
+        x = torch.stack([torch.from_numpy(np.asarray(i.convert("RGB").resize((self.size, self.size)))) for i in images])
+        told = {name: logits.softmax(-1).tolist() for name, logits in self.network(rough(x)).items()}
+        return [_opinion({name: rows[i] for name, rows in told.items()}) for i in range(len(images))]
+
+    def scores(self, images: Sequence[Image.Image]) -> list[dict[str, float]]:
+        """Concept to probability for each picture: `character/pip`, `style/marlo`, `shape/<name>` and `lettering` (that there is a sign)."""
+        return [opinion.scores for opinion in self.look(images)]
+
+
+def _opinion(told: dict[str, list[float]]) -> Opinion:
+    best = {name: _ANSWERS[name][int(np.argmax(p))] for name, p in told.items()}
+    scores = {
+        f"{'character' if s in CHARACTERS else 'shape'}/{s}": p
+        for s, p in zip(SHAPES + CHARACTERS, told["subject"], strict=True)
+    }
+    scores |= {f"style/{s}": p for s, p in zip(STYLES, told["style"][1:], strict=True)}
+    scores["lettering"] = 1 - told["sign"][0]
+    return Opinion(**best, scores=scores)  # type: ignore[arg-type]
+
+
+def rough(images: Tensor) -> Tensor:
+    """uint8 [b, h, w, 3] as float [b, 3, h, w] in [-1, 1]."""
+    return images.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def disturb(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Pictures with noise of up to a tenth of the range, half of them blurred as well."""
+    soft = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1)
+    blurred = torch.rand(len(x), 1, 1, 1, generator=generator) < 0.5
+    level = torch.rand(len(x), 1, 1, 1, generator=generator) * 0.2
+    return torch.where(blurred, x.lerp(soft, 0.7), x) + level * torch.randn(x.shape, generator=generator)
+
+
+def _build(widths: Sequence[int], kernel: int, size: int) -> _Network:
+    network = _Network(widths, kernel)
+    network(torch.zeros(1, 3, size, size))
+    return network
+
+
+def train_judge(
+    folder: Path,
+    *,
+    widths: Sequence[int],
+    kernel: int,
+    seed: int,
+    work: Path,
+    schedule: Schedule,
+    size: int = 64,
+    count: int = 30000,
+) -> dict[str, float]:
+    """Writes a judge into `folder`, and returns its accuracy on 2,000 pictures of held-out words, per fact."""
+    torch.manual_seed(seed)
+    network = _build(widths, kernel, size)
+    scenes, pictures = render_set(count, seed=seed * 1000 + 7, size=size)
+    answers = {name: torch.tensor([_index(name, scene) for scene in scenes]) for name in _ANSWERS}
+
+    def loss(step: int) -> Tensor:
+        generator = torch.Generator().manual_seed(step)
+        rows = torch.randint(0, count, (128,), generator=generator)
+        told = network(disturb(rough(pictures[rows]), generator))
+        return torch.stack([F.cross_entropy(logits, answers[name][rows]) for name, logits in told.items()]).sum()
+
+    fit({"judge": network}, loss, schedule, folder=work, name=f"judge-{seed}", every=500)
+    accuracy = _accuracy(Judge(network, size=size), seed=seed, size=size)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({k: v.half().contiguous() for k, v in network.state_dict().items()}, folder / "judge.safetensors")
+    shape = {
+        "widths": list(widths),
+        "kernel": kernel,
+        "size": size,
+        "seed": seed,
+        "version": VERSION,
+        "held_out_accuracy": accuracy,
+    }
+    (folder / "judge.json").write_text(json.dumps(shape, indent=1) + "\n", "utf-8")
+    return accuracy
+
+
+def _index(name: str, scene: Scene) -> int:
+    value = (scene.place if scene.lettering else None) if name == "sign" else getattr(scene, name)
+    return _ANSWERS[name].index(value)
+
+
+def _accuracy(judge: Judge, *, seed: int, size: int, count: int = 2000) -> dict[str, float]:
+    from reference.paint import paint
+    from reference.world import held_out_words
+
+    rng = random.Random(f"judge-test/{seed}")
+    words = held_out_words()
+    scenes = [
+        sample_scene(rng, size=size, lettering=rng.choice(words) if rng.random() < 0.9 else "") for _ in range(count)
+    ]
+    right = [opinion.agrees(s) for opinion, s in zip(judge.look([paint(s, size) for s in scenes]), scenes, strict=True)]
+    return {name: round(sum(r[name] for r in right) / count, 4) for name in _ANSWERS}
