@@ -1,0 +1,66 @@
+"""Reading a request's body and watching its client: the parts of HTTP that bite before a request is a request."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+from starlette.requests import ClientDisconnect, Request
+
+from service.errors import BadRequest, BodyTooLarge, Disconnected, WrongContentType
+
+__all__ = ["read_json_bytes", "unless_gone"]
+
+_T = TypeVar("_T")
+
+
+async def read_json_bytes(request: Request, limit: int) -> bytes:
+    """The body of a JSON request, counted as it streams: a chunked upload has no length to trust."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise WrongContentType("send JSON with `Content-Type: application/json`")
+    declared = request.headers.get("content-length", "0")
+    if not declared.isdigit():
+        raise BadRequest("`Content-Length` must be a number")
+    if int(declared) > limit:
+        raise BodyTooLarge(f"the body must be at most {limit} bytes, got {declared}")
+    body = bytearray()
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > limit:
+                raise BodyTooLarge(f"the body must be at most {limit} bytes")
+    except ClientDisconnect:
+        raise Disconnected("the client went away while it sent its request") from None
+    return bytes(body)
+
+
+async def unless_gone(request: Request, work: Awaitable[_T]) -> _T:
+    """The result of `work`, cancelled with `Disconnected` when the client goes away first. The body must be read."""
+    async with _watching(request) as gone:
+        task = asyncio.ensure_future(work)
+        try:
+            await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                raise Disconnected("the client went away before its answer")
+            return task.result()
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+
+@asynccontextmanager
+async def _watching(request: Request) -> AsyncIterator[asyncio.Task[None]]:
+    async def until_gone() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    gone = asyncio.create_task(until_gone())
+    try:
+        yield gone
+    finally:
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)

@@ -1,0 +1,165 @@
+"""The errors that reach a caller, in OpenAI's shape.
+
+    ApiError                     status  type / code
+    ├── BadRequest               400     invalid_request_error / invalid_value ...
+    ├── Refused                  400     image_generation_user_error / moderation_blocked
+    ├── Unauthorized             401     authentication_error / invalid_api_key
+    ├── NotFound                 404     invalid_request_error / not_found
+    ├── MethodNotAllowed         405
+    ├── BodyTooLarge             413
+    ├── WrongContentType         415
+    ├── Busy                     429     rate_limit_error / queue_full, with Retry-After
+    ├── Disconnected             499     nobody reads it; counted as `cancelled`
+    ├── Internal                 500     server_error / internal_error
+    ├── Unavailable              503     server_error / not_ready ..., with Retry-After
+    └── DeadlineExceeded         504     server_error / deadline_exceeded
+
+A message never holds a prompt, a matched word, a score, a path or a trace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+__all__ = [
+    "ApiError",
+    "BadRequest",
+    "BodyTooLarge",
+    "Busy",
+    "DeadlineExceeded",
+    "Disconnected",
+    "Internal",
+    "MethodNotAllowed",
+    "NotFound",
+    "Refused",
+    "Unauthorized",
+    "Unavailable",
+    "WrongContentType",
+]
+
+
+class ApiError(Exception):
+    """An answer other than 200; subclasses say which."""
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "server_error"
+    code: str = "internal_error"
+
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.code = code or type(self).code
+        self.headers: dict[str, str] = {}
+
+    def body(self) -> dict[str, Any]:
+        """The JSON that the `openai` client understands."""
+        error = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
+        return {"error": error}
+
+
+class BadRequest(ApiError):
+    """The request says something that cannot be honoured."""
+
+    status, type, code = 400, "invalid_request_error", "invalid_value"
+
+
+class Refused(ApiError):
+    """The policies refused the request or a picture of it; asking again gives the same."""
+
+    status, type, code = 400, "image_generation_user_error", "moderation_blocked"
+
+    def __init__(
+        self, *, decision_id: str, policy: str, stage: str, categories: Sequence[str] = (), reasons: Sequence[str] = ()
+    ) -> None:
+        named = f" ({', '.join(categories)})" if categories else ""
+        why = f" {' '.join(reasons)}" if reasons else ""
+        super().__init__(
+            f"your request was refused by the safety policy{named}.{why} decision: {decision_id}", param="prompt"
+        )
+        self.decision_id = decision_id
+        self.details = {
+            "moderation_stage": {"prompt": "input", "picture": "output"}[stage],
+            "categories": list(categories),
+            "policy": policy,
+            "decision_id": decision_id,
+        }
+
+    def body(self) -> dict[str, Any]:
+        body = super().body()
+        body["error"] |= {"decision_id": self.decision_id, "moderation_details": self.details}
+        return body
+
+
+class Unauthorized(ApiError):
+    """No key, or none that we know."""
+
+    status, type, code = 401, "authentication_error", "invalid_api_key"
+
+    def __init__(self) -> None:
+        super().__init__("a valid key is needed: send `Authorization: Bearer <key>`")
+        self.headers = {"WWW-Authenticate": "Bearer"}
+
+
+class NotFound(ApiError):
+    """Nothing of ours stands there."""
+
+    status, type, code = 404, "invalid_request_error", "not_found"
+
+
+class MethodNotAllowed(ApiError):
+    """The path exists, the method does not."""
+
+    status, type, code = 405, "invalid_request_error", "method_not_allowed"
+
+
+class BodyTooLarge(ApiError):
+    """The body passed its limit; the rest was not read."""
+
+    status, type, code = 413, "invalid_request_error", "body_too_large"
+
+
+class WrongContentType(ApiError):
+    """Only JSON is read."""
+
+    status, type, code = 415, "invalid_request_error", "unsupported_media_type"
+
+
+class _Retryable(ApiError):
+    """An error after which the same request may succeed."""
+
+    def __init__(self, message: str, *, retry_after: float = 1.0, code: str | None = None) -> None:
+        super().__init__(message, code=code)
+        self.headers = {"Retry-After": str(max(1, round(retry_after)))}
+
+
+class Busy(_Retryable):
+    """The queue is full."""
+
+    status, type, code = 429, "rate_limit_error", "queue_full"
+
+
+class Unavailable(_Retryable):
+    """The worker is not ready, or cannot keep its promises now."""
+
+    status, type, code = 503, "server_error", "not_ready"
+
+
+class Disconnected(ApiError):
+    """The client went away before its answer."""
+
+    status, type, code = 499, "server_error", "client_closed_request"
+
+
+class Internal(ApiError):
+    """Our mistake; the log has the trace under the request's id."""
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(f"internal error; request: {request_id}")
+
+
+class DeadlineExceeded(ApiError):
+    """The request's time ran out before its last judgement."""
+
+    status, type, code = 504, "server_error", "deadline_exceeded"
