@@ -3,20 +3,28 @@
 How the service composes it (nothing here imports torch or another room)::
 
     loader = Loader(sense=detectors.text.sense)      # sense: Request -> Signals
-    store = Store(loader, [SHIPPED], interval=0.5)   # loads now (raises PolicyError), then polls; close() ends it
-    snapshot = store.snapshot                        # take it ONCE a request and pin it
-    request = Request(prompt, negative_prompt, tenant=t, id=decision_id, now=datetime.now(UTC))
-    signals = detectors.text.sense(request)
-    decision = decide(request, signals, snapshot)    # stage="prompt"
-    decision.refused, decision.steers                # Steer: concept, strength, donor(request) -> prompt | None
-    decision.reads                                   # {"lettering", "character/pip"}: what to read the picture for
-    seen = detectors.images.look(picture, readers, reads=decision.reads)     # -> Signals of ONE picture
-    judged = decide(request, signals + seen, snapshot, stage="picture", before=decision)
-    judged.ladder                                    # None, or rungs, otherwise, max_extra_generations, reads, boxes
-    judged.verdict                                   # counts `otherwise` already: strict unless the ladder is climbed
-    store.state                                      # digest, generation, loaded_at, source, last_error
+    store = Store(loader, policy_paths("shipped"), interval=0.5)    # loads now (raises PolicyError), then polls;
+    close() ends it snapshot = store.snapshot                        # take it ONCE a request and pin it request =
+    Request(prompt, negative_prompt, tenant=t, id=decision_id, now=datetime.now(UTC)) signals =
+    detectors.text.sense(request) decision = decide(request, signals, snapshot)    # stage="prompt" decision.refused,
+    decision.steers                # Steer: concept, strength, donor(request) -> prompt | None decision.reads
+    # {"lettering", "character/pip"}: what to read the picture for seen = detectors.images.look(picture, readers,
+    reads=decision.reads)     # -> Signals of ONE picture judged = decide(request, signals + seen, snapshot,
+    stage="picture", before=decision) judged.ladder                                    # None, or rungs, otherwise,
+    max_extra_generations, reads, boxes judged.verdict                                   # counts `otherwise` already:
+    strict unless the ladder is climbed store.state                                      # digest, generation,
+    loaded_at, source, last_error
 """
 
+from policies.decide import decide
+from policies.explain import explain, narrate
+from policies.loader import SHIPPED, Loader, Sense, no_policy, policy_paths
+from policies.matcher import Match, Matcher
+from policies.model import json_schema
+from policies.problems import PolicyError, Problem
+from policies.snapshot import Rule, Snapshot
+from policies.store import Store, StoreState
+from policies.testing import TestResult, run_tests
 from policies.types import (
     RUNGS,
     VERDICTS,
@@ -50,6 +58,7 @@ from policies.types import (
 
 __all__ = [
     "RUNGS",
+    "SHIPPED",
     "VERDICTS",
     "Action",
     "Block",
@@ -58,23 +67,41 @@ __all__ = [
     "Disclosure",
     "Label",
     "Ladder",
+    "Loader",
+    "Match",
+    "Matcher",
     "OnError",
+    "PolicyError",
+    "Problem",
     "Reason",
     "Replacement",
     "Request",
     "ReviewHold",
+    "Rule",
     "RuleError",
     "Rung",
+    "Sense",
     "Shadow",
     "Signal",
     "Signals",
+    "Snapshot",
     "Span",
     "Stage",
     "Steer",
+    "Store",
+    "StoreState",
+    "TestResult",
     "Unfit",
     "Verdict",
     "Verify",
     "View",
     "Violation",
+    "decide",
+    "explain",
+    "json_schema",
+    "narrate",
+    "no_policy",
+    "policy_paths",
+    "run_tests",
     "strictest",
 ]

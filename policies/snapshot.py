@@ -1,0 +1,305 @@
+"""Compiles policies into one immutable snapshot: rules with resolved lists, one automaton, one digest.
+
+Everything that can be worked out before a request comes is worked out here, so that `decide` only looks. Besides the
+conditions a snapshot holds, for each rule, which findings could make it true at all (`triggers`): of a thousand rules
+a request wakes a handful.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time
+from typing import Literal
+
+from policies.matcher import Matcher, Near
+from policies.model import PolicyModel, RuleModel, SteerModel, VerifyModel, WhenModel, WordsModel
+from policies.spelling import fold
+from policies.types import Stage, Unfit
+
+__all__ = [
+    "Compound",
+    "Condition",
+    "Finding",
+    "Rule",
+    "Snapshot",
+    "Trigger",
+    "VerifyRule",
+    "WordCheck",
+    "compile_snapshot",
+]
+
+# What may wake a rule: (stage, name, what) with `what` a list's name, "*" for any finding, or "?" for no answer (yet)
+Trigger = tuple[Stage, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class WordCheck:
+    """Whether a word of `lists` stands in the texts called `name`; a match inside one of `unless` does not count."""
+
+    stage: Stage
+    name: Literal["text", "lettering"]
+    lists: frozenset[str]
+    unless: frozenset[str] = frozenset()
+    plain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Whether a signal called `name` reaches `at_least`; `lettering` looks at the toxicity of lettering only."""
+
+    stage: Stage
+    name: str
+    at_least: float
+    lettering: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TenantCheck:
+    """Whether the tenant is one of `names`, or begins with one of `prefixes`."""
+
+    names: frozenset[str]
+    prefixes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Compound:
+    """Several conditions under `all`, `any` or `none`."""
+
+    kind: Literal["all", "any", "none"]
+    parts: tuple[Condition, ...]
+
+
+Condition = WordCheck | Finding | TenantCheck | Compound
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyRule:
+    """A `verify` action with its lists resolved; `near` holds the entries that count within one edit."""
+
+    model: VerifyModel
+    check: WordCheck | Finding
+    near: Near | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One compiled rule; `triggers` is None when it must be judged for every request."""
+
+    id: str
+    policy: str
+    model: RuleModel
+    when: Condition
+    verifies: tuple[VerifyRule, ...]
+    triggers: frozenset[Trigger] | None
+    reads: frozenset[str]  # what `when` looks at in the picture
+    since: datetime | None
+    until: datetime | None
+
+    @property
+    def mode(self) -> str:
+        """`disabled`, `shadow`, `canary` or `enforce`."""
+        return self.model.rollout.mode
+
+    @property
+    def category(self) -> str:
+        return self.model.category
+
+    @property
+    def unfit(self) -> Unfit:
+        """What to do when no pack fits the host: `swap-prompt`, `block` or `refuse-load`."""
+        return self.model.unfit
+
+    @property
+    def steers(self) -> tuple[SteerModel, ...]:
+        """The rule's `steer` actions: `concept`, `toward`, `strength`."""
+        return tuple(a for a in self.model.then if isinstance(a, SteerModel))
+
+    def active(self, now: datetime) -> bool:
+        return (self.since is None or self.since <= now) and (self.until is None or now < self.until)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All rules that are in force together, pinned to a request for its whole life.
+
+    `digest` names the content: the same rules and words give the same digest whatever the files are called or how
+    they are laid out. `words` has the folded entries of every list under `policy/list`.
+    """
+
+    digest: str
+    policies: tuple[PolicyModel, ...]
+    rules: tuple[Rule, ...]
+    words: Mapping[str, tuple[str, ...]]
+    matcher: Matcher
+    canary_key: bytes | None = None
+    draw_canaries: bool = True  # False in tests of files: there a canary counts as enforced
+    by_trigger: Mapping[Trigger, tuple[int, ...]] = field(default_factory=dict)
+    always: tuple[int, ...] = ()
+    names: frozenset[tuple[Stage, str]] = frozenset()  # every (stage, name) that some rule looks at
+
+    @property
+    def concepts(self) -> frozenset[str]:
+        """The concepts that some rule in force, canary or shadow steers: packs that a host should have."""
+        return frozenset(s.concept for r in self.rules if r.mode != "disabled" for s in r.steers)
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """What pictures may have to be read for: `lettering` and concepts' names."""
+        awake = [r for r in self.rules if r.mode != "disabled"]
+        verified = frozenset(v.model.read for r in awake for v in r.verifies)
+        return verified | frozenset(name for r in awake for name in r.reads)
+
+
+def compile_snapshot(
+    policies: Iterable[PolicyModel], words: Mapping[str, Iterable[str]], *, canary_key: bytes | None = None
+) -> Snapshot:
+    """The snapshot of `policies`; `words` has the entries of every list, under `policy/list`.
+
+    Not validated here: the loader has done so.
+    """
+    ordered = tuple(sorted(policies, key=lambda p: p.name))
+    lists = {name: tuple(dict.fromkeys(fold(w) for w in entries)) for name, entries in words.items()}
+    digest = _digest(ordered, lists)
+    compiler = _Compiler(lists)
+    rules = sorted((compiler.rule(r, p.name) for p in ordered for r in p.rules), key=lambda r: r.id)
+    by_trigger: defaultdict[Trigger, list[int]] = defaultdict(list)
+    for i, rule in enumerate(rules):
+        for trigger in rule.triggers or ():
+            by_trigger[trigger].append(i)
+    return Snapshot(
+        digest=digest,
+        policies=ordered,
+        rules=tuple(rules),
+        words=compiler.lists,
+        matcher=Matcher({n: compiler.lists[n] for n in compiler.used}),
+        canary_key=canary_key,
+        by_trigger={t: tuple(found) for t, found in by_trigger.items()},
+        always=tuple(i for i, r in enumerate(rules) if r.triggers is None),
+        names=frozenset(compiler.names),
+    )
+
+
+def _digest(policies: Iterable[PolicyModel], lists: Mapping[str, tuple[str, ...]]) -> str:
+    content = {
+        "policies": [p.model_dump(mode="json", by_alias=True) for p in policies],
+        "lists": {name: sorted(entries) for name, entries in lists.items()},
+    }
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+class _Compiler:
+    """Collects what the rules use while it compiles them."""
+
+    def __init__(self, lists: Mapping[str, tuple[str, ...]]) -> None:
+        self.lists = dict(lists)
+        self.used: set[str] = set()
+        self.names: set[tuple[Stage, str]] = set()
+
+    def rule(self, model: RuleModel, policy: str) -> Rule:
+        when = self.condition(model.when, policy, model.id)
+        verifies = tuple(self.verify(a, policy, model.id) for a in model.then if isinstance(a, VerifyModel))
+        return Rule(
+            id=model.id,
+            policy=policy,
+            model=model,
+            when=when,
+            verifies=verifies,
+            triggers=frozenset() if model.rollout.mode == "disabled" else _triggers(when),
+            reads=frozenset(_reads(when)),
+            since=moment(model.active.since) if model.active else None,
+            until=moment(model.active.until) if model.active else None,
+        )
+
+    def condition(self, when: WhenModel, policy: str, rule: str) -> Condition:
+        if when.lettering is not None:
+            asked = when.lettering
+            if asked.any_of is not None:
+                resolved = WordsModel(any_of=asked.any_of, unless=asked.unless, views=asked.views)
+                return self.check("prompt", "lettering", resolved, policy, rule)
+            if asked.toxicity_at_least is not None:
+                return self.finding("prompt", "toxicity", asked.toxicity_at_least, lettering=True)
+            return self.finding("prompt", "lettering", 0.0)
+        if when.toxicity_at_least is not None:
+            return self.finding("prompt", "toxicity", when.toxicity_at_least)
+        if when.prompt is not None:
+            return self.check("prompt", "text", when.prompt, policy, rule)
+        if when.concept is not None:
+            return self.finding("prompt", when.concept.name, when.concept.at_least)
+        if when.tenant is not None:
+            exact = frozenset(t for t in when.tenant.any_of if not t.endswith("*"))
+            return TenantCheck(exact, tuple(t[:-1] for t in when.tenant.any_of if t.endswith("*")))
+        if when.picture is not None:
+            if when.picture.lettering is not None:
+                return self.check("picture", "lettering", when.picture.lettering, policy, rule)
+            assert when.picture.concept is not None
+            return self.finding("picture", when.picture.concept.name, when.picture.concept.at_least)
+        for kind, parts in (("all", when.all), ("any", when.any), ("none", when.none)):
+            if parts is not None:
+                return Compound(kind, tuple(self.condition(p, policy, rule) for p in parts))  # type: ignore[arg-type]
+        raise AssertionError("the model lets no condition through without a predicate")
+
+    def verify(self, model: VerifyModel, policy: str, rule: str) -> VerifyRule:
+        if model.below is not None:
+            return VerifyRule(model, self.finding("picture", model.read, model.below))
+        assert model.none_of is not None
+        words = WordsModel(any_of=model.none_of, unless=model.unless)
+        check = self.check("picture", "lettering", words, policy, rule)
+        near = Near(w for name in sorted(check.lists) for w in self.lists[name]) if model.near else None
+        return VerifyRule(model, check, near)
+
+    def finding(self, stage: Stage, name: str, at_least: float, *, lettering: bool = False) -> Finding:
+        self.names.add((stage, name))
+        return Finding(stage, name, at_least, lettering)
+
+    def check(
+        self, stage: Stage, name: Literal["text", "lettering"], words: WordsModel, policy: str, rule: str
+    ) -> WordCheck:
+        self.names.add((stage, name))
+        lists = self.resolve(words.any_of, policy, rule)
+        unless = self.resolve(words.unless or (), policy, rule)
+        return WordCheck(stage, name, lists, unless, words.views == "plain")
+
+    def resolve(self, items: Iterable[str], policy: str, rule: str) -> frozenset[str]:
+        """The names of the lists meant by `items`; words written in a rule become a list under the rule's name."""
+        names = {f"{policy}/{item[1:]}" for item in items if item.startswith("$")}
+        literals = tuple(sorted({fold(item) for item in items if not item.startswith("$")}))
+        if literals:
+            name = f"{rule}#{hashlib.sha256(repr(literals).encode()).hexdigest()[:8]}"
+            self.lists[name] = literals
+            names.add(name)
+        self.used |= names
+        return frozenset(names)
+
+
+def moment(value: datetime | date | None) -> datetime | None:
+    """`value` as a moment in UTC; a date means its first moment."""
+    if value is None or isinstance(value, datetime):
+        return value.replace(tzinfo=value.tzinfo or UTC) if value is not None else None
+    return datetime.combine(value, time(), tzinfo=UTC)
+
+
+def _reads(when: Condition) -> Iterable[str]:
+    if isinstance(when, Compound):
+        for part in when.parts:
+            yield from _reads(part)
+    elif not isinstance(when, TenantCheck) and when.stage == "picture":
+        yield when.name
+
+
+def _triggers(when: Condition) -> frozenset[Trigger] | None:
+    """A set of findings without any of which `when` is certainly false; None when there is no such set."""
+    if isinstance(when, WordCheck):
+        return frozenset({(when.stage, when.name, name) for name in when.lists} | {(when.stage, when.name, "?")})
+    if isinstance(when, Finding):
+        return frozenset({(when.stage, when.name, "*"), (when.stage, when.name, "?")})
+    if isinstance(when, TenantCheck) or when.kind == "none":
+        return None
+    parts = [_triggers(p) for p in when.parts]
+    if when.kind == "all":
+        return min((p for p in parts if p is not None), key=len, default=None)
+    return None if None in parts else frozenset().union(*(p for p in parts if p is not None))
