@@ -1,10 +1,13 @@
 """How: hosts, sites, interventions, packs; the only room that touches a model's forward pass."""
 
+# ruff: noqa: E402  (the cure for torchvision has to run before anything below imports transformers)
+
 import palimpsest_torchvision
 
-palimpsest_torchvision.install()  # before anything below imports transformers
+palimpsest_torchvision.install()
 
-from .errors import (  # noqa: E402  (the line above has to come first)
+from .defaults import Defaults
+from .errors import (
     BadDonor,
     BadLayout,
     BadModel,
@@ -22,10 +25,14 @@ from .errors import (  # noqa: E402  (the line above has to come first)
     UnknownSite,
     Untrusted,
 )
-from .host import Check, Defaults, Fingerprint, Host, Output, PictureReport, SelfTest, Shape  # noqa: E402
-from .packs import CalibrationPoint, Choice, Pack, find_pack, pack_roots  # noqa: E402
-from .plans import Donor, Edit, Operator, Plan, Swap, Window  # noqa: E402
-from .sites import Site  # noqa: E402
+from .fingerprint import Fingerprint
+from .host import Host
+from .packs import CalibrationPoint, Choice, Pack
+from .plans import Donor, Edit, Operator, Plan, Swap, Window
+from .report import Output, PictureReport, Shape
+from .selftest import Check, SelfTest
+from .shelf import find_pack, pack_file, pack_roots
+from .sites import Site
 
 __all__ = [
     "BadDonor",
@@ -63,5 +70,6 @@ __all__ = [
     "Untrusted",
     "Window",
     "find_pack",
+    "pack_file",
     "pack_roots",
 ]

@@ -1,7 +1,7 @@
 """Owns what is to be done to one request: `Window`, `Donor`, `Swap`, `Operator`, `Edit`, `Plan`.
 
-Plain frozen values, validated when made, hashable, with a digest for reports and audit. Nothing here knows a model: whether a site
-exists or a width fits is checked by the host that runs the plan.
+Plain frozen values, validated when made, hashable, with a digest for reports and audit. Nothing here knows a model:
+whether a site exists or a width fits is checked by the host that runs the plan.
 """
 
 from __future__ import annotations
@@ -46,8 +46,9 @@ Where = Literal["text", "output"]
 class Window:
     """A part of the denoising trajectory: step `i` of `n` lies in it when `start <= i / n < end`.
 
-    Fractions, so that a window means the same at any number of steps. `n` counts the different timesteps that the scheduler really
-    uses: a second-order scheduler that evaluates a timestep twice keeps both evaluations in one window. `start == end` is empty.
+    Fractions, so that a window means the same at any number of steps. `n` counts the different timesteps that the
+    scheduler really uses: a second-order scheduler that evaluates a timestep twice keeps both evaluations in one
+    window. `start == end` is empty.
     """
 
     start: float = 0.0
@@ -76,8 +77,8 @@ WHOLE = Window()
 class Donor:
     """Text that was encoded by the caller, instead of a donor prompt.
 
-    text: [l, d] as the pipeline's `encode_prompt` returns it (before any projection of the denoiser); mask: [l], 1 = a real token, or
-    None when all are. Two donors are equal when their values are.
+    text: [l, d] as the pipeline's `encode_prompt` returns it (before any projection of the denoiser); mask: [l], 1 = a
+    real token, or None when all are. Two donors are equal when their values are.
 
     Raises: BadDonor, when the shapes do not fit each other or a value is not finite.
     """
@@ -114,9 +115,11 @@ class Swap:
     """Shows `sites` the text of a donor instead of the request's own.
 
     * `donor`: a prompt, encoded with the pipeline's own `encode_prompt` and the arguments of the call, or a `Donor`.
-    * `pooled`: what becomes of pooled text: `keep` the request's own, the `donor`'s, or `null`. No default, because the pooled path
-      carries a concept past any set of sites. PixArt has no pooled text: there all three are the same and do nothing.
-    * `source`, `mode`: DESIGN 4. On cross-attention hosts only `source="text"` has a meaning, and `kv` and `pinned` coincide.
+    * `pooled`: what becomes of pooled text: `keep` the request's own, the `donor`'s, or `null`. No default, because
+      the pooled path carries a concept past any set of sites. PixArt has no pooled text: there all three are the same
+      and do nothing.
+    * `source`, `mode`: DESIGN 4. On cross-attention hosts only `source="text"` has a meaning, and `kv` and `pinned`
+      coincide.
     * `strength`: `a` in [0, 1]; the site sees `(1 - a) own + a donor`. 0 leaves the row alone, 1 is the donor exactly.
     * `rows`: which half under classifier-free guidance.
     """
@@ -154,8 +157,9 @@ class Swap:
 class Operator:
     """`y = x - sum_r g(<e_r, x - m_r>) d_r`: a gated low-rank change of an activation.
 
-    e, m, d: [r, w] float tensors of one shape, `w` the width of the activation. `gate`: `linear` (g(s) = s: a projection, LEACE, UCE,
-    SAFREE) or `positive` (g(s) = max(s, 0): CASteer). `where`: the `text` that enters a site, or the site's `output`.
+    e, m, d: [r, w] float tensors of one shape, `w` the width of the activation. `gate`: `linear` (g(s) = s: a
+    projection, LEACE, UCE, SAFREE) or `positive` (g(s) = max(s, 0): CASteer). `where`: the `text` that enters a site,
+    or the site's `output`.
 
     Raises: BadPlan, when shapes differ or a value is not finite.
     """
@@ -215,8 +219,8 @@ Intervention = Swap | Edit
 class Plan:
     """The interventions of one request: `Plan(swap, edit, ...)`. A request that nothing touches has the plan `None`.
 
-    `digest` names the plan in reports and audit. `made_for` is the digest of the fingerprint of the host that a pack was made for; a
-    host with another one refuses the plan. At one site, swaps come before edits of the text.
+    `digest` names the plan in reports and audit. `made_for` is the digest of the fingerprint of the host that a pack
+    was made for; a host with another one refuses the plan. At one site, swaps come before edits of the text.
 
     Raises: BadPlan, when it is empty, or two interventions of a kind meet at one site, in one window, on the same rows.
     """

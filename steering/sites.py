@@ -14,8 +14,9 @@ Kind = Literal["cross", "joint", "concat", "global"]
 class Site:
     """A place where text enters an attention block.
 
-    `kind`: `cross` (text is a constant side input), `joint` (text has a stream of its own), `concat` (text and picture are one
-    sequence), `global` (pooled text enters the timestep modulation). `params`: number of parameters of the module that reads the text.
+    `kind`: `cross` (text is a constant side input), `joint` (text has a stream of its own), `concat` (text and picture
+    are one sequence), `global` (pooled text enters the timestep modulation). `params`: number of parameters of the
+    module that reads the text.
     """
 
     name: str

@@ -1,0 +1,151 @@
+"""Owns what a pack is bound to: which pipeline, which denoiser, which weights, which adapters."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from .plans import digest_of
+
+__all__ = ["Fingerprint", "KeptDigests", "config_digest", "fingerprint_of", "weights_digest"]
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What a pack is bound to.
+
+    `weights`: sha256 of the denoiser's weights rounded to bfloat16, so that one model has one fingerprint in float32,
+    bfloat16 and from files in half precision; None means any (published packs). `adapters`: `name:digest` of each
+    active adapter, its scale included.
+    """
+
+    pipeline: str
+    denoiser: str
+    config: str
+    weights: str | None
+    adapters: tuple[str, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """One sha256 for all of it."""
+        return digest_of(self.to_json())
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain values."""
+        return {
+            "pipeline": self.pipeline,
+            "denoiser": self.denoiser,
+            "config": self.config,
+            "weights": self.weights,
+            "adapters": list(self.adapters),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Fingerprint:
+        """The fingerprint that `to_json` gave."""
+        return cls(**{**value, "adapters": tuple(value["adapters"])})
+
+    def differences(self, other: Fingerprint) -> tuple[str, ...]:
+        """What differs, in words, from `other`; a None in `weights` differs from nothing."""
+        mine, theirs = self.to_json(), other.to_json()
+        if self.weights is None or other.weights is None:
+            mine["weights"] = theirs["weights"] = None
+        return tuple(f"{k} `{_short(mine[k])}` is `{_short(theirs[k])}` here" for k in mine if mine[k] != theirs[k])
+
+
+def fingerprint_of(pipe: Any, denoiser: nn.Module, weights: str | None = None) -> Fingerprint:
+    """The fingerprint of a pipeline as it is now; `weights` when their digest is known already."""
+    return Fingerprint(
+        pipeline=type(pipe).__name__,
+        denoiser=type(denoiser).__name__,
+        config=config_digest(denoiser),
+        weights=weights or weights_digest(denoiser),
+        adapters=_adapters(denoiser),
+    )
+
+
+def config_digest(denoiser: Any) -> str:
+    """Sha256 of the denoiser's configuration, without what diffusers writes there about itself."""
+    plain = {k: v for k, v in dict(denoiser.config).items() if not k.startswith("_")}
+    return digest_of(json.loads(json.dumps(plain, default=str)))
+
+
+def weights_digest(module: nn.Module) -> str:
+    """Sha256 over names, shapes and values of a module's own weights; adapters' are left out and named elsewhere."""
+    total = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        if ".lora_" in name:
+            continue
+        total.update(f"{name.replace('.base_layer', '')} {tuple(tensor.shape)}".encode())
+        total.update(_bytes(tensor))
+    return total.hexdigest()
+
+
+class KeptDigests:
+    """Digests of weight files that were computed before, in a JSON file, by path, size and mtime of the files."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def get(self, weights: list[Path]) -> str | None:
+        """The digest of these files as they are now, or None."""
+        try:
+            return json.loads(self.file.read_text()).get(self._key(weights))
+        except (OSError, ValueError):
+            return None
+
+    def put(self, weights: list[Path], digest: str) -> None:
+        """Keeps a digest; a file that cannot be written costs time later, not correctness now."""
+        try:
+            known = json.loads(self.file.read_text())
+        except (OSError, ValueError):
+            known = {}
+        known[self._key(weights)] = digest
+        fresh = self.file.with_suffix(".new")
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        fresh.write_text(json.dumps(known, indent=1, sort_keys=True))
+        fresh.replace(self.file)
+
+    @staticmethod
+    def _key(weights: list[Path]) -> str:
+        seen = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(weights)]
+        return digest_of(seen)
+
+
+def _bytes(tensor: torch.Tensor) -> bytes:
+    plain = tensor.detach()
+    if plain.dtype in (torch.float32, torch.float16, torch.float64):
+        plain = plain.to(torch.bfloat16)
+    return plain.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+def _adapters(denoiser: nn.Module) -> tuple[str, ...]:
+    found: dict[str, Any] = {}
+    for name, layer in denoiser.named_modules():
+        for adapter in _active(layer):
+            scale = layer.scaling.get(adapter)
+            found.setdefault(adapter, hashlib.sha256()).update(f"{name} {scale}".encode())
+            for parameter_name, parameter in layer.named_parameters():
+                if f".{adapter}." in f".{parameter_name}.":
+                    found[adapter].update(_bytes(parameter))
+    return tuple(f"{adapter}:{digest.hexdigest()[:16]}" for adapter, digest in sorted(found.items()))
+
+
+def _active(layer: Any) -> tuple[str, ...]:
+    if not (hasattr(layer, "scaling") and hasattr(layer, "active_adapters")) or getattr(
+        layer, "disable_adapters", False
+    ):
+        return ()
+    return tuple(layer.active_adapters)
+
+
+def _short(value: Any) -> str:
+    text = ", ".join(value) if isinstance(value, list) else str(value)
+    return text[:12] + "..." if len(text) == 64 else text or "none"

@@ -1,0 +1,56 @@
+"""Owns the formulas of steering, as pure functions of tensors; they run inside the model's (possibly compiled) graph.
+
+`b` rows of the batch, `c` rows of the bank, `l` text tokens, `t` tokens of any kind, `d` width, `k` operators, `r`
+rank.
+"""
+
+from __future__ import annotations
+
+import torch
+
+__all__ = ["Tables", "edit_rows", "swap_bias", "swap_rows"]
+
+Tables = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]  # e, d [k, r, d], offset [k, r], positive [k]
+
+
+def swap_rows(own: torch.Tensor, bank: torch.Tensor, src: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
+    """The text that each row is shown: `(1 - a) own + a concat(own, bank)[src]`; [b, l, d] from [b, l, d] and [c, l,
+    d].
+
+    src: [b] in [0, b + c); alpha: [b] in [0, 1]. A row with `a == 1` gets the gathered row bit for bit, so an
+    untouched row (its own index, `a == 1`) is exact: the blend is never computed into it, not even as `0 * x + x`.
+    """
+    given = torch.cat([own, bank]).index_select(0, src)
+    a = alpha.view(-1, 1, 1)
+    return torch.where(a == 1, given, (1 - a) * own + a * given)
+
+
+def swap_bias(own: torch.Tensor, bank: torch.Tensor, src: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
+    """The additive attention mask [b, 1, l] that belongs to `swap_rows`: `log((1 - a) exp(own) + a exp(given))`.
+
+    A mixture of weights, so it moves continuously from the own mask at 0 to the donor's at 1: a token that only the
+    donor has comes in with weight `a`. Rows with `a == 1` are exact.
+    """
+    given = torch.cat([own, bank]).index_select(0, src)
+    a = alpha.view(-1, 1, 1)
+    mixed = torch.logaddexp(own.float() + torch.log1p(-a.float()), given.float() + torch.log(a.float()))
+    return torch.where(a == 1, given, mixed.to(own.dtype))
+
+
+def edit_rows(
+    x: torch.Tensor,
+    tables: Tables,
+    slot: torch.Tensor,
+    scale: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`x - scale sum_r g(<e_r, x - m_r>) d_r` for each row's operator, and the projections' size `sum_r |g|`, [b, t].
+
+    x: [b, t, d]. tables: e [k, r, d], d [k, r, d], offset [k, r] = <e_r, m_r>, positive [k] (g(s) = max(s, 0) instead
+    of s). slot: [b] in [0, k), 0 = untouched, which is exact; scale: [b]. Projections are computed in float32.
+    """
+    e, d, offset, positive = (table.index_select(0, slot) for table in tables)
+    s = torch.einsum("btd,brd->btr", x.float(), e) - offset[:, None]
+    s = torch.where(positive[:, None, None], s.clamp(min=0), s)
+    y = x.float() - scale.view(-1, 1, 1) * torch.einsum("btr,brd->btd", s, d)
+    touched = (slot > 0).view(-1, 1, 1)
+    return torch.where(touched, y.to(x.dtype), x), s.abs().sum(-1) * touched[:, :, 0]

@@ -1,0 +1,125 @@
+"""Builds tiny real PixArt pipelines: diffusers' own classes, jittered so that no law holds because nothing happens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+TEXT = 24  # tokens that a tiny call has room for
+CALL = {
+    "height": 16,
+    "width": 16,
+    "num_inference_steps": 4,
+    "guidance_scale": 3.0,
+    "call": {"use_resolution_binning": False, "clean_caption": False, "max_sequence_length": TEXT},
+}
+RED, GREEN, PINK = "a red star", "green ring, sign 42", "pink moon"
+
+
+def build_pipe(kind: str = "alpha", scheduler: str = "dpm", blocks: int = 4, seed: int = 0) -> Any:
+    """A jittered PixArt pipeline of four blocks of 32, with 8 x 8 latents and a byte tokenizer."""
+    from diffusers import (
+        AutoencoderKL,
+        DDIMScheduler,
+        DPMSolverMultistepScheduler,
+        EulerDiscreteScheduler,
+        FlowMatchEulerDiscreteScheduler,
+        HeunDiscreteScheduler,
+        PixArtAlphaPipeline,
+        PixArtSigmaPipeline,
+        PixArtTransformer2DModel,
+    )
+    from transformers import ByT5Tokenizer, T5Config, T5EncoderModel
+
+    torch.manual_seed(seed)
+    denoiser = PixArtTransformer2DModel(
+        sample_size=8,
+        num_layers=blocks,
+        patch_size=2,
+        attention_head_dim=8,
+        num_attention_heads=4,
+        caption_channels=16,
+        in_channels=4,
+        out_channels=4,
+        cross_attention_dim=32,
+        use_additional_conditions=False,
+        norm_type="ada_norm_single",
+    )
+    vae = AutoencoderKL(
+        block_out_channels=(8, 8),
+        latent_channels=4,
+        norm_num_groups=4,
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        sample_size=16,
+    )
+    encoder = T5EncoderModel(
+        T5Config(vocab_size=384, d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2, feed_forward_proj="gated-gelu")
+    )
+    for module, amount in ((denoiser, 0.12), (vae, 0.05), (encoder, 0.1)):
+        for parameter in module.parameters():
+            parameter.data.add_(amount * torch.randn_like(parameter))
+        module.eval()
+    flow = {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}
+    schedulers: dict[str, Callable[[], Any]] = {
+        "dpm": lambda: DPMSolverMultistepScheduler(**flow),
+        "euler": lambda: EulerDiscreteScheduler(),
+        "flow": lambda: FlowMatchEulerDiscreteScheduler(),
+        "heun": lambda: HeunDiscreteScheduler(),
+        "ddim": lambda: DDIMScheduler(),  # keeps no step index
+    }
+    pipeline = {"alpha": PixArtAlphaPipeline, "sigma": PixArtSigmaPipeline}[kind]
+    pipe = pipeline(
+        tokenizer=ByT5Tokenizer(),
+        text_encoder=encoder,
+        vae=vae,
+        transformer=denoiser,
+        scheduler=schedulers[scheduler](),
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def pipe() -> Any:
+    """One pipeline for all tests that leave it as it was."""
+    return build_pipe()
+
+
+@pytest.fixture(scope="session")
+def host(pipe: Any) -> Any:
+    """A host on it; its self-test has run."""
+    from steering import Host
+
+    return Host(pipe, defaults=CALL, name="tiny")
+
+
+@pytest.fixture
+def new_pipe() -> Callable[..., Any]:
+    """Builds a pipeline of its own for a test that breaks or changes it."""
+    return build_pipe
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A diffusers folder with defaults beside it, weights in half precision."""
+    import json
+
+    target = tmp_path / "tiny-pixart"
+    pipe = build_pipe()
+    pipe.to(torch.float16)
+    pipe.save_pretrained(target)
+    (target / "defaults.json").write_text(json.dumps(CALL))
+    return target
