@@ -168,7 +168,8 @@ class Pack:
         """The plan that steers with this pack; the only way from a pack to a plan.
 
         `toward`: the donor prompt or `Donor` of a pack that swaps; None takes `neutral`. `wider` is the ladder's rung:
-        the second site set over the whole trajectory at full strength, so `strength` and `window` must be left alone.
+        the second site set over the whole trajectory (a swap at full strength), so `strength` and `window` must be
+        left alone.
 
         Raises: BadPlan, when the pack needs a donor and has none, or takes none and is given one.
         """
@@ -270,8 +271,8 @@ def _to_json(pack: Pack) -> dict[str, Any]:
 def _from_json(header: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Pack:
     operator = None
     if header["operator"] is not None:
-        vectors = {n: tensors[f"operator.{n}"] for n in ("e", "d", "m")}
-        operator = Operator(**vectors, **header["operator"])
+        e, d, m = (tensors[f"operator.{n}"] for n in ("e", "d", "m"))
+        operator = Operator(e, d, m, gate=header["operator"]["gate"], where=header["operator"]["where"])
     plain = ("concept", "sites", "wider", "site_names", "strength", "pooled", "rows", "source", "phrases", "neutral")
     return Pack(
         host=Fingerprint.from_json(header["host"]),

@@ -13,7 +13,6 @@ from typing import Any, Protocol
 
 import torch
 
-from .errors import SteeringError
 from .families import Family
 from .plans import Plan, Swap
 from .sites import Site
@@ -67,8 +66,8 @@ def run_self_test(host: _Generates, family: Family, pipe: Any) -> SelfTest:
     try:
         for start in range(0, len(host.sites), _CHUNK):
             checks += _try(host, [s.name for s in host.sites[start : start + _CHUNK]], family, pipe)
-    except SteeringError as error:
-        checks.append(Check("runs", False, str(error)))
+    except Exception as error:  # whatever the pipeline raises, the finding is that it cannot be steered
+        checks.append(Check("runs", False, f"{type(error).__name__}: {error}"))
     return SelfTest(tuple(checks))
 
 

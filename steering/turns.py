@@ -52,7 +52,7 @@ def claim(host: Any, parts: Mapping[str, Any]) -> None:
             holder = _CLAIMS[part]() if part in _CLAIMS else None
             if holder is not None and holder is not host:
                 raise HostShared(
-                    f"`{name}` already belongs to host `{holder.name}`; two hosts cannot steer one module: use that one, or close it"
+                    f"`{name}` belongs to host `{holder.name}`; two hosts cannot share one: use that host, or close it"
                 )
         for part in parts.values():
             _CLAIMS[part] = weakref.ref(host)

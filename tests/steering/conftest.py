@@ -26,8 +26,8 @@ def build_pipe(kind: str = "alpha", scheduler: str = "dpm", blocks: int = 4, see
         AutoencoderKL,
         DDIMScheduler,
         DPMSolverMultistepScheduler,
+        EulerAncestralDiscreteScheduler,
         EulerDiscreteScheduler,
-        FlowMatchEulerDiscreteScheduler,
         HeunDiscreteScheduler,
         PixArtAlphaPipeline,
         PixArtSigmaPipeline,
@@ -68,7 +68,7 @@ def build_pipe(kind: str = "alpha", scheduler: str = "dpm", blocks: int = 4, see
     schedulers: dict[str, Callable[[], Any]] = {
         "dpm": lambda: DPMSolverMultistepScheduler(**flow),
         "euler": lambda: EulerDiscreteScheduler(),
-        "flow": lambda: FlowMatchEulerDiscreteScheduler(),
+        "ancestral": lambda: EulerAncestralDiscreteScheduler(),
         "heun": lambda: HeunDiscreteScheduler(),
         "ddim": lambda: DDIMScheduler(),  # keeps no step index
     }
@@ -106,9 +106,9 @@ def host(pipe: Any) -> Any:
     return Host(pipe, defaults=CALL, name="tiny")
 
 
-@pytest.fixture
-def new_pipe() -> Callable[..., Any]:
-    """Builds a pipeline of its own for a test that breaks or changes it."""
+@pytest.fixture(scope="session")
+def build() -> Callable[..., Any]:
+    """Builds a pipeline of its own, for tests that break or change it."""
     return build_pipe
 
 
@@ -123,3 +123,46 @@ def folder(tmp_path: Path) -> Path:
     pipe.save_pretrained(target)
     (target / "defaults.json").write_text(json.dumps(CALL))
     return target
+
+
+class Ask:
+    """Asks a host, or the stock pipeline beside it, for latents of a few prompts under the tests' small call."""
+
+    def __init__(self, host: Any) -> None:
+        self.host = host
+        self.names = tuple(s.name for s in host.sites)
+
+    def steered(
+        self, prompts: list[str], plans: list[Any], seeds: list[int] | None = None, **more: Any
+    ) -> torch.Tensor:
+        """Latents from `Host.generate`."""
+        options = {"output_type": "latent"} | more
+        return self.host.generate(prompts, plans=plans, seeds=seeds or [7] * len(prompts), **options).images
+
+    def stock(self, prompts: list[str], seeds: list[int] | None = None, **more: Any) -> torch.Tensor:
+        """Latents from the pipeline itself, called as its own documentation says."""
+        count = more.get("num_images_per_prompt", 1)
+        each = [s + k for s in (seeds or [7] * len(prompts)) for k in range(count)]
+        generators = [torch.Generator("cpu").manual_seed(s) for s in each]
+        options = {"output_type": "latent"} | self.host.defaults.arguments() | more
+        return self.host.pipe(prompt=prompts, generator=generators, **options).images
+
+    def swap(self, donor: Any, sites: Any = None, **more: Any) -> Any:
+        """A plan with one swap, at all sites unless told which."""
+        from steering import Plan, Swap
+
+        return Plan(Swap(donor, sites=sites or self.names, **({"pooled": "keep"} | more)))
+
+
+@pytest.fixture(scope="session")
+def ask(host: Any) -> Ask:
+    """Asks the tests' host."""
+    return Ask(host)
+
+
+@pytest.fixture(scope="session", params=["alpha", "sigma"])
+def family(request: pytest.FixtureRequest) -> Ask:
+    """Asks a host of each pipeline class."""
+    from steering import Host
+
+    return Ask(Host(build_pipe(request.param, seed=3), defaults=CALL, name=f"tiny-{request.param}"))
