@@ -54,16 +54,16 @@ class GenerationRequest(_Body):
 
     prompt: StrictStr
     model: StrictStr | None = None
-    n: StrictInt | None = Field(None, ge=1)
+    n: StrictInt | None = Field(default=None, ge=1)
     size: StrictStr | None = None
     response_format: Literal["b64_json"] | None = None
     output_format: Literal["png"] | None = None
     stream: Literal[False] | None = None
-    partial_images: StrictInt | None = Field(None, ge=0, le=0)
-    seed: StrictInt | None = Field(None, ge=0, le=MAX_SEED)
+    partial_images: StrictInt | None = Field(default=None, ge=0, le=0)
+    seed: StrictInt | None = Field(default=None, ge=0, le=MAX_SEED)
     negative_prompt: StrictStr | None = None
-    num_inference_steps: StrictInt | None = Field(None, ge=1)
-    guidance_scale: StrictFloat | StrictInt | None = Field(None, ge=0.0, le=_MAX_GUIDANCE)
+    num_inference_steps: StrictInt | None = Field(default=None, ge=1)
+    guidance_scale: StrictFloat | StrictInt | None = Field(default=None, ge=0.0, le=_MAX_GUIDANCE)
 
     def within(self, limits: Limits) -> GenerationRequest:
         """This request, defaults filled in and a seed drawn; raises `BadRequest` where it passes a limit."""

@@ -29,18 +29,19 @@ _GENESIS = "0" * 64
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The two keys derived from one secret, and the name by which lines refer to it."""
+    """The keys derived from one secret, and the name by which lines refer to it."""
 
     id: str
     text: bytes
     chain: bytes
+    canary: bytes  # draws canary rules, so that nobody outside can tell whom they meet
 
     @classmethod
     def derive(cls, secret: bytes) -> Keys:
         def part(label: bytes) -> bytes:
             return hmac.new(secret, b"palimpsest-audit/" + label, hashlib.sha256).digest()
 
-        return cls(part(b"id").hex()[:8], part(b"text"), part(b"chain"))
+        return cls(part(b"id").hex()[:8], part(b"text"), part(b"chain"), part(b"canary"))
 
     def hashed(self, text: str) -> str:
         """`text` as `keyid:hash`: equal texts are equal, and without the key nothing else can be learnt."""

@@ -19,7 +19,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from service.errors import Busy, DeadlineExceeded, Unavailable
+from service.errors import Busy, DeadlineExceeded, Unavailable, without_message
 from service.metrics import Recorder
 from service.settings import Batching
 
@@ -214,8 +214,7 @@ class Engine(threading.Thread):
             if len(waiting) == 1:
                 waiting[0].settle(error)
                 return
-            # no text of the error: it may quote a prompt
-            log.warning("a batch of %d failed with %s; running its rows alone", len(waiting), type(error).__name__)
+            log.warning("a batch of %d failed, running its rows alone: %s", len(waiting), without_message(error))
             for job in waiting:
                 self._run(host, [job])
 

@@ -19,6 +19,7 @@ A message never holds a prompt, a matched word, a score, a path or a trace.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -36,7 +37,13 @@ __all__ = [
     "Unauthorized",
     "Unavailable",
     "WrongContentType",
+    "without_message",
 ]
+
+
+def without_message(error: BaseException) -> str:
+    """An error for the log: its type and where it happened. Its message is left out because it may quote a prompt."""
+    return f"{type(error).__name__}\n{''.join(traceback.format_tb(error.__traceback__))}".rstrip()
 
 
 class ApiError(Exception):

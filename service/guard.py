@@ -19,7 +19,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import ApiError, Internal, MethodNotAllowed, NotFound, Unauthorized
+from service.errors import ApiError, Internal, MethodNotAllowed, NotFound, Unauthorized, without_message
 
 __all__ = ["Guard", "KeyRing", "error_response"]
 
@@ -96,7 +96,7 @@ class Guard:
             else:
                 await self.app(scope, receive, send_with_headers)
         except Exception as error:
-            log.error("request %s failed with %s", request_id, type(error).__name__)
+            log.error("request %s failed: %s", request_id, without_message(error))
             if not started:
                 await error_response(Internal(request_id))(scope, receive, send_with_headers)
 

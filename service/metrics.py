@@ -20,9 +20,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-__all__ = ["CATALOGUE", "Metric", "Outcome", "Recorder", "Stage", "forget_dead_workers"]
+__all__ = ["CATALOGUE", "Metric", "Outcome", "Recorder", "Stage", "forget_dead_workers", "render"]
 
 PREFIX = "palimpsest_"
 RULES_SHOWN = 200
@@ -155,7 +164,7 @@ class Recorder:
         """A picture was given up."""
         self._by_name["cancelled_pictures_total"].labels(reason).inc()
 
-    def fallback(self, reason: Literal["fired", "unfit"]) -> None:
+    def fallback(self, reason: Literal["fired", "steering", "unfit"]) -> None:
         """A picture was made with its prompt replaced as a whole."""
         self._by_name["fallbacks_total"].labels(reason).inc()
 
@@ -189,7 +198,7 @@ class Recorder:
         closed: Mapping[str, tuple[str, ...]] = {
             "rungs_total": ("wider", "swap-prompt", "blur"),
             "detector_errors_total": ("prompt", "picture"),
-            "fallbacks_total": ("fired", "unfit"),
+            "fallbacks_total": ("fired", "steering", "unfit"),
             "policy_reloads_total": get_args(Reload),
             "audit_events_total": ("written", "error"),
         }
@@ -208,10 +217,17 @@ class Recorder:
             return rule if rule in self._rules else "other"
 
 
+def render() -> tuple[bytes, str]:
+    """The metrics of all workers as Prometheus text, and its content type."""
+    registry = REGISTRY
+    if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)
+    return generate_latest(registry), CONTENT_TYPE_LATEST
+
+
 def forget_dead_workers(folder: Path) -> None:
     """Drops the live gauges of worker processes that are gone; nobody else does it for a killed one."""
-    from prometheus_client.multiprocess import mark_process_dead
-
     for pid in {int(p.stem.rsplit("_", 1)[1]) for p in folder.glob("gauge_live*_*.db")}:
         try:
             os.kill(pid, 0)

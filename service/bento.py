@@ -1,0 +1,64 @@
+"""The BentoML service: one class that starts a runtime in its worker and answers the probes from it.
+
+BentoML imports this module in its master, in every worker and at build time: nothing heavy is imported or loaded here.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import bentoml
+
+from service.app import ROUTES, make_app
+from service.guard import Guard, KeyRing
+from service.settings import load_settings
+
+__all__ = ["Palimpsest", "app"]
+
+_settings = load_settings().settings
+
+app = make_app()
+
+
+@bentoml.service(
+    name="palimpsest",
+    workers=_settings.workers,
+    # our own deadline answers first, in OpenAI's shape; this one only ends what hangs outside of our code
+    traffic={"timeout": _settings.deadline_seconds + 30.0},
+    # BentoML's series and log lines carry raw paths, so scanning grows them without bound: ours are bounded
+    metrics={"enabled": False},
+    logging={"access": {"enabled": False}},
+)
+@bentoml.asgi_app(app, path="/")
+class Palimpsest:
+    """A safety service for text-to-image diffusion models that repairs pictures instead of refusing them."""
+
+    def __init__(self) -> None:
+        from service.metrics import Recorder, forget_dead_workers
+        from service.runtime import Runtime
+
+        if folder := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+            forget_dead_workers(Path(folder))
+        self.runtime = Runtime(_settings, Recorder())
+        app.state.runtime = self.runtime
+        self.runtime.start()
+
+    def __is_alive__(self) -> bool:
+        return self.runtime.is_alive()
+
+    def __is_ready__(self) -> bool:
+        return self.runtime.is_ready()
+
+    @bentoml.on_shutdown
+    def stop(self) -> None:
+        """Ends the runtime after BentoML has answered what was in flight."""
+        self.runtime.stop()
+
+
+# the decorator makes a `bentoml.Service` of the class, which its type does not say
+Palimpsest.add_asgi_middleware(  # type: ignore[attr-defined]
+    Guard,
+    routes={path: methods for path, (_, methods, _) in ROUTES.items()},
+    keys=KeyRing.of([key.get_secret_value() for key in _settings.api_keys]),
+)

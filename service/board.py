@@ -1,0 +1,64 @@
+"""What the worker processes of one server tell each other: each pins its state to a board of small files.
+
+There is no channel between BentoML's workers, and a request reaches only one of them. A worker that is gone takes its
+state with it: notes of dead processes are skipped and removed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Board", "board_folder"]
+
+
+def board_folder() -> Path:
+    """A folder that all workers of this server, and no other server, know."""
+    prometheus = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    return Path(prometheus).parent / "workers" if prometheus else Path(tempfile.mkdtemp(prefix="palimpsest-board-"))
+
+
+class Board:
+    """The board in `folder`; `publish` replaces this process's note, `read` gives those of all live workers."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._own = folder / f"{os.getpid()}.json"
+
+    def publish(self, note: Mapping[str, Any]) -> None:
+        """Pins `note` in place of the one before, atomically."""
+        fresh = self._own.with_suffix(".fresh")
+        fresh.write_text(json.dumps({"pid": os.getpid(), **note}), encoding="utf-8")
+        fresh.replace(self._own)
+
+    def read(self) -> list[dict[str, Any]]:
+        """The notes of live workers, oldest process first."""
+        notes = []
+        for file in sorted(self._folder.glob("*.json"), key=lambda f: int(f.stem)):
+            if not _alive(int(file.stem)):
+                file.unlink(missing_ok=True)
+                continue
+            try:
+                notes.append(json.loads(file.read_text(encoding="utf-8")))
+            except FileNotFoundError:  # it left just now
+                continue
+        return notes
+
+    def withdraw(self) -> None:
+        """Takes this process's note away."""
+        self._own.unlink(missing_ok=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

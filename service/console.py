@@ -1,0 +1,36 @@
+"""How commands speak to people; machines get JSON from the commands themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+import typer
+
+__all__ = ["fail", "say", "table"]
+
+
+def say(text: str) -> None:
+    """Prints one line for people, on standard error, so that standard output holds results only."""
+    typer.echo(text, err=True)
+
+
+def fail(text: str) -> NoReturn:
+    """Prints what is wrong with what the caller gave, and exits with code 2."""
+    for line in text.splitlines():
+        typer.echo(f"error: {line}", err=True)
+    raise typer.Exit(2)
+
+
+def table(title: str, rows: Sequence[Mapping[str, Any]], *, hide: Sequence[str] = ()) -> None:
+    """Prints rows as a table; the first row's keys are the columns."""
+    from rich.console import Console
+    from rich.table import Table
+
+    columns = [name for name in rows[0] if name not in hide]
+    drawn = Table(title=title, title_justify="left")
+    for name in columns:
+        drawn.add_column(name.replace("_", " "), overflow="fold")
+    for row in rows:
+        drawn.add_row(*("" if row.get(name) is None else str(row[name]) for name in columns))
+    Console().print(drawn, markup=False)

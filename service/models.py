@@ -1,0 +1,193 @@
+"""Which model a name means, where its packs are, and which rules of the policies they fit."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from service.api import Limits
+from service.settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from policies import Snapshot
+    from steering import Host, Pack
+
+__all__ = ["PackShelf", "RuleRow", "embedded_models", "limits_of", "load_host", "resolve_model", "rule_table"]
+
+_ROOM = Path(__file__).resolve().parent.parent / "reference" / "models"
+
+
+def embedded_models() -> tuple[str, ...]:
+    """Names of the models that come with the repository."""
+    return tuple(sorted(p.parent.name for p in _ROOM.glob("*/model_index.json")))
+
+
+def resolve_model(name: str) -> tuple[str, str | None]:
+    """The folder or hub id that `name` means, and the revision: an embedded name, a folder, or `owner/model@revision`.
+
+    Raises `SettingsError` when it means nothing.
+    """
+    for folder in (Path(name), _ROOM / name):
+        if (folder / "model_index.json").is_file():
+            return str(folder.resolve()), None
+    hub, at, revision = name.partition("@")
+    if hub.count("/") == 1 and not Path(hub).exists():
+        if at and revision:
+            return hub, revision
+        raise SettingsError(f"a hub model needs a pinned revision: `{hub}@<commit>`, got `{name}`")
+    known = ", ".join(f"`{m}`" for m in embedded_models()) or "none in this installation"
+    raise SettingsError(f"`{name}` is no diffusers folder and no embedded model; embedded: {known}")
+
+
+def load_host(settings: Settings) -> Host:
+    """The host that the settings name, on its device, its self-test run; what failed it is not steered."""
+    import torch
+
+    from steering import Host
+
+    cores = len(os.sched_getaffinity(0))
+    torch.set_num_threads(settings.threads or max(1, cores // settings.workers))
+    where, revision = resolve_model(settings.model)
+    dtype = getattr(torch, settings.dtype)
+    return Host.load(where, device=device_of(settings), dtype=dtype, revision=revision, digests=_kept(settings))
+
+
+def _kept(settings: Settings) -> Path:
+    """The file of weights' digests, so that a large model is read once and not at every start."""
+    settings.state_folder.mkdir(parents=True, exist_ok=True)
+    return settings.state_folder / "digests.json"
+
+
+def device_of(settings: Settings) -> str:
+    """The torch device of this worker; several workers share the GPUs by turns."""
+    import bentoml
+    import torch
+
+    if settings.device not in ("auto", "cuda"):
+        return settings.device
+    if not torch.cuda.is_available():
+        if settings.device == "cuda":
+            raise SettingsError("`device` is `cuda`, but torch sees no GPU; use `auto` or `cpu`")
+        return "cpu"
+    # the index grows when workers are replaced, and is None outside `bentoml serve`
+    worker = bentoml.server_context.worker_index or 1
+    return f"cuda:{(worker - 1) % torch.cuda.device_count()}"
+
+
+def limits_of(host: Host, settings: Settings) -> Limits:
+    """What requests may ask of `host`: its `defaults.json`, else what its pipeline says by itself."""
+    defaults = host.defaults
+    call = inspect.signature(type(host.pipe).__call__).parameters
+    height, width = defaults.height or _native(host), defaults.width or _native(host)
+    size = f"{width}x{height}"
+    return Limits(
+        models=(host.name,),
+        sizes=tuple(defaults.sizes) or (size,),
+        default_size=size,
+        default_steps=defaults.num_inference_steps or int(call["num_inference_steps"].default),
+        default_guidance=float(
+            call["guidance_scale"].default if defaults.guidance_scale is None else defaults.guidance_scale
+        ),
+        max_n=settings.max_n,
+        max_steps=settings.max_steps,
+        max_prompt=settings.max_prompt,
+    )
+
+
+def _native(host: Host) -> int:
+    """The side of the pictures that the denoiser was made for, in pixels."""
+    denoiser = getattr(host.pipe, "transformer", None) or host.pipe.unet
+    return int(denoiser.config.sample_size) * int(getattr(host.pipe, "vae_scale_factor", 8))
+
+
+@dataclass(frozen=True, slots=True)
+class RuleRow:
+    """One line of the start table: what a rule steers, and what stands behind it on this host."""
+
+    rule: str
+    policy: str
+    mode: str
+    concept: str
+    pack: str | None
+    evidence: str | None
+    unfit: str | None
+    why_unfit: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as plain values."""
+        return asdict(self)
+
+
+class PackShelf(Mapping[str, "Pack"]):
+    """The packs of one host by concept, loaded when first asked for; what is missing is looked for once a change."""
+
+    def __init__(self, host: Host, extra: Sequence[Path]) -> None:
+        from steering import pack_roots
+
+        self._host = host
+        self._roots = pack_roots(host, extra=list(extra))
+        self._found: dict[str, Pack] = {}
+        self._missing: dict[str, str] = {}
+
+    def __getitem__(self, concept: str) -> Pack:
+        if concept not in self._found:
+            if concept in self._missing:
+                raise KeyError(concept)
+            self._look(concept)
+        return self._found[concept]
+
+    def __contains__(self, concept: object) -> bool:
+        try:
+            self[str(concept)]
+        except KeyError:
+            return False
+        return True
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def why_missing(self, concept: str) -> str | None:
+        """Why there is no pack for `concept`, or None."""
+        return None if concept in self else self._missing[concept]
+
+    def look_again(self) -> None:
+        """Forgets what was missing: a changed policy may come with a new pack."""
+        self._missing.clear()
+
+    def _look(self, concept: str) -> None:
+        from steering import PackError, find_pack
+
+        try:
+            self._found[concept] = find_pack(concept, self._host, self._roots)
+        except PackError as error:
+            self._missing[concept] = str(error)
+            raise KeyError(concept) from error
+
+
+def rule_table(snapshot: Snapshot, shelf: PackShelf) -> tuple[RuleRow, ...]:
+    """One row for each rule and concept that it steers."""
+    rows = []
+    for rule in snapshot.rules:
+        for concept in dict.fromkeys(a.concept for a in rule.model.then if a.do == "steer"):
+            pack, why = shelf.get(concept), shelf.why_missing(concept)
+            evidence = str(pack.evidence.get("kind", "none")) if pack else None
+            rows.append(
+                RuleRow(
+                    rule=rule.id,
+                    policy=rule.policy,
+                    mode=rule.model.rollout.mode,
+                    concept=concept,
+                    pack=f"{len(pack.sites)} of {len(pack.site_names)} sites" if pack else None,
+                    evidence=evidence,
+                    unfit=None if pack else rule.model.unfit,
+                    why_unfit=why,
+                )
+            )
+    return tuple(rows)

@@ -1,0 +1,111 @@
+"""From a decision to what the engine runs: donors, packs and plans.
+
+A request has one donor, in which everything that its rules steer away from is replaced at once; each pack shows it to
+its own sites. So several rules fit one request: where their packs share a site, it sees the one donor either way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from policies import Decision, Request, Steer
+
+if TYPE_CHECKING:
+    from steering import Pack, Plan, Swap
+
+__all__ = ["Course", "WithoutLettering", "choose_course", "merge"]
+
+# from a prompt to the same prompt without any lettering: the last resort for a donor
+WithoutLettering = Callable[[str], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What can be done for one request, rung by rung.
+
+    `plan` is what the first picture is made under; `None` with `prompt` as it came means untouched. `wider` is the plan
+    of the rung of that name, None when no pack has one. `donor` is the prompt of `swap-prompt`. `unfit` names the rules
+    whose concept has no pack and that therefore had their prompt replaced; `refused` those that refuse instead.
+    """
+
+    prompt: str
+    plan: Plan | None = None
+    wider: Plan | None = None
+    donor: str | None = None
+    unfit: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+
+
+def choose_course(
+    request: Request, decision: Decision, packs: Mapping[str, Pack], *, without_lettering: WithoutLettering
+) -> Course:
+    """The course for `request` under `decision`. `packs` maps a concept to its pack for the loaded model."""
+    steers = decision.steers
+    if not steers:
+        return Course(request.prompt)
+    donor = _donor(request, steers, packs, without_lettering)
+    missing = [s for s in steers if s.concept not in packs]
+    refused = tuple(dict.fromkeys(s.rule for s in missing if s.unfit != "swap-prompt"))
+    unfit = tuple(dict.fromkeys(s.rule for s in missing))
+    fitting = [s for s in steers if s.concept in packs]
+    if missing or donor == request.prompt:
+        # the whole prompt is replaced, or there is nothing to show in its place: then only the picture can be judged
+        return Course(donor, donor=donor, unfit=unfit, refused=refused)
+    plans = [packs[s.concept].plan(toward=donor, strength=_strength(s)) for s in fitting]
+    wider = [packs[s.concept].plan(toward=donor, wider=True) for s in fitting]
+    return Course(request.prompt, plan=merge(plans), wider=merge(wider), donor=donor)
+
+
+def merge(plans: Sequence[Plan]) -> Plan:
+    """One plan that does what all do. Swaps of one donor that meet at a site become one, over the hull of their windows
+    and at the greater strength; everything else stays as it is.
+    """
+    from steering import Plan, Swap
+
+    if len(plans) == 1:
+        return plans[0]
+    swaps = [i for plan in plans for i in plan.interventions if isinstance(i, Swap)]
+    others = [i for plan in plans for i in plan.interventions if not isinstance(i, Swap)]
+    by_site: dict[tuple[object, ...], Swap] = {}
+    for swap in swaps:
+        for site in swap.sites:
+            one = replace(swap, sites=(site,))
+            key = (site, swap.donor, swap.pooled, swap.source, swap.mode, swap.rows)
+            by_site[key] = _hull(by_site[key], one) if key in by_site else one
+    return Plan(*_gathered(list(by_site.values())), *dict.fromkeys(others), made_for=plans[0].made_for)
+
+
+def _hull(a: Swap, b: Swap) -> Swap:
+    from steering import Window
+
+    window = Window(min(a.window.start, b.window.start), max(a.window.end, b.window.end))
+    return replace(a, window=window, strength=max(a.strength, b.strength))
+
+
+def _gathered(swaps: Sequence[Swap]) -> list[Swap]:
+    """Swaps that differ in their sites only, as one swap."""
+    groups: dict[Swap, list[str]] = {}
+    for swap in swaps:
+        groups.setdefault(replace(swap, sites=("",)), []).extend(swap.sites)
+    return [replace(like, sites=tuple(sites)) for like, sites in groups.items()]
+
+
+def _donor(
+    request: Request, steers: Sequence[Steer], packs: Mapping[str, Pack], without_lettering: WithoutLettering
+) -> str:
+    """The prompt, every steered piece replaced: by the rules' wording, else the pack's, else without lettering."""
+    found = [r for s in steers for r in s.replacements]
+    text = replace(steers[0], replacements=tuple(found)).donor(request) or request.prompt
+    for steer in steers:
+        if steer.donor(request) is None:
+            pack = packs.get(steer.concept)
+            text = (pack.donor_for(text) if pack else None) or (
+                without_lettering(text) if steer.concept == "lettering" else text
+            )
+    return text
+
+
+def _strength(steer: Steer) -> float | Literal["auto"]:
+    return "auto" if steer.strength is None else steer.strength

@@ -1,0 +1,295 @@
+"""What one worker is made of, and the order in which it comes to life.
+
+The model is loaded on the engine thread while the worker already answers its probes: alive, not ready. Policies are
+loaded when the model is there, because a rule may refuse to be loaded where no pack fits it. What cannot start says why
+once, in the log and on the board, and is not alive any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from policies import Loader, Request, Snapshot, Store, StoreState, policy_paths
+from service.answers import audit_record, evaluation_answer, generation_answer, refusal
+from service.api import EvaluateRequest, GenerationRequest, Limits
+from service.audit import AuditLog, Keys, load_keys
+from service.board import Board, board_folder
+from service.detection import Detection, build_detection
+from service.engine import Engine, Queue
+from service.errors import Unavailable, without_message
+from service.loop import ClosedLoop, Outcome
+from service.metrics import Recorder
+from service.models import PackShelf, RuleRow, limits_of, load_host, rule_table
+from service.senses import Senses
+from service.settings import Settings
+
+if TYPE_CHECKING:
+    from steering import Host
+
+__all__ = ["Ready", "Runtime"]
+
+log = logging.getLogger("bentoml.palimpsest.runtime")
+
+State = Literal["starting", "ready", "failed", "stopping"]
+_STUCK_SECONDS = 120.0  # a denoising step that takes longer is taken for a dead engine
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What exists once the worker is ready."""
+
+    host: Host
+    limits: Limits
+    shelf: PackShelf
+    store: Store
+    senses: Senses
+    loop: ClosedLoop
+
+
+class Runtime:
+    """One worker's model, policies, detectors, log and metrics; `start` returns at once, `stop` ends everything."""
+
+    def __init__(self, settings: Settings, recorder: Recorder, *, load: Callable[[Settings], Host] = load_host) -> None:
+        self.settings = settings
+        self.recorder = recorder
+        self.state: State = "starting"
+        self.keys: Keys = load_keys(
+            settings.state_folder, settings.audit_key.get_secret_value() if settings.audit_key else None
+        )
+        self._error: BaseException | None = None
+        self._board = Board(board_folder())
+        self._audit: AuditLog | None = None
+        self._ready: Ready | None = None
+        self._rows: tuple[RuleRow, ...] = ()
+        self._queue = Queue(settings.queue_size, recorder)
+        self._engine = Engine(
+            lambda: load(settings), self._queue, recorder, batching=settings.batching, max_batch=settings.max_batch
+        )
+        self._starter = threading.Thread(target=self._start, name="palimpsest-starter", daemon=True)
+
+    def start(self) -> None:
+        """Begins to load; `ready` tells when it is done."""
+        self.recorder.start()
+        self._publish()
+        self._engine.start()
+        self._starter.start()
+
+    def wait(self) -> None:
+        """Returns when the worker is ready; raises what it could not start for."""
+        self._starter.join()
+        if self._error is not None:
+            raise self._error
+
+    def stop(self) -> None:
+        """Ends the engine after its running batch, the polling and the log. Not ready first, so that probes see it."""
+        self.state = "stopping"
+        self._engine.stop(timeout=self.settings.grace_seconds)
+        if self._ready is not None:
+            self._ready.store.close()
+            self._ready.senses.close()
+        if self._audit is not None:
+            self._audit.close()
+        self._board.withdraw()
+
+    def is_alive(self) -> bool:
+        """Whether the worker can still become ready or answer."""
+        if self.state == "starting":
+            return self._starter.is_alive()
+        return self.state in ("ready", "stopping") and self._engine.alive(within=_STUCK_SECONDS)
+
+    def is_ready(self) -> bool:
+        """Whether requests are answered."""
+        return self.state == "ready" and self._engine.alive(within=_STUCK_SECONDS)
+
+    def ready(self) -> Ready:
+        """What requests need; raises `Unavailable` before the worker is ready."""
+        if self._ready is None or self.state != "ready":
+            raise Unavailable("the worker is not ready", retry_after=2)
+        return self._ready
+
+    async def generate(self, asked: GenerationRequest, ignored: Sequence[str], decision_id: str) -> dict[str, Any]:
+        """The body of a 200. Raises `Refused`, `Busy`, `DeadlineExceeded` or `Unavailable`."""
+        ready, started = self.ready(), time.perf_counter()
+        snapshot = ready.store.snapshot  # INVARIANT: once a request; every judgement of it uses this one
+        outcome = await ready.loop.answer(asked, snapshot, decision_id)
+        seconds = time.perf_counter() - started
+        self._count(outcome)
+        await self._record(audit_record(outcome, asked, self.keys, decision_id=decision_id, seconds=seconds))
+        if outcome.refused:
+            raise refusal(outcome, decision_id)
+        return generation_answer(await ready.loop.finish(outcome), asked, ignored)
+
+    async def evaluate(self, asked: EvaluateRequest, decision_id: str) -> dict[str, Any]:
+        """The body of an evaluation; nothing is made, counted or recorded."""
+        ready = self.ready()
+        request = Request(asked.prompt, asked.negative_prompt or "", id=decision_id, now=datetime.now(UTC))
+        _, decision = await ready.loop.judge_prompt(request, ready.store.snapshot)
+        return evaluation_answer(decision, decision_id)
+
+    def models(self) -> dict[str, Any]:
+        """The body of `GET /v1/models`: the one model that this worker serves, and what may be asked of it."""
+        ready = self.ready()
+        limits = ready.limits
+        model = {
+            "id": limits.models[0],
+            "object": "model",
+            "created": 0,
+            "owned_by": "palimpsest",
+            "sizes": list(limits.sizes),
+            "defaults": {
+                "size": limits.default_size,
+                "num_inference_steps": limits.default_steps,
+                "guidance_scale": limits.default_guidance,
+            },
+            "limits": {"n": limits.max_n, "num_inference_steps": limits.max_steps, "prompt": limits.max_prompt},
+            "batching": self.settings.batching,
+        }
+        return {"object": "list", "data": [model]}
+
+    def policies(self) -> dict[str, Any]:
+        """The body of `GET /v1/policies`: the note of every worker of this server."""
+        workers = self._board.read()
+        digests = {w["policy"]["digest"] if w.get("policy") else None for w in workers}
+        return {"object": "policies", "converged": len(digests) == 1, "workers": workers}
+
+    def _start(self) -> None:
+        try:
+            self._load()
+            self.state = "ready"
+            log.info("ready: model `%s`, policies %s", self.settings.model, self._policy_note()["digest"])
+        except BaseException as error:
+            self._error = error
+            self.state = "failed"
+            # nothing was asked yet, so no prompt can be in the message
+            log.critical("the worker cannot start: %s\n%s", error, without_message(error))
+            self._engine.stop(timeout=0)
+        self._publish()
+
+    def _load(self) -> None:
+        detection = build_detection(self.settings)
+        self._engine.settled.wait()
+        if self._engine.failure is not None:
+            raise self._engine.failure
+        host = self._engine.host
+        assert host is not None  # INVARIANT: settled without a failure
+        if self.settings.audit != "off":
+            self._audit = AuditLog(self.settings.state_folder / "audit", self.keys)
+        shelf = PackShelf(host, [self.settings.packs] if self.settings.packs else [])
+        store = self._open_store(detection, shelf)
+        self._ready = self._compose(host, shelf, store, detection)
+        self._policies_changed(store.state, store.snapshot)
+        self.recorder.build(_version(), host.name)
+
+    def _compose(self, host: Host, shelf: PackShelf, store: Store, detection: Detection) -> Ready:
+        settings = self.settings
+        senses = Senses(
+            detection.sense,
+            detection.look,
+            self.recorder,
+            threads=settings.detector_threads,
+            seconds=settings.detector_seconds,
+        )
+        loop = ClosedLoop(
+            self._queue,
+            senses,
+            shelf,
+            self.recorder,
+            without_lettering=detection.without_lettering,
+            deadline_seconds=settings.deadline_seconds,
+        )
+        return Ready(host, limits_of(host, settings), shelf, store, senses, loop)
+
+    def _open_store(self, detection: Detection, shelf: PackShelf) -> Store:
+        def accept(snapshot: Snapshot) -> list[str]:
+            shelf.look_again()
+            return [
+                f"rule `{row.rule}` refuses to load: no pack of `{row.concept}` for this model: {row.why_unfit}"
+                for row in rule_table(snapshot, shelf)
+                if row.unfit == "refuse-load" and row.mode != "disabled"
+            ]
+
+        loader = Loader(detection.sense, reads=detection.reads, canary_key=self.keys.canary)
+        return Store(
+            loader,
+            policy_paths(self.settings.policy),
+            interval=self.settings.policy_poll_seconds,
+            accept=accept,
+            on_reload=self._reloaded,
+        )
+
+    def _reloaded(self, state: StoreState) -> None:
+        """Hears of every attempt to load changed files, on the polling thread."""
+        good = state.source == "live"
+        self.recorder.reload("ok" if good else "failed")
+        if self._ready is not None:
+            self._policies_changed(state, self._ready.store.snapshot)
+        log.log(logging.INFO if good else logging.ERROR, "policies: %s", state.last_error or f"now {state.digest}")
+
+    def _policies_changed(self, state: StoreState, snapshot: Snapshot) -> None:
+        assert self._ready is not None  # INVARIANT: only called with a runtime that is composed
+        self._rows = rule_table(snapshot, self._ready.shelf)
+        unfit = sum(row.unfit is not None for row in self._rows)
+        self.recorder.policies(generation=state.generation, loaded=state.loaded_at.timestamp(), unfit=unfit)
+        self._publish()
+
+    def _publish(self) -> None:
+        note: dict[str, Any] = {
+            "state": self.state,
+            "model": self.settings.model,
+            "failure": str(self._error) if self._error else None,
+        }
+        if self._ready is not None:
+            note |= {"policy": self._policy_note(), "rules": [row.to_dict() for row in self._rows]}
+        self._board.publish(note)
+
+    def _policy_note(self) -> dict[str, Any]:
+        """The store's state without paths of this machine."""
+        assert self._ready is not None  # INVARIANT: as above
+        state = self._ready.store.state
+        problems = [asdict(p) | {"file": Path(p.file).name} for p in state.last_problems]
+        return {
+            "digest": state.digest,
+            "generation": state.generation,
+            "loaded_at": state.loaded_at.isoformat(timespec="milliseconds"),
+            "source": state.source,
+            "failed_at": state.failed_at.isoformat(timespec="milliseconds") if state.failed_at else None,
+            "problems": problems,
+        }
+
+    def _count(self, outcome: Outcome) -> None:
+        decision = outcome.decision
+        self.recorder.decision(decision.rules, outcome.verdict, mode="enforce")
+        if decision.shadow is not None:
+            self.recorder.decision(decision.shadow.rules, decision.shadow.verdict, mode="shadow")
+            if decision.shadow.verdict != decision.verdict:
+                self.recorder.shadow_difference(decision.verdict, decision.shadow.verdict)
+        if not outcome.refused:
+            for picture in outcome.pictures:
+                self.recorder.image(picture.verdict)
+
+    async def _record(self, record: dict[str, Any]) -> None:
+        if self._audit is None:
+            return
+        try:
+            with self.recorder.stage("audit"):
+                await asyncio.get_running_loop().run_in_executor(None, self._audit.append, record)
+            self.recorder.audit("written")
+        except OSError as error:
+            self.recorder.audit("error")
+            log.error("the audit record could not be written: %s", type(error).__name__)
+            if self.settings.audit == "required":
+                raise Unavailable("the audit record could not be written", code="audit_unavailable") from None
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("palimpsest")

@@ -1,0 +1,82 @@
+"""Runs detectors beside the event loop and off the engine thread, each reading within its time.
+
+A reading that fails or runs out of time gives no signals at all. Silence without cover is an error to the policies, so
+the rules that needed the reading apply their `on_error`; nothing here decides what a failure means.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from policies import Request, Signals
+from service.errors import without_message
+from service.metrics import Recorder
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["Look", "Sense", "Senses"]
+
+Sense = Callable[[Request], Signals]
+Look = Callable[["Image", frozenset[str]], Signals]
+
+log = logging.getLogger("bentoml.palimpsest.senses")
+_T = TypeVar("_T")
+
+
+class Senses:
+    """The detectors of one worker: `sense` reads prompts, `look` reads a picture for the names that rules ask for."""
+
+    def __init__(self, sense: Sense, look: Look, recorder: Recorder, *, threads: int, seconds: float) -> None:
+        self._sense = sense
+        self._look = look
+        self._recorder = recorder
+        self._threads = threads
+        self._seconds = seconds
+        self._pool = self._new_pool()
+
+    async def read_prompt(self, request: Request) -> Signals:
+        """The signals of a request's texts; empty when reading failed."""
+        with self._recorder.stage("sense_prompt"):
+            return await self._within_time("prompt", lambda: self._sense(request))
+
+    async def read_picture(self, image: Image, reads: frozenset[str]) -> Signals:
+        """The signals of one picture for the names in `reads`; empty when reading failed."""
+        with self._recorder.stage("sense_picture"):
+            return await self._within_time("picture", lambda: self._look(image, reads))
+
+    async def run(self, work: Callable[[], _T]) -> _T:
+        """The result of other small work on pictures, such as blurring and encoding."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+    def close(self) -> None:
+        """Ends the threads that are idle; a reading that hangs dies with the process."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    async def _within_time(self, what: Literal["prompt", "picture"], read: Callable[[], Signals]) -> Signals:
+        try:
+            return self._counted(what, await asyncio.wait_for(self.run(read), self._seconds))
+        except TimeoutError:
+            self._recorder.detector_error(what, "timeout")
+            log.error("reading a %s took longer than %.1f s", what, self._seconds)
+            # the thread cannot be stopped: leave it behind, so that the next reading does not wait for it
+            self._pool.shutdown(wait=False)
+            self._pool = self._new_pool()
+        except Exception as error:
+            self._recorder.detector_error(what, "error")
+            log.error("reading a %s failed: %s", what, without_message(error))
+        return Signals()
+
+    def _counted(self, what: Literal["prompt", "picture"], signals: Signals) -> Signals:
+        """The same signals; what single detectors could not read is counted."""
+        for signal in signals.items:
+            if signal.error is not None:
+                self._recorder.detector_error(what, "timeout" if signal.error.startswith("timeout") else "error")
+        return signals
+
+    def _new_pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self._threads, thread_name_prefix="palimpsest-senses")

@@ -1,0 +1,121 @@
+"""A tiny host with random weights, packs for it, and policies: a whole service in which only meaning is missing."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from service.settings import Settings
+    from steering import Host
+
+_spec = importlib.util.spec_from_file_location("tiny", Path(__file__).parent.parent / "tiny.py")
+assert _spec is not None
+assert _spec.loader is not None
+tiny = sys.modules.setdefault("tiny", importlib.util.module_from_spec(_spec))
+_spec.loader.exec_module(tiny)
+
+POLICY = """
+schema: palimpsest.policy/v1
+name: test-policy
+version: 1.0.0
+owner: tests@example.com
+lists:
+  toxic: {values: [idiot, moron]}
+  benign: {values: [bread, music]}
+rules:
+  - id: toxic-lettering
+    why: Insults do not belong on signs.
+    category: harassment
+    when: {lettering: {any_of: [$toxic], views: all}}
+    then:
+      - {do: steer, concept: lettering, toward: benign-word, strength: auto}
+      - do: verify
+        read: lettering
+        none_of: [$toxic]
+        ladder: [wider, swap-prompt, blur]
+        otherwise: block
+        max_extra_generations: 2
+    unfit: swap-prompt
+    on_error: block
+    disclose: category
+  - id: never
+    why: Some words are refused wherever they stand.
+    category: hate
+    when: {prompt: {any_of: [forbidden]}}
+    then: [{do: block}]
+    disclose: reason
+"""
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A diffusers folder with four blocks."""
+    return tiny.save_pixart(tmp_path_factory.mktemp("models") / "tiny-pixart")
+
+
+@pytest.fixture(scope="session")
+def host(model: Path) -> Host:
+    """The host of that folder."""
+    from steering import Host
+
+    return Host.load(model)
+
+
+@pytest.fixture(scope="session")
+def packs(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a lettering pack: its second and third site, all sites as the wider set."""
+    import torch
+
+    from steering import Choice, Pack, Window
+
+    folder = tmp_path_factory.mktemp("packs")
+    names = tuple(site.name for site in host.sites)
+    Pack(
+        concept="lettering",
+        host=host.fingerprint,
+        sites=names[1:3],
+        wider=names,
+        site_names=names,
+        scores=torch.ones(len(names), 1),
+        bins=(Window(0, 1),),
+        choice=Choice(k=2, share=0.9, low=0.8, high=1.0),
+        evidence={"kind": "measured"},
+    ).save(folder / "lettering.safetensors")
+    return folder
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Path:
+    """A file with one rule that steers and one that refuses."""
+    folder = tmp_path / "policies"
+    folder.mkdir()
+    (folder / "test.yaml").write_text(POLICY)
+    return folder / "test.yaml"
+
+
+@pytest.fixture
+def settings(model: Path, packs: Path, policy: Path, tmp_path: Path) -> Callable[..., Settings]:
+    """Settings of a service on the tiny host; keywords go over them."""
+    from service.settings import Settings
+
+    def make(**options: Any) -> Settings:
+        values = {"model": str(model), "packs": packs, "policy": str(policy), "state": tmp_path / "state", "threads": 1}
+        return Settings(**{**values, "policy_poll_seconds": 0.05, **options})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def recorder() -> Iterator[Any]:
+    """A recorder on a registry of its own."""
+    from prometheus_client import CollectorRegistry
+
+    from service.metrics import Recorder
+
+    yield Recorder(CollectorRegistry())

@@ -1,0 +1,78 @@
+"""Settings: sources, their order, and mistakes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from service.settings import Settings, SettingsError, load_settings
+
+
+@pytest.fixture
+def toml(tmp_path: Path) -> Path:
+    file = tmp_path / "palimpsest.toml"
+    file.write_text('port = 3001\nmax_batch = 4\napi_keys = ["a", "b"]\n')
+    return file
+
+
+def test_an_option_beats_the_environment_which_beats_the_file_which_beats_the_default(
+    toml: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PALIMPSEST_PORT", "3002")
+    loaded = load_settings({"port": 3003}, file=toml)
+    assert (loaded.settings.port, loaded.sources["port"]) == (3003, "option")
+    assert (loaded.settings.max_batch, loaded.sources["max_batch"]) == (4, f"file {toml}")
+    assert (loaded.settings.host, loaded.sources["host"]) == ("127.0.0.1", "default")
+    assert load_settings(file=toml).settings.port == 3002
+    monkeypatch.delenv("PALIMPSEST_PORT")
+    assert load_settings(file=toml).settings.port == 3001
+
+
+def test_the_file_may_be_named_by_the_environment(toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PALIMPSEST_CONFIG", str(toml))
+    assert load_settings().settings.port == 3001
+
+
+def test_a_mistyped_environment_variable_is_an_error_that_names_the_right_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PALIMPSEST_POLCY", "none")
+    with pytest.raises(SettingsError, match="did you mean `PALIMPSEST_POLICY`"):
+        load_settings()
+
+
+def test_a_mistyped_name_in_the_file_is_an_error(tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text("prot = 1\n")
+    with pytest.raises(SettingsError, match="did you mean `port`"):
+        load_settings(file=file)
+
+
+def test_every_bad_value_is_told_at_once_with_its_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PALIMPSEST_PORT", "0")
+    with pytest.raises(SettingsError) as error:
+        load_settings({"batching": "lots"})
+    lines = str(error.value).splitlines()
+    assert len(lines) == 2
+    assert any("`port` (from environment)" in line and "got `0`" in line for line in lines)
+    assert any("`batching` (from option)" in line for line in lines)
+
+
+def test_secrets_are_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PALIMPSEST_API_KEYS", "open-sesame,second")
+    monkeypatch.setenv("PALIMPSEST_AUDIT_KEY", "buried")
+    loaded = load_settings()
+    assert [k.get_secret_value() for k in loaded.settings.api_keys] == ["open-sesame", "second"]
+    shown = f"{loaded.rows()} {loaded.settings!r}"
+    assert "sesame" not in shown
+    assert "buried" not in shown
+
+
+def test_every_setting_says_what_it_is_for() -> None:
+    assert all(field.description for field in Settings.model_fields.values())
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"), [("127.0.0.1", True), ("127.8.8.8", True), ("::1", True), ("0.0.0.0", False)]
+)
+def test_only_loopback_addresses_count_as_this_machine(host: str, loopback: bool) -> None:
+    assert Settings(host=host).loopback is loopback
