@@ -38,8 +38,10 @@ def replacements(
         return ()
     name = list_of(toward)
     done: dict[tuple[str, int, int], Replacement] = {}
-    for reason in reasons:
+    for reason in sorted(reasons, key=lambda r: not r.word):  # words first: what they leave of a piece is kept
         if reason.span is None or reason.span.source == "picture":
+            continue
+        if not reason.word and any(item.span.within(reason.span) for item in done.values()):
             continue
         found = reason.span.of(request.text(reason.span.source))
         text = toward

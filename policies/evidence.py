@@ -134,7 +134,6 @@ class Evidence:
                 rule,
                 check.name,
                 f"the {check.stage} {said} `{s.label or check.name}` with a score of {s.score:.2f}",
-                word=s.text if check.lettering else "",
                 span=s.span,
                 box=s.box,
                 score=s.score,

@@ -1,0 +1,204 @@
+"""Text whose characters remember where they came from, and the steps that undo disguises on it.
+
+Each step takes and gives `Chars`; a step may drop, expand, merge or reorder characters and never loses the offsets.
+Plain ASCII, most of the traffic, passes every step nearly for free.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from anyascii import anyascii
+
+from detectors.text.confusables import FLIPPED, LOOKALIKES, TWINS
+
+__all__ = ["Chars", "casefold", "clean", "flip", "from_text", "resolve_bidi", "skeleton", "strip_marks"]
+
+_ENTITY = re.compile(r"&(?:#\d{1,7}|#x[0-9a-fA-F]{1,6}|[a-zA-Z]{2,8});")
+_BIDI = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+_REVERSING = re.compile("[\u202e\u2067]([^\u202c\u2069\u202e\u2067]*)(?:[\u202c\u2069]|$)")
+_TOKEN = re.compile(r"\S+")
+# invisible without being in category Cf: fillers, the grapheme joiner, variation selectors
+_INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0") | {chr(c) for c in range(0xFE00, 0xFE10)}
+_INVISIBLE |= {chr(c) for c in range(0xE0100, 0xE01F0)} | {chr(c) for c in range(0xE0000, 0xE0080)}
+
+
+@dataclass(frozen=True, slots=True)
+class Chars:
+    """`text`, with the bounds in the original of what each of its characters stands for."""
+
+    text: str
+    starts: tuple[int, ...]
+    ends: tuple[int, ...]
+
+    def cut(self, start: int, end: int) -> Chars:
+        """The characters `start` to `end` (exclusive)."""
+        return Chars(self.text[start:end], self.starts[start:end], self.ends[start:end])
+
+    def pick(self, places: list[int], text: str | None = None) -> Chars:
+        """The characters at `places`, in that order; read as `text` where given."""
+        chosen = "".join(self.text[i] for i in places) if text is None else text
+        return Chars(chosen, tuple(self.starts[i] for i in places), tuple(self.ends[i] for i in places))
+
+    def __add__(self, other: Chars) -> Chars:
+        return Chars(self.text + other.text, self.starts + other.starts, self.ends + other.ends)
+
+
+def from_text(text: str, start: int = 0) -> Chars:
+    """`text` as it is, with offsets counted from `start`."""
+    return Chars(text, tuple(range(start, start + len(text))), tuple(range(start + 1, start + len(text) + 1)))
+
+
+def clean(chars: Chars) -> Chars:
+    """What is seen of `chars`: entities resolved, invisibles dropped, compatibility forms made plain, blanks made
+    one."""
+    text = chars.text
+    if "&" in text:
+        chars = _rebuild(chars, _ENTITY, lambda found: html.unescape(found))
+        text = chars.text
+    if not text.isascii():
+        chars = _compose(chars)
+        text = chars.text
+    if "  " in text or not text.isprintable() or text != text.strip():
+        chars = _blanks(chars)
+    return chars
+
+
+def casefold(chars: Chars) -> Chars:
+    """`chars` without the difference of capitals and small letters."""
+    if chars.text.isascii():
+        return Chars(chars.text.lower(), chars.starts, chars.ends)
+    return _each(chars, lambda c: unicodedata.normalize("NFKC", c.casefold()))
+
+
+def strip_marks(chars: Chars) -> Chars:
+    """`chars` without accents and strokes."""
+    if chars.text.isascii():
+        return chars
+    return _each(chars, lambda c: "".join(d for d in unicodedata.normalize("NFKD", c) if not unicodedata.combining(d)))
+
+
+def skeleton(chars: Chars) -> Chars:
+    """`chars` with letters of other scripts that pass for Latin ones replaced by these.
+
+    A token that is written in its own script throughout is left alone: honest Russian, Greek or Chinese is no disguise.
+    """
+    if chars.text.isascii():
+        return chars
+    plain = strip_marks(chars)
+    honest: set[int] = set()
+    for token in _TOKEN.finditer(plain.text):
+        if _is_honest(token.group()):
+            honest.update(range(*token.span()))
+    out: list[int] = []
+    text: list[str] = []
+    for i, c in enumerate(plain.text):
+        said = c if c.isascii() or i in honest else _latin(c)
+        out.extend([i] * len(said))
+        text.append(said)
+    return plain.pick(out, "".join(text))
+
+
+def resolve_bidi(chars: Chars) -> Chars | None:
+    """`chars` in the order in which they are displayed; None when no override or isolate turns them around."""
+    if not any(c in chars.text for c in "\u202e\u2067"):
+        return None
+    places = list(range(len(chars.text)))
+    for found in _REVERSING.finditer(chars.text):
+        start, end = found.span(1)
+        places[start:end] = reversed(places[start:end])
+    return chars.pick([i for i in places if chars.text[i] not in _BIDI])
+
+
+def flip(chars: Chars) -> Chars | None:
+    """`chars` turned upright when they are written upside down; None when fewer than two of them are."""
+    if chars.text.isascii() or sum(c in FLIPPED and not c.isascii() for c in chars.text) < 2:
+        return None
+    turned = "".join(FLIPPED.get(c, c) for c in reversed(chars.text))
+    return chars.pick(list(range(len(chars.text) - 1, -1, -1)), turned)
+
+
+def _compose(chars: Chars) -> Chars:
+    """Visible characters in NFKC; a letter and its combining marks become one piece."""
+    text, out = chars.text, list[str]()
+    starts, ends = list[int](), list[int]()
+    i = 0
+    while i < len(text):
+        if text[i] in _INVISIBLE or unicodedata.category(text[i]) == "Cf":
+            i += 1
+            continue
+        j = i + 1
+        piece = text[i]
+        while j < len(text) and (unicodedata.combining(text[j]) or text[j] in _INVISIBLE):
+            piece += text[j] if unicodedata.combining(text[j]) else ""
+            j += 1
+        said = unicodedata.normalize("NFKC", piece)
+        out.append(said)
+        starts.extend([chars.starts[i]] * len(said))
+        ends.extend([chars.ends[j - 1]] * len(said))
+        i = j
+    return Chars("".join(out), tuple(starts), tuple(ends))
+
+
+def _blanks(chars: Chars) -> Chars:
+    """Each run of white space and control characters as one blank; none at the edges."""
+    places: list[int] = []
+    text: list[str] = []
+    for i, c in enumerate(chars.text):
+        blank = c.isspace() or not c.isprintable()
+        if blank and (not text or text[-1] == " "):
+            continue
+        places.append(i)
+        text.append(" " if blank else c)
+    if text and text[-1] == " ":
+        places.pop()
+        text.pop()
+    return chars.pick(places, "".join(text))
+
+
+def _each(chars: Chars, change: Callable[[str], str]) -> Chars:
+    """Every character replaced by what `change` makes of it, which may be several or none."""
+    changed = [change(c) for c in chars.text]
+    return chars.pick([i for i, said in enumerate(changed) for _ in said], "".join(changed))
+
+
+def _rebuild(chars: Chars, pattern: re.Pattern[str], change: Callable[[str], str]) -> Chars:
+    """Every match of `pattern` replaced by what `change` makes of it, with the match's bounds."""
+    out = Chars("", (), ())
+    last = 0
+    for found in pattern.finditer(chars.text):
+        said = change(found.group())
+        if said == found.group():
+            continue
+        start, end = found.span()
+        bounds = (chars.starts[start],) * len(said), (chars.ends[end - 1],) * len(said)
+        out = out + chars.cut(last, start) + Chars(said, *bounds)
+        last = end
+    return out + chars.cut(last, len(chars.text)) if last else chars
+
+
+def _is_honest(token: str) -> bool:
+    """Whether `token` has letters of one foreign script only, at least one of which has no Latin twin."""
+    letters = [c for c in token if c.isalpha()]
+    if not letters or any(c.isascii() for c in letters):
+        return False
+    scripts = {unicodedata.name(c, "?").split()[0] for c in letters}
+    plain = scripts & {"CYRILLIC", "GREEK", "ARMENIAN", "HEBREW", "ARABIC", "CJK", "HIRAGANA", "KATAKANA", "HANGUL"}
+    plain |= scripts & {"THAI", "DEVANAGARI", "GEORGIAN", "TAMIL", "BENGALI", "ETHIOPIC"}
+    return scripts == plain and any(c not in TWINS for c in letters)
+
+
+def _latin(c: str) -> str:
+    """The Latin letter that `c` passes for, by sight first, else by anyascii.
+
+    `c` itself when neither knows a letter.
+    """
+    seen = LOOKALIKES.get(c) or LOOKALIKES.get(c.casefold())
+    if seen:
+        return seen
+    said = anyascii(c)
+    return said if 0 < len(said) <= 2 and said.isalnum() else c

@@ -1,0 +1,218 @@
+"""Finds the lettering that a prompt asks for: which characters of it are to be written in the picture.
+
+Lettering is given in quotes, behind a cue (`a sign that says ...`), before one (`... written on a wall`), in capitals
+before something that carries it (`a STOP sign`) or spelled out; or it is asked for without being given. Lists are
+matched inside what is found here, so a piece that is too long does little harm, and one that is cut short hides a
+word.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+from detectors.text import cues
+from detectors.text.chars import Chars, clean, from_text
+from detectors.text.views import SPELLED
+
+__all__ = ["Lettering", "find_lettering", "without_lettering"]
+
+_QUOTED = re.compile(
+    r"\"([^\"]+)\"|“([^“”\"]+)[”\"]|”([^“”]+)”|„([^„“”\"]+)[“”\"]|«([^«»]+)»|»([^«»]+)«|‹([^‹›]+)›|「([^「」]+)」|『([^『』]+)』"
+    r"|❝([^❝❞]+)❞|〝([^〝〞〟]+)[〞〟]|``([^`']+)''|`([^`]+)[`']|‘([^‘]+?)’(?!\w)|(?<!\w)'([^']+(?:'\w[^']*)*)'(?!\w)|\*\*([^*]+)\*\*"
+)
+_BEFORE = re.compile(
+    r"(?<!\w)(?:" + "|".join(f"(?:{c})" for group in cues.BEFORE.values() for c in group) + r")(?!\w)",
+    re.IGNORECASE,
+)
+_FILLER = re.compile(
+    r"\s*(?:[:=]\s*)?"
+    r"(?:(?:just|only|simply|exactly|the (?:words?|text|phrase|letters?|following)|words?)\s+)?(?:[:=]\s*)?",
+    re.IGNORECASE,
+)
+_AFTER = re.compile(r"\s+(?:" + "|".join(cues.AFTER) + r")|(?:yazan|と書)", re.IGNORECASE)
+_STOP = re.compile(cues.STOPS, re.IGNORECASE)
+_ASKED = re.compile(cues.ASKED, re.IGNORECASE)
+_SHOUTED = re.compile(rf"\b([A-Z0-9][A-Z0-9'!&$@|-]+(?: [A-Z0-9][A-Z0-9'!&$@|-]*)*)(?=\s+{cues.CARRIERS}\b)")
+_CAPITALS = re.compile(r"[^\sa-z]{2,}(?:\s+[^\sa-z]+)*(?=\s|$)")
+_OPENING = "\"'“”„«»‹「『‘`❝〝"
+_LEAD = re.compile(r"(?:\b(?:the|a|an|of|with|and|says?|word|words)\s+)+", re.IGNORECASE)
+_JOINTS = (
+    r"(?:with|and|next|to|featuring|holding|beside|near|showing|wearing|on|in|under|above|below|over|of|at|a|an|the)"
+)
+_CLAUSE = re.compile(
+    r"(?:(?:^|,\s*|\b)(?:with|and|next to|featuring|holding|beside|near|showing|wearing|under|above|below)\s+|,\s*)?"
+    rf"(?:(?:a|an|the|one)\s+)?(?:(?!{_JOINTS}\b)[\w-]+\s+){{0,3}}?{cues.CARRIERS}"
+    r"(?:\s+(?:at the (?:top|bottom)|above|below|on top))?\s*$",
+    re.IGNORECASE,
+)
+_TAIL = re.compile(cues.TAILS, re.IGNORECASE)
+_CARRIED = re.compile(
+    rf"\s+(?:(?:is\s+)?(?:written|painted|printed|engraved)\s+)?(?:on|in|across)\s+(?:a|an|the)\s+(?:[\w-]+\s+){{0,2}}?{cues.CARRIERS}"
+    r"(?:\s+(?:at the (?:top|bottom)|above|below))?",
+    re.IGNORECASE,
+)
+_CARRIER_CUE = re.compile(rf"{cues.CARRIERS}(?= ?[:=])", re.IGNORECASE)
+_DANGLING = re.compile(
+    r"(?:[\s,]*\b(?:with|and|that|which|of|decorated|showing|reading|saying|says|next to))+[\s,]*$", re.IGNORECASE
+)
+_JOINT = re.compile(
+    r"\s*(?:,\s*)?(?:with|and|next to|above|below|over|under|beside|near|on top of|,)\s+", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Lettering:
+    """One piece of lettering: its characters (empty when asked for without being given), how sure we are, its bounds.
+
+    `start` and `end` are places in the cleaned text, `cue` is where the asking begins there.
+    """
+
+    chars: Chars
+    score: float
+    start: int
+    end: int
+    cue: int
+
+
+def find_lettering(chars: Chars) -> tuple[Lettering, ...]:
+    """The lettering that the cleaned text `chars` asks for, by place; longer pieces stand for those inside them.
+
+    Several pieces are followed by all of them as one: a word may be split between two quotes, or two lines.
+    """
+    text = chars.text
+    found: dict[tuple[int, int], tuple[float, int]] = {}
+    for start, end, score, cue in (*_quoted(text), *_cued(text), *_followed(text), *_shouted(text)):
+        start, end = _trim(text, start, end)
+        if start < end:
+            old = found.get((start, end), (0.0, start))
+            found[start, end] = (max(old[0], score), min(old[1], cue))
+    pieces = [
+        Lettering(chars.cut(a, b), score, a, b, cue)
+        for (a, b), (score, cue) in sorted(found.items())
+        if not _inside(a, b, found)
+    ]
+    if not pieces:
+        asked = _ASKED.search(text)
+        return (Lettering(Chars("", (), ()), 0.5, *asked.span(), asked.start()),) if asked else ()
+    if len(pieces) > 1:
+        pieces.append(_together(pieces, chars))
+    return tuple(pieces)
+
+
+def without_lettering(prompt: str) -> str:
+    """`prompt` without what asks for lettering: `a star with a sign that says "X"` becomes `a star`.
+
+    The prompt itself, blanks made one, when it asks for none; `a picture` when nothing else is left.
+    """
+    text = clean(from_text(prompt)).text
+    while True:
+        pieces = [p for p in find_lettering(clean(from_text(text))) if p.chars.text]
+        if not pieces:
+            return text or "a picture"
+        first = pieces[0]
+        start, end = _clause(text, min(first.cue, first.start), first.end)
+        head = _DANGLING.sub("", text[:start]) if not text[end:].strip() else text[:start]
+        text = " ".join((head.rstrip(" ,") + " " + text[end:].lstrip(" ,")).split())
+
+
+def _quoted(text: str) -> Iterator[tuple[int, int, float, int]]:
+    for found in _QUOTED.finditer(text):
+        group = found.lastindex or 0
+        before = [c for c in _BEFORE.finditer(text, 0, found.start()) if not text[c.end() : found.start()].strip(" :=")]
+        cue = before[0].start() if before else found.start()
+        yield (*found.span(group), 1.0 if before else 0.9, cue)
+
+
+def _cued(text: str) -> Iterator[tuple[int, int, float, int]]:
+    """What stands behind a cue, without quotes or with an opening one only."""
+    at = 0
+    while (cue := _BEFORE.search(text, at)) is not None:
+        at = cue.end()
+        filler = _FILLER.match(text, at)
+        start = filler.end() if filler else at
+        if start >= len(text) or (start < len(text) and text[start] in _OPENING and _QUOTED.match(text, start)):
+            continue
+        if text[start] in _OPENING:
+            start += 1
+        if start == cue.end() and text[start - 1].isascii() and text[start - 1] not in ":=":
+            continue
+        yield start, _end_of_words(text, start), 0.9, cue.start()
+
+
+def _end_of_words(text: str, start: int) -> int:
+    """Where words without quotes end: behind a spelled-out word, a row of capitals, or before scenery."""
+    spelled = SPELLED.match(text, start)
+    if spelled:
+        return spelled.end()
+    capitals = _CAPITALS.match(text, start)
+    if capitals and sum(c.isalpha() for c in capitals.group()) >= 2:
+        stop = _STOP.search(text, start, capitals.end())
+        return stop.start() if stop and stop.start() > start else capitals.end()
+    stop = _STOP.search(text, start + 1)
+    return stop.start() if stop else len(text)
+
+
+def _followed(text: str) -> Iterator[tuple[int, int, float, int]]:
+    """Up to four words before `written on` and its like."""
+    for found in _AFTER.finditer(text):
+        before = text[: found.start()]
+        stops = [s.end() for s in re.finditer(r"[,.;:!?\"“”»」]\s*", before)]
+        start = max([0, *stops])
+        words = list(re.finditer(r"\S+", before[start:]))[-4:]
+        if not words or before.rstrip()[-1:] in "\"'“”»」’":
+            continue
+        first = start + words[0].start()
+        lead = _LEAD.match(text, first)
+        first = lead.end() if lead and lead.end() < found.start() else first
+        yield first, found.start(), 0.7, first
+
+
+def _shouted(text: str) -> Iterator[tuple[int, int, float, int]]:
+    """Capitals before something that carries lettering, unless the whole text is in capitals."""
+    if text.isupper():
+        return
+    for found in _SHOUTED.finditer(text):
+        yield (*found.span(1), 0.8, found.start(1))
+
+
+def _trim(text: str, start: int, end: int) -> tuple[int, int]:
+    while start < end and (text[start].isspace() or text[start] in _OPENING + ":="):
+        start += 1
+    while start < end and (text[end - 1].isspace() or text[end - 1] in _OPENING + ",;:"):
+        end -= 1
+    return start, end
+
+
+def _inside(start: int, end: int, found: dict[tuple[int, int], tuple[float, int]]) -> bool:
+    return any(a <= start and end <= b and (a, b) != (start, end) for a, b in found)
+
+
+def _together(pieces: list[Lettering], chars: Chars) -> Lettering:
+    """All pieces as one, a blank between each two, which stands for what is between them."""
+    joined = pieces[0].chars
+    for before, piece in pairwise(pieces):
+        place = min(before.end, len(chars.text) - 1)
+        joined = joined + Chars(" ", (chars.starts[place],), (chars.ends[place],)) + piece.chars
+    last = pieces[-1]
+    return Lettering(joined, min(p.score for p in pieces), pieces[0].start, max(last.end, last.start), pieces[0].cue)
+
+
+def _clause(text: str, cue: int, end: int) -> tuple[int, int]:
+    """The bounds of the whole clause that asks: what carries the lettering, the cue, the words, the manner of
+    writing."""
+    carrier = _CARRIER_CUE.match(text, cue)
+    cue = carrier.end() if carrier else cue
+    before = _CLAUSE.search(text, 0, cue)
+    start = before.start() if before else cue
+    while text[end:].lstrip()[:1] and text[end:].lstrip()[0] in _OPENING:
+        end = text.index(text[end:].lstrip()[0], end) + 1
+    for more in (_TAIL, _CARRIED, _TAIL):
+        found = more.match(text, end)
+        end = found.end() if found else end
+    if not text[:start].strip(" ,"):
+        joint = _JOINT.match(text, end)
+        end = joint.end() if joint else end
+    return start, end

@@ -1,0 +1,145 @@
+"""The views of a text: ways to read it, from the plainest to the most suspicious, each mapped back to the original.
+
+The order matters: of two views that show the same word, the first gives the reason. A view that would show nothing
+new is left out, so that honest text has one view, sometimes two.
+"""
+
+from __future__ import annotations
+
+import re
+
+from detectors.text.chars import Chars, casefold, clean, flip, from_text, resolve_bidi, skeleton
+from policies.spelling import LEET, collapse
+from policies.types import Form, View
+
+__all__ = ["make_views", "views_of"]
+
+_SEPARATOR = r"(?:[\s.\-_*·•/|,~:;+=]{1,3}(?:and )?)"
+_LONE = r"[^\W_]|[@$!|]"
+SPELLED = re.compile(rf"(?<![^\W_])(?:{_LONE})(?:{_SEPARATOR}(?:{_LONE})){{2,}}(?![^\W_])")
+_TOKEN = re.compile(r"[^\s\"'“”‘’«»„()\[\]{},.;:?…/\\–—_*-]+")
+_LEET_SIGNS = frozenset(LEET) - {"l"}
+_RUN = re.compile(r"([^\W\d_])\1", re.IGNORECASE)
+_LEET_LEAST = 4  # three signs spell too many words by chance
+_JOINED_LEAST = 3
+_SQUASHED_LEAST = 4
+_SQUASHED_MOST = 32
+
+
+def make_views(text: str, start: int = 0, *, piece: bool = False) -> tuple[View, ...]:
+    """The views of `text`, offsets counted from `start`.
+
+    `piece` says that the text is all of one lettering: then it is read without its blanks and line breaks too.
+    """
+    return views_of(from_text(text, start), piece=piece)
+
+
+def views_of(chars: Chars, *, piece: bool = False) -> tuple[View, ...]:
+    """The views of `chars`; see `make_views`."""
+    turned = resolve_bidi(chars)
+    shown = clean(chars)
+    views = _upright(shown, "", piece)
+    if turned is not None:
+        views += _upright(clean(turned), "bidi-", piece)
+    flipped = flip(shown)
+    if flipped is not None:
+        views += _upright(flipped, "flipped-", piece)
+    return tuple(views)
+
+
+def _upright(shown: Chars, prefix: str, piece: bool) -> list[View]:
+    """The views of a text that is read from its first character to its last."""
+    folded = casefold(shown)
+    views = [_view(prefix + "folded", folded)]
+    seen_cased = skeleton(shown)
+    seen = casefold(seen_cased)
+    if seen.text != folded.text:
+        views.append(_view(prefix + "skeleton", seen))
+    joined = _join(seen_cased)
+    if joined is not None:
+        views.append(_view(prefix + "joined", casefold(joined), least=_JOINED_LEAST))
+    plainest = seen_cased if joined is None else joined
+    leet = _leet(plainest)
+    if leet is not None:
+        views.append(_view(prefix + "leet", leet, form="leet", least=_LEET_LEAST))
+    read = leet or casefold(plainest)
+    if _RUN.search(read.text):
+        views.append(_repeats(prefix + "repeats", read))
+    if piece and len(shown.text) <= _SQUASHED_MOST and not shown.text.isalnum():
+        views += _squash(prefix + "squashed", seen_cased)
+    return views
+
+
+def _view(name: str, chars: Chars, *, form: Form = "plain", least: int = 1, whole: bool = False) -> View:
+    return View(name, chars.text, chars.starts, chars.ends, form=form, least=least, whole=whole)
+
+
+def _join(chars: Chars) -> Chars | None:
+    """`chars` with spelled-out words (`i d i o t`, `I.D.I.O.T`, `I, D, I, O and T`) joined.
+
+    None when there are none.
+    """
+    places: list[int] = []
+    last = 0
+    for found in SPELLED.finditer(chars.text):
+        start, end = found.span()
+        places += range(last, start)
+        inside = re.sub(r"\band\b", "   ", found.group())
+        places += [start + i for i, c in enumerate(inside) if c.isalnum() or c in "@$!"]
+        last = end
+    return chars.pick([*places, *range(last, len(chars.text))]) if last else None
+
+
+def _leet(chars: Chars) -> Chars | None:
+    """`chars` with the signs and digits of disguised words read as letters; None when no token looks disguised.
+
+    Other tokens stay as they are, so that `fall` beside `s4le` is not read as another word.
+    """
+    text = list(casefold(chars).text)
+    if len(text) != len(chars.text):
+        return None  # a letter that folds into two: rare, and the plainer views have it
+    found = False
+    for token in _TOKEN.finditer(chars.text):
+        word = token.group().rstrip("!|")
+        if not _disguised(word):
+            continue
+        found = True
+        start = token.start()
+        text[start : start + len(word)] = [LEET.get(c, c) for c in text[start : start + len(word)]]
+    return Chars("".join(text), chars.starts, chars.ends) if found else None
+
+
+def _disguised(word: str) -> bool:
+    """Whether signs or digits stand among the letters of `word`, or a capital I for a small l, or the other way."""
+    letters = [c for c in word if c.isalpha()]
+    if not letters:
+        return False
+    if any(c in _LEET_SIGNS for c in word):
+        return True
+    small = [c for c in letters if c.islower()]
+    if "I" in letters:
+        return bool(small) and len(small) >= len(letters) - letters.count("I")
+    return "l" in small and all(c == "l" for c in small) and len(letters) - len(small) >= 2
+
+
+def _repeats(name: str, chars: Chars) -> View:
+    """The view in which every run of a letter is one letter; its offsets span the run."""
+    text, runs = collapse(chars.text)
+    starts: list[int] = []
+    ends: list[int] = []
+    at = 0
+    for run in runs:
+        starts.append(min(chars.starts[at : at + run]))
+        ends.append(max(chars.ends[at : at + run]))
+        at += run
+    return View(name, text, tuple(starts), tuple(ends), form="repeats", runs=runs, least=3)
+
+
+def _squash(name: str, chars: Chars) -> list[View]:
+    """The whole lettering without anything between its letters, to be matched as a whole only."""
+    kept = chars.pick([i for i, c in enumerate(chars.text) if c.isalnum() or c in "@$!"])
+    views = [_view(name, casefold(kept), least=_SQUASHED_LEAST, whole=True)]
+    leet = _leet(kept)
+    if leet is not None:
+        views.append(_view(name + "-leet", leet, form="leet", least=_SQUASHED_LEAST, whole=True))
+    return views
