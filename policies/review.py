@@ -82,7 +82,7 @@ def _conflicts(documents: Sequence[Document]) -> Iterator[Problem]:
                     yield _problem(
                         document,
                         ("rules", i, "then", k),
-                        f"`{rule.id}` and `{other}` steer `{action.concept}` differently; make `toward` and `strength` one",
+                        f"`{rule.id}` and `{other}` steer `{action.concept}` in two ways; say the same in both",
                     )
 
 

@@ -1,0 +1,131 @@
+"""What picture detectors are: readers of lettering, judges of concepts, and the signals they give.
+
+Nothing heavy is imported here: engines load their weights when they first look, and a service that needs none loads
+none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Protocol, runtime_checkable
+
+from PIL import Image
+
+from detectors.running import Detector, run
+from detectors.text import read_text
+from policies.types import Box, Signal, Signals
+
+__all__ = ["ConceptDetector", "ConceptLooker", "LetteringLooker", "OcrEngine", "PictureDetector", "Reading", "look"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One piece of text that an engine read: `score` is its confidence in [0, 1]."""
+
+    text: str
+    box: Box
+    score: float
+
+
+class OcrEngine(Protocol):
+    """Reads lettering; `read` may be called from several threads."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    def read(self, image: Image.Image) -> list[Reading]: ...
+
+
+class ConceptDetector(Protocol):
+    """Scores pictures for concepts: one mapping of concept name to probability for each picture."""
+
+    def scores(self, images: Sequence[Image.Image], /) -> Sequence[dict[str, float]]: ...
+
+
+@runtime_checkable
+class PictureDetector(Detector, Protocol):
+    """A detector that looks at one picture."""
+
+    def look(self, image: Image.Image) -> Iterable[Signal]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class LetteringLooker:
+    """An OCR engine as a detector: one signal for each piece that it reads, and one for all pieces together.
+
+    The last finds words that are split between lines. Pieces below `floor` are kept out: noise read as letters.
+    """
+
+    engine: OcrEngine
+    budget: float = 10.0
+    floor: float = 0.3
+
+    @property
+    def name(self) -> str:
+        return self.engine.name
+
+    @property
+    def version(self) -> str:
+        return self.engine.version
+
+    @property
+    def covers(self) -> frozenset[str]:
+        return frozenset({"lettering"})
+
+    def look(self, image: Image.Image) -> Iterable[Signal]:
+        readings = [r for r in self.engine.read(image) if r.score >= self.floor and r.text.strip()]
+        readings.sort(key=lambda r: (r.box.top + r.box.bottom, r.box.left))
+        yield from (self._signal(r) for r in readings)
+        if len(readings) > 1:
+            box = reduce(_union, (r.box for r in readings))
+            yield self._signal(Reading(" ".join(r.text for r in readings), box, min(r.score for r in readings)))
+
+    def _signal(self, reading: Reading) -> Signal:
+        score = min(1.0, max(0.0, reading.score))
+        views = read_text(reading.text)
+        return Signal(
+            "lettering", self.name, self.version, "picture", score, text=reading.text, box=reading.box, views=views
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ConceptLooker:
+    """A concept detector (the reference judge, say) as a detector of the names in `concepts`."""
+
+    detector: ConceptDetector
+    concepts: frozenset[str]
+    name: str
+    version: str
+    budget: float = 5.0
+
+    @property
+    def covers(self) -> frozenset[str]:
+        return self.concepts
+
+    def look(self, image: Image.Image) -> Iterable[Signal]:
+        (scores,) = self.detector.scores([image])
+        missing = self.concepts - set(scores)
+        if missing:
+            raise ValueError(f"`{self.name}` must score {sorted(self.concepts)}, but left out {sorted(missing)}")
+        for concept in sorted(self.concepts):
+            yield Signal(concept, self.name, self.version, "picture", min(1.0, max(0.0, scores[concept])))
+
+
+def look(image: Image.Image, detectors: Iterable[PictureDetector], *, reads: frozenset[str]) -> Signals:
+    """The signals of one picture, by those `detectors` that cover a name in `reads`.
+
+    A detector that raises or takes longer than its budget gives error signals. A name that nobody covers stays
+    uncovered, which the policies count as an error too.
+    """
+    signals = Signals()
+    for detector in detectors:
+        if detector.covers & reads:
+            signals = signals + run(detector, lambda d=detector: d.look(image), stage="picture")  # type: ignore[misc]
+    return signals
+
+
+def _union(a: Box, b: Box) -> Box:
+    return Box(min(a.left, b.left), min(a.top, b.top), max(a.right, b.right), max(a.bottom, b.bottom))
