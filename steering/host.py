@@ -59,9 +59,10 @@ class Host:
     of them is refused. One call at a time; a second waits on the lock.
 
     A denoiser that was compiled (`torch.compile`, `.compile()`, `compile_repeated_blocks`) gets its hooks once and
-    keeps them until `close()`, because a graph that was traced without hooks would not notice them: compile first,
-    then make the host, then call. Without a running plan they do nothing. Graphs traced before the host was made are
-    found out by the self-test.
+    keeps them until `close()`; without a running plan they do nothing. The reason: torch does not look for new hooks
+    when it chooses a graph, so a graph that was traced without them takes no notice of a plan. Compile, make the host,
+    then call; a graph that came too early is found out by the counters (`NotFired`), and `torch._dynamo.reset()`
+    forgets it.
 
     Raises: NotSupported (family), HostShared.
     """

@@ -91,9 +91,9 @@ def test_regional_compilation_is_steered_too(ask: Any, build: Any) -> None:
     assert graphs.frame_count > 0
 
 
-def test_a_graph_traced_before_the_host_is_found_out_and_the_host_refused(ask: Any, build: Any) -> None:
+def test_a_graph_traced_before_the_host_is_found_out(ask: Any, build: Any) -> None:
     """Such a graph has no hooks in it and takes no notice of new ones: exactly the silent no-op that must not pass."""
-    from steering import Host, NotFired, Untrusted
+    from steering import Host, NotFired
 
     pipe = build(blocks=2)
     pipe.transformer.compile(backend="eager", fullgraph=True)
@@ -102,11 +102,7 @@ def test_a_graph_traced_before_the_host_is_found_out_and_the_host_refused(ask: A
     mine = type(ask)(Host(pipe, defaults=ask.host.defaults, name="late", self_test=False))
     with pytest.raises(NotFired, match="replaced 0 rows where the plans say 4"):
         mine.steered([RED], [mine.swap(GREEN)], guidance_scale=1.0)
-    mine.host.self_test()
-    if not mine.host.tested.passed:
-        with pytest.raises(Untrusted):
-            mine.steered([RED], [mine.swap(GREEN)])
-    torch._dynamo.reset()
+    torch._dynamo.reset()  # the way out: forget the graphs
     assert mine.host.self_test().passed
     mine.steered([RED], [mine.swap(GREEN)], guidance_scale=1.0)
 

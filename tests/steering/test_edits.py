@@ -168,5 +168,5 @@ def test_the_dose_counts_real_tokens_only_and_follows_the_direction(ask: Any) ->
 def test_an_operator_of_another_width_is_refused(ask: Any) -> None:
     from steering import BadPlan, Edit, Plan
 
-    with pytest.raises(BadPlan, match="must be 32 wide for the text of site `transformer_blocks.0.attn2`, got 8"):
+    with pytest.raises(BadPlan, match=r"must be 32 wide for the text of site `transformer_blocks.0.attn2`, got 8"):
         ask.steered([RED], [Plan(Edit(ask.names, operator(width=8)))])
