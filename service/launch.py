@@ -88,7 +88,7 @@ class _Watch(threading.Thread):
         self.failed = False
         self._folder = folder
         self._workers = workers
-        self._started = started
+        self._tell = started
 
     def run(self) -> None:
         from service.board import Board
@@ -97,7 +97,7 @@ class _Watch(threading.Thread):
             notes = Board(self._folder).read()
             self.failed = any(note["state"] == "failed" for note in notes)
             if self.failed or sum(note["state"] == "ready" for note in notes) >= self._workers:
-                self._started(notes)
+                self._tell(notes)
                 break
         if self.failed:
             os.kill(os.getpid(), signal.SIGTERM)

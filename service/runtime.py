@@ -155,8 +155,10 @@ class Runtime:
         return {"object": "list", "data": [model]}
 
     def policies(self) -> dict[str, Any]:
-        """The body of `GET /v1/policies`: the note of every worker of this server."""
-        workers = self._board.read()
+        """The body of `GET /v1/policies`: the note of every worker of this server, without paths and process ids."""
+        hidden = ("pid", "model", "failure")
+        notes = enumerate(self._board.read(), 1)
+        workers = [{"worker": k, **{n: v for n, v in note.items() if n not in hidden}} for k, note in notes]
         digests = {w["policy"]["digest"] if w.get("policy") else None for w in workers}
         return {"object": "policies", "converged": len(digests) == 1, "workers": workers}
 

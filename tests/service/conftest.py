@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +69,7 @@ def host(model: Path) -> Host:
 
 @pytest.fixture(scope="session")
 def packs(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a lettering pack: its second and third site, all sites as the wider set."""
+    """A folder with a lettering pack: the second and third site of four; the wider set has the first, too."""
     import torch
 
     from steering import Choice, Pack, Window
@@ -80,7 +80,7 @@ def packs(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Path:
         concept="lettering",
         host=host.fingerprint,
         sites=names[1:3],
-        wider=names,
+        wider=names[:3],
         site_names=names,
         scores=torch.ones(len(names), 1),
         bins=(Window(0, 1),),
@@ -112,10 +112,10 @@ def settings(model: Path, packs: Path, policy: Path, tmp_path: Path) -> Callable
 
 
 @pytest.fixture(scope="session")
-def recorder() -> Iterator[Any]:
+def recorder() -> Any:
     """A recorder on a registry of its own."""
     from prometheus_client import CollectorRegistry
 
     from service.metrics import Recorder
 
-    yield Recorder(CollectorRegistry())
+    return Recorder(CollectorRegistry())
