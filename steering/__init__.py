@@ -29,6 +29,7 @@ from .fingerprint import Fingerprint
 from .host import Host
 from .packs import CalibrationPoint, Choice, Pack
 from .plans import Donor, Edit, Operator, Plan, Swap, Window
+from .replay import Call
 from .report import Output, PictureReport, Shape
 from .selftest import Check, SelfTest
 from .shelf import find_pack, pack_file, pack_roots
@@ -41,6 +42,7 @@ __all__ = [
     "BadPack",
     "BadPlan",
     "CalibrationPoint",
+    "Call",
     "Check",
     "Choice",
     "Defaults",

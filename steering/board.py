@@ -92,6 +92,10 @@ class Slate:
             raise BadLayout("the denoiser was called before the pipeline encoded its prompts and set its timesteps")
         return self.board
 
+    def clear(self) -> None:
+        """Takes the board away: nothing is steered any more."""
+        self.board, self.armed = None, False
+
 
 def to_tables(operators: Sequence[Operator], where: str, width: int, device: torch.device) -> Tables:
     """The operators of one place as e, d [k, r, d], offset [k, r], positive [k]; row 0 does nothing. Raises:

@@ -16,16 +16,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from .attach import hooked
 from .defaults import Defaults, parse_defaults
 from .errors import BadPlan, NotSupported, UnknownSite, Untrusted
 from .families import Placed, family_of, find_sites
 from .fingerprint import Fingerprint, fingerprint_of
+from .gear import Gear
 from .loading import load_pipeline
 from .plans import Edit, Plan, Swap
+from .replay import Call, capture_calls, replay_call
 from .report import Output, reports
 from .selftest import SelfTest, run_self_test
-from .session import Facts, Gear, Session
+from .session import Facts, Session
 from .sites import Site
 from .stamps import stamp
 from .turns import Turn, claim, release
@@ -173,7 +174,7 @@ class Host:
                 **arguments,
             ).images
         kernels = "compiled" if self._is_resident else "eager"
-        names = self._gear.names()
+        names = self._gear.names
         return Output(images, reports(session.finished[-1], plans, picture_seeds, names, kernels))
 
     @contextmanager
@@ -189,6 +190,58 @@ class Host:
         with self._turn.taken(timeout), self._session(plans, None).attached() as session:
             yield session.finished
 
+    def capture(
+        self,
+        prompt: str,
+        *,
+        seed: int,
+        at: Sequence[float] = (0.1, 0.35, 0.6),
+        negative_prompt: str | None = None,
+        timeout: float | None = None,
+        **pipeline_kwargs: Any,
+    ) -> tuple[Call, ...]:
+        """What the denoiser was called with, and gave, for the cond row at fractions `at` of one stock run; for
+        `replay`.
+
+        The fraction of a step is the one that windows go by; each entry of `at` takes the step that it lies in.
+        """
+        _check_values([prompt], [seed])
+        arguments = self.defaults.arguments() | self._checked_kwargs(pipeline_kwargs)
+        arguments |= {
+            "prompt": [prompt],
+            "generator": [torch.Generator("cpu").manual_seed(seed)],
+            "output_type": "latent",
+        }
+        if negative_prompt is not None:
+            arguments["negative_prompt"] = [negative_prompt]
+        with self._turn.taken(timeout):
+            session = self._session([None], lambda step, steps: None)
+            if self._is_resident:
+                raise NotSupported(
+                    "a compiled denoiser cannot be captured from: a graph takes no notice of the capturing hook"
+                )
+            return capture_calls(session, self.pipe, arguments, at)
+
+    def replay(
+        self, call: Call, plans: Sequence[Plan | None], *, rows_at_once: int = 32, timeout: float | None = None
+    ) -> torch.Tensor:
+        """The denoiser's raw predictions, float32 [len(plans), c, h, w], for a captured call under each plan.
+
+        The call's row is repeated, `rows_at_once` in one evaluation, each row under its plan; windows are judged at
+        the call's own step. This is the cheap way to an exact sweep over sites: one evaluation of a row instead of a
+        picture.
+
+        Raises: like `generate`; BadPlan for a plan of uncond rows.
+        """
+        self._check_plans(plans)
+        if type(rows_at_once) is not int or rows_at_once < 1:
+            raise BadPlan(f"rows_at_once must be a whole number of at least 1, got `{rows_at_once}`")
+        with self._turn.taken(timeout):
+            self._settle_in()
+            chunks = [plans[i : i + rows_at_once] for i in range(0, len(plans), rows_at_once)]
+            parts = [replay_call(self._gear, call, chunk, resident=self._is_resident) for chunk in chunks]
+        return torch.cat(parts) if parts else call.prediction.new_zeros(0, *call.prediction.shape)
+
     def close(self) -> None:
         """Gives the modules back, so that another host may take them; the pipeline is as it was before."""
         self._resident.close()
@@ -203,8 +256,7 @@ class Host:
         """Puts hooks on a compiled denoiser once and for all; its graphs must have been traced with them."""
         component = getattr(self.pipe, self._gear.family.denoiser)
         if not self._is_resident and _is_compiled(component, self._gear.denoiser):
-            for before, after, placed in zip(self._gear.before, self._gear.after, self._gear.placed, strict=True):
-                self._resident.enter_context(hooked(placed.module, before, after))
+            self._resident.enter_context(self._gear.on_all_sites())
             self._is_resident = True
 
     def _check_plans(self, plans: Sequence[Plan | None]) -> None:
@@ -225,7 +277,7 @@ class Host:
 
     def _check_plan(self, plan: Plan) -> None:
         for name in plan.sites:
-            if name not in self._gear.names():
+            if name not in self._gear.names:
                 raise UnknownSite(self._unknown_site(name))
         if plan.made_for is not None and plan.made_for != self.fingerprint.digest:
             raise BadPlan(
@@ -241,7 +293,7 @@ class Host:
                 _check_width(act, self._gear.placed)
 
     def _unknown_site(self, name: str) -> str:
-        near = difflib.get_close_matches(name, self._gear.names(), 1, cutoff=0.0)
+        near = difflib.get_close_matches(name, self._gear.names, 1, cutoff=0.0)
         return f"unknown site `{name}` for host `{self.name}`; nearest: `{near[0]}`"
 
     def _checked_kwargs(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:

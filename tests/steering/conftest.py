@@ -9,6 +9,10 @@ from typing import Any
 import pytest
 import torch
 
+import palimpsest_torchvision
+
+palimpsest_torchvision.install()  # before the first import of diffusers
+
 TEXT = 24  # tokens that a tiny call has room for
 CALL = {
     "height": 16,

@@ -60,6 +60,18 @@ def test_a_projection_removes_what_it_projects_on_and_nothing_else() -> None:
     )
 
 
+def test_an_untouched_row_is_exact_even_where_arithmetic_is_not() -> None:
+    """`inf - inf` is nan and `-0.0 + 0.0` is `0.0`: identity is kept by choosing, never by adding nothing."""
+    from steering.maths import edit_rows
+
+    x = torch.randn(2, 5, 32)
+    x[1, 0], x[1, 1] = float("inf"), -0.0
+    y, _ = edit_rows(x, table(operator()), torch.tensor([1, 0]), torch.tensor([1.0, 0.0]))
+    assert torch.equal(y[1], x[1])
+    assert torch.equal(torch.signbit(y[1]), torch.signbit(x[1]))
+    assert not torch.equal(y[0], x[0])
+
+
 def test_a_positive_gate_leaves_negative_projections_alone() -> None:
     from steering.maths import edit_rows
 
