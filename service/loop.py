@@ -197,12 +197,12 @@ class ClosedLoop:
 
     async def _judge(self, trial: _Trial, picture: Picture) -> Picture:
         """The picture with its decision; a rule that the picture itself wakes may ask for another reading."""
-        signals, judged, read = trial.signals, trial.decision, frozenset[str]()
+        signals, judged, read = trial.signals, picture.decision, frozenset[str]()
         while missing := judged.reads - read:
             signals += await self._senses.read_picture(picture.image, missing)
             read |= missing
             with self._recorder.stage("decide"):
-                judged = decide(trial.request, signals, trial.snapshot, stage="picture", before=trial.decision)
+                judged = decide(trial.request, signals, trial.snapshot, stage="picture", before=picture.decision)
         return replace(picture, decision=judged)
 
     async def _climb(self, trial: _Trial, picture: Picture, first: Job) -> Picture:

@@ -187,6 +187,7 @@ class Runtime:
         shelf = PackShelf(host, [self.settings.packs] if self.settings.packs else [])
         store = self._open_store(detection, shelf)
         self._ready = self._compose(host, shelf, store, detection)
+        detection.warm(store.snapshot.reads & detection.reads)
         self._policies_changed(store.state, store.snapshot)
         self.recorder.build(_version(), host.name)
 

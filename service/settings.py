@@ -45,6 +45,8 @@ class Settings(BaseSettings):
     policy: str = Field("shipped", description="`shipped`, `none`, or a file or folder of policies")
     packs: Path | None = Field(None, description="folder in which packs are looked for first")
     judge: Path | None = Field(None, description="folder of the picture classifier; none: the embedded one, if any")
+    easyocr: Path | None = Field(None, description="folder of EasyOCR's weights; with it EasyOCR reads pictures too")
+    detoxify: Path | None = Field(None, description="folder of Detoxify's weights; with it Detoxify scores texts too")
     device: str = Field("auto", description="`auto`, `cpu`, `cuda` or `cuda:N`")
     dtype: Literal["float32", "float16", "bfloat16"] = Field("float32", description="what the model computes in")
     threads: int = Field(0, ge=0, le=256, description="torch threads a worker; 0: the cores divided by the workers")

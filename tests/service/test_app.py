@@ -251,11 +251,11 @@ def test_keys_are_asked_for_once_there_are_any(serve: Callable[..., TestClient])
 
 
 def test_a_full_queue_answers_429_with_retry_after(serve: Callable[..., TestClient]) -> None:
-    client = serve(queue_size=1, max_batch=1, batching="solo")
+    client = serve(queue_size=1, max_batch=1, batching="solo", max_steps=1000)
     answers: list[Any] = []
 
     def ask() -> None:
-        answers.append(post(client, prompt=BENIGN, num_inference_steps=100))
+        answers.append(post(client, prompt=BENIGN, num_inference_steps=200))
 
     threads = [threading.Thread(target=ask) for _ in range(6)]
     for thread in threads:
@@ -272,7 +272,7 @@ def test_a_full_queue_answers_429_with_retry_after(serve: Callable[..., TestClie
 
 
 def test_a_request_past_its_deadline_gets_504(serve: Callable[..., TestClient]) -> None:
-    answer = post(serve(deadline_seconds=0.2), prompt=BENIGN, num_inference_steps=100)
+    answer = post(serve(deadline_seconds=0.2, max_steps=1000), prompt=BENIGN, num_inference_steps=1000)
     assert (answer.status_code, answer.json()["error"]["code"]) == (504, "deadline_exceeded")
 
 
