@@ -1,7 +1,9 @@
 """The reader: reads the lettering of a picture, independently of every reader that the service uses.
 
-A small recognition network of our own, trained on true pictures with the loss of connectionist temporal classification (Graves et al., 2006).
-The service loop never calls it: figures on lettering would mean little if the loop were judged by the reader that it optimises against.
+A small recognition network of our own, trained on true pictures with the loss of connectionist temporal
+classification (Graves et al., 2006).
+The service loop never calls it: figures on lettering would mean little if the loop were judged by the reader that it
+optimises against.
 """
 
 from __future__ import annotations
@@ -83,7 +85,7 @@ def _collapse(classes: list[int]) -> str:
 
 
 def train_reader(folder: Path, *, work: Path, schedule: Schedule, count: int = 40000, seed: int = 5) -> float:
-    """Writes a reader into `folder`, and returns the share of 1,000 pictures of held-out words that it reads exactly."""
+    """Writes a reader into `folder`, and returns the share of 1,000 held-out words that it reads exactly."""
     torch.manual_seed(seed)
     network = _Network()
     scenes, pictures = render_set(count, seed=seed * 1000 + 7)

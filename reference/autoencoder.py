@@ -1,7 +1,8 @@
 """Trains the autoencoder: 64 px pictures to 16 x 16 latents of 8 channels and back.
 
-Pipelines of the PixArt family only scale latents, they do not shift them. So after training, each channel's mean and deviation are folded into
-the 1 x 1 convolutions between encoder, latents and decoder: latents come out with mean 0 and deviation 1, and `scaling_factor` is 1.
+Pipelines of the PixArt family only scale latents, they do not shift them. So after training, each channel's mean and
+deviation are folded into the 1 x 1 convolutions between encoder, latents and decoder: latents come out with mean 0
+and deviation 1, and `scaling_factor` is 1.
 """
 
 from __future__ import annotations
@@ -68,9 +69,12 @@ def train_autoencoder(images: Tensor, schedule: Schedule, *, folder: Path, batch
 @torch.no_grad()
 def encode(vae: AutoencoderKL, images: Tensor, *, batch: int = 100) -> Tensor:
     """The latents' means [n, 8, h/4, w/4] of uint8 images [n, h, w, 3]."""
-    return torch.cat(
-        [vae.encode(to_pixels(images[i : i + batch])).latent_dist.mean for i in range(0, len(images), batch)]
-    )
+    parts = []
+    for start in range(0, len(images), batch):
+        x = to_pixels(images[start : start + batch]).contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16):
+            parts.append(vae.encode(x).latent_dist.mean.float())
+    return torch.cat(parts)
 
 
 @torch.no_grad()

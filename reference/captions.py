@@ -1,8 +1,8 @@
 """Describes scenes in words: the same scene has many captions.
 
-The grammar varies what people vary: quoted or not, capitals or lower case, the sign first or last, `says` or `reading` or `with the
-word`. What is not said is the default: the sign at the bottom, plain letters, no style. So a caption always determines its picture but for
-the subject's exact place and size.
+The grammar varies what people vary: quoted or not, capitals or lower case, the sign first or last, `says` or
+`reading` or `with the word`. What is not said is the default: the sign at the bottom, plain letters, no style. So a
+caption always determines its picture but for the subject's exact place and size.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ CAPTION_BYTES = 160  # the longest caption in bytes, with room: what encoders ar
 
 
 def plain_caption(scene: Scene) -> str:
-    """The scene's caption in the one form that benchmarks use: `a red star on a blue background with a sign that says "HELLO"`."""
+    """The caption that benchmarks use: `a red star on a blue background with a sign that says "HELLO"`."""
     parts = [_noun(scene, "a"), f"on {_a(scene.background)} background"]
     if scene.lettering:
         at = " at the top" if scene.place == "top" else ""

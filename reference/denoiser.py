@@ -1,8 +1,9 @@
 """Trains a PixArt denoiser by flow matching, with a frozen text encoder and latents made once.
 
-While it trains, the tokens in the middle of the network are also asked which letter and which subject they will show. Spelling from pixels alone is
-learned very late (measured in a first trial: no held-out word after 2,300 steps); the question gives each image token a reason to look up its letter
-in the text from the start. The heads that ask are thrown away.
+While it trains, the tokens in the middle of the network are also asked which letter and which subject they will show.
+Spelling from pixels alone is learned very late (measured in a first trial: no held-out word after 2,300 steps); the
+question gives each image token a reason to look up its letter in the text from the start. The heads that ask are
+thrown away.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from diffusers import PixArtTransformer2DModel
+from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from torch import Tensor, nn
 from transformers import T5EncoderModel
 
@@ -48,7 +50,7 @@ def build_denoiser(
 
 
 def token_marks(scene: Scene, *, size: int, side: int) -> Tensor:
-    """What each image token will show: int [side * side, 3] with the letters in its left and right half and the subject; 0 is none."""
+    """What each image token shows, [side * side, 3]: letters of its left and right half, subject; 0 is none."""
     marks = torch.zeros(side, side, 3, dtype=torch.long)
     pixels = size // side
     for letter, (left, top, right, bottom) in zip(scene.lettering, letter_boxes(scene, size), strict=True):
@@ -105,6 +107,7 @@ def train_denoiser(
     side = latents.shape[-1] // 2
     denoiser = build_denoiser(latent_side=latents.shape[-1])
     guide = Guide(denoiser)
+    _attend_by(denoiser, AttnProcessor())
     run = torch.compile(guide) if compiled else guide
     marks = torch.stack([token_marks(scene, size=size, side=side) for scene in scenes]).to(torch.int16)
 
@@ -146,7 +149,15 @@ def train_denoiser(
 
     fit({"guide": guide}, loss, schedule, folder=folder, name="denoiser", every=every, on_checkpoint=checkpoint)
     denoiser.transformer_blocks[_ASK_AT - 1]._forward_hooks.clear()
+    _attend_by(denoiser, AttnProcessor2_0())
     return denoiser.eval()
+
+
+def _attend_by(denoiser: PixArtTransformer2DModel, processor: AttnProcessor | AttnProcessor2_0) -> None:
+    """Chooses how attention is computed: on a CPU the fused kernel's backward pass is more than half of a step."""
+    for block in denoiser.transformer_blocks:
+        block.attn1.set_processor(processor)
+        block.attn2.set_processor(processor)
 
 
 def _captions(scenes: list[Scene], step: int, *, batch: int, seed: int) -> tuple[Tensor, list[str]]:

@@ -1,7 +1,8 @@
 """The judge: tells what a picture of the reference world shows.
 
-A small convolutional classifier, trained on true pictures only, with noise and blur so that it does not live on exact pixels. Two judges of other
-seed and shape are trained; the first one is used, the second says how far it can be trusted.
+A small convolutional classifier, trained on true pictures only, with noise and blur so that it does not live on exact
+pixels. Two judges of other seed and shape are trained; the first one is used, the second says how far it can be
+trusted.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +70,7 @@ class _Network(nn.Module):
         self.body = nn.Sequential(
             *(
                 nn.Sequential(nn.Conv2d(a, b, kernel, 2, kernel // 2, bias=False), nn.GroupNorm(8, b), nn.SiLU())
-                for a, b in zip(channels[:-1], channels[1:], strict=True)
+                for a, b in pairwise(channels)
             )
         )
         self.heads = nn.ModuleDict({name: nn.LazyLinear(len(answers)) for name, answers in _ANSWERS.items()})
@@ -102,7 +104,7 @@ class Judge:
         return [_opinion({name: rows[i] for name, rows in told.items()}) for i in range(len(images))]
 
     def scores(self, images: Sequence[Image.Image]) -> list[dict[str, float]]:
-        """Concept to probability for each picture: `character/pip`, `style/marlo`, `shape/<name>` and `lettering` (that there is a sign)."""
+        """Concept to probability: `character/<x>`, `style/<x>`, `shape/<x>`, and `lettering` (there is a sign)."""
         return [opinion.scores for opinion in self.look(images)]
 
 

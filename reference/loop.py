@@ -1,7 +1,8 @@
 """The one training loop: optimizer, schedule, averaged weights, curve, and checkpoints that a run resumes from.
 
-Hidden matrices are updated by Muon and everything else by AdamW: Muon's orthogonal updates need about half the steps here. The learning
-rate warms up, stays, and falls linearly to zero over the last part, so a run may be lengthened without being replanned.
+Hidden matrices are updated by Muon and everything else by AdamW: Muon's orthogonal updates need about half the steps
+here. The learning rate warms up, stays, and falls linearly to zero over the last part, so a run may be lengthened
+without being replanned.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ class Schedule:
     Attributes:
         steps: optimizer steps in all.
         lr: peak learning rate of AdamW.
-        muon_lr: peak learning rate of Muon, whose updates have a root mean square of 0.2 times it; 0 leaves everything to AdamW.
+        muon_lr: peak learning rate of Muon, whose updates have a root mean square of 0.2 times it; 0 leaves
+            everything to AdamW.
         warmup, cooldown: shares of the run in which the rate rises and falls.
         average: decay of the exponential average of the weights, which is what a run returns; 0 turns it off.
     """
@@ -92,7 +94,8 @@ def fit(
 ) -> None:
     """Trains `modules` in place on `loss(step)`; ends with the averaged weights in them.
 
-    Resumes from `folder/<name>.pt` if that is there, and appends one line a hundred steps to `folder/<name>.curve.jsonl`.
+    Resumes from `folder/<name>.pt` if that is there, and appends one line a hundred steps to
+    `folder/<name>.curve.jsonl`.
 
     Args:
         modules: what is trained, by name; parameters that need no gradient are left alone.

@@ -1,7 +1,9 @@
 """Draws scenes of the reference world, and says where their lettering stands.
 
-Pictures are painted at four times their size and averaged down. Letters stand in cells of equal width, centred on the sign, each
-squeezed into its cell: at 64 px a cell is 8 px wide and 12 px high, which is small, and read well (the ceiling is measured in tests).
+Pictures are painted at four times their size and averaged down. Letters stand in cells of equal width, centred on the
+sign, each
+squeezed into its cell: at 64 px a cell is 8 px wide and 12 px high, which is small, and read well (the ceiling is
+measured in tests).
 """
 
 from __future__ import annotations
@@ -67,7 +69,7 @@ def paint(scene: Scene, size: int = 64) -> Image.Image:
 
 @lru_cache(maxsize=512)
 def _glyph(letter: str, font: Font, width: int, height: int) -> Image.Image:
-    """A mask of width x height: the letter with capitals as high as the cell, squeezed where it would touch its neighbour."""
+    """A mask of width x height: the letter as high as the cell, squeezed where it would touch its neighbour."""
     probe = ImageFont.truetype(str(_FONTS[font]), 256).getbbox("H")
     face = ImageFont.truetype(str(_FONTS[font]), round(256 * height / (probe[3] - probe[1])))
     base = face.getbbox("H")

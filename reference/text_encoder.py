@@ -1,8 +1,9 @@
 """Trains the text encoder on captions alone: a byte-level T5 encoder that can tell every fact of a caption.
 
-A denoiser that has to learn to spell and to read at once learns neither (measured in a first trial). So the encoder is taught to read first: at
-every byte it says which letter of the sign this is and where on the sign that letter will stand, and through a few learned queries it
-says what the subject, the colours, the style and the sign are. The heads are thrown away; the encoder is frozen in all that follows.
+A denoiser that has to learn to spell and to read at once learns neither (measured in a first trial). So the encoder
+is taught to read first: at every byte it says which letter of the sign this is and where on the sign that letter will
+stand, and through a few learned queries it says what the subject, the colours, the style and the sign are. The heads
+are thrown away; the encoder is frozen in all that follows.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from reference.captions import sample_caption
 from reference.loop import Schedule, fit
 from reference.world import ALPHABET, CHARACTERS, COLOURS, SHAPES, STYLES, Scene, sample_scene
 
-__all__ = ["Reader", "build_text_encoder", "facts", "letter_marks", "tokenize", "train_text_encoder"]
+__all__ = ["Reader", "build_text_encoder", "facts", "letter_marks", "normalise_text", "tokenize", "train_text_encoder"]
 
 SUBJECTS = SHAPES + CHARACTERS
 NAMES = tuple(COLOURS)
@@ -58,7 +59,7 @@ def build_text_encoder(width: int = 128, layers: int = 4) -> T5EncoderModel:
 
 
 def tokenize(captions: list[str], *, length: int | None = None) -> tuple[Tensor, Tensor]:
-    """Token ids and mask [b, l] as the pipeline makes them: lower case, padded to `length` or to the longest caption."""
+    """Token ids and mask [b, l] as the pipeline makes them: lower case, padded to `length` or to the longest."""
     pad = "longest" if length is None else "max_length"
     batch = ByT5Tokenizer()(
         [c.lower().strip() for c in captions],
@@ -88,7 +89,7 @@ def letter_marks(caption: str, scene: Scene) -> list[tuple[int, int, int]]:
     """(byte position, letter index, place on the sign 0..10) of every letter of the lettering in the caption."""
     if not scene.lettering:
         return []
-    # the lettering may also stand inside another word (`A` in `star`): the mark is the occurrence that the grammar put there
+    # the lettering may also stand inside another word (`A` in `star`): the grammar knows which one is meant
     start = _find(caption.lower(), scene.lettering.lower())
     n = len(scene.lettering)
     return [(start + k, ALPHABET.index(c), 5 + 2 * k - (n - 1)) for k, c in enumerate(scene.lettering)]
@@ -116,7 +117,7 @@ class Reader(nn.Module):
         self.head_slot = nn.Linear(width, _SLOTS + 1)
 
     def forward(self, hidden: Tensor, mask: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
-        """Logits of each fact [b, n], of the letter at each byte [b, l, 35] and of its slot [b, l, 12]; class 0 is none."""
+        """Logits of each fact [b, n], of each byte's letter [b, l, 35] and of its slot [b, l, 12]; 0 is none."""
         told = self.attention(
             self.query.expand(len(hidden), -1, -1), hidden, hidden, key_padding_mask=mask == 0, need_weights=False
         )[0]
@@ -175,3 +176,12 @@ def train_text_encoder(
 
     fit({"encoder": encoder, "reader": reader}, loss, schedule, folder=folder, name="text_encoder")
     return encoder.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def normalise_text(encoder: T5EncoderModel) -> None:
+    """Scales the encoder's last normalisation, in place, so that its output has a deviation of 1 over captions."""
+    rng = random.Random("normalise")
+    ids, mask = tokenize([sample_caption(sample_scene(rng), rng) for _ in range(256)])
+    hidden = encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+    encoder.encoder.final_layer_norm.weight.div_(hidden[mask > 0].std())

@@ -1,11 +1,12 @@
 """The reference world: scenes that are fully known, so that every picture and every caption can be judged exactly.
 
-A scene is one subject (a coloured shape, or a named character) on a coloured background, sometimes in a named style, sometimes with
-a sign that carries lettering. This module owns what a scene *is* and how scenes are sampled; `reference.paint` draws them and
-`reference.captions` describes them. Everything is deterministic from a seed.
+A scene is one subject (a coloured shape, or a named character) on a coloured background, sometimes in a named style,
+sometimes with a sign that carries lettering. This module owns what a scene *is* and how scenes are sampled;
+`reference.paint` draws them and `reference.captions` describes them. Everything is deterministic from a seed.
 
-Half of all strings of three or more characters are held out by a hash: no training scene may ever show them, whether they were drawn
-from the word list or by chance. So a held-out word is one that a model has never seen written, and nobody has to keep a list.
+Half of all strings of three or more characters are held out by a hash: no training scene may ever show them, whether
+they were drawn from the word list or by chance. So a held-out word is one that a model has never seen written, and
+nobody has to keep a list.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ COLOURS: Mapping[str, tuple[int, int, int]] = MappingProxyType(
 SHAPES = ("star", "heart", "ring", "circle", "square", "triangle", "cross", "moon")
 CHARACTERS = ("pip",)
 STYLES = ("marlo",)
-# Capitals and digits. No sign says 0 or 1: at this size nobody can tell them from O and I, so a reading of 0 or 1 means O or I.
+# Capitals and digits. No sign says 0 or 1, which nobody can tell from O and I at this size: read as 0, it is an O.
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ23456789"
 MAX_LETTERS: Mapping[int, int] = MappingProxyType({64: 6, 128: 8})
 
@@ -117,7 +118,7 @@ def held_out_words() -> tuple[str, ...]:
 
 
 def sample_lettering(rng: random.Random, longest: int, *, words: float = 0.1) -> str:
-    """A string for a training sign: a word with probability `words`, else 1 to `longest` random characters; never held out."""
+    """A string for a training sign, never held out: a word with probability `words`, else random characters."""
     while True:
         if rng.random() < words:
             text = rng.choice(load_words())
