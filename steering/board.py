@@ -16,7 +16,7 @@ import torch
 
 from .errors import BadLayout, BadPlan
 from .families import Placed
-from .maths import Tables, edit_rows, swap_bias, swap_rows
+from .maths import Tables, edit_rows, swap_bias, swap_rows, take_rows
 from .plans import Operator
 from .program import COUNTED, Ints, Setting
 
@@ -39,6 +39,7 @@ class Board:
         self.own = torch.arange(batch, device=device)
         self.src = self.own.repeat(sites, 1)
         self.alpha = torch.ones(sites, batch, device=device)
+        self.blends = False
         self.text = torch.zeros_like(bank.text)
         self.mask = torch.zeros_like(bank.mask)
         self.fired = torch.zeros(len(COUNTED), sites, batch, dtype=torch.int64, device=device)
@@ -68,6 +69,7 @@ class Board:
         """Takes the tables of a step."""
         self.src.copy_(torch.from_numpy(setting.src))
         self.alpha.copy_(torch.from_numpy(setting.alpha))
+        self.blends = setting.blends
         for where in self.slot:
             self.slot[where].copy_(torch.from_numpy(setting.slot[where]))
             self.scale[where].copy_(torch.from_numpy(setting.scale[where]))
@@ -132,7 +134,8 @@ def before_hook(slate: Slate, index: int, placed: Placed) -> Callable[..., Any]:
             want = [board.own.shape[0], *board.text.shape[1:]]
             raise BadLayout(f"text at site `{name}` must be {want} as the call was laid out, got {got}")
         src, alpha = board.src[index], board.alpha[index].to(text.dtype)
-        text = swap_rows(text, board.text, src, alpha)
+        blend = torch.compiler.is_compiling() or board.blends  # one graph for all plans; eagerly, no work for nothing
+        text = swap_rows(text, board.text, src, alpha) if blend else take_rows(text, board.text, src)
         board.fired[0, index].add_(src != board.own)
         put, named = list(args), dict(kwargs)
         mask = None
@@ -143,7 +146,8 @@ def before_hook(slate: Slate, index: int, placed: Placed) -> Callable[..., Any]:
                 raise BadLayout(
                     f"site `{name}` was called without `{mask_name}`; a donor's mask could not travel with its text"
                 )
-            mask = swap_bias(mask, board.mask.to(mask.dtype), src, alpha)
+            theirs = board.mask.to(mask.dtype)
+            mask = swap_bias(mask, theirs, src, alpha) if blend else take_rows(mask, theirs, src)
             _put(put, named, mask_name, mask_position, mask)
         if "text" in board.tables:
             slot = board.slot["text"][index]

@@ -66,7 +66,7 @@ class Family:
     projection: str | None  # module of the denoiser that text passes before the first site
     pooled: bool  # pooled text enters the timestep modulation
     small_call: Mapping[str, Any] = field(default_factory=dict)  # arguments of a small quick call, for the self-test
-    small_latent: int = 16  # rows and columns of latents in it
+    small_latent: int = 8  # rows and columns of latents in it
 
 
 _PIXART = Family(

@@ -61,7 +61,7 @@ class Gear:
         """A board with the program's donors and operators, counters at zero. `text`: the call's encoded text [b, l,
         d]."""
         first, pictures = self.placed[0], program.layout.pictures
-        donors = [self._donor(d, encoding) for d in program.donors]
+        donors = self._encoded(program.donors, encoding)
         bank = to_bank(
             donors,
             pictures * max(1, -(-len(donors) // pictures)),  # one shape for most plans: what is compiled stays
@@ -90,8 +90,14 @@ class Gear:
                 " host was made"
             )
 
-    def _donor(self, donor: str | Donor, encoding: Encoding) -> Donor:
-        if isinstance(donor, Donor):
-            return donor
-        key = (donor, encoding.key, stamp(getattr(self.pipe, encoding.rule.encoder, None)))
-        return self.donors.get(key, lambda: encoding.encode(donor))
+    def _encoded(self, donors: Sequence[str | Donor], encoding: Encoding) -> list[Donor]:
+        if not any(isinstance(d, str) for d in donors):
+            return [d for d in donors if isinstance(d, Donor)]
+        how = (encoding.key, stamp(getattr(self.pipe, encoding.rule.encoder, None)))
+
+        def encoded(donor: str | Donor) -> Donor:
+            if isinstance(donor, Donor):
+                return donor
+            return self.donors.get((donor, how), lambda: encoding.encode(donor))
+
+        return [encoded(d) for d in donors]

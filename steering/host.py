@@ -272,17 +272,21 @@ class Host:
             raise NotSupported(
                 "a step cache skips blocks for the whole batch at once, so rows would couple; disable it to steer"
             )
+        self._refuse_strangers([p for p in steered if p.made_for is not None])
         for plan in steered:
             self._check_plan(plan)
+
+    def _refuse_strangers(self, bound: Sequence[Plan]) -> None:
+        mine = self.fingerprint.digest if bound else None
+        for plan in bound:
+            if plan.made_for != mine:
+                short = plan.digest[:12]
+                raise BadPlan(f"plan `{short}` was made for another host than `{self.name}`; use a pack for this one")
 
     def _check_plan(self, plan: Plan) -> None:
         for name in plan.sites:
             if name not in self._gear.names:
                 raise UnknownSite(self._unknown_site(name))
-        if plan.made_for is not None and plan.made_for != self.fingerprint.digest:
-            raise BadPlan(
-                f"plan `{plan.digest[:12]}` was made for another host than `{self.name}`; use a pack for this one"
-            )
         for act in plan.interventions:
             if isinstance(act, Swap) and act.source != "text":
                 raise NotSupported(

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,9 +55,10 @@ def load_pipeline(
     family_of(_pipeline_class(folder))
     defaults = load_defaults(folder)
     try:
-        pipe = DiffusionPipeline.from_pretrained(
-            str(folder), torch_dtype=dtype, use_safetensors=True, local_files_only=True
-        )
+        with _no_bars():
+            pipe = DiffusionPipeline.from_pretrained(
+                str(folder), dtype=dtype, use_safetensors=True, local_files_only=True
+            )
     except (OSError, ValueError) as error:
         raise BadModel(f"model `{model}` cannot be loaded from safetensors: {_first_line(error)}") from error
     for part in pipe.components.values():
@@ -79,6 +82,24 @@ def force_dtype(module: nn.Module, dtype: torch.dtype) -> None:
         stays = tensor.dtype == torch.float32 and any(part in kept for part in name.split("."))
         if tensor.is_floating_point() and tensor.dtype != dtype and not stays:
             tensor.data = tensor.data.to(dtype)
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """Keeps the libraries' progress bars off a server's log while a model loads."""
+    from diffusers.utils import logging as theirs
+    from transformers.utils import logging as others
+
+    shown = theirs.is_progress_bar_enabled(), others.is_progress_bar_enabled()
+    theirs.disable_progress_bar()
+    others.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown[0]:
+            theirs.enable_progress_bar()
+        if shown[1]:
+            others.enable_progress_bar()
 
 
 def _folder(model: str, offline: bool, revision: str | None) -> Path:

@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import torch
 
-__all__ = ["Tables", "edit_rows", "swap_bias", "swap_rows"]
+__all__ = ["Tables", "edit_rows", "swap_bias", "swap_rows", "take_rows"]
 
 Tables = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]  # e, d [k, r, d], offset [k, r], positive [k]
+
+
+def take_rows(own: torch.Tensor, bank: torch.Tensor, src: torch.Tensor) -> torch.Tensor:
+    """The gather that all steering rests on: `concat(own, bank)[src]`, bit for bit."""
+    return torch.cat([own, bank]).index_select(0, src)
 
 
 def swap_rows(own: torch.Tensor, bank: torch.Tensor, src: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
@@ -20,7 +25,7 @@ def swap_rows(own: torch.Tensor, bank: torch.Tensor, src: torch.Tensor, alpha: t
     src: [b] in [0, b + c); alpha: [b] in [0, 1]. A row with `a == 1` gets the gathered row bit for bit, so an
     untouched row (its own index, `a == 1`) is exact: the blend is never computed into it, not even as `0 * x + x`.
     """
-    given = torch.cat([own, bank]).index_select(0, src)
+    given = take_rows(own, bank, src)
     a = alpha.view(-1, 1, 1)
     return torch.where(a == 1, given, (1 - a) * own + a * given)
 
@@ -31,7 +36,7 @@ def swap_bias(own: torch.Tensor, bank: torch.Tensor, src: torch.Tensor, alpha: t
     A mixture of weights, so it moves continuously from the own mask at 0 to the donor's at 1: a token that only the
     donor has comes in with weight `a`. Rows with `a == 1` are exact.
     """
-    given = torch.cat([own, bank]).index_select(0, src)
+    given = take_rows(own, bank, src)
     a = alpha.view(-1, 1, 1)
     mixed = torch.logaddexp(own.float() + torch.log1p(-a.float()), given.float() + torch.log(a.float()))
     return torch.where(a == 1, given, mixed.to(own.dtype))

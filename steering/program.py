@@ -55,6 +55,7 @@ class Setting:
     slot: Mapping[str, Ints]  # "text" and "output" -> [L, B] into the operators' tables
     scale: Mapping[str, Floats]
     hits: Bools  # [3, L, B] in the order of COUNTED
+    blends: bool  # some alpha is not 1
 
 
 class Program:
@@ -96,7 +97,7 @@ class Program:
                 slot[where][at] = 1 + self.operators.index(act.operator)
                 scale[where][at] = act.strength
                 hits[COUNTED.index(where)][at] = True
-        return Setting(src, alpha, slot, scale, hits)
+        return Setting(src, alpha, slot, scale, hits, bool((alpha != 1).any()))
 
     def _refuse_missing_rows(self) -> None:
         if self.layout.order == "cond-only" and any(i.rows == "uncond" for _, i in self._acts):

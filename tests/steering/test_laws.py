@@ -140,13 +140,13 @@ def test_permuting_requests_permutes_pictures(ask: Any) -> None:
 
 
 def test_a_batch_of_plans_equals_each_plan_on_its_own_in_the_same_shape(ask: Any) -> None:
-    prompts = [RED, RED, RED]
-    plans = [ask.swap(PINK, ask.names[:1]), ask.swap(GREEN, ask.names[1:3]), None]
+    plans = [ask.swap(PINK, ask.names[:1]), ask.swap(GREEN, ask.names[1:3]), None, ask.swap(PINK, strength=0.3)]
+    prompts = [RED] * 4
     mixed = ask.steered(prompts, plans)
     for i, plan in enumerate(plans):
-        alone = ask.steered(prompts, [plan if k == i else None for k in range(3)])
+        alone = ask.steered(prompts, [plan if k == i else None for k in range(4)])
         assert torch.equal(mixed[i], alone[i])
-    assert min(apart(mixed[0], mixed[1]), apart(mixed[0], mixed[2]), apart(mixed[1], mixed[2])) > DIFFERENT
+    assert min(apart(a, b) for i, a in enumerate(mixed) for b in mixed[i + 1 :]) > DIFFERENT
 
 
 def test_each_prompts_plan_covers_all_its_pictures_and_seeds_count_up(ask: Any) -> None:
