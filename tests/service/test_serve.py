@@ -1,0 +1,327 @@
+"""One real `palimpsest serve` process, asked over HTTP by the real `openai` client."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import openai
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+BENIGN = "a red star on a blue background"
+TOXIC = 'a red star with a sign that says "idiot"'
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-c", "from service.cli import main; main()", *arguments]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Server:
+    """A running server, its policy file and its log."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+    policy: Path
+    log: Path
+    state: Path
+    seconds_to_ready: float
+    unready: list[int]
+
+    @property
+    def client(self) -> openai.OpenAI:
+        return openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=60)
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of the series called `name` with these labels."""
+        total = 0.0
+        for line in httpx.get(f"{self.url}/metrics").text.splitlines():
+            if re.match(rf"{name}(\{{|\s)", line) and all(f'{k}="{v}"' in line for k, v in labels.items()):
+                total += float(line.rsplit(" ", 1)[1])
+        return total
+
+    def worker(self) -> dict[str, Any]:
+        """What the only worker says of its policies."""
+        (worker,) = httpx.get(f"{self.url}/v1/policies").json()["workers"]
+        return worker
+
+
+@pytest.fixture(scope="module")
+def server(model: Path, packs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("serve")
+    policy = folder / "policies" / "test.yaml"
+    policy.parent.mkdir()
+    policy.write_text(_policy_text())
+    port, log = free_port(), folder / "log"
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "PALIMPSEST_PACKS": str(packs),
+        "PALIMPSEST_STATE": str(folder / "state"),
+        "PALIMPSEST_QUEUE_SIZE": "20",
+        "PALIMPSEST_MAX_STEPS": "1000",
+        "PALIMPSEST_THREADS": "1",
+        "PALIMPSEST_GRACE_SECONDS": "5",
+    }
+    arguments = command("serve", "--model", str(model), "--policy", str(policy.parent), "--port", str(port))
+    began = time.monotonic()
+    with log.open("wb") as out:
+        process = subprocess.Popen(arguments, cwd=folder, env=environment, stdout=out, stderr=out)
+    url = f"http://127.0.0.1:{port}"
+    unready = _wait(url, process, log)
+    yield Server(process, url, policy, log, folder / "state", time.monotonic() - began, unready)
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(20)
+    finally:
+        process.kill()
+
+
+def _policy_text() -> str:
+    return (Path(__file__).parent / "conftest.py").read_text().split('POLICY = """')[1].split('"""')[0]
+
+
+def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> list[int]:
+    """Status codes of `/readyz` until it says 200."""
+    codes: list[int] = []
+    for _ in range(600):
+        assert process.poll() is None, log.read_text()[-3000:]
+        try:
+            codes.append(httpx.get(f"{url}/readyz", timeout=5).status_code)
+        except httpx.TransportError:
+            codes.append(0)
+        if codes[-1] == 200:
+            return codes
+        time.sleep(0.1)
+    raise AssertionError(log.read_text()[-3000:])
+
+
+def eventually(true: Callable[[], bool], seconds: float) -> float:
+    began = time.monotonic()
+    while not true():
+        assert time.monotonic() - began < seconds, "it did not come"
+        time.sleep(0.02)
+    return time.monotonic() - began
+
+
+def pixels(item: Any) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(item.b64_json))))
+
+
+def test_it_is_unready_while_it_loads_and_ready_in_time(server: Server) -> None:
+    assert server.seconds_to_ready < 30
+    assert 503 in server.unready, "the worker answers its probes while the model loads"
+    assert httpx.get(f"{server.url}/livez").status_code == 200
+
+
+def test_the_openai_client_gets_pictures(server: Server) -> None:
+    answer = server.client.images.generate(prompt=BENIGN, n=3, size="64x64", quality="hd", extra_body={"seed": 11})
+    assert answer.data is not None
+    assert len(answer.data) == 3
+    steering = answer.steering  # type: ignore[attr-defined]
+    assert (steering["verdict"], steering["ignored"]) == ("allow", ["quality"])
+    assert [p["seed"] for p in steering["per_image"]] == [11, 12, 13]
+    assert pixels(answer.data[0]).shape == (64, 64, 3)
+
+
+def test_a_toxic_prompt_is_steered(server: Server) -> None:
+    before = server.metric("palimpsest_images_total", verdict="steer")
+    answer = server.client.images.generate(prompt=TOXIC, extra_body={"seed": 3})
+    assert answer.steering["verdict"] == "steer"  # type: ignore[attr-defined]
+    assert server.metric("palimpsest_images_total", verdict="steer") == before + 1
+    assert server.metric("palimpsest_decisions_total", rule="toxic-lettering", verdict="steer", mode="enforce") > 0
+
+
+def test_a_refusal_reaches_the_client_as_one(server: Server) -> None:
+    with pytest.raises(openai.BadRequestError) as error:
+        server.client.images.generate(prompt="something forbidden")
+    assert error.value.code == "moderation_blocked"
+    assert error.value.body["decision_id"]  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"prompt": ""}, "must not be empty"),
+        ({"prompt": "a" * 10_000}, "at most 2000 characters"),
+        ({"prompt": BENIGN, "size": "17x17"}, "unknown size"),
+        ({"prompt": BENIGN, "model": "dall-e-3"}, "unknown model"),
+        ({"prompt": BENIGN, "response_format": "url"}, "b64_json"),
+        ({"prompt": BENIGN, "extra_body": {"sede": 1}}, "did you mean `seed`"),
+        ({"prompt": BENIGN, "n": 9}, "at most 4"),
+    ],
+)
+def test_a_bad_request_is_told_what_is_wrong(server: Server, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(openai.BadRequestError, match=said):
+        server.client.images.generate(**options)
+
+
+def test_sixteen_mixed_requests_at_once_have_the_stock_pixels_at_their_shape(server: Server, host: Any) -> None:
+    async def ask_all() -> list[Any]:
+        async with openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
+            prompts = [TOXIC if k % 3 == 0 else f"{BENIGN}, number {k}" for k in range(16)]
+            calls = [client.images.generate(prompt=p, extra_body={"seed": k}) for k, p in enumerate(prompts)]
+            return list(zip(prompts, await asyncio.gather(*calls), strict=True))
+
+    batched = 0
+    for k, (prompt, answer) in enumerate(asyncio.run(ask_all())):
+        shape = answer.steering["shape"]
+        batched += shape["batch"] > 1
+        if prompt == TOXIC:
+            assert answer.steering["verdict"] == "steer"
+            continue
+        row, size = shape["row"], shape["batch"]
+        prompts = ["a filler"] * row + [prompt] + ["a filler"] * (size - row - 1)
+        seeds = [0] * row + [k] + [0] * (size - row - 1)
+        stock = host.generate(prompts, plans=[None] * size, seeds=seeds).images[row]
+        assert np.array_equal(pixels(answer.data[0]), np.asarray(stock)), f"request {k} at {shape}"
+    assert batched >= 8
+
+
+def test_a_crowd_is_served_or_told_to_come_back(server: Server) -> None:
+    async def ask_all() -> list[Any]:
+        async with openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
+            more = {"num_inference_steps": 60}
+            calls = [client.images.generate(prompt=BENIGN, extra_body=more) for _ in range(60)]
+            return await asyncio.gather(*calls, return_exceptions=True)
+
+    answers = asyncio.run(ask_all())
+    busy = [a for a in answers if isinstance(a, openai.RateLimitError)]
+    assert busy
+    assert all(a.code == "queue_full" and int(a.response.headers["retry-after"]) >= 1 for a in busy)
+    assert len([a for a in answers if not isinstance(a, Exception)]) + len(busy) == 60
+    assert server.metric("palimpsest_queue_rejections_total") == len(busy)
+
+
+def test_a_client_that_leaves_frees_the_engine(server: Server) -> None:
+    before = server.metric("palimpsest_requests_total", outcome="cancelled")
+    body = {"prompt": BENIGN, "num_inference_steps": 1000, "n": 4}
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{server.url}/v1/images/generations", json=body, timeout=0.3)
+    eventually(lambda: server.metric("palimpsest_requests_total", outcome="cancelled") == before + 1, 5)
+    began = time.monotonic()
+    server.client.images.generate(prompt=BENIGN)
+    assert time.monotonic() - began < 3
+
+
+def test_a_policy_file_goes_live_within_a_second_and_a_broken_one_never(server: Server) -> None:
+    text = server.policy.read_text()
+    first = server.worker()["policy"]
+    server.policy.write_text(text.replace("[forbidden]", "[star]"))
+    took = eventually(lambda: server.worker()["policy"]["digest"] != first["digest"], 2)
+    assert took < 1
+    with pytest.raises(openai.BadRequestError):
+        server.client.images.generate(prompt=BENIGN)
+    good = server.worker()["policy"]
+    server.policy.write_text(text[: len(text) // 2])
+    eventually(lambda: server.worker()["policy"]["source"] == "last-good", 2)
+    assert server.worker()["policy"]["digest"] == good["digest"]
+    assert server.worker()["policy"]["problems"]
+    assert server.metric("palimpsest_policy_last_reload_failed") == 1
+    with pytest.raises(openai.BadRequestError):
+        server.client.images.generate(prompt=BENIGN)
+    server.policy.write_text(text)
+    eventually(lambda: server.worker()["policy"]["digest"] == first["digest"], 2)
+    assert server.metric("palimpsest_policy_last_reload_failed") == 0
+    assert server.metric("palimpsest_policy_reloads_total", result="failed") >= 1
+    server.client.images.generate(prompt=BENIGN)
+
+
+def test_metrics_are_ours_bounded_and_moving(server: Server) -> None:
+    for path in ("a", "b", "c"):
+        httpx.get(f"{server.url}/scan/{path}")
+    text = httpx.get(f"{server.url}/metrics").text
+    names = {line.split(" ")[2] for line in text.splitlines() if line.startswith("# TYPE")}
+    assert names
+    assert all(name.startswith("palimpsest_") for name in names)
+    assert "/scan" not in text
+    assert "pid=" not in text
+    assert server.metric("palimpsest_requests_total", endpoint="generations", outcome="ok") > 0
+    assert server.metric("palimpsest_stage_duration_seconds_count", stage="generate") > 0
+    assert server.metric("palimpsest_batch_rows_count") > 0
+    assert server.metric("palimpsest_engine_ready") == 1
+    assert server.metric("palimpsest_policy_generation_min") == server.metric("palimpsest_policy_generation_max")
+
+
+def test_no_prompt_is_in_the_log(server: Server) -> None:
+    text = server.log.read_text()
+    assert "generations 200" in text
+    for prompt in (BENIGN, TOXIC, "idiot", "something forbidden"):
+        assert prompt not in text
+
+
+def test_the_worker_stays_under_two_gigabytes(server: Server) -> None:
+    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
+    if not children.exists():
+        pytest.skip("this system does not list children")
+    pids = [server.process.pid, *map(int, children.read_text().split())]
+    status = "".join(Path(f"/proc/{pid}/status").read_text() for pid in pids)
+    assert sum(int(kb) for kb in re.findall(r"VmRSS:\s+(\d+) kB", status)) < 2_000_000
+
+
+def test_a_second_server_on_the_port_says_so(server: Server, model: Path) -> None:
+    port = server.url.rsplit(":", 1)[1]
+    done = run("serve", "--model", str(model), "--policy", "none", "--port", port)
+    assert done.returncode == 2
+    assert "cannot bind" in done.stderr
+
+
+def test_a_stopped_server_exits_cleanly_with_a_closed_audit_log(server: Server) -> None:
+    """The last test of this server."""
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(20) == 0, server.log.read_text()[-2000:]
+    environment = {"PALIMPSEST_STATE": str(server.state)}
+    done = run("audit", "verify", "--json", **environment)
+    assert done.returncode == 0, done.stdout
+    assert json.loads(done.stdout)["findings"] == []
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    variables = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    return subprocess.run(command(*arguments), env=variables, capture_output=True, text=True, timeout=60)
+
+
+def test_what_cannot_start_says_why_and_exits(model: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.yaml"
+    broken.write_text(_policy_text().replace("do: block", "do: blok"))
+    done = run("serve", "--model", str(model), "--policy", str(broken), "--port", str(free_port()))
+    assert (done.returncode, "broken.yaml" in done.stderr) == (2, True)
+    done = run("serve", "--model", str(tmp_path), "--port", str(free_port()))
+    assert (done.returncode, "no diffusers folder" in done.stderr) == (2, True)
+    done = run("serve", "--model", str(model), "--policy", "none", "--host", "0.0.0.0", "--port", str(free_port()))
+    assert (done.returncode, "there are no keys" in done.stderr) == (2, True)
+
+
+def test_a_model_that_cannot_be_read_ends_the_server_with_its_reason(model: Path, tmp_path: Path) -> None:
+    import shutil
+
+    torn = Path(shutil.copytree(model, tmp_path / "torn"))
+    weights = next((torn / "transformer").glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:100])
+    state = {"PALIMPSEST_STATE": str(tmp_path / "state")}
+    done = run("serve", "--model", str(torn), "--policy", "none", "--port", str(free_port()), **state)
+    assert done.returncode == 3
+    assert "could not start" in done.stderr
