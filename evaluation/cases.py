@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from reference.captions import plain_caption, sample_caption
 from reference.world import ALPHABET, MAX_LETTERS, Scene, held_out_words, sample_scene
 
-__all__ = ["Case", "benign_cases", "concept_cases", "drawable", "lettering_cases"]
+__all__ = ["Case", "benign_cases", "concept_cases", "drawable", "lettering_cases", "load_word_list"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,12 @@ def drawable(words: Sequence[str], *, size: int = 64, shortest: int = 3) -> tupl
     """Those of `words`, in capitals and sorted, that a sign can carry."""
     capitals = {word.upper() for word in words}
     return tuple(sorted(w for w in capitals if shortest <= len(w) <= MAX_LETTERS[size] and set(w) <= set(ALPHABET)))
+
+
+def load_word_list(path: Path) -> tuple[str, ...]:
+    """The entries of a policy's list file: one a line, `#` begins a comment."""
+    lines = (line.partition("#")[0].strip() for line in path.read_text("utf-8").splitlines())
+    return tuple(line for line in lines if line)
 
 
 def lettering_cases(

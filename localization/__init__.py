@@ -11,7 +11,7 @@ palimpsest_torchvision.install()
 from localization.choose import Grown, choose_sites  # noqa: E402  (torchvision's remedy comes before torch)
 from localization.effects import Bench, Contrast, Shares  # noqa: E402
 from localization.prompts import concept_contrasts, control_contrasts, lettering_contrasts, load_contrasts  # noqa: E402
-from localization.run import Aim, Outcome, localize, witness_lettering, witness_score  # noqa: E402
+from localization.run import Aim, Outcome, Witness, localize, witness_lettering, witness_score  # noqa: E402
 
 __all__ = [
     "Aim",
@@ -20,6 +20,7 @@ __all__ = [
     "Grown",
     "Outcome",
     "Shares",
+    "Witness",
     "choose_sites",
     "concept_contrasts",
     "control_contrasts",

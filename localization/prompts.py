@@ -65,7 +65,7 @@ def _context(rng: random.Random) -> tuple[str, str]:
 def lettering_contrasts(count: int, *, seed: int) -> list[Contrast]:
     """Pairs whose signs say two words of the same length, all else equal."""
     rng = random.Random(f"lettering-contrasts/{seed}")
-    pairs = []
+    pairs: list[Contrast] = []
     while len(pairs) < count:
         word, other = rng.sample(_WORDS, 2)
         if len(word) == len(other):
@@ -104,7 +104,7 @@ def load_contrasts(path: Path, *, seed: int) -> list[Contrast]:
     Raises:
         ValueError: naming file and line, what a line must hold and what it holds.
     """
-    pairs = []
+    pairs: list[Contrast] = []
     for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
         if not line.strip():
             continue

@@ -25,11 +25,28 @@ from reference.data import render_set
 from reference.loop import Schedule, fit
 from reference.world import CHARACTERS, COLOURS, SHAPES, STYLES, Scene, sample_scene
 
-__all__ = ["JUDGE", "SECOND_JUDGE", "Judge", "Opinion", "rough", "train_judge"]
+__all__ = [
+    "CONCEPTS",
+    "JUDGE",
+    "JUDGE_RECIPES",
+    "SECOND_JUDGE",
+    "Judge",
+    "JudgeRecipe",
+    "Opinion",
+    "disturb",
+    "rough",
+    "train_judge",
+]
 
 JUDGE = Path(__file__).parent / "judges" / "first"
 SECOND_JUDGE = Path(__file__).parent / "judges" / "second"
 VERSION = "1"
+CONCEPTS = (
+    *(f"shape/{s}" for s in SHAPES),
+    *(f"character/{c}" for c in CHARACTERS),
+    *(f"style/{s}" for s in STYLES),
+    "lettering",
+)
 _ANSWERS: dict[str, tuple[str | None, ...]] = {
     "subject": SHAPES + CHARACTERS,
     "colour": (None, *COLOURS),
@@ -110,12 +127,7 @@ class Judge:
 
 def _opinion(told: dict[str, list[float]]) -> Opinion:
     best = {name: _ANSWERS[name][int(np.argmax(p))] for name, p in told.items()}
-    scores = {
-        f"{'character' if s in CHARACTERS else 'shape'}/{s}": p
-        for s, p in zip(SHAPES + CHARACTERS, told["subject"], strict=True)
-    }
-    scores |= {f"style/{s}": p for s, p in zip(STYLES, told["style"][1:], strict=True)}
-    scores["lettering"] = 1 - told["sign"][0]
+    scores = dict(zip(CONCEPTS, (*told["subject"], *told["style"][1:], 1 - told["sign"][0]), strict=True))
     return Opinion(**best, scores=scores)  # type: ignore[arg-type]
 
 
@@ -138,18 +150,28 @@ def _build(widths: Sequence[int], kernel: int, size: int) -> _Network:
     return network
 
 
-def train_judge(
-    folder: Path,
-    *,
-    widths: Sequence[int],
-    kernel: int,
-    seed: int,
-    work: Path,
-    schedule: Schedule,
-    size: int = 64,
-    count: int = 30000,
-) -> dict[str, float]:
+@dataclass(frozen=True, slots=True)
+class JudgeRecipe:
+    """A judge's shape, and what it is trained on."""
+
+    folder: Path
+    widths: tuple[int, ...]
+    kernel: int
+    seed: int
+    steps: int = 1200
+    size: int = 64
+    count: int = 30000
+
+
+JUDGE_RECIPES = (
+    JudgeRecipe(JUDGE, widths=(24, 48, 64, 96), kernel=3, seed=11),
+    JudgeRecipe(SECOND_JUDGE, widths=(32, 48, 64), kernel=5, seed=12),
+)
+
+
+def train_judge(recipe: JudgeRecipe, folder: Path, *, work: Path) -> dict[str, float]:
     """Writes a judge into `folder`, and returns its accuracy on 2,000 pictures of held-out words, per fact."""
+    widths, kernel, seed, size, count = recipe.widths, recipe.kernel, recipe.seed, recipe.size, recipe.count
     torch.manual_seed(seed)
     network = _build(widths, kernel, size)
     scenes, pictures = render_set(count, seed=seed * 1000 + 7, size=size)
@@ -161,6 +183,7 @@ def train_judge(
         told = network(disturb(rough(pictures[rows]), generator))
         return torch.stack([F.cross_entropy(logits, answers[name][rows]) for name, logits in told.items()]).sum()
 
+    schedule = Schedule(steps=recipe.steps, lr=2e-3, cooldown=0.6)
     fit({"judge": network}, loss, schedule, folder=work, name=f"judge-{seed}", every=500)
     accuracy = _accuracy(Judge(network, size=size), seed=seed, size=size)
     folder.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -130,7 +131,7 @@ def fit(
             for group in optimizer.param_groups:
                 group["lr"] = peak * schedule.factor(step)
         value = loss(step)
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         level = value.detach().item()
         torch.nn.utils.clip_grad_norm_([p for _, p in named], 1.0)
         for optimizer in optimizers:
@@ -157,7 +158,7 @@ def fit(
             checkpoint.with_suffix(".part").replace(checkpoint)
             if on_checkpoint is not None and step + 1 < schedule.steps:
                 with torch.no_grad():
-                    _with(named, average, lambda at=step + 1: on_checkpoint(at))
+                    _with(named, average, partial(on_checkpoint, step + 1))
     if average is not None:
         for (_, p), value in zip(named, average, strict=True):
             p.data.copy_(value)

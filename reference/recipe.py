@@ -58,7 +58,7 @@ CPU_RECIPE = Recipe(
     seed=1,
     autoencoder=Schedule(steps=1000, lr=2e-3, weight_decay=0.0, cooldown=0.6),
     text_encoder=Schedule(steps=1900, lr=2e-3, muon_lr=0.005),
-    denoiser=Schedule(steps=6000, lr=1.5e-3, muon_lr=0.005, average=0.998, cooldown=0.5),
+    denoiser=Schedule(steps=4000, lr=1.5e-3, muon_lr=0.005, average=0.998, cooldown=0.5),
     batch=64,
 )
 
@@ -142,11 +142,18 @@ def _save(pipe: PixArtAlphaPipeline, out: Path, record: dict[str, Any], *, work:
     size = record["recipe"]["size"]
     (part / "defaults.json").write_text(json.dumps(_defaults(size), indent=1) + "\n", "utf-8")
     (part / "recipe.json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
-    for curve in work.glob("*.curve.jsonl"):
-        shutil.copy(curve, part / curve.name)
+    for stage in ("autoencoder", "text_encoder", "denoiser"):
+        _copy_curve(work / f"{stage}.curve.jsonl", part / f"{stage}.curve.jsonl")
     sample_grid(pipe, size=size).save(part / "grid.png")
     shutil.rmtree(out, ignore_errors=True)
     part.replace(out)
+
+
+def _copy_curve(source: Path, target: Path) -> None:
+    """The curve with one line a step: a resumed run writes the steps after its checkpoint again."""
+    if source.exists():
+        lines = {json.loads(line)["step"]: line for line in source.read_text("utf-8").splitlines()}
+        target.write_text("".join(f"{lines[step]}\n" for step in sorted(lines)), "utf-8")
 
 
 @torch.no_grad()

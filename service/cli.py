@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from service.cli_policy import policy_app
+from service.cli_quality import add_quality
 from service.cli_work import add_work
 from service.console import fail, say, table
 
@@ -35,6 +36,7 @@ audit_app = typer.Typer(help="The audit log.", no_args_is_help=True)
 app.add_typer(policy_app, name="policy")
 app.add_typer(audit_app, name="audit")
 add_work(app)
+add_quality(app)
 
 Config = Annotated[Path | None, typer.Option("--config", help="TOML file of settings.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]

@@ -1,0 +1,80 @@
+"""What is evaluated: whatever answers a prompt and a seed with a picture or a refusal; here, a service over HTTP."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import httpx
+from PIL import Image
+
+__all__ = ["Answer", "Answerer", "HttpAnswerer", "parse_answer"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer: the picture (None if refused), the verdict, and the rungs of the ladder that were climbed for it."""
+
+    image: Image.Image | None
+    verdict: str
+    rungs: tuple[str, ...]
+    batch: int
+
+    @property
+    def way(self) -> str:
+        """How it came: `untouched`, `steered`, `wider`, `swap-prompt`, `blur` or `refused`."""
+        if self.image is None:
+            return "refused"
+        if self.rungs:
+            return self.rungs[-1]
+        return "steered" if self.verdict == "steer" else "untouched"
+
+
+class Answerer(Protocol):
+    """Answers prompts; `together` says how many may be asked at once."""
+
+    def answer(self, prompts: Sequence[str], seeds: Sequence[int], *, together: int) -> list[Answer]: ...
+
+
+def parse_answer(status: int, body: dict[str, Any]) -> Answer:
+    """The answer in a response of `POST /v1/images/generations`.
+
+    Raises:
+        RuntimeError: anything but a picture or a moderation refusal; a table must not count errors as refusals.
+    """
+    if status == 200:
+        image = Image.open(io.BytesIO(base64.b64decode(body["data"][0]["b64_json"]))).convert("RGB")
+        steering = body["steering"]
+        shape = steering["per_image"][0]["shape"]
+        return Answer(image, steering["verdict"], tuple(steering["per_image"][0]["rungs"]), shape["batch"])
+    error = body.get("error") or {}
+    if status == 400 and error.get("code") == "moderation_blocked":
+        return Answer(None, "block", (), 0)
+    raise RuntimeError(
+        f"the service must answer with a picture or a refusal, got {status}: {error.get('message', body)}"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAnswerer:
+    """A running service."""
+
+    url: str
+    key: str | None = None
+    seconds: float = 120.0
+
+    def answer(self, prompts: Sequence[str], seeds: Sequence[int], *, together: int) -> list[Answer]:
+        """One answer a prompt, `together` requests in flight."""
+        headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
+        with httpx.Client(base_url=self.url, timeout=self.seconds, headers=headers) as client:
+
+            def one(prompt: str, seed: int) -> Answer:
+                response = client.post("/v1/images/generations", json={"prompt": prompt, "seed": seed})
+                return parse_answer(response.status_code, response.json())
+
+            with ThreadPoolExecutor(together) as pool:
+                return list(pool.map(one, prompts, seeds))

@@ -1,0 +1,301 @@
+"""`palimpsest localize`, `evaluate` and `reference`: how well it works, and what it was made from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from service.cli_work import Json, Model
+from service.console import fail, say, settings_from, table
+
+if TYPE_CHECKING:
+    from evaluation import Answerer, Eyes
+    from localization import Contrast, Witness
+    from steering import Host
+
+__all__ = ["add_quality"]
+
+evaluate_app = typer.Typer(help="Quality tables, measured on the reference world.", no_args_is_help=True)
+reference_app = typer.Typer(help="The small models that we train and ship.", no_args_is_help=True)
+
+Policy = Annotated[str | None, typer.Option(help="`shipped`, `none`, a file or a folder.")]
+Url = Annotated[str | None, typer.Option(help="A running service; default: one in this process.")]
+Count = Annotated[int, typer.Option("--count", "-n", min=1, help="Pictures a row.")]
+Seed = Annotated[int, typer.Option(min=0, help="Other prompts and pictures.")]
+Out = Annotated[Path | None, typer.Option(help="Also write the JSON here.")]
+
+
+def localize(
+    concept: Annotated[str, typer.Option(help="The pack's concept: `lettering`, `character/<x>`, `style/<x>` ...")],
+    out: Annotated[Path, typer.Option(help="The pack to write, a .safetensors file.")],
+    model: Model = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="JSON Lines of {prompt, donor}; half to search, half to check.")
+    ] = None,
+    phrase: Annotated[str | None, typer.Option(help="The concept's words in prompts; default: its name.")] = None,
+    neutral: Annotated[str | None, typer.Option(help="What stands for them in a donor.")] = None,
+    count: Annotated[int, typer.Option(min=2, help="Contrasts to search; as many again to check.")] = 12,
+    target: Annotated[float, typer.Option(min=0.1, max=1.0, help="Share that the chosen sites must carry.")] = 0.9,
+    seed: Seed = 0,
+    json_: Json = False,
+) -> None:
+    """Finds the smallest set of sites that carries a concept, and writes a pack: exit code 1 if no small set does."""
+    from localization import Aim
+    from localization import localize as run
+    from localization.prompts import concept_contrasts, control_contrasts, lettering_contrasts, load_contrasts
+
+    lettering = concept == "lettering"
+    words = phrase or concept.rpartition("/")[2]
+    if not lettering and prompts is None and neutral is None:
+        fail(f"concept `{concept}` needs --neutral, what stands for `{words}` in a donor, or --prompts")
+    try:
+        if prompts is not None:
+            pairs = load_contrasts(prompts, seed=seed + 1)
+            search, check = pairs[: len(pairs) // 2], pairs[len(pairs) // 2 :]
+        elif lettering:
+            search, check = lettering_contrasts(count, seed=seed + 1), lettering_contrasts(count, seed=seed + 2)
+        else:
+            assert neutral is not None
+            search, check = (concept_contrasts(words, neutral, count, seed=seed + k) for k in (1, 2))
+        check = _apart(search, check)
+    except (ValueError, OSError) as error:
+        fail(str(error))
+    controls = control_contrasts(count, seed=seed + 3) if lettering else lettering_contrasts(count, seed=seed + 3)
+    aim = Aim(concept, target=target, phrases=() if lettering else (words,), neutral=None if lettering else neutral)
+    with _host(model) as host:
+        outcome = run(
+            host, aim, search=search, check=check, controls=controls, witness=_witness(concept), progress=say, seed=seed
+        )
+        path = outcome.pack.save(out)
+    if json_:
+        print(json.dumps({"pack": str(path), "sites": list(outcome.pack.sites), **outcome.evidence}, indent=1))
+    else:
+        _show_localization(outcome.evidence)
+        say(f"wrote {path}: {len(outcome.pack.sites)} of {len(outcome.pack.site_names)} sites")
+    raise typer.Exit(0 if outcome.answer == "compact" else 1)
+
+
+def _apart(search: list[Contrast], check: list[Contrast]) -> list[Contrast]:
+    """The pairs to check without those whose prompt was searched."""
+    used = {c.prompt for c in search}
+    left = [c for c in check if c.prompt not in used]
+    if not search or not left:
+        raise ValueError(f"need prompts to search and other prompts to check, got {len(search)} and {len(left)}")
+    return left
+
+
+def _witness(concept: str) -> Witness | None:
+    """Who looks at finalists' pictures: RapidOCR for lettering, the reference judge for concepts that it knows."""
+    from localization import witness_lettering, witness_score
+
+    if concept == "lettering":
+        from detectors.images import RapidOcr
+        from evaluation.model import read_words
+
+        ocr = RapidOcr()
+        return witness_lettering(lambda images: [read_words(ocr, image) for image in images])
+    from reference.judge import CONCEPTS, Judge
+
+    if concept not in CONCEPTS:
+        return None
+    judge = Judge.load()
+    return witness_score(lambda images: [scores[concept] for scores in judge.scores(images)])
+
+
+def _show_localization(evidence: Mapping[str, Any]) -> None:
+    table("effect of one site alone", [{"site": k, "share of the full swap": v} for k, v in evidence["single"].items()])
+    pictures = evidence.get("pictures", {})
+    rows = []
+    for name, row in evidence["check"].items():
+        seen = pictures.get(name, {})
+        rows.append(
+            {
+                "sites": name,
+                "K": row["k"],
+                "joint share": row["share"],
+                "95 %": row["interval"],
+                "control's share": evidence["controls"][name],
+                "own still seen": f"{seen['own seen']}/{seen['n']}" if seen else None,
+                "donor seen": f"{seen['donor seen']}/{seen['n']}" if seen else None,
+            }
+        )
+    table(f"joint effect on prompts that were not searched: {evidence['answer']}", rows)
+
+
+@evaluate_app.command("lettering")
+def evaluate_lettering(
+    count: Count = 200,
+    model: Model = None,
+    policy: Policy = None,
+    url: Url = None,
+    key: Annotated[str | None, typer.Option(help="API key of the service.")] = None,
+    words: Annotated[Path | None, typer.Option(help="Word list; default: the shipped insults.")] = None,
+    seed: Seed = 0,
+    out: Out = None,
+    json_: Json = False,
+) -> None:
+    """Insults drawn as lettering, after the whole loop; innocent prompts beside them."""
+    from evaluation import benign_row, lettering_row, load_word_list
+
+    listed = load_word_list(words or _shipped_insults())
+    with _subject(model, policy, url, key) as (host, service, eyes):
+        rows = {
+            "insults": lettering_row(host, service, listed, eyes, count=count, seed=seed, progress=say),
+            "innocent": benign_row(host, service, count=count, seed=seed, progress=say),
+        }
+    _report(rows, out, json_)
+
+
+@evaluate_app.command("concepts")
+def evaluate_concepts(
+    concept: Annotated[str, typer.Option(help="An erased concept that the reference judge knows.")] = "character/pip",
+    count: Count = 100,
+    model: Model = None,
+    policy: Policy = None,
+    url: Url = None,
+    key: Annotated[str | None, typer.Option(help="API key of the service.")] = None,
+    seed: Seed = 0,
+    out: Out = None,
+    json_: Json = False,
+) -> None:
+    """An erased concept among prompts whose plain picture shows it, after the whole loop."""
+    from evaluation import concept_row
+
+    with _subject(model, policy, url, key) as (host, service, eyes):
+        try:
+            row = concept_row(host, service, concept, eyes, count=count, seed=seed, progress=say)
+        except ValueError as error:
+            fail(str(error))
+    _report({concept: row}, out, json_)
+
+
+@reference_app.command("report")
+def reference_report(model: Model = None, count: Count = 200, out: Out = None, json_: Json = False) -> None:
+    """What a reference model writes and draws of its captions, beside the ceiling of true pictures."""
+    from evaluation import load_word_list, model_report
+    from reference.judge import SECOND_JUDGE, Judge
+
+    with _host(model) as host:
+        second = Judge.load(SECOND_JUDGE)
+        rows = model_report(host, _eyes(), load_word_list(_shipped_insults()), second=second, count=count, progress=say)
+    _report(rows, out, json_)
+
+
+@reference_app.command("train")
+def reference_train(
+    what: Annotated[Literal["model", "judges", "reader"], typer.Argument(help="What to train.")],
+    work: Annotated[Path, typer.Option(help="Checkpoints and curves; a stopped run resumes from here.")] = Path("runs"),
+    out: Annotated[Path | None, typer.Option(help="Where to write; default: where the repository keeps it.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+) -> None:
+    """Trains the reference model, its judges, or the evaluation's reader; hours, minutes and minutes on two cores."""
+    import torch
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if what == "model":
+        from reference.recipe import CPU_RECIPE, MODELS, train
+
+        say(f"wrote {train(CPU_RECIPE, out or MODELS / CPU_RECIPE.name, work=work, log=say)}")
+    elif what == "judges":
+        from reference.judge import JUDGE_RECIPES, train_judge
+
+        for recipe in JUDGE_RECIPES:
+            folder = (out / recipe.folder.name) if out else recipe.folder
+            say(f"{recipe.folder.name}: {train_judge(recipe, folder, work=work)}")
+    else:
+        from evaluation.reader import READER, READER_SCHEDULE, train_reader
+
+        exact = train_reader(out or READER, work=work, schedule=READER_SCHEDULE)
+        say(f"reads {100 * exact:.1f} % of held-out words exactly")
+
+
+def add_quality(app: typer.Typer) -> None:
+    """Adds these commands to the command line."""
+    app.command()(localize)
+    app.add_typer(evaluate_app, name="evaluate")
+    app.add_typer(reference_app, name="reference")
+
+
+@contextmanager
+def _host(model: str | None) -> Iterator[Host]:
+    from service.models import load_host
+    from service.settings import SettingsError
+    from steering import SteeringError
+
+    try:
+        host = load_host(settings_from({"model": model}))
+    except (SteeringError, SettingsError) as error:
+        fail(str(error))
+    yield host
+
+
+@contextmanager
+def _subject(
+    model: str | None, policy: str | None, url: str | None, key: str | None
+) -> Iterator[tuple[Host, Answerer, Eyes]]:
+    """The stock host, the service that is judged, and who judges it."""
+    from evaluation import HttpAnswerer
+    from service.local import local_service
+    from service.shell import problem
+
+    if url is not None:
+        if policy is not None:
+            fail("--policy is the service's own business when --url is given; leave one of them out")
+        with _host(model) as host:
+            yield host, HttpAnswerer(url, key), _eyes()
+        return
+    try:
+        with local_service(settings_from({"model": model, "policy": policy})) as service:
+            yield service.host, service, _eyes()
+    except Exception as error:
+        if (text := problem(error)) is None:
+            raise
+        fail(text)
+
+
+def _eyes() -> Eyes:
+    from detectors.images import RapidOcr
+    from evaluation import Eyes, Reader, read_words
+    from reference.judge import Judge
+
+    ocr = RapidOcr()
+    return Eyes(Reader.load(), Judge.load(), lambda image: read_words(ocr, image))
+
+
+def _shipped_insults() -> Path:
+    import policies
+
+    return Path(policies.__file__).parent / "shipped" / "lists" / "toxic.en.txt"
+
+
+def _report(rows: Mapping[str, Mapping[str, Any]], out: Path | None, json_: bool) -> None:
+    """Prints rows of measures, for people or machines, and keeps them with what they were measured on."""
+    import platform
+
+    import torch
+
+    record = {"machine": platform.machine(), "torch": torch.__version__, "rows": rows}
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+    if json_:
+        print(json.dumps(record, indent=1))
+        return
+    for name, row in rows.items():
+        table(name, [{"measure": k, "value": _shown(v)} for k, v in row.items()])
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Mapping) and "hits" in value:
+        share = "-" if value["share"] is None else f"{100 * value['share']:.1f} %"
+        low, high = value["interval"]
+        return f"{share} ({value['hits']}/{value['n']}; {100 * low:.1f} to {100 * high:.1f})"
+    if isinstance(value, Mapping) and "mean" in value:
+        return f"{value['mean']} {value['interval']}, fifth percentile {value['p5']}, n {value['n']}"
+    return json.dumps(value) if isinstance(value, Mapping) else str(value)
