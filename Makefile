@@ -1,13 +1,15 @@
-# Each target sets up what it needs in .venv; nothing else has to be installed by hand but Python 3.11+ and make.
+# Each target sets up what it needs in .venv; nothing has to be installed by hand but Python 3.11+ and make.
 PYTHON ?= python3.11
 HOST ?= 127.0.0.1
 PORT ?= 3000
+OUT ?= out
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install serve demo test lint bench artefacts
+.PHONY: install dev serve demo test lint bench artefacts
 
 install: $(VENV)/.installed
+
 dev: $(VENV)/.installed-dev
 
 $(VENV)/.installed: pyproject.toml
@@ -20,13 +22,33 @@ $(VENV)/.installed-dev: pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@ $(VENV)/.installed
 
+# the service on this machine, with the embedded model and the shipped policies
 serve: install
 	$(BIN)/palimpsest serve --host $(HOST) --port $(PORT)
 
-test: $(VENV)/.installed-dev
+# plain and steered pictures of the same prompts and seeds, side by side, in $(OUT)
+demo: install
+	$(BIN)/palimpsest generate --compare --seed 7 --out $(OUT) \
+	  'a red star on a blue background with a sign that says "IDIOT"' \
+	  'a green ring on a yellow background with a sign that says "HELLO"' \
+	  'pip on a pink background'
+
+test: dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-lint: $(VENV)/.installed-dev
+lint: dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# ratios measured in one run; no part of `make test`
+bench: dev
+	$(BIN)/python -m pytest tests/bench --override-ini 'addopts=-s --import-mode=importlib'
+
+# what comes from a trained model: packs and tables. Training itself is `palimpsest reference train`
+artefacts: install
+	$(BIN)/palimpsest localize --concept lettering --out reference/packs/signpost-pixart/lettering.safetensors
+	$(BIN)/palimpsest localize --concept character/pip --neutral 'a gray circle' \
+	  --out reference/packs/signpost-pixart/character-pip.safetensors
+	$(BIN)/palimpsest evaluate lettering
+	$(BIN)/palimpsest evaluate concepts

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from service.console import fail, table
+from service.console import fail, settings_from, table
 
-if TYPE_CHECKING:
-    from service.settings import Settings
-
-__all__ = ["add_work"]
+__all__ = ["Json", "Model", "add_work"]
 
 pack_app = typer.Typer(help="Packs: where a concept sits in a model, and with what evidence.", no_args_is_help=True)
 
@@ -42,7 +39,7 @@ def generate(
         for p in prompts
     ]
     try:
-        rows = save(shoot(_settings({"policy": policy, "model": model}), asked, compare=compare), out)
+        rows = save(shoot(settings_from({"policy": policy, "model": model}), asked, compare=compare), out)
     except Exception as error:
         if (text := problem(error)) is None:
             raise
@@ -67,7 +64,7 @@ def pack_show(
     if not pack.is_file():
         fail(f"no pack file `{pack}`")
     try:
-        loaded = Pack.load(pack, host=load_host(_settings({"model": model})))
+        loaded = Pack.load(pack, host=load_host(settings_from({"model": model})))
     except (SteeringError, SettingsError) as error:
         fail(str(error))
     facts: dict[str, Any] = {
@@ -92,15 +89,6 @@ def add_work(app: typer.Typer) -> None:
     """Adds these commands to the command line."""
     app.command()(generate)
     app.add_typer(pack_app, name="pack")
-
-
-def _settings(options: dict[str, Any]) -> Settings:
-    from service.settings import SettingsError, load_settings
-
-    try:
-        return load_settings(options).settings
-    except SettingsError as error:
-        fail(str(error))
 
 
 def _plain(value: Any) -> Any:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
-__all__ = ["fail", "say", "table"]
+if TYPE_CHECKING:
+    from service.settings import Settings
+
+__all__ = ["fail", "say", "settings_from", "table"]
 
 
 def say(text: str) -> None:
@@ -20,6 +23,16 @@ def fail(text: str) -> NoReturn:
     for line in text.splitlines():
         typer.echo(f"error: {line}", err=True)
     raise typer.Exit(2)
+
+
+def settings_from(options: Mapping[str, Any]) -> Settings:
+    """The settings with these options; whoever mistyped one is told and the command ends."""
+    from service.settings import SettingsError, load_settings
+
+    try:
+        return load_settings(options).settings
+    except SettingsError as error:
+        fail(str(error))
 
 
 def table(title: str, rows: Sequence[Mapping[str, Any]], *, hide: Sequence[str] = ()) -> None:
