@@ -168,10 +168,11 @@ class ClosedLoop:
         return job
 
     async def _picture(self, trial: _Trial, course: Course, job: Job) -> Picture:
-        if course.unfit:
-            self._recorder.fallback("unfit")
+        if course.unfit or course.failed:
+            self._recorder.fallback("unfit" if course.unfit else "steering")
         made, replaced = await self._make(trial, job, course)
-        picture = Picture(made.image, made, trial.decision, replaced=replaced or bool(course.unfit))
+        whole = replaced or course.failed or bool(course.unfit)
+        picture = Picture(made.image, made, trial.decision, replaced=whole)
         if not trial.decision.reads:
             return picture
         return await self._climb(trial, await self._judge(trial, picture), job)

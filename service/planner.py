@@ -28,6 +28,7 @@ class Course:
     `plan` is what the first picture is made under; `None` with `prompt` as it came means untouched. `wider` is the plan
     of the rung of that name, None when no pack has one. `donor` is the prompt of `swap-prompt`. `unfit` names the rules
     whose concept has no pack and that therefore had their prompt replaced; `refused` those that refuse instead.
+    `failed` says that there are packs, but no plan could be made of them: then the prompt is replaced, too.
     """
 
     prompt: str
@@ -36,6 +37,7 @@ class Course:
     donor: str | None = None
     unfit: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
+    failed: bool = False
 
 
 def choose_course(
@@ -53,9 +55,14 @@ def choose_course(
     if missing or donor == request.prompt:
         # the whole prompt is replaced, or there is nothing to show in its place: then only the picture can be judged
         return Course(donor, donor=donor, unfit=unfit, refused=refused)
-    plans = [packs[s.concept].plan(toward=donor, strength=_strength(s)) for s in fitting]
-    wider = [packs[s.concept].plan(toward=donor, wider=True) for s in fitting]
-    return Course(request.prompt, plan=merge(plans), wider=merge(wider), donor=donor)
+    from steering import SteeringError
+
+    try:
+        plan = merge([packs[s.concept].plan(toward=donor, strength=_strength(s)) for s in fitting])
+        wider = merge([packs[s.concept].plan(toward=donor, wider=True) for s in fitting])
+    except SteeringError:
+        return Course(donor, donor=donor, failed=True)
+    return Course(request.prompt, plan=plan, wider=wider, donor=donor)
 
 
 def merge(plans: Sequence[Plan]) -> Plan:

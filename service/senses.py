@@ -59,10 +59,11 @@ class Senses:
 
     async def _within_time(self, what: Literal["prompt", "picture"], read: Callable[[], Signals]) -> Signals:
         try:
-            return self._counted(what, await asyncio.wait_for(self.run(read), self._seconds))
+            # each detector keeps its own time; this ends what does not, waiting for a thread included
+            return self._counted(what, await asyncio.wait_for(self.run(read), 1.0 + 1.5 * self._seconds))
         except TimeoutError:
             self._recorder.detector_error(what, "timeout")
-            log.error("reading a %s took longer than %.1f s", what, self._seconds)
+            log.error("reading a %s took far longer than %.1f s", what, self._seconds)
             # the thread cannot be stopped: leave it behind, so that the next reading does not wait for it
             self._pool.shutdown(wait=False)
             self._pool = self._new_pool()

@@ -103,6 +103,25 @@ def test_without_a_pack_the_rule_says_what_happens(unfit: Any, refused: Any) -> 
     assert (got.prompt, got.plan) == ('pip beside a sign that says "BREAD"', None)
 
 
+def test_packs_that_cannot_be_combined_replace_the_whole_prompt(shelf: Any) -> None:
+    """Two edits of one site's text cannot be merged: the order would matter."""
+    from dataclasses import replace
+
+    import torch
+
+    from steering import Operator
+
+    def editing(pack: Any) -> Any:
+        width = 16
+        vectors = [torch.ones(1, width) for _ in range(3)]
+        return replace(pack, operator=Operator(*vectors))
+
+    both = {name: editing(pack) for name, pack in shelf.items()}
+    got = course(decision(lettering(), Steer("no-pip", "character/pip", replacements=(PIP,))), both)
+    assert got.failed
+    assert (got.prompt, got.plan) == ('a cat beside a sign that says "BREAD"', None)
+
+
 def test_one_missing_pack_replaces_the_whole_prompt_for_all_rules(shelf: Any) -> None:
     steers = decision(lettering(), Steer("no-pip", "character/pip", replacements=(PIP,), unfit="swap-prompt"))
     got = course(steers, {"lettering": shelf["lettering"]})
