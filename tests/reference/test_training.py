@@ -1,0 +1,90 @@
+"""The recipe: it makes a folder that plain diffusers loads, and a stopped run goes on where it was."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from reference.loop import Muon, Schedule, fit
+
+
+def _run(folder: Path, *, stops: tuple[int, ...]) -> torch.Tensor:
+    for stop in stops:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 1))
+
+        def loss(step: int, model: nn.Module = model) -> torch.Tensor:
+            x = torch.randn(32, 8, generator=torch.Generator().manual_seed(step))
+            return (model(x)[:, 0] - x[:, 0] * x[:, 1]).square().mean()
+
+        class Stop(Exception): ...
+
+        def until(step: int, stop: int = stop) -> None:
+            if step == stop:
+                raise Stop
+
+        schedule = Schedule(steps=40, lr=1e-2, muon_lr=1e-2, average=0.9)
+        try:
+            fit(
+                {"m": model}, loss, schedule, folder=folder, name="m", every=10, on_checkpoint=until, log=lambda _: None
+            )
+        except Stop:
+            continue
+        return torch.cat([p.detach().flatten() for p in model.parameters()])
+    raise AssertionError("the last run must end")
+
+
+def test_a_resumed_run_ends_with_the_same_weights(tmp_path: Path) -> None:
+    whole = _run(tmp_path / "a", stops=(0,))
+    resumed = _run(tmp_path / "b", stops=(10, 30, 0))
+    assert torch.equal(whole, resumed)
+    untrained = _run_untrained()
+    assert (whole - untrained).abs().max() > 1e-2
+
+
+def _run_untrained() -> torch.Tensor:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 1))
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+def test_muon_moves_in_all_directions_alike() -> None:
+    weight = nn.Parameter(torch.zeros(6, 4))
+    weight.grad = torch.diag(torch.tensor([1.0, 1e-1, 1e-2, 1e-2])).repeat(2, 1)[:6]
+    Muon([weight], lr=1.0, weight_decay=0.0).step()
+    values = torch.linalg.svdvals(weight.detach())
+    assert values.max() / values.min() < 2.5  # the gradient's own ratio is over 50
+
+
+def test_a_schedule_warms_up_stays_and_cools_down() -> None:
+    factors = [Schedule(steps=100, lr=1.0, warmup=0.1, cooldown=0.5).factor(s) for s in range(100)]
+    assert factors[0] < factors[5] < 1
+    assert factors[10:50] == [1.0] * 40
+    assert all(a > b for a, b in itertools.pairwise(factors))
+
+
+@pytest.mark.slow
+def test_a_tiny_recipe_makes_a_folder_that_plain_diffusers_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diffusers import DiffusionPipeline
+
+    from reference import recipe as room
+
+    short = Schedule(steps=2, lr=1e-3, muon_lr=1e-3)
+    tiny = replace(room.CPU_RECIPE, pictures=48, autoencoder=short, text_encoder=short, denoiser=short, batch=4)
+    out = room.train(tiny, tmp_path / "model", work=tmp_path / "work", compiled=False, log=lambda _: None)
+    pipe = DiffusionPipeline.from_pretrained(out, torch_dtype=torch.float32)
+    call = json.loads((out / "defaults.json").read_text())
+    image = pipe("a red star", num_inference_steps=2, height=64, width=64, **call["call"]).images[0]
+    assert image.size == (64, 64)
+    z = room.encode(pipe.vae, room.render_set(48, seed=tiny.seed)[1])
+    assert z.mean().abs() < 0.05
+    assert abs(float(z.std()) - 1) < 0.05
+    assert json.loads((out / "recipe.json").read_text())["recipe"]["pictures"] == 48
