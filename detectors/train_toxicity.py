@@ -29,19 +29,20 @@ _DATA = Path(__file__).parent / "data"
 _PHRASES: dict[str, list[str]] = json.loads((_DATA / "toxicity_phrases.json").read_text("utf-8"))
 OUT = _DATA / "toxicity.json"
 _HELD_OUT = 5  # one word of so many
-_COUNT = 24_000
+_COUNT = 40_000
 
 
 def examples(rng: random.Random, count: int, *, held_out: bool) -> Iterator[tuple[str, int]]:
     """`count` folded texts with their label, half of them abusive, from one side of the split of words."""
     insults = [w for w in _insults() if _side(w) == held_out]
-    kinds = [w for w in (*_PHRASES["kind"], *_benign_words()) if _side(w) == held_out]
+    kinds = [w for w in _PHRASES["kind"] if _side(w) == held_out]
+    common = [w for w in _benign_words() if _side(w) == held_out]
     threats = [t for t in _PHRASES["threats"] if _side(t) == held_out]
     plain = [
         t for t in _PHRASES["lettering"] if not held_out or _side(t)
     ]  # look-alikes are trained on; new ones are drawn below
     for i in range(count):
-        yield (_abusive(rng, insults, threats), 1) if i % 2 else (_innocent(rng, kinds, plain), 0)
+        yield (_abusive(rng, insults, threats), 1) if i % 2 else (_innocent(rng, kinds, plain, common), 0)
 
 
 def train(rng: random.Random, count: int = _COUNT) -> tuple[NDArray[np.float32], float]:
@@ -125,7 +126,8 @@ def _insults() -> list[str]:
 
 
 def _benign_words() -> list[str]:
-    return [w for w in _lines("benign.en.txt") if len(w) > 2]
+    lines = (_DATA / "common_words.txt").read_text("utf-8").splitlines()
+    return [w for line in lines if not line.startswith("#") for w in line.split() if len(w) > 2]
 
 
 def _abusive(rng: random.Random, insults: Sequence[str], threats: Sequence[str]) -> str:
@@ -139,13 +141,15 @@ def _abusive(rng: random.Random, insults: Sequence[str], threats: Sequence[str])
     return text + rng.choice(("", "", "", "!", "!!", "."))
 
 
-def _innocent(rng: random.Random, kinds: Sequence[str], plain: Sequence[str]) -> str:
+def _innocent(rng: random.Random, kinds: Sequence[str], plain: Sequence[str], common: Sequence[str]) -> str:
     draw = rng.random()
-    if draw < 0.25:
+    if draw < 0.15:
         return random_string(rng)
+    if draw < 0.35:
+        return " ".join(rng.choice(common) for _ in range(rng.choice((1, 1, 1, 2, 3))))
     if draw < 0.5:
         return rng.choice(plain) + rng.choice(("", "", "!", "."))
-    word = rng.choice(kinds)
+    word = rng.choice(kinds) if rng.random() < 0.5 else rng.choice(common)
     if draw < 0.8:
         text = rng.choice(_PHRASES["praise"]).format(
             a="an" if word[0] in "aeiou" else "a", k=word, n=rng.choice(_PHRASES["nice"])

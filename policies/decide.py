@@ -91,7 +91,9 @@ def _awake(snapshot: Snapshot, evidence: Evidence, before: Decision | None) -> I
     for trigger in evidence.present(snapshot):
         woken.update(snapshot.by_trigger.get(trigger, ()))
     if before is not None:
-        earlier = {*before.rules, *(before.shadow.rules if before.shadow else ())}
+        earlier = {*before.rules, *(e.rule for e in before.errors)}
+        if before.shadow is not None:
+            earlier |= {*before.shadow.rules, *(e.rule for e in before.shadow.errors)}
         woken.update(i for i, r in enumerate(snapshot.rules) if r.id in earlier)
     return [snapshot.rules[i] for i in sorted(woken)]
 
@@ -112,6 +114,9 @@ def _mode(rule: Rule, request: Request, snapshot: Snapshot) -> str | None:
 
 
 def _judge(rule: Rule, evidence: Evidence, snapshot: Snapshot, *, enforced: bool, before: Decision | None) -> _Judged:
+    blocked = _blocked_by_error(rule, before)
+    if blocked is not None:
+        return _on_error(rule, blocked.text, evidence, snapshot, enforced)
     outcome = evidence.judge(rule.when, rule.id)
     earlier = _earlier(rule, before)
     if outcome.truth is None and outcome.error is not None and not earlier:
@@ -121,6 +126,14 @@ def _judge(rule: Rule, evidence: Evidence, snapshot: Snapshot, *, enforced: bool
     if not outcome.truth and not earlier:
         return _Judged(rule, enforced)
     return _matched(rule, outcome, evidence, snapshot, enforced, earlier)
+
+
+def _blocked_by_error(rule: Rule, before: Decision | None) -> RuleError | None:
+    """The error for which `rule` blocked in `before`: what the picture shows cannot make up for it."""
+    if before is None or rule.model.on_error != "block":
+        return None
+    errors = (*before.errors, *(before.shadow.errors if before.shadow else ()))
+    return next((e for e in errors if e.rule == rule.id), None)
 
 
 def _earlier(rule: Rule, before: Decision | None) -> tuple[Reason, ...] | None:

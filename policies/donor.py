@@ -48,7 +48,7 @@ def replacements(
         if name is not None:
             text = " ".join(_choose(word, words[f"{policy}/{name}"]) for word in (reason.word or fold(found)).split())
             text = text.upper() if found.isupper() else text
-        done[reason.span.source, reason.span.start, reason.span.end] = Replacement(reason.span, text)
+        done.setdefault((reason.span.source, reason.span.start, reason.span.end), Replacement(reason.span, text))
     return tuple(done[key] for key in sorted(done))
 
 

@@ -184,8 +184,9 @@ def compile_snapshot(
 
 
 def _digest(policies: Iterable[PolicyModel], lists: Mapping[str, tuple[str, ...]]) -> str:
+    dumped = [p.model_dump(mode="json", by_alias=True) for p in policies]
     content = {
-        "policies": [p.model_dump(mode="json", by_alias=True) for p in policies],
+        "policies": [{**p, "rules": sorted(p["rules"], key=lambda r: str(r["id"]))} for p in dumped],
         "lists": {name: sorted(entries) for name, entries in lists.items()},
     }
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

@@ -41,8 +41,9 @@ def parse_yaml(text: str, *, file: str) -> tuple[Any, Marks, list[Problem]]:
             {},
             [Problem(file, 0, 0, "", f"the file is larger than {MAX_BYTES} bytes; move words into list files")],
         )
-    loader = _Loader(text)
+    loader = None
     try:
+        loader = _Loader(text)
         node = loader.get_single_node()
         if node is None:
             return None, {}, [Problem(file, 0, 0, "", "the file is empty; it must hold one policy")]
@@ -58,7 +59,8 @@ def parse_yaml(text: str, *, file: str) -> tuple[Any, Marks, list[Problem]]:
     except ValueError as error:  # a date that does not exist, for instance
         return None, {}, [Problem(file, 0, 0, "", str(error))]
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
 
 
 def _walk(node: yaml.Node, path: Path, marks: Marks) -> None:

@@ -16,7 +16,7 @@ from anyascii import anyascii
 
 from detectors.text.confusables import FLIPPED, LOOKALIKES, TWINS
 
-__all__ = ["Chars", "casefold", "clean", "flip", "from_text", "resolve_bidi", "skeleton", "strip_marks"]
+__all__ = ["Chars", "casefold", "clean", "flip", "from_text", "resolve_bidi", "skeleton"]
 
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#x[0-9a-fA-F]{1,6}|[a-zA-Z]{2,8});")
 _BIDI = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
@@ -72,14 +72,7 @@ def casefold(chars: Chars) -> Chars:
     """`chars` without the difference of capitals and small letters."""
     if chars.text.isascii():
         return Chars(chars.text.lower(), chars.starts, chars.ends)
-    return _each(chars, lambda c: unicodedata.normalize("NFKC", c.casefold()))
-
-
-def strip_marks(chars: Chars) -> Chars:
-    """`chars` without accents and strokes."""
-    if chars.text.isascii():
-        return chars
-    return _each(chars, lambda c: "".join(d for d in unicodedata.normalize("NFKD", c) if not unicodedata.combining(d)))
+    return _each(chars, lambda _, c: unicodedata.normalize("NFKC", c.casefold()))
 
 
 def skeleton(chars: Chars) -> Chars:
@@ -89,18 +82,11 @@ def skeleton(chars: Chars) -> Chars:
     """
     if chars.text.isascii():
         return chars
-    plain = strip_marks(chars)
     honest: set[int] = set()
-    for token in _TOKEN.finditer(plain.text):
+    for token in _TOKEN.finditer(chars.text):
         if _is_honest(token.group()):
             honest.update(range(*token.span()))
-    out: list[int] = []
-    text: list[str] = []
-    for i, c in enumerate(plain.text):
-        said = c if c.isascii() or i in honest else _latin(c)
-        out.extend([i] * len(said))
-        text.append(said)
-    return plain.pick(out, "".join(text))
+    return _each(chars, lambda i, c: c if c.isascii() or i in honest else "".join(map(_latin, _unmarked(c))))
 
 
 def resolve_bidi(chars: Chars) -> Chars | None:
@@ -160,10 +146,15 @@ def _blanks(chars: Chars) -> Chars:
     return chars.pick(places, "".join(text))
 
 
-def _each(chars: Chars, change: Callable[[str], str]) -> Chars:
-    """Every character replaced by what `change` makes of it, which may be several or none."""
-    changed = [change(c) for c in chars.text]
+def _each(chars: Chars, change: Callable[[int, str], str]) -> Chars:
+    """Every character replaced by what `change` makes of its place and itself, which may be several or none."""
+    changed = [change(i, c) for i, c in enumerate(chars.text)]
     return chars.pick([i for i, said in enumerate(changed) for _ in said], "".join(changed))
+
+
+def _unmarked(c: str) -> str:
+    """`c` without accents and strokes."""
+    return "".join(d for d in unicodedata.normalize("NFKD", c) if not unicodedata.combining(d))
 
 
 def _rebuild(chars: Chars, pattern: re.Pattern[str], change: Callable[[str], str]) -> Chars:
@@ -197,6 +188,8 @@ def _latin(c: str) -> str:
 
     `c` itself when neither knows a letter.
     """
+    if c.isascii():
+        return c
     seen = LOOKALIKES.get(c) or LOOKALIKES.get(c.casefold())
     if seen:
         return seen

@@ -50,7 +50,7 @@ BEFORE: dict[str, tuple[str, ...]] = {
 AFTER: tuple[str, ...] = (
     r"(?:is |are |was |were |being )?(?:hand)?(?:written|spelled|spelt|scrawled|scribbled|inscribed|engraved|lettered|typed|stencilled"
     r"|stenciled|printed|embroidered|stitched|spray[- ]?painted|graffitied|tattooed|carved|etched|painted)"
-    r"(?: out)?(?: \w+ly)? (?:on|in|across|over|onto|into|with|above|below|under|by|at)\b",
+    r"(?: out)?(?: \w+ly)? (?:on|in|across|over|onto|into|above|below|under|by|at)\b",
     r"(?:yazan|yazılı)\b",
     r"と(?:書|い)",
 )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from detectors.text.chars import clean, from_text
+from detectors.text.chars import clean, from_text, resolve_bidi
 from detectors.text.concepts import ConceptWords, load_concept_words
 from detectors.text.lettering import find_lettering
 from detectors.text.toxicity import SmallClassifier, TextScorer, lexicon_matcher, lexicon_score
@@ -51,23 +51,24 @@ class TextDetectors:
         yield Signal("text", "views", VERSION, text=text, span=whole, views=views)
         yield from self.concepts.find(views, source, text)
         pieces = [(text, whole, views)]
-        for lettering in find_lettering(clean(from_text(text))):
-            chars = lettering.chars
-            bounds = (min(chars.starts), max(chars.ends)) if chars.text else (0, 0)
-            piece = views_of(chars, piece=True) if chars.text else ()
-            span = Span(source, *bounds) if chars.text else None
+        chars = from_text(text)
+        for lettering in find_lettering(clean(resolve_bidi(chars) or chars)):
+            said = lettering.chars
+            span = Span(source, min(said.starts), max(said.ends)) if said.text else None
+            piece = views_of(said, piece=True) if said.text else ()
             yield Signal(
-                "lettering", "lettering", VERSION, score=lettering.score, text=chars.text, span=span, views=piece
+                "lettering", "lettering", VERSION, score=lettering.score, text=said.text, span=span, views=piece
             )
             if span is not None:
-                pieces.append((chars.text, span, piece))
+                pieces.append((said.text, span, piece))
         yield from self._toxicity(pieces)
 
     def _toxicity(self, pieces: list[tuple[str, Span, tuple[View, ...]]]) -> Iterator[Signal]:
         """One signal for each text and category, with the highest score of lexicon and scorers over its views."""
         for text, span, views in pieces:
             best = {"toxicity": (lexicon_score(self.lexicon, views), "lexicon", VERSION)}
-            said = [v.text for v in views if not v.whole]
+            # aggressive views make words of random strings; there lists know better than n-grams
+            said = [v.text for v in views if v.form == "plain" and not v.whole]
             for scorer in self.scorers:
                 try:
                     found = [(c, s) for scores in scorer.scores(said) for c, s in scores.items()]

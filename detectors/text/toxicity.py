@@ -25,6 +25,7 @@ from policies.types import View
 __all__ = ["SmallClassifier", "TextScorer", "features", "lexicon_matcher", "lexicon_score"]
 
 _LEXICON_SCORE = 0.9
+_LEAST_LETTERS = 4
 FORMAT = "palimpsest.toxicity/v1"
 
 
@@ -76,10 +77,13 @@ class SmallClassifier:
         return cls(weights, float(data["bias"]), str(data["version"]))
 
     def score(self, text: str) -> float:
-        """The probability that `text`, folded, is abusive; 0 for an empty one."""
-        places = features(text, len(self.weights))
-        if not len(places):
+        """The probability that `text`, folded, is abusive.
+
+        0 for fewer than four letters, about which n-grams say nothing.
+        """
+        if sum(c.isalpha() for c in text) < _LEAST_LETTERS:
             return 0.0
+        places = features(text, len(self.weights))
         logit = self.bias + float(self.weights[places].sum()) / len(places) ** 0.5
         return 1.0 / (1.0 + float(np.exp(-logit)))
 

@@ -1,0 +1,208 @@
+"""Whatever is wrong with a policy is said at load time, all at once, with its place and a way out."""
+
+from __future__ import annotations
+
+import pytest
+
+from detectors.text import sense
+from policies import Loader, PolicyError, no_policy, policy_paths
+from tests.policies.helpers import HEAD, load, policy, rule
+
+
+def problems(tmp_path, *texts, **options):
+    with pytest.raises(PolicyError) as error:
+        load(tmp_path, *texts, **options)
+    return error.value.problems
+
+
+def one(tmp_path, *texts, **options):
+    (problem,) = problems(tmp_path, *texts, **options)
+    return problem
+
+
+def test_a_good_file_loads_and_its_digest_depends_on_content_alone(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    text = policy(rule())
+    first = load(tmp_path / "a", text)
+    again = load(
+        tmp_path / "b",
+        "# a comment\n" + text.replace("why: because the test says so", 'why: "because the test says so"'),
+    )
+    (tmp_path / "b" / "0.yaml").rename(tmp_path / "b" / "other.yaml")
+    assert first.digest == again.digest == Loader(sense=sense).load(tmp_path / "b").digest
+    assert load(tmp_path / "a", text.replace("blorch", "blorc")).digest != first.digest
+
+
+@pytest.mark.parametrize(
+    ("broken", "place", "says"),
+    [
+        ("name: p\nname: q\n", (2, 1), "duplicate key `name`"),
+        ("a: &x [1]\nb: *x\n", (1, 4), "anchors and aliases are not allowed"),
+        ("a: [" * 40 + "]" * 40, None, "nested deeper than 32 levels"),
+        ("a: [1, 2\nb: 3\n", (2, 2), "expected"),
+        ("", None, "the file is empty"),
+        ("a: !!python/object/apply:os.system ['true']\n", (1, 4), "could not determine a constructor"),
+        ("a: " + "x" * (1 << 20), None, "larger than 1048576 bytes"),
+        ("date: 2026-02-31\n", None, "day"),
+        ("? [a, b]\n: c\n", (1, 3), "a key must be a plain word"),
+    ],
+)
+def test_yaml_that_policies_have_no_use_for_is_refused_with_its_place(tmp_path, broken, place, says):
+    problem = one(tmp_path, broken)
+    assert says in problem.message
+    assert place is None or (problem.line, problem.column) == place
+
+
+def test_words_of_yaml_1_1_stay_words(tmp_path):
+    text = policy(rule(when="{lettering: {any_of: [no, off, yes, 1:20, '007']}}"))
+    assert {w for words in load(tmp_path, text).words.values() for w in words} >= {"no", "off", "yes", "1:20", "007"}
+
+
+@pytest.mark.parametrize(
+    ("change", "path", "says"),
+    [
+        (("    category: test", "    category: test\n    categroy: x"), "rules[0].categroy", "did you mean `category`?"),
+        (("do: block", "do: blok"), "rules[0].then[0]", "unknown action `blok`; did you mean `block`?"),
+        (("lettering", "letering"), "rules[0].when.letering", "did you mean `lettering`?"),
+        (("version: 1.0.0", "version: 1.0"), "version", "must be text, got `1.0`; put it in quotes"),
+        (("version: 1.0.0", "version: one"), "version", "must be three numbers such as 1.0.0, got `one`"),
+        (("{do: block}", "{do: steer, concept: pip}"), "rules[0].then[0].concept", "`character/x`"),
+        (("{do: block}", "{do: steer, concept: lettering, strength: 2}"), "rules[0].then[0].strength", "less than or equal to 1"),
+        (("[grumpf, blorch]", "[$grumpf]"), "rules[0].when.lettering.any_of[0]", "unknown list `$grumpf`"),
+        (("any_of: [grumpf, blorch]", "any_of: [a], asked: true"), "rules[0].when.lettering", "must hold exactly one of"),
+        (("any_of: [grumpf, blorch]", "none_of: [a]"), "rules[0].when.lettering.none_of", "unknown field `none_of`"),
+        (("{do: block}", "{do: verify, read: lettering}"), "rules[0].then[0]", "needs `none_of: [...]`"),
+        (("{do: block}", "{do: verify, read: character/pip, below: 0.5, ladder: [blur]}"), "rules[0].then[0]", "works on lettering only"),
+        (("{do: block}", "{do: verify, read: character/pip, below: 0.5, ladder: [wider]}"), "rules[0]", "need a `steer` in the same rule"),
+        (("{do: block}", "{do: steer, concept: lettering, toward: benign-word}"), "rules[0].then[0].toward", "a list `benign`"),
+        (("{lettering: {any_of: [grumpf, blorch]}}", "{concept: {name: character/pop}}"), "rules[0].when.concept.name", "`character/pip`"),
+        (("    category: test", "    category: test\n    rollout: {mode: on}"), "rules[0].rollout.mode", "must be one of `disabled`"),
+        (("    category: test", "    category: test\n    rollout: {mode: canary}"), "rules[0].rollout", "`percent` goes with"),
+        (("    category: test", "    category: test\n    rollout: {mode: canary, percent: 5}"), "rules[0].rollout.mode", "secret key"),
+        (("    category: test", "    category: test\n    exceptions: []"), "rules[0].exceptions", "which this version cannot do"),
+        (("owner: me@example.com", "owner: me\nfreshness: {max_age: 5m}"), "freshness", "which this version cannot do"),
+        (("    category: test", "    category: test\n    active: {from: 2026-02-01, until: 2026-01-01}"), "rules[0].active.until", "later"),
+    ],
+)  # fmt: skip
+def test_a_wrong_field_is_named_with_what_is_allowed(tmp_path, change, path, says):
+    text = policy(rule())
+    assert change[0] in text
+    problem = one(tmp_path, text.replace(*change))
+    assert problem.path == path
+    assert says in problem.message
+    assert problem.line > 0
+    assert problem.column > 0
+
+
+def test_all_problems_of_all_files_come_at_once_sorted_by_place(tmp_path):
+    bad = policy(rule().replace("category", "categroy").replace("do: block", "do: blok"), more="colour: red\n")
+    found = problems(tmp_path, bad, policy(rule("s"), name="Q"))
+    assert len(found) == 5  # the missing `category` too
+    assert list(found) == sorted(found)
+    assert {p.file.rsplit("/", 1)[-1] for p in found} == {"0.yaml", "1.yaml"}
+    assert any(p.message == "the field `category` is required" for p in found)
+
+
+def test_ids_and_names_are_unique_over_files(tmp_path):
+    found = problems(tmp_path, policy(rule()), policy(rule()))
+    assert sorted(p.path for p in found) == ["name", "rules[0].id"]
+
+
+def test_two_rules_may_not_steer_one_concept_in_two_directions(tmp_path):
+    def steer(toward):
+        return "[{do: steer, concept: lettering, toward: %s}]" % toward  # noqa: UP031  braces of YAML
+
+    same = policy(rule("a", then=steer("cats")), rule("b", then=steer("cats")))
+    assert len(load(tmp_path, same).rules) == 2
+    assert "in two ways" in one(tmp_path, policy(rule("a", then=steer("cats")), rule("b", then=steer("dogs")))).message
+
+
+def test_a_rule_that_steers_because_of_a_picture_must_judge_the_new_one(tmp_path):
+    when = "{picture: {lettering: {any_of: [grumpf]}}}"
+    text = policy(rule(when=when, then="[{do: steer, concept: lettering}]"))
+    assert "add `do: verify` with `read: lettering`" in one(tmp_path, text).message
+
+
+def test_what_no_detector_reads_is_refused_when_the_caller_says_what_is_read(tmp_path):
+    then = "[{do: steer, concept: style/marlo}, {do: verify, read: style/marlo, below: 0.5}]"
+    text = policy(rule(then=then))
+    assert load(tmp_path, text)
+    assert "no detector reads `style/marlo`" in one(tmp_path, text, reads=frozenset({"lettering"})).message
+
+
+@pytest.mark.parametrize(
+    ("file", "says"),
+    [
+        ("../outside.txt", "in the policy's folder"),
+        ("/etc/hostname", "in the policy's folder"),
+        ("link.txt", "in the policy's folder"),
+        ("nowhere.txt", "no such list file"),
+        ("empty.txt", "the list is empty"),
+        ("bytes.txt", "utf-8"),
+    ],
+)
+def test_a_list_file_must_stand_beside_its_policy_and_hold_words(tmp_path, file, says):
+    folder = tmp_path / "policies"
+    folder.mkdir()
+    (tmp_path / "outside.txt").write_text("grumpf\n")
+    (folder / "link.txt").symlink_to(tmp_path / "outside.txt")
+    (folder / "empty.txt").write_text("# nothing\n\n")
+    (folder / "bytes.txt").write_bytes(b"\xff\xfe\xfa")
+    problem = one(folder, policy(rule(when="{lettering: {any_of: [$w]}}"), more=f"lists: {{w: {{file: {file}}}}}\n"))
+    assert says in problem.message
+    assert problem.path == "lists.w.file"
+
+
+def test_a_list_file_has_one_entry_a_line_and_comments(tmp_path):
+    (tmp_path / "w.txt").write_text("# comment\nGrumpf\n\nblorch  # trailing\nc#\n two  words \n", "utf-8")
+    snapshot = load(tmp_path, policy(rule(when="{lettering: {any_of: [$w]}}"), more="lists: {w: {file: w.txt}}\n"))
+    assert snapshot.words["p/w"] == ("grumpf", "blorch", "c#", "two words")
+
+
+def test_a_failing_test_in_a_file_keeps_the_policy_out_and_says_what_came(tmp_path):
+    tests = """
+tests:
+  - name: it holds
+    given: {prompt: 'a sign that says "grumpf"'}
+    expect: {verdict: block}
+  - name: it does not hold
+    given: {prompt: 'a sign that says "hello"'}
+    expect: {verdict: block, rules: [r]}
+"""
+    problem = one(tmp_path, policy(rule()) + tests)
+    assert problem.path == "tests[1]"
+    assert "test `it does not hold` fails" in problem.message
+    assert "expected verdict `block`, got `allow`" in problem.message
+    assert "expected rules `r`, got `none`" in problem.message
+
+
+def test_a_test_that_expects_nothing_or_an_unknown_rule_is_refused(tmp_path):
+    tests = "\ntests:\n  - {name: a, given: {prompt: x}, expect: {}}\n"
+    assert "the test cannot fail" in one(tmp_path, policy(rule()) + tests).message
+    tests = "\ntests:\n  - {name: a, given: {prompt: x}, expect: {rules: [rr]}}\n"
+    assert "did you mean `rule-a`?" in one(tmp_path, policy(rule("rule-a")) + tests.replace("rr", "rule-b")).message
+
+
+def test_missing_paths_empty_folders_and_bundles_are_refused(tmp_path):
+    loader = Loader(sense=sense)
+    (tmp_path / "bundle.tar").write_bytes(b"")
+    for path, says in (
+        (tmp_path / "no", "no such file"),
+        (tmp_path, "holds no policy"),
+        (tmp_path / "bundle.tar", "not supported yet"),
+    ):
+        with pytest.raises(PolicyError, match=says):
+            loader.load(path)
+
+
+def test_the_setting_names_the_shipped_policies_none_or_a_path(tmp_path):
+    loader = Loader(sense=sense)
+    assert len(loader.load(policy_paths("shipped")).policies) == 3
+    assert loader.load(policy_paths("none")).digest == no_policy().digest
+    assert policy_paths("x/y.yaml")[0].name == "y.yaml"
+
+
+def test_problems_print_as_file_line_column(tmp_path):
+    problem = one(tmp_path, HEAD.format(name="p") + "rules: 5\n")
+    assert str(problem) == f"{tmp_path / '0.yaml'}:5:1: rules: must be a valid list, got `5`"
