@@ -50,5 +50,6 @@ artefacts: install
 	$(BIN)/palimpsest localize --concept lettering --out reference/packs/signpost-pixart/lettering.safetensors
 	$(BIN)/palimpsest localize --concept character/pip --neutral 'a gray circle' \
 	  --out reference/packs/signpost-pixart/character-pip.safetensors
-	$(BIN)/palimpsest evaluate lettering
-	$(BIN)/palimpsest evaluate concepts
+	$(BIN)/palimpsest reference report --out evaluation/results/model.json
+	$(BIN)/palimpsest evaluate lettering --out evaluation/results/lettering.json
+	$(BIN)/palimpsest evaluate concepts --out evaluation/results/concepts.json
