@@ -12,18 +12,20 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from PIL import Image
 
-from localization.choose import Grown, choose_sites
+from localization.choose import choose_sites
 from localization.effects import Bench, Contrast, Shares, SiteSet
-from steering import Choice, Host, Pack, Plan, Swap, Window
+from steering import CalibrationPoint, Choice, Host, Pack, Plan, Swap, Window
 
 __all__ = ["Aim", "Outcome", "Witness", "localize", "witness_lettering", "witness_score"]
 
 # what is still seen of the prompt's own concept, and what is seen of the donor's, picture by picture
 Witness = Callable[[Sequence[Image.Image], Sequence[Contrast]], tuple[list[bool], list[bool]]]
 _LEVELS = (0.1, 0.35, 0.6)  # early, middle and late in the trajectory
+_STRENGTHS = (0.25, 0.5, 0.75, 1.0)
 _VERSION = "1"
 
 
@@ -111,14 +113,17 @@ def localize(
         "check": _table(checked, sets),
         "controls": {name: round(s.share(), 4) for name, s in zip(sets, other.ask(sets.values()), strict=True)},
     }
+    curve: tuple[CalibrationPoint, ...] = ()
     if witness is not None:
         progress("drawing pictures with the finalists")
         evidence["pictures"] = _pictures(host, check, sets, witness)
+        progress("measuring erasure and drift against strength")
+        curve = _calibrate(host, check, chosen, witness)
     evidence["cost"] = {
         "row evaluations": {"search": bench.rows, "check": checked.rows, "controls": other.rows},
         "seconds": round(time.monotonic() - began, 1),
     }
-    pack = _pack(host, aim, grown, chosen, wide, singles, checked, evidence)
+    pack = _pack(host, aim, chosen, wide, singles, checked, curve, evidence)
     return Outcome(pack, "compact" if grown.compact else "no compact set", evidence)
 
 
@@ -171,14 +176,41 @@ def _pictures(
     return table
 
 
+def _calibrate(
+    host: Host, contrasts: Sequence[Contrast], chosen: tuple[str, ...], witness: Witness
+) -> tuple[CalibrationPoint, ...]:
+    """At each strength: the share of pictures in which the own concept is gone, and the mean absolute change of pixels.
+
+    Pictures that did not show the concept unsteered are left out.
+    """
+    prompts, seeds = [c.prompt for c in contrasts], [c.seed for c in contrasts]
+    plain = host.generate(prompts, plans=[None] * len(prompts), seeds=seeds).images
+    shown, _ = witness(plain, contrasts)
+    points = []
+    for strength in _STRENGTHS:
+        plans = [Plan(Swap(c.donor, sites=chosen, pooled="keep", strength=strength)) for c in contrasts]
+        images = host.generate(prompts, plans=plans, seeds=seeds).images
+        still, _ = witness(images, contrasts)
+        gone = [not now for now, before in zip(still, shown, strict=True) if before]
+        drift = [_change(a, b) for a, b, before in zip(plain, images, shown, strict=True) if before]
+        if gone:
+            points.append(CalibrationPoint(strength, sum(gone) / len(gone), sum(drift) / len(drift)))
+    return tuple(points)
+
+
+def _change(a: Image.Image, b: Image.Image) -> float:
+    """The mean absolute difference of two pictures, in [0, 1]."""
+    return float(np.abs(np.asarray(a, float) - np.asarray(b, float)).mean() / 255)
+
+
 def _pack(
     host: Host,
     aim: Aim,
-    grown: Grown,
     chosen: tuple[str, ...],
     wide: tuple[str, ...],
     singles: Sequence[Shares],
     checked: Bench,
+    curve: tuple[CalibrationPoint, ...],
     evidence: Mapping[str, Any],
 ) -> Pack:
     (final,) = checked.ask([frozenset(chosen)])
@@ -195,6 +227,7 @@ def _pack(
         choice=Choice(k=len(chosen), share=final.share(), low=low, high=high, target=aim.target),
         phrases=aim.phrases,
         neutral=aim.neutral,
+        calibration=curve,
         evidence=evidence,
         versions={"localization": _VERSION, "torch": torch.__version__},
     )

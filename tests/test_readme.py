@@ -1,0 +1,52 @@
+"""README's code runs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from detectors.text import sense
+from policies import Loader, run_tests
+
+README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.S)
+
+
+def test_the_policy_loads_and_passes_its_tests(tmp_path: Path) -> None:
+    (policy,) = blocks("yaml")
+    file = tmp_path / "house-rules.yaml"
+    file.write_text(policy)
+    loader = Loader(sense)
+    results = list(run_tests(loader.load(file), sense))
+    assert len(results) == 2
+    assert all(r.passed for r in results)
+
+
+def test_the_python_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(__file__).parent.parent)
+    (code,) = blocks("python")
+    names: dict[str, object] = {}
+    exec(code, names)
+    out = names["out"]
+    steered, plain = out.images  # type: ignore[attr-defined]
+    assert steered.tobytes() != plain.tobytes()
+    assert len(out.report[0].fired) == 4  # type: ignore[attr-defined]
+    assert not out.report[1].fired  # type: ignore[attr-defined]
+
+
+def test_every_command_that_is_named_exists() -> None:
+    from typer.testing import CliRunner
+
+    from service.cli import app
+
+    named = set(re.findall(r"palimpsest ((?:[a-z-]+ ?){1,2})", README))
+    groups = {"policy": "check", "pack": "show", "audit": "verify", "evaluate": "lettering", "reference": "report"}
+    for words in (n.split() for n in named):
+        asked = words[:2] if words[0] in groups else words[:1]
+        result = CliRunner().invoke(app, [*asked, "--help"])
+        assert result.exit_code == 0, asked
