@@ -77,7 +77,7 @@ def force_dtype(module: nn.Module, dtype: torch.dtype) -> None:
     and inexact on a CPU. What a class keeps in float32 on purpose (`_keep_in_fp32_modules`: T5's `wo` overflows in
     float16) stays there.
     """
-    kept = tuple(getattr(module, "_keep_in_fp32_modules", None) or ())
+    kept = tuple(getattr(module, "_keep_in_fp32_modules", None) or ()) if dtype == torch.float16 else ()
     for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
         stays = tensor.dtype == torch.float32 and any(part in kept for part in name.split("."))
         if tensor.is_floating_point() and tensor.dtype != dtype and not stays:

@@ -5,7 +5,7 @@ The backend only captures (`torch._dynamo`), so these tests cost seconds and nee
 
 | law | mutation that turned it red |
 |---|---|
-| a change of plan does not recompile | bank sized by the number of donors; a Python `if` on the strength |
+| a change of plan does not recompile | bank sized by the number of donors; a Python `if` on whether anything blends |
 | a graph traced before the host is found out | comparison of counters removed |
 """
 

@@ -2,10 +2,10 @@
 
 | law | mutation that turned it red |
 |---|---|
-| a projection removes what it projects on | `+` for `-`; offset left out |
-| a positive gate leaves negative projections alone | gate ignored |
-| neighbours of an edit are untouched | `torch.where` replaced by a product with the mask |
-| the dose is the projections' mean size | dose summed over masked tokens |
+| a projection removes; what a hook would do | `+` for `-` |
+| a positive gate; what a hook would do | gate ignored |
+| an untouched row is exact | `x + (y - x) * touched` for `torch.where` |
+| the dose counts real tokens only | hidden tokens counted |
 """
 
 from __future__ import annotations

@@ -3,11 +3,15 @@ after it.
 
 | law | mutation that turned it red |
 |---|---|
-| a dead hook is found out | comparison of counters removed; counting `1` instead of `src != own` (the deaf site) |
-| nothing is left after an exception | hooks removed outside of the stack; `replaced` without its `finally` |
-| a call without a plan hooks nothing | hooks attached for every call |
-| a second call waits, or raises at its timeout | lock taken after the pipeline's call |
-| a host that fails its self-test is refused | `Untrusted` not raised |
+| a dead hook, a hook that dies in the middle | comparison of counters removed |
+| the report; a dead hook | 1 counted for every row instead of `src != own` |
+| what a call is given goes over the defaults | expected counts not summed |
+| a denoiser called by itself is refused | armed slate not looked at |
+| nothing is left after an exception | `replaced` without `finally`; hooks not removed |
+| a call without a plan hooks no module | hooks on all sites in every call |
+| a second call waits; raises at its timeout | lock not acquired |
+| a host that fails its self-test is not steered | `Untrusted` not raised |
+| steer with plans for other prompts | number of prompts not compared |
 """
 
 from __future__ import annotations

@@ -4,14 +4,20 @@ pipeline's bit for bit.
 Every law is stated between pictures that lie more than a hundred tolerances apart (`DIFFERENT`). Each was seen red
 under the mutation that stands beside it:
 
-| law | mutation that turned it red | |---|---| | a request without a plan equals the stock solo run | seeds drawn from
-`seed + 1` | | neighbours are untouched | `swap_rows` adds `0 * given` instead of `torch.where`, with a donor of 1e38;
-`src` rows shifted by one | | all sites swapped is the donor's picture | last site left out; mask not gathered | |
-uncond rows are untouched | `Layout.rows` with cond first | | rows "both" and "uncond" reach the uncond half | `rows`
-ignored | | strength 0 is stock, 1 is full | `1 - a` and `a` exchanged | | permuting requests permutes pictures | plans
-laid out in reverse | | each prompt's plan covers all its pictures | `plans` repeated as a block instead of each entry
-| | the donor's mask travels with its text | own mask kept | | a result does not depend on the cache | LRU keyed
-without `max_sequence_length` |
+| law | mutation that turned it red |
+|---|---|
+| a request without a plan equals the stock solo run | generators seeded with `s + 1` |
+| neighbours are untouched | identity rows of `src` rolled by one |
+| a huge donor does not reach its neighbours | `own * (1 - on) + on * given` for the gather |
+| all sites swapped is the donor's picture | last site of a plan left out |
+| uncond rows are untouched; no uncond row | cond and uncond exchanged in `Layout.rows` |
+| uncond rows as another negative prompt | `rows` ignored, always cond |
+| strength 0, 1 and between | `a` and `1 - a` exchanged; masks blended by maximum |
+| permuting requests permutes pictures | plans laid out in reverse |
+| each prompt's plan covers all its pictures | plans repeated as a block |
+| the donor's mask travels with its text | own mask kept |
+| a result does not depend on the cache | LRU key without the arguments of encoding |
+| new weights empty the cache in effect | LRU key without the stamp of the encoder |
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """From a folder to a host: one dtype in every component, safetensors only, offline, and errors that say the way out.
 
-| law | mutation that turned it red | |---|---| | every component is in the asked dtype | `torch_dtype` and
-`force_dtype` both left out (the text encoder stays in half precision) | | a pickle is never read | `use_safetensors`
-left out |
+| law | mutation that turned it red |
+|---|---|
+| every component is in the asked dtype | `dtype` not passed and `force_dtype` not called |
+| a pickle is never read | `use_safetensors` left out |
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@ both.
 
 | law | mutation that turned it red |
 |---|---|
-| a pack for other weights is refused | `check` not called in `load` |
-| two packs in one place are an error | first one taken |
-| auto is the calibrated strength | `strength` ignored |
+| a pack for another host; only a published pack | `check` not called in `load` |
+| two packs in one place | the first one taken |
+| a pack's plan; an edit pack | `auto` is 1 instead of the pack's strength |
 """
 
 from __future__ import annotations

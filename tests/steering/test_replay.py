@@ -2,9 +2,9 @@
 
 | law | mutation that turned it red |
 |---|---|
-| a replay without a plan is the pipeline's own call | uncond row captured |
-| rows of a sweep equal single rows | plans of a chunk laid out from the first chunk |
-| a dead site is found out | `refuse_silence` not called |
+| no plan is the own call; the donor's prediction | uncond row captured |
+| windows at the call's own place | every call judged as step 0 of 1 |
+| a dead site is found out | counters not compared |
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
 """Windows: fractions of the trajectory, read from the scheduler, the same for every scheduler and at any number of
 steps.
 
-| law | mutation that turned it red | |---|---| | windows cut at the same place for every scheduler | `Clock` ranks
-evaluations instead of timesteps (heun); index from `step_index` only (ddim) | | early and late differ, and together
-are the whole | `write` not called after a step | | a window is closed on the left, open on the right | `<=` at the end
-| | progress comes after each step | `on_step` called before `scheduler.step` |
+| law | mutation that turned it red |
+|---|---|
+| a window fires on its own steps only (heun) | evaluations ranked instead of timesteps |
+| whole, early, late (ddim) | place taken from `step_index` only |
+| early and late differ; windows do not mix | the board not written after a step |
+| whole and empty; any cut covers each step once | `<=` at the end of a window |
 """
 
 from __future__ import annotations
