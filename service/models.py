@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,11 +111,11 @@ class RuleRow:
     rule: str
     policy: str
     mode: str
-    concept: str
-    pack: str | None
-    evidence: str | None
-    unfit: str | None
-    why_unfit: str | None
+    concept: str | None = None
+    pack: str | None = None
+    evidence: str | None = None
+    unfit: str | None = None
+    why_unfit: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The row as plain values."""
@@ -172,22 +172,20 @@ class PackShelf(Mapping[str, "Pack"]):
 
 
 def rule_table(snapshot: Snapshot, shelf: PackShelf) -> tuple[RuleRow, ...]:
-    """One row for each rule and concept that it steers."""
+    """One row for each rule and concept that it steers; a rule that steers nothing has one row without a concept."""
     rows = []
     for rule in snapshot.rules:
-        for concept in dict.fromkeys(a.concept for a in rule.model.then if a.do == "steer"):
-            pack, why = shelf.get(concept), shelf.why_missing(concept)
-            evidence = str(pack.evidence.get("kind", "none")) if pack else None
-            rows.append(
-                RuleRow(
-                    rule=rule.id,
-                    policy=rule.policy,
-                    mode=rule.model.rollout.mode,
-                    concept=concept,
-                    pack=f"{len(pack.sites)} of {len(pack.site_names)} sites" if pack else None,
-                    evidence=evidence,
-                    unfit=None if pack else rule.model.unfit,
-                    why_unfit=why,
-                )
-            )
+        bare = RuleRow(rule.id, rule.policy, rule.model.rollout.mode)
+        concepts = dict.fromkeys(a.concept for a in rule.model.then if a.do == "steer")
+        rows += [_supported(bare, concept, rule.model.unfit, shelf) for concept in concepts] or [bare]
     return tuple(rows)
+
+
+def _supported(row: RuleRow, concept: str, unfit: str, shelf: PackShelf) -> RuleRow:
+    """The row with what stands behind steering `concept` on this host, or what the rule does without."""
+    why = shelf.why_missing(concept)
+    if why is not None:
+        return replace(row, concept=concept, unfit=unfit, why_unfit=why)
+    pack = shelf[concept]
+    sites = f"{len(pack.sites)} of {len(pack.site_names)} sites"
+    return replace(row, concept=concept, pack=sites, evidence=str(pack.evidence.get("kind", "none")))

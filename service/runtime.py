@@ -156,9 +156,7 @@ class Runtime:
 
     def policies(self) -> dict[str, Any]:
         """The body of `GET /v1/policies`: the note of every worker of this server, without paths and process ids."""
-        hidden = ("pid", "model", "failure")
-        notes = enumerate(self._board.read(), 1)
-        workers = [{"worker": k, **{n: v for n, v in note.items() if n not in hidden}} for k, note in notes]
+        workers = [{"worker": k, **_public(note)} for k, note in enumerate(self._board.read(), 1)]
         digests = {w["policy"]["digest"] if w.get("policy") else None for w in workers}
         return {"object": "policies", "converged": len(digests) == 1, "workers": workers}
 
@@ -290,6 +288,15 @@ class Runtime:
             log.error("the audit record could not be written: %s", type(error).__name__)
             if self.settings.audit == "required":
                 raise Unavailable("the audit record could not be written", code="audit_unavailable") from None
+
+
+def _public(note: dict[str, Any]) -> dict[str, Any]:
+    """A worker's note as callers may see it."""
+    kept = {name: value for name, value in note.items() if name not in ("pid", "model", "failure")}
+    if "rules" in kept:
+        why = "no pack of this concept was made for this model"
+        kept["rules"] = [row | {"why_unfit": row["why_unfit"] and why} for row in kept["rules"]]
+    return kept
 
 
 def _version() -> str:

@@ -177,7 +177,8 @@ def test_policies_show_their_rules_with_packs_and_no_path(client: TestClient, po
     answer = client.get("/v1/policies")
     (worker,) = answer.json()["workers"]
     assert (worker["state"], worker["policy"]["source"], worker["policy"]["generation"]) == ("ready", "live", 1)
-    (row,) = worker["rules"]
+    row, refusing = sorted(worker["rules"], key=lambda r: r["rule"], reverse=True)
+    assert (refusing["rule"], refusing["concept"], refusing["unfit"]) == ("never", None, None)
     assert (row["rule"], row["concept"], row["evidence"], row["unfit"]) == (
         "toxic-lettering",
         "lettering",
@@ -185,6 +186,16 @@ def test_policies_show_their_rules_with_packs_and_no_path(client: TestClient, po
         None,
     )
     assert str(policy.parent.parent) not in answer.text
+
+
+def test_a_rule_without_a_pack_is_shown_as_unfit_and_no_path_is(
+    serve: Callable[..., TestClient], tmp_path: Path
+) -> None:
+    answer = serve(packs=tmp_path).get("/v1/policies")
+    row = next(r for r in answer.json()["workers"][0]["rules"] if r["rule"] == "toxic-lettering")
+    assert (row["pack"], row["unfit"]) == (None, "swap-prompt")
+    assert row["why_unfit"]
+    assert str(tmp_path) not in answer.text
 
 
 def eventually(true: Callable[[], bool], seconds: float = 3.0) -> float:

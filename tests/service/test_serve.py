@@ -48,24 +48,24 @@ class Server:
     policy: Path
     log: Path
     state: Path
-    seconds_to_ready: float
+    cpu_seconds_to_ready: float
     unready: list[int]
 
     @property
     def client(self) -> openai.OpenAI:
-        return openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=60)
+        return openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=300)
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of the series called `name` with these labels."""
         total = 0.0
-        for line in httpx.get(f"{self.url}/metrics").text.splitlines():
+        for line in httpx.get(f"{self.url}/metrics", timeout=60).text.splitlines():
             if re.match(rf"{name}(\{{|\s)", line) and all(f'{k}="{v}"' in line for k, v in labels.items()):
                 total += float(line.rsplit(" ", 1)[1])
         return total
 
     def worker(self) -> dict[str, Any]:
         """What the only worker says of its policies."""
-        (worker,) = httpx.get(f"{self.url}/v1/policies").json()["workers"]
+        (worker,) = httpx.get(f"{self.url}/v1/policies", timeout=60).json()["workers"]
         return worker
 
 
@@ -85,19 +85,38 @@ def server(model: Path, packs: Path, tmp_path_factory: pytest.TempPathFactory) -
         "PALIMPSEST_MAX_STEPS": "1000",
         "PALIMPSEST_THREADS": "1",
         "PALIMPSEST_GRACE_SECONDS": "5",
+        # generous, so that a busy machine tests the service and not its own speed
+        "PALIMPSEST_DETECTOR_SECONDS": "60",
+        "PALIMPSEST_DEADLINE_SECONDS": "240",
     }
     arguments = command("serve", "--model", str(model), "--policy", str(policy.parent), "--port", str(port))
-    began = time.monotonic()
     with log.open("wb") as out:
         process = subprocess.Popen(arguments, cwd=folder, env=environment, stdout=out, stderr=out)
     url = f"http://127.0.0.1:{port}"
     unready = _wait(url, process, log)
-    yield Server(process, url, policy, log, folder / "state", time.monotonic() - began, unready)
+    yield Server(process, url, policy, log, folder / "state", cpu_seconds(process.pid), unready)
     process.send_signal(signal.SIGTERM)
     try:
-        process.wait(20)
+        process.wait(60)
     finally:
         process.kill()
+
+
+def family(pid: int) -> list[int]:
+    """A process and its children; the test is skipped where the system does not list them."""
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    if not children.exists():
+        pytest.skip("this system does not list a process's children")
+    return [pid, *map(int, children.read_text().split())]
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time that a process and its children have used."""
+    ticks = 0
+    for one in family(pid):
+        fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _policy_text() -> str:
@@ -107,10 +126,10 @@ def _policy_text() -> str:
 def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> list[int]:
     """Status codes of `/readyz` until it says 200."""
     codes: list[int] = []
-    for _ in range(600):
+    for _ in range(3000):
         assert process.poll() is None, log.read_text()[-3000:]
         try:
-            codes.append(httpx.get(f"{url}/readyz", timeout=5).status_code)
+            codes.append(httpx.get(f"{url}/readyz", timeout=30).status_code)
         except httpx.TransportError:
             codes.append(0)
         if codes[-1] == 200:
@@ -132,7 +151,7 @@ def pixels(item: Any) -> np.ndarray:
 
 
 def test_it_is_unready_while_it_loads_and_ready_in_time(server: Server) -> None:
-    assert server.seconds_to_ready < 30
+    assert server.cpu_seconds_to_ready < 20, "ready within half a minute on any idle machine"
     assert 503 in server.unready, "the worker answers its probes while the model loads"
     assert httpx.get(f"{server.url}/livez").status_code == 200
 
@@ -183,7 +202,9 @@ def test_sixteen_mixed_requests_at_once_have_the_stock_pixels_at_their_shape(ser
     async def ask_all() -> list[Any]:
         async with openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
             prompts = [TOXIC if k % 3 == 0 else f"{BENIGN}, number {k}" for k in range(16)]
-            calls = [client.images.generate(prompt=p, extra_body={"seed": k}) for k, p in enumerate(prompts)]
+            calls = [
+                client.images.generate(prompt=p, extra_body={"seed": k}, timeout=300) for k, p in enumerate(prompts)
+            ]
             return list(zip(prompts, await asyncio.gather(*calls), strict=True))
 
     batched = 0
@@ -205,7 +226,7 @@ def test_a_crowd_is_served_or_told_to_come_back(server: Server) -> None:
     async def ask_all() -> list[Any]:
         async with openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
             more = {"num_inference_steps": 60}
-            calls = [client.images.generate(prompt=BENIGN, extra_body=more) for _ in range(60)]
+            calls = [client.images.generate(prompt=BENIGN, extra_body=more, timeout=300) for _ in range(60)]
             return await asyncio.gather(*calls, return_exceptions=True)
 
     answers = asyncio.run(ask_all())
@@ -221,10 +242,10 @@ def test_a_client_that_leaves_frees_the_engine(server: Server) -> None:
     body = {"prompt": BENIGN, "num_inference_steps": 1000, "n": 4}
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(f"{server.url}/v1/images/generations", json=body, timeout=0.3)
-    eventually(lambda: server.metric("palimpsest_requests_total", outcome="cancelled") == before + 1, 5)
-    began = time.monotonic()
+    eventually(lambda: server.metric("palimpsest_requests_total", outcome="cancelled") == before + 1, 30)
     server.client.images.generate(prompt=BENIGN)
-    assert time.monotonic() - began < 3
+    # the request's pictures were given up: each is counted, none ran its four thousand steps to the end
+    eventually(lambda: server.metric("palimpsest_cancelled_pictures_total", reason="disconnect") >= 4, 30)
 
 
 def test_a_policy_file_goes_live_within_a_second_and_a_broken_one_never(server: Server) -> None:
@@ -274,11 +295,7 @@ def test_no_prompt_is_in_the_log(server: Server) -> None:
 
 
 def test_the_worker_stays_under_two_gigabytes(server: Server) -> None:
-    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
-    if not children.exists():
-        pytest.skip("this system does not list children")
-    pids = [server.process.pid, *map(int, children.read_text().split())]
-    status = "".join(Path(f"/proc/{pid}/status").read_text() for pid in pids)
+    status = "".join(Path(f"/proc/{pid}/status").read_text() for pid in family(server.process.pid))
     assert sum(int(kb) for kb in re.findall(r"VmRSS:\s+(\d+) kB", status)) < 2_000_000
 
 
@@ -292,7 +309,7 @@ def test_a_second_server_on_the_port_says_so(server: Server, model: Path) -> Non
 def test_a_stopped_server_exits_cleanly_with_a_closed_audit_log(server: Server) -> None:
     """The last test of this server."""
     server.process.send_signal(signal.SIGTERM)
-    assert server.process.wait(20) == 0, server.log.read_text()[-2000:]
+    assert server.process.wait(60) == 0, server.log.read_text()[-2000:]
     environment = {"PALIMPSEST_STATE": str(server.state)}
     done = run("audit", "verify", "--json", **environment)
     assert done.returncode == 0, done.stdout
@@ -301,7 +318,7 @@ def test_a_stopped_server_exits_cleanly_with_a_closed_audit_log(server: Server) 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     variables = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
-    return subprocess.run(command(*arguments), env=variables, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command(*arguments), env=variables, capture_output=True, text=True, timeout=180)
 
 
 def test_what_cannot_start_says_why_and_exits(model: Path, tmp_path: Path) -> None:
