@@ -153,7 +153,7 @@ def _save(pipe: PixArtAlphaPipeline, out: Path, record: dict[str, Any], *, work:
     (part / "recipe.json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
     for stage in ("autoencoder", "text_encoder", "denoiser"):
         _copy_curve(work / f"{stage}.curve.jsonl", part / f"{stage}.curve.jsonl")
-    sample_grid(pipe, size=size).save(part / "grid.png")
+    sample_grid(pipe, size=size).quantize(256).save(part / "grid.png", optimize=True)
     shutil.rmtree(out, ignore_errors=True)
     part.replace(out)
 
