@@ -76,7 +76,7 @@ class Reader:
         """What each picture's sign says, in capitals; empty if it says nothing."""
         if not images:
             return []
-        x = torch.stack([torch.from_numpy(np.asarray(i.convert("RGB").resize((64, 64)))) for i in images])
+        x = torch.stack([torch.from_numpy(np.array(i.convert("RGB").resize((64, 64)))) for i in images])
         return [_collapse(row) for row in self.network(rough(x)).argmax(-1).T.tolist()]
 
 

@@ -116,7 +116,7 @@ class Judge:
         """One opinion a picture."""
         if not images:
             return []
-        x = torch.stack([torch.from_numpy(np.asarray(i.convert("RGB").resize((self.size, self.size)))) for i in images])
+        x = torch.stack([torch.from_numpy(np.array(i.convert("RGB").resize((self.size, self.size)))) for i in images])
         told = {name: logits.softmax(-1).tolist() for name, logits in self.network(rough(x)).items()}
         return [_opinion({name: rows[i] for name, rows in told.items()}) for i in range(len(images))]
 
