@@ -119,13 +119,11 @@ def _judge(rule: Rule, evidence: Evidence, snapshot: Snapshot, *, enforced: bool
         return _on_error(rule, blocked.text, evidence, snapshot, enforced)
     outcome = evidence.judge(rule.when, rule.id)
     earlier = _earlier(rule, before)
-    if outcome.truth is None and outcome.error is not None and not earlier:
+    if outcome.truth or earlier is not None:
+        return _matched(rule, outcome, evidence, snapshot, enforced, earlier)
+    if outcome.error is not None:
         return _on_error(rule, outcome.error, evidence, snapshot, enforced)
-    if outcome.truth is None and not earlier:
-        return _Judged(rule, enforced, reads=outcome.pending)
-    if not outcome.truth and not earlier:
-        return _Judged(rule, enforced)
-    return _matched(rule, outcome, evidence, snapshot, enforced, earlier)
+    return _Judged(rule, enforced, reads=outcome.pending)
 
 
 def _blocked_by_error(rule: Rule, before: Decision | None) -> RuleError | None:

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  tables of cases are read a case a line
 """Prompts ask for lettering in many ways; what is asked for is found, and nothing else."""
 
 from __future__ import annotations
@@ -81,7 +82,10 @@ def test_prompts_without_lettering_have_none(prompt):
     assert pieces(prompt) == ()
 
 
-@pytest.mark.parametrize("prompt", ["a street full of neon signs", "a newspaper on a table", "a poster for a film", "eine Straße mit einem Schild"])
+@pytest.mark.parametrize(
+    "prompt",
+    ["a street full of neon signs", "a newspaper on a table", "a poster for a film", "eine Straße mit einem Schild"],
+)
 def test_lettering_that_is_asked_for_without_being_given_is_a_finding_without_text(prompt):
     (asked,) = pieces(prompt)
     assert asked.chars.text == ""
@@ -134,7 +138,9 @@ def test_every_caption_of_the_reference_world_is_understood():
         scene = sample_scene(rng)
         for caption in (plain_caption(scene), sample_caption(scene, rng)):
             said = [p.chars.text.upper() for p in pieces(caption)]
-            if scene.lettering and not any(scene.lettering in piece.split() or scene.lettering == piece for piece in said):
+            if scene.lettering and not any(
+                scene.lettering in piece.split() or scene.lettering == piece for piece in said
+            ):
                 missed.append(caption)
             if not scene.lettering and said:
                 missed.append(caption)

@@ -51,8 +51,18 @@ def test_some_view_shows_the_word_that_was_disguised(operator):
         text = OPERATORS[operator](word)
         matches = {(m.word, m.start, m.end) for v in make_views(text, piece=True) for m in matcher.find(v)}
         assert {m[0] for m in matches} == {word}, text
-        start, end = min(m[1] for m in matches), max(m[2] for m in matches)
-        assert end - start >= len(text) - 3  # the controls around a word may stay outside of it
+        bounds = min(m[1] for m in matches), max(m[2] for m in matches)
+        assert bounds == ((1, len(text) - 1) if operator == "bidi-override" else (0, len(text)))
+
+
+def test_each_character_of_a_disguise_points_at_its_own_place():
+    (skeleton,) = [v for v in make_views("an іdіоt") if v.name == "skeleton"]
+    assert skeleton.text == "an idiot"
+    assert skeleton.starts == tuple(range(8))
+    (joined,) = [v for v in make_views("a b.c.d e") if v.name == "joined"]
+    assert [("a b.c.d e"[a:b]) for a, b in zip(joined.starts, joined.ends, strict=True)] == list(joined.text)
+    (repeats,) = [v for v in make_views("nooo way") if v.name == "repeats"]
+    assert [("nooo way"[a:b]) for a, b in zip(repeats.starts, repeats.ends, strict=True)] == [*"n", "ooo", *" way"]
 
 
 @settings(max_examples=200, deadline=None)
@@ -81,7 +91,9 @@ def test_cleaning_twice_changes_nothing(text):
     assert clean(once).text == once.text
 
 
-@pytest.mark.parametrize("text", ["a red star on a blue background", "Привет, мир", "Καλημέρα κόσμε", "你好世界", "مرحبا", "한글"])
+@pytest.mark.parametrize(
+    "text", ["a red star on a blue background", "Привет, мир", "Καλημέρα κόσμε", "你好世界", "مرحبا", "한글"]
+)
 def test_honest_text_in_any_script_has_one_view(text):
     assert [v.name for v in make_views(text) if v.name != "repeats"] == ["folded"]
 

@@ -1,4 +1,4 @@
-"""What the tests of the policies share: small policies as text, and a loader that senses with the real text detectors."""
+"""What the tests of the policies share: small policies as text, and a loader with the real text detectors."""
 
 from __future__ import annotations
 

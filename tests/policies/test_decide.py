@@ -1,3 +1,4 @@
+# ruff: noqa: E501  tables of cases are read a case a line
 """Laws of the decision: no order matters, more rules are never milder, shadows change nothing, failures are strict."""
 
 from __future__ import annotations
@@ -171,7 +172,7 @@ def test_a_decision_names_every_rule_that_acted_and_is_plain_json(items, world):
         assert json.loads(json.dumps(decision.to_dict()))["verdict"] == decision.verdict
 
 
-STEER = "[{do: steer, concept: lettering, toward: kind words}, {do: verify, read: lettering, none_of: [grumpf], near: 1, unless: [grumps], ladder: [%s], otherwise: %s}]"  # noqa: E501
+STEER = "[{do: steer, concept: lettering, toward: kind words}, {do: verify, read: lettering, none_of: [grumpf], near: 1, unless: [grumps], ladder: [%s], otherwise: %s}]"
 
 
 def steering(tmp_path, ladder="wider, blur", otherwise="block", more=""):
@@ -312,6 +313,31 @@ def test_callers_learn_what_the_rule_discloses(tmp_path, disclose, seen):
     request = Request('a sign that says "grumpf"')
     decision = decide(request, sense(request), snapshot)
     assert [(d.category, d.rule, d.why) for d in decision.disclosures] == seen
+
+
+FAILED = "{lettering: {any_of: [grumpf]}}"  # the detector of lettering fails below
+TRUE, FALSE = "{tenant: {any_of: [acme]}}", "{tenant: {any_of: [beta]}}"
+
+
+@pytest.mark.parametrize(
+    ("when", "truth"),
+    [
+        (f"{{all: [{FAILED}, {TRUE}]}}", None),
+        (f"{{all: [{FAILED}, {FALSE}]}}", False),
+        (f"{{any: [{FAILED}, {TRUE}]}}", True),
+        (f"{{any: [{FAILED}, {FALSE}]}}", None),
+        (f"{{none: [{FAILED}, {TRUE}]}}", False),
+        (f"{{none: [{FAILED}, {FALSE}]}}", None),
+        (f"{{none: [{FALSE}, {FALSE}]}}", True),
+    ],
+)
+def test_a_failed_detector_is_neither_true_nor_false(tmp_path, when, truth):
+    snapshot = load(tmp_path, policy(rule(when=when, then="[{do: label, value: seen}]")))
+    signals = Signals((Signal("lettering", "d", "1", error="timeout"),))
+    decision = decide(Request("x", tenant="acme"), signals, snapshot)
+    assert (decision.verdict, len(decision.errors)) == {None: ("block", 1), False: ("allow", 0), True: ("label", 0)}[
+        truth
+    ]
 
 
 def test_tenants_match_by_name_and_by_prefix(tmp_path):

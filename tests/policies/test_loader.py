@@ -1,3 +1,4 @@
+# ruff: noqa: E501  tables of cases are read a case a line
 """Whatever is wrong with a policy is said at load time, all at once, with its place and a way out."""
 
 from __future__ import annotations
@@ -5,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from detectors.text import sense
-from policies import Loader, PolicyError, no_policy, policy_paths
+from policies import Loader, PolicyError, no_policy, policy_paths, run_tests
 from tests.policies.helpers import HEAD, load, policy, rule
 
 
@@ -175,6 +176,8 @@ tests:
     assert "test `it does not hold` fails" in problem.message
     assert "expected verdict `block`, got `allow`" in problem.message
     assert "expected rules `r`, got `none`" in problem.message
+    results = list(run_tests(Loader(sense=sense).load_untested(tmp_path), sense))
+    assert [(r.name, r.passed) for r in results] == [("it holds", True), ("it does not hold", False)]
 
 
 def test_a_test_that_expects_nothing_or_an_unknown_rule_is_refused(tmp_path):
