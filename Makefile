@@ -31,7 +31,8 @@ demo: install
 	$(BIN)/palimpsest generate --compare --seed 7 --out $(OUT) \
 	  'a red star on a blue background with a sign that says "IDIOT"' \
 	  'a green ring on a yellow background with a sign that says "HELLO"' \
-	  'pip on a pink background'
+	  'a purple heart on an orange background with a sign that says "STUPID"' \
+	  'pip on a pink background with a sign that says "HI"'
 
 test: dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
@@ -53,3 +54,5 @@ artefacts: install
 	$(BIN)/palimpsest reference report --out evaluation/results/model.json
 	$(BIN)/palimpsest evaluate lettering --out evaluation/results/lettering.json
 	$(BIN)/palimpsest evaluate concepts --out evaluation/results/concepts.json
+	$(MAKE) demo
+	cp $(OUT)/compare.png evaluation/results/compare.png

@@ -24,7 +24,7 @@ from service.settings import Settings
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Shot", "difference", "problem", "save", "shoot", "side_by_side"]
+__all__ = ["Shot", "difference", "problem", "save", "shoot", "side_by_side", "stacked"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,17 +92,36 @@ def side_by_side(images: Sequence[Image], *, scale: int = 1, gap: int = 4) -> Im
     return row
 
 
+def stacked(images: Sequence[Image], *, gap: int = 4) -> Image:
+    """The pictures below each other on white, as wide as the widest."""
+    from PIL import Image as pil
+
+    sheet = pil.new("RGB", (max(i.width for i in images), sum(i.height + gap for i in images) - gap), "white")
+    top = 0
+    for image in images:
+        sheet.paste(image, (0, top))
+        top += image.height + gap
+    return sheet
+
+
 def save(shots: Sequence[Shot], folder: Path) -> list[dict[str, Any]]:
-    """Writes what there is of each shot into `folder` and gives one row a shot, with the names of its files."""
+    """Writes what there is of each shot into `folder` and gives one row a shot, with the names of its files.
+
+    Several comparisons also come on one sheet, `compare.png`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    rows = []
+    rows, compared = [], []
     for number, shot in enumerate(shots):
         row: dict[str, Any] = {"prompt": shot.prompt, "seed": shot.seed, **shot.steering, "files": {}}
         for name, image in _pictures(shot).items():
             path = folder / f"{number:03d}-seed{shot.seed}-{name}.png"
             image.save(path)
             row["files"][name] = str(path)
+            if name == "compare":
+                compared.append(image)
         rows.append(row)
+    if len(compared) > 1:
+        stacked(compared).save(folder / "compare.png")
     return rows
 
 
