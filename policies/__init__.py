@@ -2,18 +2,17 @@
 
 How the service composes it (nothing here imports torch or another room)::
 
-    loader = Loader(sense=detectors.text.sense)      # sense: Request -> Signals
-    store = Store(loader, policy_paths("shipped"), interval=0.5)    # loads now (raises PolicyError), then polls;
-    close() ends it snapshot = store.snapshot                        # take it ONCE a request and pin it request =
-    Request(prompt, negative_prompt, tenant=t, id=decision_id, now=datetime.now(UTC)) signals =
-    detectors.text.sense(request) decision = decide(request, signals, snapshot)    # stage="prompt" decision.refused,
-    decision.steers                # Steer: concept, strength, donor(request) -> prompt | None decision.reads
-    # {"lettering", "character/pip"}: what to read the picture for seen = detectors.images.look(picture, readers,
-    reads=decision.reads)     # -> Signals of ONE picture judged = decide(request, signals + seen, snapshot,
-    stage="picture", before=decision) judged.ladder                                    # None, or rungs, otherwise,
-    max_extra_generations, reads, boxes judged.verdict                                   # counts `otherwise` already:
-    strict unless the ladder is climbed store.state                                      # digest, generation,
-    loaded_at, source, last_error
+    loader = Loader(sense=detectors.text.sense)           # sense: Request -> Signals
+    store = Store(loader, policy_paths("shipped"), interval=0.5)  # loads now, then polls; raises PolicyError
+    snapshot = store.snapshot                             # take it once a request, and pin it
+    request = Request(prompt, negative_prompt, id=decision_id, now=datetime.now(UTC))
+    signals = detectors.text.sense(request)
+    decision = decide(request, signals, snapshot)         # .refused, .steers (their .donor(request) is a prompt)
+    seen = detectors.images.look(picture, readers, reads=decision.reads)  # the signals of one picture
+    judged = decide(request, signals + seen, snapshot, stage="picture", before=decision)
+    judged.ladder                                         # what may still repair the picture, or None
+    judged.verdict                                        # strict already: counts the ladder's `otherwise`
+    store.state                                           # digest, generation, source, last_error
 """
 
 from policies.decide import decide

@@ -53,7 +53,16 @@ def load_host(settings: Settings) -> Host:
     torch.set_num_threads(settings.threads or max(1, cores // settings.workers))
     where, revision = resolve_model(settings.model)
     dtype = getattr(torch, settings.dtype)
-    return Host.load(where, device=device_of(settings), dtype=dtype, revision=revision, digests=_kept(settings))
+    host = Host.load(where, device=device_of(settings), dtype=dtype, revision=revision, digests=_kept(settings))
+    _keep_prompts_out_of_logs()
+    return host
+
+
+def _keep_prompts_out_of_logs() -> None:
+    """Silences diffusers' warnings: of a prompt that is too long it quotes what was cut off."""
+    from diffusers.utils import logging
+
+    logging.set_verbosity_error()
 
 
 def _kept(settings: Settings) -> Path:
