@@ -37,6 +37,7 @@ class Limits:
     max_n: int
     max_steps: int
     max_prompt: int
+    min_steps: int = 1
 
 
 class _Body(BaseModel):
@@ -74,6 +75,9 @@ class GenerationRequest(_Body):
             raise BadRequest(_unknown("model", self.model, limits.models), param="model", code="model_not_found")
         _at_most("n", self.n, limits.max_n)
         _at_most("num_inference_steps", self.num_inference_steps, limits.max_steps)
+        if self.num_inference_steps is not None and self.num_inference_steps < limits.min_steps:
+            message = f"`num_inference_steps` must be at least {limits.min_steps}, got {self.num_inference_steps}"
+            raise BadRequest(message, param="num_inference_steps")
         size = limits.default_size if self.size in (None, "auto") else self.size
         if size not in limits.sizes:
             raise BadRequest(_unknown("size", str(size), limits.sizes), param="size")

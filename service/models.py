@@ -16,7 +16,16 @@ if TYPE_CHECKING:
     from policies import Snapshot
     from steering import Host, Pack
 
-__all__ = ["PackShelf", "RuleRow", "embedded_models", "limits_of", "load_host", "resolve_model", "rule_table"]
+__all__ = [
+    "PackShelf",
+    "RuleRow",
+    "embedded_models",
+    "limits_of",
+    "load_host",
+    "resolve_model",
+    "rule_table",
+    "threads_of",
+]
 
 _ROOM = Path(__file__).resolve().parent.parent / "reference" / "models"
 
@@ -49,8 +58,7 @@ def load_host(settings: Settings) -> Host:
 
     from steering import Host
 
-    cores = len(os.sched_getaffinity(0))
-    torch.set_num_threads(settings.threads or max(1, cores // settings.workers))
+    torch.set_num_threads(threads_of(settings))
     where, revision = resolve_model(settings.model)
     dtype = getattr(torch, settings.dtype)
     host = Host.load(where, device=device_of(settings), dtype=dtype, revision=revision, digests=_kept(settings))
@@ -63,6 +71,12 @@ def _keep_prompts_out_of_logs() -> None:
     from diffusers.utils import logging
 
     logging.set_verbosity_error()
+
+
+def threads_of(settings: Settings) -> int:
+    """How many threads a worker computes with; on a CPU the last bits of a picture depend on it."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return settings.threads or max(1, cores // settings.workers)
 
 
 def _kept(settings: Settings) -> Path:
@@ -104,6 +118,7 @@ def limits_of(host: Host, settings: Settings) -> Limits:
         max_n=settings.max_n,
         max_steps=settings.max_steps,
         max_prompt=settings.max_prompt,
+        min_steps=defaults.min_inference_steps,
     )
 
 

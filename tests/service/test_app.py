@@ -80,7 +80,7 @@ def test_an_answer_has_openai_s_shape_and_says_how_it_was_made(client: TestClien
 def test_the_shape_in_the_answer_lets_a_client_reproduce_the_pixels(client: TestClient, host: Any) -> None:
     body = post(client, prompt=BENIGN, seed=5).json()
     shape = body["steering"]["shape"]
-    assert (shape["batch"], shape["row"], shape["device"]) == (1, 0, "cpu")
+    assert (shape["batch"], shape["row"], shape["device"], shape["threads"]) == (1, 0, "cpu", 1)
     stock = host.generate([BENIGN], plans=[None], seeds=[5]).images[0]
     got = Image.open(io.BytesIO(base64.b64decode(body["data"][0]["b64_json"])))
     assert np.array_equal(np.asarray(got), np.asarray(stock))

@@ -24,6 +24,8 @@ def cli(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Any]:
     from service.cli import app
 
     monkeypatch.setenv("PALIMPSEST_STATE", str(tmp_path / "state"))
+    # the process is shared with tests that compare pixels, which depend on the number of threads
+    monkeypatch.setenv("PALIMPSEST_THREADS", "1")
 
     def run(*arguments: str, **options: Any) -> Any:
         return CliRunner().invoke(app, [str(a) for a in arguments], **options)
