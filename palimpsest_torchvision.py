@@ -1,10 +1,11 @@
 """Lets EasyOCR's torchvision import beside a CPU build of torch.
 
-EasyOCR depends on torchvision, and PyPI's torchvision is built for CUDA. Beside a CPU torch its extension cannot load, its
-import raises ``operator torchvision::nms does not exist``, and because transformers looks whether torchvision is installed, diffusers and
-transformers break with it although neither needs it. The cure is to declare the two operator schemas before torchvision is first
-executed. `install` puts a finder on `sys.meta_path` that does so; it imports nothing and costs nothing until somebody imports torchvision.
-Beside a matching pair of torch and torchvision it loads the extension and changes nothing.
+EasyOCR depends on torchvision, and PyPI's torchvision is built for CUDA. Beside a CPU torch its extension cannot
+load, its import raises ``operator torchvision::nms does not exist``, and because transformers looks whether
+torchvision is installed, diffusers and transformers break with it although neither needs it. The cure is to declare
+the two operator schemas before torchvision is first executed. `install` puts a finder on `sys.meta_path` that does
+so; it imports nothing and costs nothing until somebody imports torchvision. Beside a matching pair of torch and
+torchvision it loads the extension and changes nothing.
 """
 
 from __future__ import annotations

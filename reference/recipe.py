@@ -129,6 +129,7 @@ def _defaults(size: int) -> dict[str, Any]:
         "height": size,
         "width": size,
         "num_inference_steps": 20,
+        "min_inference_steps": 2,  # PixArt's pipeline treats a single step as a consistency model's
         "guidance_scale": 3.0,
         "call": {"use_resolution_binning": False, "clean_caption": False, "max_sequence_length": CAPTION_BYTES},
         "sizes": [f"{size}x{size}"],

@@ -19,17 +19,19 @@ __all__ = ["Defaults", "load_defaults", "parse_defaults"]
 @dataclass(frozen=True, slots=True)
 class Defaults:
     """Call arguments of a model; None leaves the pipeline's own. `call` goes to the pipeline as it is; `sizes` is what
-    a service offers."""
+    a service offers, and `min_inference_steps` the fewest steps that the model's scheduler can take.
+    """
 
     height: int | None = None
     width: int | None = None
     num_inference_steps: int | None = None
+    min_inference_steps: int = 1
     guidance_scale: float | None = None
     call: Mapping[str, Any] = field(default_factory=dict)
     sizes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("height", "width", "num_inference_steps"):
+        for name in ("height", "width", "num_inference_steps", "min_inference_steps"):
             value = getattr(self, name)
             if value is not None and (type(value) is not int or value < 1):
                 raise BadModel(f"{name} in the model's defaults must be a positive whole number, got `{value}`")

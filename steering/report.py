@@ -17,7 +17,7 @@ class Shape:
     """The execution shape of one picture: identity is promised within one shape (DESIGN 4, untouched).
 
     `batch` pictures in the call, of which this is `row`; `text_tokens` is the padded length; `kernels` is `eager` or
-    `compiled`.
+    `compiled`, and on a CPU the number of threads that sums are split among.
     """
 
     batch: int

@@ -65,11 +65,11 @@ def test_easyocr_names_the_weights_that_are_missing_and_downloads_nothing(tmp_pa
 def test_easyocr_runs_a_network_of_our_own_from_local_weights(tmp_path):
     import torch
 
-    (tmp_path / "tiny.yaml").write_text(
+    (tmp_path / "ownreader.yaml").write_text(
         "imgH: 32\nlang_list: ['en']\nnetwork_params: {width: 8}\n"
         "character_list: 0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ\n"
     )
-    (tmp_path / "tiny.py").write_text(
+    (tmp_path / "ownreader.py").write_text(
         "import torch\n"
         "class Model(torch.nn.Module):\n"
         "    def __init__(self, num_class, width):\n"
@@ -82,12 +82,12 @@ def test_easyocr_runs_a_network_of_our_own_from_local_weights(tmp_path):
     torch.manual_seed(0)
     state = {"module.conv.weight": torch.randn(8, 1, 3, 3), "module.conv.bias": torch.randn(8)}
     state |= {"module.out.weight": torch.randn(37, 8), "module.out.bias": torch.randn(37)}
-    torch.save(state, tmp_path / "tiny.pth")
-    engine = EasyOcr(tmp_path, network="tiny", networks=tmp_path, whole=True)
+    torch.save(state, tmp_path / "ownreader.pth")
+    engine = EasyOcr(tmp_path, network="ownreader", networks=tmp_path, whole=True)
     (reading,) = engine.read(sign("HELLO"))
     assert set(reading.text) <= set("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ")
     assert (reading.box.left, reading.box.top, reading.box.right, reading.box.bottom) == (0, 0, 64, 64)
-    assert engine.version.endswith("/tiny")
+    assert engine.version.endswith("/ownreader")
 
 
 @pytest.fixture(scope="module")

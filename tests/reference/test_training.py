@@ -66,7 +66,7 @@ def test_a_schedule_warms_up_stays_and_cools_down() -> None:
     factors = [Schedule(steps=100, lr=1.0, warmup=0.1, cooldown=0.5).factor(s) for s in range(100)]
     assert factors[0] < factors[5] < 1
     assert factors[10:50] == [1.0] * 40
-    assert all(a > b for a, b in itertools.pairwise(factors))
+    assert all(a > b for a, b in itertools.pairwise(factors[50:]))
 
 
 @pytest.mark.slow

@@ -224,7 +224,8 @@ def test_sixteen_mixed_requests_at_once_have_the_stock_pixels_at_their_shape(ser
         prompts = ["a filler"] * row + [prompt] + ["a filler"] * (size - row - 1)
         seeds = [0] * row + [k] + [0] * (size - row - 1)
         stock = host.generate(prompts, plans=[None] * size, seeds=seeds).images[row]
-        assert np.array_equal(pixels(answer.data[0]), np.asarray(stock)), f"request {k} at {shape}"
+        got, want = pixels(answer.data[0]).astype(int), np.asarray(stock).astype(int)
+        assert not np.abs(got - want).any(), f"request {k} at {shape}: {np.abs(got - want).max()} off"
     assert batched >= 8
 
 
