@@ -21,10 +21,8 @@ from service.loop import Finished, Outcome, Picture
 __all__ = ["audit_record", "evaluation_answer", "generation_answer", "refusal"]
 
 
-def generation_answer(
-    finished: Finished, asked: GenerationRequest, ignored: Sequence[str], *, threads: int
-) -> dict[str, Any]:
-    """The body of a 200: OpenAI's shape and `steering`. `threads` belongs to the execution shape on a CPU."""
+def generation_answer(finished: Finished, asked: GenerationRequest, ignored: Sequence[str]) -> dict[str, Any]:
+    """The body of a 200: OpenAI's shape and `steering`."""
     outcome = finished.outcome
     return {
         "created": int(time.time()),
@@ -35,10 +33,10 @@ def generation_answer(
             "verdict": outcome.verdict,
             "rules": _disclosed(d for p in outcome.pictures for d in p.decision.disclosures),
             "rungs": list(dict.fromkeys(r for p in outcome.pictures for r in p.rungs)),
-            "per_image": [_per_image(p, threads) for p in outcome.pictures],
+            "per_image": [_per_image(p) for p in outcome.pictures],
             "policy": outcome.decision.policy,
             "seed": asked.seed,
-            "shape": _shape(outcome.pictures[0], threads),
+            "shape": _shape(outcome.pictures[0]),
             "ignored": list(ignored),
         },
     }
@@ -126,19 +124,19 @@ def _audited(picture: Picture) -> dict[str, Any]:
     }
 
 
-def _shape(picture: Picture, threads: int) -> dict[str, Any]:
+def _shape(picture: Picture) -> dict[str, Any]:
     """What a client needs to get the same pixels from the stock pipeline."""
-    return asdict(picture.made.report.shape) | {"threads": threads}
+    return asdict(picture.made.report.shape)
 
 
-def _per_image(picture: Picture, threads: int) -> dict[str, Any]:
+def _per_image(picture: Picture) -> dict[str, Any]:
     return {
         "verdict": picture.verdict,
         "rules": _disclosed(picture.decision.disclosures),
         "labels": list(picture.decision.labels),
         "rungs": list(picture.rungs),
         "seed": picture.made.report.seed,
-        "shape": _shape(picture, threads),
+        "shape": _shape(picture),
     }
 
 

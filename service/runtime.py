@@ -27,7 +27,7 @@ from service.engine import Engine, Queue
 from service.errors import Unavailable, without_message
 from service.loop import ClosedLoop, Outcome
 from service.metrics import Recorder
-from service.models import PackShelf, RuleRow, limits_of, load_host, rule_table, threads_of
+from service.models import PackShelf, RuleRow, limits_of, load_host, rule_table
 from service.senses import Senses
 from service.settings import Settings
 
@@ -125,8 +125,7 @@ class Runtime:
         await self._record(audit_record(outcome, asked, self.keys, decision_id=decision_id, seconds=seconds))
         if outcome.refused:
             raise refusal(outcome, decision_id)
-        threads = threads_of(self.settings)
-        return generation_answer(await ready.loop.finish(outcome), asked, ignored, threads=threads)
+        return generation_answer(await ready.loop.finish(outcome), asked, ignored)
 
     async def evaluate(self, asked: EvaluateRequest, decision_id: str) -> dict[str, Any]:
         """The body of an evaluation; nothing is made, counted or recorded."""

@@ -18,7 +18,6 @@ from service.api import GenerationRequest
 from service.errors import ApiError
 from service.loop import Outcome
 from service.metrics import Recorder
-from service.models import threads_of
 from service.runtime import Ready, Runtime
 from service.settings import Settings
 
@@ -47,17 +46,17 @@ def shoot(settings: Settings, asked: Sequence[GenerationRequest], *, compare: bo
         runtime.wait()
         ready = runtime.ready()
         requests = [a.within(ready.limits) for a in asked]
-        return asyncio.run(_shoot(ready, requests, compare=compare, threads=threads_of(settings)))
+        return asyncio.run(_shoot(ready, requests, compare=compare))
     finally:
         runtime.stop()
 
 
-async def _shoot(ready: Ready, asked: Sequence[GenerationRequest], *, compare: bool, threads: int) -> list[Shot]:
+async def _shoot(ready: Ready, asked: Sequence[GenerationRequest], *, compare: bool) -> list[Shot]:
     shots = []
     for one in asked:
         outcome = await _run(ready, one, ready.store.snapshot)
         plain = await _run(ready, one, no_policy()) if compare else None
-        shots.append(await _shot(ready, one, outcome, plain.pictures[0].image if plain else None, threads=threads))
+        shots.append(await _shot(ready, one, outcome, plain.pictures[0].image if plain else None))
     return shots
 
 
@@ -65,12 +64,12 @@ async def _run(ready: Ready, asked: GenerationRequest, snapshot: Snapshot) -> Ou
     return await ready.loop.answer(asked, snapshot, uuid.uuid4().hex)
 
 
-async def _shot(ready: Ready, asked: GenerationRequest, outcome: Outcome, plain: Image | None, *, threads: int) -> Shot:
+async def _shot(ready: Ready, asked: GenerationRequest, outcome: Outcome, plain: Image | None) -> Shot:
     assert asked.seed is not None  # INVARIANT: `within` drew it
     if outcome.refused:
         steering = {"verdict": outcome.verdict, "refused": outcome.refused, "rules": list(outcome.decision.rules)}
         return Shot(asked.prompt, asked.seed, steering, None, plain)
-    answer = generation_answer(await ready.loop.finish(outcome), asked, (), threads=threads)
+    answer = generation_answer(await ready.loop.finish(outcome), asked, ())
     # whoever sits at the shell owns the policies: rules are named, whatever callers of the service may learn
     steering = answer["steering"] | {"rules": list(outcome.decision.rules)}
     return Shot(asked.prompt, asked.seed, steering, outcome.pictures[0].image, plain)

@@ -178,7 +178,7 @@ class Host:
                 generator=[torch.Generator("cpu").manual_seed(s) for s in picture_seeds],
                 **arguments,
             ).images
-        kernels = _kernels(self._gear.denoiser, compiled=self._is_resident)
+        kernels = "compiled" if self._is_resident else "eager"
         names = self._gear.names
         return Output(images, reports(session.finished[-1], plans, picture_seeds, names, kernels))
 
@@ -324,13 +324,6 @@ def _parts(pipe: Any) -> dict[str, Any]:
     steps."""
     parts = {name: getattr(part, "_orig_mod", part) for name, part in pipe.components.items()}
     return {name: part for name, part in parts.items() if isinstance(part, nn.Module) or name == "scheduler"}
-
-
-def _kernels(denoiser: nn.Module, *, compiled: bool) -> str:
-    """How the denoiser is computed, as far as bits depend on it: on a CPU, sums are split among threads."""
-    kind = "compiled" if compiled else "eager"
-    on_cpu = next(denoiser.parameters()).device.type == "cpu"
-    return f"{kind}, {torch.get_num_threads()} threads" if on_cpu else kind
 
 
 def _is_compiled(component: Any, denoiser: nn.Module) -> bool:

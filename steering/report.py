@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from .plans import Plan, Swap
 from .session import Facts
 
@@ -17,7 +19,7 @@ class Shape:
     """The execution shape of one picture: identity is promised within one shape (DESIGN 4, untouched).
 
     `batch` pictures in the call, of which this is `row`; `text_tokens` is the padded length; `kernels` is `eager` or
-    `compiled`, and on a CPU the number of threads that sums are split among.
+    `compiled`; `threads` is how many a CPU splits its sums among, None on other devices.
     """
 
     batch: int
@@ -26,6 +28,7 @@ class Shape:
     dtype: str
     device: str
     kernels: str
+    threads: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,8 @@ def reports(
 
 
 def _one(facts: Facts, plan: Plan | None, seed: int, sites: Sequence[str], kernels: str, row: int) -> PictureReport:
-    shape = Shape(facts.layout.pictures, row, facts.text_tokens, facts.dtype, facts.device, kernels)
+    threads = torch.get_num_threads() if facts.device == "cpu" else None
+    shape = Shape(facts.layout.pictures, row, facts.text_tokens, facts.dtype, facts.device, kernels, threads)
     if plan is None or facts.fired is None or facts.dose is None:
         return PictureReport(seed, None, {}, None, None, shape, 0)
     rows = facts.layout.rows(row, "both")
