@@ -32,9 +32,11 @@ def read_sign(ocr: RapidOcr, image: Image.Image, *, top: bool) -> str:
 
 
 def read_words(ocr: RapidOcr, image: Image.Image) -> str:
-    """What RapidOCR reads in the largest piece of lettering of a picture, in the world's alphabet."""
-    found = max(ocr.read(image), key=lambda r: (r.box.right - r.box.left) * (r.box.bottom - r.box.top), default=None)
-    return _letters(found.text) if found is not None else ""
+    """What RapidOCR reads in the longest piece of lettering of a picture, in the world's alphabet.
+
+    The longest, because a ring beside a sign is read as an O.
+    """
+    return max((_letters(reading.text) for reading in ocr.read(image)), key=len, default="")
 
 
 def _letters(text: str) -> str:
