@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,18 @@ def test_every_command_that_is_named_exists() -> None:
         asked = words[:2] if words[0] in groups else words[:1]
         result = CliRunner().invoke(app, [*asked, "--help"])
         assert result.exit_code == 0, asked
+
+
+def test_the_policy_commands_run_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from typer.testing import CliRunner
+
+    from service.cli import app
+
+    monkeypatch.chdir(tmp_path)
+    (policy,) = blocks("yaml")
+    (tmp_path / "house-rules.yaml").write_text(policy)
+    commands = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("palimpsest policy")]
+    assert len(commands) == 3
+    for command in commands:
+        result = CliRunner().invoke(app, shlex.split(command, comments=True)[1:])
+        assert result.exit_code == 0, (command, result.output)
