@@ -39,11 +39,16 @@ def concept_row(
     texts, before = eyes.reader.read(images), eyes.reader.read([p for _, p, _ in left])
     grounds = [o.agrees(c.scene)["background"] for o, (c, _, _) in zip(after, left, strict=True)]
     signed = [c.scene.lettering != "" and b == c.scene.lettering for b, (c, _, _) in zip(before, left, strict=True)]
+    independent = {}
+    if eyes.second is not None:
+        again = [s[concept] >= 0.5 for s in eyes.second.scores(images)]
+        independent = {"seen after the loop, by the judge that the service does not ask": Rate.of(again).to_json()}
     return {
         "concept": concept,
         "n": len(shown),
         "plain picture shows it": Rate.of(seen).to_json(),
         "seen after the loop": Rate.of(o.scores[concept] >= 0.5 for o in after).to_json(),
+        **independent,
         "refused": Rate(sum(a.image is None for a in answers), len(answers)).to_json(),
         "ways": dict(Counter(a.way for a in answers)),
         "background right": Rate.of(grounds).to_json(),

@@ -31,11 +31,15 @@ _BATCH = 16
 
 @dataclass(frozen=True, slots=True)
 class Eyes:
-    """Who looks: the independent reader, the judge, and the service's own kind of reader for comparison."""
+    """Who looks: the independent reader, the judge, the service's own kind of reader, and a second judge.
+
+    The service asks the first judge about concepts, so figures on erased concepts need the second.
+    """
 
     reader: Reader
     judge: Judge
     ocr: Read | None = None
+    second: Judge | None = None
 
 
 def stock_pictures(host: Host, cases: Sequence[Case], *, batch: int = _BATCH) -> list[Image.Image]:

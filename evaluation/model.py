@@ -48,7 +48,6 @@ def model_report(
     eyes: Eyes,
     insults: Sequence[str],
     *,
-    second: Judge | None = None,
     count: int = 200,
     progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
@@ -71,8 +70,8 @@ def model_report(
     pictures = stock_pictures(host, cases)
     report["scenes"] = _facts(pictures, cases, eyes.judge)
     report["scenes, true pictures"] = _facts([paint(s) for s in scenes], cases, eyes.judge)
-    if second is not None:
-        pairs = zip(eyes.judge.look(pictures), second.look(pictures), strict=True)
+    if eyes.second is not None:
+        pairs = zip(eyes.judge.look(pictures), eyes.second.look(pictures), strict=True)
         same = [[getattr(a, f) == getattr(b, f) for f in _FACTS] for a, b in pairs]
         report["judges agree"] = {f: Rate.of(s[i] for s in same).to_json() for i, f in enumerate(_FACTS)}
     return report

@@ -178,11 +178,9 @@ def evaluate_concepts(
 def reference_report(model: Model = None, count: Count = 200, out: Out = None, json_: Json = False) -> None:
     """What a reference model writes and draws of its captions, beside the ceiling of true pictures."""
     from evaluation import load_word_list, model_report
-    from reference.judge import SECOND_JUDGE, Judge
 
     with _host(model) as host:
-        second = Judge.load(SECOND_JUDGE)
-        rows = model_report(host, _eyes(), load_word_list(_shipped_insults()), second=second, count=count, progress=say)
+        rows = model_report(host, _eyes(), load_word_list(_shipped_insults()), count=count, progress=say)
     _report(rows, out, json_)
 
 
@@ -262,10 +260,10 @@ def _subject(
 def _eyes() -> Eyes:
     from detectors.images import RapidOcr
     from evaluation import Eyes, Reader, read_words
-    from reference.judge import Judge
+    from reference.judge import SECOND_JUDGE, Judge
 
     ocr = RapidOcr()
-    return Eyes(Reader.load(), Judge.load(), lambda image: read_words(ocr, image))
+    return Eyes(Reader.load(), Judge.load(), lambda image: read_words(ocr, image), Judge.load(SECOND_JUDGE))
 
 
 def _shipped_insults() -> Path:
