@@ -8,8 +8,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry
-
 from service.api import GenerationRequest
 from service.errors import ApiError
 from service.metrics import Recorder
@@ -60,9 +58,7 @@ class LocalAnswerer:
 @contextmanager
 def local_service(settings: Settings) -> Iterator[LocalAnswerer]:
     """A ready service in this process, without an audit log; raises what it could not start for."""
-    runtime = Runtime(
-        settings.model_copy(update={"audit": "off", "deadline_seconds": 600.0}), Recorder(CollectorRegistry())
-    )
+    runtime = Runtime(settings.model_copy(update={"audit": "off", "deadline_seconds": 600.0}), Recorder.apart())
     runtime.start()
     try:
         runtime.wait()

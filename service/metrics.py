@@ -104,6 +104,11 @@ class Recorder:
         self._rules: set[str] = set()
         self._lock = threading.Lock()
 
+    @classmethod
+    def apart(cls) -> Recorder:
+        """A recorder that nobody scrapes, for a runtime beside the process's own."""
+        return cls(CollectorRegistry())
+
     def request(self, endpoint: str, outcome: Outcome, seconds: float) -> None:
         """One answered request; `endpoint` is a name of ours, never a raw path."""
         self._by_name["requests_total"].labels(endpoint, outcome).inc()
