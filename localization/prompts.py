@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
 from pathlib import Path
 
 from localization.effects import Contrast
@@ -123,8 +122,3 @@ def load_contrasts(path: Path, *, seed: int) -> list[Contrast]:
     if not pairs:
         raise ValueError(f"{path}: must hold at least one pair, got none")
     return pairs
-
-
-def with_seeds(contrasts: Sequence[Contrast], first: int) -> list[Contrast]:
-    """The same pairs from other noise."""
-    return [Contrast(c.prompt, c.donor, first + i) for i, c in enumerate(contrasts)]
