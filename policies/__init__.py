@@ -15,7 +15,24 @@ How the service composes it (nothing here imports torch or another room)::
     store.state                                           # digest, generation, source, last_error
 """
 
+from policies.actions import (
+    RUNGS,
+    VERDICTS,
+    Action,
+    Block,
+    Label,
+    OnError,
+    Replacement,
+    ReviewHold,
+    Rung,
+    Steer,
+    Unfit,
+    Verdict,
+    Verify,
+    strictest,
+)
 from policies.decide import decide
+from policies.decision import Decision, Disclosure, Ladder, Reason, RuleError, Shadow, Violation
 from policies.explain import explain, narrate
 from policies.loader import SHIPPED, Loader, Sense, no_policy, policy_paths
 from policies.matcher import Match, Matcher
@@ -24,36 +41,7 @@ from policies.problems import PolicyError, Problem
 from policies.snapshot import Rule, Snapshot
 from policies.store import Store, StoreState
 from policies.testing import TestResult, run_tests
-from policies.types import (
-    RUNGS,
-    VERDICTS,
-    Action,
-    Block,
-    Box,
-    Decision,
-    Disclosure,
-    Label,
-    Ladder,
-    OnError,
-    Reason,
-    Replacement,
-    Request,
-    ReviewHold,
-    RuleError,
-    Rung,
-    Shadow,
-    Signal,
-    Signals,
-    Span,
-    Stage,
-    Steer,
-    Unfit,
-    Verdict,
-    Verify,
-    View,
-    Violation,
-    strictest,
-)
+from policies.types import Box, Request, Signal, Signals, Span, Stage, View
 
 __all__ = [
     "RUNGS",

@@ -12,29 +12,13 @@ import hmac
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from policies.actions import Action, Block, Label, ReviewHold, Steer, Verdict, Verify, strictest
+from policies.decision import Decision, Disclosure, Reason, RuleError, Shadow, Violation
 from policies.donor import replacements
 from policies.evidence import Evidence, Outcome
 from policies.model import ActionModel, LabelModel, ReviewHoldModel, SteerModel, VerifyModel
 from policies.snapshot import Rule, Snapshot
-from policies.types import (
-    Action,
-    Block,
-    Decision,
-    Disclosure,
-    Label,
-    Reason,
-    Request,
-    ReviewHold,
-    RuleError,
-    Shadow,
-    Signals,
-    Stage,
-    Steer,
-    Verdict,
-    Verify,
-    Violation,
-    strictest,
-)
+from policies.types import Request, Signals, Stage
 
 __all__ = ["decide"]
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 
+from policies.actions import Replacement
+from policies.decision import Reason
 from policies.spelling import fold
-from policies.types import Reason, Replacement, Request
+from policies.types import Request
 
 __all__ = ["BENIGN", "list_of", "replacements"]
 

@@ -11,9 +11,10 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from policies.decision import Reason
 from policies.matcher import Match, Matcher
 from policies.snapshot import Compound, Condition, Finding, Snapshot, Trigger, VerifyRule, WordCheck
-from policies.types import Reason, Request, Signal, Signals, Source, Span, Stage
+from policies.types import Request, Signal, Signals, Source, Span, Stage
 
 __all__ = ["Evidence", "Outcome"]
 

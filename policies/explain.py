@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from policies.decide import decide
+from policies.decision import Decision
 from policies.snapshot import Snapshot
-from policies.types import Decision, Request, Signals
+from policies.types import Request, Signals
 
 __all__ = ["explain", "narrate"]
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from policies.types import OnError, Rung, Unfit, Verdict
+from policies.actions import OnError, Rung, Unfit, Verdict
 
 __all__ = ["NOT_YET", "ActiveModel", "Given", "GivenPicture", "LetteringModel", "PolicyModel", "RuleModel", "TestModel"]
 __all__ += ["ActionModel", "SteerModel", "VerifyModel", "WhenModel", "WordsModel", "json_schema"]

@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from typing import Literal
 
+from policies.actions import Unfit
 from policies.matcher import Matcher, Near
 from policies.model import PolicyModel, RuleModel, SteerModel, VerifyModel, WhenModel, WordsModel
 from policies.spelling import fold
-from policies.types import Stage, Unfit
+from policies.types import Stage
 
 __all__ = [
     "Compound",

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from policies.decide import decide
+from policies.decision import Decision
 from policies.model import Expect, Given, GivenPicture, GivenSignals
 from policies.snapshot import Snapshot, moment
-from policies.types import EPOCH, Decision, Request, Signal, Signals, Stage
+from policies.types import EPOCH, Request, Signal, Signals, Stage
 
 __all__ = ["TestResult", "run_tests"]
 

@@ -1,0 +1,113 @@
+"""The verdicts, and the actions that rules ask for: what `decide` answers with and the service carries out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from policies.types import Request, Source, Span
+
+__all__ = ["RUNGS", "VERDICTS", "Action", "Block", "Label", "OnError", "Replacement", "ReviewHold", "Rung", "Steer"]
+__all__ += ["Unfit", "Verdict", "Verify", "strictest"]
+
+Verdict = Literal["allow", "label", "steer", "review-hold", "block"]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)  # from the mildest to the strictest
+Rung = Literal["wider", "swap-prompt", "blur"]
+RUNGS: tuple[Rung, ...] = get_args(Rung)  # in the order in which they are climbed
+OnError = Literal["block", "apply", "allow"]
+Unfit = Literal["swap-prompt", "block", "refuse-load"]
+
+
+def strictest(verdicts: Iterable[Verdict]) -> Verdict:
+    """The strictest of `verdicts`; `allow` when there are none."""
+    return max(verdicts, key=VERDICTS.index, default="allow")
+
+
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """A piece of a request's text and what a donor says in its place."""
+
+    span: Span
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Steer:
+    """Show the sites of `concept` a donor text instead of the request's own.
+
+    `replacements` name the found pieces of the request and their innocent substitutes; `toward` is the rule's
+    wording: `benign-word`, `$list`, a text, or None. `strength` is None for `auto`. `unfit` says what to do when
+    there is no pack for `concept` on this host.
+    """
+
+    rule: str
+    concept: str
+    toward: str | None = None
+    replacements: tuple[Replacement, ...] = ()
+    strength: float | None = None
+    unfit: Unfit = "block"
+    do: Literal["steer"] = "steer"
+
+    def donor(self, request: Request) -> str | None:
+        """The prompt with every found piece replaced; None when nothing was found in the prompt itself."""
+        return _replaced(request.prompt, self.replacements, "prompt")
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """Read the picture before it leaves: `read` is `lettering` or a concept's name.
+
+    See `Violation` for what follows a failure.
+    """
+
+    rule: str
+    read: str
+    ladder: tuple[Rung, ...] = ()
+    otherwise: Literal["block", "review-hold"] = "block"
+    max_extra_generations: int = 0
+    do: Literal["verify"] = "verify"
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """Let the picture pass and mark it with `value`."""
+
+    rule: str
+    value: str
+    do: Literal["label"] = "label"
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewHold:
+    """Hold the picture back for a person of `queue`."""
+
+    rule: str
+    queue: str = "default"
+    do: Literal["review-hold"] = "review-hold"
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Refuse the request; `message` may be shown to the caller."""
+
+    rule: str
+    message: str = "this request is refused by policy"
+    do: Literal["block"] = "block"
+
+
+Action = Steer | Verify | Label | ReviewHold | Block
+
+
+def _replaced(text: str, replacements: Iterable[Replacement], source: Source) -> str | None:
+    """`text` with the replacements of `source` put in, last first.
+
+    Of two that overlap the earlier and longer is kept.
+    """
+    kept: list[Replacement] = []
+    for item in sorted(replacements, key=lambda r: (r.span.start, -r.span.end)):
+        if item.span.source == source and (not kept or item.span.start >= kept[-1].span.end):
+            kept.append(item)
+    for item in reversed(kept):
+        text = text[: item.span.start] + item.text + text[item.span.end :]
+    return text if kept else None
