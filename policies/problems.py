@@ -1,7 +1,8 @@
 """What can be wrong with a policy file, said so that its writer can mend it.
 
 A problem has a place (file, line, column), the path of the field and one sentence: must-be, got, way out. All
-problems of a load are collected and raised together, because a writer who must fix one error a run gives up.
+problems of a load are collected and raised together, because a writer who must fix one error a run gives up. The code
+says which kind it is, in words that a metric may count by.
 """
 
 from __future__ import annotations
@@ -9,9 +10,25 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
-__all__ = ["PolicyError", "Problem", "did_you_mean"]
+__all__ = ["CODES", "Code", "PolicyError", "Problem", "did_you_mean"]
+
+Code = Literal[
+    "unreadable",  # no such file, not UTF-8, too large
+    "syntax",  # no YAML as policies may use it
+    "invalid",  # a field or its meaning is wrong
+    "tests",  # a test inside the files fails
+    "unmet",  # something that the policy requires is not there
+    "floor",  # would loosen the floor
+    "unsigned",  # keys are configured, or a bundle is given without any
+    "signature",  # no trusted key has signed it, or it was changed afterwards
+    "damaged",  # no whole bundle: cut off, or its files are not those that were signed
+    "replayed",  # older than what was in use already
+    "expired",
+    "other-host",  # made for another model or another service
+]
+CODES: tuple[Code, ...] = get_args(Code)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -23,6 +40,7 @@ class Problem:
     column: int
     path: str
     message: str
+    code: Code = "invalid"
 
     def __str__(self) -> str:
         place = ":".join(str(part) for part in (self.file, self.line, self.column) if part)
@@ -35,6 +53,11 @@ class PolicyError(ValueError):
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(sorted(set(problems)))
         super().__init__("\n".join(str(p) for p in self.problems))
+
+    @property
+    def codes(self) -> tuple[Code, ...]:
+        """The kinds of the problems, each once."""
+        return tuple(sorted({p.code for p in self.problems}))
 
     def to_dict(self) -> dict[str, Any]:
         """The problems as plain JSON values, for `--json`."""

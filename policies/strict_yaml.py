@@ -2,23 +2,25 @@
 
 Plain `yaml.safe_load` reads `off` as False, `NO` as False and `1:20` as 80, keeps the last of two equal keys without
 a word and expands alias bombs. Here scalars are those of YAML 1.2, and everything else of the list is an error with
-line and column.
+line and column. Several are reported at once: what breaks the syntax is blanked out line by line and the rest read
+again, only to find more of the kind.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 import yaml
 
 from policies.problems import Problem
 
-__all__ = ["MAX_BYTES", "Marks", "parse_yaml"]
+__all__ = ["MAX_BYTES", "Marks", "dump_yaml", "parse_yaml"]
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
+_MOST_ERRORS = 8
 
 Path = tuple[str | int, ...]
 Marks = dict[Path, tuple[int, int]]  # path of a value (or key) -> line and column, from 1
@@ -36,31 +38,85 @@ _SCALARS = (
 def parse_yaml(text: str, *, file: str) -> tuple[Any, Marks, list[Problem]]:
     """The value of one YAML document, the place of everything in it, and what is wrong (value None then)."""
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
-        return (
-            None,
-            {},
-            [Problem(file, 0, 0, "", f"the file is larger than {MAX_BYTES} bytes; move words into list files")],
-        )
-    loader = None
+        problem = f"the file is larger than {MAX_BYTES} bytes; move words into list files"
+        return None, {}, [Problem(file, 0, 0, "", problem, "unreadable")]
     try:
-        loader = _Loader(text)
-        node = loader.get_single_node()
-        if node is None:
-            return None, {}, [Problem(file, 0, 0, "", "the file is empty; it must hold one policy")]
-        marks: Marks = {}
-        _walk(node, (), marks)
-        return loader.construct_document(node), marks, []
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
-        return None, {}, [Problem(file, line, column, "", str(error.problem or error.context))]
-    except yaml.YAMLError as error:
-        return None, {}, [Problem(file, 0, 0, "", " ".join(str(error).split()))]
-    except ValueError as error:  # a date that does not exist, for instance
-        return None, {}, [Problem(file, 0, 0, "", str(error))]
+        node, loader = _compose(text)
+    except yaml.YAMLError:
+        return None, {}, [Problem(file, *place, "", said, "syntax") for place, said in _syntax_errors(text)]
+    if node is None:
+        return None, {}, [Problem(file, 0, 0, "", "the file is empty; it must hold one policy", "syntax")]
+    marks: Marks = {}
+    _walk(node, (), marks)
+    value = loader.construct_document(node)
+    if loader.faults:
+        return None, {}, [Problem(file, *place, "", said, "syntax") for place, said in loader.faults]
+    return value, marks, []
+
+
+def dump_yaml(value: Any) -> str:
+    """YAML text that `parse_yaml` reads as `value`: plain values, in the order of their keys as they come."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+def _compose(text: str) -> tuple[yaml.Node | None, _Loader]:
+    loader = _Loader(text)
+    try:
+        return loader.get_single_node(), loader
     finally:
-        if loader is not None:
-            loader.dispose()
+        loader.dispose()
+
+
+def _syntax_errors(text: str) -> Iterator[tuple[tuple[int, int], str]]:
+    """The places and the sentences of what breaks the syntax, at most a handful; each next one lies further down."""
+    last = -1
+    for _ in range(_MOST_ERRORS):
+        try:
+            _compose(text)
+            return
+        except yaml.MarkedYAMLError as error:
+            mark, spoilt = _place(error)
+            if mark is None or mark.line <= last:
+                return
+            yield (mark.line + 1, mark.column + 1), _sentence(error)
+            last = mark.line
+        except yaml.reader.ReaderError as error:
+            before = text[: error.position]
+            line = before.count("\n")
+            if line <= last:
+                return
+            said = f"holds the character U+{ord(text[error.position]):04X}, which YAML does not allow"
+            yield (line + 1, error.position - before.rfind("\n")), said
+            last, spoilt = line, range(line, line + 1)
+        text = "".join(_blank(s) if i in spoilt else s for i, s in enumerate(text.splitlines(keepends=True)))
+
+
+def _blank(line: str) -> str:
+    """An empty line in place of a spoilt one; what began an item of a list still does."""
+    indent = line[: len(line) - len(line.lstrip(" "))]
+    return f"{indent}- _: 0\n" if line.startswith(f"{indent}- ") else "\n"
+
+
+def _place(error: yaml.MarkedYAMLError) -> tuple[yaml.Mark | None, range]:
+    """Where an error is told, and the lines to blank so that the rest can be read."""
+    mark, opened = error.problem_mark or error.context_mark, error.context_mark
+    if mark is None or opened is None:
+        return mark, range(mark.line, mark.line + 1) if mark else range(0)
+    context = str(error.context)
+    if "quoted scalar" in context:
+        return opened, range(opened.line, opened.line + 1)
+    if "flow" in context:
+        return mark, range(opened.line, max(mark.line, opened.line + 1))
+    return mark, range(mark.line, mark.line + 1)
+
+
+def _sentence(error: yaml.MarkedYAMLError) -> str:
+    said, opened = str(error.problem or error.context), error.context_mark
+    if "quoted scalar" in str(error.context) and "end of stream" in said:
+        return "a quote is opened here and never closed"
+    if "flow" in str(error.context) and opened is not None:
+        return f"{said}; the bracket opened at {opened.line + 1}:{opened.column + 1} may not be closed"
+    return said
 
 
 def _walk(node: yaml.Node, path: Path, marks: Marks) -> None:
@@ -76,18 +132,28 @@ def _walk(node: yaml.Node, path: Path, marks: Marks) -> None:
 
 
 class _Loader(yaml.SafeLoader):
-    """A `SafeLoader` with the resolvers of YAML 1.2 that refuses what a policy has no use for."""
+    """A `SafeLoader` with the resolvers of YAML 1.2; what a policy has no use for is noted in `faults`."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  PyYAML's own class attribute, filled below
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self._depth = 0
+        self.faults: list[tuple[tuple[int, int], str]] = []
+
+    def fault(self, text: str, mark: Any) -> None:
+        self.faults.append(((mark.line + 1, mark.column + 1), text))
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         event = self.peek_event()
-        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise yaml.composer.ComposerError(None, None, "anchors and aliases are not allowed", event.start_mark)
+        if isinstance(event, yaml.AliasEvent):
+            self.get_event()
+            if not self.faults:  # its anchor was told already
+                self.fault("anchors and aliases are not allowed", event.start_mark)
+            return yaml.ScalarNode(_TAG + "str", "")
+        if getattr(event, "anchor", None):
+            self.fault("anchors and aliases are not allowed", event.start_mark)
+            event.anchor = None
         self._depth += 1
         try:
             if self._depth > MAX_DEPTH:
@@ -100,17 +166,43 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
-        for key, _ in node.value:
+        kept = []
+        for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                raise yaml.constructor.ConstructorError(None, None, "a key must be a plain word", key.start_mark)
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"duplicate key `{key.value}`", key.start_mark)
-            seen.add(key.value)
+                self.fault("a key must be a plain word", key.start_mark)
+            elif key.value in seen:
+                self.fault(f"duplicate key `{key.value}`", key.start_mark)
+            else:
+                seen.add(key.value)
+                kept.append((key, value))
+        node.value = kept
         return super().construct_mapping(node, deep)
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         """Leaves merge keys (`<<`) alone: they become ordinary, unknown keys."""
 
+    def construct_date(self, node: yaml.ScalarNode) -> Any:
+        try:
+            return self.construct_yaml_timestamp(node)
+        except ValueError as error:  # such as the 31st of February
+            self.fault(f"`{node.value}` is no date: {error}", node.start_mark)
+            return None
+
+    def construct_unknown(self, node: yaml.Node) -> None:
+        self.fault(f"could not determine a constructor for the tag `{node.tag}`; leave it out", node.start_mark)
+
+
+class _Dumper(yaml.SafeDumper):
+    """A `SafeDumper` that quotes what the loader above would not read as text."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  PyYAML's own class attribute, filled below
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
 
 for _name, _pattern, _first in _SCALARS:
-    _Loader.add_implicit_resolver(_TAG + _name, re.compile(f"^(?:{_pattern})$"), list(_first))
+    for _class in (_Loader, _Dumper):
+        _class.add_implicit_resolver(_TAG + _name, re.compile(f"^(?:{_pattern})$"), list(_first))
+_Loader.add_constructor(_TAG + "timestamp", _Loader.construct_date)
+_Loader.add_constructor(None, _Loader.construct_unknown)
