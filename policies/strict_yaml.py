@@ -46,11 +46,11 @@ def parse_yaml(text: str, *, file: str) -> tuple[Any, Marks, list[Problem]]:
         return None, {}, [Problem(file, *place, "", said, "syntax") for place, said in _syntax_errors(text)]
     if node is None:
         return None, {}, [Problem(file, 0, 0, "", "the file is empty; it must hold one policy", "syntax")]
-    marks: Marks = {}
-    _walk(node, (), marks)
     value = loader.construct_document(node)
     if loader.faults:
         return None, {}, [Problem(file, *place, "", said, "syntax") for place, said in loader.faults]
+    marks: Marks = {}
+    _walk(node, (), marks)
     return value, marks, []
 
 
