@@ -5,7 +5,7 @@
 | `jitter` sets every parameter to zero | two prompts give latents far apart |
 | `only_cross_attention` dropped from the upscaler | the places where text enters are counted |
 | `fork_rng` dropped from `build` | building leaves torch's own generator alone |
-| the text of one place multiplied by zero for both prompts | at every place, text alone moves the latents |
+| the value projection of one place set to zero | at every place, text alone moves the latents |
 """
 
 from __future__ import annotations

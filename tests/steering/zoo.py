@@ -195,7 +195,14 @@ def _if1() -> Any:
 def _if2() -> Any:
     from diffusers import DDPMScheduler, IFSuperResolutionPipeline
 
-    unet = _if_unet(in_channels=6, class_embed_type="timestep")
+    unet = _if_unet(
+        in_channels=6,
+        class_embed_type="timestep",
+        only_cross_attention=True,  # keys and values of text alone, where stage I joins them to the picture's
+        time_embedding_act_fn="gelu",
+        resnet_out_scale_factor=1 / 0.7071,
+        mid_block_scale_factor=1 / 0.7071,
+    )
     noising = DDPMScheduler(beta_schedule="squaredcos_cap_v2")
     return IFSuperResolutionPipeline(unet=unet, image_noising_scheduler=noising, **_if_parts())
 
