@@ -1,23 +1,24 @@
 """Decides: a pure function of request, signals and snapshot, in which no order matters, of rules or of files.
 
 Every rule in force is judged by itself, and the strictest of what they ask for wins. A rule that cannot be judged
-does what its `on_error` says, never nothing by accident. Shadow rules are judged by the same code and change nothing
-but the field `shadow`.
+does what its `on_error` says, never nothing by accident. Exceptions are looked at after a rule has matched, so that a
+decision still says what would have been. Shadow rules are judged by the same code and change nothing but the field
+`shadow`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from policies.actions import Action, Block, Label, ReviewHold, Steer, Verdict, Verify, strictest
-from policies.decision import Decision, Disclosure, Reason, RuleError, Shadow, Violation
+from policies.actions import Action, Block, Label, OnError, ReviewHold, Steer, Verdict, Verify, strictest
+from policies.decision import Decision, Disclosure, Exemption, Reason, RuleError, Shadow, Violation
 from policies.donor import replacements
 from policies.evidence import Evidence, Outcome
+from policies.in_force import Force, force_of, tightened
 from policies.model import ActionModel, LabelModel, ReviewHoldModel, SteerModel, VerifyModel
-from policies.snapshot import Rule, Snapshot
+from policies.rules import Rule
+from policies.snapshot import Snapshot
 from policies.types import Request, Signals, Stage
 
 __all__ = ["decide"]
@@ -35,6 +36,7 @@ class _Judged:
     errors: tuple[RuleError, ...] = ()
     violations: tuple[Violation, ...] = ()
     reads: frozenset[str] = frozenset()
+    exempted: tuple[Exemption, ...] = ()
 
 
 def decide(
@@ -51,22 +53,45 @@ def decide(
     the picture was made under: its rules stay in force, so that the verdict never falls below that of the prompt.
     """
     evidence = Evidence(request, signals, snapshot.matcher, stage)
+    tight = tightened(snapshot, request)
     judged = [
-        _judge(rule, evidence, snapshot, enforced=mode == "enforce", before=before)
+        _judge(rule, evidence, snapshot, force, before)
         for rule in _awake(snapshot, evidence, before)
-        if (mode := _mode(rule, request, snapshot)) is not None
+        if (force := force_of(rule, request, snapshot, tight)) is not None
     ]
-    decision = _compose([j for j in judged if j.enforced], stage, snapshot, before)
+    decision = _aged(_compose([j for j in judged if j.enforced], stage, snapshot, before), request, snapshot)
     if all(j.enforced for j in judged):
         return decision
     imagined = _compose(judged, stage, snapshot, before)
+    watched = [j for j in judged if not j.enforced]
     shadow = Shadow(
-        imagined.verdict,
-        tuple(j.rule.id for j in judged if not j.enforced and j.matched),
-        tuple(r for j in judged if not j.enforced for r in j.reasons),
-        tuple(e for j in judged if not j.enforced for e in j.errors),
+        strictest([imagined.verdict, decision.verdict]),
+        tuple(j.rule.id for j in watched if j.matched),
+        tuple(r for j in watched for r in j.reasons),
+        tuple(e for j in watched for e in j.errors),
+        tuple(e for j in watched for e in j.exempted),
     )
     return replace(decision, reads=decision.reads | imagined.reads, shadow=shadow)
+
+
+def _aged(decision: Decision, request: Request, snapshot: Snapshot) -> Decision:
+    """The decision with what stale policies make of it: those that refuse block whatever was asked."""
+    stale = snapshot.stale(request.now)
+    if not stale:
+        return decision
+    assert snapshot.as_of is not None  # INVARIANT: nothing without a date is stale
+    errors = tuple(
+        RuleError(f.policy, f"policy `{f.policy}` was last current at {snapshot.as_of:%Y-%m-%d %H:%M} UTC", "block")
+        for f in stale
+        if f.on_stale == "refuse"
+    )
+    return replace(
+        decision,
+        verdict="block" if errors else decision.verdict,
+        actions=(*decision.actions, *(Block(e.rule) for e in errors)),
+        errors=(*decision.errors, *errors),
+        stale=tuple(f.policy for f in stale),
+    )
 
 
 def _awake(snapshot: Snapshot, evidence: Evidence, before: Decision | None) -> Iterable[Rule]:
@@ -82,37 +107,36 @@ def _awake(snapshot: Snapshot, evidence: Evidence, before: Decision | None) -> I
     return [snapshot.rules[i] for i in sorted(woken)]
 
 
-def _mode(rule: Rule, request: Request, snapshot: Snapshot) -> str | None:
-    """`enforce` or `shadow` for this request; None when the rule is not in force at all."""
-    rollout = rule.model.rollout
-    if rollout.mode == "disabled" or not rule.active(request.now):
-        return None
-    if rollout.mode != "canary":
-        return rollout.mode
-    if not snapshot.draw_canaries:
-        return "enforce"
-    assert rollout.percent is not None
-    assert snapshot.canary_key is not None  # INVARIANT: the loader refuses canaries without a key
-    drawn = hmac.new(snapshot.canary_key, f"{rule.id}|{request.tenant}|{request.id}".encode(), hashlib.sha256).digest()
-    return "enforce" if int.from_bytes(drawn[:8], "big") / 2**64 < rollout.percent / 100 else "shadow"
+def _judge(rule: Rule, evidence: Evidence, snapshot: Snapshot, force: Force, before: Decision | None) -> _Judged:
+    """What the rule came to, or that an exception spares the request from it."""
+    judged = _judge_unsparing(rule, evidence, snapshot, force, before)
+    if not rule.exceptions or not force.spares or not (judged.matched or judged.errors):
+        return judged
+    for exception in rule.exceptions:
+        if evidence.request.now < exception.expires and evidence.judge(exception.when, rule.id).truth:
+            spared = Exemption(rule.id, exception.id, judged.reasons)
+            return _Judged(rule, force.enforced, exempted=(spared,))
+    return judged
 
 
-def _judge(rule: Rule, evidence: Evidence, snapshot: Snapshot, *, enforced: bool, before: Decision | None) -> _Judged:
-    blocked = _blocked_by_error(rule, before)
+def _judge_unsparing(
+    rule: Rule, evidence: Evidence, snapshot: Snapshot, force: Force, before: Decision | None
+) -> _Judged:
+    blocked = _blocked_by_error(rule, force.on_error, before)
     if blocked is not None:
-        return _on_error(rule, blocked.text, evidence, snapshot, enforced)
+        return _on_error(rule, blocked.text, evidence, snapshot, force)
     outcome = evidence.judge(rule.when, rule.id)
     earlier = _earlier(rule, before)
     if outcome.truth or earlier is not None:
-        return _matched(rule, outcome, evidence, snapshot, enforced, earlier)
+        return _matched(rule, outcome, evidence, snapshot, force, earlier)
     if outcome.error is not None:
-        return _on_error(rule, outcome.error, evidence, snapshot, enforced)
-    return _Judged(rule, enforced, reads=outcome.pending)
+        return _on_error(rule, outcome.error, evidence, snapshot, force)
+    return _Judged(rule, force.enforced, reads=outcome.pending)
 
 
-def _blocked_by_error(rule: Rule, before: Decision | None) -> RuleError | None:
+def _blocked_by_error(rule: Rule, on_error: OnError, before: Decision | None) -> RuleError | None:
     """The error for which `rule` blocked in `before`: what the picture shows cannot make up for it."""
-    if before is None or rule.model.on_error != "block":
+    if before is None or on_error != "block":
         return None
     errors = (*before.errors, *(before.shadow.errors if before.shadow else ()))
     return next((e for e in errors if e.rule == rule.id), None)
@@ -129,17 +153,15 @@ def _earlier(rule: Rule, before: Decision | None) -> tuple[Reason, ...] | None:
     return None
 
 
-def _on_error(rule: Rule, error: str, evidence: Evidence, snapshot: Snapshot, enforced: bool) -> _Judged:
+def _on_error(rule: Rule, error: str, evidence: Evidence, snapshot: Snapshot, force: Force) -> _Judged:
     """The rule as its `on_error` wants it: blocked, as if it had matched, or passed over with a note."""
-    note = RuleError(rule.id, error, rule.model.on_error)
-    if rule.model.on_error == "block":
-        return _Judged(rule, enforced, actions=(Block(rule.id),), errors=(note,))
-    if rule.model.on_error == "allow":
-        return _Judged(rule, enforced, errors=(note,))
-    judged = _matched(rule, Outcome(True), evidence, snapshot, enforced, None, blind=True)
-    return _Judged(
-        rule, enforced, True, judged.actions, judged.reasons, (note, *judged.errors), judged.violations, judged.reads
-    )
+    note = RuleError(rule.id, error, force.on_error)
+    if force.on_error == "block":
+        return _Judged(rule, force.enforced, actions=(Block(rule.id),), errors=(note,))
+    if force.on_error == "allow":
+        return _Judged(rule, force.enforced, errors=(note,))
+    judged = _matched(rule, Outcome(True), evidence, snapshot, force, None, blind=True)
+    return replace(judged, matched=True, errors=(note, *judged.errors))
 
 
 def _matched(
@@ -147,7 +169,7 @@ def _matched(
     outcome: Outcome,
     evidence: Evidence,
     snapshot: Snapshot,
-    enforced: bool,
+    force: Force,
     earlier: tuple[Reason, ...] | None,
     *,
     blind: bool = False,
@@ -158,10 +180,10 @@ def _matched(
     `blind` rules match because of an error, know nothing about the picture, and are spared that.
     """
     reasons = outcome.reasons if outcome.truth else earlier or ()
-    actions = tuple(_action(a, rule, reasons, evidence.request, snapshot) for a in rule.model.then)
+    actions = tuple(_action(a, rule, reasons, evidence.request, snapshot, force) for a in rule.model.then)
     reads = frozenset(v.model.read for v in rule.verifies) | outcome.pending
     if evidence.stage == "prompt":
-        return _Judged(rule, enforced, True, actions, reasons, reads=reads)
+        return _Judged(rule, force.enforced, True, actions, reasons, reads=reads)
     errors: list[RuleError] = []
     violations: list[Violation] = []
     more: list[Action] = []
@@ -169,31 +191,32 @@ def _matched(
     for verify, action in zip(rule.verifies, (a for a in actions if isinstance(a, Verify)), strict=True):
         failed = evidence.fails(verify, rule.id)
         if failed.error is not None:
-            errors.append(RuleError(rule.id, failed.error, rule.model.on_error))
-            more.extend(_after_error(rule, action))
+            errors.append(RuleError(rule.id, failed.error, force.on_error))
+            more.extend(_after_error(rule, action, force.on_error))
         elif failed.truth or (late and verify.model.read in rule.reads):
             violations.append(Violation(rule.id, action, failed.reasons or reasons))
-    return _Judged(rule, enforced, True, (*actions, *more), reasons, tuple(errors), tuple(violations), reads)
+    return _Judged(rule, force.enforced, True, (*actions, *more), reasons, tuple(errors), tuple(violations), reads)
 
 
-def _after_error(rule: Rule, verify: Verify) -> tuple[Action, ...]:
+def _after_error(rule: Rule, verify: Verify, on_error: OnError) -> tuple[Action, ...]:
     """What a picture that could not be read gets: no ladder, but what `on_error` says."""
-    if rule.model.on_error == "allow":
+    if on_error == "allow":
         return ()
-    held = rule.model.on_error == "apply" and verify.otherwise == "review-hold"
+    held = on_error == "apply" and verify.otherwise == "review-hold"
     return (ReviewHold(rule.id),) if held else (Block(rule.id),)
 
 
 def _action(
-    model: ActionModel, rule: Rule, reasons: tuple[Reason, ...], request: Request, snapshot: Snapshot
+    model: ActionModel, rule: Rule, reasons: tuple[Reason, ...], request: Request, snapshot: Snapshot, force: Force
 ) -> Action:
     if isinstance(model, SteerModel):
+        strength = model.strength if force.strength is None else force.strength
         return Steer(
             rule.id,
             model.concept,
             model.toward,
             replacements(model.toward, reasons, request, snapshot.words, policy=rule.policy),
-            None if model.strength == "auto" else model.strength,
+            None if isinstance(strength, str) else strength,
             rule.model.unfit,
         )
     if isinstance(model, VerifyModel):
@@ -221,6 +244,7 @@ def _compose(judged: list[_Judged], stage: Stage, snapshot: Snapshot, before: De
         violations=violations,
         reads=frozenset().union(*(j.reads for j in judged)) | (before.reads if before else frozenset()),
         disclosures=tuple(d for j in acted if (d := _disclosure(j.rule)) is not None),
+        exempted=tuple(e for j in judged for e in j.exempted),
     )
 
 

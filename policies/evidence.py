@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 
 from policies.decision import Reason
 from policies.matcher import Match, Matcher
-from policies.snapshot import Compound, Condition, Finding, Snapshot, Trigger, VerifyRule, WordCheck
+from policies.rules import Compound, Condition, Finding, TenantCheck, Trigger, VerifyRule, WordCheck
+from policies.snapshot import Snapshot
 from policies.types import Request, Signal, Signals, Source, Span, Stage
 
 __all__ = ["Evidence", "Outcome"]
@@ -60,10 +61,11 @@ class Evidence:
             return self._ask(when, rule)
         if isinstance(when, Compound):
             return _combine(when.kind, [self.judge(p, rule) for p in when.parts])
-        tenant = self.request.tenant
-        if tenant in when.names or tenant.startswith(when.prefixes):
-            return Outcome(True, (Reason(rule, "tenant", f"the tenant is `{tenant}`"),))
-        return _FALSE
+        if isinstance(when, TenantCheck):
+            said = f"the tenant is `{self.request.tenant}`"
+            return Outcome(True, (Reason(rule, "tenant", said),)) if when.holds(self.request.tenant) else _FALSE
+        said = f"the time is {self.request.now:%Y-%m-%d %H:%M} UTC"
+        return Outcome(True, (Reason(rule, "time", said),)) if when.holds(self.request.now) else _FALSE
 
     def fails(self, verify: VerifyRule, rule: str) -> Outcome:
         """Whether the picture fails `verify`: its check, or an entry within one edit of a word that was read."""

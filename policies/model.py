@@ -1,138 +1,61 @@
 """The policy format as pydantic models: the single source of validation, JSON Schema and documentation.
 
-Models say what a file may hold, not what it does (`snapshot` compiles, `decide` acts). Every predicate is typed to
-its leaves and there is no expression language: completion, semantic diff, explain and cost bounds all follow from
-that.
+Models say what a file may hold, not what it does (`snapshot` compiles, `decide` acts). Everything is typed to its
+leaves; what only shows between rules, files and detectors is checked by `review`.
 """
 
 from __future__ import annotations
 
-from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from policies.actions import OnError, Rung, Unfit, Verdict
+from policies.actions import OnError, Rung, Unfit
+from policies.conditions import WhenModel
+from policies.examples import TestModel
+from policies.fields import (
+    ConceptName,
+    Duration,
+    Model,
+    Moment,
+    Name,
+    Share,
+    Text,
+    Version,
+    Words,
+    exactly_one,
+    just_one,
+    plain_schema,
+)
 
-__all__ = ["NOT_YET", "ActiveModel", "Given", "GivenPicture", "LetteringModel", "PolicyModel", "RuleModel", "TestModel"]
-__all__ += ["ActionModel", "SteerModel", "VerifyModel", "WhenModel", "WordsModel", "json_schema"]
+__all__ = ["FLOOR", "NOT_YET", "ActionModel", "ExceptionModel", "OverrideModel", "PolicyModel", "RolloutModel"]
+__all__ += ["LabelModel", "ReviewHoldModel", "RuleModel", "SteerModel", "VerifyModel", "WordListModel", "json_schema"]
+
+FLOOR = "floor"  # the policy of this name cannot be loosened
 
 # Fields that the format reserves and that this version cannot honour: refused by name, never accepted and ignored.
-NOT_YET = {
-    "requires": "checking a policy against a model's packs",
-    "freshness": "refusing or tightening when a policy grows stale",
-    "exceptions": "expiring exceptions",
-    "overrides": "overrides for single tenants",
-    "renamed_from": "keeping the history of a renamed rule",
-    "expr": "an expression language",
-}
+NOT_YET = {"expr": "an expression language"}
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64)]
-ConceptName = Annotated[
-    str, Field(pattern=r"^(lettering|(style|animal|place|character|person|harm)/[a-z0-9]+(-[a-z0-9]+)*)$")
-]
-Words = Annotated[list[Annotated[str, Field(min_length=1, max_length=200)]], Field(min_length=1, max_length=1000)]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Text = Annotated[str, Field(min_length=1, max_length=2000)]
+Mode = Literal["disabled", "shadow", "canary", "enforce"]
+Percent = Annotated[float, Field(gt=0, lt=100)]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=False)
-
-
-def _just_one(model: BaseModel, names: tuple[str, ...], what: str) -> None:
-    """Nothing, or an error unless exactly one of the fields `names` is set."""
-    given = [n for n in names if getattr(model, n) is not None]
-    if len(given) != 1:
-        got = ", ".join(f"`{n}`" for n in given) or "nothing"
-        raise PydanticCustomError(
-            "just_one",
-            "{what} must hold exactly one of {names}, got {got}; combine several with `all`, `any` or `none`",
-            {"what": what, "names": ", ".join(f"`{n}`" for n in names), "got": got},
-        )
-
-
-class WordListModel(_Model):
+class WordListModel(Model):
     """Words and phrases, one an entry, written here or in a text file beside the policy (`#` starts a comment)."""
+
+    model_config = exactly_one("file", "values")
 
     file: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     values: Annotated[list[Text], Field(min_length=1, max_length=10_000)] | None = None
 
     @model_validator(mode="after")
     def _check(self) -> WordListModel:
-        _just_one(self, ("file", "values"), "a list")
+        just_one(self, ("file", "values"), "a list")
         return self
 
 
-class WordsModel(_Model):
-    """Words and `$lists` looked for in whole texts; a word inside a word of `unless` does not count."""
-
-    any_of: Words
-    unless: Words | None = None
-    views: Literal["all", "plain"] = "all"
-
-
-class LetteringModel(_Model):
-    """Lettering that is asked for: its words, how toxic it is, or that any is asked for at all."""
-
-    any_of: Words | None = None
-    toxicity_at_least: Share | None = None
-    asked: Literal[True] | None = None
-    unless: Words | None = None
-    views: Literal["all", "plain"] = "all"
-
-    @model_validator(mode="after")
-    def _check(self) -> LetteringModel:
-        _just_one(self, ("any_of", "toxicity_at_least", "asked"), "`lettering`")
-        return self
-
-
-class ConceptModel(_Model):
-    """A concept and the score from which on it counts as present."""
-
-    name: ConceptName
-    at_least: Share = 0.5
-
-
-class TenantModel(_Model):
-    """Tenants by name; a trailing `*` stands for any ending."""
-
-    any_of: Words
-
-
-class PictureModel(_Model):
-    """What the finished picture shows: words that can be read in it, or a concept."""
-
-    lettering: WordsModel | None = None
-    concept: ConceptModel | None = None
-
-    @model_validator(mode="after")
-    def _check(self) -> PictureModel:
-        _just_one(self, ("lettering", "concept"), "`picture`")
-        return self
-
-
-class WhenModel(_Model):
-    """One predicate, or several under `all`, `any` or `none`."""
-
-    lettering: LetteringModel | None = None
-    toxicity_at_least: Share | None = None
-    prompt: WordsModel | None = None
-    concept: ConceptModel | None = None
-    tenant: TenantModel | None = None
-    picture: PictureModel | None = None
-    all: Annotated[list[WhenModel], Field(min_length=1, max_length=64)] | None = None
-    any: Annotated[list[WhenModel], Field(min_length=1, max_length=64)] | None = None
-    none: Annotated[list[WhenModel], Field(min_length=1, max_length=64)] | None = None
-
-    @model_validator(mode="after")
-    def _check(self) -> WhenModel:
-        _just_one(self, tuple(type(self).model_fields), "a condition")
-        return self
-
-
-class SteerModel(_Model):
+class SteerModel(Model):
     """Steer the sites of `concept` toward something else."""
 
     do: Literal["steer"]
@@ -141,7 +64,7 @@ class SteerModel(_Model):
     strength: Share | Literal["auto"] = "auto"
 
 
-class VerifyModel(_Model):
+class VerifyModel(Model):
     """Read the picture; when it fails, climb `ladder`, and at its end do `otherwise`."""
 
     do: Literal["verify"]
@@ -168,21 +91,21 @@ class VerifyModel(_Model):
         return self
 
 
-class LabelModel(_Model):
+class LabelModel(Model):
     """Mark the answer with `value`."""
 
     do: Literal["label"]
     value: Name
 
 
-class ReviewHoldModel(_Model):
+class ReviewHoldModel(Model):
     """Hold the picture for a person."""
 
     do: Literal["review-hold"]
     queue: Name = "default"
 
 
-class BlockModel(_Model):
+class BlockModel(Model):
     """Refuse the request."""
 
     do: Literal["block"]
@@ -192,27 +115,55 @@ class BlockModel(_Model):
 ActionModel = Annotated[SteerModel | VerifyModel | LabelModel | ReviewHoldModel | BlockModel, Field(discriminator="do")]
 
 
-class RolloutModel(_Model):
-    """How far a rule is in force; a canary is in force for `percent` of requests and in shadow for the others."""
+class RolloutModel(Model):
+    """How far a rule is in force; a canary is in force for `percent` of what it is drawn `by`, in shadow for the rest.
 
-    mode: Literal["disabled", "shadow", "canary", "enforce"]
-    percent: Annotated[float, Field(gt=0, lt=100)] | None = None
+    The draw is a keyed hash: the same for the same request, tenant or prompt, and whoever is drawn at some percent is
+    drawn at every higher one.
+    """
+
+    mode: Mode
+    percent: Percent | None = None
+    by: Literal["request", "tenant", "prompt"] = "request"
 
     @model_validator(mode="after")
     def _check(self) -> RolloutModel:
         if (self.mode == "canary") != (self.percent is not None):
             raise PydanticCustomError("rollout", "`percent` goes with `mode: canary`, and only with it")
+        if self.mode != "canary" and "by" in self.model_fields_set:
+            raise PydanticCustomError("rollout", "`by` goes with `mode: canary`, and only with it")
         return self
 
 
-class ActiveModel(_Model):
+class ActiveModel(Model):
     """The time, in UTC, in which a rule is in force."""
 
-    since: datetime | date | None = Field(default=None, alias="from")
-    until: datetime | date | None = None
+    since: Moment | None = Field(default=None, alias="from")
+    until: Moment | None = None
 
 
-class RuleModel(_Model):
+class ExceptionModel(Model):
+    """Requests that a rule spares although it matches, for a reason, with an approval, and for a time.
+
+    Both `tenants` and `when` must hold if both are given.
+    """
+
+    id: Name
+    tenants: Words | None = None
+    when: WhenModel | None = None
+    reason: Text
+    ticket: Text | None = None
+    approved_by: Text
+    expires: Moment
+
+    @model_validator(mode="after")
+    def _check(self) -> ExceptionModel:
+        if self.tenants is None and self.when is None:
+            raise PydanticCustomError("exception", "an exception needs `tenants` or `when`, or it spares everybody")
+        return self
+
+
+class RuleModel(Model):
     """When something holds, then something is done."""
 
     id: Name
@@ -225,6 +176,8 @@ class RuleModel(_Model):
     disclose: Literal["nothing", "category", "reason"] = "category"
     rollout: RolloutModel = RolloutModel(mode="enforce")
     active: ActiveModel | None = None
+    exceptions: Annotated[list[ExceptionModel], Field(max_length=200)] = []
+    renamed_from: Annotated[list[Name], Field(max_length=16)] = []
 
     @model_validator(mode="after")
     def _check(self) -> RuleModel:
@@ -238,74 +191,79 @@ class RuleModel(_Model):
         return self
 
 
-class GivenPicture(_Model):
-    """A picture as its readers would report it."""
+class SettingModel(Model):
+    """What an override sets of a rule; nothing else can be overridden."""
 
-    lettering: list[Text] | None = None
-    concept: dict[ConceptName, Share] = {}
-    errors: list[ConceptName] = []
-
-
-class GivenSignals(_Model):
-    """What detectors of the prompt would report, in place of what they do."""
-
-    toxicity: Share | None = None
-    concept: dict[ConceptName, Share] = {}
-    errors: list[str] = []
-
-
-class Given(_Model):
-    """The request of a test, and what detectors say about it and about its picture."""
-
-    prompt: Annotated[str, Field(max_length=4000)]
-    negative_prompt: str = ""
-    tenant: str = ""
-    id: str = ""
-    now: datetime | date | None = None
-    signals: GivenSignals | None = None
-    picture: GivenPicture | None = None
-
-
-class Expect(_Model):
-    """What must come out; a field that is left out is not looked at."""
-
-    verdict: Verdict | None = None
-    rules: list[Name] | None = None
-    shadow: list[Name] | None = None
-    errors: list[Name] | None = None
-    violations: list[Name] | None = None
-    donor: str | None = None
+    mode: Mode | None = None
+    percent: Percent | None = None
+    strength: Share | Literal["auto"] | None = None
+    on_error: OnError | None = None
 
     @model_validator(mode="after")
-    def _check(self) -> Expect:
+    def _check(self) -> SettingModel:
         if not self.model_fields_set:
-            raise PydanticCustomError("expect", "`expect` must hold something, or the test cannot fail")
+            raise PydanticCustomError("set", "`set` must hold at least one of `mode`, `strength`, `on_error`")
+        if (self.mode == "canary") != (self.percent is not None):
+            raise PydanticCustomError("set", "`percent` goes with `mode: canary`, and only with it")
         return self
 
 
-class TestModel(_Model):
-    """One example that must hold before the policy goes live."""
+class OverrideModel(Model):
+    """Another setting of a rule, for some tenants or for all. Whatever loosens needs approval and an end."""
 
-    __test__ = False  # not a test of ours, although pytest would like its name
+    rule: Name
+    tenants: Words | None = None
+    set: SettingModel
+    reason: Text | None = None
+    loosens: bool = False
+    approved_by: Text | None = None
+    expires: Moment | None = None
 
-    name: Text
-    given: Given
-    expect: Expect
+
+class DetectorsModel(Model):
+    """Names that detectors must cover, in prompts and in pictures."""
+
+    prompt: list[Annotated[str, Field(pattern=r"^(text|toxicity|lettering|[a-z]+/[a-z0-9-]+)$")]] = []
+    picture: list[ConceptName] = []
 
 
-class PolicyModel(_Model):
+class RequiresModel(Model):
+    """What must be there for the policy to be loaded: a version of this software, a model, its packs, detectors."""
+
+    engine: Version | None = None
+    hosts: Annotated[list[Text], Field(min_length=1, max_length=100)] | None = None
+    packs: list[ConceptName] = []
+    detectors: DetectorsModel = DetectorsModel()
+
+
+class FreshnessModel(Model):
+    """How old a policy may grow without being confirmed, and what it does then.
+
+    `serve` only says so. `tighten` ignores exceptions and loosening overrides, enforces canaries for everybody and
+    blocks on every error. `refuse` blocks every request.
+    """
+
+    max_age: Duration
+    on_stale: Literal["serve", "tighten", "refuse"]
+
+
+class PolicyModel(Model):
     """One policy file."""
 
     format: Literal["palimpsest.policy/v1"] = Field(alias="schema")
     name: Name
-    version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
+    version: Version
     owner: Text
     description: str = ""
+    requires: RequiresModel = RequiresModel()
+    freshness: FreshnessModel | None = None
     lists: dict[Name, WordListModel] = {}
     rules: Annotated[list[RuleModel], Field(min_length=1, max_length=2000)]
+    overrides: Annotated[list[OverrideModel], Field(max_length=2000)] = []
     tests: Annotated[list[TestModel], Field(max_length=2000)] = []
 
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of a policy file, for editors."""
-    return PolicyModel.model_json_schema(by_alias=True)
+    made: dict[str, Any] = plain_schema(PolicyModel.model_json_schema(by_alias=True))
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "palimpsest.policy/v1", **made}

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
+from policies.conditions import LetteringModel, WhenModel, WordsModel
 from policies.donor import list_of
-from policies.model import LetteringModel, RuleModel, SteerModel, VerifyModel, WhenModel, WordsModel
+from policies.model import RuleModel, SteerModel, VerifyModel
 from policies.problems import Problem, did_you_mean
 from policies.types import Request, Signals
 

@@ -12,115 +12,44 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time
-from typing import Literal
+from datetime import datetime
+from typing import Literal, get_args
 
-from policies.actions import Unfit
+from policies.conditions import TimeModel, Weekday, WhenModel, WordsModel
+from policies.fields import length, moment
 from policies.matcher import Matcher, Near
-from policies.model import PolicyModel, RuleModel, SteerModel, VerifyModel, WhenModel, WordsModel
+from policies.model import ExceptionModel, OverrideModel, PolicyModel, RuleModel, VerifyModel
+from policies.rules import (
+    Compound,
+    Condition,
+    ExceptionRule,
+    Finding,
+    Freshness,
+    OverrideRule,
+    Rule,
+    TenantCheck,
+    TimeCheck,
+    Trigger,
+    VerifyRule,
+    WordCheck,
+)
 from policies.spelling import fold
+from policies.strictness import loosening
 from policies.types import Stage
 
-__all__ = [
-    "Compound",
-    "Condition",
-    "Finding",
-    "Rule",
-    "Snapshot",
-    "Trigger",
-    "VerifyRule",
-    "WordCheck",
-    "compile_snapshot",
-]
-
-# What may wake a rule: (stage, name, what) with `what` a list's name, "*" for any finding, or "?" for no answer (yet)
-Trigger = tuple[Stage, str, str]
+__all__ = ["Origin", "Rule", "Snapshot", "compile_snapshot"]
 
 
 @dataclass(frozen=True, slots=True)
-class WordCheck:
-    """Whether a word of `lists` stands in the texts called `name`; a match inside one of `unless` does not count."""
+class Origin:
+    """The signed bundle that a snapshot came from; `name` is the set it belongs to, `key` who signed it."""
 
-    stage: Stage
-    name: Literal["text", "lettering"]
-    lists: frozenset[str]
-    unless: frozenset[str] = frozenset()
-    plain: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Whether a signal called `name` reaches `at_least`; `lettering` looks at the toxicity of lettering only."""
-
-    stage: Stage
     name: str
-    at_least: float
-    lettering: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class TenantCheck:
-    """Whether the tenant is one of `names`, or begins with one of `prefixes`."""
-
-    names: frozenset[str]
-    prefixes: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Compound:
-    """Several conditions under `all`, `any` or `none`."""
-
-    kind: Literal["all", "any", "none"]
-    parts: tuple[Condition, ...]
-
-
-Condition = WordCheck | Finding | TenantCheck | Compound
-
-
-@dataclass(frozen=True, slots=True)
-class VerifyRule:
-    """A `verify` action with its lists resolved; `near` holds the entries that count within one edit."""
-
-    model: VerifyModel
-    check: WordCheck | Finding
-    near: Near | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """One compiled rule; `triggers` is None when it must be judged for every request."""
-
-    id: str
-    policy: str
-    model: RuleModel
-    when: Condition
-    verifies: tuple[VerifyRule, ...]
-    triggers: frozenset[Trigger] | None
-    reads: frozenset[str]  # what `when` looks at in the picture
-    since: datetime | None
-    until: datetime | None
-
-    @property
-    def mode(self) -> str:
-        """`disabled`, `shadow`, `canary` or `enforce`."""
-        return self.model.rollout.mode
-
-    @property
-    def category(self) -> str:
-        return self.model.category
-
-    @property
-    def unfit(self) -> Unfit:
-        """What to do when no pack fits the host: `swap-prompt`, `block` or `refuse-load`."""
-        return self.model.unfit
-
-    @property
-    def steers(self) -> tuple[SteerModel, ...]:
-        """The rule's `steer` actions: `concept`, `toward`, `strength`."""
-        return tuple(a for a in self.model.then if isinstance(a, SteerModel))
-
-    def active(self, now: datetime) -> bool:
-        return (self.since is None or self.since <= now) and (self.until is None or now < self.until)
+    sequence: int
+    digest: str
+    created: datetime
+    not_after: datetime
+    key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +57,8 @@ class Snapshot:
     """All rules that are in force together, pinned to a request for its whole life.
 
     `digest` names the content: the same rules and words give the same digest whatever the files are called or how
-    they are laid out. `words` has the folded entries of every list under `policy/list`.
+    they are laid out. `words` has the folded entries of every list under `policy/list`. `as_of` is when the content
+    was last known to be current; None means now.
     """
 
     digest: str
@@ -141,22 +71,36 @@ class Snapshot:
     by_trigger: Mapping[Trigger, tuple[int, ...]] = field(default_factory=dict)
     always: tuple[int, ...] = ()
     names: frozenset[tuple[Stage, str]] = frozenset()  # every (stage, name) that some rule looks at
+    freshness: tuple[Freshness, ...] = ()
+    as_of: datetime | None = None
+    origin: Origin | None = None
 
     @property
     def concepts(self) -> frozenset[str]:
         """The concepts that some rule in force, canary or shadow steers: packs that a host should have."""
-        return frozenset(s.concept for r in self.rules if r.mode != "disabled" for s in r.steers)
+        return frozenset(s.concept for r in self.rules if not r.sleeps for s in r.steers)
 
     @property
     def reads(self) -> frozenset[str]:
         """What pictures may have to be read for: `lettering` and concepts' names."""
-        awake = [r for r in self.rules if r.mode != "disabled"]
+        awake = [r for r in self.rules if not r.sleeps]
         verified = frozenset(v.model.read for r in awake for v in r.verifies)
         return verified | frozenset(name for r in awake for name in r.reads)
 
+    def stale(self, now: datetime) -> tuple[Freshness, ...]:
+        """The policies that are older at `now` than they allow; a bundle past its end is as old as can be."""
+        if not self.freshness or self.as_of is None:
+            return ()
+        ended = self.origin is not None and now >= self.origin.not_after
+        return tuple(f for f in self.freshness if ended or now - self.as_of > f.max_age)
+
 
 def compile_snapshot(
-    policies: Iterable[PolicyModel], words: Mapping[str, Iterable[str]], *, canary_key: bytes | None = None
+    policies: Iterable[PolicyModel],
+    words: Mapping[str, Iterable[str]],
+    *,
+    canary_key: bytes | None = None,
+    origin: Origin | None = None,
 ) -> Snapshot:
     """The snapshot of `policies`; `words` has the entries of every list, under `policy/list`.
 
@@ -165,8 +109,14 @@ def compile_snapshot(
     ordered = tuple(sorted(policies, key=lambda p: p.name))
     lists = {name: tuple(dict.fromkeys(fold(w) for w in entries)) for name, entries in words.items()}
     digest = _digest(ordered, lists)
+    overrides: defaultdict[str, list[OverrideModel]] = defaultdict(list)
+    for policy in ordered:
+        for override in policy.overrides:
+            overrides[override.rule].append(override)
     compiler = _Compiler(lists)
-    rules = sorted((compiler.rule(r, p.name) for p in ordered for r in p.rules), key=lambda r: r.id)
+    rules = sorted(
+        (compiler.rule(r, p.name, overrides.get(r.id, ())) for p in ordered for r in p.rules), key=lambda r: r.id
+    )
     by_trigger: defaultdict[Trigger, list[int]] = defaultdict(list)
     for i, rule in enumerate(rules):
         for trigger in rule.triggers or ():
@@ -181,6 +131,11 @@ def compile_snapshot(
         by_trigger={t: tuple(found) for t, found in by_trigger.items()},
         always=tuple(i for i, r in enumerate(rules) if r.triggers is None),
         names=frozenset(compiler.names),
+        freshness=tuple(
+            Freshness(p.name, length(p.freshness.max_age), p.freshness.on_stale) for p in ordered if p.freshness
+        ),
+        as_of=origin.created if origin else None,
+        origin=origin,
     )
 
 
@@ -202,20 +157,32 @@ class _Compiler:
         self.used: set[str] = set()
         self.names: set[tuple[Stage, str]] = set()
 
-    def rule(self, model: RuleModel, policy: str) -> Rule:
+    def rule(self, model: RuleModel, policy: str, overrides: Iterable[OverrideModel]) -> Rule:
         when = self.condition(model.when, policy, model.id)
         verifies = tuple(self.verify(a, policy, model.id) for a in model.then if isinstance(a, VerifyModel))
+        settings = tuple(_override(o, model) for o in overrides)
+        sleeps = model.rollout.mode == "disabled" and all(o.set.mode in (None, "disabled") for o in settings)
         return Rule(
             id=model.id,
             policy=policy,
             model=model,
             when=when,
             verifies=verifies,
-            triggers=frozenset() if model.rollout.mode == "disabled" else _triggers(when),
+            triggers=frozenset() if sleeps else _triggers(when),
             reads=frozenset(_reads(when)),
             since=moment(model.active.since) if model.active else None,
             until=moment(model.active.until) if model.active else None,
+            exceptions=tuple(self.exception(e, policy, model.id) for e in model.exceptions),
+            overrides=settings,
         )
+
+    def exception(self, model: ExceptionModel, policy: str, rule: str) -> ExceptionRule:
+        parts: list[Condition] = [TenantCheck.of(model.tenants)] if model.tenants is not None else []
+        if model.when is not None:
+            parts.append(self.condition(model.when, policy, rule))
+        expires = moment(model.expires)
+        assert expires is not None
+        return ExceptionRule(model.id, parts[0] if len(parts) == 1 else Compound("all", tuple(parts)), expires)
 
     def condition(self, when: WhenModel, policy: str, rule: str) -> Condition:
         if when.lettering is not None:
@@ -233,8 +200,9 @@ class _Compiler:
         if when.concept is not None:
             return self.finding("prompt", when.concept.name, when.concept.at_least)
         if when.tenant is not None:
-            exact = frozenset(t for t in when.tenant.any_of if not t.endswith("*"))
-            return TenantCheck(exact, tuple(t[:-1] for t in when.tenant.any_of if t.endswith("*")))
+            return TenantCheck.of(when.tenant.any_of)
+        if when.time is not None:
+            return _time(when.time)
         if when.picture is not None:
             if when.picture.lettering is not None:
                 return self.check("picture", "lettering", when.picture.lettering, policy, rule)
@@ -278,18 +246,27 @@ class _Compiler:
         return frozenset(names)
 
 
-def moment(value: datetime | date | None) -> datetime | None:
-    """`value` as a moment in UTC; a date means its first moment."""
-    if value is None or isinstance(value, datetime):
-        return value.replace(tzinfo=value.tzinfo or UTC) if value is not None else None
-    return datetime.combine(value, time(), tzinfo=UTC)
+def _override(model: OverrideModel, rule: RuleModel) -> OverrideRule:
+    tenants = TenantCheck.of(model.tenants) if model.tenants is not None else None
+    return OverrideRule(model.set, tenants, bool(loosening(model.set, rule)), moment(model.expires))
+
+
+def _time(model: TimeModel) -> TimeCheck:
+    names = get_args(Weekday)
+    start, end = ((int(t[:2]) * 60 + int(t[3:])) for t in model.between) if model.between else (0, 0)
+    return TimeCheck(
+        moment(model.since),
+        moment(model.until),
+        frozenset(names.index(d) for d in model.weekdays) if model.weekdays else None,
+        (start, end) if model.between else None,
+    )
 
 
 def _reads(when: Condition) -> Iterable[str]:
     if isinstance(when, Compound):
         for part in when.parts:
             yield from _reads(part)
-    elif not isinstance(when, TenantCheck) and when.stage == "picture":
+    elif isinstance(when, WordCheck | Finding) and when.stage == "picture":
         yield when.name
 
 
@@ -299,7 +276,7 @@ def _triggers(when: Condition) -> frozenset[Trigger] | None:
         return frozenset({(when.stage, when.name, name) for name in when.lists} | {(when.stage, when.name, "?")})
     if isinstance(when, Finding):
         return frozenset({(when.stage, when.name, "*"), (when.stage, when.name, "?")})
-    if isinstance(when, TenantCheck) or when.kind == "none":
+    if isinstance(when, TenantCheck | TimeCheck) or when.kind == "none":
         return None
     parts = [_triggers(p) for p in when.parts]
     if when.kind == "all":

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 
 from policies.decide import decide
 from policies.decision import Decision
-from policies.model import Expect, Given, GivenPicture, GivenSignals
-from policies.snapshot import Snapshot, moment
+from policies.examples import Expect, Given, GivenPicture, GivenSignals
+from policies.fields import length, moment
+from policies.snapshot import Snapshot
 from policies.types import EPOCH, Request, Signal, Signals, Stage
 
 __all__ = ["TestResult", "run_tests"]
@@ -38,7 +39,7 @@ def run_tests(snapshot: Snapshot, sense: Callable[[Request], Signals]) -> Iterat
     for policy in snapshot.policies:
         for i, test in enumerate(policy.tests):
             request = _request(test.given)
-            decision = _decide(request, test.given, snapshot, sense)
+            decision = _decide(request, test.given, _aged(snapshot, test.given, request), sense)
             wrong = "; ".join(_differences(test.expect, decision, request))
             yield TestResult(policy.name, i, test.name, not wrong, wrong)
 
@@ -46,6 +47,11 @@ def run_tests(snapshot: Snapshot, sense: Callable[[Request], Signals]) -> Iterat
 def _request(given: Given) -> Request:
     now = moment(given.now) or EPOCH
     return Request(given.prompt, given.negative_prompt, tenant=given.tenant, id=given.id, now=now)
+
+
+def _aged(snapshot: Snapshot, given: Given, request: Request) -> Snapshot:
+    """The snapshot as old as the test wants it; current without a word."""
+    return replace(snapshot, as_of=request.now - length(given.age) if given.age else None)
 
 
 def _decide(request: Request, given: Given, snapshot: Snapshot, sense: Callable[[Request], Signals]) -> Decision:
@@ -92,6 +98,7 @@ def _differences(expect: Expect, decision: Decision, request: Request) -> Iterat
         "verdict": decision.verdict,
         "rules": sorted(decision.rules),
         "shadow": sorted(decision.shadow.rules) if decision.shadow else [],
+        "exempted": sorted(e.rule for e in decision.exempted),
         "errors": sorted(e.rule for e in decision.errors),
         "violations": sorted(v.rule for v in decision.violations),
         "donor": next((d for s in decision.steers if (d := s.donor(request)) is not None), None),

@@ -70,9 +70,8 @@ def _sentence(item: dict[str, Any], path: _Loc) -> str:
         near = near if "did you mean" in near else ""
         return f"must be one of {', '.join(f'`{k}`' for k in known)}, got `{got}`{near}"
     if kind == "string_pattern_mismatch":
-        return (
-            f"{_PATTERNS.get(str(path[-1]) if path else '', 'must be lower case words joined by dashes')}, got `{got}`"
-        )
+        field = next((str(p) for p in reversed(path) if not isinstance(p, int)), "")
+        return f"{_PATTERNS.get(field, 'must be lower case words joined by dashes')}, got `{got}`"
     if kind == "string_type":
         return f"must be text, got `{got}`; put it in quotes if it is meant so"
     if kind == "model_type":
@@ -86,10 +85,18 @@ def _sentence(item: dict[str, Any], path: _Loc) -> str:
 
 _CONCEPT = "must be `lettering` or `style/x`, `animal/x`, `place/x`, `character/x`, `person/x`, `harm/x`"
 _PATTERNS = {
+    "engine": "must be three numbers such as 1.0.0",
+    "max_age": "must be a length of time such as `15m`, `24h` or `7d`",
+    "age": "must be a length of time such as `15m`, `24h` or `7d`",
     "version": "must be three numbers such as 1.0.0",
     "name": "must be lower case words joined by dashes (a concept: with its kind, such as `character/pip`)",
     "concept": _CONCEPT,
     "read": _CONCEPT,
+    "packs": _CONCEPT,
+    "picture": _CONCEPT,
+    "prompt": "must be `text`, `lettering`, `toxicity` or a concept such as `character/pip`",
+    "errors": "must be `text`, `lettering`, `toxicity` or a concept such as `character/pip`",
+    "between": 'must be two times of day in UTC such as ["22:00", "06:00"]',
 }
 
 

@@ -81,8 +81,8 @@ def test_words_of_yaml_1_1_stay_words(tmp_path):
         (("    category: test", "    category: test\n    rollout: {mode: on}"), "rules[0].rollout.mode", "must be one of `disabled`"),
         (("    category: test", "    category: test\n    rollout: {mode: canary}"), "rules[0].rollout", "`percent` goes with"),
         (("    category: test", "    category: test\n    rollout: {mode: canary, percent: 5}"), "rules[0].rollout.mode", "secret key"),
-        (("    category: test", "    category: test\n    exceptions: []"), "rules[0].exceptions", "which this version cannot do"),
-        (("owner: me@example.com", "owner: me\nfreshness: {max_age: 5m}"), "freshness", "which this version cannot do"),
+        (("    category: test", "    category: test\n    expr: x > 1"), "rules[0].expr", "which this version cannot do"),
+        (("owner: me@example.com", "owner: me\nfreshness: {max_age: 5w, on_stale: serve}"), "freshness.max_age", "such as `15m`"),
         (("    category: test", "    category: test\n    active: {from: 2026-02-01, until: 2026-01-01}"), "rules[0].active.until", "later"),
     ],
 )  # fmt: skip

@@ -164,7 +164,8 @@ def test_explain_is_one_json_object_that_says_what_and_why(shipped):
 
 def test_the_json_schema_describes_the_shipped_files():
     schema = json_schema()
-    assert set(schema["properties"]) == {"schema", "name", "version", "owner", "description", "lists", "rules", "tests"}
+    shaped = {"schema", "name", "version", "owner", "description", "requires", "freshness", "lists", "rules"}
+    assert set(schema["properties"]) == shaped | {"overrides", "tests"}
     assert set(schema["properties"]) == {f.alias or n for n, f in PolicyModel.model_fields.items()}
 
 

@@ -1,0 +1,83 @@
+"""The small types that the format is made of: names, words, shares, durations, and checks that models share.
+
+Each carries its own bounds, so that the JSON Schema says the same as the loader.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+__all__ = ["ConceptName", "Duration", "Model", "Moment", "Name", "Share", "Text", "Version", "Words", "exactly_one"]
+__all__ += ["just_one", "length", "moment", "numbers"]
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64)]
+ConceptName = Annotated[
+    str, Field(pattern=r"^(lettering|(style|animal|place|character|person|harm)/[a-z0-9]+(-[a-z0-9]+)*)$")
+]
+Words = Annotated[list[Annotated[str, Field(min_length=1, max_length=200)]], Field(min_length=1, max_length=1000)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Text = Annotated[str, Field(min_length=1, max_length=2000)]
+Version = Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
+Duration = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}[smhd]$")]
+Moment = datetime | date  # a date means its first moment, in UTC
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+class Model(BaseModel):
+    """What every part of the format is: closed, frozen, and never lenient about types."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=False)
+
+
+def exactly_one(*names: str) -> ConfigDict:
+    """The configuration of a model of which exactly one of the fields `names` is set, for its JSON Schema."""
+    return ConfigDict(json_schema_extra={"oneOf": [{"required": [name]} for name in names]})
+
+
+def just_one(model: BaseModel, names: tuple[str, ...], what: str) -> None:
+    """Nothing, or an error unless exactly one of the fields `names` is set."""
+    given = [n for n in names if getattr(model, n) is not None]
+    if len(given) != 1:
+        got = ", ".join(f"`{n}`" for n in given) or "nothing"
+        raise PydanticCustomError(
+            "just_one",
+            "{what} must hold exactly one of {names}, got {got}; combine several with `all`, `any` or `none`",
+            {"what": what, "names": ", ".join(f"`{n}`" for n in names), "got": got},
+        )
+
+
+def moment(value: Moment | None) -> datetime | None:
+    """`value` as a moment in UTC; a date means its first moment."""
+    if value is None or isinstance(value, datetime):
+        return value.replace(tzinfo=value.tzinfo or UTC) if value is not None else None
+    return datetime.combine(value, time(), tzinfo=UTC)
+
+
+def length(duration: str) -> timedelta:
+    """`15m`, `24h`, `7d` or `30s` as a length of time."""
+    return timedelta(**{_UNITS[duration[-1]]: int(duration[:-1])})
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """The numbers of a version such as `1.2.0`, for comparing; what follows them (`.dev1`) does not count."""
+    found = re.match(r"\d+(\.\d+)*", version)
+    return tuple(int(n) for n in found.group().split(".")) if found else ()
+
+
+def plain_schema(schema: Any) -> Any:
+    """`schema` as editors want it: a field that may be left out is not one that may be null."""
+    if isinstance(schema, list):
+        return [plain_schema(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if {"type": "null"} in schema.get("anyOf", ()):
+        rest = [plain_schema(s) for s in schema["anyOf"] if s != {"type": "null"}]
+        others = {k: plain_schema(v) for k, v in schema.items() if k not in ("anyOf", "default", "title")}
+        return {**others, **(rest[0] if len(rest) == 1 else {"anyOf": rest})}
+    return {k: plain_schema(v) for k, v in schema.items() if not (k == "title" and isinstance(v, str))}
