@@ -28,12 +28,13 @@ from .errors import (
 from .fingerprint import Fingerprint
 from .host import Host
 from .packs import CalibrationPoint, Choice, Pack
-from .plans import Donor, Edit, Operator, Plan, Swap, Window
+from .plans import Edit, Plan, Swap, Window
 from .replay import Call
 from .report import Output, PictureReport, Shape
 from .selftest import Check, SelfTest
 from .shelf import find_pack, pack_file, pack_roots
 from .sites import Site
+from .values import Donor, Operator
 
 __all__ = [
     "BadDonor",

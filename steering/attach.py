@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import nn
 
-__all__ = ["hooked", "replaced"]
+__all__ = ["after", "before", "replaced", "watched"]
 
 
 @contextmanager
@@ -38,15 +38,44 @@ def replaced(owner: Any, name: str, around: Callable[..., Any]) -> Iterator[Call
 
 
 @contextmanager
-def hooked(module: nn.Module, before: Callable[..., Any] | None, after: Callable[..., Any] | None) -> Iterator[None]:
-    """Runs `before` on a module's inputs and `after` on its output; either may be None."""
-    handles = []
+def before(module: nn.Module, hook: Callable[..., Any]) -> Iterator[None]:
+    """Runs `hook(module, args, kwargs)` on a module's inputs."""
+    handle = module.register_forward_pre_hook(hook, with_kwargs=True)
     try:
-        if before is not None:
-            handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
-        if after is not None:
-            handles.append(module.register_forward_hook(after))
         yield
     finally:
-        for handle in handles:
-            handle.remove()
+        handle.remove()
+
+
+@contextmanager
+def after(module: nn.Module, hook: Callable[..., Any]) -> Iterator[None]:
+    """Runs `hook(module, args, output)` on a module's output."""
+    handle = module.register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def watched(component: Any, look: Callable[[tuple[Any, ...], dict[str, Any]], None]) -> Iterator[None]:
+    """Calls `look(args, kwargs)` before each call of a denoiser, outside of any compiled graph."""
+    compiled = vars(component).get("_compiled_call_impl")
+    if compiled is None:  # eager, or a compiler's wrapper, whose own hooks run before its graph
+
+        def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            look(args, kwargs)
+
+        with before(component, hook):
+            yield
+        return
+
+    def instead(*args: Any, **kwargs: Any) -> Any:
+        look(args, kwargs)
+        return compiled(*args, **kwargs)
+
+    component._compiled_call_impl = instead
+    try:
+        yield
+    finally:
+        component._compiled_call_impl = compiled

@@ -7,75 +7,85 @@ a row that nothing touches is exact by its own index. So one compiled graph serv
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from .errors import BadLayout, BadPlan
-from .families import Placed
-from .maths import Tables, edit_rows, swap_bias, swap_rows, take_rows
-from .plans import Operator
-from .program import COUNTED, Ints, Setting
+from .errors import BadLayout
+from .maths import Tables
+from .program import CHANNELS, COUNTED, Ints, Setting
+from .values import Operator
 
-__all__ = ["Bank", "Board", "Slate", "after_hook", "before_hook", "to_tables"]
+__all__ = ["Board", "BoardKey", "Slate", "table_key", "to_tables"]
 
 
 @dataclass(frozen=True, slots=True)
-class Bank:
-    """Donors as the sites see them: text [c, l, d] and additive mask [c, 1, l]."""
+class BoardKey:
+    """What decides the shape of a board; calls that agree in it use the same tensors.
 
-    text: torch.Tensor
-    mask: torch.Tensor
+    `banks`: name, shape and dtype of each bank; `tables`: the places that operators work at; `tokens`: of the text.
+    """
+
+    sites: int
+    batch: int
+    tokens: int
+    banks: tuple[tuple[str, tuple[int, ...], torch.dtype], ...]
+    tables: tuple[str, ...]
+    channels: tuple[str, ...]
+    device: torch.device
 
 
 class Board:
-    """The tensors of one call shape: `sites` x `batch` tables, a bank, counters."""
+    """The tensors of one call shape: `sites` x `batch` tables, banks of donors, counters.
 
-    def __init__(self, sites: int, batch: int, bank: Bank, wheres: Sequence[str]) -> None:
-        device = bank.text.device
-        self.own = torch.arange(batch, device=device)
-        self.src = self.own.repeat(sites, 1)
-        self.alpha = torch.ones(sites, batch, device=device)
+    Banks by name: `text` [c, l, d] and `mask` [c, 1, l] of cross-attention hosts, `pooled` [c, w] or [c, l, d], and for
+    recorded streams `keys.<site>` and `values.<site>` [c, l, d].
+    """
+
+    def __init__(self, key: BoardKey) -> None:
+        at = key.device
+        self.key = key
+        self.tokens = key.tokens
+        self.swaps, self.pins = "swap" in key.channels, "pin" in key.channels
+        self.own = torch.arange(key.batch, device=at)
+        self.src = {c: self.own.repeat(key.sites, 1) for c in CHANNELS}
+        self.alpha = {c: torch.ones(key.sites, key.batch, device=at) for c in CHANNELS}
         self.blends = False
-        self.text = torch.zeros_like(bank.text)
-        self.mask = torch.zeros_like(bank.mask)
-        self.fired = torch.zeros(len(COUNTED), sites, batch, dtype=torch.int64, device=device)
-        self.slot = {w: torch.zeros(sites, batch, dtype=torch.int64, device=device) for w in wheres}
-        self.scale = {w: torch.zeros(sites, batch, device=device) for w in wheres}
-        self.dose = torch.zeros(sites, batch, device=device)
+        self.banks = {name: torch.zeros(shape, dtype=dtype, device=at) for name, shape, dtype in key.banks}
+        self.fired = torch.zeros(len(COUNTED), key.sites, key.batch, dtype=torch.int64, device=at)
+        self.slot = {w: torch.zeros(key.sites, key.batch, dtype=torch.int64, device=at) for w in ("text", "output")}
+        self.scale = {w: torch.zeros(key.sites, key.batch, device=at) for w in ("text", "output")}
+        self.dose = torch.zeros(key.sites, key.batch, device=at)
         self.tables: dict[str, Tables] = {}
-        self.key = self._key(sites, batch, bank, wheres)
+        self._written: Setting | None = None
 
-    @staticmethod
-    def _key(sites: int, batch: int, bank: Bank, wheres: Sequence[str]) -> tuple[Any, ...]:
-        return (sites, batch, bank.text.shape, bank.text.dtype, bank.text.device, tuple(wheres))
-
-    def fits(self, sites: int, batch: int, bank: Bank, wheres: Sequence[str]) -> bool:
-        """True when another call of this shape may use the same tensors."""
-        return self.key == self._key(sites, batch, bank, wheres)
-
-    def load(self, bank: Bank, tables: dict[str, Tables]) -> None:
-        """Takes a call's donors and operators, and sets the counters to zero."""
-        self.text.copy_(bank.text)
-        self.mask.copy_(bank.mask)
+    def load(self, banks: Mapping[str, torch.Tensor], tables: dict[str, Tables]) -> None:
+        """Takes a run's donors and operators, and sets the counters to zero."""
+        for name, values in banks.items():
+            self.banks[name].copy_(values)
         self.tables = tables
         self.fired.zero_()
         self.dose.zero_()
+        self._written = None
 
     def write(self, setting: Setting) -> None:
-        """Takes the tables of a step."""
-        self.src.copy_(torch.from_numpy(setting.src))
-        self.alpha.copy_(torch.from_numpy(setting.alpha))
+        """Takes the tables of a call; those of the last one are not written again."""
+        if setting is self._written:
+            return
+        for c in CHANNELS:
+            self.src[c].copy_(torch.from_numpy(setting.src[c]))
+            self.alpha[c].copy_(torch.from_numpy(setting.alpha[c]))
         self.blends = setting.blends
         for where in self.slot:
             self.slot[where].copy_(torch.from_numpy(setting.slot[where]))
             self.scale[where].copy_(torch.from_numpy(setting.scale[where]))
+        self._written = setting
 
     def read(self) -> tuple[Ints, np.ndarray]:
-        """The counters, [3, L, B], and the doses, [L, B]: the only copy from the device."""
+        """The counters, [len(COUNTED), L, B], and the doses, [L, B]: the only copy from the device."""
         return self.fired.cpu().numpy(), self.dose.cpu().numpy()
 
 
@@ -99,86 +109,26 @@ class Slate:
         self.board, self.armed = None, False
 
 
-def to_tables(operators: Sequence[Operator], where: str, width: int, device: torch.device) -> Tables:
-    """The operators of one place as e, d [k, r, d], offset [k, r], positive [k]; row 0 does nothing. Raises:
-    BadPlan."""
-    k, r = 1 + len(operators), max(o.e.shape[0] for o in operators)
+def table_key(where: str, width: int) -> str:
+    """The name of the tables for activations of one width at one place; a U-Net has several widths."""
+    return f"{where}.{width}"
+
+
+def to_tables(operators: Sequence[Operator], device: torch.device | Any) -> dict[str, Tables]:
+    """For each place and width the operators as e, d [k, r, w], offset [k, r], positive [k]; row 0 does nothing, nor do
+    those of operators of other places and widths."""
+    keys = {table_key(o.where, o.e.shape[1]): (o.where, o.e.shape[1]) for o in operators}
+    return {key: _tables(operators, where, width, device) for key, (where, width) in sorted(keys.items())}
+
+
+def _tables(operators: Sequence[Operator], where: str, width: int, device: torch.device) -> Tables:
+    fitting = [(n, o) for n, o in enumerate(operators, 1) if (o.where, o.e.shape[1]) == (where, width)]
+    k, r = 1 + len(operators), max(o.e.shape[0] for _, o in fitting)
     e, d, offset = torch.zeros(k, r, width), torch.zeros(k, r, width), torch.zeros(k, r)
     positive = torch.zeros(k, dtype=torch.bool)
-    for n, o in enumerate(operators, start=1):
-        if o.where != where:
-            continue
-        if o.e.shape[1] != width:
-            raise BadPlan(f"operator must be {width} wide for the {where} of a site, got {o.e.shape[1]}")
+    for n, o in fitting:
         rank = o.e.shape[0]
         e[n, :rank], d[n, :rank] = o.e.float(), o.d.float()
         offset[n, :rank] = (o.e.float() * o.m.float()).sum(-1)
         positive[n] = o.gate == "positive"
     return e.to(device), d.to(device), offset.to(device), positive.to(device)
-
-
-def before_hook(slate: Slate, index: int, placed: Placed) -> Callable[..., Any]:
-    """A forward pre-hook that shows the site the text that the board says, wherever the caller put the argument."""
-    rule, position, mask_position = placed.rule, placed.text, placed.mask
-    mask_name = rule.mask.argument if rule.mask else None
-    hidden = rule.mask.masked if rule.mask else 0.0
-    name = placed.site.name
-
-    def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        board = slate.now()
-        if board is None:
-            return None
-        text = kwargs[rule.text] if rule.text in kwargs else args[position] if position < len(args) else None
-        if text is None or text.shape[0] != board.own.shape[0] or text.shape[1:] != board.text.shape[1:]:
-            got = None if text is None else list(text.shape)
-            want = [board.own.shape[0], *board.text.shape[1:]]
-            raise BadLayout(f"text at site `{name}` must be {want} as the call was laid out, got {got}")
-        src, alpha = board.src[index], board.alpha[index].to(text.dtype)
-        blend = torch.compiler.is_compiling() or board.blends  # one graph for all plans; eagerly, no work for nothing
-        text = swap_rows(text, board.text, src, alpha) if blend else take_rows(text, board.text, src)
-        board.fired[0, index].add_(src != board.own)
-        put, named = list(args), dict(kwargs)
-        mask = None
-        if mask_name is not None and mask_position is not None:
-            by_name = mask_name in kwargs
-            mask = kwargs[mask_name] if by_name else args[mask_position] if mask_position < len(args) else None
-            if mask is None:
-                raise BadLayout(
-                    f"site `{name}` was called without `{mask_name}`; a donor's mask could not travel with its text"
-                )
-            theirs = board.mask.to(mask.dtype)
-            mask = swap_bias(mask, theirs, src, alpha) if blend else take_rows(mask, theirs, src)
-            _put(put, named, mask_name, mask_position, mask)
-        if "text" in board.tables:
-            slot = board.slot["text"][index]
-            text, size = edit_rows(text, board.tables["text"], slot, board.scale["text"][index])
-            shown = torch.ones_like(size) if mask is None else (mask[:, 0] > hidden / 2).to(size.dtype)
-            board.dose[index].add_((size * shown).sum(-1) / shown.sum(-1).clamp(min=1))
-            board.fired[1, index].add_(slot > 0)
-        _put(put, named, rule.text, position, text)
-        return tuple(put), named
-
-    return hook
-
-
-def after_hook(slate: Slate, index: int) -> Callable[..., Any]:
-    """A forward hook that edits the site's output as the board says."""
-
-    def hook(module: Any, args: tuple[Any, ...], output: Any) -> Any:
-        board = slate.now()
-        if board is None or "output" not in board.tables:
-            return None
-        slot = board.slot["output"][index]
-        output, size = edit_rows(output, board.tables["output"], slot, board.scale["output"][index])
-        board.dose[index].add_(size.mean(-1))
-        board.fired[2, index].add_(slot > 0)
-        return output
-
-    return hook
-
-
-def _put(args: list[Any], kwargs: dict[str, Any], name: str, position: int, value: torch.Tensor) -> None:
-    if name in kwargs or position >= len(args):
-        kwargs[name] = value
-    else:
-        args[position] = value

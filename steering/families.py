@@ -1,23 +1,19 @@
-"""Owns what is known of each model family, as data: where text enters, how it is encoded, how guidance lays rows out.
+"""Owns the words in which a model family is described: where text enters, how it is encoded, how rows are laid out.
 
-Behaviour stands elsewhere, once for all families. A new family is an entry here and a host in the tests' list; where
-it needs a word that the table has not, the word comes first and the behaviour with it.
+The descriptions themselves are data and stand in `table`; behaviour stands elsewhere, once for all families. A new
+family is an entry there and a host in the tests' list; where it needs a word that is not here, the word comes first and
+the behaviour with it.
 """
 
 from __future__ import annotations
 
-import inspect
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from torch import nn
+from .sites import Kind
 
-from .errors import NotSupported
-from .sites import Kind, Site
-
-__all__ = ["FAMILIES", "Encode", "Family", "MaskRule", "Placed", "SiteRule", "family_of", "find_sites"]
+__all__ = ["Encode", "Family", "Inputs", "MaskRule", "PooledRule", "SiteRule"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,26 +26,66 @@ class MaskRule:
 
 @dataclass(frozen=True, slots=True)
 class SiteRule:
-    """Which modules are sites: full match of the name, and the class; and the argument that carries the text."""
+    """Which modules are sites, and how text enters them.
+
+    * `pattern`: full match of the module's name; `module_class`: the name of its class.
+    * `text`: the argument of the module that carries text (`cross`, `joint`), or text and picture in one sequence
+      with the text first (`leading`).
+    * `keys`: the projections, by attribute, that make keys and values of text.
+    * `stream`: the argument of the block around a joint site that carries the text stream; None for `cross`.
+    * `if_cross`: only modules whose `is_cross_attention` says so (some U-Nets read text in `attn1` as well).
+    * `output`: how the picture's part lies in the module's output: `tokens` [b, n, d], `channels` [b, d, h, w], the
+      `first` of a tuple of tokens, or the tokens `after` those of text.
+    """
 
     pattern: str
     module_class: str
     kind: Kind
-    text: str
-    mask: MaskRule | None
+    keys: tuple[str, str]
+    text: str = "encoder_hidden_states"
+    mask: MaskRule | None = None
+    leading: bool = False
+    if_cross: bool = False
+    stream: str | None = None
+    output: Literal["tokens", "channels", "first", "after"] = "tokens"
+
+
+@dataclass(frozen=True, slots=True)
+class PooledRule:
+    """Where pooled text enters the timestep modulation: a global site.
+
+    `argument` of `module` carries it; with `leading` it is the first columns of a longer vector (SDXL: sizes follow).
+    `source`: which of the encoder's results it is.
+    """
+
+    module: str
+    argument: str
+    source: Literal["pooled", "text"] = "pooled"
+    leading: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Encode:
     """How the pipeline encodes prompts: the method, its arguments' names, and what it returns, in order."""
 
-    method: str
-    prompt: str
-    guidance: str  # the argument that asks for uncond rows
-    images: str
+    guidance: str | None  # the argument that asks for uncond rows
     cleared: tuple[str, ...]  # arguments that belong to the request, not to the way of encoding
-    returns: tuple[str, ...]  # of text, mask, negative_text, negative_mask
-    encoder: str  # the component whose weights decide the result
+    returns: tuple[str, ...]  # of text, mask, pooled, negative_text, negative_mask, negative_pooled, and others
+    encoders: tuple[str, ...]  # the components whose weights decide the result; the first must be there
+    method: str = "encode_prompt"
+    prompt: str = "prompt"
+    images: str = "num_images_per_prompt"
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Arguments of the denoiser: which carry text, and which have no axis of rows."""
+
+    text: str = "encoder_hidden_states"
+    mask: str | None = None
+    pooled: tuple[str, ...] | None = None  # a path: an argument, then a key of it
+    shared: tuple[str, ...] = ()
+    skips: str | None = None  # indices of blocks that a call leaves out (skip-layer guidance)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,111 +98,18 @@ class Family:
     denoiser_class: str
     sites: tuple[SiteRule, ...]
     encode: Encode
-    guidance: Literal["uncond-first", "cond-first"]  # rows of one call; other ways come with their families
-    projection: str | None  # module of the denoiser that text passes before the first site
-    pooled: bool  # pooled text enters the timestep modulation
+    guidance: Literal["uncond-first", "cond-first", "sequential"]
+    inputs: Inputs = field(default_factory=Inputs)
+    projection: tuple[str, ...] = ()  # modules of the denoiser that text passes before the first site, in order
+    pooled: PooledRule | None = None
+    order: tuple[str, ...] = ()  # first parts of names in execution order, where `named_modules` has another
+    spare_timesteps: int = 0  # at the end of the scheduler's list, never run
+    image: Literal["none", "picture", "latents"] = "none"  # what the pipeline starts from beside text
+    handed_on: str = "latent"  # output_type of a stage whose pictures a later one takes
     small_call: Mapping[str, Any] = field(default_factory=dict)  # arguments of a small quick call, for the self-test
     small_latent: int = 8  # rows and columns of latents in it
 
-
-_PIXART = Family(
-    name="PixArt",
-    pipelines=("PixArtAlphaPipeline", "PixArtSigmaPipeline"),
-    denoiser="transformer",
-    denoiser_class="PixArtTransformer2DModel",
-    sites=(
-        SiteRule(
-            pattern=r"transformer_blocks\.\d+\.attn2",
-            module_class="Attention",
-            kind="cross",
-            text="encoder_hidden_states",
-            mask=MaskRule("attention_mask", masked=-10000.0),
-        ),
-    ),
-    encode=Encode(
-        method="encode_prompt",
-        prompt="prompt",
-        guidance="do_classifier_free_guidance",
-        images="num_images_per_prompt",
-        cleared=(
-            "negative_prompt",
-            "prompt_embeds",
-            "negative_prompt_embeds",
-            "prompt_attention_mask",
-            "negative_prompt_attention_mask",
-        ),
-        returns=("text", "mask", "negative_text", "negative_mask"),
-        encoder="text_encoder",
-    ),
-    guidance="uncond-first",
-    projection="caption_projection",
-    pooled=False,
-    small_call={"use_resolution_binning": False, "clean_caption": False},
-)
-
-FAMILIES: tuple[Family, ...] = (_PIXART,)
-
-# families that DESIGN 4 names and that have no entry yet, by the beginning of their pipelines' names; the longest
-# match counts
-_COMING = {
-    "StableDiffusionXL": "Stable Diffusion XL",
-    "StableDiffusion3": "Stable Diffusion 3",
-    "StableDiffusion": "Stable Diffusion",
-    "IF": "DeepFloyd IF",
-    "Flux": "FLUX",
-    "Sana": "SANA",
-    "Kandinsky": "Kandinsky",
-    "QwenImage": "Qwen-Image",
-}
-
-
-def family_of(pipeline_class: str) -> Family:
-    """The family of a pipeline class, by its name. Raises: NotSupported."""
-    for family in FAMILIES:
-        if pipeline_class in family.pipelines:
-            return family
-    supported = ", ".join(f"{f.name} ({', '.join(f.pipelines)})" for f in FAMILIES)
-    near = [prefix for prefix in _COMING if pipeline_class.startswith(prefix)]
-    name = _COMING[max(near, key=len)] if near else "unknown"
-    raise NotSupported(f"pipeline `{pipeline_class}` (family {name}) cannot be steered yet; supported: {supported}")
-
-
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """A site with its module and the rule that found it; `text` and `mask` are positions in its `forward`."""
-
-    site: Site
-    module: nn.Module
-    rule: SiteRule
-    text: int
-    mask: int | None
-    text_width: int
-    output_width: int
-
-
-def find_sites(family: Family, denoiser: nn.Module) -> tuple[Placed, ...]:
-    """The sites of a denoiser in execution order. Raises: NotSupported, when it is not the family's or has none."""
-    if type(denoiser).__name__ != family.denoiser_class:
-        raise NotSupported(
-            f"denoiser of a {family.name} pipeline must be `{family.denoiser_class}`, got `{type(denoiser).__name__}`"
-        )
-    placed = tuple(
-        _place(name, module, rule)
-        for name, module in denoiser.named_modules()
-        for rule in family.sites
-        if re.fullmatch(rule.pattern, name) and type(module).__name__ == rule.module_class
-    )
-    if not placed:
-        raise NotSupported(
-            f"found no place where text enters this `{family.denoiser_class}`; its blocks have no cross-attention"
-        )
-    return placed
-
-
-def _place(name: str, module: nn.Module, rule: SiteRule) -> Placed:
-    forward: Callable[..., Any] = module.forward
-    arguments = list(inspect.signature(forward).parameters)
-    site = Site(name, rule.kind, sum(p.numel() for p in module.parameters()))
-    mask = arguments.index(rule.mask.argument) if rule.mask else None
-    widths = int(getattr(module, "cross_attention_dim", 0)), int(getattr(module, "out_dim", 0))
-    return Placed(site, module, rule, arguments.index(rule.text), mask, *widths)
+    @property
+    def joint(self) -> bool:
+        """True when text is a stream that evolves with the picture, so that a donor needs a row or a recording."""
+        return any(rule.kind == "joint" for rule in self.sites)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from .plans import digest_of
+from .values import digest_of
 
-__all__ = ["Fingerprint", "KeptDigests", "config_digest", "fingerprint_of", "weights_digest"]
+__all__ = ["Fingerprint", "KeptDigests", "combined", "config_digest", "fingerprint_of", "weights_digest"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,19 @@ def fingerprint_of(pipe: Any, denoiser: nn.Module, weights: str | None = None) -
         config=config_digest(denoiser),
         weights=weights or weights_digest(denoiser),
         adapters=_adapters(denoiser),
+    )
+
+
+def combined(parts: Sequence[Fingerprint]) -> Fingerprint:
+    """The fingerprint of a host of several pipelines: that of its parts, in order."""
+    if len(parts) == 1:
+        return parts[0]
+    return Fingerprint(
+        pipeline="+".join(p.pipeline for p in parts),
+        denoiser="+".join(p.denoiser for p in parts),
+        config=digest_of([p.config for p in parts]),
+        weights=digest_of([p.weights for p in parts]),
+        adapters=tuple(f"stage{n}:{a}" for n, p in enumerate(parts, 1) for a in p.adapters),
     )
 
 

@@ -16,8 +16,8 @@ from torch import nn
 
 from .defaults import Defaults, load_defaults
 from .errors import BadModel
-from .families import family_of
 from .fingerprint import KeptDigests, weights_digest
+from .table import refuse_by_name
 
 __all__ = ["Loaded", "force_dtype", "load_pipeline"]
 
@@ -52,7 +52,7 @@ def load_pipeline(
     from diffusers import DiffusionPipeline
 
     folder = _folder(str(model), offline, revision)
-    family_of(_pipeline_class(folder))
+    refuse_by_name(_pipeline_class(folder))
     defaults = load_defaults(folder)
     try:
         with _no_bars():

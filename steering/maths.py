@@ -13,24 +13,23 @@ __all__ = ["Tables", "edit_rows", "swap_bias", "swap_rows", "take_rows"]
 Tables = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]  # e, d [k, r, d], offset [k, r], positive [k]
 
 
-def take_rows(own: torch.Tensor, bank: torch.Tensor, src: torch.Tensor) -> torch.Tensor:
-    """The gather that all steering rests on: `concat(own, bank)[src]`, bit for bit."""
-    return torch.cat([own, bank]).index_select(0, src)
+def take_rows(own: torch.Tensor, bank: torch.Tensor | None, src: torch.Tensor) -> torch.Tensor:
+    """The gather that all steering rests on: `concat(own, bank)[src]`, bit for bit; without a bank, `own[src]`."""
+    return (own if bank is None else torch.cat([own, bank])).index_select(0, src)
 
 
-def swap_rows(own: torch.Tensor, bank: torch.Tensor, src: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
-    """The text that each row is shown: `(1 - a) own + a concat(own, bank)[src]`; [b, l, d] from [b, l, d] and [c, l,
-    d].
+def swap_rows(own: torch.Tensor, bank: torch.Tensor | None, src: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
+    """The text that each row is shown: `(1 - a) own + a concat(own, bank)[src]`; [b, ...] from [b, ...] and [c, ...].
 
     src: [b] in [0, b + c); alpha: [b] in [0, 1]. A row with `a == 1` gets the gathered row bit for bit, so an
     untouched row (its own index, `a == 1`) is exact: the blend is never computed into it, not even as `0 * x + x`.
     """
     given = take_rows(own, bank, src)
-    a = alpha.view(-1, 1, 1)
+    a = alpha.view(-1, *[1] * (own.dim() - 1))
     return torch.where(a == 1, given, (1 - a) * own + a * given)
 
 
-def swap_bias(own: torch.Tensor, bank: torch.Tensor, src: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
+def swap_bias(own: torch.Tensor, bank: torch.Tensor | None, src: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
     """The additive attention mask [b, 1, l] that belongs to `swap_rows`: `log((1 - a) exp(own) + a exp(given))`.
 
     A mixture of weights, so it moves continuously from the own mask at 0 to the donor's at 1: a token that only the

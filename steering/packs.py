@@ -22,7 +22,8 @@ from safetensors.torch import save_file
 from .errors import BadPack, BadPlan, PackMismatch
 from .fingerprint import Fingerprint
 from .host import Host
-from .plans import WHOLE, Donor, Edit, Operator, Plan, Pooled, Rows, Source, Swap, Window
+from .plans import WHOLE, Edit, Mode, Plan, Pooled, Rows, Source, Swap, Window
+from .values import Donor, Operator
 
 __all__ = ["SCHEMA", "CalibrationPoint", "Choice", "Pack", "read_header"]
 
@@ -81,6 +82,7 @@ class Pack:
     pooled: Pooled = "keep"
     rows: Rows = "cond"
     source: Source = "text"
+    mode: Mode = "kv"
     operator: Operator | None = None
     phrases: tuple[str, ...] = ()
     neutral: str | None = None
@@ -189,7 +191,14 @@ class Pack:
             raise BadPlan(f"pack `{self.concept}` has no neutral phrase; give a donor prompt as `toward`")
         amount = 1.0 if wider else amount
         swap = Swap(
-            donor, sites=sites, pooled=self.pooled, source=self.source, window=when, strength=amount, rows=self.rows
+            donor,
+            sites=sites,
+            pooled=self.pooled,
+            source=self.source,
+            mode=self.mode,
+            window=when,
+            strength=amount,
+            rows=self.rows,
         )
         return Plan(swap, made_for=bound)
 
@@ -259,6 +268,7 @@ def _to_json(pack: Pack) -> dict[str, Any]:
         "pooled": pack.pooled,
         "rows": pack.rows,
         "source": pack.source,
+        "mode": pack.mode,
         "operator": operator,
         "phrases": list(pack.phrases),
         "neutral": pack.neutral,
@@ -284,5 +294,6 @@ def _from_json(header: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -
         calibration=tuple(CalibrationPoint(*c) for c in header["calibration"]),
         evidence=header["evidence"],
         versions=header["versions"],
+        mode=header.get("mode", "kv"),
         **{name: header[name] for name in plain},
     )

@@ -1,4 +1,4 @@
-"""Owns what is to be done to one request: `Window`, `Donor`, `Swap`, `Operator`, `Edit`, `Plan`.
+"""Owns what is to be done to one request: `Window`, `Swap`, `Edit`, `Plan`.
 
 Plain frozen values, validated when made, hashable, with a digest for reports and audit. Nothing here knows a model:
 whether a site exists or a width fits is checked by the host that runs the plan.
@@ -6,26 +6,20 @@ whether a site exists or a width fits is checked by the host that runs the plan.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-import torch
-
-from .errors import BadDonor, BadPlan, NotSupported
+from .errors import BadPlan, NotSupported
 from .sites import Site
+from .values import Donor, Operator, digest_of, one_of
 
 __all__ = [
     "WHOLE",
-    "Donor",
     "Edit",
-    "Gate",
     "Intervention",
     "Mode",
-    "Operator",
     "Plan",
     "Pooled",
     "Rows",
@@ -38,8 +32,6 @@ Pooled = Literal["keep", "donor", "null"]
 Source = Literal["text", "twin", "lockstep", "canonical"]
 Mode = Literal["kv", "pinned"]
 Rows = Literal["cond", "uncond", "both"]
-Gate = Literal["linear", "positive"]
-Where = Literal["text", "output"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,53 +65,22 @@ class Window:
 WHOLE = Window()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Donor:
-    """Text that was encoded by the caller, instead of a donor prompt.
-
-    text: [l, d] as the pipeline's `encode_prompt` returns it (before any projection of the denoiser); mask: [l], 1 = a
-    real token, or None when all are. Two donors are equal when their values are.
-
-    Raises: BadDonor, when the shapes do not fit each other or a value is not finite.
-    """
-
-    text: torch.Tensor
-    mask: torch.Tensor | None = None
-    pooled: torch.Tensor | None = None
-    digest: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        if self.text.dim() != 2 or not self.text.is_floating_point():
-            raise BadDonor(
-                f"donor text must be a float tensor [tokens, width], got {self.text.dtype} {list(self.text.shape)}"
-            )
-        if self.mask is not None and tuple(self.mask.shape) != (self.text.shape[0],):
-            raise BadDonor(f"donor mask must be [{self.text.shape[0]}] like its text, got {list(self.mask.shape)}")
-        if self.mask is not None and not bool(((self.mask == 0) | (self.mask == 1)).all()):
-            raise BadDonor("donor mask must hold only 0 and 1")
-        for name, value in (("text", self.text), ("pooled", self.pooled)):
-            if value is not None and not bool(torch.isfinite(value).all()):
-                bad = int((~torch.isfinite(value)).sum())
-                raise BadDonor(f"donor {name} must be finite, got {bad} values of nan or inf")
-        object.__setattr__(self, "digest", digest_of([_tensor_digest(t) for t in (self.text, self.mask, self.pooled)]))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Donor) and self.digest == other.digest
-
-    def __hash__(self) -> int:
-        return hash(self.digest)
-
-
 @dataclass(frozen=True, slots=True)
 class Swap:
     """Shows `sites` the text of a donor instead of the request's own.
 
     * `donor`: a prompt, encoded with the pipeline's own `encode_prompt` and the arguments of the call, or a `Donor`.
-    * `pooled`: what becomes of pooled text: `keep` the request's own, the `donor`'s, or `null`. No default, because
-      the pooled path carries a concept past any set of sites. PixArt has no pooled text: there all three are the same
-      and do nothing.
-    * `source`, `mode`: DESIGN 4. On cross-attention hosts only `source="text"` has a meaning, and `kv` and `pinned`
-      coincide.
+    * `sites`: of attention; pooled text is a site of its own, and `pooled` says what becomes of it on the pipelines
+      whose sites are named: `keep` the request's own, the `donor`'s, or `null`, that of the empty prompt. No default,
+      because the pooled path carries a concept past any set of sites. On hosts without pooled text all three are the
+      same and do nothing.
+    * `source`, what is computed: `text`, the encoded donor, on cross-attention hosts, where it is all there is. On
+      joint hosts a donor's text evolves with its picture: a `twin` runs the donor as an added row of the batch with
+      the request's seed; in `lockstep` the twin shares the request's latents after every step; `canonical` is the
+      donor's stream as recorded in a run of its own with seed 0 and the arguments of the call, and adds no row.
+    * `mode` on joint hosts: `kv` swaps the text's keys and values at the sites, and the request's own text stream goes
+      on beside them; `pinned` takes the whole text stream at the sites from the donor's row and at all other blocks
+      from a clean copy of the request, a further row. On cross-attention hosts they coincide.
     * `strength`: `a` in [0, 1]; the site sees `(1 - a) own + a donor`. 0 leaves the row alone, 1 is the donor exactly.
     * `rows`: which half under classifier-free guidance.
     """
@@ -138,56 +99,19 @@ class Swap:
             raise BadPlan(f"donor must be a prompt or a `Donor`, got `{type(self.donor).__name__}`")
         object.__setattr__(self, "sites", _site_names(self.sites))
         object.__setattr__(self, "strength", _strength(self.strength))
-        _one_of("pooled", self.pooled, Pooled)
-        _one_of("source", self.source, Source)
-        _one_of("rows", self.rows, Rows)
+        one_of("pooled", self.pooled, Pooled)
+        one_of("source", self.source, Source)
+        one_of("rows", self.rows, Rows)
         if self.mode == "stream":
             raise NotSupported(
                 "mode `stream` does not localize: a swap at one block is seen by all later ones; use `kv` or `pinned`"
             )
-        _one_of("mode", self.mode, Mode)
+        one_of("mode", self.mode, Mode)
 
     def to_json(self) -> dict[str, Any]:
         """What the swap does, as plain values; equal for equal swaps."""
         donor = self.donor if isinstance(self.donor, str) else {"digest": self.donor.digest}
         return {"swap": donor, "pooled": self.pooled, "source": self.source, "mode": self.mode} | _common(self)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Operator:
-    """`y = x - sum_r g(<e_r, x - m_r>) d_r`: a gated low-rank change of an activation.
-
-    e, m, d: [r, w] float tensors of one shape, `w` the width of the activation. `gate`: `linear` (g(s) = s: a
-    projection, LEACE, UCE, SAFREE) or `positive` (g(s) = max(s, 0): CASteer). `where`: the `text` that enters a site,
-    or the site's `output`.
-
-    Raises: BadPlan, when shapes differ or a value is not finite.
-    """
-
-    e: torch.Tensor
-    d: torch.Tensor
-    m: torch.Tensor
-    gate: Gate = "linear"
-    where: Where = "text"
-    digest: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        shapes = {tuple(t.shape) for t in (self.e, self.d, self.m)}
-        if len(shapes) != 1 or self.e.dim() != 2:
-            got = ", ".join(str(list(t.shape)) for t in (self.e, self.d, self.m))
-            raise BadPlan(f"operator vectors e, d, m must have one shape [r, width], got {got}")
-        if not all(bool(torch.isfinite(t).all()) for t in (self.e, self.d, self.m)):
-            raise BadPlan("operator vectors must be finite, got nan or inf")
-        _one_of("gate", self.gate, Gate)
-        _one_of("where", self.where, Where)
-        parts = [self.gate, self.where] + [_tensor_digest(t) for t in (self.e, self.d, self.m)]
-        object.__setattr__(self, "digest", digest_of(parts))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Operator) and self.digest == other.digest
-
-    def __hash__(self) -> int:
-        return hash(self.digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +129,7 @@ class Edit:
         if not (math.isfinite(self.strength) and self.strength >= 0.0):
             raise BadPlan(f"strength of an edit must be a finite number >= 0, got `{self.strength}`")
         object.__setattr__(self, "strength", float(self.strength))
-        _one_of("rows", self.rows, Rows)
+        one_of("rows", self.rows, Rows)
 
     def to_json(self) -> dict[str, Any]:
         """What the edit does, as plain values; equal for equal edits."""
@@ -246,22 +170,8 @@ class Plan:
         return tuple(dict.fromkeys(name for i in self.interventions for name in i.sites))
 
 
-def digest_of(value: Any) -> str:
-    """Sha256 of a JSON value, as hex; equal for equal values on any machine."""
-    return hashlib.sha256(
-        json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-    ).hexdigest()
-
-
 def _common(i: Swap | Edit) -> dict[str, Any]:
     return {"sites": list(i.sites), "window": [i.window.start, i.window.end], "strength": i.strength, "rows": i.rows}
-
-
-def _tensor_digest(t: torch.Tensor | None) -> str | None:
-    if t is None:
-        return None
-    flat = t.detach().to("cpu", torch.float32).contiguous()
-    return hashlib.sha256(str(tuple(t.shape)).encode() + flat.numpy().tobytes()).hexdigest()
 
 
 def _site_names(sites: Iterable[str | Site]) -> tuple[str, ...]:
@@ -282,12 +192,6 @@ def _strength(value: float) -> float:
     return float(value)
 
 
-def _one_of(name: str, value: str, choices: Any) -> None:
-    allowed = get_args(choices)
-    if value not in allowed:
-        raise BadPlan(f"{name} must be one of {', '.join(f'`{a}`' for a in allowed)}, got `{value}`")
-
-
 def _refuse_conflicts(interventions: tuple[Intervention, ...]) -> None:
     for n, a in enumerate(interventions):
         for b in interventions[n + 1 :]:
@@ -298,6 +202,21 @@ def _refuse_conflicts(interventions: tuple[Intervention, ...]) -> None:
                 raise BadPlan(
                     f"two {kind}s meet at site `{shared[0]}` in one window; give them windows that do not overlap"
                 )
+            if isinstance(a, Swap) and isinstance(b, Swap) and same_rows and a.window.overlaps(b.window):
+                _refuse_two_ways(a, b)
+
+
+def _refuse_two_ways(a: Swap, b: Swap) -> None:
+    """Swaps in one window share the one pooled text, and the one way of swapping."""
+    if "keep" not in (a.pooled, b.pooled) and (a.pooled, a.strength) != (b.pooled, b.strength):
+        raise BadPlan(
+            f"two swaps want pooled `{a.pooled}` at {a.strength:g} and pooled `{b.pooled}` at {b.strength:g} in one"
+            " window; let one of them keep it"
+        )
+    if a.pooled == b.pooled == "donor" and a.donor != b.donor:
+        raise BadPlan("two swaps want the pooled text of different donors in one window; let one of them keep it")
+    if a.mode != b.mode:
+        raise BadPlan("two swaps in one window have modes `kv` and `pinned`; give them one mode")
 
 
 def _place(i: Intervention) -> str:

@@ -1,24 +1,28 @@
 """Owns single calls of the denoiser: captured from a stock run, repeated under many plans at once.
 
 Localization measures in the model's own output; for that a whole trajectory a site would be waste. A captured call is
-one row of one evaluation with all its arguments, so nothing here knows what a family passes to its denoiser.
+one row of one evaluation with all its arguments, so nothing here knows what a family passes to its denoiser beside
+text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from .donors import Encoding
-from .errors import BadPlan, NotFired
+from .donors import Encoding, fit_text
+from .errors import BadDonor, BadPlan, NotFired, NotSupported
+from .families import Inputs
 from .gear import Gear
-from .plans import Plan
-from .program import Layout, Program
+from .layout import Layout
+from .plans import Plan, Swap
+from .rows import Batch, compose
 from .session import Session
+from .values import Donor
 
 __all__ = ["Call", "capture_calls", "replay_call"]
 
@@ -27,9 +31,9 @@ __all__ = ["Call", "capture_calls", "replay_call"]
 class Call:
     """One row of one call of the denoiser in a stock run.
 
-    `args`, `kwargs`: with a batch of one; `text`: the prompt's encoded text [1, l, d]; `encoding`: how, so that donors
-    get the same; `prediction`: what the denoiser gave for the row [c, h, w], float32; `step` of `steps`, at `fraction`
-    of the trajectory.
+    `args`, `kwargs`: with a batch of one; `prompt`, `text`: what it says, and its encoded text [1, l, d]; `encoding`:
+    how, so that donors get the same; `prediction`: what the denoiser gave for the row [...], float32; `step` of
+    `steps`, at `fraction` of the trajectory.
     """
 
     args: tuple[Any, ...]
@@ -37,6 +41,7 @@ class Call:
     step: int
     steps: int
     timestep: float
+    prompt: str
     text: torch.Tensor
     encoding: Encoding
     prediction: torch.Tensor
@@ -47,60 +52,109 @@ class Call:
         return self.step / self.steps
 
 
-def capture_calls(session: Session, pipe: Any, arguments: dict[str, Any], at: Sequence[float]) -> tuple[Call, ...]:
+def capture_calls(session: Session, prompt: str, arguments: Mapping[str, Any], at: Sequence[float]) -> tuple[Call, ...]:
     """The calls at fractions `at` of one run of the pipeline, in that order. Raises: BadPlan, for a fraction outside
     [0, 1)."""
     for fraction in at:
         if not 0.0 <= fraction < 1.0:
             raise BadPlan(f"fractions of the trajectory must be in [0, 1), got `{fraction}`")
     found: dict[int, Call] = {}
+    shared = session.gear.family.inputs.shared
 
     def keep(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        clock, run = session.clock, session.run
+        clock, run, layout = session.clock, session.run, session.layout
         wanted = {min(int(f * clock.steps + 1e-9), clock.steps - 1) for f in at}
-        if run is None or clock.step not in wanted or clock.step in found:
+        if run is None or layout is None or clock.step not in wanted or clock.step in found:
             return
-        row, batch = run.layout.rows(0, "cond")[0], run.layout.batch
+        rows, batch = layout.rows(0, "cond"), layout.batch
+        if not rows:  # a call of uncond rows alone
+            return
         found[clock.step] = Call(
-            args=tuple(_row(a, row, batch) for a in args),
-            kwargs={k: _row(v, row, batch) for k, v in kwargs.items()},
+            args=tuple(_row(a, rows[0], batch) for a in args),
+            kwargs={k: v if k in shared else _row(v, rows[0], batch) for k, v in kwargs.items()},
             step=clock.step,
             steps=clock.steps,
             timestep=clock.timesteps[clock.evaluation],
+            prompt=prompt,
             text=run.text[:1],
             encoding=run.encoding,
-            prediction=_prediction(output)[row].float(),
+            prediction=_prediction(output)[rows[0]].float(),
         )
 
     with session.attached(), ExitStack() as stack:
         handle = session.gear.denoiser.register_forward_hook(keep, with_kwargs=True)
         stack.callback(handle.remove)
-        pipe(**arguments)
+        session.gear.pipe(**arguments)
     if not found:
         raise NotFired("the pipeline ended without a call of its denoiser that could be captured")
     steps = next(iter(found.values())).steps
     return tuple(found[min(int(f * steps + 1e-9), steps - 1)] for f in at)
 
 
-def replay_call(gear: Gear, call: Call, plans: Sequence[Plan | None], *, resident: bool) -> torch.Tensor:
-    """The denoiser's predictions for one captured call under each plan, [len(plans), c, h, w], in one evaluation."""
+def replay_call(gear: Gear, call: Call, plans: Sequence[Plan | None]) -> torch.Tensor:
+    """The denoiser's predictions for one captured call under each plan, [len(plans), ...], in one evaluation.
+
+    Twins are rows of the same call with the donor's text: at one evaluation they share the recipient's latents, as in
+    lockstep.
+    """
+    _refuse_recorded(plans)
     rows = len(plans)
-    args = tuple(_repeated(a, rows) for a in call.args)
-    kwargs = {k: _repeated(v, rows) for k, v in call.kwargs.items()}
+    batch = compose([call.prompt] * rows, plans, [0] * rows, [None] * rows, joint=gear.family.joint, one_call=True)
+    total = len(batch.prompts)
+    shared = gear.family.inputs.shared
+    args = tuple(_repeated(a, total) for a in call.args)
+    kwargs = {k: v if k in shared else _repeated(v, total) for k, v in call.kwargs.items()}
     with ExitStack() as stack, torch.no_grad():
         if not any(plans):
             return _prediction(gear.denoiser(*args, **kwargs)).float()
-        program = Program(gear.names, Layout(rows, "cond-only"), plans)
-        setting = program.at(call.step, call.steps)
-        board = gear.board(program, call.encoding, call.text)
+        _give_texts(gear, call, batch, rows, kwargs)
+        program = gear.program(batch.plans, batch.added)
+        if program.needs_uncond:
+            raise BadPlan("a plan steers the uncond rows, and a captured call has none: use rows `cond`")
+        layout = Layout(total, "cond-only")
+        setting = program.at(call.step, call.steps, layout)
+        own = call.text.expand(total, -1, -1)
+        board = gear.board(program, total, own, gear.banks(program, call.encoding, own))
         board.write(setting)
-        if not resident:
-            stack.enter_context(gear.on_sites_of(plans))
+        stack.enter_context(gear.on_sites_of(program))
         stack.callback(gear.slate.clear)
         gear.slate.board = board
-        prediction = _prediction(getattr(gear.pipe, gear.family.denoiser)(*args, **kwargs)).float()
+        prediction = _prediction(gear.component(*args, **kwargs)).float()
         gear.refuse_silence(board.read()[0], setting.hits.astype("int64"))
-    return prediction
+    return prediction[:rows]
+
+
+def _refuse_recorded(plans: Sequence[Plan | None]) -> None:
+    swaps = [i for plan in plans if plan for i in plan.interventions if isinstance(i, Swap)]
+    if any(s.source == "canonical" for s in swaps):
+        raise NotSupported("a replay has one evaluation, and a canonical donor a run of its own; use source `twin`")
+
+
+def _give_texts(gear: Gear, call: Call, batch: Batch, first: int, kwargs: dict[str, Any]) -> None:
+    """Puts the added rows' own texts into a call's arguments, from row `first` on."""
+    inputs = gear.family.inputs
+    given = dict(batch.donors)
+    donors = [gear.encoded(given.get(i, batch.prompts[i]), call.encoding) for i in range(first, len(batch.prompts))]
+    if not donors:
+        return
+    text = kwargs[inputs.text].clone()
+    for n, donor in enumerate(donors, first):
+        text[n] = fit_text(donor, call.text, masks=False)[0].to(text)
+    kwargs[inputs.text] = text
+    if inputs.pooled is not None:
+        _give_pooled(inputs, donors, first, kwargs)
+
+
+def _give_pooled(inputs: Inputs, donors: Sequence[Donor], first: int, kwargs: dict[str, Any]) -> None:
+    assert inputs.pooled is not None
+    argument, *path = inputs.pooled
+    held = kwargs[argument]
+    pooled = (held[path[0]] if path else held).clone()
+    for n, donor in enumerate(donors, first):
+        if donor.pooled is None:
+            raise BadDonor("a twin of a `Donor` needs its pooled text; give `Donor(text, mask, pooled)`")
+        pooled[n] = donor.pooled.to(pooled)
+    kwargs[argument] = {**held, path[0]: pooled} if path else pooled
 
 
 def _prediction(output: Any) -> torch.Tensor:

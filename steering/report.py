@@ -8,18 +8,24 @@ from typing import Any
 
 import torch
 
+from .discovery import Placed
 from .plans import Plan, Swap
+from .program import COUNTED, Added
 from .session import Facts
 
 __all__ = ["Output", "PictureReport", "Shape", "reports"]
+
+_CHANGES = [COUNTED.index(c) for c in ("swap", "pin", "text", "output")]  # values go with the keys of a swap
+_EDITS = [COUNTED.index(c) for c in ("text", "output")]
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
     """The execution shape of one picture: identity is promised within one shape (DESIGN 4, untouched).
 
-    `batch` pictures in the call, of which this is `row`; `text_tokens` is the padded length; `kernels` is `eager` or
-    `compiled`; `threads` is how many a CPU splits its sums among, None on other devices.
+    `batch` pictures in the call, those of added rows included, of which this is `row`; `text_tokens` is the padded
+    length; `kernels` is `eager` or `compiled`; `threads` is how many a CPU splits its sums among, None on other
+    devices.
     """
 
     batch: int
@@ -35,9 +41,10 @@ class Shape:
 class PictureReport:
     """What was done to one picture.
 
-    `plan`: the plan's digest, or None. `fired`: for each site of the plan, rows that were really changed, summed over
-    the steps. `dose`: for each site of an `Edit`, its projections' size, the mean over tokens and changed rows; None
-    without edits.
+    `plan`: the plan's digest, or None. `fired`: for each site of the plan, and the global one where pooled text was
+    swapped, rows that were really changed, summed over the denoiser's calls. `dose`: for each site of an `Edit`, its
+    projections' size, the mean over tokens and changed rows; None without edits. `extra_rows`: pictures that were
+    added to the batch for this one; one that several share counts for each.
     """
 
     seed: int
@@ -62,24 +69,38 @@ class Output:
 
 
 def reports(
-    facts: Facts, plans: Sequence[Plan | None], seeds: Sequence[int], sites: Sequence[str], kernels: str
+    stages: Sequence[tuple[Facts, Sequence[Placed]]],
+    plans: Sequence[Plan | None],
+    seeds: Sequence[int],
+    added: Added,
+    kernels: str,
 ) -> tuple[PictureReport, ...]:
-    """A report for each picture of a call; `seeds` has one entry a picture."""
-    return tuple(
-        _one(facts, plans[r // facts.images], seeds[r], sites, kernels, r) for r in range(facts.layout.pictures)
-    )
+    """A report for each picture; `plans` and `seeds` have one entry a picture. `stages`: facts and sites of each
+    pipeline, in order; the shape is the first one's."""
+    return tuple(_one(stages, plans[r], seeds[r], added, kernels, r) for r in range(len(plans)))
 
 
-def _one(facts: Facts, plan: Plan | None, seed: int, sites: Sequence[str], kernels: str, row: int) -> PictureReport:
-    threads = torch.get_num_threads() if facts.device == "cpu" else None
-    shape = Shape(facts.layout.pictures, row, facts.text_tokens, facts.dtype, facts.device, kernels, threads)
-    if plan is None or facts.fired is None or facts.dose is None:
+def _one(
+    stages: Sequence[tuple[Facts, Sequence[Placed]]], plan: Plan | None, seed: int, added: Added, kernels: str, row: int
+) -> PictureReport:
+    first = stages[0][0]
+    threads = torch.get_num_threads() if first.device == "cpu" else None
+    shape = Shape(first.pictures, row, first.text_tokens, first.dtype, first.device, kernels, threads)
+    if plan is None:
         return PictureReport(seed, None, {}, None, None, shape, 0)
-    rows = facts.layout.rows(row, "both")
-    at = {name: sites.index(name) for name in plan.sites}
-    fired = {name: int(facts.fired[:, i, rows].sum()) for name, i in at.items()}
     edited = {name for act in plan.interventions if not isinstance(act, Swap) for name in act.sites}
-    edits = {name: int(facts.fired[1:, i, rows].sum()) for name, i in at.items()}
-    dose = {name: float(facts.dose[i, rows].sum()) / max(edits[name], 1) for name, i in at.items() if name in edited}
+    fired: dict[str, int] = {}
+    dose: dict[str, float] = {}
+    pools = any(isinstance(act, Swap) and act.pooled != "keep" for act in plan.interventions)
+    for facts, sites in stages:
+        if facts.fired is None or facts.dose is None:
+            continue
+        for i, placed in enumerate(sites):
+            name = placed.name
+            if name in plan.sites or (pools and placed.site.kind == "global"):
+                fired[name] = int(facts.fired[_CHANGES, i, row].sum())
+            if name in edited:
+                edits = int(facts.fired[_EDITS, i, row].sum())
+                dose[name] = float(facts.dose[i, row]) / max(edits, 1)
     source = next((act.source for act in plan.interventions if isinstance(act, Swap)), None)
-    return PictureReport(seed, plan.digest, fired, dose or None, source, shape, 0)
+    return PictureReport(seed, plan.digest, fired, dose or None, source, shape, added.rows_of(row))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -45,16 +45,16 @@ _CLAIMS: weakref.WeakKeyDictionary[Any, weakref.ref[Any]] = weakref.WeakKeyDicti
 _CLAIMS_LOCK = threading.Lock()
 
 
-def claim(host: Any, parts: Mapping[str, Any]) -> None:
-    """Takes the parts (modules, schedulers; by name) for a host, all or none. Raises: HostShared."""
+def claim(host: Any, parts: Sequence[tuple[str, Any]]) -> None:
+    """Takes the parts (modules, schedulers; each with its name) for a host, all or none. Raises: HostShared."""
     with _CLAIMS_LOCK:
-        for name, part in parts.items():
+        for name, part in parts:
             holder = _CLAIMS[part]() if part in _CLAIMS else None
             if holder is not None and holder is not host:
                 raise HostShared(
                     f"`{name}` belongs to host `{holder.name}`; two hosts cannot share one: use that host, or close it"
                 )
-        for part in parts.values():
+        for _, part in parts:
             _CLAIMS[part] = weakref.ref(host)
 
 

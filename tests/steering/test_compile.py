@@ -72,7 +72,7 @@ def test_plans_change_without_a_recompile_and_stock_calls_stay_stock(ask: Any, b
     assert report.fired == dict.fromkeys(mine.names, 4)
     assert report.shape.kernels == "compiled"
     mine.host.close()
-    assert not any(m._forward_pre_hooks or m._forward_hooks for m in mine.host._gear.denoiser.modules())
+    assert not any(m._forward_pre_hooks or m._forward_hooks for m in pipe.transformer.modules())
 
 
 def test_regional_compilation_is_steered_too(ask: Any, build: Any) -> None:

@@ -193,19 +193,19 @@ def test_a_donor_prompt_and_the_same_text_as_a_donor_are_one(ask: Any) -> None:
 
 def test_a_result_does_not_depend_on_the_cache(ask: Any) -> None:
     """Warm, cold, without room, and after a call that encoded the same donor otherwise."""
-    from steering.donors import DonorCache
+    from steering.donors import Kept
 
-    gear = ask.host._gear
+    gear = ask.host._gears[0]
     kept = gear.donors
     try:
-        gear.donors = DonorCache()
+        gear.donors = Kept(kept._size)
         cold = ask.steered([RED], [ask.swap(GREEN)])
         assert len(gear.donors) == 1
         warm = ask.steered([RED], [ask.swap(GREEN)])
         ask.steered([RED], [ask.swap(GREEN)], max_sequence_length=8)
         assert len(gear.donors) == 2
         after = ask.steered([RED], [ask.swap(GREEN)])
-        gear.donors = DonorCache(budget=0)
+        gear.donors = Kept(kept._size, budget=0)
         without = ask.steered([RED], [ask.swap(GREEN)])
         assert len(gear.donors) == 0
     finally:

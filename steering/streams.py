@@ -1,0 +1,52 @@
+"""Owns recorded text streams: what a donor's keys and values were at some sites, call by call of its own run.
+
+On a joint host the text of a donor changes from block to block and step to step with its picture. `canonical` swaps
+show every request the one stream that the donor had in a run of its own, with a fixed seed and the arguments of the
+call; so nothing is added to the batch, and the result does not depend on who else is in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+__all__ = ["CANONICAL_SEED", "Recorder", "Stream", "stream_size"]
+
+CANONICAL_SEED = 0  # of the run in which a canonical donor's stream is recorded
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stream:
+    """For each place in the run (step, ordinal of the call in it) and each `keys.<site>` or `values.<site>`, the
+    donor's row [l, d]."""
+
+    rows: Mapping[tuple[int, int], Mapping[str, torch.Tensor]]
+
+    def at(self, evaluation: int, ordinal: int) -> Mapping[str, torch.Tensor]:
+        """The rows of one call. Raises: KeyError, when the recorded run had no such call."""
+        return self.rows[evaluation, ordinal]
+
+
+class Recorder:
+    """Collects a stream; the session says where the run is (`place`), hooks say what was there."""
+
+    def __init__(self) -> None:
+        self.place: tuple[int, int] | None = None
+        self.row = self.tokens = 0
+        self._rows: dict[tuple[int, int], dict[str, torch.Tensor]] = {}
+
+    def add(self, name: str, text: torch.Tensor) -> None:
+        """Takes the cond row of a projection's output [b, l, d]."""
+        if self.place is not None:
+            self._rows.setdefault(self.place, {})[name] = text[self.row].detach().clone()
+
+    def stream(self) -> Stream:
+        """What was collected."""
+        return Stream(self._rows)
+
+
+def stream_size(stream: Stream) -> int:
+    """Bytes of a stream."""
+    return sum(t.numel() * t.element_size() for rows in stream.rows.values() for t in rows.values())

@@ -1,0 +1,115 @@
+"""Owns the values of plans that are made of tensors: `Donor`, text that the caller encoded, and `Operator`.
+
+Equal when their values are, hashable, with a digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+import torch
+
+from .errors import BadDonor, BadPlan
+
+__all__ = ["Donor", "Gate", "Operator", "Where", "digest_of", "one_of"]
+
+Gate = Literal["linear", "positive"]
+Where = Literal["text", "output"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Donor:
+    """Text that was encoded by the caller, instead of a donor prompt.
+
+    text: [l, d] as the pipeline's `encode_prompt` returns it (before any projection of the denoiser); mask: [l], 1 = a
+    real token, or None when all are. Two donors are equal when their values are.
+
+    Raises: BadDonor, when the shapes do not fit each other or a value is not finite.
+    """
+
+    text: torch.Tensor
+    mask: torch.Tensor | None = None
+    pooled: torch.Tensor | None = None
+    digest: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        if self.text.dim() != 2 or not self.text.is_floating_point():
+            raise BadDonor(
+                f"donor text must be a float tensor [tokens, width], got {self.text.dtype} {list(self.text.shape)}"
+            )
+        if self.mask is not None and tuple(self.mask.shape) != (self.text.shape[0],):
+            raise BadDonor(f"donor mask must be [{self.text.shape[0]}] like its text, got {list(self.mask.shape)}")
+        if self.mask is not None and not bool(((self.mask == 0) | (self.mask == 1)).all()):
+            raise BadDonor("donor mask must hold only 0 and 1")
+        for name, value in (("text", self.text), ("pooled", self.pooled)):
+            if value is not None and not bool(torch.isfinite(value).all()):
+                bad = int((~torch.isfinite(value)).sum())
+                raise BadDonor(f"donor {name} must be finite, got {bad} values of nan or inf")
+        object.__setattr__(self, "digest", digest_of([_tensor_digest(t) for t in (self.text, self.mask, self.pooled)]))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Donor) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Operator:
+    """`y = x - sum_r g(<e_r, x - m_r>) d_r`: a gated low-rank change of an activation.
+
+    e, m, d: [r, w] float tensors of one shape, `w` the width of the activation. `gate`: `linear` (g(s) = s: a
+    projection, LEACE, UCE, SAFREE) or `positive` (g(s) = max(s, 0): CASteer). `where`: the `text` that enters a site,
+    or the site's `output`.
+
+    Raises: BadPlan, when shapes differ or a value is not finite.
+    """
+
+    e: torch.Tensor
+    d: torch.Tensor
+    m: torch.Tensor
+    gate: Gate = "linear"
+    where: Where = "text"
+    digest: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        shapes = {tuple(t.shape) for t in (self.e, self.d, self.m)}
+        if len(shapes) != 1 or self.e.dim() != 2:
+            got = ", ".join(str(list(t.shape)) for t in (self.e, self.d, self.m))
+            raise BadPlan(f"operator vectors e, d, m must have one shape [r, width], got {got}")
+        if not all(bool(torch.isfinite(t).all()) for t in (self.e, self.d, self.m)):
+            raise BadPlan("operator vectors must be finite, got nan or inf")
+        one_of("gate", self.gate, Gate)
+        one_of("where", self.where, Where)
+        parts = [self.gate, self.where] + [_tensor_digest(t) for t in (self.e, self.d, self.m)]
+        object.__setattr__(self, "digest", digest_of(parts))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Operator) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+
+def digest_of(value: Any) -> str:
+    """Sha256 of a JSON value, as hex; equal for equal values on any machine."""
+    return hashlib.sha256(
+        json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    ).hexdigest()
+
+
+def one_of(name: str, value: str, choices: Any) -> None:
+    """Nothing, when a value is one of a `Literal`'s. Raises: BadPlan."""
+    allowed = get_args(choices)
+    if value not in allowed:
+        raise BadPlan(f"{name} must be one of {', '.join(f'`{a}`' for a in allowed)}, got `{value}`")
+
+
+def _tensor_digest(t: torch.Tensor | None) -> str | None:
+    if t is None:
+        return None
+    flat = t.detach().to("cpu", torch.float32).contiguous()
+    return hashlib.sha256(str(tuple(t.shape)).encode() + flat.numpy().tobytes()).hexdigest()
