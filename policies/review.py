@@ -7,122 +7,125 @@ concept that no detector knows, a steer that nothing checks, two rules that stee
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from pydantic import BaseModel
 
 from policies.conditions import LetteringModel, WhenModel, WordsModel
+from policies.document import Document
 from policies.donor import list_of
+from policies.fields import moment
 from policies.model import RuleModel, SteerModel, VerifyModel
 from policies.problems import Problem, did_you_mean
-from policies.types import Request, Signals
+from policies.surroundings import Surroundings
 
-if TYPE_CHECKING:
-    from policies.loader import Document
-
-__all__ = ["review"]
+__all__ = ["leaves", "place", "review"]
 
 _Path = tuple[str | int, ...]
 
 
-def review(
-    documents: Sequence[Document],
-    sense: Callable[[Request], Signals],
-    *,
-    reads: frozenset[str] | None,
-    canaries: bool,
-) -> Iterator[Problem]:
-    """Every problem of `documents` together; `reads` None means that nobody said what pictures can be read for."""
-    heard = frozenset(name for stage, name in sense(Request("a probe")).covered if stage == "prompt")
+def review(documents: Sequence[Document], around: Surroundings, *, whole: bool) -> Iterator[Problem]:
+    """Every problem of `documents` together. `whole` False: some file could not be read, and may hold what is missed
+    here."""
     yield from _doubles(documents)
     yield from _conflicts(documents)
     for document in documents:
-        for i, rule in enumerate(document.model.rules):
-            for path, message in _rule(document, rule, heard, reads, canaries):
-                yield _problem(document, ("rules", i, *path), message)
-        yield from _tests(document, documents)
+        for i, rule in document.rules:
+            for path, message in _rule(document, rule, around):
+                yield place(document, ("rules", i, *path), message)
+        yield from _tests(document, documents, whole)
 
 
-def _problem(document: Document, path: _Path, message: str) -> Problem:
+def place(document: Document, path: _Path, message: str, code: Any = "invalid") -> Problem:
     """The problem at `path`, or at the nearest place above it that the file has."""
-    place = path
-    while place and place not in document.marks:
-        place = place[:-1]
-    line, column = document.marks.get(place, (0, 0))
+    where = path
+    while where and where not in document.marks:
+        where = where[:-1]
+    line, column = document.marks.get(where, (0, 0))
     dotted = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path).lstrip(".")
-    return Problem(document.file, line, column, dotted, message)
+    return Problem(document.file, line, column, dotted, message, code)
+
+
+def leaves(when: WhenModel, path: _Path) -> Iterator[tuple[_Path, WhenModel]]:
+    """The single predicates of a condition with their paths."""
+    compound = [(k, getattr(when, k)) for k in ("all", "any", "none") if getattr(when, k) is not None]
+    for kind, parts in compound:
+        for i, part in enumerate(parts):
+            yield from leaves(part, (*path, kind, i))
+    if not compound:
+        yield path, when
 
 
 def _doubles(documents: Sequence[Document]) -> Iterator[Problem]:
     names: dict[str, str] = {}
     rules: dict[str, str] = {}
     for document in documents:
-        name = document.model.name
+        name = document.name
         if name in names:
-            yield _problem(document, ("name",), f"policy `{name}` is also in {names[name]}; names are unique")
+            yield place(document, ("name",), f"policy `{name}` is also in {names[name]}; names are unique")
         names.setdefault(name, document.file)
-        for i, rule in enumerate(document.model.rules):
+        for i, rule in document.rules:
             if rule.id in rules:
-                yield _problem(
-                    document, ("rules", i, "id"), f"rule `{rule.id}` is also in {rules[rule.id]}; ids are unique"
-                )
+                said = f"rule `{rule.id}` is also in {rules[rule.id]}; ids are unique"
+                yield place(document, ("rules", i, "id"), said)
             rules.setdefault(rule.id, document.file)
+    renamed: dict[str, str] = {}
+    for document in documents:
+        for i, rule in document.rules:
+            for k, old in enumerate(rule.renamed_from):
+                if old in rules or renamed.setdefault(old, rule.id) != rule.id:
+                    said = f"`{old}` is still a rule, or was renamed to another one; an old name has one heir"
+                    yield place(document, ("rules", i, "renamed_from", k), said)
 
 
 def _conflicts(documents: Sequence[Document]) -> Iterator[Problem]:
     """Two rules may steer one concept only in one way: which of two wins must not be left to an order."""
     first: dict[str, tuple[str, tuple[Any, ...]]] = {}
     for document in documents:
-        for i, rule in enumerate(document.model.rules):
+        for i, rule in document.rules:
             for k, action in enumerate(rule.then):
                 if not isinstance(action, SteerModel) or rule.rollout.mode == "disabled":
                     continue
                 other, way = first.setdefault(action.concept, (rule.id, (action.toward, action.strength)))
                 if way != (action.toward, action.strength):
-                    yield _problem(
-                        document,
-                        ("rules", i, "then", k),
-                        f"`{rule.id}` and `{other}` steer `{action.concept}` in two ways; say the same in both",
-                    )
+                    said = f"`{rule.id}` and `{other}` steer `{action.concept}` in two ways; say the same in both"
+                    yield place(document, ("rules", i, "then", k), said)
 
 
-def _rule(
-    document: Document, rule: RuleModel, heard: frozenset[str], reads: frozenset[str] | None, canaries: bool
-) -> Iterator[tuple[_Path, str]]:
+def _rule(document: Document, rule: RuleModel, around: Surroundings) -> Iterator[tuple[_Path, str]]:
     yield from _list_names(document, rule)
+    conditions: list[tuple[_Path, WhenModel]] = [(("when",), rule.when)]
+    conditions += [(("exceptions", k, "when"), e.when) for k, e in enumerate(rule.exceptions) if e.when]
+    for where, when in conditions:
+        for path, name in _concepts(when, where):
+            if name not in around.heard:
+                known = sorted(n for n in around.heard if "/" in n)
+                yield path, f"no detector finds `{name}` in prompts{did_you_mean(name, known)}"
     seen = dict(_picture_reads(rule.when, ("when",)))
-    for path, name in _concepts(rule.when, ("when",)):
-        if name not in heard:
-            yield (
-                path,
-                f"no detector finds `{name}` in prompts{did_you_mean(name, sorted(n for n in heard if '/' in n))}",
-            )
     verified = {a.read for a in rule.then if isinstance(a, VerifyModel)}
-    steers = any(isinstance(a, SteerModel) for a in rule.then)
-    for path, name in seen.items():
-        if steers and name not in verified:
-            yield (
-                path,
-                f"a rule that steers because of a picture must judge the new one: add `do: verify` with `read: {name}`",
-            )
-    for path, name in [
-        *seen.items(),
-        *((("then", i, "read"), a.read) for i, a in enumerate(rule.then) if isinstance(a, VerifyModel)),
-    ]:
-        if reads is not None and name not in reads:
-            yield path, f"no detector reads `{name}` in pictures{did_you_mean(name, sorted(reads))}"
-    if rule.rollout.mode == "canary" and not canaries:
+    if any(isinstance(a, SteerModel) for a in rule.then):
+        for path, name in seen.items():
+            if name not in verified:
+                way_out = f"add `do: verify` with `read: {name}`"
+                yield path, f"a rule that steers because of a picture must judge the new one: {way_out}"
+    read = ((("then", i, "read"), a.read) for i, a in enumerate(rule.then) if isinstance(a, VerifyModel))
+    for path, name in [*seen.items(), *read]:
+        if around.reads is not None and name not in around.reads:
+            yield path, f"no detector reads `{name}` in pictures{did_you_mean(name, sorted(around.reads))}"
+    if rule.rollout.mode == "canary" and not around.canaries:
         yield (
             ("rollout", "mode"),
             "a canary needs a secret key to draw requests by; configure one, or use `shadow` or `enforce`",
         )
-    if rule.active and rule.active.since and rule.active.until and str(rule.active.since) >= str(rule.active.until):
-        yield ("active", "until"), "must be later than `from`, or the rule is never in force"
+    if rule.active:
+        start, end = moment(rule.active.since), moment(rule.active.until)
+        if start is not None and end is not None and start >= end:
+            yield ("active", "until"), "must be later than `from`, or the rule is never in force"
 
 
 def _list_names(document: Document, rule: RuleModel) -> Iterator[tuple[_Path, str]]:
-    known = sorted(document.model.lists)
+    known = sorted(document.list_names)
     for path, item in _words(rule, ()):
         if item.startswith("$") and item[1:] not in known:
             yield path, f"unknown list `{item}`{did_you_mean(item[1:], known) or '; the policy has no lists'}"
@@ -146,37 +149,27 @@ def _words(value: Any, path: _Path) -> Iterator[tuple[_Path, str]]:
             yield from _words(item, (*path, i))
 
 
-def _leaves(when: WhenModel, path: _Path) -> Iterator[tuple[_Path, WhenModel]]:
-    compound = [(k, getattr(when, k)) for k in ("all", "any", "none") if getattr(when, k) is not None]
-    for kind, parts in compound:
-        for i, part in enumerate(parts):
-            yield from _leaves(part, (*path, kind, i))
-    if not compound:
-        yield path, when
-
-
 def _concepts(when: WhenModel, path: _Path) -> Iterator[tuple[_Path, str]]:
-    for where, leaf in _leaves(when, path):
+    for where, leaf in leaves(when, path):
         if leaf.concept is not None:
             yield (*where, "concept", "name"), leaf.concept.name
 
 
 def _picture_reads(when: WhenModel, path: _Path) -> Iterator[tuple[_Path, str]]:
-    for where, leaf in _leaves(when, path):
+    for where, leaf in leaves(when, path):
         if leaf.picture is not None:
             yield (*where, "picture"), leaf.picture.concept.name if leaf.picture.concept else "lettering"
 
 
-def _tests(document: Document, documents: Iterable[Document]) -> Iterator[Problem]:
-    known = sorted(r.id for d in documents for r in d.model.rules)
+def _tests(document: Document, documents: Iterable[Document], whole: bool) -> Iterator[Problem]:
+    known = sorted(id for d in documents for id in d.rule_ids)
     seen: defaultdict[str, int] = defaultdict(int)
-    for i, test in enumerate(document.model.tests):
+    for i, test in document.tests:
         seen[test.name] += 1
         if seen[test.name] == 2:
-            yield _problem(document, ("tests", i, "name"), f"two tests are called `{test.name}`")
-        for name in ("rules", "shadow", "errors", "violations"):
+            yield place(document, ("tests", i, "name"), f"two tests are called `{test.name}`")
+        for name in ("rules", "shadow", "exempted", "errors", "violations"):
             for k, rule in enumerate(getattr(test.expect, name) or ()):
-                if rule not in known:
-                    yield _problem(
-                        document, ("tests", i, "expect", name, k), f"unknown rule `{rule}`{did_you_mean(rule, known)}"
-                    )
+                if whole and rule not in known:
+                    said = f"unknown rule `{rule}`{did_you_mean(rule, known)}"
+                    yield place(document, ("tests", i, "expect", name, k), said)

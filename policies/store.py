@@ -15,9 +15,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from policies.loader import Loader, fingerprint
+from policies.loader import Loader
 from policies.problems import PolicyError, Problem
 from policies.snapshot import Snapshot
+from policies.sources import fingerprint
 
 __all__ = ["Store", "StoreState"]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -17,7 +17,7 @@ from policies.model import NOT_YET, PolicyModel
 from policies.problems import Problem, did_you_mean
 from policies.strict_yaml import Marks
 
-__all__ = ["problems_of"]
+__all__ = ["problems_of", "problems_of_nothing"]
 
 _Loc = tuple[str | int, ...]
 
@@ -27,15 +27,38 @@ def problems_of(error: ValidationError, value: Any, marks: Marks, *, file: str) 
     seen: dict[tuple[_Loc, str], Problem] = {}
     for item in error.errors(include_url=False):
         path = _in_file(item["loc"], value)
+        if _at(value, path) is None and path:
+            continue  # `problems_of_nothing` tells of it
         line, column = marks.get(path, (0, 0))
         missing = item["type"] == "missing"
         shown = (*path, item["loc"][-1]) if missing else path
-        dotted = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in shown).lstrip(".")
-        problem = Problem(file, line, column, dotted, _sentence(dict(item), path))
+        problem = Problem(file, line, column, _dotted(shown), _sentence(dict(item), path))
         seen.setdefault((path, item["type"] if missing else ""), problem)
         if missing:
             seen[(shown, "missing")] = problem
     return list(dict.fromkeys(seen.values()))
+
+
+def problems_of_nothing(value: Any, marks: Marks, *, file: str, path: _Loc = ()) -> Iterator[Problem]:
+    """One problem for each field that is named and given nothing: nowhere does the format mean something by that."""
+    if value is None:
+        line, column = marks.get(path, (0, 0))
+        said = "has no value; give it one, or remove it" if path else "the file holds nothing but a null"
+        yield Problem(file, line, column, _dotted(path), said)
+    for part, inner in (
+        value.items() if isinstance(value, dict) else enumerate(value if isinstance(value, list) else ())
+    ):
+        yield from problems_of_nothing(inner, marks, file=file, path=(*path, part))
+
+
+def _at(value: Any, path: _Loc) -> Any:
+    for part in path:
+        value = value[part]
+    return value
+
+
+def _dotted(path: _Loc) -> str:
+    return "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path).lstrip(".")
 
 
 def _in_file(loc: _Loc, value: Any) -> _Loc:
@@ -70,8 +93,9 @@ def _sentence(item: dict[str, Any], path: _Loc) -> str:
         near = near if "did you mean" in near else ""
         return f"must be one of {', '.join(f'`{k}`' for k in known)}, got `{got}`{near}"
     if kind == "string_pattern_mismatch":
-        field = next((str(p) for p in reversed(path) if not isinstance(p, int)), "")
-        return f"{_PATTERNS.get(field, 'must be lower case words joined by dashes')}, got `{got}`"
+        return f"{_PATTERNS.get(_field(path), 'must be lower case words joined by dashes')}, got `{got}`"
+    if kind == "string_type" and _field(path) in ("max_age", "age"):
+        return f"{_PATTERNS[_field(path)]}, got `{got}`"
     if kind == "string_type":
         return f"must be text, got `{got}`; put it in quotes if it is meant so"
     if kind == "model_type":
@@ -81,6 +105,11 @@ def _sentence(item: dict[str, Any], path: _Loc) -> str:
         shown = repr(got) if not isinstance(got, dict | list) else type(got).__name__
         return f"must be {message}, got `{shown}`"
     return message[:1].lower() + message[1:]
+
+
+def _field(path: _Loc) -> str:
+    """The last name of `path` that is not a place in a list."""
+    return next((str(p) for p in reversed(path) if not isinstance(p, int)), "")
 
 
 _CONCEPT = "must be `lettering` or `style/x`, `animal/x`, `place/x`, `character/x`, `person/x`, `harm/x`"

@@ -193,7 +193,7 @@ def test_missing_paths_empty_folders_and_bundles_are_refused(tmp_path):
     for path, says in (
         (tmp_path / "no", "no such file"),
         (tmp_path, "holds no policy"),
-        (tmp_path / "bundle.tar", "not supported yet"),
+        (tmp_path / "bundle.tar", "not a policy file; pass a .yaml file, a signed .bundle"),
     ):
         with pytest.raises(PolicyError, match=says):
             loader.load(path)

@@ -1,0 +1,127 @@
+"""Ed25519 keys that sign bundles, and the ones that a service trusts.
+
+Keys are PEM files as openssl writes them; a public one may also be written in a line, `ed25519:` and 32 bytes in
+base64, for settings. A key's name is the beginning of the hash of its public half.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+)
+
+__all__ = ["KeyProblem", "SigningKey", "TrustedKey", "make_key", "trusted_keys"]
+
+_INLINE = "ed25519:"
+
+
+class KeyProblem(ValueError):
+    """A key that cannot be read or is of another kind; one line that says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedKey:
+    """A public key; what it signed is believed."""
+
+    id: str
+    raw: bytes
+
+    @classmethod
+    def of(cls, raw: bytes) -> TrustedKey:
+        return cls(hashlib.sha256(raw).hexdigest()[:16], raw)
+
+    def verifies(self, message: bytes, signature: bytes) -> bool:
+        try:
+            Ed25519PublicKey.from_public_bytes(self.raw).verify(signature, message)
+        except InvalidSignature:
+            return False
+        return True
+
+    def __str__(self) -> str:
+        return _INLINE + base64.b64encode(self.raw).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """A private key and its public half; never printed."""
+
+    _private: Ed25519PrivateKey
+
+    @classmethod
+    def load(cls, path: Path) -> SigningKey:
+        """The key in a PEM file without a pass phrase. Raises `KeyProblem`."""
+        try:
+            key = load_pem_private_key(path.read_bytes(), password=None)
+        except OSError as error:
+            raise KeyProblem(f"no private key `{path}`: {error.strerror or error}") from None
+        except (ValueError, TypeError) as error:
+            raise KeyProblem(f"`{path}` is no private key in PEM without a pass phrase: {error}") from None
+        if not isinstance(key, Ed25519PrivateKey):
+            raise KeyProblem(f"`{path}` must be an Ed25519 key, got {type(key).__name__}")
+        return cls(key)
+
+    @property
+    def public(self) -> TrustedKey:
+        return TrustedKey.of(self._private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw))
+
+    def sign(self, message: bytes) -> bytes:
+        return self._private.sign(message)
+
+    def __repr__(self) -> str:
+        return f"SigningKey({self.public.id})"
+
+
+def make_key(path: Path) -> SigningKey:
+    """A new key, written to `path` for its owner's eyes only, and its public half to `path` with `.pub` added.
+
+    Raises `KeyProblem` when either file exists.
+    """
+    private = Ed25519PrivateKey.generate()
+    public = path.with_name(path.name + ".pub")
+    for there in (path, public):
+        if there.exists():
+            raise KeyProblem(f"`{there}` exists; a key is never overwritten")
+    pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+        out.write(pem)
+    public.write_bytes(private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    return SigningKey(private)
+
+
+def trusted_keys(given: Iterable[str]) -> tuple[TrustedKey, ...]:
+    """The keys meant by `given`: paths of PEM files, or `ed25519:BASE64`. Raises `KeyProblem`."""
+    return tuple(dict.fromkeys(_trusted(item.strip()) for item in given if item.strip()))
+
+
+def _trusted(item: str) -> TrustedKey:
+    if item.startswith(_INLINE):
+        try:
+            raw = base64.b64decode(item.removeprefix(_INLINE), validate=True)
+            Ed25519PublicKey.from_public_bytes(raw)
+        except (binascii.Error, ValueError):
+            raise KeyProblem(f"`{item}` must be `ed25519:` and 32 bytes in base64") from None
+        return TrustedKey.of(raw)
+    try:
+        key = load_pem_public_key(Path(item).read_bytes())
+    except OSError as error:
+        raise KeyProblem(f"no public key `{item}`: {error.strerror or error}") from None
+    except ValueError:
+        raise KeyProblem(f"`{item}` is no public key in PEM; the private one is for signing only") from None
+    if not isinstance(key, Ed25519PublicKey):
+        raise KeyProblem(f"`{item}` must be an Ed25519 key, got {type(key).__name__}")
+    return TrustedKey.of(key.public_bytes(Encoding.Raw, PublicFormat.Raw))
