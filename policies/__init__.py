@@ -12,7 +12,8 @@ How the service composes it (nothing here imports torch or another room)::
     judged = decide(request, signals + seen, snapshot, stage="picture", before=decision)
     judged.ladder                                         # what may still repair the picture, or None
     judged.verdict                                        # strict already: counts the ladder's `otherwise`
-    store.state                                           # digest, generation, source, last_error
+    store.state                                           # digest, generation, source, last_error, origin
+    diff(old, new), replay(requests, old, new, sense)     # what a change means, and what it would do
 """
 
 from policies.actions import (
@@ -31,37 +32,52 @@ from policies.actions import (
     Verify,
     strictest,
 )
+from policies.advice import advice
+from policies.bundle import Bundle, open_bundle, sign_bundle
 from policies.decide import decide
-from policies.decision import Decision, Disclosure, Ladder, Reason, RuleError, Shadow, Violation
+from policies.decision import Decision, Disclosure, Exemption, Ladder, Reason, RuleError, Shadow, Violation
+from policies.diff import Change, diff
+from policies.dump import dump_policy
 from policies.explain import explain, narrate
-from policies.loader import SHIPPED, Loader, Sense, no_policy, policy_paths
+from policies.keys import KeyProblem, SigningKey, TrustedKey, make_key, trusted_keys
+from policies.loader import Loader, Sense, no_policy
 from policies.matcher import Match, Matcher
 from policies.model import json_schema
-from policies.problems import PolicyError, Problem
-from policies.snapshot import Rule, Snapshot
+from policies.problems import CODES, PolicyError, Problem
+from policies.replay import Replay, replay
+from policies.rules import Rule
+from policies.snapshot import Origin, Snapshot
+from policies.sources import SHIPPED, policy_paths
 from policies.store import Store, StoreState
 from policies.testing import TestResult, run_tests
 from policies.types import Box, Request, Signal, Signals, Span, Stage, View
 
 __all__ = [
+    "CODES",
     "RUNGS",
     "SHIPPED",
     "VERDICTS",
     "Action",
     "Block",
     "Box",
+    "Bundle",
+    "Change",
     "Decision",
     "Disclosure",
+    "Exemption",
+    "KeyProblem",
     "Label",
     "Ladder",
     "Loader",
     "Match",
     "Matcher",
     "OnError",
+    "Origin",
     "PolicyError",
     "Problem",
     "Reason",
     "Replacement",
+    "Replay",
     "Request",
     "ReviewHold",
     "Rule",
@@ -71,6 +87,7 @@ __all__ = [
     "Shadow",
     "Signal",
     "Signals",
+    "SigningKey",
     "Snapshot",
     "Span",
     "Stage",
@@ -78,17 +95,26 @@ __all__ = [
     "Store",
     "StoreState",
     "TestResult",
+    "TrustedKey",
     "Unfit",
     "Verdict",
     "Verify",
     "View",
     "Violation",
+    "advice",
     "decide",
+    "diff",
+    "dump_policy",
     "explain",
     "json_schema",
+    "make_key",
     "narrate",
     "no_policy",
+    "open_bundle",
     "policy_paths",
+    "replay",
     "run_tests",
+    "sign_bundle",
     "strictest",
+    "trusted_keys",
 ]
