@@ -162,7 +162,9 @@ def _signer(document: Mapping[str, Any], keys: Collection[TrustedKey] | None, re
     if keys is None:
         return ", ".join(str(s.get("key")) for s in signatures) + " (not verified)"
     if not keys:
-        raise refuse("unsigned", "no trusted keys are configured, so no bundle can be believed")
+        raise refuse(
+            "unsigned", "no trusted key is configured, so no bundle can be believed: set `policy_keys`, or pass `--key`"
+        )
     message = _DOMAIN + document["manifest"].encode("utf-8", "surrogatepass")
     by_id = {key.id: key for key in keys}
     known = [(by_id[str(s["key"])], s) for s in signatures if str(s.get("key")) in by_id]

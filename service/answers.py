@@ -107,6 +107,8 @@ def _grounds(decision: Decision) -> dict[str, Any]:
         "rules": list(decision.rules),
         "reasons": reasons,
         "errors": [{"rule": e.rule, "on_error": e.on_error} for e in decision.errors],
+        "exempted": [{"rule": e.rule, "exception": e.exception} for e in decision.exempted],
+        "stale": list(decision.stale),
     }
 
 

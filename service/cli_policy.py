@@ -1,60 +1,68 @@
-"""`palimpsest policy`: check, test and explain policies without a model."""
+"""`palimpsest policy`: check, test, explain, compare and replay policies without a model."""
 
 from __future__ import annotations
 
 import json
-import re
 import sys
-from collections.abc import Iterator
+import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from service.cli_bundle import Json, Keys, Verify, add_bundles
 from service.console import fail, say, table
-
-if TYPE_CHECKING:
-    from policies import Loader, Snapshot
+from service.policy_files import existing, load, loader_for, refuse, requests_from
 
 __all__ = ["policy_app"]
 
-policy_app = typer.Typer(help="Check, test and explain policies; no model is loaded.", no_args_is_help=True)
+policy_app = typer.Typer(help="Check, test, explain, compare and sign policies; no model.", no_args_is_help=True)
 
-Policy = Annotated[str, typer.Option("--policy", help="`shipped`, `none`, a file or a folder.")]
-Which = Annotated[str, typer.Argument(help="`shipped`, a file or a folder.", metavar="POLICY")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+_HELP = "`shipped`, `none`, a file, a folder or a bundle."
+Policy = Annotated[str, typer.Option("--policy", help=_HELP)]
+Which = Annotated[str, typer.Argument(help=_HELP, metavar="POLICY")]
+Old = Annotated[str, typer.Argument(help=f"The policy as it is: {_HELP}", metavar="OLD")]
+New = Annotated[str, typer.Argument(help="The policy as it shall be.", metavar="NEW")]
+Tenant = Annotated[str, typer.Option(help="The tenant who asks.")]
 
 
 @policy_app.command()
-def check(policy: Which = "shipped", json_: Json = False) -> None:
+def check(policy: Which = "shipped", key: Keys = None, verify: Verify = True, json_: Json = False) -> None:
     """Everything that is wrong with policies, their own tests included: exit code 1 if anything is."""
-    from policies import PolicyError
+    from policies import PolicyError, advice
 
+    paths = existing(policy)
     try:
-        snapshot = _load(policy)
+        snapshot = loader_for(paths, keys=key or (), verify=verify).load(paths)
     except PolicyError as error:
-        if json_:
-            print(json.dumps({"valid": False, **error.to_dict()}, indent=1))
-        else:
-            print(error)
-        raise typer.Exit(1) from None
+        refuse(error, as_json=json_)
+    hints = list(advice(snapshot, datetime.now(UTC)))
     if json_:
-        print(json.dumps({"valid": True, "digest": snapshot.digest, "rules": [r.id for r in snapshot.rules]}, indent=1))
-    else:
-        say(f"valid: {len(snapshot.rules)} rules, {snapshot.digest}")
+        facts = {"digest": snapshot.digest, "rules": [r.id for r in snapshot.rules], "advice": hints}
+        print(json.dumps({"valid": True, **facts}, indent=1))
+        return
+    for hint in hints:
+        say(f"hint: {hint}")
+    say(f"valid: {len(snapshot.rules)} rules, {snapshot.digest}")
 
 
 @policy_app.command("test")
-def run_policy_tests(policy: Which = "shipped", json_: Json = False) -> None:
+def run_policy_tests(policy: Which = "shipped", key: Keys = None, verify: Verify = True, json_: Json = False) -> None:
     """The results of the tests inside policies: exit code 1 if one fails or there is something else wrong."""
-    from policies import PolicyError
+    from policies import PolicyError, run_tests
 
+    paths = existing(policy)
+    loader = loader_for(paths, keys=key or (), verify=verify)
     try:
-        results = list(_results(_loader(), _paths(policy)))
+        snapshot = loader.load_untested(paths)
     except PolicyError as error:
-        print(json.dumps(error.to_dict(), indent=1) if json_ else error)
-        raise typer.Exit(1) from None
+        refuse(error, as_json=json_)
+    results: list[dict[str, Any]] = [
+        {"policy": r.policy, "test": r.name, "passed": r.passed, "message": r.message}
+        for r in run_tests(snapshot, loader.sense)
+    ]
     failed = sum(not r["passed"] for r in results)
     if json_:
         print(json.dumps({"tests": len(results), "failed": failed, "results": results}, indent=1))
@@ -71,24 +79,90 @@ def explain(
     file: Annotated[Path | None, typer.Option(help="A file of prompts, one a line; `-`: standard input.")] = None,
     policy: Policy = "shipped",
     negative_prompt: Annotated[str, typer.Option(help="The negative prompt of each.")] = "",
+    tenant: Tenant = "",
+    now: Annotated[datetime | None, typer.Option(help="The time to decide at, in UTC.")] = None,
+    key: Keys = None,
+    verify: Verify = True,
     json_: Json = False,
 ) -> None:
-    """What policies decide on prompts and why: a JSON line each, or sentences when a person reads."""
+    """What policies decide on prompts and why: a JSON line each, or sentences when a person reads.
+
+    A canary counts as enforced here, as in tests.
+    """
     from policies import PolicyError, Request, decide, explain, narrate
 
     if (prompt is None) == (file is None):
         fail("give either a prompt or `--file`")
-    loader = _loader()
+    at = now.replace(tzinfo=UTC) if now is not None else datetime.now(UTC)
+    paths = existing(policy)
+    loader = loader_for(paths, keys=key or (), verify=verify)
     try:
-        snapshot = loader.load(_paths(policy))
+        snapshot = replace(loader.load(paths), draw_canaries=False)
     except PolicyError as error:
         fail(str(error))
-    for text in [prompt] if prompt is not None else _lines(file):
-        request = Request(text or "", negative_prompt, now=datetime.now(UTC))
+    asked = requests_from(file, tenant=tenant, now=at) if file else [Request(prompt or "", tenant=tenant, now=at)]
+    for request in asked:
+        request = replace(request, negative_prompt=request.negative_prompt or negative_prompt)
         if json_ or not sys.stdout.isatty():
             print(json.dumps(explain(request, snapshot, loader.sense), ensure_ascii=False))
         else:
             print("\n".join(narrate(request, decide(request, loader.sense(request), snapshot), snapshot)))
+
+
+@policy_app.command()
+def diff(old: Old, new: New, key: Keys = None, verify: Verify = True, json_: Json = False) -> None:
+    """What changes in meaning from one policy to another: exit code 1 if anything is loosened."""
+    from policies import diff
+
+    a, b = (load(p, keys=key or (), verify=verify)[0] for p in (old, new))
+    changes = diff(a, b)
+    loosened = sum(c.loosens for c in changes)
+    if json_:
+        shown = [c.to_dict() for c in changes]
+        print(json.dumps({"old": a.digest, "new": b.digest, "loosens": bool(loosened), "changes": shown}, indent=1))
+    else:
+        for change in changes:
+            mark = "LOOSENS" if change.loosens else "       "
+            print(f"{mark}  {change.where} {change.name}: {change.text}")
+        say(f"{len(changes)} changes, {loosened} loosen" if changes else "no change in meaning")
+    raise typer.Exit(1 if loosened else 0)
+
+
+@policy_app.command("replay")
+def replay_prompts(
+    old: Old,
+    new: New,
+    file: Annotated[Path, typer.Option(help="A file of prompts, one a line; `-`: standard input.")],
+    tenant: Tenant = "",
+    show: Annotated[int, typer.Option(min=0, help="Changed prompts that are shown.")] = 20,
+    key: Keys = None,
+    verify: Verify = True,
+    json_: Json = False,
+) -> None:
+    """How two policies decide on the same prompts: exit code 1 if one would be answered more mildly."""
+    from policies import replay
+
+    a, loader = load(old, keys=key or (), verify=verify)
+    b, _ = load(new, keys=key or (), verify=verify)
+    asked = list(requests_from(file, tenant=tenant))
+    began = time.perf_counter()
+    result = replay(asked, a, b, loader.sense)
+    seconds = time.perf_counter() - began
+    changed = [c.to_dict() for c in sorted(result.changed, key=lambda c: not c.milder)]
+    if json_:
+        moves = [{"old": o, "new": n, "prompts": k} for (o, n), k in sorted(result.transitions.items())]
+        facts = {"prompts": result.prompts, "transitions": moves, "milder": result.milder, "seconds": seconds}
+        print(json.dumps({**facts, "changed": changed}, indent=1, ensure_ascii=False))
+    else:
+        if result.prompts:
+            table("verdicts: a row for each old one, a column for each new one", result.matrix())
+        for one in changed[:show]:
+            said = "; ".join(one["reasons"])
+            print(
+                f"{one['old']['verdict']} -> {one['new']['verdict']}: {one['prompt']}" + (f"  ({said})" if said else "")
+            )
+        say(f"{result.prompts} prompts in {seconds:.2f} s, {len(changed)} change, {result.milder} for the milder")
+    raise typer.Exit(1 if result.milder else 0)
 
 
 @policy_app.command()
@@ -99,56 +173,4 @@ def schema() -> None:
     print(json.dumps(json_schema(), indent=1))
 
 
-def _loader() -> Loader:
-    from policies import Loader
-    from service.detection import build_detection
-    from service.settings import SettingsError, load_settings
-
-    try:
-        settings = load_settings().settings
-        detection = build_detection(settings)
-    except SettingsError as error:
-        fail(str(error))
-    # any key will do: whether a canary is drawn is not asked here
-    return Loader(detection.sense, reads=detection.reads, canary_key=b"command line")
-
-
-def _results(loader: Loader, paths: tuple[Path, ...]) -> Iterator[dict[str, Any]]:
-    """One row a test. Raises `PolicyError` when something else than a test is wrong: then none was run."""
-    from policies import PolicyError
-
-    documents = loader.parse(paths)
-    failed: dict[tuple[str, str], str] = {}
-    try:
-        loader.load(paths)
-    except PolicyError as error:
-        failed = {(p.file, p.path): p.message for p in error.problems}
-        if not all(re.fullmatch(r"tests\[\d+\]", path) for _, path in failed):
-            raise
-    for document in documents:
-        for number, test in enumerate(document.model.tests):
-            message = failed.get((document.file, f"tests[{number}]"), "")
-            yield {"policy": document.model.name, "test": test.name, "passed": not message, "message": message}
-
-
-def _paths(policy: str) -> tuple[Path, ...]:
-    from policies import policy_paths
-
-    paths = policy_paths(policy)
-    for path in paths:
-        if not path.exists():
-            fail(f"policy must be `shipped`, `none` or a file or folder, got `{policy}`, which does not exist")
-    return paths
-
-
-def _load(policy: str) -> Snapshot:
-    return _loader().load(_paths(policy))
-
-
-def _lines(file: Path | None) -> Iterator[str]:
-    if file is None:
-        return
-    if str(file) != "-" and not file.is_file():
-        fail(f"no file `{file}`")
-    with sys.stdin if str(file) == "-" else file.open(encoding="utf-8") as lines:
-        yield from (line.rstrip("\n") for line in lines if line.strip())
+add_bundles(policy_app)

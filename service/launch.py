@@ -31,9 +31,9 @@ def check(settings: Settings) -> None:
 
     Raises `SettingsError` or `policies.PolicyError`.
     """
-    from policies import Loader, policy_paths
     from service.audit import load_keys
     from service.detection import build_detection
+    from service.following import check_policies
     from service.models import resolve_model
 
     if not settings.loopback and not settings.api_keys and not settings.insecure:
@@ -45,7 +45,7 @@ def check(settings: Settings) -> None:
     _check_port(settings)
     detection = build_detection(settings)
     keys = load_keys(settings.state_folder, settings.audit_key.get_secret_value() if settings.audit_key else None)
-    Loader(detection.sense, reads=detection.reads, canary_key=keys.canary).load(policy_paths(settings.policy))
+    check_policies(settings, detection, keys)
 
 
 def serve(settings: Settings, *, started: Started) -> int:
@@ -121,6 +121,8 @@ def _plain(settings: Settings) -> Mapping[str, str]:
         value = getattr(settings, name)
         if name == "api_keys":
             value = ",".join(key.get_secret_value() for key in value)
+        elif name == "policy_keys":
+            value = ",".join(k if k.startswith("ed25519:") else str(Path(k).resolve()) for k in value)
         elif name == "audit_key":
             value = value.get_secret_value() if value else None
         elif isinstance(value, Path) or (name in ("model", "policy") and Path(value).exists()):

@@ -15,7 +15,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -30,6 +30,8 @@ from prometheus_client import (
     generate_latest,
 )
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+from policies import CODES
 
 __all__ = ["CATALOGUE", "Metric", "Outcome", "Recorder", "Stage", "forget_dead_workers", "render"]
 
@@ -89,6 +91,8 @@ CATALOGUE: tuple[Metric, ...] = (
     Metric("policy_generation_max", "gauge", "Highest policy generation in use.", (), "livemax"),
     Metric("policy_loaded_timestamp_seconds", "gauge", "When the policies in use were loaded.", (), "livemin"),
     Metric("policy_reloads_total", "counter", "Attempts to load changed policies.", ("result",)),
+    Metric("policy_refusals_total", "counter", "Changed policies that were refused, by what was wrong.", ("reason",)),
+    Metric("policy_exemptions_total", "counter", "Requests that an exception spared from a rule.", ("rule",)),
     Metric("policy_last_reload_failed", "gauge", "1 while the files on disk are not what is in use.", (), "livemax"),
     Metric("unfit_rules", "gauge", "Rules of the policies in use that no pack of the model fits.", (), "livemax"),
     Metric("audit_events_total", "counter", "Audit records by result.", ("result",)),
@@ -185,10 +189,17 @@ class Recorder:
         self._by_name["policy_loaded_timestamp_seconds"].set(loaded)
         self._by_name["unfit_rules"].set(unfit)
 
-    def reload(self, result: Reload) -> None:
-        """An attempt to load changed files ended."""
+    def reload(self, result: Reload, *, codes: Iterable[str] = ()) -> None:
+        """An attempt to load changed files ended; `codes` are the kinds of problems that it failed for."""
         self._by_name["policy_reloads_total"].labels(result).inc()
         self._by_name["policy_last_reload_failed"].set(int(result == "failed"))
+        for code in set(codes):
+            self._by_name["policy_refusals_total"].labels(code).inc()
+
+    def exempted(self, rules: Iterable[str]) -> None:
+        """A request was spared from these rules."""
+        for rule in rules:
+            self._by_name["policy_exemptions_total"].labels(self._shown(rule)).inc()
 
     def audit(self, result: Literal["written", "error"]) -> None:
         """An audit record was written, or could not be."""
@@ -205,6 +216,7 @@ class Recorder:
             "detector_errors_total": ("prompt", "picture"),
             "fallbacks_total": ("fired", "steering", "unfit"),
             "policy_reloads_total": get_args(Reload),
+            "policy_refusals_total": CODES,
             "audit_events_total": ("written", "error"),
         }
         seconds = {"rungs_total": ("passed", "failed"), "detector_errors_total": ("timeout", "error")}

@@ -12,12 +12,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from policies import Loader, Request, Snapshot, Store, StoreState, policy_paths
+from policies import Request, Snapshot, Store, StoreState
 from service.answers import audit_record, evaluation_answer, generation_answer, refusal
 from service.api import EvaluateRequest, GenerationRequest, Limits
 from service.audit import AuditLog, Keys, load_keys
@@ -25,6 +24,7 @@ from service.board import Board, board_folder
 from service.detection import Detection, build_detection
 from service.engine import Engine, Queue
 from service.errors import Unavailable, without_message
+from service.following import follow, public_note
 from service.loop import ClosedLoop, Outcome
 from service.metrics import Recorder
 from service.models import PackShelf, RuleRow, limits_of, load_host, rule_table
@@ -183,9 +183,11 @@ class Runtime:
         if self.settings.audit != "off":
             self._audit = AuditLog(self.settings.state_folder / "audit", self.keys)
         shelf = PackShelf(host, [self.settings.packs] if self.settings.packs else [])
-        store = self._open_store(detection, shelf)
+        store = self._open_store(detection, shelf, host.name)
         self._ready = self._compose(host, shelf, store, detection)
         detection.warm(store.snapshot.reads & detection.reads)
+        if store.state.source != "live":
+            self._reloaded(store.state)
         self._policies_changed(store.state, store.snapshot)
         self.recorder.build(_version(), host.name)
 
@@ -208,7 +210,7 @@ class Runtime:
         )
         return Ready(host, limits_of(host, settings), shelf, store, senses, loop)
 
-    def _open_store(self, detection: Detection, shelf: PackShelf) -> Store:
+    def _open_store(self, detection: Detection, shelf: PackShelf, host: str) -> Store:
         def accept(snapshot: Snapshot) -> list[str]:
             shelf.look_again()
             return [
@@ -217,19 +219,14 @@ class Runtime:
                 if row.unfit == "refuse-load" and row.mode != "disabled"
             ]
 
-        loader = Loader(detection.sense, reads=detection.reads, canary_key=self.keys.canary)
-        return Store(
-            loader,
-            policy_paths(self.settings.policy),
-            interval=self.settings.policy_poll_seconds,
-            accept=accept,
-            on_reload=self._reloaded,
+        return follow(
+            self.settings, detection, self.keys, host=host, shelf=shelf, accept=accept, on_reload=self._reloaded
         )
 
     def _reloaded(self, state: StoreState) -> None:
         """Hears of every attempt to load changed files, on the polling thread."""
         good = state.source == "live"
-        self.recorder.reload("ok" if good else "failed")
+        self.recorder.reload("ok" if good else "failed", codes=[p.code for p in state.last_problems])
         if self._ready is not None:
             self._policies_changed(state, self._ready.store.snapshot)
         log.log(logging.INFO if good else logging.ERROR, "policies: %s", state.last_error or f"now {state.digest}")
@@ -252,22 +249,13 @@ class Runtime:
         self._board.publish(note)
 
     def _policy_note(self) -> dict[str, Any]:
-        """The store's state without paths of this machine."""
         assert self._ready is not None  # INVARIANT: as above
-        state = self._ready.store.state
-        problems = [asdict(p) | {"file": Path(p.file).name} for p in state.last_problems]
-        return {
-            "digest": state.digest,
-            "generation": state.generation,
-            "loaded_at": state.loaded_at.isoformat(timespec="milliseconds"),
-            "source": state.source,
-            "failed_at": state.failed_at.isoformat(timespec="milliseconds") if state.failed_at else None,
-            "problems": problems,
-        }
+        return public_note(self._ready.store.state)
 
     def _count(self, outcome: Outcome) -> None:
         decision = outcome.decision
         self.recorder.decision(decision.rules, outcome.verdict, mode="enforce")
+        self.recorder.exempted(e.rule for e in decision.exempted)
         if decision.shadow is not None:
             self.recorder.decision(decision.shadow.rules, decision.shadow.verdict, mode="shadow")
             if decision.shadow.verdict != decision.verdict:

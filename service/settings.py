@@ -42,7 +42,10 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, env_ignore_empty=True)
 
     model: str = Field("signpost-pixart", description="name of an embedded model, or a diffusers folder")
-    policy: str = Field("shipped", description="`shipped`, `none`, or a file or folder of policies")
+    policy: str = Field("shipped", description="`shipped`, `none`, or a file, folder or signed bundle of policies")
+    policy_keys: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="public keys that sign bundles: PEM files or `ed25519:...`; with any, policies must be signed"
+    )
     packs: Path | None = Field(None, description="folder in which packs are looked for first")
     judge: Path | None = Field(None, description="folder of the picture classifier; none: the embedded one, if any")
     easyocr: Path | None = Field(None, description="folder of EasyOCR's weights; with it EasyOCR reads pictures too")
@@ -88,8 +91,9 @@ class Settings(BaseSettings):
     @classmethod
     def _split_keys(cls, values: Any) -> Any:
         """Keys are written with commas in the environment and as a list in TOML."""
-        if isinstance(values, dict) and isinstance(values.get("api_keys"), str):
-            values = {**values, "api_keys": tuple(k.strip() for k in values["api_keys"].split(",") if k.strip())}
+        for name in ("api_keys", "policy_keys"):
+            if isinstance(values, dict) and isinstance(values.get(name), str):
+                values = {**values, name: tuple(k.strip() for k in values[name].split(",") if k.strip())}
         return values
 
     @classmethod
