@@ -2,7 +2,9 @@
 the end.
 
 The hooks hold no Python decision that depends on a plan: every site always does the same work on the same tensors, and
-a row that nothing touches is exact by its own index. So one compiled graph serves every plan.
+a row that nothing touches is exact by its own index. So one compiled graph serves every plan. Nor do they hold the
+number of their site: each reads its own share of the board, so that under regional compilation one graph serves every
+block of a kind, as it does without us.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from .maths import Tables
 from .program import CHANNELS, COUNTED, Ints, Setting
 from .values import Operator
 
-__all__ = ["Board", "BoardKey", "Slate", "table_key", "to_tables"]
+__all__ = ["Board", "BoardKey", "Place", "Share", "Slate", "table_key", "to_tables"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ class Board:
         self.scale = {w: torch.zeros(key.sites, key.batch, device=at) for w in ("text", "output")}
         self.dose = torch.zeros(key.sites, key.batch, device=at)
         self.tables: dict[str, Tables] = {}
+        self.shares = tuple(Share(self, site) for site in range(key.sites))
         self._written: Setting | None = None
 
     def load(self, banks: Mapping[str, torch.Tensor], tables: dict[str, Tables]) -> None:
@@ -89,24 +92,52 @@ class Board:
         return self.fired.cpu().numpy(), self.dose.cpu().numpy()
 
 
-class Slate:
-    """Where the hooks of a host find the board of the running call, or None; `armed` while a call with plans is under
-    way."""
+class Share:
+    """What a board holds for one site: views of its rows [b], and the banks of its recorded keys and values."""
 
-    def __init__(self) -> None:
-        self.board: Board | None = None
+    def __init__(self, board: Board, site: int) -> None:
+        self.board = board
+        self.src = {c: board.src[c][site] for c in CHANNELS}
+        self.alpha = {c: board.alpha[c][site] for c in CHANNELS}
+        self.fired = {what: board.fired[n, site] for n, what in enumerate(COUNTED)}
+        self.slot = {where: slots[site] for where, slots in board.slot.items()}
+        self.scale = {where: scales[site] for where, scales in board.scale.items()}
+        self.dose = board.dose[site]
+        self.recorded = {what: board.banks.get(f"{what}.{site}") for what in ("keys", "values")}
+
+
+class Place:
+    """Where the hooks of one site find its share of the running call's board."""
+
+    def __init__(self, slate: Slate) -> None:
+        self.slate = slate
+        self.share: Share | None = None
+
+    def now(self) -> Share | None:
+        """The share, or None when nothing is to be done. Raises: BadLayout, when a plan waits and the call is not laid
+        out."""
+        if self.share is None and self.slate.armed:
+            raise BadLayout("the denoiser was called before the pipeline encoded its prompts and set its timesteps")
+        return self.share
+
+
+class Slate:
+    """Shows the board of the running call, or None, to the places of all sites; `armed` while a call with plans is
+    under way."""
+
+    def __init__(self, sites: int) -> None:
+        self.places = tuple(Place(self) for _ in range(sites))
         self.armed = False
 
-    def now(self) -> Board | None:
-        """The board, or None when nothing is to be done. Raises: BadLayout, when a plan waits and the call is not laid
-        out."""
-        if self.board is None and self.armed:
-            raise BadLayout("the denoiser was called before the pipeline encoded its prompts and set its timesteps")
-        return self.board
+    def show(self, board: Board | None) -> None:
+        """Lets every site see its share of a board."""
+        for site, place in enumerate(self.places):
+            place.share = None if board is None else board.shares[site]
 
     def clear(self) -> None:
         """Takes the board away: nothing is steered any more."""
-        self.board, self.armed = None, False
+        self.show(None)
+        self.armed = False
 
 
 def table_key(where: str, width: int) -> str:

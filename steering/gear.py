@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from .attach import after, before
-from .board import Board, BoardKey, Slate, to_tables
+from .board import Board, BoardKey, Place, Slate, to_tables
 from .discovery import Placed, find_pooled, find_sites
 from .donors import Encoding, Kept, pooled_bank, text_banks
 from .errors import NotFired
@@ -46,7 +46,7 @@ class Gear:
         self.placed: tuple[Placed, ...] = (*self.sites, *self.globals)
         self.names = tuple(p.name for p in self.placed)
         self.kinds = tuple(p.site.kind for p in self.placed)
-        self.slate = Slate()
+        self.slate = Slate(len(self.placed))
         self.donors: Kept[Donor] = Kept(_donor_size)
         self.streams: Kept[Stream] = Kept(stream_size, 512 * 2**20)
         self._boards: OrderedDict[BoardKey, Board] = OrderedDict()
@@ -172,26 +172,26 @@ class Gear:
         return [encoded(d) for d in donors]
 
     def _hook(self, stack: ExitStack, index: int, ways: set[str]) -> None:
-        placed = self.placed[index]
+        placed, place = self.placed[index], self.slate.places[index]
         if placed.site.kind == "global":
-            stack.enter_context(before(placed.module, pooled_hook(self.slate, index, placed)))
+            stack.enter_context(before(placed.module, pooled_hook(place, placed)))
             return
         if placed.site.kind == "cross" and ways & {"swap", "text"}:
-            stack.enter_context(before(placed.module, cross_hook(self.slate, index, placed)))
+            stack.enter_context(before(placed.module, cross_hook(place, placed)))
         if placed.site.kind == "joint":
-            self._hook_joint(stack, index, placed, ways)
+            self._hook_joint(stack, place, placed, ways)
         if "output" in ways:
-            stack.enter_context(after(placed.module, output_hook(self.slate, index, placed)))
+            stack.enter_context(after(placed.module, output_hook(place, placed)))
 
-    def _hook_joint(self, stack: ExitStack, index: int, placed: Placed, ways: set[str]) -> None:
+    def _hook_joint(self, stack: ExitStack, place: Place, placed: Placed, ways: set[str]) -> None:
         if "pin" in ways:
             assert placed.block is not None
-            stack.enter_context(before(placed.block, stream_hook(self.slate, index, placed)))
+            stack.enter_context(before(placed.block, stream_hook(place, placed)))
         if "text" in ways:
-            stack.enter_context(before(placed.module, text_edit_hook(self.slate, index, placed)))
+            stack.enter_context(before(placed.module, text_edit_hook(place, placed)))
         if "swap" in ways:
             for module, what in zip(self._projections(placed), ("keys", "values"), strict=False):
-                stack.enter_context(after(module, projection_hook(self.slate, index, placed, what)))
+                stack.enter_context(after(module, projection_hook(place, placed, what)))
 
     def _projections(self, placed: Placed) -> tuple[nn.Module, ...]:
         """The modules that make keys and values at a joint site; none where they were fused, which plans that need

@@ -1,7 +1,8 @@
 """Owns what happens inside the model's forward pass: one hook for each way in which text is read.
 
-Made once for each site; they look up the board of the running call, and without one they do nothing. None of them
-decides anything by a plan (see `board`), none copies to or from a device, and each counts what it really replaced.
+Made once for each site; they look up its share of the running call's board, and without one they do nothing. None of
+them decides anything by a plan or by the number of its site (see `board`), none copies to or from a device, and each
+counts what it really replaced.
 """
 
 from __future__ import annotations
@@ -11,19 +12,18 @@ from typing import Any
 
 import torch
 
-from .board import Board, Slate, table_key
+from .board import Board, Place, Share, table_key
 from .discovery import Placed
 from .errors import BadLayout, NotSupported
 from .families import MaskRule, PooledRule, SiteRule
 from .maths import edit_rows, swap_bias, swap_rows, take_rows
-from .program import COUNTED
 
 __all__ = ["cross_hook", "output_hook", "pooled_hook", "projection_hook", "stream_hook", "text_edit_hook"]
 
 Hook = Callable[..., Any]
 
 
-def cross_hook(slate: Slate, index: int, placed: Placed) -> Hook:
+def cross_hook(place: Place, placed: Placed) -> Hook:
     """A forward pre-hook of a cross-attention site: shows it the text that the board says, mask included, and edits
     it."""
     rule = placed.rule
@@ -33,9 +33,10 @@ def cross_hook(slate: Slate, index: int, placed: Placed) -> Hook:
     mask_position = placed.position(mask_argument)
 
     def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        board = slate.now()
-        if board is None:
+        share = place.now()
+        if share is None:
             return None
+        board = share.board
         given = _argument(args, kwargs, rule.text, position)
         text = given[0] if isinstance(given, tuple) else given  # an IP-Adapter's pictures stand behind the text
         _check(text, board, (board.tokens, width), name)
@@ -44,61 +45,61 @@ def cross_hook(slate: Slate, index: int, placed: Placed) -> Hook:
         put, named = list(args), dict(kwargs)
         if board.swaps:
             own_mask = mask
-            text = _swapped(board, "swap", index, text, board.banks.get("text"))
+            text = _swapped(share, "swap", text, board.banks.get("text"))
             if own_mask is not None:
-                mask = _swapped_mask(board, index, own_mask)
+                mask = _swapped_mask(share, own_mask)
                 _put(put, named, mask_argument, mask_position, mask)
-            _count(board, "swap", index)
+            _count(share, "swap")
         if table_key("text", width) in board.tables:
             hidden = rule.mask.masked / 2 if rule.mask else 0.0
             shown = None if mask is None else mask[:, 0] > hidden
-            text = _edited(board, "text", index, text, width, shown)
+            text = _edited(share, "text", text, width, shown)
         _put(put, named, rule.text, position, (text, *given[1:]) if isinstance(given, tuple) else text)
         return tuple(put), named
 
     return hook
 
 
-def text_edit_hook(slate: Slate, index: int, placed: Placed) -> Hook:
+def text_edit_hook(place: Place, placed: Placed) -> Hook:
     """A forward pre-hook of a joint site: edits the text that its attention reads; the text stream stays as it is."""
     rule = placed.rule
     assert isinstance(rule, SiteRule)
     argument, leading, position, width = rule.text, rule.leading, placed.position(rule.text), placed.text_width
 
     def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        board = slate.now()
-        if board is None or table_key("text", width) not in board.tables:
+        share = place.now()
+        if share is None or table_key("text", width) not in share.board.tables:
             return None
+        tokens = share.board.tokens
         whole = _argument(args, kwargs, argument, position)
-        text = _edited(board, "text", index, whole[:, : board.tokens], width, None)
+        text = _edited(share, "text", whole[:, :tokens], width, None)
         put, named = list(args), dict(kwargs)
-        text = torch.cat([text, whole[:, board.tokens :]], 1) if leading else text
+        text = torch.cat([text, whole[:, tokens:]], 1) if leading else text
         _put(put, named, argument, position, text)
         return tuple(put), named
 
     return hook
 
 
-def projection_hook(slate: Slate, index: int, placed: Placed, what: str) -> Hook:
+def projection_hook(place: Place, placed: Placed, what: str) -> Hook:
     """A forward hook of a joint site's projection of text: its rows are others' rows, or recorded ones. `what`: `keys`
     or `values`."""
-    bank = f"{what}.{index}"
     counted = "swap" if what == "keys" else "value"
     leading = isinstance(placed.rule, SiteRule) and placed.rule.leading
 
     def hook(module: Any, args: Any, output: torch.Tensor) -> Any:
-        board = slate.now()
-        if board is None or not board.swaps:
+        share = place.now()
+        if share is None or not share.board.swaps:
             return None
-        text = output[:, : board.tokens] if leading else output
-        given = _swapped(board, "swap", index, text, board.banks.get(bank))
-        _count(board, counted, index)
-        return torch.cat([given, output[:, board.tokens :]], 1) if leading else given
+        tokens = share.board.tokens
+        given = _swapped(share, "swap", output[:, :tokens] if leading else output, share.recorded[what])
+        _count(share, counted)
+        return torch.cat([given, output[:, tokens:]], 1) if leading else given
 
     return hook
 
 
-def stream_hook(slate: Slate, index: int, placed: Placed) -> Hook:
+def stream_hook(place: Place, placed: Placed) -> Hook:
     """A forward pre-hook of the block around a joint site: its text stream is another row's (mode `pinned`)."""
     rule = placed.rule
     assert isinstance(rule, SiteRule)
@@ -106,35 +107,35 @@ def stream_hook(slate: Slate, index: int, placed: Placed) -> Hook:
     argument, position, name = rule.stream, placed.stream_position(rule.stream), placed.name
 
     def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        board = slate.now()
-        if board is None or not board.pins:
+        share = place.now()
+        if share is None or not share.board.pins:
             return None
         text = _argument(args, kwargs, argument, position)
-        _check(text, board, (board.tokens,), name)
+        _check(text, share.board, (share.board.tokens,), name)
         put, named = list(args), dict(kwargs)
-        _put(put, named, argument, position, _swapped(board, "pin", index, text, None))
-        _count(board, "pin", index)
+        _put(put, named, argument, position, _swapped(share, "pin", text, None))
+        _count(share, "pin")
         return tuple(put), named
 
     return hook
 
 
-def pooled_hook(slate: Slate, index: int, placed: Placed) -> Hook:
+def pooled_hook(place: Place, placed: Placed) -> Hook:
     """A forward pre-hook of the module where pooled text enters the timestep modulation."""
     rule = placed.rule
     assert isinstance(rule, PooledRule)
     argument, leading, position, name = rule.argument, rule.leading, placed.position(rule.argument), placed.name
 
     def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        board = slate.now()
-        if board is None or "pooled" not in board.banks:
+        share = place.now()
+        if share is None or "pooled" not in share.board.banks:
             return None
-        whole, bank = _argument(args, kwargs, argument, position), board.banks["pooled"]
+        whole, bank = _argument(args, kwargs, argument, position), share.board.banks["pooled"]
         width = bank.shape[-1]
         pooled = whole[..., :width]
-        _check(pooled, board, tuple(bank.shape[1:]), name)
-        given = _swapped(board, "swap", index, pooled, bank)
-        _count(board, "swap", index)
+        _check(pooled, share.board, tuple(bank.shape[1:]), name)
+        given = _swapped(share, "swap", pooled, bank)
+        _count(share, "swap")
         put, named = list(args), dict(kwargs)
         _put(put, named, argument, position, torch.cat([given, whole[..., width:]], -1) if leading else given)
         return tuple(put), named
@@ -142,63 +143,61 @@ def pooled_hook(slate: Slate, index: int, placed: Placed) -> Hook:
     return hook
 
 
-def output_hook(slate: Slate, index: int, placed: Placed) -> Hook:
+def output_hook(place: Place, placed: Placed) -> Hook:
     """A forward hook that edits the picture's part of a site's output as the board says."""
     rule, width = placed.rule, placed.output_width
     assert isinstance(rule, SiteRule)
     kind = rule.output
 
     def hook(module: Any, args: Any, output: Any) -> Any:
-        board = slate.now()
-        if board is None or table_key("output", width) not in board.tables:
+        share = place.now()
+        if share is None or table_key("output", width) not in share.board.tables:
             return None
         if kind == "first":
-            return (_edited(board, "output", index, output[0], width, None), *output[1:])
+            return (_edited(share, "output", output[0], width, None), *output[1:])
         if kind == "after":
-            own, rest = output[:, : board.tokens], output[:, board.tokens :]
-            return torch.cat([own, _edited(board, "output", index, rest, width, None)], 1)
+            own, rest = output[:, : share.board.tokens], output[:, share.board.tokens :]
+            return torch.cat([own, _edited(share, "output", rest, width, None)], 1)
         if kind == "channels":
             tokens = output.flatten(2).transpose(1, 2)
-            edited = _edited(board, "output", index, tokens, width, None)
+            edited = _edited(share, "output", tokens, width, None)
             # strides as they were: convolutions round differently for another memory format
             return torch.empty_like(output).copy_(edited.transpose(1, 2).unflatten(2, output.shape[2:]))
-        return _edited(board, "output", index, output, width, None)
+        return _edited(share, "output", output, width, None)
 
     return hook
 
 
-def _swapped(board: Board, channel: str, index: int, own: torch.Tensor, bank: torch.Tensor | None) -> torch.Tensor:
-    src = board.src[channel][index]
-    if torch.compiler.is_compiling() or board.blends:  # one graph for all plans; eagerly, no work for nothing
-        return swap_rows(own, bank, src, board.alpha[channel][index].to(own.dtype))
+def _swapped(share: Share, channel: str, own: torch.Tensor, bank: torch.Tensor | None) -> torch.Tensor:
+    src = share.src[channel]
+    if torch.compiler.is_compiling() or share.board.blends:  # one graph for all plans; eagerly, no work for nothing
+        return swap_rows(own, bank, src, share.alpha[channel].to(own.dtype))
     return take_rows(own, bank, src)
 
 
-def _swapped_mask(board: Board, index: int, own: torch.Tensor) -> torch.Tensor:
-    src, bank = board.src["swap"][index], board.banks.get("mask")
+def _swapped_mask(share: Share, own: torch.Tensor) -> torch.Tensor:
+    src, bank = share.src["swap"], share.board.banks.get("mask")
     bank = None if bank is None else bank.to(own.dtype)
-    if torch.compiler.is_compiling() or board.blends:
-        return swap_bias(own, bank, src, board.alpha["swap"][index].to(own.dtype))
+    if torch.compiler.is_compiling() or share.board.blends:
+        return swap_bias(own, bank, src, share.alpha["swap"].to(own.dtype))
     return take_rows(own, bank, src)
 
 
-def _count(board: Board, what: str, index: int) -> None:
+def _count(share: Share, what: str) -> None:
     channel = "pin" if what == "pin" else "swap"
-    board.fired[COUNTED.index(what), index].add_(board.src[channel][index] != board.own)
+    share.fired[what].add_(share.src[channel] != share.board.own)
 
 
-def _edited(
-    board: Board, where: str, index: int, x: torch.Tensor, width: int, shown: torch.Tensor | None
-) -> torch.Tensor:
+def _edited(share: Share, where: str, x: torch.Tensor, width: int, shown: torch.Tensor | None) -> torch.Tensor:
     """The edited activation; adds to the dose its projections' mean over the tokens that are shown [b, t]."""
-    slot = board.slot[where][index]
-    x, size = edit_rows(x, board.tables[table_key(where, width)], slot, board.scale[where][index])
+    slot = share.slot[where]
+    x, size = edit_rows(x, share.board.tables[table_key(where, width)], slot, share.scale[where])
     if shown is None:
-        board.dose[index].add_(size.mean(-1))
+        share.dose.add_(size.mean(-1))
     else:
         seen = shown.to(size.dtype)
-        board.dose[index].add_((size * seen).sum(-1) / seen.sum(-1).clamp(min=1))
-    board.fired[COUNTED.index(where), index].add_(slot > 0)
+        share.dose.add_((size * seen).sum(-1) / seen.sum(-1).clamp(min=1))
+    share.fired[where].add_(slot > 0)
     return x
 
 

@@ -118,7 +118,7 @@ def replay_call(gear: Gear, call: Call, plans: Sequence[Plan | None]) -> torch.T
         board.write(setting)
         stack.enter_context(gear.on_sites_of(program))
         stack.callback(gear.slate.clear)
-        gear.slate.board = board
+        gear.slate.show(board)
         prediction = _prediction(gear.component(*args, **kwargs)).float()
         gear.refuse_silence(board.read()[0], setting.hits.astype("int64"))
     return prediction[:rows]

@@ -10,9 +10,8 @@ difference raises, because a silent no-op is the worst that a safety system can 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,55 +25,11 @@ from .errors import BadDonor, BadLayout, BadPlan, NotFired
 from .gear import Gear, bank_capacity
 from .layout import Layout, Layouts
 from .plans import Plan
-from .program import COUNTED, Added, Ints, Program
-from .streams import Recorder, Stream
-from .values import Donor
+from .program import COUNTED, Program
+from .runs import Extras, Facts, Run
+from .streams import Recorder
 
-__all__ = ["Extras", "Facts", "Run", "Session"]
-
-
-@dataclass(frozen=True, slots=True)
-class Extras:
-    """What a session brings beside plans: added pictures, given texts by prompt, recorded streams by donor."""
-
-    added: Added = field(default_factory=Added)
-    donors: tuple[tuple[int, Donor], ...] = ()
-    streams: Mapping[str | Donor, Stream] = field(default_factory=dict)
-    recorder: Recorder | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What one call of the pipeline was: `fired` [len(COUNTED), L, R] and `dose` [L, R] are None when it carried no
-    plan. `batch`: rows of its greatest denoiser call, 0 when nobody looked; `calls`: how many there were."""
-
-    pictures: int
-    images: int  # per prompt
-    batch: int
-    calls: int
-    text_tokens: int
-    dtype: str
-    device: str
-    steps: int
-    fired: Ints | None
-    dose: np.ndarray | None
-
-
-class Run:
-    """One call of the pipeline inside a session."""
-
-    def __init__(self, layouts: Layouts, images: int, encoding: Encoding) -> None:
-        self.layouts, self.images, self.encoding = layouts, images, encoding
-        self.program: Program | None = None
-        self.banks: dict[str, torch.Tensor] = {}
-        self.boards: dict[int, tuple[Board, Ints]] = {}  # by rows of the call; with what the plans say
-        self.seen: set[Layout] = set()
-        self.steps = self.calls = self.ordinal = 0
-
-    @property
-    def text(self) -> torch.Tensor:
-        """The prompts' encoded text [b, l, d]."""
-        return self.layouts.cond
+__all__ = ["Session"]
 
 
 class Session:
@@ -215,7 +170,7 @@ class Session:
         if rule.guidance is not None and bool(encoding.arguments[rule.guidance]):
             run.layouts.uncond = named.get("negative_text")
         self.clock = Clock()
-        self.gear.slate.board = None
+        self.gear.slate.show(None)
         if self.extras.recorder is not None:
             self.extras.recorder.tokens = int(text.shape[1])
         if self._steered:
@@ -235,7 +190,7 @@ class Session:
         hits = setting.hits.astype(np.int64)
         hits[:, out] = 0
         expected += hits
-        self.gear.slate.board = board
+        self.gear.slate.show(board)
 
     def _check_calls(self, run: Run, program: Program) -> None:
         if run.ordinal == 0:
