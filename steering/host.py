@@ -25,8 +25,9 @@ from .probe import probed_family
 from .replay import Call, capture_calls, replay_call
 from .report import Output, reports
 from .rows import compose, needs_rows
+from .runs import Facts
 from .selftest import SelfTest, run_self_test
-from .session import Facts, Session
+from .session import Session
 from .sites import Site
 from .stages import Pass, run_stages, uncompiled
 from .stamps import stamp

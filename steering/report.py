@@ -11,7 +11,7 @@ import torch
 from .discovery import Placed
 from .plans import Plan, Swap
 from .program import COUNTED, Added
-from .session import Facts
+from .runs import Facts
 
 __all__ = ["Output", "PictureReport", "Shape", "reports"]
 

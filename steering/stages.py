@@ -19,7 +19,8 @@ from .errors import BadPlan
 from .gear import Gear
 from .plans import Plan, Swap
 from .rows import Batch
-from .session import Extras, Facts, Session
+from .runs import Extras, Facts
+from .session import Session
 from .stamps import stamp
 from .streams import CANONICAL_SEED, Recorder, Stream
 from .values import Donor

@@ -87,10 +87,7 @@ def test_a_batch_of_plans_equals_each_plan_on_its_own_in_the_same_shape(it: Aske
     mixed = it.steered(prompts, plans)
     for i, plan in enumerate(plans):
         others = [plan if k == i else None for k in range(4)]
-        if plan is None:
-            alone = it.stock(it.beside(prompts, PINK))
-        else:
-            alone = it.steered(prompts, others)
+        alone = it.stock(it.beside(prompts, PINK)) if plan is None else it.steered(prompts, others)
         assert torch.equal(mixed[i], alone[i])
     assert apart(mixed[0], mixed[2]) > it.different / 10
     assert apart(mixed[1], mixed[3]) > it.different / 10
@@ -103,13 +100,13 @@ def test_windows_are_parts_of_the_trajectory(it: Asked) -> None:
 
     stock = it.stock(it.beside([RED, GREEN], GREEN))
     full = it.steered([RED, GREEN], [it.swap(GREEN), None])[0]
-    early = it.steered([RED, GREEN], [it.swap(GREEN, window=Window(0, 0.3)), None])[0]
-    late = it.steered([RED, GREEN], [it.swap(GREEN, window=Window(0.3, 1)), None])[0]
+    early = it.steered([RED, GREEN], [it.swap(GREEN, window=Window(0, 1 / 3)), None])[0]
+    late = it.steered([RED, GREEN], [it.swap(GREEN, window=Window(1 / 3, 1)), None])[0]
     for empty in (Window(0, 0), Window(0.5, 0.5)):
         assert torch.equal(it.steered([RED, GREEN], [it.swap(GREEN, window=empty), None]), stock[:2])
     pictures = [stock[0], stock[1], early, late]
     assert all(apart(a, b) > it.different / 10 for i, a in enumerate(pictures) for b in pictures[i + 1 :])
-    halves = Plan(*(it.swap(GREEN, window=w).interventions[0] for w in (Window(0, 0.3), Window(0.3, 1))))
+    halves = Plan(*(it.swap(GREEN, window=w).interventions[0] for w in (Window(0, 1 / 3), Window(1 / 3, 1))))
     assert torch.equal(it.steered([RED, GREEN], [halves, None])[0], full)
 
 
