@@ -14,18 +14,18 @@ RED, GREEN, PINK = "a red star", "green ring, sign 42", "pink moon"
 
 
 class Asked:
-    """A tiny host of a family. `tolerance`: what rounding may move; pictures of different prompts lie a hundred times
-    further apart."""
+    """A tiny host of a family, on `pipe` where a test brings its own. `tolerance`: what rounding may move; pictures of
+    different prompts lie a hundred times further apart."""
 
     tolerance = 1e-4
     different = 100 * tolerance
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, pipe: Any = None, *, self_test: bool = True) -> None:
         from steering import Host
 
         self.name = name
-        self.pipe = zoo.build(name)
-        self.host = Host(self.pipe, name=name)
+        self.pipe = zoo.build(name) if pipe is None else pipe
+        self.host = Host(self.pipe, name=name, self_test=self_test)
         self.names = tuple(s.name for s in self.host.sites)
         self.joint, self.pooled = self.host.joint, bool(self.host.global_sites)
         taken = set(_arguments(self.pipe))
