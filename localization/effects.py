@@ -119,7 +119,7 @@ class Bench:
         if not sites:
             return None
         ordered = tuple(site.name for site in self.host.sites if site.name in sites)
-        return Plan(Swap(contrast.donor, sites=ordered, pooled="keep"))
+        return Plan(Swap(contrast.donor, sites=ordered, pooled="keep", source=self.host.usual_source))
 
     def _replay(self, call: Any, plans: Sequence[Plan | None]) -> Tensor:
         self.rows += len(plans)

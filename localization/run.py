@@ -169,11 +169,15 @@ def _pictures(
     table = {}
     for name, sites in {"none": frozenset[str](), **sets}.items():
         ordered = tuple(site.name for site in host.sites if site.name in sites)
-        plans = [Plan(Swap(c.donor, sites=ordered, pooled="keep")) if ordered else None for c in contrasts]
+        plans = [_plan(host, c, ordered) if ordered else None for c in contrasts]
         images = host.generate([c.prompt for c in contrasts], plans=plans, seeds=[c.seed for c in contrasts]).images
         own, donor = witness(images, contrasts)
         table[name] = {"own seen": sum(own), "donor seen": sum(donor), "n": len(contrasts)}
     return table
+
+
+def _plan(host: Host, contrast: Contrast, sites: tuple[str, ...], strength: float = 1.0) -> Plan:
+    return Plan(Swap(contrast.donor, sites=sites, pooled="keep", source=host.usual_source, strength=strength))
 
 
 def _calibrate(
@@ -188,7 +192,7 @@ def _calibrate(
     shown, _ = witness(plain, contrasts)
     points = []
     for strength in _STRENGTHS:
-        plans = [Plan(Swap(c.donor, sites=chosen, pooled="keep", strength=strength)) for c in contrasts]
+        plans = [_plan(host, c, chosen, strength) for c in contrasts]
         images = host.generate(prompts, plans=plans, seeds=seeds).images
         still, _ = witness(images, contrasts)
         gone = [not now for now, before in zip(still, shown, strict=True) if before]
@@ -225,6 +229,7 @@ def _pack(
         scores=torch.stack([s.by_level() for s in singles]).float(),
         bins=tuple(Window(a, b) for a, b in pairwise(edges)),
         choice=Choice(k=len(chosen), share=final.share(), low=low, high=high, target=aim.target),
+        source=host.usual_source,
         phrases=aim.phrases,
         neutral=aim.neutral,
         calibration=curve,

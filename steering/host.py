@@ -20,7 +20,7 @@ from .errors import BadPlan, NeedsRows, NotSupported, Untrusted
 from .fingerprint import Fingerprint, combined, fingerprint_of
 from .gear import Gear
 from .loading import load_pipeline
-from .plans import Plan
+from .plans import Plan, Source
 from .probe import probed_family
 from .replay import Call, capture_calls, replay_call
 from .report import Output, reports
@@ -117,6 +117,11 @@ class Host:
     def joint(self) -> bool:
         """True when text is a stream that evolves with the picture, so that swaps need a `source` other than `text`."""
         return self._gears[0].family.joint
+
+    @property
+    def usual_source(self) -> Source:
+        """The `source` of a swap whose donor is another prompt: `text`, or on joint hosts `twin`."""
+        return "twin" if self.joint else "text"
 
     @property
     def fingerprint(self) -> Fingerprint:

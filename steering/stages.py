@@ -125,6 +125,8 @@ def _streams(gear: Gear, job: Pass, arguments: Mapping[str, Any]) -> dict[str | 
         for act in plan.interventions if plan else ():
             if isinstance(act, Swap) and act.source == "canonical" and act.strength:
                 sites.setdefault(act.donor, set()).update(set(act.sites) & set(gear.names))
+    if not sites:
+        return {}
     ours = {"prompt", "negative_prompt", "output_type", *_PER_ROW}
     plain = {k: v for k, v in arguments.items() if k not in ours and not k.startswith(("prompt_", "negative_prompt_"))}
     weights = tuple(stamp(getattr(gear.encoder, e, None)) for e in gear.family.encode.encoders)

@@ -97,3 +97,19 @@ def test_prompts_from_a_file_and_its_mistakes(tmp_path: Path) -> None:
         file.write_text(text)
         with pytest.raises(ValueError, match=said):
             load_contrasts(file, seed=1)
+
+
+@pytest.mark.parametrize("name", ["sd3", "flux-dev", "sdxl", "sana"])
+def test_any_host_can_be_searched(name: str) -> None:
+    """Joint hosts with a twin; pooled text is kept, so all sites are all of what sites can do."""
+    from tests.steering import zoo
+
+    call = {
+        k: v for k, v in zoo.CALL[name].items() if k in ("height", "width", "num_inference_steps", "guidance_scale")
+    }
+    more = {k: v for k, v in zoo.CALL[name].items() if k not in call}
+    searched = Host(zoo.build(name), defaults=call | {"call": more}, name=name)
+    bench = Bench(searched, [Contrast('a sign that says "HI"', 'a sign that says "NO"', 3)], (0.1, 0.6))
+    everything, *alone = bench.ask([bench.all_sites, *(frozenset({s.name}) for s in searched.sites)])
+    assert everything.share() == pytest.approx(1.0, abs=1e-4)
+    assert all(abs(s.share()) > 1e-6 for s in alone)
