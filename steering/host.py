@@ -319,7 +319,7 @@ def _gears(pipes: Sequence[Any], self_test: bool) -> tuple[Gear, ...]:
         if n and family.joint:
             raise NotSupported(f"`{type(pipe).__name__}` cannot be a later stage: its text is a stream of its own")
         encoder = pipe
-        if getattr(pipe, family.encode.encoders[0], None) is None and gears:
+        if getattr(pipe, family.encode.encoders[0], None) is None and gears and gears[0].family.encode == family.encode:
             encoder = gears[0].pipe  # a later stage is often loaded without a text encoder of its own
         gears.append(Gear(pipe, family, prefix=f"stage{n + 1}/" if n else "", encoder=encoder))
     return tuple(gears)

@@ -82,25 +82,32 @@ def _arguments(gears: Sequence[Gear], n: int, job: Pass, images: Any) -> dict[st
         arguments["image"] = images
     if n == 0 and len(job.batch.prompts) > job.asked:
         _refuse_per_row(arguments)
-    return arguments | _texts(gear, prompts, negatives)
+    return arguments | _texts(gear, prompts, negatives, arguments)
 
 
-def _texts(gear: Gear, prompts: Sequence[str], negatives: Sequence[str | None]) -> dict[str, Any]:
+def _texts(
+    gear: Gear, prompts: Sequence[str], negatives: Sequence[str | None], arguments: Mapping[str, Any]
+) -> dict[str, Any]:
     """Prompts as the pipeline takes them: as strings, or encoded by the stage that has the text encoder."""
     texts: dict[str, Any] = {"prompt": list(prompts)}
     if any(q is not None for q in negatives):
-        texts["negative_prompt"] = _negatives(gear, negatives)
+        texts["negative_prompt"] = _negatives(gear, negatives, arguments)
     if gear.encoder is gear.pipe:
         return texts
+    how = inspect.signature(gear.encoder.encode_prompt).parameters
     with torch.no_grad():
-        encoded = gear.encoder.encode_prompt(**texts)
+        encoded = gear.encoder.encode_prompt(**texts, **{k: v for k, v in arguments.items() if k in how})
     named = dict(zip(gear.family.encode.returns, encoded, strict=False))
     return {"prompt_embeds": named["text"], "negative_prompt_embeds": named["negative_text"]}
 
 
-def _negatives(gear: Gear, negatives: Sequence[str | None]) -> list[str]:
+def _negatives(gear: Gear, negatives: Sequence[str | None], arguments: Mapping[str, Any]) -> list[str]:
     if "negative_prompt" not in inspect.signature(gear.pipe.__call__).parameters:
         raise BadPlan(f"`{type(gear.pipe).__name__}` takes no negative prompt")
+    if gear.family.guidance == "sequential" and not float(arguments.get("true_cfg_scale", 1.0)) > 1.0:
+        raise BadPlan(
+            f"negative_prompts need a `true_cfg_scale` above 1 on `{type(gear.pipe).__name__}`, or are ignored"
+        )
     if None in negatives and getattr(gear.pipe.config, "force_zeros_for_empty_prompt", False):
         raise BadPlan(
             "negative_prompts must be strings for all or none: without one this pipeline shows zeros, which is not the"

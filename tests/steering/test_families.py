@@ -399,3 +399,15 @@ def test_what_has_no_meaning_on_a_joint_host_is_refused_with_the_reason(it: Aske
 def _encoded(it: Asked, prompt: str) -> Any:
     """A prompt as the call of the tests encodes it."""
     return it.host.capture(prompt, seed=0, at=(0.0,), **it.options(1))[0].encoding.encode(prompt)
+
+
+def test_negative_prompts_that_the_pipeline_would_ignore_or_mix_up_are_refused() -> None:
+    from steering import BadPlan
+
+    flux, xl, sprint = asked("flux-dev"), asked("sdxl"), asked("sana-sprint")
+    with pytest.raises(BadPlan, match="need a `true_cfg_scale` above 1"):
+        flux.steered([RED], [None], negative_prompts=[PINK], true_cfg_scale=1.0)
+    with pytest.raises(BadPlan, match="strings for all or none"):
+        xl.steered([RED, GREEN], [None, None], negative_prompts=[PINK, None])
+    with pytest.raises(BadPlan, match="takes no negative prompt"):
+        sprint.steered([RED], [None], negative_prompts=[PINK])
