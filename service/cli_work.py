@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from service.console import fail, settings_from, table
+
+if TYPE_CHECKING:
+    from steering import Pack
 
 __all__ = ["Json", "Model", "add_work"]
 
@@ -72,23 +75,31 @@ def pack_show(
         "sites": list(loaded.sites),
         "wider": list(loaded.wider),
         "of": len(loaded.site_names),
-        "joint share": f"{loaded.choice.share:.3f} [{loaded.choice.low:.3f}, {loaded.choice.high:.3f}]",
+        "joint share": _share(loaded),
         "strength": loaded.strength,
         "window": [loaded.window.start, loaded.window.end],
-        "scores": dict(zip(loaded.site_names, loaded.scores.tolist(), strict=True)),
+        "scores": {} if loaded.scores is None else dict(zip(loaded.site_names, loaded.scores.tolist(), strict=True)),
         "evidence": _plain(loaded.evidence),
     }
     if json_:
         print(json.dumps(facts, indent=1))
         return
     table(str(pack), [{"what": k, "value": v} for k, v in facts.items() if k != "scores"])
-    table("effect of each site", [{"site": n, "effect by part of the run": s} for n, s in facts["scores"].items()])
+    if facts["scores"]:
+        table("effect of each site", [{"site": n, "effect by part of the run": s} for n, s in facts["scores"].items()])
 
 
 def add_work(app: typer.Typer) -> None:
     """Adds these commands to the command line."""
     app.command()(generate)
     app.add_typer(pack_app, name="pack")
+
+
+def _share(pack: Pack) -> str:
+    """How much of all sites' effect the chosen ones reach, or that nobody measured it."""
+    if pack.choice is None:
+        return "not measured: published"
+    return f"{pack.choice.share:.3f} [{pack.choice.low:.3f}, {pack.choice.high:.3f}]"
 
 
 def _plain(value: Any) -> Any:

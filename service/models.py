@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service.api import Limits
+from service.planner import why_unverified
 from service.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -182,8 +183,9 @@ class PackShelf(Mapping[str, "Pack"]):
         return None if concept in self else self._missing[concept]
 
     def look_again(self) -> None:
-        """Forgets what was missing: a changed policy may come with a new pack."""
+        """Forgets what was missing, or published only: a changed policy may come with a new pack."""
         self._missing.clear()
+        self._found = {concept: pack for concept, pack in self._found.items() if not pack.published}
 
     def _look(self, concept: str) -> None:
         from steering import PackError, find_pack
@@ -201,15 +203,18 @@ def rule_table(snapshot: Snapshot, shelf: PackShelf) -> tuple[RuleRow, ...]:
     for rule in snapshot.rules:
         bare = RuleRow(rule.id, rule.policy, rule.model.rollout.mode)
         concepts = dict.fromkeys(a.concept for a in rule.model.then if a.do == "steer")
-        rows += [_supported(bare, concept, rule.model.unfit, shelf) for concept in concepts] or [bare]
+        reads = {a.read for a in rule.model.then if a.do == "verify"}
+        rows += [_supported(bare, concept, rule.model.unfit, reads, shelf) for concept in concepts] or [bare]
     return tuple(rows)
 
 
-def _supported(row: RuleRow, concept: str, unfit: str, shelf: PackShelf) -> RuleRow:
+def _supported(row: RuleRow, concept: str, unfit: str, reads: Collection[str], shelf: PackShelf) -> RuleRow:
     """The row with what stands behind steering `concept` on this host, or what the rule does without."""
     why = shelf.why_missing(concept)
     if why is not None:
         return replace(row, concept=concept, unfit=unfit, why_unfit=why)
     pack = shelf[concept]
     sites = f"{len(pack.sites)} of {len(pack.site_names)} sites"
-    return replace(row, concept=concept, pack=sites, evidence=str(pack.evidence.get("kind", "none")))
+    row = replace(row, concept=concept, pack=sites, evidence=str(pack.evidence.get("kind", "none")))
+    why = why_unverified(pack, reads)
+    return row if why is None else replace(row, unfit=unfit, why_unfit=why)

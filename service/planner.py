@@ -2,20 +2,23 @@
 
 A request has one donor, in which everything that its rules steer away from is replaced at once; each pack shows it to
 its own sites. So several rules fit one request: where their packs share a site, it sees the one donor either way.
+
+A published pack repeats what a paper found on its authors' weights. Whether it does anything on ours shows in the
+picture only, so no plan is made with it for a rule that does not look there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from policies import Decision, Request, Steer
+from policies import Decision, Request, Steer, Verify
 
 if TYPE_CHECKING:
     from steering import Pack, Plan, Swap
 
-__all__ = ["Course", "WithoutLettering", "choose_course", "merge"]
+__all__ = ["Course", "WithoutLettering", "choose_course", "merge", "why_unverified"]
 
 # from a prompt to the same prompt without any lettering: the last resort for a donor
 WithoutLettering = Callable[[str], str]
@@ -27,8 +30,8 @@ class Course:
 
     `plan` is what the first picture is made under; `None` with `prompt` as it came means untouched. `wider` is the plan
     of the rung of that name, None when no pack has one. `donor` is the prompt of `swap-prompt`. `unfit` names the rules
-    whose concept has no pack and that therefore had their prompt replaced; `refused` those that refuse instead.
-    `failed` says that there are packs, but no plan could be made of them: then the prompt is replaced, too.
+    without a pack that they may use, whose prompt was therefore replaced; `refused` those that refuse instead. `failed`
+    says that there are packs, but no plan could be made of them: then the prompt is replaced, too.
     """
 
     prompt: str
@@ -47,22 +50,38 @@ def choose_course(
     steers = decision.steers
     if not steers:
         return Course(request.prompt)
-    donor = _donor(request, steers, packs, without_lettering)
-    missing = [s for s in steers if s.concept not in packs]
+    found = {s.concept: packs.get(s.concept) for s in steers}
+    here = {concept: pack for concept, pack in found.items() if pack is not None}
+    donor = _donor(request, steers, here, without_lettering)
+    missing = [s for s in steers if s.concept not in here or why_unverified(here[s.concept], _reads(decision, s.rule))]
     refused = tuple(dict.fromkeys(s.rule for s in missing if s.unfit != "swap-prompt"))
     unfit = tuple(dict.fromkeys(s.rule for s in missing))
-    fitting = [s for s in steers if s.concept in packs]
     if missing or donor == request.prompt:
         # the whole prompt is replaced, or there is nothing to show in its place: then only the picture can be judged
         return Course(donor, donor=donor, unfit=unfit, refused=refused)
     from steering import SteeringError
 
     try:
-        plan = merge([packs[s.concept].plan(toward=donor, strength=_strength(s)) for s in fitting])
-        wider = merge([packs[s.concept].plan(toward=donor, wider=True) for s in fitting])
+        plan = merge([here[s.concept].plan(toward=donor, strength=_strength(s)) for s in steers])
+        wider = merge([here[s.concept].plan(toward=donor, wider=True) for s in steers])
     except SteeringError:
         return Course(donor, donor=donor, failed=True)
     return Course(request.prompt, plan=plan, wider=wider, donor=donor)
+
+
+def why_unverified(pack: Pack, reads: Collection[str]) -> str | None:
+    """Why a rule that has its pictures read for `reads` may not steer with a pack, or None when it may."""
+    if not pack.published or pack.concept in reads:
+        return None
+    return (
+        f"its pack of `{pack.concept}` is published, not measured on this model, and the rule does not verify it in the"
+        f" picture; add `{{do: verify, read: {pack.concept}, ...}}`, or measure a pack with `palimpsest localize`"
+    )
+
+
+def _reads(decision: Decision, rule: str) -> frozenset[str]:
+    """What a rule has its pictures read for."""
+    return frozenset(a.read for a in decision.actions if isinstance(a, Verify) and a.rule == rule)
 
 
 def merge(plans: Sequence[Plan]) -> Plan:

@@ -214,7 +214,7 @@ class Runtime:
         def accept(snapshot: Snapshot) -> list[str]:
             shelf.look_again()
             return [
-                f"rule `{row.rule}` refuses to load: no pack of `{row.concept}` for this model: {row.why_unfit}"
+                f"rule `{row.rule}` refuses to load: no pack of `{row.concept}` that it may use: {row.why_unfit}"
                 for row in rule_table(snapshot, shelf)
                 if row.unfit == "refuse-load" and row.mode != "disabled"
             ]
@@ -282,9 +282,13 @@ def _public(note: dict[str, Any]) -> dict[str, Any]:
     """A worker's note as callers may see it."""
     kept = {name: value for name, value in note.items() if name not in ("pid", "model", "failure")}
     if "rules" in kept:
-        why = "no pack of this concept was made for this model"
-        kept["rules"] = [row | {"why_unfit": row["why_unfit"] and why} for row in kept["rules"]]
+        kept["rules"] = [row | {"why_unfit": row["why_unfit"] and _public_why(row)} for row in kept["rules"]]
     return kept
+
+
+def _public_why(row: dict[str, Any]) -> str:
+    """Why a rule is unfit, without paths; a rule with a pack of its own has a reason that names none."""
+    return str(row["why_unfit"]) if row["pack"] else "no pack of this concept was made for this model"
 
 
 def _version() -> str:

@@ -7,14 +7,20 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
+from .table import family_of
 from .values import digest_of
 
-__all__ = ["Fingerprint", "KeptDigests", "combined", "config_digest", "fingerprint_of", "weights_digest"]
+if TYPE_CHECKING:
+    from .host import Host
+
+__all__ = ["Fingerprint", "KeptDigests", "Likeness", "bound_to", "combined", "config_digest", "differences"]
+__all__ += ["fingerprint_of", "weights_digest"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +28,13 @@ class Fingerprint:
     """What a pack is bound to.
 
     `weights`: sha256 of the denoiser's weights rounded to bfloat16, so that one model has one fingerprint in float32,
-    bfloat16 and from files in half precision; None means any (published packs). `adapters`: `name:digest` of each
-    active adapter, its scale included.
+    bfloat16 and from files in half precision. `adapters`: `name:digest` of each active adapter, its scale included.
     """
 
     pipeline: str
     denoiser: str
     config: str
-    weights: str | None
+    weights: str
     adapters: tuple[str, ...] = ()
 
     @property
@@ -53,11 +58,64 @@ class Fingerprint:
         return cls(**{**value, "adapters": tuple(value["adapters"])})
 
     def differences(self, other: Fingerprint) -> tuple[str, ...]:
-        """What differs, in words, from `other`; a None in `weights` differs from nothing."""
+        """What differs, in words, from `other`."""
         mine, theirs = self.to_json(), other.to_json()
-        if self.weights is None or other.weights is None:
-            mine["weights"] = theirs["weights"] = None
         return tuple(f"{k} `{_short(mine[k])}` is `{_short(theirs[k])}` here" for k in mine if mine[k] != theirs[k])
+
+
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """What a published pack is bound to: a kind of model, whatever its weights and adapters are.
+
+    Of a model that was not at hand nobody knows the digests. `facts` are the entries of its denoiser's configuration
+    that are known for certain, each compared by itself; the others may be anything. A host of several pipelines is
+    judged by its first.
+    """
+
+    pipeline: str
+    denoiser: str
+    facts: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "facts", MappingProxyType(_plain(self.facts)))
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain values."""
+        return {"pipeline": self.pipeline, "denoiser": self.denoiser, "facts": dict(self.facts)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Likeness:
+        """The likeness that `to_json` gave."""
+        return cls(**value)
+
+    def differences(self, pipe: Any) -> tuple[str, ...]:
+        """What differs, in words, in a pipeline as it is now; of one of another class, the class alone.
+
+        A class derived from `pipeline` is as good as it.
+        """
+        if self.pipeline not in (c.__name__ for c in type(pipe).__mro__):
+            return (f"pipeline `{self.pipeline}` is `{type(pipe).__name__}` here",)
+        component = getattr(pipe, family_of(self.pipeline).denoiser)
+        denoiser = getattr(component, "_orig_mod", component)
+        if type(denoiser).__name__ != self.denoiser:
+            return (f"denoiser `{self.denoiser}` is `{type(denoiser).__name__}` here",)
+        here = _plain(denoiser.config)
+        return tuple(
+            f"{name} `{json.dumps(want)}` is `{json.dumps(here[name]) if name in here else 'missing'}` here"
+            for name, want in self.facts.items()
+            if name not in here or here[name] != want
+        )
+
+
+def bound_to(value: Mapping[str, Any]) -> Fingerprint | Likeness:
+    """What `to_json` of either gave. Raises: TypeError or KeyError, when it is neither."""
+    return Likeness.from_json(value) if "facts" in value else Fingerprint.from_json(value)
+
+
+def differences(bound: Fingerprint | Likeness, host: Host) -> tuple[str, ...]:
+    """What differs, in words, between what a pack is bound to and a host as it is now; a likeness asks for no
+    digests."""
+    return bound.differences(host.pipe) if isinstance(bound, Likeness) else bound.differences(host.fingerprint)
 
 
 def fingerprint_of(pipe: Any, denoiser: nn.Module, weights: str | None = None) -> Fingerprint:
@@ -86,8 +144,7 @@ def combined(parts: Sequence[Fingerprint]) -> Fingerprint:
 
 def config_digest(denoiser: Any) -> str:
     """Sha256 of the denoiser's configuration, without what diffusers writes there about itself."""
-    plain = {k: v for k, v in dict(denoiser.config).items() if not k.startswith("_")}
-    return digest_of(json.loads(json.dumps(plain, default=str)))
+    return digest_of({k: v for k, v in _plain(denoiser.config).items() if not k.startswith("_")})
 
 
 def weights_digest(module: nn.Module) -> str:
@@ -157,6 +214,12 @@ def _active(layer: Any) -> tuple[str, ...]:
     ):
         return ()
     return tuple(layer.active_adapters)
+
+
+def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration as JSON would hold it: tuples and lists are one."""
+    plain: dict[str, Any] = json.loads(json.dumps(dict(config), default=str))
+    return plain
 
 
 def _short(value: Any) -> str:

@@ -2,15 +2,18 @@
 
 Tensors (scores, an operator's vectors) stand in the file as tensors, all else as one JSON object in its metadata.
 Nothing is unpickled.
+
+Most packs are measured, on the very host that they are bound to. A published one repeats what a paper reports of a
+model that was not at hand: it is bound to a likeness, has no scores and no share, because papers print none that we
+could stand by, and swaps only. Whoever steers with it must look at the picture (`Pack.published`).
 """
 
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -20,15 +23,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from .errors import BadPack, BadPlan, PackMismatch
-from .fingerprint import Fingerprint
+from .fingerprint import Fingerprint, Likeness, bound_to, differences
 from .host import Host
+from .pack_checks import check_pack
 from .plans import WHOLE, Edit, Mode, Plan, Pooled, Rows, Source, Swap, Window
 from .values import Donor, Operator
 
-__all__ = ["SCHEMA", "CalibrationPoint", "Choice", "Pack", "read_header"]
+__all__ = ["SCHEMA", "CalibrationPoint", "Choice", "Pack", "read_header", "serves"]
 
 SCHEMA = "palimpsest.pack/v1"
-_CONCEPT = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*(/[a-z0-9]+(-[a-z0-9]+)*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,25 +61,29 @@ class CalibrationPoint:
 class Pack:
     """The artefact of localizing, fitting and verifying one concept on one host.
 
+    * `concept`: `*` for the part after the slash means any of the category; `about` makes it one of them.
     * `sites`: the chosen set; `wider`: a second one, for the ladder; both over names of `site_names`.
-    * `scores` [len(site_names), len(bins)]: effect of each site alone in each part of the trajectory.
+    * `scores` [len(site_names), len(bins)]: effect of each site alone in each part of the trajectory. They and `choice`
+      are None in a published pack, and only there.
     * `strength`, `window`: what `pack.plan()` uses when it is not told otherwise (`auto`).
     * `operator`: None for a pack that swaps text, else the operator of an `Edit`.
     * `phrases`, `neutral`: how to make a donor when the caller gives none: in a prompt each of the `phrases` becomes
-      `neutral`; alone, `neutral` is a donor prompt. None (lettering) means that the caller must give one.
-    * `evidence`: JSON. `kind` is `measured` or `published`; then controls, digests of prompts, seeds, figures.
+      `neutral`; alone, `neutral` is a donor prompt. None (lettering) means that the caller must give one; empty, that
+      the phrases are taken out. `*` in a phrase is the concept's own name, in a pack of a category.
+    * `evidence`: JSON. `kind` is `measured` or `published`; then controls, digests of prompts, seeds, figures; of a
+      published pack, the `source`.
 
     Raises: BadPack, when the parts do not fit each other.
     """
 
     concept: str
-    host: Fingerprint
+    host: Fingerprint | Likeness
     sites: tuple[str, ...]
     wider: tuple[str, ...]
     site_names: tuple[str, ...]
-    scores: torch.Tensor
-    bins: tuple[Window, ...]
-    choice: Choice
+    scores: torch.Tensor | None = None
+    bins: tuple[Window, ...] = ()
+    choice: Choice | None = None
     strength: float = 1.0
     window: Window = WHOLE
     pooled: Pooled = "keep"
@@ -95,17 +102,19 @@ class Pack:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         for name in ("evidence", "versions"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
-        if not _CONCEPT.fullmatch(self.concept):
-            raise BadPack(f"concept must be kebab-case like `lettering` or `animal/cat`, got `{self.concept}`")
-        _check_sets(self)
-        _check_numbers(self)
+        check_pack(self)
+
+    @property
+    def published(self) -> bool:
+        """True when its sites come from a paper: steer with it only where the picture is verified."""
+        return bool(self.evidence.get("kind") == "published")
 
     def save(self, path: str | Path) -> Path:
         """The path of the written file, which replaces an older one in one move."""
         target = Path(path)
         if target.suffix != ".safetensors":
             raise BadPack(f"a pack's file must end in `.safetensors`, got `{target.name}`")
-        tensors = {"scores": self.scores.to(torch.float32).contiguous()}
+        tensors = {} if self.scores is None else {"scores": self.scores.to(torch.float32).contiguous()}
         if self.operator is not None:
             vectors = {"e": self.operator.e, "d": self.operator.d, "m": self.operator.m}
             tensors |= {f"operator.{n}": t.to("cpu", torch.float32).clone().contiguous() for n, t in vectors.items()}
@@ -135,29 +144,48 @@ class Pack:
     def check(self, host: Host, where: str = "") -> None:
         """Nothing, when the pack was made for this host. Raises: PackMismatch."""
         what = f"pack `{self.concept}`" + (f" in `{where}`" if where else "")
-        different = self.host.differences(host.fingerprint)
+        different = differences(self.host, host)
         if different:
             raise PackMismatch(f"{what} was made for another host than `{host.name}`: {'; '.join(different)}")
-        if self.host.weights is None and self.evidence.get("kind") != "published":
-            raise PackMismatch(f"{what} names no weights; only packs with `evidence: published` may leave them open")
-        names = {s.name for s in host.sites}
+        names = [s.name for s in host.sites]
         missing = [s for s in (*self.sites, *self.wider) if s not in names]
         if missing:
             raise PackMismatch(f"{what} names site `{missing[0]}`, which host `{host.name}` does not have")
+        first = tuple(n for n in names if "/" not in n)
+        if self.published and self.site_names != first:
+            raise PackMismatch(
+                f"{what} counts {len(self.site_names)} sites in execution order, and those of host `{host.name}` are"
+                f" others, {len(first)}"
+            )
+
+    def about(self, concept: str) -> Pack:
+        """The pack for one concept of the category that it is for: named so, the concept's name in its phrases.
+
+        Raises: BadPack, when it is not for this concept.
+        """
+        if self.concept == concept:
+            return self
+        if not serves(self.concept, concept):
+            raise BadPack(f"pack `{self.concept}` is not for concept `{concept}`")
+        name = concept.partition("/")[2].replace("-", " ")
+        return replace(self, concept=concept, phrases=tuple(p.replace("*", name) for p in self.phrases))
 
     def donor_for(self, prompt: str) -> str | None:
         """A donor prompt for `prompt`: each of its `phrases` replaced by `neutral`, whole words, in any case.
 
-        Where none of them stands in the prompt, `neutral` alone; None for a pack without a neutral phrase (lettering).
+        Where none of them stands in the prompt, `neutral` alone. None for a pack without a neutral phrase (lettering),
+        and where taking phrases out finds none, or leaves nothing.
         """
         if self.neutral is None:
             return None
         words = sorted(self.phrases, key=len, reverse=True)
         if not words:
-            return self.neutral
+            return self.neutral or None
         pattern = rf"(?<!\w)(?:{'|'.join(re.escape(w) for w in words)})(?!\w)"
+        if not self.neutral:
+            pattern = rf"\s*{pattern}"  # the space before goes with the words
         donor, found = re.subn(pattern, lambda _: str(self.neutral), prompt, flags=re.IGNORECASE)
-        return donor if found else self.neutral
+        return (donor.strip() if found else self.neutral) or None
 
     def plan(
         self,
@@ -180,13 +208,13 @@ class Pack:
         sites = self.wider if wider else self.sites
         when = WHOLE if wider else window or self.window
         amount = self.strength if strength == "auto" else strength
-        bound = self.host.digest if self.host.weights is not None else None
+        bound = self.host.digest if isinstance(self.host, Fingerprint) else None
         if self.operator is not None:
             if toward is not None:
                 raise BadPlan(f"pack `{self.concept}` edits and takes no donor; leave `toward` out")
             edit = Edit(sites, self.operator, window=when, strength=amount, rows=self.rows)
             return Plan(edit, made_for=bound)
-        donor = toward if toward is not None else self.neutral
+        donor = toward if toward is not None else self.neutral or None
         if donor is None:
             raise BadPlan(f"pack `{self.concept}` has no neutral phrase; give a donor prompt as `toward`")
         amount = 1.0 if wider else amount
@@ -201,6 +229,11 @@ class Pack:
             rows=self.rows,
         )
         return Plan(swap, made_for=bound)
+
+
+def serves(theirs: str, concept: str) -> bool:
+    """True when a pack of the name `theirs` is for `concept`: of that name, or of its category."""
+    return theirs == concept or (theirs.endswith("/*") and concept.startswith(theirs[:-1]))
 
 
 def read_header(path: str | Path) -> dict[str, Any]:
@@ -219,33 +252,6 @@ def read_header(path: str | Path) -> dict[str, Any]:
     return header
 
 
-def _check_sets(pack: Pack) -> None:
-    for name in ("sites", "wider"):
-        chosen = getattr(pack, name)
-        if not chosen or len(set(chosen)) != len(chosen):
-            raise BadPack(f"{name} of pack `{pack.concept}` must be different names, at least one, got `{chosen}`")
-        strange = [s for s in chosen if s not in pack.site_names]
-        if strange:
-            raise BadPack(f"{name} of pack `{pack.concept}` must be among its site_names, got `{strange[0]}`")
-    want = (len(pack.site_names), len(pack.bins))
-    if tuple(pack.scores.shape) != want:
-        raise BadPack(f"scores must be [sites, bins] = {list(want)}, got {list(pack.scores.shape)}")
-    if not pack.bins:
-        raise BadPack("bins must hold at least one window of the trajectory")
-
-
-def _check_numbers(pack: Pack) -> None:
-    if pack.choice.k != len(pack.sites):
-        raise BadPack(f"choice.k must be the number of sites, {len(pack.sites)}, got {pack.choice.k}")
-    top = 1.0 if pack.operator is None else math.inf
-    if not 0.0 < pack.strength <= top:
-        raise BadPack(f"strength must be in (0, {top:g}], got `{pack.strength}`")
-    if not bool(torch.isfinite(pack.scores).all()):
-        raise BadPack("scores must be finite, got nan or inf")
-    if pack.evidence.get("kind") == "published" and pack.operator is not None:
-        raise BadPack("a published pack swaps only; an operator needs evidence of our own")
-
-
 def _to_json(pack: Pack) -> dict[str, Any]:
     operator = None if pack.operator is None else {"gate": pack.operator.gate, "where": pack.operator.where}
     return {
@@ -256,13 +262,7 @@ def _to_json(pack: Pack) -> dict[str, Any]:
         "wider": list(pack.wider),
         "site_names": list(pack.site_names),
         "bins": [[b.start, b.end] for b in pack.bins],
-        "choice": {
-            "k": pack.choice.k,
-            "share": pack.choice.share,
-            "low": pack.choice.low,
-            "high": pack.choice.high,
-            "target": pack.choice.target,
-        },
+        "choice": None if pack.choice is None else asdict(pack.choice),
         "strength": pack.strength,
         "window": [pack.window.start, pack.window.end],
         "pooled": pack.pooled,
@@ -285,10 +285,10 @@ def _from_json(header: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -
         operator = Operator(e, d, m, gate=header["operator"]["gate"], where=header["operator"]["where"])
     plain = ("concept", "sites", "wider", "site_names", "strength", "pooled", "rows", "source", "phrases", "neutral")
     return Pack(
-        host=Fingerprint.from_json(header["host"]),
-        scores=tensors["scores"],
+        host=bound_to(header["host"]),
+        scores=None if header["choice"] is None else tensors["scores"],
         bins=tuple(Window(*b) for b in header["bins"]),
-        choice=Choice(**header["choice"]),
+        choice=None if header["choice"] is None else Choice(**header["choice"]),
         window=Window(*header["window"]),
         operator=operator,
         calibration=tuple(CalibrationPoint(*c) for c in header["calibration"]),

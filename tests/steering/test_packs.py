@@ -121,19 +121,50 @@ def test_a_pack_for_another_host_is_refused_naming_what_differs(host: Any, tmp_p
 
 
 def test_only_a_published_pack_may_leave_the_weights_open(host: Any, tmp_path: Path) -> None:
-    from dataclasses import replace
+    from steering import BadPack, Pack, PackMismatch
+    from steering.fingerprint import Likeness
 
-    from steering import BadPack, Operator, Pack, PackMismatch
-
-    anywhere = replace(host.fingerprint, weights=None)
-    path = make(host, host=anywhere).save(tmp_path / "a.safetensors")
-    with pytest.raises(PackMismatch, match="names no weights"):
+    anywhere = Likeness("PixArtAlphaPipeline", "PixArtTransformer2DModel", {"num_layers": 4})
+    with pytest.raises(BadPack, match="names the weights that it was made for"):
+        make(host, host=anywhere)
+    pack = paper(host, host=anywhere)
+    back = Pack.load(pack.save(tmp_path / "a.safetensors"), host=host)
+    assert (back.published, back.host, back.scores, back.choice, back.bins) == (True, anywhere, None, None, ())
+    assert back.plan(GREEN).made_for is None
+    other = Likeness("PixArtAlphaPipeline", "PixArtTransformer2DModel", {"num_layers": 28, "depth": 1})
+    path = paper(host, host=other).save(tmp_path / "b.safetensors")
+    with pytest.raises(PackMismatch, match=r"`tiny`: depth `1` is `missing` here; num_layers `28` is `4` here$"):
         Pack.load(path, host=host)
-    published = make(host, host=anywhere, evidence={"kind": "published"}).save(tmp_path / "b.safetensors")
-    assert Pack.load(published, host=host).plan(GREEN).made_for is None
+
+
+def paper(made_on: Any, **more: Any) -> Any:
+    """A published pack."""
+    from steering.fingerprint import Likeness
+
+    published = {"kind": "published", "source": {"paper": "arXiv"}}
+    nothing = {"scores": None, "bins": (), "choice": None, "calibration": ()}
+    bound = Likeness("PixArtAlphaPipeline", "PixArtTransformer2DModel", {})
+    return make(made_on, **{"host": bound, "evidence": published, **nothing, **more})
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"scores": torch.ones(4, 0)}, "no scores, bins, choice or calibration"),
+        ({"evidence": {"kind": "published"}}, "names its `source`"),
+        ({"concept": "style/*/x"}, "kebab-case"),
+    ],
+)
+def test_a_published_pack_claims_no_more_than_a_paper_says(host: Any, more: dict[str, Any], says: str) -> None:
+    from steering import BadPack, Operator
+
+    with pytest.raises(BadPack, match=says):
+        paper(host, **more)
     one = torch.ones(1, 32)
     with pytest.raises(BadPack, match="a published pack swaps only"):
-        make(host, evidence={"kind": "published"}, operator=Operator(one, one, one))
+        paper(host, operator=Operator(one, one, one))
+    with pytest.raises(BadPack, match="bound to a `Likeness`"):
+        paper(host, host=host.fingerprint)
 
 
 @pytest.mark.parametrize(
@@ -146,6 +177,9 @@ def test_only_a_published_pack_may_leave_the_weights_open(host: Any, tmp_path: P
         ({"scores": torch.ones(3, 2)}, r"scores must be \[sites, bins\] = \[4, 2\], got \[3, 2\]"),
         ({"scores": torch.full((4, 2), float("nan"))}, "finite"),
         ({"strength": 1.2}, r"strength must be in \(0, 1\]"),
+        ({"scores": None}, "has scores and a choice"),
+        ({"choice": None}, "has scores and a choice"),
+        ({"concept": "style/*"}, "only a published pack may be for a category"),
     ],
 )
 def test_a_pack_whose_parts_do_not_fit_is_refused(host: Any, more: dict[str, Any], says: str) -> None:

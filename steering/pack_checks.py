@@ -1,0 +1,78 @@
+"""Owns what makes a pack whole: its name, its sets of sites, its numbers, and what a published one may not claim."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING
+
+import torch
+
+from .errors import BadPack
+from .fingerprint import Fingerprint, Likeness
+
+if TYPE_CHECKING:
+    from .packs import Pack
+
+__all__ = ["check_pack"]
+
+_CONCEPT = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*(/[a-z0-9]+(-[a-z0-9]+)*)?")
+_CATEGORY = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*/\*")
+
+
+def check_pack(pack: Pack) -> None:
+    """Nothing, when the parts of a pack fit each other. Raises: BadPack."""
+    _check_name(pack)
+    _check_sets(pack)
+    top = 1.0 if pack.operator is None else math.inf
+    if not 0.0 < pack.strength <= top:
+        raise BadPack(f"strength must be in (0, {top:g}], got `{pack.strength}`")
+    if pack.published:
+        _check_published(pack)
+    else:
+        _check_measured(pack)
+
+
+def _check_name(pack: Pack) -> None:
+    if _CONCEPT.fullmatch(pack.concept) or (pack.published and _CATEGORY.fullmatch(pack.concept)):
+        return
+    if _CATEGORY.fullmatch(pack.concept):
+        raise BadPack(f"only a published pack may be for a category, got `{pack.concept}`; name one concept of it")
+    raise BadPack(f"concept must be kebab-case like `lettering` or `animal/cat`, got `{pack.concept}`")
+
+
+def _check_sets(pack: Pack) -> None:
+    for name in ("sites", "wider"):
+        chosen = getattr(pack, name)
+        if not chosen or len(set(chosen)) != len(chosen):
+            raise BadPack(f"{name} of pack `{pack.concept}` must be different names, at least one, got `{chosen}`")
+        strange = [s for s in chosen if s not in pack.site_names]
+        if strange:
+            raise BadPack(f"{name} of pack `{pack.concept}` must be among its site_names, got `{strange[0]}`")
+
+
+def _check_measured(pack: Pack) -> None:
+    if not isinstance(pack.host, Fingerprint):
+        raise BadPack("a pack names the weights that it was made for; only a published one may leave them open")
+    if pack.scores is None or pack.choice is None:
+        raise BadPack("a pack has scores and a choice; only a published one may leave them out")
+    want = (len(pack.site_names), len(pack.bins))
+    if tuple(pack.scores.shape) != want:
+        raise BadPack(f"scores must be [sites, bins] = {list(want)}, got {list(pack.scores.shape)}")
+    if not pack.bins:
+        raise BadPack("bins must hold at least one window of the trajectory")
+    if not bool(torch.isfinite(pack.scores).all()):
+        raise BadPack("scores must be finite, got nan or inf")
+    if pack.choice.k != len(pack.sites):
+        raise BadPack(f"choice.k must be the number of sites, {len(pack.sites)}, got {pack.choice.k}")
+
+
+def _check_published(pack: Pack) -> None:
+    if not isinstance(pack.host, Likeness):
+        raise BadPack("a published pack is bound to a `Likeness`: nobody measured it on weights of ours")
+    if pack.operator is not None:
+        raise BadPack("a published pack swaps only; an operator needs evidence of our own")
+    if pack.scores is not None or pack.choice is not None or pack.bins or pack.calibration:
+        raise BadPack("a published pack has no scores, bins, choice or calibration; its figures stand in `evidence`")
+    if not pack.evidence.get("source"):
+        raise BadPack("a published pack names its `source` in `evidence`")
