@@ -13,7 +13,7 @@ from torch import nn
 
 from .attach import after, before
 from .board import Board, BoardKey, Place, Slate, to_tables
-from .discovery import Placed, find_pooled, find_sites
+from .discovery import Placed, find_pooled, find_sites, is_fused
 from .donors import Encoding, Kept, pooled_bank, text_banks
 from .errors import NotFired
 from .families import Family, SiteRule
@@ -100,6 +100,9 @@ class Gear:
         Banks have one size for most plans (rows for a donor a picture), so that what is compiled stays.
         """
         banks: dict[str, torch.Tensor] = {}
+        own = own.to(
+            getattr(self.denoiser, "dtype", own.dtype)
+        )  # as the pipeline does where its encoder computes in another one
         if program.texts and not self.family.joint:
             rule = self.sites[0].rule
             assert isinstance(rule, SiteRule)
@@ -196,8 +199,7 @@ class Gear:
     def _projections(self, placed: Placed) -> tuple[nn.Module, ...]:
         """The modules that make keys and values at a joint site; none where they were fused, which plans that need
         them are told before the call."""
-        fused = getattr(placed.module, "fused_projections", False)
-        return placed.projections() if placed.site.kind == "joint" and not fused else ()
+        return placed.projections() if placed.site.kind == "joint" and not is_fused(placed.module) else ()
 
 
 def bank_capacity(donors: int, own: torch.Tensor) -> int:
