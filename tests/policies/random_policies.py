@@ -33,7 +33,7 @@ LEAF = st.one_of(
     _words().map(lambda w: {"lettering": w}),
     _words().map(lambda w: {"prompt": w}),
     st.just({"lettering": {"asked": True}}),
-    st.sampled_from((["acme"], ["edu-*", "beta"])).map(lambda t: {"tenant": {"any_of": t}}),
+    st.sampled_from((["*"], ["*"], ["*"], ["acme"], ["edu-*", "beta"])).map(lambda t: {"tenant": {"any_of": t}}),
     st.sampled_from(
         (
             {"weekdays": ["sat", "sun"]},
@@ -63,7 +63,7 @@ def nested(leaf):
     )
 
 
-CONDITION = nested(LEAF | PICTURE)
+CONDITION = st.one_of(LEAF, LEAF, PICTURE, nested(LEAF | PICTURE))
 VERIFY = st.sampled_from(
     (
         {"do": "verify", "read": "lettering", "none_of": ["grumpf", "$odd"], "ladder": ["wider", "blur"]},
@@ -79,7 +79,10 @@ THEN = st.one_of(
     VERIFY.filter(lambda v: "wider" not in v.get("ladder", ())).map(lambda v: [v]),
 )
 ROLLOUT = st.one_of(
-    st.sampled_from(("disabled", "shadow", "enforce", "enforce")).map(lambda m: {"mode": m}),
+    st.just({"mode": "enforce"}),
+    st.just({"mode": "enforce"}),
+    st.just({"mode": "enforce"}),
+    st.sampled_from(("disabled", "shadow")).map(lambda m: {"mode": m}),
     st.tuples(st.sampled_from((10, 50, 90)), st.sampled_from(("request", "tenant", "prompt"))).map(
         lambda t: {"mode": "canary", "percent": t[0], "by": t[1]}
     ),
@@ -113,9 +116,9 @@ def rules(draw, *, rollout=ROLLOUT, sparing=True, prefix="r", most=4):
             **({"active": draw(st.sampled_from(({"from": NOW}, {"until": NOW}, {"until": NOW + timedelta(9)})))}
                if draw(st.integers(0, 5)) == 0 else {}),
             **({"exceptions": draw(st.lists(exceptions(), min_size=1, max_size=2))}
-               if sparing and draw(st.integers(0, 2)) == 0 else {}),
+               if sparing and draw(st.integers(0, 1)) == 0 else {}),
         }
-        for i in range(draw(st.integers(1, most)))
+        for i in range(draw(st.integers(min(2, most), most)))
     ]  # fmt: skip
 
 
@@ -169,9 +172,9 @@ def snapshot_of(made, as_of=None):
 @st.composite
 def worlds(draw, *, failing=True):
     """A request, its signals (if `failing` some of them errors or missing), and those of a picture."""
-    said = draw(st.lists(st.sampled_from((*WORDS, "hello", "GRUMPF", "gr u m p f", "6rumpf")), max_size=3))
-    loose = draw(st.lists(st.sampled_from((*WORDS, "snirt wexl", "sn1rt")), max_size=2))
-    prompt = " ".join([*loose, f'a sign that says "{" ".join(said)}"' if said or draw(st.booleans()) else "a hill"])
+    said = draw(st.lists(st.sampled_from((*WORDS, "hello", "GRUMPF", "gr u m p f", "6rumpf")), min_size=1, max_size=3))
+    loose = draw(st.lists(st.sampled_from((*WORDS, "snirt wexl", "sn1rt")), min_size=1, max_size=3))
+    prompt = " ".join([*loose, f'a sign that says "{" ".join(said)}"' if draw(st.integers(0, 3)) else "a hill"])
     request = Request(prompt, tenant=draw(st.sampled_from(TENANTS)), id=draw(st.sampled_from("abcdefgh")), now=NOW)
     sensed = sense(request)
     level = draw(st.sampled_from((0.0, 0.5, 0.9)))

@@ -239,7 +239,7 @@ def test_requests_whose_parts_run_together_alike_are_drawn_apart():
     assert any(a != b for a, b in pairs)
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(policies(), st.data(), worlds(failing=False), AGES)
 def test_without_a_change_that_loosens_no_verdict_becomes_milder(items, data, world, as_of):
     other = data.draw(edits(items))
