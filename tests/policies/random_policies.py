@@ -131,8 +131,8 @@ def policies(draw, **options):
         made.append({"name": name, "rules": own})
     ids = [r["id"] for p in made for r in p["rules"]]
     for policy in made:
-        if draw(st.integers(0, 2)) == 0:
-            policy["overrides"] = draw(st.lists(overrides(ids), min_size=1, max_size=3))
+        if draw(st.booleans()):
+            policy["overrides"] = draw(st.lists(overrides(ids), min_size=1, max_size=4))
         if draw(st.integers(0, 2)) == 0:
             policy["freshness"] = {
                 "max_age": draw(st.sampled_from(("1h", "30d"))),
@@ -143,8 +143,8 @@ def policies(draw, **options):
 
 @st.composite
 def overrides(draw, ids):
-    tenants = draw(st.sampled_from((None, ["acme"], ["edu-*", "beta"])))
-    end = draw(st.none() | moments)
+    tenants = draw(st.sampled_from((None, None, ["acme"], ["edu-*", "beta"])))
+    end = draw(st.none() | st.none() | moments)
     return {
         "rule": draw(st.sampled_from(ids)),
         "set": draw(SETTING),
