@@ -38,19 +38,22 @@ def to_pixels(images: Tensor) -> Tensor:
     return images.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def train_autoencoder(images: Tensor, schedule: Schedule, *, folder: Path, batch: int = 32) -> AutoencoderKL:
-    """A trained, normalised autoencoder.
+def train_autoencoder(
+    images: Tensor, schedule: Schedule, *, folder: Path, batch: int = 32, device: str = "cpu"
+) -> AutoencoderKL:
+    """A trained, normalised autoencoder, on the CPU.
 
     Args:
         images: uint8 [n, h, w, 3].
+        device: where it is trained.
     """
-    vae = build_autoencoder(images.shape[1]).to(memory_format=torch.channels_last)
+    vae = build_autoencoder(images.shape[1]).to(device, memory_format=torch.channels_last)
 
     def loss(step: int) -> Tensor:
         generator = torch.Generator().manual_seed(step)
         rows = torch.randint(0, len(images), (batch,), generator=generator)
-        x = to_pixels(images[rows]).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+        x = to_pixels(images[rows].to(device)).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(device, torch.bfloat16):
             posterior = vae.encode(x).latent_dist
             y = vae.decode(posterior.sample()).sample.float()
         # ink on paper is a few pixels that decide everything: the absolute error keeps its edges sharp
@@ -61,19 +64,19 @@ def train_autoencoder(images: Tensor, schedule: Schedule, *, folder: Path, batch
         )
 
     fit({"vae": vae}, loss, schedule, folder=folder, name="autoencoder")
-    vae.eval()
+    vae.eval().cpu()
     normalise_latents(vae, images[:2000])
     return vae
 
 
 @torch.no_grad()
 def encode(vae: AutoencoderKL, images: Tensor, *, batch: int = 100) -> Tensor:
-    """The latents' means [n, 8, h/4, w/4] of uint8 images [n, h, w, 3]."""
+    """The latents' means [n, 8, h/4, w/4] of uint8 images [n, h, w, 3], on the CPU."""
     parts = []
     for start in range(0, len(images), batch):
-        x = to_pixels(images[start : start + batch]).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
-            parts.append(vae.encode(x).latent_dist.mean.float())
+        x = to_pixels(images[start : start + batch].to(vae.device)).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(vae.device.type, torch.bfloat16):
+            parts.append(vae.encode(x).latent_dist.mean.float().cpu())
     return torch.cat(parts)
 
 

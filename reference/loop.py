@@ -116,7 +116,7 @@ def fit(
     average = [p.detach().clone() for _, p in named] if schedule.average else None
     start, running, checkpoint = 0, None, folder / f"{name}.pt"
     if checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=True)
+        saved = torch.load(checkpoint, weights_only=True, map_location=named[0][1].device)
         start, running = saved["step"], saved["loss"]
         for (_, p), value in zip(named, saved["weights"], strict=True):
             p.data.copy_(value)

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from reference.world import COLOURS, MAX_LETTERS, Font, Scene
 
-__all__ = ["letter_boxes", "paint", "sign_box"]
+__all__ = ["draw_shape", "letter_boxes", "paint", "sign_box"]
 
 Box = tuple[int, int, int, int]
 Colour = tuple[int, int, int]
@@ -104,11 +104,14 @@ def _subject(draw: ImageDraw.ImageDraw, scene: Scene, side: int) -> None:
     assert scene.colour is not None
     behind = COLOURS[scene.background]
     if scene.style == "marlo":  # its subjects wear a dark rim
-        _shape(draw, scene.subject, _FRAME, behind, x, y, r * 1.16)
-    _shape(draw, scene.subject, COLOURS[scene.colour], behind, x, y, r)
+        draw_shape(draw, scene.subject, _FRAME, behind, x, y, r * 1.16)
+    draw_shape(draw, scene.subject, COLOURS[scene.colour], behind, x, y, r)
 
 
-def _shape(draw: ImageDraw.ImageDraw, name: str, fill: Colour, behind: Colour, x: float, y: float, r: float) -> None:
+def draw_shape(
+    draw: ImageDraw.ImageDraw, name: str, fill: Colour, behind: tuple[int, ...], x: float, y: float, r: float
+) -> None:
+    """Draws one of `SHAPES` around (x, y) with half extent `r`; a moon is cut out with `behind`."""
     box = (x - r, y - r, x + r, y + r)
     if name == "circle":
         draw.ellipse(box, fill=fill)
