@@ -166,7 +166,7 @@ def replay_prompts(
 
 
 @policy_app.command()
-def schema() -> None:
+def schema(json_: Annotated[bool, typer.Option("--json", help="The same: a schema is JSON.")] = False) -> None:
     """The JSON Schema of policy files, for editors."""
     from policies import json_schema
 

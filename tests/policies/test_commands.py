@@ -159,19 +159,8 @@ def test_status_and_push_need_a_service_that_answers(run: Any, desk: Path) -> No
 
 
 def test_every_command_takes_json_and_help(run: Any) -> None:
-    for command in [
-        "check",
-        "test",
-        "explain",
-        "diff",
-        "replay",
-        "schema",
-        "keygen",
-        "sign",
-        "verify",
-        "push",
-        "status",
-    ]:
+    names = "check test explain diff replay schema keygen sign verify push status"
+    for command in names.split(" "):
         done = run(f"{command} --help")
         assert done.exit_code == 0
-        assert command == "schema" or "--json" in done.output
+        assert "--json" in done.output
