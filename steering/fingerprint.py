@@ -150,12 +150,26 @@ def config_digest(denoiser: Any) -> str:
 def weights_digest(module: nn.Module) -> str:
     """Sha256 over names, shapes and values of a module's own weights; adapters' are left out and named elsewhere."""
     total = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
+    for name, tensor in sorted(_weights(module).items()):
         if ".lora_" in name:
             continue
         total.update(f"{name.replace('.base_layer', '')} {tuple(tensor.shape)}".encode())
         total.update(_bytes(tensor))
     return total.hexdigest()
+
+
+def _weights(module: nn.Module) -> dict[str, torch.Tensor]:
+    """A module's weights by name; those that accelerate has put aside for sequential offload from where its hooks keep
+    them."""
+    weights: dict[str, torch.Tensor] = dict(module.state_dict())
+    for path, part in module.named_modules():
+        hook = getattr(part, "_hf_hook", None)
+        maps: list[Any] = [getattr(h, "weights_map", None) for h in getattr(hook, "hooks", (hook,))]
+        for kept in (m for m in maps if m is not None):
+            for name, parameter in part.named_parameters(recurse=False):
+                if parameter.device.type == "meta":
+                    weights[f"{path}.{name}".lstrip(".")] = kept[name]
+    return weights
 
 
 class KeptDigests:
