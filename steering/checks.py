@@ -7,12 +7,22 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from torch import nn
+
 from .discovery import Placed
 from .errors import BadPlan, NotSupported, UnknownSite
 from .gear import Gear
 from .plans import Edit, Plan, Swap
 
-__all__ = ["check_arguments", "check_count", "check_lengths", "check_plan", "check_values"]
+__all__ = [
+    "check_arguments",
+    "check_caches",
+    "check_count",
+    "check_lengths",
+    "check_plan",
+    "check_scale",
+    "check_values",
+]
 
 # arguments of pipelines that `generate` fills itself, and what to write instead
 _EMBEDDED = "`generate` encodes `prompts`; to drive the pipeline with embeddings use `host.steer`"
@@ -31,6 +41,36 @@ _OURS = {
     "prompt_attention_mask": _EMBEDDED,
     "negative_prompt_attention_mask": _EMBEDDED,
 }
+
+
+# parts of the names under which diffusers keeps the hooks of its step caches
+_CACHES = ("cache", "fbc_", "pyramid_attention_broadcast")
+
+
+def check_caches(denoiser: nn.Module) -> None:
+    """Nothing, when a denoiser computes every block in every step. Raises: NotSupported.
+
+    A cache is also looked for among the hooks, because the functions that apply one do not tell the model.
+    """
+    hooks = (name for m in denoiser.modules() for name in getattr(getattr(m, "_diffusers_hook", None), "hooks", ()))
+    found = next((name for name in hooks if any(part in name for part in _CACHES)), None)
+    if found is not None or getattr(denoiser, "is_cache_enabled", False):
+        which = "" if found is None else f" (hook `{found}`)"
+        raise NotSupported(
+            f"a step cache{which} skips blocks for the whole batch at once, so rows would couple; disable it to steer"
+        )
+
+
+def check_scale(gear: Gear, kwargs: Mapping[str, Any]) -> None:
+    """Nothing, unless a call of the denoiser scales an adapter that donors' text passes outside of the call. Raises:
+    NotSupported."""
+    given = [v.get("scale", 1.0) for k, v in kwargs.items() if k.endswith("attention_kwargs") and isinstance(v, dict)]
+    adapted = any(hasattr(m, "active_adapters") for part in gear.projection() for m in part.modules())
+    if adapted and any(scale != 1.0 for scale in given):
+        raise NotSupported(
+            f"the call scales adapters by `{given[0]}`, and one sits where donors' text enters the denoiser, before the"
+            " sites; set its scale with `set_adapters` instead"
+        )
 
 
 def check_plan(plan: Plan, gears: Sequence[Gear], host: str) -> None:

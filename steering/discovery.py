@@ -15,7 +15,7 @@ from .errors import NotSupported
 from .families import Family, PooledRule, SiteRule
 from .sites import Site
 
-__all__ = ["Placed", "find_pooled", "find_sites"]
+__all__ = ["Placed", "find_pooled", "find_sites", "is_fused"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +52,21 @@ class Placed:
         Raises: NotSupported, when they were fused into one.
         """
         assert isinstance(self.rule, SiteRule)
-        if getattr(self.module, "fused_projections", False):
+        if is_fused(self.module):
             raise NotSupported(
                 f"site `{self.name}` has fused projections, so its keys and values cannot be swapped; call"
                 " `unfuse_qkv_projections()`, or use mode `pinned`"
             )
         keys, values = (getattr(self.module, name) for name in self.rule.keys)
         return keys, values
+
+
+def is_fused(module: nn.Module) -> bool:
+    """True while a module reads its fused projections; where diffusers undoes that, one class keeps the mark, and only
+    its processor tells."""
+    processor = type(getattr(module, "processor", None)).__name__
+    marked = bool(getattr(module, "fused_projections", False))
+    return marked and (type(module).__name__ != "Attention" or processor.startswith("Fused"))
 
 
 def find_sites(family: Family, denoiser: nn.Module, prefix: str = "") -> tuple[Placed, ...]:

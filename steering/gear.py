@@ -110,9 +110,7 @@ class Gear:
                 self._encoded(program.texts, encoding),
                 bank_capacity(len(program.texts), own),
                 own,
-                projection=[
-                    getattr(self.denoiser, n) for n in self.family.projection if getattr(self.denoiser, n, None)
-                ],
+                projection=self.projection(),
                 masked=rule.mask.masked if rule.mask else None,
                 width=self.sites[0].text_width,
             )
@@ -157,7 +155,8 @@ class Gear:
         """A donor as the running call encodes its prompts; kept for the next time."""
         return self._encoded([donor], encoding)[0]
 
-    def _projection(self) -> list[nn.Module]:
+    def projection(self) -> list[nn.Module]:
+        """The modules of the denoiser that text passes before the first site, in order."""
         found = (getattr(self.denoiser, name, None) for name in self.family.projection)
         return [module for module in found if module is not None]
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .checks import check_arguments, check_count, check_lengths, check_plan, check_values
+from .checks import check_arguments, check_caches, check_count, check_lengths, check_plan, check_values
 from .defaults import Defaults, parse_defaults
 from .errors import BadPlan, NeedsRows, NotSupported, Untrusted
 from .fingerprint import Fingerprint, combined, fingerprint_of
@@ -289,10 +289,8 @@ class Host:
             return
         if self.tested is not None and not self.tested.passed:
             raise Untrusted(f"host `{self.name}` failed its self-test, so it is not steered: {self.tested.failures()}")
-        if any(getattr(gear.denoiser, "is_cache_enabled", False) for gear in self._gears):
-            raise NotSupported(
-                "a step cache skips blocks for the whole batch at once, so rows would couple; disable it to steer"
-            )
+        for gear in self._gears:
+            check_caches(gear.denoiser)
         self._refuse_strangers([p for p in steered if p.made_for is not None])
         for plan in steered:
             check_plan(plan, self._gears, self.name)

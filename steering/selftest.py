@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import torch
 
+from .discovery import is_fused
 from .families import SiteRule
 from .gear import Gear
 from .plans import Plan, Swap
@@ -115,7 +116,7 @@ def _how(gear: Gear) -> dict[str, Any]:
     """The way of swapping that the host has: on joint hosts keys and values, or streams where those are fused."""
     if not gear.family.joint:
         return {}
-    fused = any(getattr(p.module, "fused_projections", False) for p in gear.sites)
+    fused = any(is_fused(p.module) for p in gear.sites)
     streams = fused or not all(hasattr(p.module, p.rule.keys[0]) for p in gear.sites if isinstance(p.rule, SiteRule))
     return {"source": "twin", "mode": "pinned" if streams else "kv"}
 

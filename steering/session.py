@@ -19,6 +19,7 @@ import torch
 
 from .attach import replaced, watched
 from .board import Board
+from .checks import check_scale
 from .clock import Clock
 from .donors import Encoding, fit_text
 from .errors import BadDonor, BadLayout, BadPlan, NotFired
@@ -122,6 +123,7 @@ class Session:
         if self.extras.recorder is not None:
             self._place_recorder(self.extras.recorder, layout, place)
         if run.program is not None:
+            check_scale(self.gear, kwargs)
             skipped = kwargs.get(inputs.skips) if inputs.skips else None
             self._show(run, run.program, layout, place, skipped or ())
 

@@ -229,6 +229,7 @@ FAMILIES: tuple[Family, ...] = (
 _REFUSED = {
     "ControlNet": "its ControlNet has text inputs of its own, through which a concept would come back",
     "Adapter": "its adapter is a second model that is not watched",
+    "PAG": "perturbed guidance adds rows to the batch that no plan is laid out for",
     "Onnx": "an ONNX graph has no modules to steer",
 }
 
