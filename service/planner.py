@@ -100,7 +100,8 @@ def merge(plans: Sequence[Plan]) -> Plan:
             one = replace(swap, sites=(site,))
             key = (site, swap.donor, swap.pooled, swap.source, swap.mode, swap.rows)
             by_site[key] = _hull(by_site[key], one) if key in by_site else one
-    return Plan(*_gathered(list(by_site.values())), *dict.fromkeys(others), made_for=plans[0].made_for)
+    bound = next((plan.made_for for plan in plans if plan.made_for is not None), None)  # published packs bind to none
+    return Plan(*_gathered(list(by_site.values())), *dict.fromkeys(others), made_for=bound)
 
 
 def _hull(a: Swap, b: Swap) -> Swap:

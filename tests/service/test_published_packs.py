@@ -7,13 +7,14 @@
 | another rule's verify does not count | `a.rule == rule` left out of `_reads` |
 | the table says so | `_supported` without `why_unverified` |
 | callers learn the reason | `_public_why` without the row's own reason |
+| beside a measured pack the plan stays bound | `plans[0].made_for` |
 | a measured pack takes its place | `look_again` forgets what was missing only |
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,17 @@ def test_a_measured_pack_needs_no_verify(packs: Path, host: Any) -> None:
     assert course(Pack.load(packs / "lettering.safetensors", host=host), steer()).plan is not None
 
 
+def test_beside_a_measured_pack_the_plan_stays_bound_to_the_model(pack: Any, packs: Path, host: Any) -> None:
+    from dataclasses import replace
+
+    from service.planner import merge
+    from steering import Pack
+
+    measured = replace(Pack.load(packs / "lettering.safetensors", host=host), concept="animal/cat")
+    both = merge([pack.plan(DONOR), measured.plan(DONOR)])
+    assert both.made_for == host.fingerprint.digest
+
+
 def unverified(policy: Path) -> str:
     """The text of the test policy without the first rule's verify action."""
     text, cut = re.subn(r"      - do: verify\n(        .*\n)+", "", policy.read_text(), count=1)
@@ -119,23 +131,31 @@ def test_a_measured_pack_takes_the_place_of_a_published_one(
     assert not shelf["lettering"].published
 
 
-def test_callers_and_the_start_learn_why(
-    settings: Callable[..., Any], policy: Path, published: Path, recorder: Any, tmp_path: Path
-) -> None:
+@pytest.fixture
+def start(settings: Callable[..., Any], published: Path, recorder: Any, tmp_path: Path) -> Iterator[Callable[[], Any]]:
+    """Starts workers, each with an empty state folder."""
     from service.runtime import Runtime
 
+    begun: list[Runtime] = []
+
+    def go() -> Runtime:
+        state = tmp_path / f"state-{len(begun)}"
+        begun.append(Runtime(settings(packs=published, audit="off", state=state), recorder))
+        begun[-1].start()
+        begun[-1].wait()
+        return begun[-1]
+
+    yield go
+    for runtime in begun:
+        runtime.stop()
+
+
+def test_callers_and_the_start_learn_why(start: Callable[[], Any], policy: Path, published: Path) -> None:
     policy.write_text(unverified(policy))
-    runtime = Runtime(settings(packs=published, audit="off"), recorder)
-    runtime.start()
-    runtime.wait()
-    told = runtime.policies()
-    runtime.stop()
+    told = start().policies()
     row = next(r for r in told["workers"][0]["rules"] if r["rule"] == "toxic-lettering")
     assert "does not verify it in the picture" in row["why_unfit"]
     assert str(published) not in str(told)
     policy.write_text(policy.read_text().replace("unfit: swap-prompt", "unfit: refuse-load"))
-    runtime = Runtime(settings(packs=published, audit="off", state=tmp_path / "fresh"), recorder)
-    runtime.start()
     with pytest.raises(ValueError, match=r"refuses to load: no pack of `lettering` that it may use: .* published"):
-        runtime.wait()
-    runtime.stop()
+        start()

@@ -8,7 +8,7 @@ carried out on tiny models of the same families.
 | the files are what the command writes | a site's number changed in the table |
 | sites in execution order | the U-Nets' middle counted last |
 | the papers' counts of parameters | IF's site one level higher, SDXL's one group earlier |
-| other models are refused | `qk_norm` left out of SD3's facts, `guidance_embeds` out of FLUX's |
+| other models are refused | `qk_norm` left out of SD3's facts or SANA's, `guidance_embeds` out of FLUX's |
 | a derived pipeline, a compiled denoiser | `type(pipe).__name__` compared alone, `_orig_mod` not looked behind |
 | the first pipeline decides | sites of later stages counted in |
 | a category serves its concepts | the category preferred to a pack of the concept's own |
@@ -189,6 +189,23 @@ def test_another_model_is_refused_naming_what_differs(on_meta: Any, name: str, f
 
     with pytest.raises(PackMismatch, match=rf"made for another host than `{name}`: .*{says}"):
         Pack.load(PUBLISHED / f"{file}.safetensors", host=on_meta(name))
+
+
+def test_a_later_release_in_the_same_shape_is_another_model() -> None:
+    """SANA 1.5 has the blocks and widths of SANA, and a norm that its paper's model has not."""
+    import diffusers
+
+    from steering import Host, PackNotFound, find_pack
+
+    with torch.device("meta"):
+        later = diffusers.SanaTransformer2DModel(num_layers=20, qk_norm="rms_norm_across_heads")
+    pipe = diffusers.SanaPipeline(None, None, None, later, diffusers.DDIMScheduler())
+    host = Host(pipe, name="later", self_test=False)
+    with pytest.raises(
+        PackNotFound, match=r"sana-style.*: qk_norm `null` is `.rms_norm_across_heads.` here"
+    ):
+        find_pack("style/monet", host, [PUBLISHED])
+    host.close()
 
 
 @pytest.mark.parametrize("name", TINY.values())
