@@ -201,9 +201,7 @@ def test_a_later_release_in_the_same_shape_is_another_model() -> None:
         later = diffusers.SanaTransformer2DModel(num_layers=20, qk_norm="rms_norm_across_heads")
     pipe = diffusers.SanaPipeline(None, None, None, later, diffusers.DDIMScheduler())
     host = Host(pipe, name="later", self_test=False)
-    with pytest.raises(
-        PackNotFound, match=r"sana-style.*: qk_norm `null` is `.rms_norm_across_heads.` here"
-    ):
+    with pytest.raises(PackNotFound, match=r"sana-style.*: qk_norm `null` is `.rms_norm_across_heads.` here"):
         find_pack("style/monet", host, [PUBLISHED])
     host.close()
 
