@@ -9,14 +9,15 @@ decision still says what would have been. Shadow rules are judged by the same co
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
-from policies.actions import Action, Block, Label, OnError, ReviewHold, Steer, Verdict, Verify, strictest
-from policies.decision import Decision, Disclosure, Exemption, Reason, RuleError, Shadow, Violation
+from policies.actions import Action, Block, OnError, ReviewHold, Steer, Verdict, Verify, strictest
+from policies.decision import Decision, Exemption, Reason, RuleError, Shadow, Violation
 from policies.donor import replacements
 from policies.evidence import Evidence, Outcome
 from policies.in_force import Force, force_of, tightened
-from policies.model import ActionModel, LabelModel, ReviewHoldModel, SteerModel, VerifyModel
+from policies.model import SteerModel
 from policies.rules import Rule
 from policies.snapshot import Snapshot
 from policies.types import Request, Signals, Stage
@@ -24,9 +25,8 @@ from policies.types import Request, Signals, Stage
 __all__ = ["decide"]
 
 
-@dataclass(frozen=True, slots=True)
-class _Judged:
-    """What one rule came to."""
+class _Judged(NamedTuple):
+    """What one rule came to; a tuple because a request that wakes many rules makes many of these."""
 
     rule: Rule
     enforced: bool
@@ -161,7 +161,7 @@ def _on_error(rule: Rule, error: str, evidence: Evidence, snapshot: Snapshot, fo
     if force.on_error == "allow":
         return _Judged(rule, force.enforced, errors=(note,))
     judged = _matched(rule, Outcome(True), evidence, snapshot, force, None, blind=True)
-    return replace(judged, matched=True, errors=(note, *judged.errors))
+    return judged._replace(matched=True, errors=(note, *judged.errors))
 
 
 def _matched(
@@ -180,8 +180,11 @@ def _matched(
     `blind` rules match because of an error, know nothing about the picture, and are spared that.
     """
     reasons = outcome.reasons if outcome.truth else earlier or ()
-    actions = tuple(_action(a, rule, reasons, evidence.request, snapshot, force) for a in rule.model.then)
-    reads = frozenset(v.model.read for v in rule.verifies) | outcome.pending
+    actions = tuple(
+        _steer(a, rule, reasons, evidence.request, snapshot, force) if isinstance(a, SteerModel) else a
+        for a in rule.actions
+    )
+    reads = rule.verified | outcome.pending if outcome.pending else rule.verified
     if evidence.stage == "prompt":
         return _Judged(rule, force.enforced, True, actions, reasons, reads=reads)
     errors: list[RuleError] = []
@@ -206,26 +209,18 @@ def _after_error(rule: Rule, verify: Verify, on_error: OnError) -> tuple[Action,
     return (ReviewHold(rule.id),) if held else (Block(rule.id),)
 
 
-def _action(
-    model: ActionModel, rule: Rule, reasons: tuple[Reason, ...], request: Request, snapshot: Snapshot, force: Force
-) -> Action:
-    if isinstance(model, SteerModel):
-        strength = model.strength if force.strength is None else force.strength
-        return Steer(
-            rule.id,
-            model.concept,
-            model.toward,
-            replacements(model.toward, reasons, request, snapshot.words, policy=rule.policy),
-            None if isinstance(strength, str) else strength,
-            rule.model.unfit,
-        )
-    if isinstance(model, VerifyModel):
-        return Verify(rule.id, model.read, tuple(model.ladder), model.otherwise, model.max_extra_generations)
-    if isinstance(model, LabelModel):
-        return Label(rule.id, model.value)
-    if isinstance(model, ReviewHoldModel):
-        return ReviewHold(rule.id, model.queue)
-    return Block(rule.id, model.message)
+def _steer(
+    model: SteerModel, rule: Rule, reasons: tuple[Reason, ...], request: Request, snapshot: Snapshot, force: Force
+) -> Steer:
+    strength = model.strength if force.strength is None else force.strength
+    return Steer(
+        rule.id,
+        model.concept,
+        model.toward,
+        replacements(model.toward, reasons, request, snapshot.words, policy=rule.policy),
+        None if isinstance(strength, str) else strength,
+        rule.model.unfit,
+    )
 
 
 def _compose(judged: list[_Judged], stage: Stage, snapshot: Snapshot, before: Decision | None) -> Decision:
@@ -243,17 +238,10 @@ def _compose(judged: list[_Judged], stage: Stage, snapshot: Snapshot, before: De
         errors=tuple(e for j in judged for e in j.errors),
         violations=violations,
         reads=frozenset().union(*(j.reads for j in judged)) | (before.reads if before else frozenset()),
-        disclosures=tuple(d for j in acted if (d := _disclosure(j.rule)) is not None),
+        disclosures=tuple(j.rule.disclosure for j in acted if j.rule.disclosure is not None),
         exempted=tuple(e for j in judged for e in j.exempted),
     )
 
 
 def _verdict(action: Action) -> Verdict:
     return "allow" if isinstance(action, Verify) else action.do
-
-
-def _disclosure(rule: Rule) -> Disclosure | None:
-    model = rule.model
-    if model.disclose == "nothing":
-        return None
-    return Disclosure(model.category, model.id, model.why) if model.disclose == "reason" else Disclosure(model.category)

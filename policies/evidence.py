@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from policies.decision import Reason
 from policies.matcher import Match, Matcher
@@ -22,8 +23,7 @@ __all__ = ["Evidence", "Outcome"]
 _MOST = 64  # reasons of one predicate; a request that repeats a word a thousand times needs no more
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What a condition came to: `truth` None means not known, because of `error` or because `pending` is not read
     yet."""
 
@@ -36,8 +36,7 @@ class Outcome:
 _FALSE = Outcome(False)
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
+class _Found(NamedTuple):
     match: Match
     signal: Signal
 
@@ -54,6 +53,7 @@ class Evidence:
     matcher: Matcher
     stage: Stage
     _matches: dict[tuple[Stage, str], dict[str, list[_Found]]] = field(default_factory=dict)
+    _silences: dict[tuple[Stage, str], Outcome | None] = field(default_factory=dict)
 
     def judge(self, when: Condition, rule: str) -> Outcome:
         """What `when` comes to; reasons carry the name of `rule`."""
@@ -95,6 +95,12 @@ class Evidence:
         return Outcome(True, reasons) if reasons else _FALSE
 
     def _unknown(self, stage: Stage, name: str) -> Outcome | None:
+        key = (stage, name)
+        if key not in self._silences:
+            self._silences[key] = self._silence(stage, name)
+        return self._silences[key]
+
+    def _silence(self, stage: Stage, name: str) -> Outcome | None:
         if stage == "picture" and self.stage == "prompt":
             return Outcome(None, pending=frozenset({name}))
         error = self.signals.error(stage, name)
@@ -102,10 +108,12 @@ class Evidence:
 
     def _words(self, check: WordCheck, rule: str) -> tuple[Reason, ...]:
         found = self._found(check.stage, check.name)
-        hits = [f for name in sorted(check.lists) for f in found.get(name, ()) if f.match.plain or not check.plain]
+        hits = [f for of in found if of in check.lists for f in found[of] if f.match.plain or not check.plain]
         if hits and check.unless:
             innocent = [f for name in check.unless for f in found.get(name, ())]
             hits = [h for h in hits if not any(_covers(i, h) for i in innocent)]
+        if len(hits) < 2:
+            return tuple(_reason(f, check, rule) for f in hits)
         kept: dict[tuple[int, int, int, str], _Found] = {}
         for hit in hits:  # the mildest view comes first and gives the reason
             kept.setdefault((id(hit.signal), hit.match.start, hit.match.end, hit.match.word), hit)
@@ -178,16 +186,22 @@ def _covers(innocent: _Found, hit: _Found) -> bool:
     return innocent.signal is hit.signal and a.start <= b.start and b.end <= a.end
 
 
+_SAID = {
+    ("prompt", "text"): "the request says",
+    ("prompt", "lettering"): "lettering that is asked for says",
+    ("picture", "lettering"): "the picture reads",
+}
+
+
 def _reason(found: _Found, check: WordCheck, rule: str) -> Reason:
-    match, signal = found.match, found.signal
-    where = {"text": "the request says", "lettering": "lettering that is asked for says"}[check.name]
-    where = "the picture reads" if check.stage == "picture" else where
+    match, signal = found
+    disguise = "" if match.plain else f" (in disguise, by the view `{match.view}`)"
     source: Source = signal.span.source if signal.span else "picture"
     of = next(name for name in match.lists if name in check.lists)
     return Reason(
         rule,
         "prompt" if check.name == "text" else check.name,
-        f"{where} `{match.word}`" + (f" (in disguise, by the view `{match.view}`)" if not match.plain else ""),
+        f"{_SAID[check.stage, check.name]} `{match.word}`{disguise}",
         word=match.word,
         list=of.partition("/")[2] or of,
         view=match.view,

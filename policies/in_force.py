@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from policies.actions import OnError
 from policies.rules import Rule
 from policies.snapshot import Snapshot
-from policies.strictness import strictest_of
+from policies.strictness import ON_ERRORS, strictest_of
 from policies.types import Request
 
 __all__ = ["Force", "force_of", "tightened"]
@@ -33,6 +33,9 @@ class Force:
     spares: bool = True
 
 
+_ENFORCED: Mapping[OnError, Force] = {name: Force(True, name) for name in ON_ERRORS}
+
+
 def tightened(snapshot: Snapshot, request: Request) -> frozenset[str]:
     """The policies that are stale for `request` and grow stricter by that."""
     return frozenset(f.policy for f in snapshot.stale(request.now) if f.on_stale == "tighten")
@@ -40,6 +43,8 @@ def tightened(snapshot: Snapshot, request: Request) -> frozenset[str]:
 
 def force_of(rule: Rule, request: Request, snapshot: Snapshot, tight: Collection[str] = ()) -> Force | None:
     """How `rule` stands toward `request`; None when it is not in force at all. `tight` as `tightened` gives it."""
+    if rule.always and rule.policy not in tight:
+        return _ENFORCED[rule.model.on_error]
     if not rule.active(request.now):
         return None
     stern = rule.policy in tight

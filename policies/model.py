@@ -29,8 +29,9 @@ from policies.fields import (
     plain_schema,
 )
 
-__all__ = ["FLOOR", "NOT_YET", "ActionModel", "ExceptionModel", "OverrideModel", "PolicyModel", "RolloutModel"]
-__all__ += ["LabelModel", "ReviewHoldModel", "RuleModel", "SteerModel", "VerifyModel", "WordListModel", "json_schema"]
+__all__ = ["FLOOR", "NOT_YET", "ActionModel", "BlockModel", "ExceptionModel", "LabelModel", "OverrideModel"]
+__all__ += ["PolicyModel", "ReviewHoldModel", "RolloutModel", "RuleModel", "SettingModel", "SteerModel", "VerifyModel"]
+__all__ += ["WordListModel", "json_schema"]
 
 FLOOR = "floor"  # the policy of this name cannot be loosened
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from policies.actions import Unfit
+from policies.actions import Action, Unfit
+from policies.decision import Disclosure
 from policies.matcher import Near
 from policies.model import RuleModel, SettingModel, SteerModel, VerifyModel
 from policies.types import Stage
@@ -141,6 +142,10 @@ class Rule:
     until: datetime | None
     exceptions: tuple[ExceptionRule, ...] = ()
     overrides: tuple[OverrideRule, ...] = ()
+    actions: tuple[Action | SteerModel, ...] = ()  # what depends on no request is made already
+    verified: frozenset[str] = frozenset()  # what pictures of this rule are read for
+    disclosure: Disclosure | None = None
+    always: bool = False  # enforced for everybody at any time: nothing of a request bears on that
 
     @property
     def mode(self) -> str:

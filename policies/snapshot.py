@@ -13,28 +13,33 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, get_args
+from typing import Literal
 
-from policies.conditions import TimeModel, Weekday, WhenModel, WordsModel
+from policies.conditions import WhenModel, WordsModel
 from policies.fields import length, moment
 from policies.matcher import Matcher, Near
-from policies.model import ExceptionModel, OverrideModel, PolicyModel, RuleModel, VerifyModel
+from policies.model import (
+    ExceptionModel,
+    OverrideModel,
+    PolicyModel,
+    RuleModel,
+    SteerModel,
+    VerifyModel,
+)
+from policies.parts import action_of, disclosure_of, override_of, reads_of, time_of, triggers_of
 from policies.rules import (
     Compound,
     Condition,
     ExceptionRule,
     Finding,
     Freshness,
-    OverrideRule,
     Rule,
     TenantCheck,
-    TimeCheck,
     Trigger,
     VerifyRule,
     WordCheck,
 )
 from policies.spelling import fold
-from policies.strictness import loosening
 from policies.types import Stage
 
 __all__ = ["Origin", "Rule", "Snapshot", "compile_snapshot"]
@@ -160,7 +165,7 @@ class _Compiler:
     def rule(self, model: RuleModel, policy: str, overrides: Iterable[OverrideModel]) -> Rule:
         when = self.condition(model.when, policy, model.id)
         verifies = tuple(self.verify(a, policy, model.id) for a in model.then if isinstance(a, VerifyModel))
-        settings = tuple(_override(o, model) for o in overrides)
+        settings = tuple(override_of(o, model) for o in overrides)
         sleeps = model.rollout.mode == "disabled" and all(o.set.mode in (None, "disabled") for o in settings)
         return Rule(
             id=model.id,
@@ -168,12 +173,16 @@ class _Compiler:
             model=model,
             when=when,
             verifies=verifies,
-            triggers=frozenset() if sleeps else _triggers(when),
-            reads=frozenset(_reads(when)),
+            triggers=frozenset() if sleeps else triggers_of(when),
+            reads=frozenset(reads_of(when)),
             since=moment(model.active.since) if model.active else None,
             until=moment(model.active.until) if model.active else None,
             exceptions=tuple(self.exception(e, policy, model.id) for e in model.exceptions),
             overrides=settings,
+            actions=tuple(a if isinstance(a, SteerModel) else action_of(a, model.id) for a in model.then),
+            verified=frozenset(v.model.read for v in verifies),
+            disclosure=disclosure_of(model),
+            always=model.rollout.mode == "enforce" and not settings and model.active is None,
         )
 
     def exception(self, model: ExceptionModel, policy: str, rule: str) -> ExceptionRule:
@@ -202,7 +211,7 @@ class _Compiler:
         if when.tenant is not None:
             return TenantCheck.of(when.tenant.any_of)
         if when.time is not None:
-            return _time(when.time)
+            return time_of(when.time)
         if when.picture is not None:
             if when.picture.lettering is not None:
                 return self.check("picture", "lettering", when.picture.lettering, policy, rule)
@@ -244,41 +253,3 @@ class _Compiler:
             names.add(name)
         self.used |= names
         return frozenset(names)
-
-
-def _override(model: OverrideModel, rule: RuleModel) -> OverrideRule:
-    tenants = TenantCheck.of(model.tenants) if model.tenants is not None else None
-    return OverrideRule(model.set, tenants, bool(loosening(model.set, rule)), moment(model.expires))
-
-
-def _time(model: TimeModel) -> TimeCheck:
-    names = get_args(Weekday)
-    start, end = ((int(t[:2]) * 60 + int(t[3:])) for t in model.between) if model.between else (0, 0)
-    return TimeCheck(
-        moment(model.since),
-        moment(model.until),
-        frozenset(names.index(d) for d in model.weekdays) if model.weekdays else None,
-        (start, end) if model.between else None,
-    )
-
-
-def _reads(when: Condition) -> Iterable[str]:
-    if isinstance(when, Compound):
-        for part in when.parts:
-            yield from _reads(part)
-    elif isinstance(when, WordCheck | Finding) and when.stage == "picture":
-        yield when.name
-
-
-def _triggers(when: Condition) -> frozenset[Trigger] | None:
-    """A set of findings without any of which `when` is certainly false; None when there is no such set."""
-    if isinstance(when, WordCheck):
-        return frozenset({(when.stage, when.name, name) for name in when.lists} | {(when.stage, when.name, "?")})
-    if isinstance(when, Finding):
-        return frozenset({(when.stage, when.name, "*"), (when.stage, when.name, "?")})
-    if isinstance(when, TenantCheck | TimeCheck) or when.kind == "none":
-        return None
-    parts = [_triggers(p) for p in when.parts]
-    if when.kind == "all":
-        return min((p for p in parts if p is not None), key=len, default=None)
-    return None if None in parts else frozenset().union(*(p for p in parts if p is not None))
