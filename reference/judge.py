@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -32,6 +32,7 @@ __all__ = [
     "SECOND_JUDGE",
     "Judge",
     "JudgeRecipe",
+    "Network",
     "Opinion",
     "disturb",
     "rough",
@@ -80,8 +81,10 @@ class Opinion:
         return {name: getattr(self, name) == value for name, value in facts.items()}
 
 
-class _Network(nn.Module):
-    def __init__(self, widths: Sequence[int], kernel: int) -> None:
+class Network(nn.Module):
+    """Strided convolutions and one linear head a question; [b, 3, h, w] to logits by question."""
+
+    def __init__(self, widths: Sequence[int], kernel: int, answers: Mapping[str, int]) -> None:
         super().__init__()
         channels = [3, *widths]
         self.body = nn.Sequential(
@@ -90,7 +93,7 @@ class _Network(nn.Module):
                 for a, b in pairwise(channels)
             )
         )
-        self.heads = nn.ModuleDict({name: nn.LazyLinear(len(answers)) for name, answers in _ANSWERS.items()})
+        self.heads = nn.ModuleDict({name: nn.LazyLinear(count) for name, count in answers.items()})
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         h = self.body(x).flatten(1)
@@ -144,8 +147,8 @@ def disturb(x: Tensor, generator: torch.Generator) -> Tensor:
     return torch.where(blurred, x.lerp(soft, 0.7), x) + level * torch.randn(x.shape, generator=generator)
 
 
-def _build(widths: Sequence[int], kernel: int, size: int) -> _Network:
-    network = _Network(widths, kernel)
+def _build(widths: Sequence[int], kernel: int, size: int) -> Network:
+    network = Network(widths, kernel, {name: len(answers) for name, answers in _ANSWERS.items()})
     network(torch.zeros(1, 3, size, size))
     return network
 

@@ -1,0 +1,199 @@
+"""The town's judges: tell what a picture of the town shows, in every category at once.
+
+Built and trained as the first step's judge is: on true pictures only, with noise and blur. Two judges of other seed
+and shape; what both see can be believed, and how often they differ is printed.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from reference.judge import Network, disturb, rough
+from reference.loop import Schedule, fit
+from reference.town.data import render_set
+from reference.town.paint import paint
+from reference.town.scenes import CATEGORIES, GROUNDS, PLACES, SPOTS, STYLES, SUBJECTS, TownScene, sample_scene
+from reference.world import COLOURS, held_out_words
+
+__all__ = [
+    "ANSWERS",
+    "CONCEPTS",
+    "JUDGE_RECIPES",
+    "TOWN_JUDGE",
+    "TOWN_SECOND_JUDGE",
+    "JudgeRecipe",
+    "Sight",
+    "TownJudge",
+    "held_out_scenes",
+    "train_judge",
+    "truth",
+]
+
+_FOLDER = Path(__file__).parent.parent / "judges"
+TOWN_JUDGE = _FOLDER / "town-first"
+TOWN_SECOND_JUDGE = _FOLDER / "town-second"
+VERSION = "1"
+CONCEPTS = (*(f"{category}/{name}" for category, names in CATEGORIES.items() for name in names), "lettering")
+# what is asked, and the answers; None: it has none
+ANSWERS: Mapping[str, tuple[str | None, ...]] = MappingProxyType(
+    {
+        "subject": SUBJECTS,
+        "colour": (None, *COLOURS),
+        "ground": GROUNDS,
+        "style": (None, *STYLES),
+        "sign": (None, *SPOTS),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What a judge sees in one picture.
+
+    Attributes:
+        answers: the likeliest answer to each question of `ANSWERS`.
+        scores: concept to probability, for each of `CONCEPTS`.
+    """
+
+    answers: Mapping[str, str | None]
+    scores: Mapping[str, float]
+
+    def agrees(self, scene: TownScene) -> dict[str, bool]:
+        """Which facts of the scene it sees as they are."""
+        return {name: self.answers[name] == value for name, value in truth(scene).items()}
+
+
+def truth(scene: TownScene) -> dict[str, str | None]:
+    """The right answer to each question."""
+    return {
+        "subject": scene.subject,
+        "colour": scene.colour,
+        "ground": scene.ground,
+        "style": scene.style,
+        "sign": scene.spot if scene.lines else None,
+    }
+
+
+class TownJudge:
+    """A loaded judge; pictures of any size are looked at in the size it was trained on."""
+
+    def __init__(self, network: Network, *, size: int) -> None:
+        self.network, self.size = network.eval(), size
+
+    @classmethod
+    def load(cls, folder: Path = TOWN_JUDGE) -> TownJudge:
+        """The judge of a folder with `judge.json` and `judge.safetensors`."""
+        shape = json.loads((folder / "judge.json").read_text("utf-8"))
+        network = _build(shape["widths"], shape["kernel"], shape["size"])
+        network.load_state_dict({k: v.float() for k, v in load_file(folder / "judge.safetensors").items()})
+        return cls(network, size=shape["size"])
+
+    @torch.inference_mode()
+    def look(self, images: Sequence[Image.Image]) -> list[Sight]:
+        """One sight a picture."""
+        if not images:
+            return []
+        x = torch.stack([torch.from_numpy(np.array(i.convert("RGB").resize((self.size, self.size)))) for i in images])
+        told = {name: logits.softmax(-1).tolist() for name, logits in self.network(rough(x)).items()}
+        return [_sight({name: rows[i] for name, rows in told.items()}) for i in range(len(images))]
+
+    def scores(self, images: Sequence[Image.Image]) -> list[dict[str, float]]:
+        """Concept to probability, one mapping a picture: `animal/<x>`, `place/<x>`, ..., and `lettering`."""
+        return [dict(sight.scores) for sight in self.look(images)]
+
+
+def _sight(told: Mapping[str, Sequence[float]]) -> Sight:
+    best = {name: ANSWERS[name][int(np.argmax(p))] for name, p in told.items()}
+    known = {
+        answer: p
+        for name in ("subject", "ground", "style")
+        for answer, p in zip(ANSWERS[name], told[name], strict=True)
+    }
+    scores = {concept: known[concept.partition("/")[2]] for concept in CONCEPTS[:-1]}
+    return Sight(best, scores | {"lettering": 1 - told["sign"][0]})
+
+
+def _build(widths: Sequence[int], kernel: int, size: int) -> Network:
+    network = Network(widths, kernel, {name: len(answers) for name, answers in ANSWERS.items()})
+    network(torch.zeros(1, 3, size, size))
+    return network
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeRecipe:
+    """A judge's shape, and what it is trained on."""
+
+    folder: Path
+    widths: tuple[int, ...]
+    kernel: int
+    seed: int
+    steps: int = 1000
+    size: int = 64
+    count: int = 20000
+
+
+JUDGE_RECIPES = (
+    JudgeRecipe(TOWN_JUDGE, widths=(24, 48, 64, 96), kernel=3, seed=21),
+    JudgeRecipe(TOWN_SECOND_JUDGE, widths=(32, 48, 64), kernel=5, seed=22),
+)
+
+
+def train_judge(recipe: JudgeRecipe, folder: Path, *, work: Path) -> dict[str, float]:
+    """Writes a judge into `folder`, and returns its accuracy on 2,000 pictures of held-out words, per question."""
+    torch.manual_seed(recipe.seed)
+    network = _build(recipe.widths, recipe.kernel, recipe.size)
+    scenes, pictures = render_set(recipe.count, seed=recipe.seed, size=recipe.size)
+    right = [truth(scene) for scene in scenes]
+    targets = {name: torch.tensor([ANSWERS[name].index(r[name]) for r in right]) for name in ANSWERS}
+
+    def loss(step: int) -> Tensor:
+        generator = torch.Generator().manual_seed(step)
+        rows = torch.randint(0, recipe.count, (128,), generator=generator)
+        told = network(disturb(rough(pictures[rows]), generator))
+        return torch.stack([F.cross_entropy(logits, targets[name][rows]) for name, logits in told.items()]).sum()
+
+    schedule = Schedule(steps=recipe.steps, lr=2e-3, cooldown=0.6)
+    fit({"judge": network}, loss, schedule, folder=work, name=f"town-judge-{recipe.seed}", every=400)
+    accuracy = _accuracy(TownJudge(network, size=recipe.size), seed=recipe.seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({k: v.half().contiguous() for k, v in network.state_dict().items()}, folder / "judge.safetensors")
+    shape = {
+        "widths": list(recipe.widths),
+        "kernel": recipe.kernel,
+        "size": recipe.size,
+        "seed": recipe.seed,
+        "version": VERSION,
+        "world": "town",
+        "held_out_accuracy": accuracy,
+    }
+    (folder / "judge.json").write_text(json.dumps(shape, indent=1) + "\n", "utf-8")
+    return accuracy
+
+
+def held_out_scenes(count: int, *, seed: int, size: int = 64) -> list[TownScene]:
+    """Scenes that no training saw: nine in ten show held-out words, some on two lines."""
+    rng = random.Random(f"town-test/{seed}")
+    words = held_out_words()
+    said = [rng.sample(words, 2 if rng.random() < 0.2 else 1) if rng.random() < 0.9 else [] for _ in range(count)]
+    return [sample_scene(rng, size=size, lines=lines) for lines in said]
+
+
+def _accuracy(judge: TownJudge, *, seed: int, count: int = 2000) -> dict[str, float]:
+    scenes = held_out_scenes(count, seed=seed, size=judge.size)
+    sights = judge.look([paint(s, judge.size) for s in scenes])
+    agreed = [sight.agrees(scene) for sight, scene in zip(sights, scenes, strict=True)]
+    rates = {name: round(sum(a[name] for a in agreed) / count, 4) for name in ANSWERS}
+    places = [a["ground"] for a, s in zip(agreed, scenes, strict=True) if s.ground in PLACES]
+    return rates | {"place": round(sum(places) / len(places), 4)}
