@@ -131,12 +131,17 @@ class Queue:
             lost = [job for job in self._jobs if job.lost]
             for job in lost:
                 self._jobs.remove(job)
-            self._recorder.queue_depth(len(self._jobs))
+            self._measure()
             return lost
 
     def _tell(self) -> None:
-        self._recorder.queue_depth(len(self._jobs))
+        self._measure()
         self._changed.notify()
+
+    def _measure(self) -> None:
+        first = min((job.entered for job in self._jobs), default=None)
+        since = None if first is None else time.time() - (time.monotonic() - first)
+        self._recorder.queue_depth(len(self._jobs), since)
 
 
 class _Abandoned(Exception):
@@ -243,6 +248,7 @@ class Engine(threading.Thread):
 
     def _between_steps(self, jobs: list[Job]) -> None:
         self._beat()
+        self._recorder.step()
         if all(job.lost for job in jobs):
             raise _Abandoned
 

@@ -214,13 +214,15 @@ class ClosedLoop:
             rung, ladder = todo[0], picture.decision.ladder
             assert ladder is not None  # INVARIANT: there is something to climb
             may = extra < ladder.max_extra_generations and self._in_time(trial, picture)
+            began = time.perf_counter()
             tried = await self._try(trial, picture, rung, first, may_generate=may)
             if tried is None:
                 todo = todo[1:]
                 continue
             extra += rung != "blur"
             picture = await self._judge(trial, tried)
-            self._recorder.rung(rung, "failed" if picture.decision.refused else "passed")
+            result: Literal["passed", "failed"] = "failed" if picture.decision.refused else "passed"
+            self._recorder.rung(rung, result, time.perf_counter() - began)
             ladder = picture.decision.ladder
             todo = ladder.after(rung) if picture.decision.refused and ladder else ()
         return picture

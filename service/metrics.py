@@ -1,21 +1,27 @@
 """The only place where metric names exist.
 
-`CATALOGUE` is data (dashboards and alert rules will be generated from it); `Recorder` is the verbs that the other
-modules call, so that no label value is made up elsewhere. Every label has a closed set of values or is capped: beyond
-the cap a value becomes `other`. Prompts, users, tenants, seeds, digests and ids are never labels.
+`CATALOGUE` is data, from which `service.dashboards` and `service.alerts` make what stands in `deploy/`; `Recorder` is
+the verbs that the other modules call, so that no label value is made up elsewhere.
 
-Gauges state a mode that survives several worker processes; `prometheus_client` decides at import whether it writes to
-files, so the environment must hold `PROMETHEUS_MULTIPROC_DIR` before this module is imported (BentoML sees to it in
-its workers).
+How many series there are is bounded by construction, whatever is asked and whatever policies say: every label has a
+closed set of values or is open, and a metric with an open label has a number of series that it never exceeds; beyond
+it the open value becomes `other`. What a policy may bring is admitted when it is loaded, so that workers agree on it.
+Prompts, users, tenants, keys, seeds, digests and ids are never labels.
+
+Gauges state a mode that survives several worker processes, and one that nobody has set yet has a value that changes
+no minimum or maximum. `prometheus_client` decides at import whether it writes to files, so the environment must hold
+`PROMETHEUS_MULTIPROC_DIR` before this module is imported (BentoML sees to it in its workers).
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
+import math
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -31,92 +37,210 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from policies import CODES
+from policies import CODES, RUNGS, VERDICTS
 
-__all__ = ["CATALOGUE", "Metric", "Outcome", "Recorder", "Stage", "forget_dead_workers", "render"]
+__all__ = [
+    "CATALOGUE",
+    "OTHER",
+    "PREFIX",
+    "Label",
+    "Metric",
+    "Outcome",
+    "Recorder",
+    "Stage",
+    "forget_dead_workers",
+    "render",
+]
 
 PREFIX = "palimpsest_"
-RULES_SHOWN = 200
+OTHER = "other"
 
 Outcome = Literal[
     "ok", "labelled", "steered", "refused", "client_error", "busy", "deadline", "cancelled", "error", "unavailable"
 ]
 Stage = Literal["sense_prompt", "decide", "plan", "queue", "generate", "sense_picture", "blur", "encode", "audit"]
 Reload = Literal["ok", "failed"]
+Breaker = Literal["closed", "half-open", "open"]
+Failure = Literal["timeout", "error", "open"]
 
 _SECONDS = (0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0)
+_READING = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
 _ROWS = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0)
+_DOSE = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A label and all of its values; without any it is open, and its metric says how many series it may have."""
+
+    name: str
+    values: tuple[str, ...] = ()
+
+
+RULE, CONCEPT, DETECTOR = Label("rule"), Label("concept"), Label("detector")
+ENDPOINT, VERSION, MODEL = Label("endpoint"), Label("version"), Label("model")
+OUTCOME = Label("outcome", get_args(Outcome))
+STAGE = Label("stage", get_args(Stage))
+VERDICT, ENFORCED, SHADOW = (Label(name, VERDICTS) for name in ("verdict", "enforced", "shadow"))
+ACTING = Label("mode", ("enforce", "shadow"))
+ROLLOUT = Label("mode", ("enforce", "canary", "shadow", "disabled"))
+RUNG = Label("rung", RUNGS)
+PASSED = Label("result", ("passed", "failed"))
+RELOADED = Label("result", get_args(Reload))
+WRITTEN = Label("result", ("written", "error"))
+FAILURE = Label("reason", get_args(Failure))
+DROPPED = Label("reason", ("disconnect", "deadline", "shutdown"))
+REPLACED = Label("reason", ("fired", "steering", "unfit"))
+PROBLEM = Label("reason", CODES)
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One metric: name without the prefix, meaning, labels; `mode` for gauges, `buckets` for histograms."""
+    """One metric: name without the prefix, meaning, labels; `mode` and `initial` for gauges, `buckets` for histograms.
+
+    `most` is the number of label sets that it may have when a label is open.
+    """
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]
     help: str
-    labels: tuple[str, ...] = ()
-    mode: Literal["livesum", "livemin", "livemax", "livemostrecent"] = "livesum"
+    labels: tuple[Label, ...] = ()
+    most: int = 0
+    mode: Literal["livesum", "livemin", "livemax"] = "livesum"
     buckets: tuple[float, ...] = _SECONDS
+    initial: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.open is bool(self.most == 0):
+            raise ValueError(f"`{self.name}`: `most` must be given for open labels and for no others, got {self.most}")
+
+    @property
+    def open(self) -> bool:
+        """Whether a label has no closed set of values."""
+        return any(not label.values for label in self.labels)
+
+    @property
+    def closed_sets(self) -> tuple[tuple[str, ...], ...]:
+        """Every label set, with `other` in the place of each open value."""
+        return tuple(itertools.product(*(label.values or (OTHER,) for label in self.labels)))
+
+    @property
+    def series(self) -> int:
+        """The most series that one process can make of it."""
+        each = len(self.buckets) + 3 if self.kind == "histogram" else 1  # the last bucket, the sum and the count
+        return each * (self.most or len(self.closed_sets))
 
     def build(self, registry: CollectorRegistry) -> Any:
         """The metric object, registered."""
-        name = PREFIX + self.name
+        name, labels = PREFIX + self.name, [label.name for label in self.labels]
         if self.kind == "counter":
-            return Counter(name, self.help, self.labels, registry=registry)
-        if self.kind == "gauge":
-            return Gauge(name, self.help, self.labels, multiprocess_mode=self.mode, registry=registry)
-        return Histogram(name, self.help, self.labels, buckets=self.buckets, registry=registry)
+            return Counter(name, self.help, labels, registry=registry)
+        if self.kind == "histogram":
+            return Histogram(name, self.help, labels, buckets=self.buckets, registry=registry)
+        gauge = Gauge(name, self.help, labels, multiprocess_mode=self.mode, registry=registry)
+        if not labels:
+            gauge.set(self.initial)
+        return gauge
 
 
 CATALOGUE: tuple[Metric, ...] = (
-    Metric("requests_total", "counter", "Answered requests by endpoint and outcome.", ("endpoint", "outcome")),
-    Metric("request_duration_seconds", "histogram", "Time from arrival to answer.", ("endpoint",)),
-    Metric("stage_duration_seconds", "histogram", "Time spent in a stage of a request.", ("stage",)),
-    Metric("images_total", "counter", "Pictures that left, by the verdict they left under.", ("verdict",)),
-    Metric("decisions_total", "counter", "Final decisions by rule, verdict and mode.", ("rule", "verdict", "mode")),
-    Metric("shadow_differences_total", "counter", "Decisions that shadow rules would change.", ("enforced", "shadow")),
-    Metric("rungs_total", "counter", "Rungs climbed for a picture, and whether it then passed.", ("rung", "result")),
+    Metric("requests_total", "counter", "Answered requests by endpoint and outcome.", (ENDPOINT, OUTCOME), 90),
+    Metric("request_duration_seconds", "histogram", "Time from arrival to answer.", (ENDPOINT,), 9),
+    Metric("stage_duration_seconds", "histogram", "Time spent in a stage of a request.", (STAGE,)),
+    Metric("images_total", "counter", "Pictures that left, by the verdict they left under.", (VERDICT,)),
+    Metric("decisions_total", "counter", "Final decisions by rule, verdict and mode.", (RULE, VERDICT, ACTING), 500),
+    Metric("decision_errors_total", "counter", "Decisions in which a rule could not be judged.", (RULE,), 80),
+    Metric("stale_decisions_total", "counter", "Decisions under a policy older than it allows itself to be."),
+    Metric("shadow_differences_total", "counter", "Decisions that shadow rules would change.", (ENFORCED, SHADOW)),
+    Metric("rungs_total", "counter", "Rungs climbed for a picture, and whether it then passed.", (RUNG, PASSED)),
+    Metric("rung_duration_seconds", "histogram", "Time that a rung added to a picture, reading included.", (RUNG,)),
     Metric("extra_generations_total", "counter", "Pictures generated again by the closed loop."),
-    Metric("detector_errors_total", "counter", "Readings that failed or ran out of time.", ("detector", "reason")),
+    Metric("steered_pictures_total", "counter", "Pictures made with a concept steered.", (CONCEPT,), 24),
+    Metric("steered_rows_total", "counter", "Rows that steering really changed at sites.", (CONCEPT,), 24),
+    Metric("steering_dose", "histogram", "Mean size of what edits removed at a site.", (CONCEPT,), 16, buckets=_DOSE),
+    Metric("fallbacks_total", "counter", "Pictures made by whole-prompt replacement, not steering.", (REPLACED,)),
+    Metric("detector_duration_seconds", "histogram", "Time of one reading.", (DETECTOR,), 10, buckets=_READING),
+    Metric("detector_errors_total", "counter", "Readings without an answer.", (DETECTOR, FAILURE), 30),
+    Metric("detector_open", "gauge", "Workers that do not ask a detector for now: it failed.", (DETECTOR,), 10),
     Metric("queue_depth", "gauge", "Pictures that wait for the engine."),
+    Metric("queue_oldest_timestamp_seconds", "gauge", "When the picture that waits longest came; +Inf: none waits.",
+           mode="livemin", initial=math.inf),
     Metric("queue_rejections_total", "counter", "Requests turned away because the queue was full."),
-    Metric("batch_rows", "histogram", "Pictures in a batch, padding included.", (), buckets=_ROWS),
+    Metric("batch_rows", "histogram", "Pictures in a batch, padding included.", buckets=_ROWS),
     Metric("batch_padding_rows_total", "counter", "Rows that only pad a batch to its shape."),
-    Metric("cancelled_pictures_total", "counter", "Pictures dropped because nobody waits for them.", ("reason",)),
-    Metric("fallbacks_total", "counter", "Pictures made by whole-prompt replacement instead of steering.", ("reason",)),
+    Metric("engine_steps_total", "counter", "Denoising steps run, one for a whole batch."),
+    Metric("out_of_memory_total", "counter", "Batches that did not fit the device."),
+    Metric("cancelled_pictures_total", "counter", "Pictures dropped because nobody waits for them.", (DROPPED,)),
+    Metric("workers_up", "gauge", "Worker processes that run, ready or not."),
     Metric("engine_ready", "gauge", "Workers whose engine is ready."),
-    Metric("engine_beat_timestamp_seconds", "gauge", "When an engine last moved; the oldest worker's.", (), "livemin"),
-    Metric("policy_generation_min", "gauge", "Lowest policy generation in use.", (), "livemin"),
-    Metric("policy_generation_max", "gauge", "Highest policy generation in use.", (), "livemax"),
-    Metric("policy_loaded_timestamp_seconds", "gauge", "When the policies in use were loaded.", (), "livemin"),
-    Metric("policy_reloads_total", "counter", "Attempts to load changed policies.", ("result",)),
-    Metric("policy_refusals_total", "counter", "Changed policies that were refused, by what was wrong.", ("reason",)),
-    Metric("policy_exemptions_total", "counter", "Requests that an exception spared from a rule.", ("rule",)),
-    Metric("policy_last_reload_failed", "gauge", "1 while the files on disk are not what is in use.", (), "livemax"),
-    Metric("unfit_rules", "gauge", "Rules of the policies in use that no pack of the model fits.", (), "livemax"),
-    Metric("audit_events_total", "counter", "Audit records by result.", ("result",)),
-    Metric("build_info", "gauge", "1; version and model as labels.", ("version", "model"), "livemax"),
+    Metric("engine_beat_timestamp_seconds", "gauge", "When an engine last moved; the oldest worker's.",
+           mode="livemin", initial=math.inf),
+    Metric("policy_generation_min", "gauge", "Lowest policy generation in use.", mode="livemin", initial=math.inf),
+    Metric("policy_generation_max", "gauge", "Highest policy generation in use.", mode="livemax"),
+    Metric("policy_loaded_timestamp_seconds", "gauge", "When the policies in use were loaded; the oldest worker's.",
+           mode="livemin", initial=math.inf),
+    Metric("policy_reloads_total", "counter", "Attempts to load changed policies.", (RELOADED,)),
+    Metric("policy_refusals_total", "counter", "Changed policies that were refused, by what was wrong.", (PROBLEM,)),
+    Metric("policy_exemptions_total", "counter", "Requests that an exception spared from a rule.", (RULE,), 80),
+    Metric("policy_last_reload_failed", "gauge", "1 while the files on disk are not what is in use.", mode="livemax"),
+    Metric("rules", "gauge", "Rules of the policies in use, by rollout.", (ROLLOUT,), mode="livemax"),
+    Metric("unfit_rules", "gauge", "Rules of the policies in use that no pack of the model fits.", mode="livemax"),
+    Metric("audit_events_total", "counter", "Audit records by result.", (WRITTEN,)),
+    Metric("build_info", "gauge", "1; version and model as labels.", (VERSION, MODEL), 4, mode="livemax"),
 )  # fmt: skip
+
+
+class _Family:
+    """One metric of a process: its label sets are counted, so that there are never more than it may have."""
+
+    def __init__(self, metric: Metric, registry: CollectorRegistry) -> None:
+        self.metric = metric
+        self._built = metric.build(registry)
+        self._seen: set[tuple[str, ...]] = set(metric.closed_sets)  # `other` always has its place
+        self._lock = threading.Lock()
+
+    def at(self, *values: str) -> Any:
+        """The series of these label values, or the one of `other` in place of what there is no room for."""
+        labels = self.metric.labels
+        if not labels:
+            return self._built
+        for label, value in zip(labels, values, strict=True):
+            if label.values and value not in label.values:
+                raise ValueError(f"`{label.name}` must be one of {', '.join(label.values)}, got `{value}`")
+        with self._lock:
+            if values not in self._seen:
+                if len(self._seen) < self.metric.most:
+                    self._seen.add(values)
+                else:
+                    values = tuple(v if k.values else OTHER for k, v in zip(labels, values, strict=True))
+        return self._built.labels(*values)
 
 
 class Recorder:
     """The verbs that move the metrics; one object a process."""
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
-        self._by_name = {m.name: m.build(registry) for m in CATALOGUE}
-        self._rules: set[str] = set()
-        self._lock = threading.Lock()
+        self._families = {metric.name: _Family(metric, registry) for metric in CATALOGUE}
 
     @classmethod
     def apart(cls) -> Recorder:
         """A recorder that nobody scrapes, for a runtime beside the process's own."""
         return cls(CollectorRegistry())
 
+    def start(self) -> None:
+        """Says that this worker is up, and makes every closed series exist, so that a rate of nothing is zero."""
+        for family in self._families.values():
+            if not family.metric.open and family.metric.kind != "gauge":
+                for values in family.metric.closed_sets:
+                    family.at(*values)
+        for outcome in OUTCOME.values:
+            self._at("requests_total", "generations", outcome)
+        self._at("workers_up").set(1)
+
     def request(self, endpoint: str, outcome: Outcome, seconds: float) -> None:
         """One answered request; `endpoint` is a name of ours, never a raw path."""
-        self._by_name["requests_total"].labels(endpoint, outcome).inc()
-        self._by_name["request_duration_seconds"].labels(endpoint).observe(seconds)
+        self._at("requests_total", endpoint, outcome).inc()
+        self._at("request_duration_seconds", endpoint).observe(seconds)
 
     @contextlib.contextmanager
     def stage(self, stage: Stage) -> Iterator[None]:
@@ -129,115 +253,133 @@ class Recorder:
 
     def stage_took(self, stage: Stage, seconds: float) -> None:
         """Observes seconds that were measured elsewhere, such as on the engine thread."""
-        self._by_name["stage_duration_seconds"].labels(stage).observe(seconds)
+        self._at("stage_duration_seconds", stage).observe(seconds)
 
-    def decision(self, rules: tuple[str, ...], verdict: str, *, mode: Literal["enforce", "shadow"]) -> None:
+    def decision(self, rules: Iterable[str], verdict: str, *, mode: Literal["enforce", "shadow"]) -> None:
         """A final decision, once for each rule that took part."""
         for rule in rules:
-            self._by_name["decisions_total"].labels(self._shown(rule), verdict, mode).inc()
+            self._at("decisions_total", rule, verdict, mode).inc()
+
+    def decision_errors(self, rules: Iterable[str], *, stale: bool = False) -> None:
+        """Rules that could not be judged for one request, and whether its policies are too old."""
+        for rule in set(rules):
+            self._at("decision_errors_total", rule).inc()
+        self._at("stale_decisions_total").inc(int(stale))
 
     def shadow_difference(self, enforced: str, shadow: str) -> None:
         """The shadow rules would have answered otherwise."""
-        self._by_name["shadow_differences_total"].labels(enforced, shadow).inc()
+        self._at("shadow_differences_total", enforced, shadow).inc()
 
     def image(self, verdict: str) -> None:
         """A picture left."""
-        self._by_name["images_total"].labels(verdict).inc()
+        self._at("images_total", verdict).inc()
 
-    def rung(self, rung: str, result: Literal["passed", "failed"]) -> None:
-        """A rung was climbed and the picture judged again."""
-        self._by_name["rungs_total"].labels(rung, result).inc()
+    def steered(self, concepts: Iterable[str], *, rows: int, dose: Iterable[float] = ()) -> None:
+        """A picture was made with these concepts steered; rows and doses of a merged plan count for each of them."""
+        doses = tuple(dose)
+        for concept in concepts:
+            self._at("steered_pictures_total", concept).inc()
+            self._at("steered_rows_total", concept).inc(rows)
+            for size in doses:
+                self._at("steering_dose", concept).observe(size)
+
+    def rung(self, rung: str, result: Literal["passed", "failed"], seconds: float) -> None:
+        """A rung was climbed and the picture judged again, `seconds` after the climb began."""
+        self._at("rungs_total", rung, result).inc()
+        self._at("rung_duration_seconds", rung).observe(seconds)
 
     def extra_generation(self) -> None:
         """A picture was made again."""
-        self._by_name["extra_generations_total"].inc()
+        self._at("extra_generations_total").inc()
 
-    def detector_error(self, detector: Literal["prompt", "picture"], reason: Literal["timeout", "error"]) -> None:
+    def detector(self, detector: str, seconds: float) -> None:
+        """A detector read something, or gave up after `seconds`."""
+        self._at("detector_duration_seconds", detector).observe(seconds)
+
+    def detector_error(self, detector: str, reason: Failure) -> None:
         """A reading failed."""
-        self._by_name["detector_errors_total"].labels(detector, reason).inc()
+        self._at("detector_errors_total", detector, reason).inc()
 
-    def queue_depth(self, pictures: int) -> None:
-        """How many pictures wait now."""
-        self._by_name["queue_depth"].set(pictures)
+    def breaker(self, detector: str, state: Breaker) -> None:
+        """The state of a detector's circuit breaker."""
+        self._at("detector_open", detector).set(int(state != "closed"))
+
+    def queue_depth(self, pictures: int, oldest: float | None = None) -> None:
+        """How many pictures wait now, and since when the oldest does, in seconds of the epoch."""
+        self._at("queue_depth").set(pictures)
+        self._at("queue_oldest_timestamp_seconds").set(math.inf if oldest is None else oldest)
 
     def turned_away(self) -> None:
         """A request met a full queue."""
-        self._by_name["queue_rejections_total"].inc()
+        self._at("queue_rejections_total").inc()
 
     def batch(self, rows: int, padding: int) -> None:
         """A batch of `rows` pictures ran, `padding` of them for shape only."""
-        self._by_name["batch_rows"].observe(rows)
-        self._by_name["batch_padding_rows_total"].inc(padding)
+        self._at("batch_rows").observe(rows)
+        self._at("batch_padding_rows_total").inc(padding)
+
+    def step(self) -> None:
+        """The running batch did one denoising step."""
+        self._at("engine_steps_total").inc()
+
+    def out_of_memory(self) -> None:
+        """A batch did not fit the device."""
+        self._at("out_of_memory_total").inc()
 
     def dropped(self, reason: Literal["disconnect", "deadline", "shutdown"]) -> None:
         """A picture was given up."""
-        self._by_name["cancelled_pictures_total"].labels(reason).inc()
+        self._at("cancelled_pictures_total", reason).inc()
 
     def fallback(self, reason: Literal["fired", "steering", "unfit"]) -> None:
         """A picture was made with its prompt replaced as a whole."""
-        self._by_name["fallbacks_total"].labels(reason).inc()
+        self._at("fallbacks_total", reason).inc()
 
     def engine(self, *, ready: bool) -> None:
         """The engine's state and the time of this report."""
-        self._by_name["engine_ready"].set(int(ready))
-        self._by_name["engine_beat_timestamp_seconds"].set(time.time())
+        self._at("engine_ready").set(int(ready))
+        self._at("engine_beat_timestamp_seconds").set(time.time())
 
-    def policies(self, *, generation: int, loaded: float, unfit: int) -> None:
-        """A snapshot came into use."""
-        self._by_name["policy_generation_min"].set(generation)
-        self._by_name["policy_generation_max"].set(generation)
-        self._by_name["policy_loaded_timestamp_seconds"].set(loaded)
-        self._by_name["unfit_rules"].set(unfit)
+    def policies(self, *, generation: int, loaded: float, unfit: int, rules: Iterable[tuple[str, str]] = ()) -> None:
+        """A snapshot came into use; `rules` are its rules with their rollout, in one order in every worker."""
+        self._at("policy_generation_min").set(generation)
+        self._at("policy_generation_max").set(generation)
+        self._at("policy_loaded_timestamp_seconds").set(loaded)
+        self._at("unfit_rules").set(unfit)
+        rollouts = dict(rules)
+        for rollout in ROLLOUT.values:
+            self._at("rules", rollout).set(sum(mode == rollout for mode in rollouts.values()))
+        for rule in rollouts:
+            self._at("decision_errors_total", rule)
 
     def reload(self, result: Reload, *, codes: Iterable[str] = ()) -> None:
         """An attempt to load changed files ended; `codes` are the kinds of problems that it failed for."""
-        self._by_name["policy_reloads_total"].labels(result).inc()
-        self._by_name["policy_last_reload_failed"].set(int(result == "failed"))
+        self._at("policy_reloads_total", result).inc()
+        self._at("policy_last_reload_failed").set(int(result == "failed"))
         for code in set(codes):
-            self._by_name["policy_refusals_total"].labels(code).inc()
+            self._at("policy_refusals_total", code).inc()
 
     def exempted(self, rules: Iterable[str]) -> None:
         """A request was spared from these rules."""
         for rule in rules:
-            self._by_name["policy_exemptions_total"].labels(self._shown(rule)).inc()
+            self._at("policy_exemptions_total", rule).inc()
 
     def audit(self, result: Literal["written", "error"]) -> None:
         """An audit record was written, or could not be."""
-        self._by_name["audit_events_total"].labels(result).inc()
+        self._at("audit_events_total", result).inc()
 
     def build(self, version: str, model: str) -> None:
         """What runs here."""
-        self._by_name["build_info"].labels(version, model).set(1)
+        self._at("build_info", version, model).set(1)
 
-    def start(self) -> None:
-        """Makes the series of closed label sets exist at zero, so that a rate of nothing is zero and not absent."""
-        closed: Mapping[str, tuple[str, ...]] = {
-            "rungs_total": ("wider", "swap-prompt", "blur"),
-            "detector_errors_total": ("prompt", "picture"),
-            "fallbacks_total": ("fired", "steering", "unfit"),
-            "policy_reloads_total": get_args(Reload),
-            "policy_refusals_total": CODES,
-            "audit_events_total": ("written", "error"),
-        }
-        seconds = {"rungs_total": ("passed", "failed"), "detector_errors_total": ("timeout", "error")}
-        for name, values in closed.items():
-            for value in values:
-                for second in seconds.get(name, (None,)):
-                    self._by_name[name].labels(*([value] if second is None else [value, second]))
-        for outcome in get_args(Outcome):
-            self._by_name["requests_total"].labels("generations", outcome)
-
-    def _shown(self, rule: str) -> str:
-        with self._lock:
-            if len(self._rules) < RULES_SHOWN:
-                self._rules.add(rule)
-            return rule if rule in self._rules else "other"
+    def _at(self, name: str, *values: str) -> Any:
+        return self._families[name].at(*values)
 
 
 def render() -> tuple[bytes, str]:
     """The metrics of all workers as Prometheus text, and its content type."""
     registry = REGISTRY
-    if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+    if folder := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        forget_dead_workers(Path(folder))
         registry = CollectorRegistry()
         MultiProcessCollector(registry)
     return generate_latest(registry), CONTENT_TYPE_LATEST
@@ -249,6 +391,7 @@ def forget_dead_workers(folder: Path) -> None:
         try:
             os.kill(pid, 0)
         except ProcessLookupError:
-            mark_process_dead(pid, str(folder))
+            with contextlib.suppress(FileNotFoundError):  # another worker was faster
+                mark_process_dead(pid, str(folder))
         except PermissionError:  # alive, another user's
             continue

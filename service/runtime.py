@@ -235,7 +235,10 @@ class Runtime:
         assert self._ready is not None  # INVARIANT: only called with a runtime that is composed
         self._rows = rule_table(snapshot, self._ready.shelf)
         unfit = sum(row.unfit is not None for row in self._rows)
-        self.recorder.policies(generation=state.generation, loaded=state.loaded_at.timestamp(), unfit=unfit)
+        rules = [(row.rule, row.mode) for row in self._rows]
+        self.recorder.policies(
+            generation=state.generation, loaded=state.loaded_at.timestamp(), unfit=unfit, rules=rules
+        )
         self._publish()
 
     def _publish(self) -> None:
@@ -256,13 +259,19 @@ class Runtime:
         decision = outcome.decision
         self.recorder.decision(decision.rules, outcome.verdict, mode="enforce")
         self.recorder.exempted(e.rule for e in decision.exempted)
+        judged = (decision, *(p.decision for p in outcome.pictures))
+        self.recorder.decision_errors((e.rule for d in judged for e in d.errors), stale=bool(decision.stale))
         if decision.shadow is not None:
             self.recorder.decision(decision.shadow.rules, decision.shadow.verdict, mode="shadow")
             if decision.shadow.verdict != decision.verdict:
                 self.recorder.shadow_difference(decision.verdict, decision.shadow.verdict)
-        if not outcome.refused:
-            for picture in outcome.pictures:
+        for picture in outcome.pictures:
+            if not outcome.refused:
                 self.recorder.image(picture.verdict)
+            report = picture.made.report
+            if report.plan is not None:
+                concepts = {steer.concept for steer in picture.decision.steers}
+                self.recorder.steered(concepts, rows=sum(report.fired.values()), dose=(report.dose or {}).values())
 
     async def _record(self, record: dict[str, Any]) -> None:
         if self._audit is None:
