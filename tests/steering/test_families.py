@@ -314,6 +314,14 @@ def test_modes_and_sources_differ_at_some_of_the_sites(it: Asked) -> None:
 
 @joint
 @pytest.mark.parametrize("mode", ["kv", "pinned"])
+def test_a_swap_at_the_first_site_does_not_run_on_into_the_later_ones(it: Asked, mode: str) -> None:
+    """Were the donor's text handed on from block to block, the first site alone would be the donor's picture."""
+    first = it.steered([RED, GREEN], [it.swap(GREEN, it.names[:1], mode=mode), None])[0]
+    assert apart(first, it.stock(it.beside([RED, GREEN], GREEN))[1]) > it.different / 10
+
+
+@joint
+@pytest.mark.parametrize("mode", ["kv", "pinned"])
 def test_a_pinned_prompt_as_its_own_donor_is_stock(it: Asked, mode: str) -> None:
     steered = it.steered([RED], [it.swap(RED, it.names[1:3], mode=mode, pooled="keep")])
     assert apart(steered[0], it.stock([RED, RED])[0]) < it.tolerance
