@@ -8,6 +8,7 @@
 | the table says so | `_supported` without `why_unverified` |
 | callers learn the reason | `_public_why` without the row's own reason |
 | beside a measured pack the plan stays bound | `plans[0].made_for` |
+| shown without a share | `pack_show` reads `choice.share` always |
 | a measured pack takes its place | `look_again` forgets what was missing only |
 """
 
@@ -159,3 +160,19 @@ def test_callers_and_the_start_learn_why(start: Callable[[], Any], policy: Path,
     policy.write_text(policy.read_text().replace("unfit: swap-prompt", "unfit: refuse-load"))
     with pytest.raises(ValueError, match=r"refuses to load: no pack of `lettering` that it may use: .* published"):
         start()
+
+
+@pytest.mark.parametrize("how", [("--json",), ()])
+def test_a_published_pack_can_be_shown_and_claims_no_share(
+    published: Path, model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, how: tuple[str, ...]
+) -> None:
+    from typer.testing import CliRunner
+
+    from service.cli import app
+
+    monkeypatch.setenv("PALIMPSEST_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("PALIMPSEST_THREADS", "1")
+    path = str(published / "lettering.safetensors")
+    done = CliRunner().invoke(app, ["pack", "show", path, "--model", str(model), *how])
+    assert done.exit_code == 0
+    assert "not measured: published" in done.stdout
