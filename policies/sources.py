@@ -16,8 +16,8 @@ from pathlib import Path
 from policies.bundle import MAX_BUNDLE, SUFFIX
 from policies.problems import Problem
 
-__all__ = ["SHIPPED", "DiskSource", "MemorySource", "Paths", "Source", "bundle_of", "disk_sources", "fingerprint"]
-__all__ += ["memory_sources", "policy_paths"]
+__all__ = ["SHIPPED", "DiskSource", "MemorySource", "Paths", "Source", "bundle_of", "disk_sources"]
+__all__ += ["Watch", "memory_sources", "policy_paths"]
 
 SHIPPED = Path(__file__).parent / "shipped"
 Paths = str | Path | Sequence[str | Path]
@@ -132,24 +132,36 @@ def memory_sources(files: Mapping[str, bytes], origin: str) -> list[MemorySource
     return [MemorySource(origin, path, files) for path in sorted(files) if path.endswith(_SUFFIXES)]
 
 
-def fingerprint(paths: Paths) -> str:
-    """A word that changes when any policy, list or bundle of `paths` does; cheap enough to ask twice a second.
+class Watch:
+    """Tells cheaply, twice a second, whether any policy, list or bundle of `paths` has other content than before.
 
-    Made of names, sizes, times and inodes, and of the content where a file is so young that its time may not move
-    again.
+    A file is read once and again when its size, time or inode changes; also at every look while it is so young that it
+    may change again without its time moving.
     """
-    digest = sha256()
-    for path in _watched(paths):
+
+    def __init__(self, paths: Paths) -> None:
+        self._paths = paths
+        self._known: dict[Path, tuple[tuple[int, int, int], str]] = {}
+
+    def look(self) -> str:
+        """A word that stands for all names and contents; it is the same as long as they are."""
+        digest = sha256()
+        for path in _watched(self._paths):
+            digest.update(f"{path}|{self._content(path)}\n".encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
+
+    def _content(self, path: Path) -> str:
         try:
             stat = path.stat()
-            digest.update(
-                f"{path}|{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ino}\n".encode("utf-8", "surrogateescape")
-            )
-            if time.time() - stat.st_mtime < _RACY_SECONDS and stat.st_size <= MAX_BUNDLE:
-                digest.update(path.read_bytes())
+            key = (stat.st_size, stat.st_mtime_ns, stat.st_ino)
+            known, content = self._known.get(path, (None, ""))
+            if known != key or time.time() - stat.st_mtime < _RACY_SECONDS:
+                # a file that is too large is refused by its size alone
+                content = sha256(path.read_bytes()).hexdigest() if stat.st_size <= MAX_BUNDLE else repr(key)
+                self._known[path] = (key, content)
+            return content
         except OSError as error:
-            digest.update(f"{path}|{error.errno}\n".encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()
+            return f"errno {error.errno}"
 
 
 def _as_paths(paths: Paths) -> list[Path]:

@@ -21,7 +21,7 @@ from policies.last_good import LastGood
 from policies.loader import Loaded, Loader
 from policies.problems import Code, PolicyError, Problem
 from policies.snapshot import Origin, Snapshot
-from policies.sources import Paths, fingerprint
+from policies.sources import Paths, Watch
 
 __all__ = ["Store", "StoreState"]
 
@@ -83,7 +83,8 @@ class Store:
         self._memory = LastGood(keep, self._paths) if keep is not None and self._paths else None
         self._clock = clock
         self._lock = threading.Lock()  # one poll at a time; readers never take it
-        self._seen = fingerprint(self._paths)
+        self._watch = Watch(self._paths)
+        self._seen = self._watch.look()
         self._confirmed = clock()  # when the files last said what is in force
         self._current = self._first()
         self._stop = threading.Event()
@@ -104,7 +105,7 @@ class Store:
     def poll(self) -> StoreState:
         """The state after one look at the files: they are loaded if they changed since the last look."""
         with self._lock:
-            now = fingerprint(self._paths)
+            now = self._watch.look()
             if now != self._seen:
                 self._seen = now
                 self._reload()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -87,6 +88,53 @@ def test_a_change_that_keeps_size_and_time_is_seen_while_the_file_is_young(file,
     os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert file.stat().st_size == stat.st_size
     assert store.poll().generation == 2
+
+
+def test_a_file_whose_content_stays_is_loaded_once(file):
+    heard = []
+    store = Store(Loader(sense=sense), file, on_reload=heard.append)
+    for stamp in (1_000_000_000, 1_700_000_000):
+        os.utime(file, (stamp, stamp))
+        store.poll()
+    assert heard == []
+
+
+def test_a_restart_beside_a_broken_file_keeps_what_was_in_use(file, tmp_path):
+    first = Store(Loader(sense=sense), file, keep=tmp_path / "state")
+    file.write_text("nonsense: [")
+    again = Store(Loader(sense=sense), file, keep=tmp_path / "state")
+    assert (again.state.source, again.state.digest) == ("last-good", first.state.digest)
+    assert verdict(again, "grumpf") == "block"
+    assert "nonsense" not in str(again.snapshot.words)
+    file.write_text(OTHER)
+    assert (again.poll().source, verdict(again, "snirt")) == ("live", "block")
+    (tmp_path / "other.yaml").write_text("nonsense: [")
+    with pytest.raises(PolicyError):  # what was in use under another path is no stand-in
+        Store(Loader(sense=sense), tmp_path / "other.yaml", keep=tmp_path / "state")
+
+
+def test_a_policy_ages_from_when_its_file_was_last_good(tmp_path):
+    now = [datetime(2026, 11, 21, 12, tzinfo=UTC)]
+    aging = GOOD.replace("\nrules:", "freshness: {max_age: 1h, on_stale: refuse}\nrules:", 1)
+    (tmp_path / "p.yaml").write_text(aging)
+    store = Store(Loader(sense=sense), tmp_path / "p.yaml", clock=lambda: now[0])
+
+    def calm():
+        request = Request("a hill", now=now[0])
+        return decide(request, sense(request), store.snapshot).verdict
+
+    now[0] += timedelta(days=3)
+    store.poll()
+    assert calm() == "allow", "a file that can be read is current"
+    (tmp_path / "p.yaml").write_text("nonsense: [")
+    store.poll()
+    assert calm() == "allow"
+    now[0] += timedelta(minutes=61)
+    store.poll()
+    assert calm() == "block"
+    (tmp_path / "p.yaml").write_text(aging)
+    store.poll()
+    assert calm() == "allow"
 
 
 def test_a_changed_list_file_is_a_change_of_policy(tmp_path):
