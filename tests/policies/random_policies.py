@@ -136,10 +136,10 @@ def policies(draw, **options):
     for policy in made:
         if draw(st.booleans()):
             policy["overrides"] = draw(st.lists(overrides(ids), min_size=1, max_size=4))
-        if draw(st.integers(0, 2)) == 0:
+        if draw(st.booleans()):
             policy["freshness"] = {
-                "max_age": draw(st.sampled_from(("1h", "30d"))),
-                "on_stale": draw(st.sampled_from(("serve", "tighten", "refuse"))),
+                "max_age": draw(st.sampled_from(("1h", "1h", "30d"))),
+                "on_stale": draw(st.sampled_from(("tighten", "tighten", "serve", "refuse"))),
             }
     return made
 

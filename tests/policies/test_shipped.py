@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import shutil
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -160,6 +162,25 @@ def test_explain_is_one_json_object_that_says_what_and_why(shipped):
     lines = list(narrate(request, decide(request, sense(request), shipped), shipped))
     assert lines[0] == 'steer: a sign that says "idiot"'
     assert any("lettering that is asked for says `idiot`" in line for line in lines)
+
+
+def test_what_the_comments_teach_loads(tmp_path):
+    """The exception and the override that stand as comments in `rendered-text`, put where they belong."""
+    text = (SHIPPED / "rendered-text.yaml").read_text("utf-8")
+    taught = [line[6:] for line in text.splitlines() if line.startswith("#     ")]
+    split = next(i for i, line in enumerate(taught) if line.startswith("overrides"))
+    exceptions = "".join(f"    {line}\n" for line in taught[:split])
+    edited = text.replace("\ntests:", exceptions + "\ntests:", 1) + "\n" + "\n".join(taught[split:]) + "\n"
+    folder = tmp_path / "policies"
+    shutil.copytree(SHIPPED / "lists", folder / "lists")
+    (folder / "p.yaml").write_text(edited, "utf-8")
+    snapshot = Loader(sense=sense).load(folder)
+    now = datetime(2026, 12, 1, tzinfo=UTC)
+    for tenant, verdict, strength in (("city-museum", "allow", None), ("kids-club", "steer", 1.0), ("", "steer", None)):
+        request = Request('a sign that says "idiot"', tenant=tenant, now=now)
+        decision = decide(request, sense(request), snapshot)
+        assert decision.verdict == verdict
+        assert [s.strength for s in decision.steers] == ([strength] if verdict == "steer" else [])
 
 
 def test_the_json_schema_describes_the_shipped_files():
