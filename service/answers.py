@@ -6,6 +6,7 @@ request and no word that was found in it.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import time
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from service.audit import Keys
 from service.errors import Refused
 from service.loop import Finished, Outcome, Picture
 
-__all__ = ["audit_record", "evaluation_answer", "generation_answer", "refusal"]
+__all__ = ["audit_record", "evaluation_answer", "generation_answer", "refusal", "unanswered_record"]
 
 
 def generation_answer(finished: Finished, asked: GenerationRequest, ignored: Sequence[str]) -> dict[str, Any]:
@@ -26,9 +27,9 @@ def generation_answer(finished: Finished, asked: GenerationRequest, ignored: Seq
     outcome = finished.outcome
     return {
         "created": int(time.time()),
-        "data": [{"b64_json": base64.b64encode(png).decode()} for png in finished.pngs],
+        "data": [{"b64_json": base64.b64encode(file).decode()} for file in finished.files],
         "size": asked.size,
-        "output_format": "png",
+        "output_format": asked.output_format or "png",
         "steering": {
             "verdict": outcome.verdict,
             "rules": _disclosed(d for p in outcome.pictures for d in p.decision.disclosures),
@@ -66,14 +67,38 @@ def refusal(outcome: Outcome, decision_id: str) -> Refused:
     )
 
 
-def audit_record(
-    outcome: Outcome, asked: GenerationRequest, keys: Keys, *, decision_id: str, seconds: float
-) -> dict[str, Any]:
+def audit_record(outcome: Outcome, asked: GenerationRequest, keys: Keys, *, seconds: float) -> dict[str, Any]:
     """Everything about an outcome but the prompt, which is there as a keyed hash."""
     decision = outcome.decision
     return {
         "event": "decision",
-        "decision_id": decision_id,
+        **_asked(asked, keys),
+        "verdict": outcome.verdict,
+        "refused": outcome.refused,
+        **_grounds(decision),
+        "shadow": {"verdict": decision.shadow.verdict, "rules": list(decision.shadow.rules)}
+        if decision.shadow
+        else None,
+        "pictures": [_audited(p) for p in outcome.pictures],
+        "seconds": round(seconds, 3),
+    }
+
+
+def unanswered_record(
+    error: BaseException, asked: GenerationRequest, keys: Keys, policy: str, seconds: float
+) -> dict[str, Any]:
+    """What is kept of a request that ended before its last judgement: nothing of it was handed out."""
+    return {
+        "event": "unanswered",
+        "outcome": "disconnect" if isinstance(error, asyncio.CancelledError) else getattr(error, "code", "error"),
+        **_asked(asked, keys),
+        "policy": policy,
+        "seconds": round(seconds, 3),
+    }
+
+
+def _asked(asked: GenerationRequest, keys: Keys) -> dict[str, Any]:
+    return {
         "model": asked.model,
         "prompt": keys.hashed(asked.prompt),
         "negative_prompt": keys.hashed(asked.negative_prompt) if asked.negative_prompt else None,
@@ -85,14 +110,6 @@ def audit_record(
             "num_inference_steps": asked.num_inference_steps,
             "guidance_scale": asked.guidance_scale,
         },
-        "verdict": outcome.verdict,
-        "refused": outcome.refused,
-        **_grounds(decision),
-        "shadow": {"verdict": decision.shadow.verdict, "rules": list(decision.shadow.rules)}
-        if decision.shadow
-        else None,
-        "pictures": [_audited(p) for p in outcome.pictures],
-        "seconds": round(seconds, 3),
     }
 
 

@@ -13,15 +13,25 @@ import secrets
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, ValidationError
 
+from service.encoding import FORMATS, Format
 from service.errors import BadRequest
 
-__all__ = ["MAX_DEPTH", "MAX_SEED", "EvaluateRequest", "GenerationRequest", "Limits", "parse_body", "parse_json"]
+__all__ = [
+    "MAX_DEPTH",
+    "MAX_GUIDANCE",
+    "MAX_SEED",
+    "EvaluateRequest",
+    "GenerationRequest",
+    "Limits",
+    "parse_body",
+    "parse_json",
+]
 
 MAX_DEPTH = 16
 MAX_SEED = 2**63 - 1 - 64  # a request's k-th picture uses `seed + k`
-_MAX_GUIDANCE = 30.0
+MAX_GUIDANCE = 30.0
 _SHOWN = 5
 
 
@@ -33,11 +43,14 @@ class Limits:
     sizes: tuple[str, ...]
     default_size: str
     default_steps: int
-    default_guidance: float
+    default_guidance: float | None  # None: the pipeline has none
     max_n: int
     max_steps: int
     max_prompt: int
     min_steps: int = 1
+    max_guidance: float = MAX_GUIDANCE
+    negative: bool = True  # whether the pipeline takes a negative prompt
+    negative_above: float | None = None  # a negative prompt is heard only at a guidance scale above this
 
 
 class _Body(BaseModel):
@@ -48,9 +61,9 @@ class _Body(BaseModel):
 class GenerationRequest(_Body):
     """`POST /v1/images/generations`."""
 
-    # no meaning here: `user` and `safety_identifier` will name a tenant only once keys do
+    # no meaning here: tenants are named by keys, not by whoever holds one
     IGNORED: ClassVar[frozenset[str]] = frozenset(
-        ("quality", "style", "background", "user", "safety_identifier", "moderation", "output_compression")
+        ("quality", "style", "background", "user", "safety_identifier", "moderation")
     )
 
     prompt: StrictStr
@@ -58,13 +71,14 @@ class GenerationRequest(_Body):
     n: StrictInt | None = Field(default=None, ge=1)
     size: StrictStr | None = None
     response_format: Literal["b64_json"] | None = None
-    output_format: Literal["png"] | None = None
-    stream: Literal[False] | None = None
+    output_format: Format | None = None
+    output_compression: StrictInt | None = Field(default=None, ge=0, le=100)
+    stream: StrictBool | None = None
     partial_images: StrictInt | None = Field(default=None, ge=0, le=0)
     seed: StrictInt | None = Field(default=None, ge=0, le=MAX_SEED)
     negative_prompt: StrictStr | None = None
     num_inference_steps: StrictInt | None = Field(default=None, ge=1)
-    guidance_scale: StrictFloat | StrictInt | None = Field(default=None, ge=0.0, le=_MAX_GUIDANCE)
+    guidance_scale: StrictFloat | StrictInt | None = Field(default=None, ge=0.0, le=MAX_GUIDANCE)
 
     def within(self, limits: Limits) -> GenerationRequest:
         """This request, defaults filled in and a seed drawn; raises `BadRequest` where it passes a limit."""
@@ -81,7 +95,7 @@ class GenerationRequest(_Body):
         size = limits.default_size if self.size in (None, "auto") else self.size
         if size not in limits.sizes:
             raise BadRequest(_unknown("size", str(size), limits.sizes), param="size")
-        guidance = limits.default_guidance if self.guidance_scale is None else float(self.guidance_scale)
+        guidance = self._guidance(limits)
         return self.model_copy(
             update={
                 "model": self.model or limits.models[0],
@@ -90,8 +104,27 @@ class GenerationRequest(_Body):
                 "seed": secrets.randbelow(2**31) if self.seed is None else self.seed,
                 "num_inference_steps": self.num_inference_steps or limits.default_steps,
                 "guidance_scale": guidance,
+                "output_format": self.output_format or "png",
             }
         )
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """Fields that have a meaning, and none for this request."""
+        lossless = self.output_format in (None, "png")
+        return ("output_compression",) if lossless and self.output_compression is not None else ()
+
+    def _guidance(self, limits: Limits) -> float | None:
+        """The guidance scale, the model's where none is given. Raises `BadRequest` for what would be ignored."""
+        if self.guidance_scale is not None and limits.default_guidance is None:
+            raise BadRequest("this model takes no `guidance_scale`", param="guidance_scale")
+        guidance = limits.default_guidance if self.guidance_scale is None else float(self.guidance_scale)
+        if self.negative_prompt and not limits.negative:
+            raise BadRequest("this model takes no `negative_prompt`, or would ignore it", param="negative_prompt")
+        if self.negative_prompt and limits.negative_above is not None and (guidance or 0) <= limits.negative_above:
+            message = f"`negative_prompt` is ignored unless `guidance_scale` is above {limits.negative_above:g}"
+            raise BadRequest(f"{message}, got {guidance:g}", param="negative_prompt")
+        return guidance
 
 
 class EvaluateRequest(_Body):
@@ -187,10 +220,10 @@ def _one_line(problem: Any, model: type[_Body]) -> str:
 
 # what pydantic would say of these does not name the way out
 _REASONS = {
-    "stream": "must be false: this version answers with the finished pictures only",
     "partial_images": "must be 0: no picture leaves before its last judgement",
     "response_format": "must be `b64_json`: pictures are not kept, so there is no address to answer with",
-    "output_format": "must be `png`",
+    "output_format": f"must be one of {', '.join(f'`{f}`' for f in FORMATS)}",
+    "stream": "must be true or false",
 }
 
 

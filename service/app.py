@@ -11,6 +11,7 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
@@ -31,13 +32,16 @@ from service.errors import (
     Unavailable,
     without_message,
 )
-from service.guard import error_response
+from service.guard import Access, error_response
+from service.keys import NOBODY, Caller, Scope
 from service.metrics import Outcome, render
+from service.openapi import document
+from service.streaming import EventStream, event_stream
 
 if TYPE_CHECKING:
     from service.runtime import Runtime
 
-__all__ = ["ROUTES", "make_app"]
+__all__ = ["ENDPOINTS", "Endpoint", "access", "make_app"]
 
 log = logging.getLogger("bentoml.palimpsest.http")
 
@@ -47,10 +51,19 @@ Handler = Callable[[Request], Awaitable[Response]]
 async def generate(request: Request) -> Response:
     """`POST /v1/images/generations`."""
     runtime = _runtime(request)
-    raw = await read_json_bytes(request, runtime.settings.max_body)
+    settings, caller = runtime.settings, _caller(request)
+    raw = await read_json_bytes(request, settings.max_body, seconds=settings.deadline_seconds)
     parsed, ignored = parse_body(raw, GenerationRequest)
     asked = parsed.within(runtime.ready().limits)
-    answer = await unless_gone(request, runtime.generate(asked, ignored, request.state.request_id))
+    ignored = (*ignored, *asked.unused)
+    request_id = request.state.request_id
+    if asked.stream:
+        return await event_stream(
+            request,
+            lambda watch: runtime.generate(asked, ignored, request_id, tenant=caller.name, watch=watch),
+            lambda error: _as_told(error, request_id),
+        )
+    answer = await unless_gone(request, runtime.generate(asked, ignored, request_id, tenant=caller.name))
     request.state.outcome = {"steer": "steered", "label": "labelled"}.get(answer["steering"]["verdict"], "ok")
     return JSONResponse(answer)
 
@@ -58,10 +71,12 @@ async def generate(request: Request) -> Response:
 async def evaluate(request: Request) -> Response:
     """`POST /v1/policies/evaluate`: decides and makes nothing."""
     runtime = _runtime(request)
-    raw = await read_json_bytes(request, runtime.settings.max_body)
+    settings = runtime.settings
+    raw = await read_json_bytes(request, settings.max_body, seconds=settings.deadline_seconds)
     parsed, _ = parse_body(raw, EvaluateRequest)
     asked = parsed.within(runtime.ready().limits)
-    return JSONResponse(await unless_gone(request, runtime.evaluate(asked, request.state.request_id)))
+    work = runtime.evaluate(asked, request.state.request_id, tenant=_caller(request).name)
+    return JSONResponse(await unless_gone(request, work))
 
 
 async def models(request: Request) -> Response:
@@ -74,52 +89,110 @@ async def policies(request: Request) -> Response:
     return JSONResponse(await run_in_threadpool(_runtime(request).policies))
 
 
+async def put_policies(request: Request) -> Response:
+    """`PUT /v1/policies`: takes a signed bundle for all workers; 202, because each of them finds it by itself."""
+    runtime = _runtime(request)
+    settings = runtime.settings
+    raw = await read_json_bytes(request, settings.max_bundle, seconds=settings.deadline_seconds)
+    answer = await runtime.put_policies(raw, request.state.request_id, tenant=_caller(request).name)
+    return JSONResponse(answer, status_code=202)
+
+
+async def openapi(request: Request) -> Response:
+    """`GET /v1/openapi.json`: this API as this service offers it, sizes and limits of its model included."""
+    return JSONResponse(document(_runtime(request).ready().limits))
+
+
 async def metrics(request: Request) -> Response:
     """`GET /metrics`: this replaces BentoML's route, whose own series grow by one for every path that is scanned."""
     body, content_type = await run_in_threadpool(render)
     return Response(body, media_type=content_type)
 
 
-def _told(name: str, handler: Handler) -> Handler:
-    """`handler` with its errors told as answers, and its requests counted under `name`."""
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One method of one path: its name in metrics, the scope that a key needs, and whether a key's rate counts it."""
+
+    path: str
+    method: str
+    name: str
+    handler: Handler
+    scope: Scope | None = None
+    limited: bool = False
+
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    Endpoint("/v1/images/generations", "POST", "generations", generate, "generate", limited=True),
+    Endpoint("/v1/policies/evaluate", "POST", "evaluate", evaluate, "generate", limited=True),
+    Endpoint("/v1/models", "GET", "models", models),
+    Endpoint("/v1/policies", "GET", "policies", policies, "policy:read"),
+    Endpoint("/v1/policies", "PUT", "put_policies", put_policies, "policy:write", limited=True),
+    Endpoint("/v1/openapi.json", "GET", "openapi", openapi),
+)
+
+
+def access() -> Access:
+    """Who may do what, for the guard."""
+    found: dict[str, dict[str, Scope | None]] = {"/metrics": {"GET": "metrics", "HEAD": "metrics"}}
+    for endpoint in ENDPOINTS:
+        methods = found.setdefault(endpoint.path, {})
+        methods |= dict.fromkeys(("GET", "HEAD") if endpoint.method == "GET" else (endpoint.method,), endpoint.scope)
+    return found
+
+
+def make_app() -> Starlette:
+    """The app; whoever starts it sets `app.state.runtime`."""
+    routes = [Route(e.path, _told(e), methods=[e.method]) for e in ENDPOINTS]
+    return Starlette(routes=[*routes, Route("/metrics", metrics, methods=["GET"])])
+
+
+def _told(endpoint: Endpoint) -> Handler:
+    """The endpoint's handler with its rate kept, its errors told as answers, and its requests counted."""
 
     async def told(request: Request) -> Response:
         started = time.perf_counter()
         request_id = getattr(request.state, "request_id", None) or os.urandom(16).hex()
         request.state.request_id = request_id
-        outcome: Outcome
+        status = 200
+
+        def over(error: BaseException | None) -> None:
+            outcome: Outcome = getattr(request.state, "outcome", "ok") if error is None else _outcome(error)
+            seconds = time.perf_counter() - started
+            runtime: Runtime | None = getattr(request.app.state, "runtime", None)
+            if runtime is not None:
+                runtime.recorder.request(endpoint.name, outcome, seconds)
+            log.info("%s %d %s %.3f s request=%s", endpoint.name, status, outcome, seconds, request_id)
+
         try:
-            response = await handler(request)
-            outcome = getattr(request.state, "outcome", "ok")
-        except ApiError as error:
-            response, outcome = error_response(error), _outcome(error)
+            if endpoint.limited:
+                _runtime(request).limiter.take(_caller(request))
+            response = await endpoint.handler(request)
         except Exception as error:
-            log.error("request %s failed: %s", request_id, without_message(error))
-            response, outcome = error_response(Internal(request_id)), "error"
-        seconds = time.perf_counter() - started
-        runtime: Runtime | None = getattr(request.app.state, "runtime", None)
-        if runtime is not None:
-            runtime.recorder.request(name, outcome, seconds)
-        log.info("%s %d %s %.3f s request=%s", name, response.status_code, outcome, seconds, request_id)
+            refusal = _as_told(error, request_id)
+            status = refusal.status
+            over(refusal)
+            return error_response(refusal)
+        status = response.status_code
+        if isinstance(response, EventStream):
+            response.over = over
+        else:
+            over(None)
         return response
 
     return told
 
 
-ROUTES: dict[str, tuple[str, tuple[str, ...], Handler]] = {
-    "/v1/images/generations": ("generations", ("POST",), generate),
-    "/v1/models": ("models", ("GET", "HEAD"), models),
-    "/v1/policies": ("policies", ("GET", "HEAD"), policies),
-    "/v1/policies/evaluate": ("evaluate", ("POST",), evaluate),
-}
+def _as_told(error: BaseException, request_id: str) -> ApiError:
+    """What a caller learns of `error`; what nobody expected goes to the log, without its message."""
+    if isinstance(error, ApiError):
+        return error
+    log.error("request %s failed: %s", request_id, without_message(error))
+    return Internal(request_id)
 
 
-def make_app() -> Starlette:
-    """The app; whoever starts it sets `app.state.runtime`."""
-    routes = [
-        Route(path, _told(name, handler), methods=list(methods)) for path, (name, methods, handler) in ROUTES.items()
-    ]
-    return Starlette(routes=[*routes, Route("/metrics", metrics, methods=["GET"])])
+def _caller(request: Request) -> Caller:
+    caller: Caller = getattr(request.state, "caller", NOBODY)
+    return caller
 
 
 def _runtime(request: Request) -> Runtime:
@@ -129,7 +202,7 @@ def _runtime(request: Request) -> Runtime:
     return runtime
 
 
-def _outcome(error: ApiError) -> Outcome:
+def _outcome(error: BaseException) -> Outcome:
     kinds: tuple[tuple[type[ApiError], Outcome], ...] = (
         (Refused, "refused"),
         (Busy, "busy"),
@@ -140,4 +213,4 @@ def _outcome(error: ApiError) -> Outcome:
     for kind, outcome in kinds:
         if isinstance(error, kind):
             return outcome
-    return "client_error" if error.status < 500 else "error"
+    return "client_error" if isinstance(error, ApiError) and error.status < 500 else "error"

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import bentoml
 
-from service.app import ROUTES, make_app
-from service.guard import Guard, KeyRing
+from service.app import access, make_app
+from service.ending import drain_on_signals, end_when_dead
+from service.guard import Guard
+from service.keys import KeyRing
 from service.settings import load_settings
 
 __all__ = ["Palimpsest", "app"]
@@ -44,6 +46,12 @@ class Palimpsest:
         app.state.runtime = self.runtime
         self.runtime.start()
 
+    @bentoml.on_startup
+    async def watch_over(self) -> None:
+        """Drains when the worker is told to end, and ends it when its engine is dead, so that another is started."""
+        drain_on_signals(self.runtime.drain, _settings.drain_seconds)
+        end_when_dead(self.runtime)
+
     def __is_alive__(self) -> bool:
         return self.runtime.is_alive()
 
@@ -59,6 +67,6 @@ class Palimpsest:
 # the decorator makes a `bentoml.Service` of the class, which its type does not say
 Palimpsest.add_asgi_middleware(  # type: ignore[attr-defined]
     Guard,
-    routes={path: methods for path, (_, methods, _) in ROUTES.items()},
-    keys=KeyRing.of([key.get_secret_value() for key in _settings.api_keys]),
+    access=access(),
+    keys=KeyRing([key.get_secret_value() for key in _settings.api_keys], _settings.keys_file),
 )

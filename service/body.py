@@ -9,29 +9,37 @@ from typing import TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
-from service.errors import BadRequest, BodyTooLarge, Disconnected, WrongContentType
+from service.errors import BadRequest, BodyTooLarge, DeadlineExceeded, Disconnected, WrongContentType
 
-__all__ = ["read_json_bytes", "unless_gone"]
+__all__ = ["read_json_bytes", "unless_gone", "watching"]
 
 _T = TypeVar("_T")
 
 
-async def read_json_bytes(request: Request, limit: int) -> bytes:
-    """The body of a JSON request, counted as it streams: a chunked upload has no length to trust."""
+async def read_json_bytes(request: Request, limit: int, *, seconds: float) -> bytes:
+    """The body of a JSON request, counted as it streams: a chunked upload has no length to trust.
+
+    A client that sends it more slowly than `seconds` gets `DeadlineExceeded`.
+    """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise WrongContentType("send JSON with `Content-Type: application/json`")
+    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise WrongContentType("send JSON as it is: a `Content-Encoding` would hide how long it is")
     declared = request.headers.get("content-length", "0")
-    if not declared.isdigit():
+    if not (declared.isascii() and declared.isdigit() and len(declared) < 20):
         raise BadRequest("`Content-Length` must be a number")
     if int(declared) > limit:
         raise BodyTooLarge(f"the body must be at most {limit} bytes, got {declared}")
     body = bytearray()
     try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > limit:
-                raise BodyTooLarge(f"the body must be at most {limit} bytes")
+        async with asyncio.timeout(seconds):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > limit:
+                    raise BodyTooLarge(f"the body must be at most {limit} bytes")
+    except TimeoutError:
+        raise DeadlineExceeded(f"the body did not come in {seconds:g} s") from None
     except ClientDisconnect:
         raise Disconnected("the client went away while it sent its request") from None
     return bytes(body)
@@ -39,7 +47,7 @@ async def read_json_bytes(request: Request, limit: int) -> bytes:
 
 async def unless_gone(request: Request, work: Awaitable[_T]) -> _T:
     """The result of `work`, cancelled with `Disconnected` when the client goes away first. The body must be read."""
-    async with _watching(request) as gone:
+    async with watching(request) as gone:
         task = asyncio.ensure_future(work)
         try:
             await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -53,7 +61,9 @@ async def unless_gone(request: Request, work: Awaitable[_T]) -> _T:
 
 
 @asynccontextmanager
-async def _watching(request: Request) -> AsyncIterator[asyncio.Task[None]]:
+async def watching(request: Request) -> AsyncIterator[asyncio.Task[None]]:
+    """A task that is done once the client is gone. The body must be read."""
+
     async def until_gone() -> None:
         while (await request.receive())["type"] != "http.disconnect":
             pass

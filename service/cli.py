@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from service.cli_keys import add_keys
 from service.cli_policy import policy_app
 from service.cli_quality import add_quality
 from service.cli_work import add_work
@@ -37,6 +38,7 @@ app.add_typer(policy_app, name="policy")
 app.add_typer(audit_app, name="audit")
 add_work(app)
 add_quality(app)
+add_keys(app)
 
 Config = Annotated[Path | None, typer.Option("--config", help="TOML file of settings.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]

@@ -1,151 +1,55 @@
 """The engine thread: the only one in a worker that touches the model.
 
-A job is one picture. Jobs wait in a bounded line; the thread takes the oldest, adds what is compatible with it (same
-size, steps and guidance, whatever the plans), and runs one call of the host. Retries of the closed loop go to the
-front of the line and are never refused, because their request was already admitted.
+It takes a batch of compatible jobs and runs one call of the host. A batch that fails as a whole is run again row by
+row, so that one bad row costs its neighbours time and nothing else; one that does not fit into memory is run in halves,
+and smaller ones are made from then on. Rows cannot leave a running pipeline; the call is aborted when nobody waits for
+any of its pictures.
 
-A batch that fails as a whole is run again row by row, so that one bad row costs its neighbours time and nothing else.
-Rows cannot leave a running pipeline; the call is aborted when nobody waits for any of its pictures.
+An error after which nothing on the device works any more ends the thread: the worker is not alive then, and whoever
+watches it starts another.
 """
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from service.errors import Busy, DeadlineExceeded, Unavailable, without_message
+from service.errors import DeadlineExceeded, Unavailable, without_message
+from service.jobs import Form, Job, Made, Queue, shutting_down
 from service.metrics import Recorder
 from service.settings import Batching
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from steering import Host
 
-    from steering import Host, PictureReport, Plan
-
-__all__ = ["Engine", "Form", "Job", "Made", "Queue"]
+__all__ = ["Engine", "Form", "Job", "Made", "Queue", "is_fatal", "is_out_of_memory"]
 
 log = logging.getLogger("bentoml.palimpsest.engine")
-
-
-@dataclass(frozen=True, slots=True)
-class Form:
-    """What pictures of one batch have in common."""
-
-    height: int
-    width: int
-    steps: int
-    guidance: float
-    negative: bool = False  # some pipelines encode "no negative prompt" otherwise than an empty one
-
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """A finished picture, what was done to it, and the seconds it waited and took."""
-
-    image: Image
-    report: PictureReport
-    waited: float
-    took: float
-
-
-@dataclass(slots=True, eq=False)
-class Job:
-    """One picture to make; `done` gets a `Made` or an exception. `deadline` is in `time.monotonic` seconds."""
-
-    prompt: str
-    negative_prompt: str | None
-    seed: int
-    plan: Plan | None
-    form: Form
-    deadline: float
-    done: Future[Made] = field(default_factory=Future)
-    entered: float = field(default_factory=time.monotonic)
-    abandoned: threading.Event = field(default_factory=threading.Event)
-
-    @property
-    def lost(self) -> str | None:
-        """Why nobody waits for the picture any more, or None."""
-        if self.abandoned.is_set():
-            return "disconnect"
-        return "deadline" if time.monotonic() > self.deadline else None
-
-    def settle(self, result: Made | BaseException) -> None:
-        """Sets the outcome once; later ones are dropped."""
-        if self.done.done() or not (self.done.running() or self.done.set_running_or_notify_cancel()):
-            return
-        if isinstance(result, BaseException):
-            self.done.set_exception(result)
-        else:
-            self.done.set_result(result)
-
-
-class Queue:
-    """The bounded line of jobs. Thread-safe."""
-
-    def __init__(self, size: int, recorder: Recorder) -> None:
-        self.size = size
-        self.pace = 0.5  # seconds a picture, as last measured; only for `Retry-After`
-        self._recorder = recorder
-        self._jobs: deque[Job] = deque()
-        self._changed = threading.Condition()
-
-    def __len__(self) -> int:
-        return len(self._jobs)
-
-    def put(self, jobs: Sequence[Job]) -> None:
-        """Adds all jobs of a request or none. Raises `Busy` when the line is full."""
-        with self._changed:
-            if len(self._jobs) + len(jobs) > self.size:
-                self._recorder.turned_away()
-                raise Busy("the queue is full; try again later", retry_after=self.pace * len(self._jobs))
-            self._jobs.extend(jobs)
-            self._tell()
-
-    def put_first(self, job: Job) -> None:
-        """Adds a retry at the front; never refused."""
-        with self._changed:
-            self._jobs.appendleft(job)
-            self._tell()
-
-    def take(self, most: int, timeout: float) -> list[Job]:
-        """The oldest job and up to `most - 1` that are compatible with it; empty after `timeout` seconds of nothing."""
-        with self._changed:
-            if not self._jobs:
-                self._changed.wait(timeout)
-            form = self._jobs[0].form if self._jobs else None
-            taken = [job for job in self._jobs if job.form == form][:most]
-            for job in taken:
-                self._jobs.remove(job)
-            self._tell()
-            return taken
-
-    def drop_lost(self) -> list[Job]:
-        """The jobs that nobody waits for, taken out of the line."""
-        with self._changed:
-            lost = [job for job in self._jobs if job.lost]
-            for job in lost:
-                self._jobs.remove(job)
-            self._measure()
-            return lost
-
-    def _tell(self) -> None:
-        self._measure()
-        self._changed.notify()
-
-    def _measure(self) -> None:
-        first = min((job.entered for job in self._jobs), default=None)
-        since = None if first is None else time.time() - (time.monotonic() - first)
-        self._recorder.queue_depth(len(self._jobs), since)
+_GOOD_BATCHES = 100  # as many batches must fit before a larger one is tried again
 
 
 class _Abandoned(Exception):
     """Nobody waits for any picture of the running batch."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a batch failed because it did not fit into the memory of the device or the machine."""
+    said = str(error).lower()
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return named or (isinstance(error, RuntimeError) and ("not enough memory" in said or "out of memory" in said))
+
+
+def is_fatal(error: BaseException) -> bool:
+    """Whether the device is lost to this process: after such an error of CUDA every later call fails, too."""
+    if is_out_of_memory(error):
+        return False
+    return type(error).__name__ == "AcceleratorError" or (
+        isinstance(error, RuntimeError) and "CUDA error" in str(error)
+    )
 
 
 class Engine(threading.Thread):
@@ -165,10 +69,12 @@ class Engine(threading.Thread):
         self.failure: BaseException | None = None
         self.beat = time.monotonic()
         self.host: Host | None = None
+        self.running = 0  # pictures of the batch that runs now
         self._load = load
         self._recorder = recorder
         self._batching = batching
-        self._most = 1 if batching == "solo" else max_batch
+        self._most = self._room = 1 if batching == "solo" else max_batch
+        self._good = 0
         self._stopping = threading.Event()
 
     def run(self) -> None:
@@ -180,12 +86,14 @@ class Engine(threading.Thread):
             return
         self.ready.set()
         self.settled.set()
-        while not self._stopping.is_set():
+        while not self._stopping.is_set() and self.failure is None:
             self._beat()
             for job in self.queue.drop_lost():
                 self._give_up(job)
-            if jobs := self.queue.take(self._most, timeout=0.1):
+            if jobs := self.queue.take(self._room, timeout=0.1):
+                self.running = len(jobs)
                 self._run(host, jobs)
+                self.running = 0
         self._drain()
 
     def stop(self, timeout: float) -> None:
@@ -193,6 +101,12 @@ class Engine(threading.Thread):
         self._stopping.set()
         if self.is_alive():
             self.join(timeout)
+
+    def turn_away(self) -> None:
+        """Answers what was not begun with `Unavailable`, and lets nothing new in; what was begun is made to its end."""
+        for job in self.queue.close():
+            self._recorder.dropped("shutdown")
+            job.settle(shutting_down())
 
     def alive(self, *, within: float) -> bool:
         """Whether the thread runs and moved in the last `within` seconds."""
@@ -216,27 +130,67 @@ class Engine(threading.Thread):
             for job in waiting:
                 self._give_up(job)
         except Exception as error:
-            if len(waiting) == 1:
-                waiting[0].settle(error)
+            self._failed(host, waiting, error)
+        else:
+            self._fitted()
+
+    def _failed(self, host: Host, jobs: list[Job], error: Exception) -> None:
+        """Runs the jobs of a failed batch in smaller ones, or settles the only one."""
+        said = without_message(error)
+        if is_fatal(error):
+            log.critical("the device is lost, the worker ends: %s", said)
+            self.failure = error
+            for job in jobs:
+                job.settle(Unavailable("the worker has lost its device and starts again", code="device_lost"))
+            return
+        if is_out_of_memory(error):
+            self._recorder.out_of_memory()
+            error.__traceback__ = None  # its frames hold the tensors of the batch
+            _empty_caches()
+            if len(jobs) == 1 and self._rows(jobs) == 1:
+                log.error("a picture does not fit into memory: %s", said)
+                jobs[0].settle(Unavailable("the picture does not fit into the memory at hand", code="out_of_memory"))
                 return
-            log.warning("a batch of %d failed, running its rows alone: %s", len(waiting), without_message(error))
-            for job in waiting:
-                self._run(host, [job])
+            self._room, self._good = max(1, self._rows(jobs) // 2), 0
+            log.warning("a batch of %d does not fit into memory, now at most %d", len(jobs), self._room)
+            parts = [jobs[i : i + self._room] for i in range(0, len(jobs), self._room)]
+        elif len(jobs) == 1:
+            jobs[0].settle(error)
+            return
+        else:
+            log.warning("a batch of %d failed, running its rows alone: %s", len(jobs), said)
+            parts = [[job] for job in jobs]
+        for part in parts:
+            if self.failure is None:
+                self._run(host, part)
+            else:
+                for job in part:
+                    job.settle(Unavailable("the worker has lost its device and starts again", code="device_lost"))
+
+    def _fitted(self) -> None:
+        """After many batches that fit, one more row is tried again. A fixed shape stays: pictures depend on it."""
+        self._good += 1
+        if self._room < self._most and self._good >= _GOOD_BATCHES and self._batching == "dynamic":
+            self._room, self._good = self._room + 1, 0
+
+    def _rows(self, jobs: list[Job]) -> int:
+        return self._room if self._batching == "fixed" else len(jobs)
 
     def _generate(self, host: Host, jobs: list[Job]) -> None:
-        rows = self._most if self._batching == "fixed" else len(jobs)
+        rows = self._rows(jobs)
         padding = rows - len(jobs)
         form, started = jobs[0].form, time.monotonic()
+        guidance: dict[str, Any] = {} if form.guidance is None else {"guidance_scale": form.guidance}
         out = host.generate(
             [job.prompt for job in jobs] + [""] * padding,
             plans=[job.plan for job in jobs] + [None] * padding,
             seeds=[job.seed for job in jobs] + [0] * padding,
             negative_prompts=[job.negative_prompt for job in jobs] + [""] * padding if form.negative else None,
-            on_step=lambda step, steps: self._between_steps(jobs),
+            on_step=lambda step, steps: self._between_steps(jobs, step, steps),
             height=form.height,
             width=form.width,
             num_inference_steps=form.steps,
-            guidance_scale=form.guidance,
+            **guidance,
         )
         took = time.monotonic() - started
         self.queue.pace = took / rows
@@ -246,11 +200,14 @@ class Engine(threading.Thread):
             self._recorder.stage_took("queue", started - job.entered)
             job.settle(Made(image, report, started - job.entered, took))
 
-    def _between_steps(self, jobs: list[Job]) -> None:
+    def _between_steps(self, jobs: list[Job], step: int, steps: int) -> None:
         self._beat()
         self._recorder.step()
         if all(job.lost for job in jobs):
             raise _Abandoned
+        for job in jobs:
+            if job.on_step is not None:
+                job.on_step(step + 1, steps)
 
     def _give_up(self, job: Job) -> None:
         if job.abandoned.is_set():
@@ -262,7 +219,17 @@ class Engine(threading.Thread):
 
     def _drain(self) -> None:
         self._recorder.engine(ready=False)
+        self.turn_away()
         while jobs := self.queue.take(self.queue.size, timeout=0):
             for job in jobs:
                 self._recorder.dropped("shutdown")
-                job.settle(Unavailable("the worker is shutting down", code="shutting_down"))
+                job.settle(shutting_down())
+
+
+def _empty_caches() -> None:
+    """Gives back what the failed batch held, on the machine and on the device."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -4,11 +4,14 @@
     ├── BadRequest               400     invalid_request_error / invalid_value ...
     ├── Refused                  400     image_generation_user_error / moderation_blocked
     ├── Unauthorized             401     authentication_error / invalid_api_key
+    ├── Forbidden                403     permission_error / insufficient_scope ...
     ├── NotFound                 404     invalid_request_error / not_found
     ├── MethodNotAllowed         405
+    ├── Conflict                 409     invalid_request_error / conflict
     ├── BodyTooLarge             413
     ├── WrongContentType         415
     ├── Busy                     429     rate_limit_error / queue_full, with Retry-After
+    │   └── RateLimited                  rate_limit_error / rate_limit_exceeded
     ├── Disconnected             499     nobody reads it; counted as `cancelled`
     ├── Internal                 500     server_error / internal_error
     ├── Unavailable              503     server_error / not_ready ..., with Retry-After
@@ -19,6 +22,7 @@ A message never holds a prompt, a matched word, a score, a path or a trace.
 
 from __future__ import annotations
 
+import math
 import traceback
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -28,11 +32,14 @@ __all__ = [
     "BadRequest",
     "BodyTooLarge",
     "Busy",
+    "Conflict",
     "DeadlineExceeded",
     "Disconnected",
+    "Forbidden",
     "Internal",
     "MethodNotAllowed",
     "NotFound",
+    "RateLimited",
     "Refused",
     "Unauthorized",
     "Unavailable",
@@ -109,6 +116,12 @@ class Unauthorized(ApiError):
         self.headers = {"WWW-Authenticate": "Bearer"}
 
 
+class Forbidden(ApiError):
+    """The key is known and may not do this."""
+
+    status, type, code = 403, "permission_error", "insufficient_scope"
+
+
 class NotFound(ApiError):
     """Nothing of ours stands there."""
 
@@ -119,6 +132,12 @@ class MethodNotAllowed(ApiError):
     """The path exists, the method does not."""
 
     status, type, code = 405, "invalid_request_error", "method_not_allowed"
+
+
+class Conflict(ApiError):
+    """What was sent is good and comes too late: something newer is in use."""
+
+    status, type, code = 409, "invalid_request_error", "conflict"
 
 
 class BodyTooLarge(ApiError):
@@ -138,13 +157,19 @@ class _Retryable(ApiError):
 
     def __init__(self, message: str, *, retry_after: float = 1.0, code: str | None = None) -> None:
         super().__init__(message, code=code)
-        self.headers = {"Retry-After": str(max(1, round(retry_after)))}
+        self.headers = {"Retry-After": str(max(1, math.ceil(retry_after)))}
 
 
 class Busy(_Retryable):
     """The queue is full."""
 
     status, type, code = 429, "rate_limit_error", "queue_full"
+
+
+class RateLimited(Busy):
+    """The key has used up its requests for now."""
+
+    code = "rate_limit_exceeded"
 
 
 class Unavailable(_Retryable):

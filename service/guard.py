@@ -7,21 +7,23 @@ waiting for BentoML's whole timeout, so none does.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import logging
 import uuid
-from collections.abc import Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Send
+from starlette.types import Scope as ASGIScope
 
-from service.errors import ApiError, Internal, MethodNotAllowed, NotFound, Unauthorized, without_message
+from service.errors import ApiError, Forbidden, Internal, MethodNotAllowed, NotFound, Unauthorized, without_message
+from service.keys import KeyRing, Scope
 
-__all__ = ["Guard", "KeyRing", "error_response"]
+__all__ = ["Access", "Guard", "error_response"]
+
+# path -> method -> the scope that a key needs; None: any key will do
+Access = Mapping[str, Mapping[str, Scope | None]]
 
 log = logging.getLogger("bentoml.palimpsest.http")
 
@@ -31,27 +33,9 @@ _HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Frame-Options": "DENY",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class KeyRing:
-    """The keys that open the service, as digests; empty: no key is asked for."""
-
-    digests: tuple[bytes, ...]
-
-    @classmethod
-    def of(cls, keys: Sequence[str]) -> KeyRing:
-        return cls(tuple(hashlib.sha256(key.encode()).digest() for key in keys))
-
-    def opens(self, authorization: str) -> bool:
-        """Whether an `Authorization` header holds one of the keys; takes as long for every wrong key."""
-        if not self.digests:
-            return True
-        scheme, _, key = authorization.partition(" ")
-        got = hashlib.sha256(key.strip().encode("utf-8", "surrogateescape")).digest()
-        found = [hmac.compare_digest(got, digest) for digest in self.digests]
-        return scheme.lower() == "bearer" and any(found)
 
 
 def error_response(error: ApiError) -> JSONResponse:
@@ -60,14 +44,17 @@ def error_response(error: ApiError) -> JSONResponse:
 
 
 class Guard:
-    """ASGI middleware around BentoML's routes and ours. `routes` maps a path to its methods."""
+    """ASGI middleware around BentoML's routes and ours; probes are open, all else is asked for a key.
 
-    def __init__(self, app: ASGIApp, routes: Mapping[str, tuple[str, ...]], keys: KeyRing) -> None:
+    Who called is kept as `caller` in the request's state, for the handlers.
+    """
+
+    def __init__(self, app: ASGIApp, access: Access, keys: KeyRing) -> None:
         self.app = app
-        self.routes = {**dict.fromkeys((*_PROBES, "/metrics"), ("GET", "HEAD")), **routes}
+        self.access = access
         self.keys = keys
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
         elif scope["type"] == "http":
@@ -75,7 +62,7 @@ class Guard:
         else:  # a websocket: none of ours, and closing before accepting answers 403
             await send({"type": "websocket.close", "code": 1008})
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
         request_id = uuid.uuid4().hex
         state: MutableMapping[str, Any] = scope.setdefault("state", {})
         state["request_id"] = request_id
@@ -91,7 +78,7 @@ class Guard:
             await send(message)
 
         try:
-            if (error := self._refusal(scope)) is not None:
+            if (error := self._refusal(scope, state)) is not None:
                 await error_response(error)(scope, receive, send_with_headers)
             else:
                 await self.app(scope, receive, send_with_headers)
@@ -100,14 +87,29 @@ class Guard:
             if not started:
                 await error_response(Internal(request_id))(scope, receive, send_with_headers)
 
-    def _refusal(self, scope: Scope) -> ApiError | None:
+    def _refusal(self, scope: ASGIScope, state: MutableMapping[str, Any]) -> ApiError | None:
+        """Why a request goes no further, or None; then its caller is in `state`."""
         path, method = scope["path"], scope["method"]
-        if path not in self.routes:
-            return NotFound("there is nothing at this path; see `/v1/models`, `/v1/policies`, `/v1/images/generations`")
-        if path not in _PROBES and not self.keys.opens(Headers(scope=scope).get("authorization", "")):
+        if path in _PROBES:
+            return None if method in ("GET", "HEAD") else _wrong_method(method, ("GET", "HEAD"))
+        if path not in self.access:
+            return NotFound("there is nothing at this path; see `/v1/openapi.json`")
+        caller = self.keys.find(Headers(scope=scope).get("authorization", ""))
+        if caller is None:
             return Unauthorized()
-        if method not in self.routes[path]:
-            refusal = MethodNotAllowed(f"the method must be {' or '.join(self.routes[path])}, got {method[:16]}")
-            refusal.headers = {"Allow": ", ".join(self.routes[path])}
-            return refusal
+        methods = self.access[path]
+        if method not in methods:
+            return _wrong_method(method, tuple(methods))
+        needed = methods[method]
+        if needed == "policy:write" and not self.keys.asks:
+            return Unauthorized()  # also where everything else is open
+        if needed is not None and needed not in caller.scopes:
+            return Forbidden(f"this key may not do this: it lacks the scope `{needed}`")
+        state["caller"] = caller
         return None
+
+
+def _wrong_method(got: str, allowed: tuple[str, ...]) -> MethodNotAllowed:
+    refusal = MethodNotAllowed(f"the method must be {' or '.join(allowed)}, got {got[:16]}")
+    refusal.headers = {"Allow": ", ".join(allowed)}
+    return refusal

@@ -34,13 +34,16 @@ def check(settings: Settings) -> None:
     from service.audit import load_keys
     from service.detection import build_detection
     from service.following import check_policies
+    from service.keys import load_keys_file
     from service.models import resolve_model
 
-    if not settings.loopback and not settings.api_keys and not settings.insecure:
+    if not settings.loopback and not (settings.api_keys or settings.keys_file) and not settings.insecure:
         raise SettingsError(
-            f"`host` is `{settings.host}`, which others can reach, and there are no keys: set `{PREFIX}API_KEYS`, "
-            "bind 127.0.0.1, or say `--insecure`"
+            f"`host` is `{settings.host}`, which others can reach, and there are no keys: make one with `palimpsest"
+            f" keys new` and set `{PREFIX}KEYS_FILE`, bind 127.0.0.1, or say `--insecure`"
         )
+    if settings.keys_file is not None:
+        load_keys_file(settings.keys_file)
     resolve_model(settings.model)
     _check_port(settings)
     detection = build_detection(settings)

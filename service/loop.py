@@ -8,7 +8,6 @@ handed out before the last judgement of the last picture.
 from __future__ import annotations
 
 import asyncio
-import io
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -19,11 +18,13 @@ from typing import TYPE_CHECKING, Literal
 from policies import Decision, Request, Rung, Signals, Verdict, decide, strictest
 from service.api import GenerationRequest
 from service.blur import blur
+from service.encoding import encode
 from service.engine import Form, Job, Made, Queue
 from service.errors import DeadlineExceeded
 from service.metrics import Recorder
 from service.planner import Course, WithoutLettering, choose_course
 from service.senses import Senses
+from service.streaming import Progress
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -66,10 +67,10 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """An outcome that may leave: PNG bytes in the order of the pictures."""
+    """An outcome that may leave: the bytes of files in the order of the pictures."""
 
     outcome: Outcome
-    pngs: tuple[bytes, ...]
+    files: tuple[bytes, ...]
 
 
 @dataclass(slots=True)
@@ -83,6 +84,7 @@ class _Trial:
     decision: Decision
     form: Form
     deadline: float
+    watch: Progress | None = None
     jobs: list[Job] = field(default_factory=list)
 
 
@@ -112,23 +114,40 @@ class ClosedLoop:
         with self._recorder.stage("decide"):
             return signals, decide(request, signals, snapshot)
 
-    async def answer(self, asked: GenerationRequest, snapshot: Snapshot, request_id: str) -> Outcome:
-        """The outcome for a checked request. Raises `Busy`, `DeadlineExceeded` or the engine's error."""
+    async def answer(
+        self,
+        asked: GenerationRequest,
+        snapshot: Snapshot,
+        request_id: str,
+        *,
+        tenant: str = "",
+        watch: Progress | None = None,
+    ) -> Outcome:
+        """The outcome for a checked request, told of to `watch` as it is made.
+
+        Raises `Busy`, `DeadlineExceeded` or the engine's error.
+        """
         try:
             async with asyncio.timeout(self._deadline_seconds):
-                return await self._answer(asked, snapshot, request_id)
+                return await self._answer(asked, snapshot, request_id, tenant, watch)
         except TimeoutError:
             raise DeadlineExceeded(f"the request was not done in {self._deadline_seconds:g} s") from None
 
-    async def finish(self, outcome: Outcome) -> Finished:
-        """The outcome with its pictures encoded, off the event loop."""
+    async def finish(self, outcome: Outcome, asked: GenerationRequest) -> Finished:
+        """The outcome with its pictures encoded as they were asked for, off the event loop."""
+        form, quality = (
+            asked.output_format or "png",
+            100 if asked.output_compression is None else asked.output_compression,
+        )
         with self._recorder.stage("encode"):
-            pngs = await asyncio.gather(*(self._senses.run(partial(_png, p.image)) for p in outcome.pictures))
-        return Finished(outcome, tuple(pngs))
+            work = (self._senses.run(partial(encode, p.image, form, quality)) for p in outcome.pictures)
+            return Finished(outcome, tuple(await asyncio.gather(*work)))
 
-    async def _answer(self, asked: GenerationRequest, snapshot: Snapshot, request_id: str) -> Outcome:
+    async def _answer(
+        self, asked: GenerationRequest, snapshot: Snapshot, request_id: str, tenant: str, watch: Progress | None
+    ) -> Outcome:
         deadline = time.monotonic() + self._deadline_seconds
-        request = Request(asked.prompt, asked.negative_prompt or "", id=request_id, now=datetime.now(UTC))
+        request = Request(asked.prompt, asked.negative_prompt or "", tenant, id=request_id, now=datetime.now(UTC))
         signals, decision = await self.judge_prompt(request, snapshot)
         if decision.refused:
             return Outcome(decision, "prompt")
@@ -136,7 +155,7 @@ class ClosedLoop:
             course = self._course(request, decision)
         if course.refused:
             return Outcome(replace(decision, verdict="block"), "prompt")
-        trial = _Trial(asked, request, snapshot, signals, decision, _form(asked), deadline)
+        trial = _Trial(asked, request, snapshot, signals, decision, _form(asked), deadline, watch)
         pictures = await self._pictures(trial, course)
         worst = max(pictures, key=lambda p: _strictness(p.verdict)).decision
         return Outcome(worst, "picture" if worst.refused else None, pictures)
@@ -149,6 +168,8 @@ class ClosedLoop:
         assert trial.asked.n is not None  # INVARIANT: `within` filled it
         jobs = [self._job(trial, course, k) for k in range(trial.asked.n)]
         self._queue.put(jobs)
+        if trial.watch is not None:
+            trial.watch.queued(len(jobs))
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(self._picture(trial, course, job)) for job in jobs]
@@ -162,7 +183,14 @@ class ClosedLoop:
     def _job(self, trial: _Trial, course: Course, k: int) -> Job:
         assert trial.asked.seed is not None  # INVARIANT: `within` drew it
         job = Job(
-            course.prompt, trial.asked.negative_prompt, trial.asked.seed + k, course.plan, trial.form, trial.deadline
+            course.prompt,
+            trial.asked.negative_prompt,
+            trial.asked.seed + k,
+            course.plan,
+            trial.form,
+            trial.deadline,
+            caller=trial.request.tenant,
+            on_step=partial(trial.watch.step, k) if trial.watch is not None else None,
         )
         trial.jobs.append(job)
         return job
@@ -279,12 +307,5 @@ def _form(asked: GenerationRequest) -> Form:
     # INVARIANT: `within` filled them
     assert asked.size is not None
     assert asked.num_inference_steps is not None
-    assert asked.guidance_scale is not None
     width, height = (int(side) for side in asked.size.split("x"))
-    return Form(height, width, asked.num_inference_steps, float(asked.guidance_scale), bool(asked.negative_prompt))
-
-
-def _png(image: Image) -> bytes:
-    out = io.BytesIO()
-    image.save(out, format="PNG")
-    return out.getvalue()
+    return Form(height, width, asked.num_inference_steps, asked.guidance_scale, bool(asked.negative_prompt))

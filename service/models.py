@@ -28,6 +28,7 @@ __all__ = [
     "threads_of",
 ]
 
+_Parameters = Mapping[str, inspect.Parameter]
 _ROOM = Path(__file__).resolve().parent.parent / "reference" / "models"
 
 
@@ -106,27 +107,58 @@ def limits_of(host: Host, settings: Settings) -> Limits:
     """What requests may ask of `host`: its `defaults.json`, else what its pipeline says by itself."""
     defaults = host.defaults
     call = inspect.signature(type(host.pipe).__call__).parameters
-    height, width = defaults.height or _native(host), defaults.width or _native(host)
-    size = f"{width}x{height}"
+    rows, columns = (defaults.height, defaults.width) if defaults.height and defaults.width else _native(host)
+    size = f"{columns}x{rows}"
+    negative, above = _hears_negative(host, call)
     return Limits(
         models=(host.name,),
         sizes=tuple(defaults.sizes) or (size,),
         default_size=size,
         default_steps=defaults.num_inference_steps or int(call["num_inference_steps"].default),
-        default_guidance=float(
-            call["guidance_scale"].default if defaults.guidance_scale is None else defaults.guidance_scale
-        ),
+        default_guidance=_guidance(host, call),
         max_n=settings.max_n,
         max_steps=settings.max_steps,
         max_prompt=settings.max_prompt,
         min_steps=defaults.min_inference_steps,
+        negative=negative,
+        negative_above=above,
     )
 
 
-def _native(host: Host) -> int:
-    """The side of the pictures that the denoiser was made for, in pixels."""
-    denoiser = getattr(host.pipe, "transformer", None) or host.pipe.unet
-    return int(denoiser.config.sample_size) * int(getattr(host.pipe, "vae_scale_factor", 8))
+def _guidance(host: Host, call: _Parameters) -> float | None:
+    """The guidance scale of a request that names none; None for a pipeline without one."""
+    if "guidance_scale" not in call:
+        return None
+    given = host.defaults.guidance_scale
+    return float(call["guidance_scale"].default or 0.0) if given is None else given
+
+
+def _hears_negative(host: Host, call: _Parameters) -> tuple[bool, float | None]:
+    """Whether requests may have a negative prompt, and the guidance scale above which it is heard; None: at any."""
+    if "negative_prompt" not in call:
+        return False, None
+    if "true_cfg_scale" in call:  # guidance is an input of the denoiser; only this one makes it see the negative prompt
+        return float(host.defaults.call.get("true_cfg_scale", call["true_cfg_scale"].default) or 0) > 1, None
+    distilled = getattr(_denoiser(host).config, "time_cond_proj_dim", None) is not None
+    return not distilled, 1.0
+
+
+def _denoiser(host: Host) -> Any:
+    return getattr(host.pipe, "transformer", None) or getattr(host.pipe, "unet", None) or host.pipe.prior
+
+
+def _native(host: Host) -> tuple[int, int]:
+    """Rows and columns of the pictures that the denoiser was made for, in pixels."""
+    pipe = host.pipe
+    side = getattr(pipe, "default_sample_size", None) or getattr(_denoiser(host).config, "sample_size", None)
+    if side is None:
+        raise SettingsError(
+            f"`{type(pipe).__name__}` does not say how large its pictures are; write `height` and `width` into"
+            " `defaults.json` beside `model_index.json`"
+        )
+    rows, columns = (side, side) if isinstance(side, int) else side
+    scale = int(getattr(pipe, "vae_scale_factor", 8)) if getattr(pipe, "vae", None) is not None else 1
+    return int(rows) * scale, int(columns) * scale
 
 
 @dataclass(frozen=True, slots=True)

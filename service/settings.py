@@ -47,9 +47,13 @@ class Settings(BaseSettings):
         (), description="public keys that sign bundles: PEM files or `ed25519:...`; with any, policies must be signed"
     )
     packs: Path | None = Field(None, description="folder in which packs are looked for first")
-    judge: Path | None = Field(None, description="folder of the picture classifier; none: the embedded one, if any")
+    judge: Path | None = Field(None, description="folder of a judge or classifier of pictures; none: the embedded one")
     easyocr: Path | None = Field(None, description="folder of EasyOCR's weights; with it EasyOCR reads pictures too")
     detoxify: Path | None = Field(None, description="folder of Detoxify's weights; with it Detoxify scores texts too")
+    semantic: Path | None = Field(
+        None,
+        description="folder of a sentence encoder and `anchors.json`; with it prompts' concepts are found by meaning",
+    )
     device: str = Field("auto", description="`auto`, `cpu`, `cuda` or `cuda:N`")
     dtype: Literal["float32", "float16", "bfloat16"] = Field("float32", description="what the model computes in")
     threads: int = Field(0, ge=0, le=256, description="torch threads a worker; 0: the cores divided by the workers")
@@ -60,6 +64,17 @@ class Settings(BaseSettings):
     insecure: bool = Field(False, description="allow an address beyond loopback without keys")
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (), description="bearer keys; none: no key is asked for"
+    )
+    keys_file: Path | None = Field(
+        None,
+        description="file of named keys with scopes and ends, made by `palimpsest keys`; followed as it changes",
+    )
+    rate_per_minute: float = Field(
+        0.0, ge=0, le=1e6, description="requests a key may send a minute, over all workers; 0: as many as it likes"
+    )
+    rate_burst: int = Field(20, ge=1, le=100_000, description="requests a key may send at once within its rate")
+    drain_seconds: float = Field(
+        1.0, ge=0, le=600, description="how long a worker that ends still answers its probes and turns requests away"
     )
     grace_seconds: float = Field(30.0, ge=0, le=3600, description="how long a shutdown waits for running requests")
 
@@ -76,6 +91,7 @@ class Settings(BaseSettings):
     max_steps: int = Field(100, ge=1, le=1000, description="denoising steps a request may ask for")
     max_prompt: int = Field(2000, ge=1, le=100_000, description="characters of a prompt")
     max_body: int = Field(65_536, ge=256, le=2**30, description="bytes of a request body")
+    max_bundle: int = Field(8 << 20, ge=256, le=64 << 20, description="bytes of a bundle sent to `PUT /v1/policies`")
 
     detector_threads: int = Field(2, ge=1, le=64, description="threads that read prompts and pictures")
     detector_seconds: float = Field(10.0, gt=0, le=600, description="time one reading of a prompt or picture may take")

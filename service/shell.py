@@ -69,7 +69,7 @@ async def _shot(ready: Ready, asked: GenerationRequest, outcome: Outcome, plain:
     if outcome.refused:
         steering = {"verdict": outcome.verdict, "refused": outcome.refused, "rules": list(outcome.decision.rules)}
         return Shot(asked.prompt, asked.seed, steering, None, plain)
-    answer = generation_answer(await ready.loop.finish(outcome), asked, ())
+    answer = generation_answer(await ready.loop.finish(outcome, asked), asked, ())
     # whoever sits at the shell owns the policies: rules are named, whatever callers of the service may learn
     steering = answer["steering"] | {"rules": list(outcome.decision.rules)}
     return Shot(asked.prompt, asked.seed, steering, outcome.pictures[0].image, plain)

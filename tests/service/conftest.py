@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
+    from starlette.testclient import TestClient
+
     from service.settings import Settings
     from steering import Host
 
@@ -119,3 +121,36 @@ def recorder() -> Any:
     from service.metrics import Recorder
 
     return Recorder(CollectorRegistry())
+
+
+@pytest.fixture
+def serve(settings: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
+    """Starts the app with its guard on a runtime of its own; keywords are settings."""
+    from prometheus_client import CollectorRegistry
+    from starlette.testclient import TestClient
+
+    from service.app import access, make_app
+    from service.guard import Guard
+    from service.keys import KeyRing
+    from service.metrics import Recorder
+    from service.runtime import Runtime
+
+    running: list[Runtime] = []
+
+    def start(*, wait: bool = True, **options: Any) -> TestClient:
+        chosen = settings(**options)
+        runtime = Runtime(chosen, Recorder(CollectorRegistry()))
+        app = make_app()
+        app.state.runtime = runtime
+        keys = KeyRing([k.get_secret_value() for k in chosen.api_keys], chosen.keys_file)
+        client = TestClient(Guard(app, access(), keys), raise_server_exceptions=False)
+        client.runtime = runtime  # type: ignore[attr-defined]
+        if wait:
+            runtime.start()
+            runtime.wait()
+            running.append(runtime)
+        return client
+
+    yield start
+    for runtime in running:
+        runtime.stop()

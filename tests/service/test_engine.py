@@ -226,3 +226,67 @@ def test_only_the_engine_thread_touches_the_model(engine: Any, host: Any) -> Non
         for j in jobs:
             j.done.result(60)
     assert threads == {"palimpsest-engine"}
+
+
+class Small:
+    """The host on a device with room for so many rows, which fails beyond it as torch does."""
+
+    def __init__(self, host: Any, rows: int) -> None:
+        self.host, self.rows, self.asked = host, rows, list[int]()
+
+    def generate(self, prompts: Any, **more: Any) -> Any:
+        self.asked.append(len(prompts))
+        if len(prompts) > self.rows:
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp:118] . DefaultCPUAllocator: not enough memory")
+        return self.host.generate(prompts, **more)
+
+
+def test_a_batch_that_does_not_fit_into_memory_runs_in_halves_and_later_ones_begin_smaller(
+    engine: Any, host: Any, stock: Any
+) -> None:
+    small, jobs = Small(host, 2), [job(p) for p in PROMPTS]
+    with engine(*jobs, on=small) as running:
+        made = [j.done.result(60) for j in jobs]
+        again = [job(p) for p in PROMPTS]
+        running.queue.put(again)
+        assert [j.done.result(60).report.shape.batch for j in again] == [2, 2, 2, 2]
+    assert small.asked == [4, 2, 2, 2, 2]
+    for k in (0, 2):
+        for m, want in zip(made[k : k + 2], stock(*PROMPTS[k : k + 2]), strict=True):
+            assert np.array_equal(pixels(m.image), want)
+
+
+def test_a_picture_that_does_not_fit_at_all_is_told_so_and_the_engine_goes_on(engine: Any, host: Any) -> None:
+    small, alone = Small(host, 0), job()
+    with engine(alone, on=small) as running:
+        with pytest.raises(Unavailable) as error:
+            alone.done.result(60)
+        assert error.value.code == "out_of_memory"
+        small.rows = 8
+        running.queue.put([after := job()])
+        after.done.result(60)
+
+
+def test_an_error_after_which_the_device_is_lost_ends_the_engine_and_answers_everybody(engine: Any) -> None:
+    class Lost:
+        """A device after an illegal access."""
+
+        def generate(self, *_: Any, **__: Any) -> Any:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    jobs = [job(), job(form=Form(32, 32, 4, 3.0))]
+    with engine(*jobs, on=Lost()) as running:
+        for j in jobs:
+            with pytest.raises(Unavailable):
+                j.done.result(60)
+        running.join(30)
+        assert not running.alive(within=60)
+
+
+def test_steps_of_a_picture_are_told_as_they_are_made(engine: Any) -> None:
+    heard: list[tuple[int, int]] = []
+    one = job()
+    one.on_step = lambda step, steps: heard.append((step, steps))
+    with engine(one):
+        one.done.result(60)
+    assert heard == [(1, 4), (2, 4), (3, 4), (4, 4)]

@@ -1,0 +1,26 @@
+"""Pictures as files: the formats that a caller may ask for."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["FORMATS", "Format", "encode"]
+
+Format = Literal["png", "webp", "jpeg"]
+FORMATS: tuple[Format, ...] = ("png", "webp", "jpeg")
+
+
+def encode(image: Image, form: Format, quality: int = 100) -> bytes:
+    """The bytes of a file. PNG keeps every pixel; `quality`, 0 to 100, is for the two that do not."""
+    out = io.BytesIO()
+    if form == "png":
+        image.save(out, format="PNG")
+    else:
+        image.convert("RGB").save(
+            out, format=form.upper(), quality=max(1, quality)
+        )  # 0 would mean "as usual" to Pillow
+    return out.getvalue()

@@ -1,0 +1,83 @@
+"""How a worker ends: drained when it is told to, and at once when its engine is dead.
+
+uvicorn closes its socket as soon as the signal comes, so a load balancer would learn from refused connections that the
+worker ends. Here the signal first makes the worker unready, while it still answers its probes and turns requests away,
+and reaches uvicorn only then; what is in flight is answered in both phases.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Protocol
+
+__all__ = ["drain_on_signals", "end_when_dead"]
+
+log = logging.getLogger("bentoml.palimpsest.ending")
+_EXIT = 70  # the worker could not go on
+
+
+class _Runtime(Protocol):
+    @property
+    def state(self) -> str: ...
+
+    def is_alive(self) -> bool: ...
+
+
+def drain_on_signals(drain: Callable[[], None], seconds: float) -> None:
+    """Puts `drain` before what SIGTERM and SIGINT do already, which happens `seconds` later. Call it on the loop.
+
+    A second signal is not put off. Does nothing outside the main thread, where signals cannot be caught.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        _put_before(number, drain, seconds, loop)
+
+
+def _put_before(
+    number: signal.Signals, drain: Callable[[], None], seconds: float, loop: asyncio.AbstractEventLoop
+) -> None:
+    before = signal.getsignal(number)
+    if not callable(before):
+        return
+    seen: list[int] = []
+
+    def handle(signum: int, frame: FrameType | None) -> None:
+        seen.append(signum)
+        if len(seen) > 1:
+            before(signum, frame)
+            return
+        # not here: the interrupted code may hold the locks that draining needs
+        loop.call_soon_threadsafe(drain)
+        loop.call_soon_threadsafe(loop.call_later, seconds, before, signum, None)
+
+    signal.signal(number, handle)
+
+
+def end_when_dead(
+    runtime: _Runtime, *, every: float = 2.0, end: Callable[[int], object] = os._exit
+) -> threading.Thread:
+    """A thread that ends the process once a runtime that was ready is not alive any more.
+
+    Whoever started the worker starts another; in a container that is the container's own restart.
+    """
+
+    def watch() -> None:
+        pause = threading.Event()
+        while runtime.state in ("starting", "ready"):
+            pause.wait(every)
+            if runtime.state == "ready" and not runtime.is_alive():
+                log.critical("the engine is dead or stuck: this worker ends, another one may start")
+                end(_EXIT)
+                return
+
+    thread = threading.Thread(target=watch, name="palimpsest-watchdog", daemon=True)
+    thread.start()
+    return thread

@@ -1,0 +1,218 @@
+"""Who calls: keys with a name, scopes and an end, kept as digests in a file that may change while the service runs.
+
+A key is 256 random bits, so its plain SHA-256 tells nothing about it and costs no time to compare; slow hashes are for
+secrets that people make up. Several keys of one name may live at once: make a new one, move its users, revoke the old.
+The name is the tenant that policies see. Keys in the settings (`api_keys`) have no name, no end, and may not write
+policies.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import logging
+import os
+import re
+import secrets
+import threading
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from service.settings import SettingsError
+
+__all__ = ["NOBODY", "SCOPES", "Caller", "KeyRecord", "KeyRing", "Scope", "load_keys_file", "new_key"]
+__all__ += ["revoke", "save_keys_file"]
+
+Scope = Literal["generate", "policy:read", "policy:write", "metrics"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+_FORMAT = "palimpsest.keys/v1"
+_PLAIN: frozenset[Scope] = frozenset(("generate", "policy:read", "metrics"))
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+log = logging.getLogger("bentoml.palimpsest.keys")
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whoever sent a request: the tenant's name, what it may do, and its own rate, if it has one."""
+
+    name: str
+    scopes: frozenset[Scope]
+    per_minute: float | None = None
+
+
+# whoever comes without a key while none is asked for; writing policies always needs one
+NOBODY = Caller("", _PLAIN)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """One key of a file. `per_minute` goes over the settings' rate; without `expires` the key lives until revoked."""
+
+    id: str
+    name: str
+    scopes: frozenset[Scope]
+    sha256: str
+    created: datetime
+    expires: datetime | None = None
+    per_minute: float | None = None
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(
+                f"a key's name must be lower-case letters, digits and `._-`, 64 at most, got `{self.name}`"
+            )
+        if unknown := sorted(self.scopes - set(SCOPES)):
+            raise ValueError(f"unknown scope `{unknown[0]}`; known: {', '.join(SCOPES)}")
+        if not self.scopes:
+            raise ValueError(f"a key needs a scope; known: {', '.join(SCOPES)}")
+        if not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
+            raise ValueError(f"the digest of key `{self.id}` must be 64 hexadecimal digits")
+        for when in (self.created, self.expires):
+            if when is not None and when.tzinfo is None:
+                raise ValueError(f"the times of key `{self.id}` must have a time zone")
+        if self.per_minute is not None and self.per_minute <= 0:
+            raise ValueError(f"the rate of key `{self.id}` must be positive, got `{self.per_minute:g}`")
+
+    @property
+    def caller(self) -> Caller:
+        """Whom the key makes of its holder."""
+        return Caller(self.name, self.scopes, self.per_minute)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record as JSON holds it."""
+        return {
+            "id": self.id,
+            "name": self.name,
+            "scopes": sorted(self.scopes),
+            "sha256": self.sha256,
+            "created": self.created.isoformat(timespec="seconds"),
+            "expires": self.expires.isoformat(timespec="seconds") if self.expires else None,
+            "per_minute": self.per_minute,
+        }
+
+
+def new_key(
+    name: str,
+    scopes: Collection[Scope],
+    *,
+    now: datetime,
+    expires: datetime | None = None,
+    per_minute: float | None = None,
+) -> tuple[str, KeyRecord]:
+    """A fresh key, to be shown once, and its record. Raises `ValueError`."""
+    ident = secrets.token_hex(4)
+    key = f"pk_{ident}_{secrets.token_urlsafe(32)}"
+    return key, KeyRecord(ident, name, frozenset(scopes), _digest(key).hex(), now, expires, per_minute)
+
+
+def load_keys_file(file: Path) -> tuple[KeyRecord, ...]:
+    """The records of a file. Raises `SettingsError` that names what is wrong with it."""
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(values, dict) or values.get("format") != _FORMAT:
+            raise ValueError(f"it must say `format`: `{_FORMAT}`")
+        records = tuple(_record(v) for v in values["keys"])
+    except OSError as error:
+        raise SettingsError(f"the keys file `{file}` cannot be read: {error.strerror or error}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise SettingsError(f"the keys file `{file}` is not one: {error}") from None
+    if len({r.id for r in records}) != len(records):
+        raise SettingsError(f"the keys file `{file}` holds one id twice")
+    return records
+
+
+def save_keys_file(file: Path, records: Sequence[KeyRecord]) -> None:
+    """Puts the records into `file` at once, readable by its owner only."""
+    text = json.dumps({"format": _FORMAT, "keys": [r.to_dict() for r in records]}, indent=1) + "\n"
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    fresh = file.with_name(f".{file.name}.{os.getpid()}")
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
+        out.write(text)
+    fresh.replace(file)
+
+
+class KeyRing:
+    """The keys that open the service: those of the settings and those of `file`, which is looked at before each use.
+
+    Without any source every caller is `NOBODY`. A file that cannot be read any more leaves the keys that it held; what
+    is revoked must be revoked by a file that can be read.
+    """
+
+    def __init__(self, plain: Sequence[str] = (), file: Path | None = None) -> None:
+        self._plain = tuple(_digest(key) for key in plain)
+        self._file = file
+        self._seen: tuple[int, int, int] | None = None
+        self._records: tuple[KeyRecord, ...] = ()
+        self._lock = threading.Lock()
+
+    @property
+    def asks(self) -> bool:
+        """Whether callers need a key."""
+        return bool(self._plain) or self._file is not None
+
+    def find(self, authorization: str, *, now: datetime | None = None) -> Caller | None:
+        """Whom an `Authorization` header tells, None where a key is needed and none that lives is there.
+
+        Takes as long for every wrong key.
+        """
+        if not self.asks:
+            return NOBODY
+        scheme, _, key = authorization.partition(" ")
+        got, now = _digest(key.strip()), now or datetime.now(UTC)
+        found = NOBODY if sum(hmac.compare_digest(got, digest) for digest in self._plain) else None
+        for record in self._live():
+            if hmac.compare_digest(got.hex(), record.sha256) and (record.expires is None or now < record.expires):
+                found = record.caller
+        return found if scheme.lower() == "bearer" else None
+
+    def _live(self) -> tuple[KeyRecord, ...]:
+        """The records as the file is now."""
+        if self._file is None:
+            return ()
+        try:
+            stat = self._file.stat()
+            seen = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+        except OSError:
+            seen = (0, 0, 0)
+        if seen != self._seen:
+            with self._lock:
+                self._reload(self._file)
+                self._seen = seen
+        return self._records
+
+    def _reload(self, file: Path) -> None:
+        try:
+            self._records = load_keys_file(file)
+            log.info("keys: %d", len(self._records))
+        except SettingsError as error:
+            log.error("the %d keys at hand stay: %s", len(self._records), error)
+
+
+def revoke(records: Sequence[KeyRecord], ident: str, *, now: datetime) -> tuple[KeyRecord, ...]:
+    """The records with the key `ident` ended. Raises `ValueError` when there is none."""
+    if ident not in {r.id for r in records}:
+        raise ValueError(f"no key with the id `{ident}`")
+    return tuple(replace(r, expires=now) if r.id == ident else r for r in records)
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+
+
+def _record(values: dict[str, Any]) -> KeyRecord:
+    if unknown := sorted(set(values) - set(KeyRecord.__dataclass_fields__)):
+        raise ValueError(f"unknown field `{unknown[0]}`")
+    expires = values.get("expires")
+    return KeyRecord(
+        **{
+            **values,
+            "scopes": frozenset(values["scopes"]),
+            "created": datetime.fromisoformat(values["created"]),
+            "expires": datetime.fromisoformat(expires) if expires else None,
+        }
+    )

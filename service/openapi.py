@@ -1,0 +1,272 @@
+"""The OpenAPI document, made of the same pydantic models that check requests, for the model that is loaded.
+
+Sizes, limits and defaults are those of this service, so that whatever the document allows is taken, and whatever it
+does not is refused. Answers are models here, too: nothing makes answers of them, and a test compares.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import models_json_schema
+
+from service.api import EvaluateRequest, GenerationRequest, Limits
+
+__all__ = ["document"]
+
+Verdict = Literal["allow", "label", "steer", "review-hold", "block"]
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Rule(_Answer):
+    """A rule that took part, as far as it lets callers know."""
+
+    category: str | None = None
+    rule: str | None = None
+    why: str | None = None
+
+
+class Shape(_Answer):
+    """The execution shape: what the stock pipeline needs to give the same pixels."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class PerImage(_Answer):
+    """What happened to one picture."""
+
+    verdict: Verdict
+    rules: list[Rule]
+    labels: list[str]
+    rungs: list[Literal["wider", "swap-prompt", "blur"]]
+    seed: int
+    shape: Shape
+
+
+class Steering(_Answer):
+    """What happened to a request."""
+
+    verdict: Verdict
+    rules: list[Rule]
+    rungs: list[Literal["wider", "swap-prompt", "blur"]]
+    per_image: list[PerImage]
+    policy: str
+    seed: int
+    shape: Shape
+    ignored: list[str]
+
+
+class Picture(_Answer):
+    b64_json: str
+
+
+class GenerationAnswer(_Answer):
+    created: int
+    data: list[Picture]
+    size: str
+    output_format: Literal["png", "webp", "jpeg"]
+    steering: Steering
+
+
+class EvaluationAnswer(_Answer):
+    object: Literal["policy.evaluation"]
+    decision_id: str
+    verdict: Verdict
+    rules: list[Rule]
+    policy: str
+    reads: list[str]
+
+
+class ServedModel(_Answer):
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    sizes: list[str]
+    defaults: dict[str, Any]
+    limits: dict[str, int]
+    batching: Literal["fixed", "solo", "dynamic"]
+
+
+class ModelsAnswer(_Answer):
+    object: Literal["list"]
+    data: list[ServedModel]
+
+
+class Worker(_Answer):
+    model_config = ConfigDict(extra="allow")
+
+    worker: int
+    state: Literal["starting", "ready", "failed", "stopping"]
+
+
+class PoliciesAnswer(_Answer):
+    object: Literal["policies"]
+    converged: bool
+    workers: list[Worker]
+
+
+class BundleName(_Answer):
+    name: str
+    sequence: int
+    digest: str
+
+
+class BundleAnswer(_Answer):
+    """A bundle that was taken; `changed` is false for the one that stands there already."""
+
+    object: Literal["policy.bundle"]
+    digest: str
+    bundle: BundleName
+    changed: bool
+
+
+class Signature(BaseModel):
+    key: str
+    signature: str
+
+
+class SignedBundle(BaseModel):
+    """What `palimpsest policy sign` writes."""
+
+    format: Literal["palimpsest.bundle/v1"]
+    manifest: str
+    signatures: list[Signature]
+    files: dict[str, str]
+
+
+class Error(_Answer):
+    message: str
+    type: str
+    param: str | None
+    code: str
+    decision_id: str | None = None
+    moderation_details: dict[str, Any] | None = None
+
+
+class ErrorAnswer(_Answer):
+    error: Error = Field(description="OpenAI's shape; `code` is for machines.")
+
+
+_MODELS: tuple[type[BaseModel], ...] = (
+    GenerationRequest,
+    EvaluateRequest,
+    SignedBundle,
+    GenerationAnswer,
+    EvaluationAnswer,
+    ModelsAnswer,
+    PoliciesAnswer,
+    BundleAnswer,
+    ErrorAnswer,
+)
+_ERRORS = {
+    400: "what was asked cannot be honoured, or the policies refused it (`moderation_blocked`)",
+    401: "a key is needed, or this one is unknown or has ended",
+    403: "the key lacks the scope, or what was sent is not trusted",
+    409: "something newer is in use",
+    413: "the body is too large",
+    415: "only JSON is read",
+    429: "the queue is full or the key asks too often; see `Retry-After`",
+    499: "the client went away; nobody reads this",
+    500: "our mistake; the log has it under the request's id",
+    503: "not ready, draining, or a promise cannot be kept now; see `Retry-After`",
+    504: "the request's time ran out",
+}
+_TEXT = r"^[^\u0000-\u001f\u007f-\u00a0\u1680\u2000-\u200f\u2028-\u202f\u205f\u3000\ud800-\udfff][\s\S]*$"
+
+
+def document(limits: Limits) -> dict[str, Any]:
+    """The document for a service with these limits."""
+    _, schemas = models_json_schema([(m, "validation") for m in _MODELS], ref_template="#/components/schemas/{model}")
+    parts: dict[str, Any] = schemas["$defs"]
+    _narrow(parts["GenerationRequest"]["properties"], limits)
+    for name in ("GenerationRequest", "EvaluateRequest"):
+        _narrow_texts(parts[name]["properties"], limits)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Palimpsest",
+            "version": "1",
+            "description": "Text-to-image generation in OpenAI's shape, under written policies.",
+        },
+        "servers": [{"url": "/"}],
+        "security": [{}, {"key": []}],
+        "paths": _paths(),
+        "components": {"schemas": parts, "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}},
+    }
+
+
+def _paths() -> dict[str, Any]:
+    asked = (400, 401, 403, 413, 415, 429, 499, 500, 503, 504)
+    events = {
+        "type": "string",
+        "description": "server-sent events: `image_generation.queued`, `.step`, `.completed` (one a picture), `error`",
+    }
+    pictures = {"application/json": _schema("GenerationAnswer"), "text/event-stream": {"schema": events}}
+    got = (401, 403, 500, 503)
+    return {
+        "/v1/images/generations": {
+            "post": _operation("Make pictures", "GenerationRequest", {200: pictures}, asked),
+        },
+        "/v1/policies/evaluate": {
+            "post": _operation("Decide, and make nothing", "EvaluateRequest", _json(200, "EvaluationAnswer"), asked),
+        },
+        "/v1/models": {"get": _operation("The model that is served", None, _json(200, "ModelsAnswer"), got)},
+        "/v1/policies": {
+            "get": _operation("What each worker has in use", None, _json(200, "PoliciesAnswer"), got),
+            "put": _operation("Send a signed bundle", "SignedBundle", _json(202, "BundleAnswer"), (*asked, 409)),
+        },
+        "/v1/openapi.json": {
+            "get": _operation("This document", None, {200: {"application/json": {"schema": {"type": "object"}}}}, got)
+        },
+    }
+
+
+def _operation(summary: str, body: str | None, good: dict[int, Any], bad: tuple[int, ...]) -> dict[str, Any]:
+    answers = {str(code): {"description": "done", "content": content} for code, content in good.items()}
+    told = {"application/json": _schema("ErrorAnswer")}
+    answers |= {str(code): {"description": _ERRORS[code], "content": told} for code in sorted(bad)}
+    operation: dict[str, Any] = {"summary": summary, "responses": answers}
+    if body is not None:
+        operation["requestBody"] = {"required": True, "content": {"application/json": _schema(body)}}
+    return operation
+
+
+def _json(code: int, model: str) -> dict[int, Any]:
+    return {code: {"application/json": _schema(model)}}
+
+
+def _schema(model: str) -> dict[str, Any]:
+    return {"schema": {"$ref": f"#/components/schemas/{model}"}}
+
+
+def _narrow(fields: dict[str, Any], limits: Limits) -> None:
+    """Puts the model's limits into the request's schema, and OpenAI's fields without meaning beside it."""
+    fields["model"] = _open(fields["model"], {"type": "string", "enum": list(limits.models)})
+    fields["size"] = _open(fields["size"], {"type": "string", "enum": ["auto", *limits.sizes]})
+    fields["n"] = _open(fields["n"], {"type": "integer", "minimum": 1, "maximum": limits.max_n})
+    steps = {"type": "integer", "minimum": limits.min_steps, "maximum": limits.max_steps}
+    fields["num_inference_steps"] = _open(fields["num_inference_steps"], steps)
+    if limits.default_guidance is None:
+        fields["guidance_scale"] = {"type": "null"}
+    if not limits.negative:
+        fields["negative_prompt"] = {"type": "null"}
+    for name in sorted(GenerationRequest.IGNORED):
+        fields[name] = {"description": "OpenAI's; accepted, and named in `steering.ignored`"}
+
+
+def _narrow_texts(fields: dict[str, Any], limits: Limits) -> None:
+    text = {"type": "string", "minLength": 1, "maxLength": limits.max_prompt, "pattern": _TEXT}
+    fields["prompt"] = text | {"title": "Prompt"}
+    if fields["negative_prompt"] != {"type": "null"}:
+        fields["negative_prompt"] = _open(fields["negative_prompt"], text)
+
+
+def _open(field: dict[str, Any], kind: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a field that may be null, with another kind in place of what it has."""
+    kept = {k: v for k, v in field.items() if k not in ("anyOf", "type")}
+    return kept | {"anyOf": [kind, {"type": "null"}]}
