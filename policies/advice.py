@@ -21,13 +21,14 @@ _SOON = timedelta(days=14)
 def advice(snapshot: Snapshot, now: datetime) -> Iterator[str]:
     """One sentence a hint: rules that no test shows in action or at rest, unused lists, ends that are near."""
     seen = [t.expect for p in snapshot.policies for t in p.tests]
-    acting = {id for e in seen for id in (*(e.rules or ()), *(e.shadow or ()), *(e.exempted or ()))}
-    resting = [e for e in seen if e.rules is not None or e.verdict == "allow"]
+    named = [(e, {*(e.matched or ()), *(e.rules or ()), *(e.shadow or ()), *(e.exempted or ())}) for e in seen]
+    acting = {id for _, ids in named for id in ids}
+    resting = [ids for e, ids in named if e.matched is not None or e.rules is not None or e.verdict == "allow"]
     for policy in snapshot.policies:
         for rule in policy.rules:
             if rule.id not in acting:
-                yield f"{policy.name}: no test shows rule `{rule.id}` in action (`expect: {{rules: [{rule.id}]}}`)"
-            if all(e.verdict != "allow" and rule.id in (e.rules or ()) for e in resting):
+                yield f"{policy.name}: no test shows rule `{rule.id}` in action (`expect: {{matched: [{rule.id}]}}`)"
+            if all(rule.id in ids for ids in resting):
                 yield f"{policy.name}: no test shows rule `{rule.id}` leaving a harmless prompt alone"
             yield from _ends(policy, rule, now)
         for override in policy.overrides:

@@ -48,9 +48,14 @@ class Given(Model):
 
 
 class Expect(Model):
-    """What must come out; a field that is left out is not looked at."""
+    """What must come out; a field that is left out is not looked at.
+
+    `rules` are those that acted, `shadow` those that only watched; `matched` is both and the exempted ones, so that a
+    test with it holds through every rollout.
+    """
 
     verdict: Verdict | None = None
+    matched: list[Name] | None = None
     rules: list[Name] | None = None
     shadow: list[Name] | None = None
     exempted: list[Name] | None = None

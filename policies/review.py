@@ -168,7 +168,7 @@ def _tests(document: Document, documents: Iterable[Document], whole: bool) -> It
         seen[test.name] += 1
         if seen[test.name] == 2:
             yield place(document, ("tests", i, "name"), f"two tests are called `{test.name}`")
-        for name in ("rules", "shadow", "exempted", "errors", "violations"):
+        for name in ("matched", "rules", "shadow", "exempted", "errors", "violations"):
             for k, rule in enumerate(getattr(test.expect, name) or ()):
                 if whole and rule not in known:
                     said = f"unknown rule `{rule}`{did_you_mean(rule, known)}"

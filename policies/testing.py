@@ -94,8 +94,11 @@ def _as_signals(scores: dict[str, float], errors: list[str], stage: Stage) -> Si
 
 
 def _differences(expect: Expect, decision: Decision, request: Request) -> Iterator[str]:
+    watched = decision.shadow.rules if decision.shadow else ()
+    spared = [e.rule for e in (*decision.exempted, *(decision.shadow.exempted if decision.shadow else ()))]
     got = {
         "verdict": decision.verdict,
+        "matched": sorted({*decision.rules, *watched, *spared}),
         "rules": sorted(decision.rules),
         "shadow": sorted(decision.shadow.rules) if decision.shadow else [],
         "exempted": sorted(e.rule for e in decision.exempted),

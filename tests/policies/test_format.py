@@ -330,6 +330,22 @@ tests:
     assert results == [False, True], "the error of a policy is named after it"
 
 
+def test_a_test_of_what_matches_holds_through_every_rollout(tmp_path):
+    tests = f"""
+tests:
+  - {{name: a, given: {{prompt: '{RUDE}'}}, expect: {{matched: [r]}}}}
+  - {{name: b, given: {{prompt: '{RUDE}', tenant: acme, now: 2026-12-01}}, expect: {{matched: [r]}}}}
+  - {{name: c, given: {{prompt: a hill}}, expect: {{matched: []}}}}
+"""
+    for rollout in ("{mode: shadow}", "{mode: canary, percent: 5}", "{mode: enforce}"):
+        text = policy(rule(more=f"rollout: {rollout}\n{EXCEPTION}")) + tests
+        snapshot = Loader(sense, canary_key=b"k").load(_file(tmp_path, text))
+        assert list(advice(snapshot, NOW)) == []
+    broken = text.replace("matched: []", "matched: [r]")
+    with pytest.raises(PolicyError, match="expected matched `r`, got `none`"):
+        Loader(sense, canary_key=b"k").load(_file(tmp_path, broken))
+
+
 def _file(folder: Path, text: str) -> Path:
     (folder / "p.yaml").write_text(text)
     return folder / "p.yaml"
