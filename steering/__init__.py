@@ -25,14 +25,14 @@ from .errors import (
     UnknownSite,
     Untrusted,
 )
-from .fingerprint import Fingerprint
+from .fingerprint import Fingerprint, Likeness
 from .host import Host
 from .packs import CalibrationPoint, Choice, Pack
 from .plans import Edit, Plan, Swap, Window
 from .replay import Call
 from .report import Output, PictureReport, Shape
 from .selftest import Check, SelfTest
-from .shelf import find_pack, pack_file, pack_roots
+from .shelf import find_pack, pack_file, pack_roots, published_packs
 from .sites import Site
 from .values import Donor, Operator
 
@@ -53,6 +53,7 @@ __all__ = [
     "Host",
     "HostBusy",
     "HostShared",
+    "Likeness",
     "NeedsRows",
     "NotFired",
     "NotSupported",
@@ -75,4 +76,5 @@ __all__ = [
     "find_pack",
     "pack_file",
     "pack_roots",
+    "published_packs",
 ]

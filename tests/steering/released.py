@@ -159,8 +159,8 @@ RELEASED: dict[str, Released] = {
     "PixArt-XL-2-1024-MS": Released(
         pipeline="PixArtAlphaPipeline",
         denoiser="PixArtTransformer2DModel",
-        config={"sample_size": 128, "use_additional_conditions": True},
-        millions=605.3,
+        config={"sample_size": 128, "use_additional_conditions": True, "caption_channels": 4096},
+        millions=611.3,
         sites=28,
     ),
     "Sana_600M_1024px": Released(

@@ -5,6 +5,20 @@ pipeline itself in the same execution shape: on joint hosts with the donor's row
 
 | law | mutation that turned it red |
 |---|---|
+| neighbours are untouched | identity rows of `src` rolled by one; cond and uncond exchanged in `Layout.rows` |
+| all sites swapped is the donor's picture | last site of a plan left out; the upscaler's `attn1` no site; text keys without values |
+| pooled text is a site of its own | pooled text never swapped; the null one the donor's |
+| a batch of plans equals each plan on its own | plans laid out in reverse |
+| strength 0, 1 and between | `a` and `1 - a` exchanged |
+| a plan for uncond rows is another negative prompt | rows of a swap ignored; lockstep without copying latents |
+| each prompt's plan covers all its pictures | twins of pictures paired by prompt instead of by picture; added pictures not taken off |
+| embeddings as a donor are the prompt | given donors not put in place |
+| replayed calls | uncond row captured; replayed twins keep the request's text |
+| edits change their rows and no others | operators of one width used at all; an edited picture made contiguous |
+| all sites, and every law on joint hosts | twins with another seed; 1 counted for every row |
+| a swap at the first site does not run on | pinned rows keep their own stream at the other blocks |
+| a recorded stream is the twin of its seed | recorded with another seed; the first call's rows in every call |
+| no dependence on what was recorded before | streams kept without the call's arguments |
 """
 
 from __future__ import annotations

@@ -2,6 +2,11 @@
 
 | law | mutation that turned it red |
 |---|---|
+| sites of later pipelines have their stage before their name | prefix left out |
+| without plans the stages are the stock ones | later stages draw from the next seed |
+| all sites of all stages are the donor's picture | plans for the first pipeline only |
+| negative prompts reach every stage | negative prompts for the first pipeline only |
+| a later stage without a text encoder | donors encoded by the stage itself |
 """
 
 from __future__ import annotations
