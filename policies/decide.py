@@ -177,7 +177,8 @@ def _matched(
     """A rule in force: its actions, and at stage `picture` what its verifications found.
 
     A rule that matches only now, because of what the picture shows, steered nothing yet: that is a violation in itself.
-    `blind` rules match because of an error, know nothing about the picture, and are spared that.
+    `blind` rules match because of an error, know nothing about the picture, and are spared that. A rule in shadow that
+    would have steered is not verified: nobody has seen the picture that it would have made.
     """
     reasons = outcome.reasons if outcome.truth else earlier or ()
     actions = tuple(
@@ -185,7 +186,7 @@ def _matched(
         for a in rule.actions
     )
     reads = rule.verified | outcome.pending if outcome.pending else rule.verified
-    if evidence.stage == "prompt":
+    if evidence.stage == "prompt" or (not force.enforced and earlier is not None and rule.steers):
         return _Judged(rule, force.enforced, True, actions, reasons, reads=reads)
     errors: list[RuleError] = []
     violations: list[Violation] = []

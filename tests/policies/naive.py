@@ -35,7 +35,8 @@ def naive(policies: Any, request: Any, signals: Any, *, as_of=None, picture=Fals
             if force is None:
                 continue
             acts, on_error = force
-            judged = _judge(rule, policy, request, signals, picture, before, on_error, spares=not tight)
+            seen = picture if acts else "unsteered" if picture else False
+            judged = _judge(rule, policy, request, signals, seen, before, on_error, spares=not tight)
             (enforced if acts else watched).append((rule.id, judged))
     answer = _answer(enforced, refusing)
     answer["stale"] = sorted(stale)
@@ -138,7 +139,8 @@ def _unspared(rule, policy, request, signals, picture, before, on_error, blank):
         blind, errors = True, 1
     verdicts = [a.do for a in rule.then if a.do != "verify"]
     violations = 0
-    if picture:
+    # a shadow rule steered nothing: the picture says nothing about the one that it would have made
+    if picture and not (picture == "unsteered" and earlier and "steer" in verdicts):
         looks = _looks(rule.when)
         late = not earlier and bool(looks) and not blind
         for v in (a for a in rule.then if a.do == "verify"):

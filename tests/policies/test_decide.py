@@ -307,6 +307,17 @@ def test_a_canary_acts_on_its_share_and_shadows_the_rest_the_same_way_every_time
     ]
 
 
+def test_a_shadow_rule_that_would_steer_is_not_judged_by_a_picture_that_it_did_not_steer(tmp_path):
+    snapshot = steering(tmp_path, more="rollout: {mode: shadow}")
+    first, second = judged(snapshot, seen=picture("GRUMPF"))
+    assert (first.verdict, first.shadow.verdict) == ("allow", "steer")
+    assert (second.verdict, second.shadow.verdict, second.shadow.rules) == ("allow", "steer", ("r",))
+    when = "{any: [{lettering: {any_of: [grumpf]}}, {picture: {lettering: {any_of: [grumpf]}}}]}"
+    late = load(tmp_path, policy(rule(when=when, then=STEER % ("blur", "block"), more="rollout: {mode: shadow}")))
+    _, second = judged(late, said="a quiet street", seen=picture("GRUMPF"))
+    assert second.shadow.verdict == "block", "nobody asked for it: steering would have come too late"
+
+
 @pytest.mark.parametrize(("disclose", "seen"), [("nothing", []), ("category", [("test", None, None)]), ("reason", [("test", "r", "because the test says so")])])  # fmt: skip
 def test_callers_learn_what_the_rule_discloses(tmp_path, disclose, seen):
     snapshot = load(tmp_path, policy(rule(more=f"disclose: {disclose}")))
