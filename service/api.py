@@ -11,9 +11,19 @@ import json
 import re
 import secrets
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+)
 
 from service.encoding import FORMATS, Format
 from service.errors import BadRequest
@@ -53,6 +63,16 @@ class Limits:
     negative_above: float | None = None  # a negative prompt is heard only at a guidance scale above this
 
 
+def _whole(value: Any) -> Any:
+    """A number without a fraction as an integer: JSON knows one kind of number, and to JSON Schema 1.0 is whole."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    return value
+
+
+Whole = Annotated[StrictInt, BeforeValidator(_whole)]
+
+
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
     IGNORED: ClassVar[frozenset[str]] = frozenset()
@@ -68,17 +88,17 @@ class GenerationRequest(_Body):
 
     prompt: StrictStr
     model: StrictStr | None = None
-    n: StrictInt | None = Field(default=None, ge=1)
+    n: Whole | None = Field(default=None, ge=1)
     size: StrictStr | None = None
     response_format: Literal["b64_json"] | None = None
     output_format: Format | None = None
-    output_compression: StrictInt | None = Field(default=None, ge=0, le=100)
+    output_compression: Whole | None = Field(default=None, ge=0, le=100)
     stream: StrictBool | None = None
-    partial_images: StrictInt | None = Field(default=None, ge=0, le=0)
-    seed: StrictInt | None = Field(default=None, ge=0, le=MAX_SEED)
+    partial_images: Whole | None = Field(default=None, ge=0, le=0)
+    seed: Whole | None = Field(default=None, ge=0, le=MAX_SEED)
     negative_prompt: StrictStr | None = None
-    num_inference_steps: StrictInt | None = Field(default=None, ge=1)
-    guidance_scale: StrictFloat | StrictInt | None = Field(default=None, ge=0.0, le=MAX_GUIDANCE)
+    num_inference_steps: Whole | None = Field(default=None, ge=1)
+    guidance_scale: StrictFloat | Whole | None = Field(default=None, ge=0.0, le=MAX_GUIDANCE)
 
     def within(self, limits: Limits) -> GenerationRequest:
         """This request, defaults filled in and a seed drawn; raises `BadRequest` where it passes a limit."""

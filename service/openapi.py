@@ -176,7 +176,8 @@ _ERRORS = {
     503: "not ready, draining, or a promise cannot be kept now; see `Retry-After`",
     504: "the request's time ran out",
 }
-_TEXT = r"^[^\u0000-\u001f\u007f-\u00a0\u1680\u2000-\u200f\u2028-\u202f\u205f\u3000\ud800-\udfff][\s\S]*$"
+# some character that is not blank, as `str.strip` sees it
+_TEXT = r"[^\t-\r\u001c- \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
 
 
 def document(limits: Limits) -> dict[str, Any]:
@@ -184,6 +185,8 @@ def document(limits: Limits) -> dict[str, Any]:
     _, schemas = models_json_schema([(m, "validation") for m in _MODELS], ref_template="#/components/schemas/{model}")
     parts: dict[str, Any] = schemas["$defs"]
     _narrow(parts["GenerationRequest"]["properties"], limits)
+    if limits.negative_above is not None:
+        parts["GenerationRequest"] |= _unheard(limits.negative_above)
     for name in ("GenerationRequest", "EvaluateRequest"):
         _narrow_texts(parts[name]["properties"], limits)
     return {
@@ -251,19 +254,27 @@ def _narrow(fields: dict[str, Any], limits: Limits) -> None:
     fields["n"] = _open(fields["n"], {"type": "integer", "minimum": 1, "maximum": limits.max_n})
     steps = {"type": "integer", "minimum": limits.min_steps, "maximum": limits.max_steps}
     fields["num_inference_steps"] = _open(fields["num_inference_steps"], steps)
-    if limits.default_guidance is None:
-        fields["guidance_scale"] = {"type": "null"}
+    scale = {"type": "number", "minimum": 0, "maximum": limits.max_guidance}
+    fields["guidance_scale"] = (
+        {"type": "null"} if limits.default_guidance is None else _open(fields["guidance_scale"], scale)
+    )
     if not limits.negative:
         fields["negative_prompt"] = {"type": "null"}
     for name in sorted(GenerationRequest.IGNORED):
         fields[name] = {"description": "OpenAI's; accepted, and named in `steering.ignored`"}
 
 
+def _unheard(above: float) -> dict[str, Any]:
+    """No negative prompt where the guidance scale makes the pipeline ignore it."""
+    low = {"properties": {"guidance_scale": {"type": "number", "maximum": above}}, "required": ["guidance_scale"]}
+    return {"if": low, "then": {"properties": {"negative_prompt": {"enum": [None, ""]}}}}
+
+
 def _narrow_texts(fields: dict[str, Any], limits: Limits) -> None:
     text = {"type": "string", "minLength": 1, "maxLength": limits.max_prompt, "pattern": _TEXT}
     fields["prompt"] = text | {"title": "Prompt"}
     if fields["negative_prompt"] != {"type": "null"}:
-        fields["negative_prompt"] = _open(fields["negative_prompt"], text)
+        fields["negative_prompt"] = _open(fields["negative_prompt"], {"anyOf": [text, {"const": ""}]})
 
 
 def _open(field: dict[str, Any], kind: dict[str, Any]) -> dict[str, Any]:

@@ -59,6 +59,10 @@ def test_guidance_zero_and_seed_zero_are_values_and_not_absent() -> None:
     assert (asked.guidance_scale, asked.seed) == (0, 0)
 
 
+def test_a_number_without_a_fraction_is_whole_however_it_is_written() -> None:
+    assert (ask(n=2.0).n, ask(seed=7.0).seed) == (2, 7)
+
+
 def test_openai_fields_without_meaning_are_accepted_and_named() -> None:
     raw = json.dumps({"prompt": "x", "quality": "hd", "user": "me", "style": {"any": 1}}).encode()
     _, ignored = parse_body(raw, GenerationRequest)
