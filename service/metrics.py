@@ -62,6 +62,7 @@ Stage = Literal["sense_prompt", "decide", "plan", "queue", "generate", "sense_pi
 Reload = Literal["ok", "failed"]
 Breaker = Literal["closed", "half-open", "open"]
 Failure = Literal["timeout", "error", "open"]
+Rollout = tuple[str, str]  # a rule and its mode
 
 _SECONDS = (0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0)
 _READING = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -177,6 +178,9 @@ CATALOGUE: tuple[Metric, ...] = (
            mode="livemin", initial=math.inf),
     Metric("policy_generation_min", "gauge", "Lowest policy generation in use.", mode="livemin", initial=math.inf),
     Metric("policy_generation_max", "gauge", "Highest policy generation in use.", mode="livemax"),
+    Metric("policy_number_min", "gauge", "Lowest number made of the digests of the policies in use.",
+           mode="livemin", initial=math.inf),
+    Metric("policy_number_max", "gauge", "Highest such number; the two differ while workers disagree.", mode="livemax"),
     Metric("policy_loaded_timestamp_seconds", "gauge", "When the policies in use were loaded; the oldest worker's.",
            mode="livemin", initial=math.inf),
     Metric("policy_reloads_total", "counter", "Attempts to load changed policies.", (RELOADED,)),
@@ -235,6 +239,9 @@ class Recorder:
                     family.at(*values)
         for outcome in OUTCOME.values:
             self._at("requests_total", "generations", outcome)
+        for reading in ("prompt", "picture"):
+            for reason in FAILURE.values:
+                self._at("detector_errors_total", reading, reason)
         self._at("workers_up").set(1)
 
     def request(self, endpoint: str, outcome: Outcome, seconds: float) -> None:
@@ -339,10 +346,15 @@ class Recorder:
         self._at("engine_ready").set(int(ready))
         self._at("engine_beat_timestamp_seconds").set(time.time())
 
-    def policies(self, *, generation: int, loaded: float, unfit: int, rules: Iterable[tuple[str, str]] = ()) -> None:
-        """A snapshot came into use; `rules` are its rules with their rollout, in one order in every worker."""
-        self._at("policy_generation_min").set(generation)
-        self._at("policy_generation_max").set(generation)
+    def policies(self, *, generation: int, digest: str, loaded: float, unfit: int, rules: Iterable[Rollout]) -> None:
+        """A snapshot came into use; `rules` are its rules with their rollout, in one order in every worker.
+
+        Generations count a worker's own changes; whether workers agree is told by a number of the digest.
+        """
+        number = int(digest.rpartition(":")[2][:12], 16)  # 48 bits: a float holds them exactly
+        for bound in ("min", "max"):
+            self._at(f"policy_generation_{bound}").set(generation)
+            self._at(f"policy_number_{bound}").set(number)
         self._at("policy_loaded_timestamp_seconds").set(loaded)
         self._at("unfit_rules").set(unfit)
         rollouts = dict(rules)
@@ -350,6 +362,14 @@ class Recorder:
             self._at("rules", rollout).set(sum(mode == rollout for mode in rollouts.values()))
         for rule in rollouts:
             self._at("decision_errors_total", rule)
+
+    def detectors(self, names: Iterable[str]) -> None:
+        """These detectors are there: their failures count from zero."""
+        for name in names:
+            self._at("detector_duration_seconds", name)
+            self._at("detector_open", name).set(0)
+            for reason in FAILURE.values:
+                self._at("detector_errors_total", name, reason)
 
     def reload(self, result: Reload, *, codes: Iterable[str] = ()) -> None:
         """An attempt to load changed files ended; `codes` are the kinds of problems that it failed for."""

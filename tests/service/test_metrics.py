@@ -52,7 +52,7 @@ def test_ten_thousand_mixed_requests_of_five_hundred_tenants_stay_within_two_tho
     recorder = Recorder(registry)
     recorder.start()
     outcomes, rules = get_args(Outcome), [(f"policy-rule-{k}", "enforce") for k in range(1000)]
-    recorder.policies(generation=1, loaded=0.0, unfit=0, rules=rules)
+    recorder.policies(generation=1, digest="sha256:" + 64 * "f", loaded=0.0, unfit=0, rules=rules)
     for k in range(10_000):
         tenant = f"tenant-{k % 500}"  # nobody may ever bring a tenant here, but what policies say is theirs to say
         recorder.request(f"endpoint-{k}", outcomes[k % len(outcomes)], 0.1)
@@ -135,7 +135,7 @@ import os, sys
 r = Recorder()
 r.engine(ready=True)
 r.extra_generation()
-r.policies(generation=int(sys.argv[1]), loaded=1.0, unfit=0)
+r.policies(generation=int(sys.argv[1]), digest=f"sha256:{64 * sys.argv[1]}", loaded=1.0, unfit=0, rules=[])
 os._exit(0)  # like a worker that was killed: nothing is cleaned up
 """
     reader = """
@@ -163,6 +163,9 @@ print(metrics.render()[0].decode())
     assert "palimpsest_extra_generations_total 2.0" in text
     assert "palimpsest_policy_generation_min 4.0" in text
     assert "palimpsest_policy_generation_max 7.0" in text
+    numbers = {bound: re.findall(rf"^palimpsest_policy_number_{bound} (\S+)", text, re.M) for bound in ("min", "max")}
+    assert float(numbers["min"][0]) == 0x444444444444
+    assert float(numbers["max"][0]) == 0x777777777777
     assert "palimpsest_engine_ready 2.0" in text, "nobody but us tells the client that a killed worker is dead"
     text = run(reader)
     assert "palimpsest_extra_generations_total 2.0" in text
