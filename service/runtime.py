@@ -11,25 +11,29 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from policies import Request, Snapshot, Store, StoreState
-from service.answers import audit_record, evaluation_answer, generation_answer, refusal
+from service.answers import audit_record, evaluation_answer, generation_answer, refusal, unanswered_record
 from service.api import EvaluateRequest, GenerationRequest, Limits
 from service.audit import AuditLog, Keys, load_keys
 from service.board import Board, board_folder
 from service.detection import Detection, build_detection
 from service.engine import Engine, Queue
-from service.errors import Unavailable, without_message
-from service.following import follow, public_note
+from service.errors import ApiError, Unavailable, without_message
+from service.following import follow, make_loader, public_note
+from service.inbox import Inbox, bundle_place
+from service.limits import RateLimiter, limits_folder
 from service.loop import ClosedLoop, Outcome
 from service.metrics import Recorder
 from service.models import PackShelf, RuleRow, limits_of, load_host, rule_table
 from service.senses import Senses
 from service.settings import Settings
+from service.streaming import Progress
 
 if TYPE_CHECKING:
     from steering import Host
@@ -52,6 +56,7 @@ class Ready:
     store: Store
     senses: Senses
     loop: ClosedLoop
+    inbox: Inbox
 
 
 class Runtime:
@@ -64,6 +69,9 @@ class Runtime:
         self.keys: Keys = load_keys(
             settings.state_folder, settings.audit_key.get_secret_value() if settings.audit_key else None
         )
+        self.limiter = RateLimiter(limits_folder(), per_minute=settings.rate_per_minute, burst=settings.rate_burst)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._in_flight = 0
         self._error: BaseException | None = None
         self._board = Board(board_folder())
         self._audit: AuditLog | None = None
@@ -99,6 +107,14 @@ class Runtime:
             self._audit.close()
         self._board.withdraw()
 
+    def drain(self) -> None:
+        """Not ready any more: what was not begun is turned away, what was begun is answered. Twice is as good."""
+        if self.state in ("ready", "starting"):
+            self.state = "stopping"
+            log.info("draining: %d requests in flight", self._in_flight)
+            self._engine.turn_away()
+            self._publish()
+
     def is_alive(self) -> bool:
         """Whether the worker can still become ready or answer."""
         if self.state == "starting":
@@ -115,22 +131,53 @@ class Runtime:
             raise Unavailable("the worker is not ready", retry_after=2)
         return self._ready
 
-    async def generate(self, asked: GenerationRequest, ignored: Sequence[str], decision_id: str) -> dict[str, Any]:
-        """The body of a 200. Raises `Refused`, `Busy`, `DeadlineExceeded` or `Unavailable`."""
+    async def generate(
+        self,
+        asked: GenerationRequest,
+        ignored: Sequence[str],
+        decision_id: str,
+        *,
+        tenant: str = "",
+        watch: Progress | None = None,
+    ) -> dict[str, Any]:
+        """The body of a 200, told of to `watch` as it is made. Raises `Refused`, `Busy`, `DeadlineExceeded` or
+        `Unavailable`. However it ends, the audit log has one record of it."""
         ready, started = self.ready(), time.perf_counter()
+        about = {"decision_id": decision_id, "tenant": tenant}
         snapshot = ready.store.snapshot  # INVARIANT: once a request; every judgement of it uses this one
-        outcome = await ready.loop.answer(asked, snapshot, decision_id)
-        seconds = time.perf_counter() - started
-        self._count(outcome)
-        await self._record(audit_record(outcome, asked, self.keys, decision_id=decision_id, seconds=seconds))
+        self._in_flight += 1
+        try:
+            outcome = await ready.loop.answer(asked, snapshot, decision_id, tenant=tenant, watch=watch)
+            self._count(outcome)
+        except BaseException as error:
+            ended = unanswered_record(error, asked, self.keys, snapshot.digest, time.perf_counter() - started)
+            # not awaited: whoever is cancelled must not wait, and the record is written all the same
+            self._later(self._record(about | ended, demanded=False))
+            raise
+        finally:
+            self._in_flight -= 1
+        record = audit_record(outcome, asked, self.keys, seconds=time.perf_counter() - started)
+        await self._record(about | record)
         if outcome.refused:
             raise refusal(outcome, decision_id)
-        return generation_answer(await ready.loop.finish(outcome), asked, ignored)
+        return generation_answer(await ready.loop.finish(outcome, asked), asked, ignored)
 
-    async def evaluate(self, asked: EvaluateRequest, decision_id: str) -> dict[str, Any]:
+    async def put_policies(self, content: bytes, decision_id: str, *, tenant: str) -> dict[str, Any]:
+        """The body of a 202 for a signed bundle that stands where every worker looks; raises what was wrong with it."""
+        ready = self.ready()
+        about = {"event": "policies-put", "decision_id": decision_id, "tenant": tenant}
+        try:
+            answer = await asyncio.get_running_loop().run_in_executor(None, ready.inbox.take, content)
+        except ApiError as error:
+            await self._record(about | {"refused": error.code}, demanded=False)
+            raise
+        await self._record(about | {"policy": answer["digest"], "bundle": answer["bundle"]}, demanded=False)
+        return answer
+
+    async def evaluate(self, asked: EvaluateRequest, decision_id: str, *, tenant: str = "") -> dict[str, Any]:
         """The body of an evaluation; nothing is made, counted or recorded."""
         ready = self.ready()
-        request = Request(asked.prompt, asked.negative_prompt or "", id=decision_id, now=datetime.now(UTC))
+        request = Request(asked.prompt, asked.negative_prompt or "", tenant, id=decision_id, now=datetime.now(UTC))
         _, decision = await ready.loop.judge_prompt(request, ready.store.snapshot)
         return evaluation_answer(decision, decision_id)
 
@@ -208,19 +255,19 @@ class Runtime:
             without_lettering=detection.without_lettering,
             deadline_seconds=settings.deadline_seconds,
         )
-        return Ready(host, limits_of(host, settings), shelf, store, senses, loop)
+        loader = replace(make_loader(settings, detection, self.keys), host=host.name, packs=shelf.why_missing)
+        inbox = Inbox(bundle_place(settings.policy), loader, store, partial(_unmet, shelf))
+        return Ready(host, limits_of(host, settings), shelf, store, senses, loop, inbox)
 
     def _open_store(self, detection: Detection, shelf: PackShelf, host: str) -> Store:
-        def accept(snapshot: Snapshot) -> list[str]:
-            shelf.look_again()
-            return [
-                f"rule `{row.rule}` refuses to load: no pack of `{row.concept}` that it may use: {row.why_unfit}"
-                for row in rule_table(snapshot, shelf)
-                if row.unfit == "refuse-load" and row.mode != "disabled"
-            ]
-
         return follow(
-            self.settings, detection, self.keys, host=host, shelf=shelf, accept=accept, on_reload=self._reloaded
+            self.settings,
+            detection,
+            self.keys,
+            host=host,
+            shelf=shelf,
+            accept=partial(_unmet, shelf),
+            on_reload=self._reloaded,
         )
 
     def _reloaded(self, state: StoreState) -> None:
@@ -277,7 +324,14 @@ class Runtime:
                 concepts = {steer.concept for steer in picture.decision.steers}
                 self.recorder.steered(concepts, rows=sum(report.fired.values()), dose=(report.dose or {}).values())
 
-    async def _record(self, record: dict[str, Any]) -> None:
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        """Runs `work` without anybody waiting for it; it is kept until it is done, or it might be collected."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _record(self, record: dict[str, Any], *, demanded: bool = True) -> None:
+        """Writes a record. Raises `Unavailable` when it could not, is `demanded`, and the settings require it."""
         if self._audit is None:
             return
         try:
@@ -287,8 +341,18 @@ class Runtime:
         except OSError as error:
             self.recorder.audit("error")
             log.error("the audit record could not be written: %s", type(error).__name__)
-            if self.settings.audit == "required":
+            if demanded and self.settings.audit == "required":
                 raise Unavailable("the audit record could not be written", code="audit_unavailable") from None
+
+
+def _unmet(shelf: PackShelf, snapshot: Snapshot) -> list[str]:
+    """What a worker with these packs must refuse a snapshot for."""
+    shelf.look_again()
+    return [
+        f"rule `{row.rule}` refuses to load: no pack of `{row.concept}` that it may use: {row.why_unfit}"
+        for row in rule_table(snapshot, shelf)
+        if row.unfit == "refuse-load" and row.mode != "disabled"
+    ]
 
 
 def _public(note: dict[str, Any]) -> dict[str, Any]:
