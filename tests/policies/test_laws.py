@@ -257,28 +257,35 @@ def test_without_a_change_that_loosens_no_verdict_becomes_milder(items, data, wo
 
 @st.composite
 def edits(draw, items):
-    """The policies with a few parts exchanged for freshly drawn ones."""
+    """The policies with one thing changed, so that nothing else hides what it does; now and then with a second one."""
     fresh = draw(policies())
-    spare = [r for p in fresh for r in p["rules"]]
-    made = []
-    for policy in items:
-        changed = []
-        for rule in policy["rules"]:
-            kind = draw(st.sampled_from(("keep", "keep", "drop", "part", "wider", "narrower")))
-            other = draw(st.sampled_from(spare))
-            if kind == "part":
-                field = draw(st.sampled_from(("when", "then", "on_error", "rollout", "exceptions", "active")))
-                rule = {k: v for k, v in rule.items() if k != field} | ({field: other[field]} if field in other else {})
-            elif kind in ("wider", "narrower"):
-                rule = {**rule, "when": {"any" if kind == "wider" else "all": [rule["when"], other["when"]]}}
-            if kind != "drop":
-                changed.append(rule)
-        ids = [r["id"] for p in items for r in p["rules"]]
-        parts = {k: v for k, v in policy.items() if draw(st.integers(0, 3)) or k in ("name", "rules")}
-        spares = [o for p in fresh for o in p.get("overrides", ())]
-        more = [{**o, "rule": draw(st.sampled_from(ids))} for o in spares if draw(st.booleans())]
-        made.append({**parts, "rules": changed or policy["rules"], "overrides": [*parts.get("overrides", ()), *more]})
+    made = [dict(p) for p in items]
+    for _ in range(draw(st.sampled_from((1, 1, 1, 2)))):
+        at = draw(st.integers(0, len(made) - 1))
+        policy, other = made[at], draw(st.sampled_from([r for p in fresh for r in p["rules"]]))
+        k = draw(st.integers(0, len(policy["rules"]) - 1))
+        rule = policy["rules"][k]
+        kind = draw(st.sampled_from(("part", "part", "exceptions", "wider", "narrower", "fewer", "drop", "around")))
+        if kind == "around":
+            field = draw(st.sampled_from(("overrides", "freshness")))
+            policy = {n: v for n, v in policy.items() if n != field} | {n: v for n, v in fresh[0].items() if n == field}
+            rules = policy["rules"]
+        else:
+            changed = [] if kind == "drop" and len(policy["rules"]) > 1 else [_edited(draw, rule, other, kind)]
+            rules = [*policy["rules"][:k], *changed, *policy["rules"][k + 1 :]]
+        made[at] = {**policy, "rules": rules}
     return made
+
+
+def _edited(draw, rule, other, kind):
+    if kind in ("wider", "narrower"):
+        return {**rule, "when": {"any" if kind == "wider" else "all": [rule["when"], other["when"]]}}
+    if kind == "fewer":
+        ((name, parts),) = rule["when"].items()
+        return {**rule, "when": {name: parts[1:]}} if name in ("all", "any", "none") else rule
+    fields = ("when", "then", "on_error", "rollout", "active") if kind == "part" else ("exceptions",)
+    field = draw(st.sampled_from(fields))
+    return {n: v for n, v in rule.items() if n != field} | ({field: other[field]} if field in other else {})
 
 
 def test_an_exception_is_inert_from_the_same_moment_on_every_path(tmp_path):
