@@ -21,7 +21,7 @@ from .maths import Tables
 from .program import CHANNELS, COUNTED, Ints, Setting
 from .values import Operator
 
-__all__ = ["Board", "BoardKey", "Place", "Share", "Slate", "table_key", "to_tables"]
+__all__ = ["Board", "BoardKey", "Common", "Place", "Share", "Slate", "table_key", "to_tables"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,23 @@ class BoardKey:
     device: torch.device
 
 
+class Common:
+    """What a board holds for all sites: `own`, each row's own index [b], tokens of the text, in which ways rows are
+    shown others' text, banks of donors, tables of operators.
+
+    Apart from the board, so that a share can hold it: a board that is not kept is then freed at once, with its banks.
+    """
+
+    def __init__(self, key: BoardKey) -> None:
+        at = key.device
+        self.tokens = key.tokens
+        self.swaps, self.pins = "swap" in key.channels, "pin" in key.channels
+        self.own = torch.arange(key.batch, device=at)
+        self.blends = False
+        self.banks = {name: torch.zeros(shape, dtype=dtype, device=at) for name, shape, dtype in key.banks}
+        self.tables: dict[str, Tables] = {}
+
+
 class Board:
     """The tensors of one call shape: `sites` x `batch` tables, banks of donors, counters.
 
@@ -50,18 +67,14 @@ class Board:
     def __init__(self, key: BoardKey) -> None:
         at = key.device
         self.key = key
-        self.tokens = key.tokens
-        self.swaps, self.pins = "swap" in key.channels, "pin" in key.channels
-        self.own = torch.arange(key.batch, device=at)
-        self.src = {c: self.own.repeat(key.sites, 1) for c in CHANNELS}
+        self.common = Common(key)
+        self.banks = self.common.banks
+        self.src = {c: self.common.own.repeat(key.sites, 1) for c in CHANNELS}
         self.alpha = {c: torch.ones(key.sites, key.batch, device=at) for c in CHANNELS}
-        self.blends = False
-        self.banks = {name: torch.zeros(shape, dtype=dtype, device=at) for name, shape, dtype in key.banks}
         self.fired = torch.zeros(len(COUNTED), key.sites, key.batch, dtype=torch.int64, device=at)
         self.slot = {w: torch.zeros(key.sites, key.batch, dtype=torch.int64, device=at) for w in ("text", "output")}
         self.scale = {w: torch.zeros(key.sites, key.batch, device=at) for w in ("text", "output")}
         self.dose = torch.zeros(key.sites, key.batch, device=at)
-        self.tables: dict[str, Tables] = {}
         self.shares = tuple(Share(self, site) for site in range(key.sites))
         self._written: Setting | None = None
 
@@ -69,7 +82,7 @@ class Board:
         """Takes a run's donors and operators, and sets the counters to zero."""
         for name, values in banks.items():
             self.banks[name].copy_(values)
-        self.tables = tables
+        self.common.tables = tables
         self.fired.zero_()
         self.dose.zero_()
         self._written = None
@@ -81,7 +94,7 @@ class Board:
         for c in CHANNELS:
             self.src[c].copy_(torch.from_numpy(setting.src[c]))
             self.alpha[c].copy_(torch.from_numpy(setting.alpha[c]))
-        self.blends = setting.blends
+        self.common.blends = setting.blends
         for where in self.slot:
             self.slot[where].copy_(torch.from_numpy(setting.slot[where]))
             self.scale[where].copy_(torch.from_numpy(setting.scale[where]))
@@ -96,7 +109,7 @@ class Share:
     """What a board holds for one site: views of its rows [b], and the banks of its recorded keys and values."""
 
     def __init__(self, board: Board, site: int) -> None:
-        self.board = board
+        self.common = board.common
         self.src = {c: board.src[c][site] for c in CHANNELS}
         self.alpha = {c: board.alpha[c][site] for c in CHANNELS}
         self.fired = {what: board.fired[n, site] for n, what in enumerate(COUNTED)}

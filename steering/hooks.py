@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from .board import Board, Place, Share, table_key
+from .board import Common, Place, Share, table_key
 from .discovery import Placed
 from .errors import BadLayout, NotSupported
 from .families import MaskRule, PooledRule, SiteRule
@@ -36,21 +36,21 @@ def cross_hook(place: Place, placed: Placed) -> Hook:
         share = place.now()
         if share is None:
             return None
-        board = share.board
+        common = share.common
         given = _argument(args, kwargs, rule.text, position)
         text = given[0] if isinstance(given, tuple) else given  # an IP-Adapter's pictures stand behind the text
-        _check(text, board, (board.tokens, width), name)
+        _check(text, common, (common.tokens, width), name)
         mask = _argument(args, kwargs, mask_argument, mask_position)
         _check_mask(mask, rule.mask, name)
         put, named = list(args), dict(kwargs)
-        if board.swaps:
+        if common.swaps:
             own_mask = mask
-            text = _swapped(share, "swap", text, board.banks.get("text"))
+            text = _swapped(share, "swap", text, common.banks.get("text"))
             if own_mask is not None:
                 mask = _swapped_mask(share, own_mask)
                 _put(put, named, mask_argument, mask_position, mask)
             _count(share, "swap")
-        if table_key("text", width) in board.tables:
+        if table_key("text", width) in common.tables:
             hidden = rule.mask.masked / 2 if rule.mask else 0.0
             shown = None if mask is None else mask[:, 0] > hidden
             text = _edited(share, "text", text, width, shown)
@@ -68,9 +68,9 @@ def text_edit_hook(place: Place, placed: Placed) -> Hook:
 
     def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         share = place.now()
-        if share is None or table_key("text", width) not in share.board.tables:
+        if share is None or table_key("text", width) not in share.common.tables:
             return None
-        tokens = share.board.tokens
+        tokens = share.common.tokens
         whole = _argument(args, kwargs, argument, position)
         text = _edited(share, "text", whole[:, :tokens], width, None)
         put, named = list(args), dict(kwargs)
@@ -89,9 +89,9 @@ def projection_hook(place: Place, placed: Placed, what: str) -> Hook:
 
     def hook(module: Any, args: Any, output: torch.Tensor) -> Any:
         share = place.now()
-        if share is None or not share.board.swaps:
+        if share is None or not share.common.swaps:
             return None
-        tokens = share.board.tokens
+        tokens = share.common.tokens
         given = _swapped(share, "swap", output[:, :tokens] if leading else output, share.recorded[what])
         _count(share, counted)
         return torch.cat([given, output[:, tokens:]], 1) if leading else given
@@ -108,10 +108,10 @@ def stream_hook(place: Place, placed: Placed) -> Hook:
 
     def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         share = place.now()
-        if share is None or not share.board.pins:
+        if share is None or not share.common.pins:
             return None
         text = _argument(args, kwargs, argument, position)
-        _check(text, share.board, (share.board.tokens,), name)
+        _check(text, share.common, (share.common.tokens,), name)
         put, named = list(args), dict(kwargs)
         _put(put, named, argument, position, _swapped(share, "pin", text, None))
         _count(share, "pin")
@@ -128,12 +128,12 @@ def pooled_hook(place: Place, placed: Placed) -> Hook:
 
     def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         share = place.now()
-        if share is None or "pooled" not in share.board.banks:
+        if share is None or "pooled" not in share.common.banks:
             return None
-        whole, bank = _argument(args, kwargs, argument, position), share.board.banks["pooled"]
+        whole, bank = _argument(args, kwargs, argument, position), share.common.banks["pooled"]
         width = bank.shape[-1]
         pooled = whole[..., :width]
-        _check(pooled, share.board, tuple(bank.shape[1:]), name)
+        _check(pooled, share.common, tuple(bank.shape[1:]), name)
         given = _swapped(share, "swap", pooled, bank)
         _count(share, "swap")
         put, named = list(args), dict(kwargs)
@@ -151,12 +151,12 @@ def output_hook(place: Place, placed: Placed) -> Hook:
 
     def hook(module: Any, args: Any, output: Any) -> Any:
         share = place.now()
-        if share is None or table_key("output", width) not in share.board.tables:
+        if share is None or table_key("output", width) not in share.common.tables:
             return None
         if kind == "first":
             return (_edited(share, "output", output[0], width, None), *output[1:])
         if kind == "after":
-            own, rest = output[:, : share.board.tokens], output[:, share.board.tokens :]
+            own, rest = output[:, : share.common.tokens], output[:, share.common.tokens :]
             return torch.cat([own, _edited(share, "output", rest, width, None)], 1)
         if kind == "channels":
             tokens = output.flatten(2).transpose(1, 2)
@@ -170,28 +170,28 @@ def output_hook(place: Place, placed: Placed) -> Hook:
 
 def _swapped(share: Share, channel: str, own: torch.Tensor, bank: torch.Tensor | None) -> torch.Tensor:
     src = share.src[channel]
-    if torch.compiler.is_compiling() or share.board.blends:  # one graph for all plans; eagerly, no work for nothing
+    if torch.compiler.is_compiling() or share.common.blends:  # one graph for all plans; eagerly, no work for nothing
         return swap_rows(own, bank, src, share.alpha[channel].to(own.dtype))
     return take_rows(own, bank, src)
 
 
 def _swapped_mask(share: Share, own: torch.Tensor) -> torch.Tensor:
-    src, bank = share.src["swap"], share.board.banks.get("mask")
+    src, bank = share.src["swap"], share.common.banks.get("mask")
     bank = None if bank is None else bank.to(own.dtype)
-    if torch.compiler.is_compiling() or share.board.blends:
+    if torch.compiler.is_compiling() or share.common.blends:
         return swap_bias(own, bank, src, share.alpha["swap"].to(own.dtype))
     return take_rows(own, bank, src)
 
 
 def _count(share: Share, what: str) -> None:
     channel = "pin" if what == "pin" else "swap"
-    share.fired[what].add_(share.src[channel] != share.board.own)
+    share.fired[what].add_(share.src[channel] != share.common.own)
 
 
 def _edited(share: Share, where: str, x: torch.Tensor, width: int, shown: torch.Tensor | None) -> torch.Tensor:
     """The edited activation; adds to the dose its projections' mean over the tokens that are shown [b, t]."""
     slot = share.slot[where]
-    x, size = edit_rows(x, share.board.tables[table_key(where, width)], slot, share.scale[where])
+    x, size = edit_rows(x, share.common.tables[table_key(where, width)], slot, share.scale[where])
     if shown is None:
         share.dose.add_(size.mean(-1))
     else:
@@ -212,8 +212,8 @@ def _put(args: list[Any], kwargs: dict[str, Any], name: str, position: int, valu
         args[position] = value
 
 
-def _check(text: Any, board: Board, shape: tuple[int, ...], name: str) -> None:
-    rows = board.own.shape[0]
+def _check(text: Any, common: Common, shape: tuple[int, ...], name: str) -> None:
+    rows = common.own.shape[0]
     if text is None or text.shape[0] != rows or tuple(text.shape[1 : 1 + len(shape)]) != shape:
         got = None if text is None else list(text.shape)
         raise BadLayout(f"text at site `{name}` must be {[rows, *shape]} as the call was laid out, got {got}")

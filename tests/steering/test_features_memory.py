@@ -106,3 +106,21 @@ def test_tiled_and_sliced_decoding_is_steered(name: str) -> None:
     it.pipe.vae.enable_tiling()
     it.pipe.vae.enable_slicing()
     steers(it, output_type="np")
+
+
+def test_a_board_that_is_not_kept_is_freed_at_once() -> None:
+    """Recorded streams are large: they must not wait until Python next looks for cycles."""
+    import gc
+    import weakref
+
+    it = on("pixart-alpha")
+    gear, seen = it.host._gears[0], weakref.WeakSet()
+    gc.collect()
+    gc.disable()
+    try:
+        for rows in range(1, 7):
+            it.steered([RED] * rows, [it.swap(GREEN)] * rows)
+            seen.update(gear._boards.values())
+        assert len(gear._boards) == len(seen) == 4
+    finally:
+        gc.enable()
