@@ -6,12 +6,12 @@ pipeline itself in the same execution shape: on joint hosts with the donor's row
 | law | mutation that turned it red |
 |---|---|
 | neighbours are untouched | identity rows of `src` rolled by one; cond and uncond exchanged in `Layout.rows` |
-| all sites swapped is the donor's picture | last site of a plan left out; the upscaler's `attn1` no site; text keys without values |
+| all sites swapped is the donor's picture | last site left out; the upscaler's `attn1` no site; keys without values |
 | pooled text is a site of its own | pooled text never swapped; the null one the donor's |
 | a batch of plans equals each plan on its own | plans laid out in reverse |
 | strength 0, 1 and between | `a` and `1 - a` exchanged |
 | a plan for uncond rows is another negative prompt | rows of a swap ignored; lockstep without copying latents |
-| each prompt's plan covers all its pictures | twins of pictures paired by prompt instead of by picture; added pictures not taken off |
+| each prompt's plan covers all its pictures | twins paired by prompt, not by picture; added pictures not taken off |
 | embeddings as a donor are the prompt | given donors not put in place |
 | replayed calls | uncond row captured; replayed twins keep the request's text |
 | edits change their rows and no others | operators of one width used at all; an edited picture made contiguous |

@@ -2,7 +2,7 @@
 
 | law | mutation that turned it red |
 |---|---|
-| the probe finds what the table says | halves exchanged; projection not followed; pooled text not looked for; spare timesteps 0 |
+| the probe finds what the table says | halves exchanged; no projection; no pooled text; spare timesteps 0 |
 | a pipeline that no table has is probed | single blocks not seen as joint |
 | text that also enters elsewhere | a failed self-test does not matter |
 """
