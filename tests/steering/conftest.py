@@ -22,6 +22,7 @@ CALL = {
     "call": {"use_resolution_binning": False, "clean_caption": False, "max_sequence_length": TEXT},
 }
 RED, GREEN, PINK = "a red star", "green ring, sign 42", "pink moon"
+_FOUND: pytest.StashKey[Any] = pytest.StashKey()  # what this run says of families, for README's table
 
 
 def build_pipe(kind: str = "alpha", scheduler: str = "dpm", blocks: int = 4, seed: int = 0) -> Any:
@@ -170,3 +171,41 @@ def family(request: pytest.FixtureRequest) -> Ask:
     from steering import Host
 
     return Ask(Host(build_pipe(request.param, seed=3), defaults=CALL, name=f"tiny-{request.param}"))
+
+
+# README's table of families
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--families-table", default=None, help="a Markdown file whose table of families is written anew")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    from tests.steering.families_table import Found
+
+    config.stash[_FOUND] = Found()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    from tests.steering.families_table import law_of
+
+    report: Any = yield
+    law = law_of(item)
+    if law is not None and (report.when == "call" or report.failed):
+        item.config.stash[_FOUND].add(law[0], passed=report.passed, refused=law[1])
+    return report
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    from tests.steering.families_table import checked, render, written
+
+    file = session.config.getoption("families_table", None)
+    if file is None:
+        return
+    found = session.config.stash[_FOUND]
+    missing = sorted(checked() - set(found.passed))
+    if missing:
+        pytest.exit(f"the table needs a run of `tests/steering -m law`; not run: {missing}", returncode=4)
+    path = Path(file)
+    path.write_text(written(path.read_text("utf-8"), render(found)), "utf-8")

@@ -147,6 +147,17 @@ def test_a_control_net_is_refused_by_name() -> None:
         Host(StableDiffusionControlNetPipeline(**pipe.components, controlnet=net, requires_safety_checker=False))
 
 
+def test_an_adapter_that_is_a_model_of_its_own_is_refused_by_name() -> None:
+    from diffusers import StableDiffusionAdapterPipeline, T2IAdapter
+
+    from steering import Host, NotSupported
+
+    parts = {k: v for k, v in zoo.build("sd1").components.items() if k != "image_encoder"}
+    adapter = T2IAdapter(in_channels=3, channels=[16, 32, 32], num_res_blocks=1, downscale_factor=2)
+    with pytest.raises(NotSupported, match=r"AdapterPipeline` cannot be steered: .*is not watched"):
+        Host(StableDiffusionAdapterPipeline(**parts, adapter=adapter, requires_safety_checker=False))
+
+
 def test_rows_that_the_encoder_did_not_give_stop_the_call() -> None:
     """Whatever adds them, here a hook of somebody else's."""
     from steering import BadLayout
