@@ -12,7 +12,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-__all__ = ["DetoxifyScorer"]
+__all__ = ["EMBEDDED", "DetoxifyScorer"]
+
+# a tiny checkpoint of our own in Detoxify's format: it proves the loading code, and is no Detoxify
+EMBEDDED = Path(__file__).parent / "data" / "detoxify"
 
 # Detoxify's older checkpoints say it otherwise
 _CATEGORIES = {"toxic": "toxicity", "identity_hate": "identity_attack", "severe_toxic": "severe_toxicity"}

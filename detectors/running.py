@@ -2,18 +2,29 @@
 
 A detector that raises or takes too long must never look like one that found nothing. `run` turns both into error
 signals for every name that the detector covers, and the policies then apply the rule's `on_error`.
+
+A `Watch` runs one detector for good: on one thread of its own, behind a circuit breaker. Nothing can end a call into
+a native library, so a reading that hangs keeps its thread; the watch then goes on with one other thread, and if that
+hangs too, opens the circuit until one of them comes back. So a detector never holds more than two threads, and a dead
+one costs its callers nothing but a failure, which is the strict answer.
 """
 
 from __future__ import annotations
 
+import queue
 import threading
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Generic, Literal, Protocol, TypeVar, runtime_checkable
 
-from policies.types import Signal, Signals, Stage
+from policies.types import Signal, Signals, Source, Stage, View
 
-__all__ = ["Detector", "Failure", "run"]
+__all__ = ["Detector", "DetectorFailed", "Failure", "Health", "Watch", "WatchedFinder", "WatchedScorer", "run"]
+
+T = TypeVar("T")
+State = Literal["closed", "open", "half-open"]
+_MOST_STUCK = 2  # threads that hang before nothing more is started
 
 
 @runtime_checkable
@@ -32,41 +43,274 @@ class Detector(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a detector gave no answer: `error` when it raised, `timeout` when it took longer than its budget."""
+    """Why a detector gave no answer: `error` when it raised, `timeout` when it took longer than its budget, `open`
+    when it failed so often that it is not asked for a while."""
 
-    kind: str
+    kind: Literal["error", "timeout", "open"]
     text: str
 
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.text}"
 
-def run(detector: Detector, look: Callable[[], Iterable[Signal]], *, stage: Stage) -> Signals:
+
+class DetectorFailed(Exception):
+    """Raised where a failure cannot be returned; the message is `Failure`'s and quotes nothing that was read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How a watched detector does: `failures` in a row, `stuck` threads, how often the circuit `opened`, what
+    happened last."""
+
+    name: str
+    state: State
+    failures: int
+    stuck: int
+    opened: int
+    last_error: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return self.state == "closed"
+
+
+class Watch:
+    """Runs one detector's work, one piece at a time, within its budget and behind a circuit breaker.
+
+    After `failures` in a row the circuit opens: work is refused for `pause` seconds, then one piece is tried
+    (half-open), which closes it or opens it again. `changed` is told the new health whenever the state changes. Until
+    the first answer came, work may take `first` seconds: weights are loaded then.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        budget: float,
+        *,
+        failures: int = 3,
+        pause: float = 30.0,
+        first: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        changed: Callable[[Health], None] | None = None,
+    ) -> None:
+        if budget <= 0 or failures < 1 or pause < 0:
+            got = f"{budget}, {failures} and {pause}"
+            raise ValueError(f"`budget` must be positive, `failures` at least 1 and `pause` not negative, got {got}")
+        self._name, self._budget, self._limit, self._pause = name, budget, failures, pause
+        self._clock, self._changed = clock, changed
+        self._patience = max(budget, first or budget)
+        self._turn = threading.Lock()  # one piece of work at a time
+        self._lock = threading.Lock()  # guards what follows
+        self._state: State = "closed"
+        self._failures = self._opened = 0
+        self._since = 0.0
+        self._last = ""
+        self._worker: _Worker | None = None
+        self._stuck: list[_Worker] = []
+
+    @property
+    def health(self) -> Health:
+        with self._lock:
+            return self._health()
+
+    def call(self, work: Callable[[], T]) -> T | Failure:
+        """What `work` returns, or why there is no answer; the time that others take does not count."""
+        if not self._turn.acquire(timeout=min(threading.TIMEOUT_MAX, 2 * self._patience)):
+            return Failure("timeout", "the detector was busy")
+        try:
+            refused = self._refused()
+            if refused is not None:
+                return refused
+            result = self._attempt(work)
+            self._note(result)
+            return result
+        finally:
+            self._turn.release()
+
+    def close(self) -> None:
+        """Ends the thread when it is idle; one that hangs dies with the process."""
+        with self._lock:
+            if self._worker is not None:
+                self._worker.dismiss()
+            self._worker = None
+
+    def _attempt(self, work: Callable[[], T]) -> T | Failure:
+        if self._budget == float("inf"):
+            return _attempt(work)
+        worker = self._worker or _Worker(f"detector-{self._name}")
+        self._worker = worker
+        job = worker.submit(work)
+        if job.done.wait(self._patience):
+            assert job.result is not None  # INVARIANT: a job that is done has been answered
+            return job.result[0]
+        worker.dismiss()  # it ends when its work does
+        with self._lock:
+            self._worker = None
+            self._stuck.append(worker)
+        return Failure("timeout", f"no answer within {self._patience:g} s")
+
+    def _refused(self) -> Failure | None:
+        with self._lock:
+            self._stuck = [w for w in self._stuck if w.alive]
+            if len(self._stuck) >= _MOST_STUCK:
+                return Failure("open", f"{_MOST_STUCK} readings hang")
+            if self._state == "open" and self._clock() - self._since < self._pause:
+                return Failure("open", f"failed {self._failures} times in a row, last `{self._last}`")
+            if self._state == "open":
+                self._become("half-open")
+            return None
+
+    def _note(self, result: object) -> None:
+        with self._lock:
+            if not isinstance(result, Failure):
+                self._failures = 0
+                self._patience = self._budget
+                self._become("closed")
+                return
+            self._failures += 1
+            self._last = str(result)
+            stuck = sum(w.alive for w in self._stuck)
+            if self._state == "half-open" or self._failures >= self._limit or stuck >= _MOST_STUCK:
+                self._since = self._clock()
+                self._become("open")
+
+    def _become(self, state: State) -> None:
+        if state == self._state:
+            return
+        self._opened += state == "open"
+        self._state = state
+        if self._changed is not None:
+            self._changed(self._health())
+
+    def _health(self) -> Health:
+        stuck = sum(w.alive for w in self._stuck)
+        return Health(self._name, self._state, self._failures, stuck, self._opened, self._last)
+
+
+class WatchedScorer:
+    """A scorer of texts behind a watch: a failure is raised as `DetectorFailed`, which counts as an error signal."""
+
+    def __init__(self, scorer: _Scorer, watch: Watch) -> None:
+        self._scorer = scorer
+        self.watch = watch
+
+    @property
+    def name(self) -> str:
+        return self._scorer.name
+
+    @property
+    def version(self) -> str:
+        return self._scorer.version
+
+    def scores(self, texts: Sequence[str]) -> list[dict[str, float]]:
+        """What the scorer says within its time. Raises `DetectorFailed` when it says nothing."""
+        result = self.watch.call(lambda: self._scorer.scores(texts))
+        if isinstance(result, Failure):
+            raise DetectorFailed(str(result))
+        return result
+
+
+class WatchedFinder:
+    """A finder of concepts in texts behind a watch; see `WatchedScorer`."""
+
+    def __init__(self, finder: _Finder, watch: Watch) -> None:
+        self._finder = finder
+        self.watch = watch
+
+    @property
+    def name(self) -> str:
+        return self._finder.name
+
+    @property
+    def version(self) -> str:
+        return self._finder.version
+
+    @property
+    def concepts(self) -> frozenset[str]:
+        return self._finder.concepts
+
+    def find(self, views: Sequence[View], source: Source, text: str) -> list[Signal]:
+        """What the finder finds within its time. Raises `DetectorFailed` when it says nothing."""
+        result = self.watch.call(lambda: self._finder.find(views, source, text))
+        if isinstance(result, Failure):
+            raise DetectorFailed(str(result))
+        return result
+
+
+class _Finder(Protocol):
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def concepts(self) -> frozenset[str]: ...
+    def find(self, views: Sequence[View], source: Source, text: str) -> list[Signal]: ...
+
+
+class _Scorer(Protocol):
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    def scores(self, texts: Sequence[str]) -> list[dict[str, float]]: ...
+
+
+@dataclass(slots=True)
+class _Job(Generic[T]):
+    work: Callable[[], T]
+    done: threading.Event
+    result: tuple[T | Failure] | None = None
+
+
+class _Worker:
+    """One thread that does the work it is given, in order, until it is dismissed."""
+
+    def __init__(self, name: str) -> None:
+        self._jobs: queue.SimpleQueue[_Job[object] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def submit(self, work: Callable[[], T]) -> _Job[T]:
+        job = _Job(work, threading.Event())
+        self._jobs.put(job)  # type: ignore[arg-type]  # the queue mixes jobs of all results
+        return job
+
+    def dismiss(self) -> None:
+        self._jobs.put(None)
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job.result = (_attempt(job.work),)
+            job.done.set()
+
+
+def run(
+    detector: Detector, look: Callable[[], Iterable[Signal]], *, stage: Stage, watch: Watch | None = None
+) -> Signals:
     """The signals of `look()`, or an error signal for each name that `detector` covers.
 
-    `look` runs on a thread of its own, because nothing can end a call into a native library: after the budget its
-    answer is no longer waited for. A budget that is not finite runs it in place.
+    With `watch` the work is done there. Without one a thread is started for this reading alone, and left behind if it
+    hangs: fit for a command, not for a service. A budget that is not finite runs it in place.
     """
-    result = _within(look, detector.budget)
+    own = watch or Watch(detector.name, detector.budget)
+    result = own.call(lambda: tuple(look()))
+    if watch is None:
+        own.close()
     if isinstance(result, Failure):
         failed = tuple(
-            Signal(name, detector.name, detector.version, stage, error=f"{result.kind}: {result.text}")
-            for name in sorted(detector.covers)
+            Signal(name, detector.name, detector.version, stage, error=str(result)) for name in sorted(detector.covers)
         )
         return Signals(failed)
     return Signals(result, frozenset((stage, name) for name in detector.covers))
 
 
-def _within(look: Callable[[], Iterable[Signal]], budget: float) -> tuple[Signal, ...] | Failure:
-    if budget == float("inf"):
-        return _attempt(look)
-    box: list[tuple[Signal, ...] | Failure] = []
-    thread = threading.Thread(target=lambda: box.append(_attempt(look)), name="detector", daemon=True)
-    thread.start()
-    thread.join(budget)
-    return box[0] if box else Failure("timeout", f"no answer within {budget:g} s")
-
-
-def _attempt(look: Callable[[], Iterable[Signal]]) -> tuple[Signal, ...] | Failure:
+def _attempt(work: Callable[[], T]) -> T | Failure:
     try:
-        return tuple(look())
+        return work()
     except Exception as error:
         # the message may quote what was read: the type says enough for an audit record
         return Failure("error", type(error).__name__)

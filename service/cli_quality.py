@@ -174,6 +174,31 @@ def evaluate_concepts(
     _report({concept: row}, out, json_)
 
 
+@evaluate_app.command("detectors")
+def evaluate_detectors(
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="Prompts a disguise and a way to ask.")] = 300,
+    innocent: Annotated[int, typer.Option(min=1, help="Innocent prompts.")] = 2500,
+    engines: Annotated[bool, typer.Option(help="Also run the trained readers, 200 items each.")] = True,
+    tuning: Annotated[
+        bool, typer.Option("--tuning", help="On the half that may be tuned on; never to be quoted.")
+    ] = False,
+    seed: Seed = 0,
+    out: Out = None,
+    json_: Json = False,
+) -> None:
+    """Recall for each disguise, false alarms on innocent prompts, and the trained readers; exit code 1 below target."""
+    from evaluation.detectors import detector_rows, engine_row, missed_targets
+
+    rows = detector_rows(count=count, innocent=innocent, seed=seed, held_out=not tuning, progress=say)
+    if engines:
+        rows |= engine_row(progress=say)
+    _report(rows, out, json_)
+    missed = missed_targets(rows)
+    if missed:
+        say(f"below target: {', '.join(missed)}")
+    raise typer.Exit(1 if missed else 0)
+
+
 @reference_app.command("report")
 def reference_report(model: Model = None, count: Count = 200, out: Out = None, json_: Json = False) -> None:
     """What a reference model writes and draws of its captions, beside the ceiling of true pictures."""

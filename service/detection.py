@@ -1,11 +1,14 @@
 """Which detectors a worker has: the one place that names them.
 
-The embedded ones need nothing: our text detectors, RapidOCR, and the reference judge. EasyOCR and Detoxify join when
-the settings name a folder of their weights. Each loads when it first looks.
+The embedded ones need nothing: our text detectors, RapidOCR, and the reference judge. EasyOCR, Detoxify, concepts by
+meaning and another classifier of pictures join when the settings name a folder of their weights. Each loads when it
+first looks, and each stands behind a watch of its own: what hangs or fails again and again is left alone for a while,
+and what it covers is an error until it comes back.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,26 +24,42 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
-    from detectors.images import PictureDetector
+    from detectors.images import PictureDetector, Watched
+    from detectors.running import Health, Watch
 
 __all__ = ["Detection", "build_detection"]
 
+log = logging.getLogger("bentoml.palimpsest.detection")
+
+_LOADING = 120.0  # seconds that a detector may take to load its weights
 _JUDGE = Path(__file__).resolve().parent.parent / "reference" / "judges" / "first"
 
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """How prompts and pictures are read, what pictures can be read for, and prompts without their lettering."""
+    """How prompts and pictures are read, what pictures can be read for, and prompts without their lettering.
+
+    `watches` are those of the detectors that can fail; `health` is how they do.
+    """
 
     sense: Sense
     look: Look
     reads: frozenset[str]
     without_lettering: WithoutLettering
+    watches: tuple[Watch, ...] = ()
+
+    @property
+    def health(self) -> tuple[Health, ...]:
+        """The state of each watched detector's circuit, in the order in which they are asked."""
+        return tuple(watch.health for watch in self.watches)
 
     def warm(self, reads: frozenset[str]) -> None:
-        """Looks at an empty picture, so that what rules need is loaded before the first request comes."""
+        """Reads a prompt and looks at an empty picture, so that all is loaded before the first request comes."""
         from PIL import Image
 
+        from policies import Request
+
+        self.sense(Request("a picture"))
         if reads:
             self.look(Image.new("RGB", (64, 64)), reads)
 
@@ -50,38 +69,79 @@ def build_detection(settings: Settings) -> Detection:
     from detectors import text
     from detectors.images import look
 
-    readers = tuple(_readers(settings))
+    readers = tuple(_watched(reader) for reader in _readers(settings))
+    sense, watches = _text_detectors(settings)
     return Detection(
-        sense=_text_detectors(settings),
+        sense=sense,
         look=lambda image, reads: look(image, readers, reads=reads),
         reads=frozenset().union(*(reader.covers for reader in readers)),
         without_lettering=text.without_lettering,
+        watches=(*watches, *(reader.watch for reader in readers)),
     )
 
 
-def _text_detectors(settings: Settings) -> Sense:
+def _watched(reader: PictureDetector) -> Watched:
+    from detectors.images import Watched
+
+    return Watched(reader, _watch(reader.name, reader.budget))
+
+
+def _watch(name: str, budget: float) -> Watch:
+    from detectors.running import Watch
+
+    return Watch(name, budget, first=max(_LOADING, budget), changed=_report)
+
+
+def _report(health: Health) -> None:
+    level = logging.INFO if health.ok else logging.ERROR
+    log.log(level, "detector %s: circuit %s, last %s", health.name, health.state, health.last_error or "nothing")
+
+
+def _text_detectors(settings: Settings) -> tuple[Sense, tuple[Watch, ...]]:
+    """The readers of prompts, and the watches of those that can fail."""
+    from detectors.running import WatchedFinder, WatchedScorer
     from detectors.text import default_detectors
 
     detectors = default_detectors()
-    if settings.detoxify is None:
-        return detectors
-    from detectors.detox import DetoxifyScorer
+    watches: list[Watch] = []
+    try:
+        if settings.detoxify is not None:
+            from detectors.detox import DetoxifyScorer
 
-    scorer = DetoxifyScorer(_folder("detoxify", settings.detoxify))
-    return replace(detectors, scorers=(*detectors.scorers, scorer))
+            scorer = DetoxifyScorer(_folder("detoxify", settings.detoxify))
+            watches.append(_watch(scorer.name, settings.detector_seconds))
+            detectors = replace(detectors, scorers=(*detectors.scorers, WatchedScorer(scorer, watches[-1])))
+        if settings.semantic is not None:
+            from detectors.semantic import FolderEncoder, SemanticConcepts, load_anchors
+
+            folder = _folder("semantic", settings.semantic)
+            finder = SemanticConcepts(FolderEncoder(folder), load_anchors(folder / "anchors.json"))
+            watches.append(_watch(finder.name, settings.detector_seconds))
+            detectors = replace(detectors, finders=(WatchedFinder(finder, watches[-1]),))
+    except (FileNotFoundError, ValueError) as error:
+        raise SettingsError(str(error)) from None
+    return detectors, tuple(watches)
 
 
 def _readers(settings: Settings) -> Iterator[PictureDetector]:
-    from detectors.images import ConceptLooker, EasyOcr, LetteringLooker, RapidOcr
+    from detectors.images import ConceptLooker, EasyOcr, FolderClassifier, LetteringLooker, RapidOcr
 
-    yield LetteringLooker(RapidOcr(), budget=settings.detector_seconds)
+    rapid = RapidOcr()
+    yield LetteringLooker(rapid, budget=settings.detector_seconds)
     if settings.easyocr is not None:
         try:
-            yield LetteringLooker(EasyOcr(settings.easyocr), budget=settings.detector_seconds)
+            engine = EasyOcr.of_folder(_folder("easyocr", settings.easyocr), finder=rapid)
         except FileNotFoundError as error:
             raise SettingsError(f"`easyocr`: {error}") from None
+        yield LetteringLooker(engine, budget=settings.detector_seconds)
     folder = _folder("judge", settings.judge) if settings.judge else _JUDGE
-    if (folder / "judge.json").is_file():
+    if (folder / "config.json").is_file():
+        try:
+            classifier = FolderClassifier(folder)
+        except (FileNotFoundError, ValueError) as error:
+            raise SettingsError(f"`judge`: {error}") from None
+        yield ConceptLooker(classifier, classifier.concepts, classifier.name, "1", budget=settings.detector_seconds)
+    elif (folder / "judge.json").is_file():
         names = frozenset(_judged())
         yield ConceptLooker(_LateJudge(folder), names, "reference-judge", "1", budget=settings.detector_seconds)
 

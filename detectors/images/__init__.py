@@ -7,8 +7,10 @@ from detectors.images.base import (
     OcrEngine,
     PictureDetector,
     Reading,
+    Watched,
     look,
 )
+from detectors.images.classifier import FolderClassifier
 from detectors.images.easy import EasyOcr
 from detectors.images.rapid import RapidOcr
 
@@ -16,10 +18,12 @@ __all__ = [
     "ConceptDetector",
     "ConceptLooker",
     "EasyOcr",
+    "FolderClassifier",
     "LetteringLooker",
     "OcrEngine",
     "PictureDetector",
     "RapidOcr",
     "Reading",
+    "Watched",
     "look",
 ]

@@ -13,11 +13,20 @@ from typing import Protocol, runtime_checkable
 
 from PIL import Image
 
-from detectors.running import Detector, run
+from detectors.running import Detector, Watch, run
 from detectors.text import read_text
 from policies.types import Box, Signal, Signals
 
-__all__ = ["ConceptDetector", "ConceptLooker", "LetteringLooker", "OcrEngine", "PictureDetector", "Reading", "look"]
+__all__ = [
+    "ConceptDetector",
+    "ConceptLooker",
+    "LetteringLooker",
+    "OcrEngine",
+    "PictureDetector",
+    "Reading",
+    "Watched",
+    "look",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +123,33 @@ class ConceptLooker:
             yield Signal(concept, self.name, self.version, "picture", min(1.0, max(0.0, scores[concept])))
 
 
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A picture detector behind a watch: what a service uses."""
+
+    detector: PictureDetector
+    watch: Watch
+
+    @property
+    def name(self) -> str:
+        return self.detector.name
+
+    @property
+    def version(self) -> str:
+        return self.detector.version
+
+    @property
+    def budget(self) -> float:
+        return self.detector.budget
+
+    @property
+    def covers(self) -> frozenset[str]:
+        return self.detector.covers
+
+    def look(self, image: Image.Image) -> Iterable[Signal]:
+        return self.detector.look(image)
+
+
 def look(image: Image.Image, detectors: Iterable[PictureDetector], *, reads: frozenset[str]) -> Signals:
     """The signals of one picture, by those `detectors` that cover a name in `reads`.
 
@@ -123,7 +159,8 @@ def look(image: Image.Image, detectors: Iterable[PictureDetector], *, reads: fro
     signals = Signals()
     for detector in detectors:
         if detector.covers & reads:
-            signals = signals + run(detector, lambda d=detector: d.look(image), stage="picture")  # type: ignore[misc]
+            watch = detector.watch if isinstance(detector, Watched) else None
+            signals = signals + run(detector, lambda d=detector: d.look(image), stage="picture", watch=watch)  # type: ignore[misc]
     return signals
 
 

@@ -1,16 +1,20 @@
 """Reads lettering with EasyOCR from weights that are at hand; nothing is ever downloaded.
 
-EasyOCR unpickles its weights and imports a user's network as code: its folders are trusted configuration, never a
-request's business.
+EasyOCR unpickles its weights and imports a user's network as code. Its own weights are held to their digests by
+EasyOCR itself; a user's weights are either safetensors, or are refused unless they hold nothing but tensors. The
+network's code is trusted configuration, never a request's business.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
+import pickle
+import tempfile
 import threading
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
@@ -18,18 +22,26 @@ from PIL import Image
 from detectors.images.base import Reading
 from policies.types import Box
 
-__all__ = ["EasyOcr"]
+__all__ = ["EMBEDDED", "EasyOcr", "Finder"]
 
 _DETECTOR = "craft_mlt_25k.pth"
+# our own recognition network for the reference world, and its name
+EMBEDDED = Path(__file__).parent.parent / "data" / "easyocr"
+
+
+class Finder(Protocol):
+    """Finds where lettering stands, in pixels of the picture."""
+
+    def find(self, image: Image.Image) -> list[Box]: ...
 
 
 class EasyOcr:
-    """EasyOCR with the recognizer `network` and, unless `whole` is set, its text detector.
+    """EasyOCR with the recognizer `network` and, unless told otherwise, its own text detector.
 
-    `weights` is the folder of `.pth` files, `networks` the folder of a user's own networks (`<network>.py` and
-    `.yaml`). With `whole` a picture is read as one line, without looking for where the text stands: for crops, and
-    for setups without the detector's weights. Raises `FileNotFoundError`, which names what is missing, when it is
-    made and not when the first picture comes.
+    `weights` is the folder of the weights, `networks` that of a user's own network (`<network>.py` and `.yaml`, its
+    weights `<network>.safetensors` or `.pth`). Without the detector's weights, `finder` says where lettering stands
+    (RapidOCR can), or with `whole` a picture is read as one line: for crops. Raises `FileNotFoundError`, which names
+    what is missing, when it is made and not when the first picture comes.
     """
 
     name = "easyocr"
@@ -41,15 +53,33 @@ class EasyOcr:
         network: str = "english_g2",
         networks: str | Path | None = None,
         languages: tuple[str, ...] = ("en",),
+        finder: Finder | None = None,
         whole: bool = False,
     ) -> None:
         self._weights = Path(weights)
         self._networks = Path(networks) if networks is not None else None
         self._network = network
         self._languages = languages
+        self._finder = finder
         self._whole = whole
         self._lock = threading.Lock()
         self._check()
+
+    @classmethod
+    def embedded(cls, *, finder: Finder | None = None) -> EasyOcr:
+        """EasyOCR with the small recognition network of our own: capitals and digits on plain signs, nothing else."""
+        return cls(EMBEDDED, network="signreader", networks=EMBEDDED, finder=finder, whole=finder is None)
+
+    @classmethod
+    def of_folder(cls, folder: str | Path, *, finder: Finder) -> EasyOcr:
+        """EasyOCR as `folder` has it: its standard weights, or one user network, which gets `finder`'s places."""
+        own = sorted(Path(folder).glob("*.yaml"))
+        if not own:
+            return cls(folder)
+        if len(own) > 1:
+            names = ", ".join(f"`{path.name}`" for path in own)
+            raise FileNotFoundError(f"`{folder}` must hold one network of a user's own, got {names}")
+        return cls(folder, network=own[0].stem, networks=folder, finder=finder)
 
     @property
     def version(self) -> str:
@@ -57,38 +87,83 @@ class EasyOcr:
 
     def read(self, image: Image.Image) -> list[Reading]:
         """What `image` says, piece by piece, in pixels of `image`."""
-        pixels = np.asarray(image.convert("RGB"))[:, :, ::-1]
+        boxes = self._places(image)
         with self._lock:
-            if self._whole:
-                found = self._reader.recognize(np.asarray(image.convert("L")), [[0, image.width, 0, image.height]], [])
-            else:
+            if boxes is None:
+                pixels = np.asarray(image.convert("RGB"))[:, :, ::-1]
                 found = self._reader.readtext(np.ascontiguousarray(pixels))
+            else:
+                found = self._reader.recognize(np.asarray(image.convert("L")), boxes, []) if boxes else []
         return [Reading(text, _box(corners), min(1.0, max(0.0, float(score)))) for corners, text, score in found]
+
+    def _places(self, image: Image.Image) -> list[list[int]] | None:
+        """Where to read, as EasyOCR wants it: [left, right, top, bottom]; None when its own detector looks."""
+        if self._whole:
+            return [[0, image.width, 0, image.height]]
+        if self._finder is None:
+            return None
+        return [places for box in self._finder.find(image) if (places := _within(box, image.width, image.height))]
 
     @cached_property
     def _reader(self) -> Any:
         import easyocr
 
-        return easyocr.Reader(
-            list(self._languages),
-            gpu=False,
-            model_storage_directory=str(self._weights),
-            user_network_directory=str(self._networks) if self._networks else None,
-            recog_network=self._network,
-            detector=not self._whole,
-            download_enabled=False,
-            verbose=False,
-        )
+        with tempfile.TemporaryDirectory() as folder:
+            weights = self._weights if self._networks is None else self._unpacked(Path(folder))
+            return easyocr.Reader(
+                list(self._languages),
+                gpu=False,
+                model_storage_directory=str(weights),
+                user_network_directory=str(self._networks) if self._networks else None,
+                recog_network=self._network,
+                detector=self._own_detector,
+                download_enabled=False,
+                verbose=False,
+            )
+
+    @property
+    def _own_detector(self) -> bool:
+        return not self._whole and self._finder is None
+
+    def _unpacked(self, folder: Path) -> Path:
+        """The folder that EasyOCR shall read a user's weights from: `folder`, with what was safely read written anew.
+
+        Raises ValueError for weights that hold more than tensors.
+        """
+        import torch
+        from safetensors.torch import load_file
+
+        plain = self._weights / f"{self._network}.safetensors"
+        if plain.is_file():
+            state = {k if k.startswith("module.") else f"module.{k}": v.float() for k, v in load_file(plain).items()}
+        else:
+            path = self._weights / f"{self._network}.pth"
+            try:
+                state = torch.load(path, map_location="cpu", weights_only=True)
+            except pickle.UnpicklingError:
+                raise ValueError(f"`{path}` must hold tensors and nothing else; save its state dict anew") from None
+        torch.save(state, folder / f"{self._network}.pth")
+        if self._own_detector:
+            (folder / _DETECTOR).symlink_to((self._weights / _DETECTOR).resolve())
+        return folder
 
     def _check(self) -> None:
-        needed = [self._weights / f"{self._network}.pth"]
-        needed += [] if self._whole else [self._weights / _DETECTOR]
+        kinds = (".pth",) if self._networks is None else (".safetensors", ".pth")
+        needed: list[Sequence[Path]] = [[self._weights / f"{self._network}{kind}" for kind in kinds]]
+        needed += [[self._weights / _DETECTOR]] if self._own_detector else []
         if self._networks is not None:
-            needed += [self._networks / f"{self._network}.py", self._networks / f"{self._network}.yaml"]
-        missing = [str(path) for path in needed if not path.is_file()]
+            needed += [[self._networks / f"{self._network}{kind}"] for kind in (".py", ".yaml")]
+        missing = [str(paths[-1]) for paths in needed if not any(path.is_file() for path in paths)]
         if missing:
             names = ", ".join(f"`{m}`" for m in missing)
             raise FileNotFoundError(f"easyocr needs {names}; put them there (nothing is downloaded), or use rapidocr")
+
+
+def _within(box: Box, width: int, height: int) -> list[int] | None:
+    """`box` cut to the picture; None when less than two pixels are left of it."""
+    left, top = max(0, int(box.left)), max(0, int(box.top))
+    right, bottom = min(width, round(box.right)), min(height, round(box.bottom))
+    return [left, right, top, bottom] if right - left >= 2 and bottom - top >= 2 else None
 
 
 def _box(corners: Any) -> Box:

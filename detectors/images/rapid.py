@@ -49,6 +49,13 @@ class RapidOcr:
             for corners, text, score in zip(found.boxes, found.txts, found.scores, strict=True)
         ]
 
+    def find(self, image: Image.Image) -> list[Box]:
+        """Where text stands in `image`, unread: for engines that have no eye for that."""
+        with self._lock:
+            pixels = np.ascontiguousarray(np.asarray(image.convert("RGB"))[:, :, ::-1])
+            found = self._engine(pixels, use_det=True, use_cls=False, use_rec=False)
+        return [] if found.boxes is None else [_box(corners) for corners in found.boxes]
+
     @cached_property
     def _engine(self) -> Any:
         from rapidocr import RapidOCR

@@ -14,13 +14,18 @@ from dataclasses import dataclass
 
 from anyascii import anyascii
 
-from detectors.text.confusables import FLIPPED, LOOKALIKES, TWINS
+from detectors.text.confusables import EMOJI, EVERYDAY, FLIPPED, LOOKALIKES, TWINS
 
-__all__ = ["Chars", "casefold", "clean", "flip", "from_text", "resolve_bidi", "skeleton"]
+__all__ = ["Chars", "casefold", "clean", "flip", "from_text", "resolve_bidi", "skeleton", "strange_script"]
 
-_ENTITY = re.compile(r"&(?:#\d{1,7}|#x[0-9a-fA-F]{1,6}|[a-zA-Z]{2,8});")
+_ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z]{2,8});")
+# %69, \x69, \u0069, \u{69}: of letters, digits and the blank only
+_ESCAPE = re.compile(r"(?:%|\\x|\\u00|\\u\{|\\U000000|\\N\{U\+00)(2[07]|3[0-9]|[46][1-9a-fA-F]|[57][0-9aA])\}?")
+_NAMED = re.compile(r"\bLETTER (?:SMALL |CAPITAL |SMALL CAPITAL )?([A-Z])(?: WITH .*)?$")
 _BIDI = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-_REVERSING = re.compile("[\u202e\u2067]([^\u202c\u2069\u202e\u2067]*)(?:[\u202c\u2069]|$)")
+# an override that nothing ends is taken to end with the quotation, or with the word
+_REVERSING = re.compile("[\u202e\u2067]([^\u202c\u2069\u202e\u2067\\n\"'“”‘’«»„‹›「」『』《》〈〉【】`]*)")
+_REVERSING_WORD = re.compile("[\u202e\u2067]([^\u202c\u2069\u202e\u2067\\s\"'“”‘’«»„‹›「」『』《》〈〉【】`]*)")
 _TOKEN = re.compile(r"\S+")
 # invisible without being in category Cf: fillers, the grapheme joiner, variation selectors
 _INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0") | {chr(c) for c in range(0xFE00, 0xFE10)}
@@ -60,6 +65,9 @@ def clean(chars: Chars) -> Chars:
     if "&" in text:
         chars = _rebuild(chars, _ENTITY, lambda found: html.unescape(found))
         text = chars.text
+    if "%" in text or "\\" in text:
+        chars = _rebuild(chars, _ESCAPE, _unescape)
+        text = chars.text
     if not text.isascii():
         chars = _compose(chars)
         text = chars.text
@@ -89,20 +97,38 @@ def skeleton(chars: Chars) -> Chars:
     return _each(chars, lambda i, c: c if c.isascii() or i in honest else "".join(map(_latin, _unmarked(c))))
 
 
-def resolve_bidi(chars: Chars) -> Chars | None:
-    """`chars` in the order in which they are displayed; None when no override or isolate turns them around."""
+def strange_script(chars: Chars) -> Chars | None:
+    """`chars` with every foreign letter that passes for a Latin one replaced, in words that no language writes.
+
+    Such a word is of one foreign script, like an honest one, but has letters that hardly any text in it has. None
+    when there is no such word.
+    """
+    if chars.text.isascii():
+        return None
+    odd: set[int] = set()
+    for token in _TOKEN.finditer(chars.text):
+        if _is_honest(token.group()) and any(c in LOOKALIKES and c not in EVERYDAY for c in token.group().casefold()):
+            odd.update(range(*token.span()))
+    return _each(chars, lambda i, c: "".join(map(_latin, _unmarked(c))) if i in odd else c) if odd else None
+
+
+def resolve_bidi(chars: Chars, *, words: bool = False) -> Chars | None:
+    """`chars` in the order in which they are displayed; None when no override or isolate turns them around.
+
+    With `words` an override reaches to the end of its word only: one that nothing ends may be meant so.
+    """
     if not any(c in chars.text for c in "\u202e\u2067"):
         return None
     places = list(range(len(chars.text)))
-    for found in _REVERSING.finditer(chars.text):
+    for found in (_REVERSING_WORD if words else _REVERSING).finditer(chars.text):
         start, end = found.span(1)
         places[start:end] = reversed(places[start:end])
     return chars.pick([i for i in places if chars.text[i] not in _BIDI])
 
 
-def flip(chars: Chars) -> Chars | None:
-    """`chars` turned upright when they are written upside down; None when fewer than two of them are."""
-    if chars.text.isascii() or sum(c in FLIPPED and not c.isascii() for c in chars.text) < 2:
+def flip(chars: Chars, least: int = 2) -> Chars | None:
+    """`chars` turned upright when they are written upside down; None when fewer than `least` of them are."""
+    if chars.text.isascii() or sum(c in FLIPPED and not c.isascii() for c in chars.text) < least:
         return None
     turned = "".join(FLIPPED.get(c, c) for c in reversed(chars.text))
     return chars.pick(list(range(len(chars.text) - 1, -1, -1)), turned)
@@ -119,15 +145,33 @@ def _compose(chars: Chars) -> Chars:
             continue
         j = i + 1
         piece = text[i]
-        while j < len(text) and (unicodedata.combining(text[j]) or text[j] in _INVISIBLE):
+        while j < len(text) and (unicodedata.combining(text[j]) or text[j] in _INVISIBLE or _encloses(text[j])):
             piece += text[j] if unicodedata.combining(text[j]) else ""
             j += 1
-        said = unicodedata.normalize("NFKC", piece)
+        said = _unburdened(unicodedata.normalize("NFKC", piece))
         out.append(said)
         starts.extend([chars.starts[i]] * len(said))
         ends.extend([chars.ends[j - 1]] * len(said))
         i = j
     return Chars("".join(out), tuple(starts), tuple(ends))
+
+
+def _unburdened(said: str) -> str:
+    """`said` without the marks that no letter of its script carries: in Latin, Greek and Cyrillic, those that do not
+    compose. Other scripts write vowels that way."""
+    if len(said) < 2 or not ("a" <= said[0].lower() <= "\u052f"):
+        return said
+    return "".join(c for c in said if not unicodedata.combining(c)) or said
+
+
+def _encloses(c: str) -> bool:
+    """Whether `c` is a circle, a key cap or a stroke drawn around the letter before it."""
+    return unicodedata.category(c) == "Me"
+
+
+def _unescape(found: str) -> str:
+    digits = _ESCAPE.fullmatch(found)
+    return chr(int(digits.group(1), 16)) if digits else found
 
 
 def _blanks(chars: Chars) -> Chars:
@@ -190,8 +234,13 @@ def _latin(c: str) -> str:
     """
     if c.isascii():
         return c
+    if (drawn := EMOJI.get(c)) is not None:
+        return drawn
     seen = LOOKALIKES.get(c) or LOOKALIKES.get(c.casefold())
     if seen:
         return seen
     said = anyascii(c)
-    return said if 0 < len(said) <= 2 and said.isalnum() else c
+    if 0 < len(said) <= 2 and said.isalnum():
+        return said
+    named = _NAMED.search(unicodedata.name(c, ""))
+    return named.group(1) if named else c

@@ -7,13 +7,26 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from policies.matcher import Match, Matcher
 from policies.types import Signal, Source, Span, View
 
-__all__ = ["ConceptWords", "load_concept_words"]
+__all__ = ["ConceptFinder", "ConceptWords", "load_concept_words"]
 
 _DISGUISED = 0.9  # the score of a name that only a disguise-undoing view shows
+
+
+class ConceptFinder(Protocol):
+    """Finds concepts in texts: by words, or by meaning (`detectors.semantic`)."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def concepts(self) -> frozenset[str]: ...
+    def find(self, views: Sequence[View], source: Source, text: str) -> list[Signal]: ...
 
 
 @dataclass(frozen=True, slots=True)

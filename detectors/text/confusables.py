@@ -7,7 +7,7 @@ before it. Small letters stand for their capitals where both look alike.
 
 from __future__ import annotations
 
-__all__ = ["FLIPPED", "LOOKALIKES", "TWINS"]
+__all__ = ["EMOJI", "EVERYDAY", "FLIPPED", "LOOKALIKES", "TWINS"]
 
 
 def _pairs(text: str) -> dict[str, str]:
@@ -32,8 +32,17 @@ LOOKALIKES: dict[str, str] = {
     **_pairs("ᎠD ᎡR ᎢT ᎪA ᎫJ ᎬE ᎳW ᎷM ᎻH ᏀG ᏃZ ᏎA ᏏB ᏗA ᏙV ᏚS ᏞL ᏟC ᏢP ᏦK ᏧD ᏴB ᎽY ᎥI ᏒR ᎾO ᎯF ᏳG"),
     # Lisu and other scripts that copy capitals
     **_pairs("ꓐB ꓑP ꓓD ꓔT ꓖG ꓗK ꓙJ ꓚC ꓜZ ꓝF ꓟM ꓠN ꓡL ꓢS ꓣR ꓦV ꓧH ꓪW ꓫX ꓬY ꓮA ꓰE ꓲI ꓳO ꓴU"),
+    # Coptic, Canadian syllables, Georgian, and more of the above
+    **_pairs(
+        "ⲁa ⲃb ⲅr ⲉe ⲏh ⲓi ⲕk ⲙm ⲛn ⲟo ⲣp ⲥc ⲧt ⲩy ⲭx ⲱw ᑲb ᑯd ᒪl ᗅA ᗞD ᗪD ᑭP ᑌU ᐯV ᗯW ᙭X ᖴF ᒍJ ᗰM ᕼH ᗷB ᑕC ᗩA ᖇR ᔕS ᎥI ᏂH"
+    ),
+    **_pairs(
+        "ყy ხb ოm ეo ვz ჰ3 աw քf ѡw ғf үy ұy ҝk ԃd ԉn ԋh ᴦr ƅb ѣb ҍb џu ҷч ӡ3 ᖯb ꓴU ꮪs ꮯc ꮇm ꮋh ꮃw ꮓz ꮖi ꮜu ꮤt ꮮl ꮲp ꭱr ꭰd ꭺa ꭼe"
+    ),
     # Latin letters that only look like others, and signs
-    **_pairs("ɑa ɡg ɩi ɪi ʟl ɴn ʀr ʏy ʜh ʙb ıi ȷj ƒf ꞓc ʋu ʌa ꭓx ꮯc ƖI ƗI łl đd øo ħh ŧt ∂d ℮e ∅o ⍺a ⍳i ⍴p ¡i ∩n ∪u"),
+    **_pairs(
+        "ɑa ɡg ɩi ɪi ʟl ɴn ʀr ʏy ʜh ʙb ıi ȷj ƒf ꞓc ʋu ʌa ꭓx ꮯc ƖI ƗI łl đd øo ħh ŧt ∂d ℮e ∅o ⍺a ⍳i ⍴p ¡i ∩n ∪u ×x ǀl ׀l ∣l ⅼl ᛁi ⵏl ⏐l ꓲi ✕x ✗x ✘x ⨯x ꬲe ƽs ꭎu ꭒu ⱱv"
+    ),
 }
 
 # of these, the ones that nobody can tell apart: a word of them alone may be a disguise, other foreign letters make it
@@ -41,6 +50,19 @@ LOOKALIKES: dict[str, str] = {
 TWINS = frozenset("аеорсухіїјѕһԁԛԝӏАВЕКМНОРСТУХІЈЅԌονρυικΑΒΕΖΗΙΚΜΝΟΡΤΥΧϲϳօոսհցքՏՍՕ") | frozenset(
     c for c in LOOKALIKES if "\u13a0" <= c <= "\u13f5" or "\ua4d0" <= c <= "\ua4ff"
 )
+
+# letters of everyday Russian, Ukrainian, Bulgarian, Serbian and Greek: none of them is strange in a word of its script
+EVERYDAY = frozenset("абвгдежзийклмнопрстуфхцчшщъыьэюяёіїєґђјљњћџўѓќѝαβγδεζηθικλμνξοπρσςτυφχψωάέήίόύώϊϋΐΰ") | frozenset(
+    chr(c) for c in (*range(0x561, 0x588), *range(0x10D0, 0x10FB), *range(0xAB70, 0xABC0), *range(0x13A0, 0x13FE))
+)
+
+# signs and emoji that are drawn like a letter
+EMOJI: dict[str, str] = {
+    **_pairs(
+        "🅰a 🅱b 🅾o 🅿p ⓂM ℹi ⭕o ❌x ✖x ❎x ✝t ☦t ✞t 💲s 💰s ©c ®r ♓h ⛎u 📧e Ⓜm ♏m ♍m ⚪o ⚫o 🔴o 🔵o 🟠o 🟡o 🟢o 🟣o 🟤o 🌕o 🌑o"
+    ),
+    **_pairs("◯o ○o ●o 〇o ⊙o ☉o ◎o ♋69 📈n 🌀o ⚡z 🐍s 🪝j 🦯l 📐a 🔺a △a ▲a ∆a ⋀a ⚓t 🌙c ☽c ☾c ✔v ✅v ⛛v ☓x ⧖x"),
+}
 
 # upside-down writing: each letter turned by half a circle
 FLIPPED: dict[str, str] = {

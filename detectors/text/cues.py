@@ -1,13 +1,13 @@
 # ruff: noqa: E501  the patterns of a table are read and compared as whole lines
 """The phrases by which prompts ask for lettering: data, by language.
 
-`BEFORE` stands before the words that are to be written, `AFTER` behind them, `ASKED` asks without giving any. `STOPS`
-ends words that are written without quotes: what follows is scenery again.
+`BEFORE` stands before the words that are to be written, `AFTER` behind them, `ASKED` asks without giving any, `MAYBE`
+names what often carries words, so that brackets beside it may be quotation marks. `STOPS` ends words that are written without quotes: what follows is scenery again.
 """
 
 from __future__ import annotations
 
-__all__ = ["AFTER", "ASKED", "BEFORE", "CARRIERS", "STOPS", "TAILS"]
+__all__ = ["AFTER", "ASKED", "BEFORE", "CARRIERS", "MAYBE", "STOPS", "TAILS"]
 
 BEFORE: dict[str, tuple[str, ...]] = {
     "en": (
@@ -18,41 +18,87 @@ BEFORE: dict[str, tuple[str, ...]] = {
         r"(?:with|and|has|have|having|bearing|bears|showing|shows|displaying|displays|carrying|containing|featuring|of)"
         r" (?:the |a |an )?(?:\w+ )?(?:words?|texts?|phrases?|letters?|lettering|captions?|titles?|slogans?|inscriptions?|messages?"
         r"|headlines?|names?|quotes?|writing|typography)(?: in \w+(?: letters)?)?(?: of| saying| reading| that says| that reads)?",
+        r"(?:whose|the|its) (?:text|title|caption|headline|inscription|message|lettering|wording|logo|name|label|slogan) (?:is|says|reads)",
+        r"typography(?: poster)? of(?: the word)?",
         r"the (?:exact )?(?:words?|texts?|phrases?|letters?|caption|slogan|inscription|message|headline)",
         r"(?:text|caption|title|words?|lettering|sign|banner|label|slogan|logo|headline) ?[:=]",
         r"(?:writes?|writing|written|wrote|types?|typing) (?:out )?(?:the words?|the text|the phrase)?",
         r"(?:displaying|displays|showing|shows) (?:the )?(?:word|words|text|phrase|message)",
-        r"(?:called|named|branded)",
+        r"(?:called|named|branded|advertising|tells? (?:you|us|me|him|her|them)|scrawled|scribbled|wrote)",
+        r"(?:on|in|over|across) which (?:is|are|stands?|there is|somebody wrote|someone wrote)(?: (?:written|painted|printed|engraved|carved))?",
+        r"(?:first|second|third|last|top|bottom|next) (?:line|row|panel|half)(?: (?:says|reads|is))?:?",
+        r"(?:spell|say|read|write|state|display|show|print|type)s? (?:out )?(?:the )?(?:following|word|words|text|phrase|letters)?:",
     ),
     "de": (
-        r"(?:mit (?:der |dem )?(?:aufschrift|beschriftung|schriftzug|wort|worten|text|spruch|titel))",
-        r"(?:auf (?:dem|der|denen) (?:[\w]+ )?steht)",
-        r"(?:auf (?:dem|der) (?:[\w]+ )?(?:geschrieben )?steht)",
-        r"(?:worauf steht|beschriftet mit|das wort|die worte)",
+        r"(?:mit (?:der |dem |den )?(?:aufschrift|beschriftung|schriftzug|inschrift|wort|worten|wörtern|text|spruch|titel|slogan))",
+        r"(?:auf (?:dem|der|denen) (?:[\w]+ )?(?:geschrieben )?steht)",
+        r"(?:auf dem schild steht|auf (?:dem|der) \w+ steht|(?:das|die|der) (?:sagt|lautet|besagt)|mit der botschaft)",
+        r"(?:worauf steht|darauf steht|beschriftet mit|beschrieben mit|das wort|die worte|die aufschrift)",
     ),
     "fr": (
-        r"(?:avec (?:l'inscription|l’inscription|le mot|les mots|le texte|la phrase|le titre|écrit))",
-        r"(?:qui dit|disant|portant (?:l'inscription|l’inscription|le mot|les mots)|où (?:il est|est) écrit|sur (?:lequel|laquelle) est écrit|le mot|les mots)",
+        r"(?:avec (?:l['’]inscription|le mot|les mots|le texte|la phrase|le titre|le slogan|le message|écrit|marqué))",
+        r"(?:qui dit|qui indique|disant|indiquant|portant (?:l['’]inscription|le mot|les mots|le texte)|où (?:il est |est )?(?:écrit|marqué|inscrit))",
+        r"(?:sur (?:lequel|laquelle) (?:il )?est (?:écrit|inscrit)|le mot|les mots|l['’]inscription|intitulée?|marqué)",
     ),
     "es": (
-        r"(?:que (?:dice|pone|reza)|donde (?:dice|pone)|diciendo)",
-        r"(?:con (?:la palabra|las palabras|el texto|la inscripción|la frase|el mensaje|el título|el letrero)|la palabra|en (?:el|la) que se lee)",
+        r"(?:que (?:dice|pone|reza|diga|ponga)|donde (?:dice|pone|se lee|está escrito|esta escrito)|diciendo|que está escrito)",
+        r"(?:con (?:la palabra|las palabras|el texto|la inscripción|la frase|el mensaje|el título|el letrero|el lema))",
+        r"(?:la palabra|las palabras|en (?:el|la) que (?:se lee|pone|dice)|titulad[oa])",
     ),
-    "it": (r"(?:con (?:la scritta|scritto|la parola|le parole|il testo)|che dice|che recita|la parola)",),
-    "pt": (r"(?:que diz|com (?:a palavra|as palavras|o texto|a inscrição|a frase|escrito)|a palavra)",),
-    "nl": (r"(?:met (?:de tekst|het woord|de woorden|het opschrift)|waarop staat|het woord)",),
-    "pl": (r"(?:z (?:napisem|tekstem|słowem|hasłem))",),
-    "ru": (r"(?:с (?:надписью|текстом|словом|словами)|(?:на котор(?:ом|ой) )?написано|слово)",),
-    "tr": (r"(?:üzerinde)",),
-    "zh": (r"(?:写着|写有|上面写|印着|标有|文字(?:是|为)?[:：]?)",),
+    "it": (
+        r"(?:con (?:la scritta|su scritto|sopra scritto|scritto|la parola|le parole|il testo|il messaggio|la frase)|che (?:dice|recita|riporta))",
+        r"(?:la parola|le parole|la scritta|su cui (?:è scritto|c['’]è scritto)|dove (?:è|c['’]è) scritto|intitolat[oa])",
+    ),
+    "pt": (
+        r"(?:que (?:diz|diga)|dizendo|com (?:a palavra|as palavras|o texto|a inscrição|a frase|a mensagem|os dizeres|escrito)|a palavra)",
+        r"(?:onde (?:está|se) (?:escrito|lê)|em que se lê|intitulad[oa]|escrito)",
+    ),
+    "nl": (
+        r"(?:met (?:de tekst|het woord|de woorden|het opschrift|als tekst|de boodschap)|(?:waarop|daarop|waar) (?:staat|te lezen is)|het woord|dat zegt|de tekst)",
+    ),
+    "pl": (
+        r"(?:z (?:napisem|tekstem|słowem|słowami|hasłem|treścią)|(?:na której|na którym) (?:jest napisane|napisano|pisze|widnieje)|napis|głoszący)",
+    ),
+    "ru": (
+        r"(?:с (?:надписью|текстом|словом|словами|подписью)|(?:(?:на котор(?:ом|ой) |где )?написано)|слово|надпись|гласящ\w+|гласит)",
+    ),
+    "uk": (r"(?:[зіи]з? (?:написом|текстом|словом|словами)|(?:на як(?:ому|ій) |де )?написано|слово|напис)",),
+    "tr": (r"(?:üzerinde|yazısı|diyen)",),
+    "nordic": (
+        r"(?:med (?:texten|teksten|ordet|orden|ordene|påskriften|skriften|budskapet|budskabet)|(?:där|der|hvor) (?:det )?(?:står|stod)|som (?:säger|siger|sier)|ordet)",
+        r"(?:jossa (?:lukee|on teksti)|tekstillä|lukee|sana)",
+    ),
+    "cs": (
+        r"(?:s (?:nápisem|textem|slovem|heslom|heslem)|na (?:které|kterém|ktorej|ktorom) (?:je napsáno|stojí|je napísané)|nápis)",
+    ),
+    "ro": (r"(?:pe care (?:scrie|este scris)|cu (?:textul|cuvântul|inscripția|mesajul)|care spune)",),
+    "hu": (r"(?:amelyre az van írva|amin az áll|amelyen az áll|ezzel a szöveggel|a szöveg:?)",),
+    "el": (r"(?:που (?:γράφει|λέει|λέγει|αναγράφει)|με (?:τη λέξη|την επιγραφή|το κείμενο|τις λέξεις)|η λέξη)",),
+    "id": (
+        r"(?:bertuliskan|bertulisan|dengan (?:tulisan|teks|kata|perkataan)|yang (?:bertuliskan|berbunyi|mengatakan|tertulis)|tertulis)",
+    ),
+    "vi": (r"(?:có (?:chữ|dòng chữ|ghi)|(?:ghi|viết) (?:chữ|rằng)?|với dòng chữ|đề chữ)",),
+    "ar": (
+        r"(?:مكتوب(?:ة)? (?:عليها|عليه|فيها|فيه)|كتب (?:عليها|عليه)|عليها (?:كلمة|عبارة)|عليه (?:كلمة|عبارة)|تقول|كلمة|عبارة)",
+    ),
+    "he": (r"(?:שכתוב (?:עליו|עליה|בו|בה)|שעליו כתוב|שעליה כתוב|עם (?:הכיתוב|המילה|הטקסט)|שאומר(?:ת)?|המילה)",),
+    "hi": (r"(?:जिस पर|जिसमें|शब्द)",),
+    "zh": (
+        r"(?:写着|寫著|写有|寫有|写上|写了|上面写|上面写着|印着|印有|标有|標有|刻着|题为|寫著|文字(?:是|为|為)?[:：]?|内容(?:是|为)|字样)",
+    ),
+    "th": (r"(?:(?:ที่)?เขียน(?:ว่า|คำว่า)?|(?:มี)?ข้อความ(?:ว่า)?|คำว่า)",),
+    "ko": (r"(?:문구|글자|단어)[:：]?",),
 }
 
 AFTER: tuple[str, ...] = (
     r"(?:is |are |was |were |being )?(?:hand)?(?:written|spelled|spelt|scrawled|scribbled|inscribed|engraved|lettered|typed|stencilled"
-    r"|stenciled|printed|embroidered|stitched|spray[- ]?painted|graffitied|tattooed|carved|etched|painted)"
+    r"|stenciled|printed|embroidered|stitched|sewn|woven|spray[- ]?painted|graffitied|tattooed|carved|etched|painted|chalked|drawn|burned|burnt|iced|piped)"
     r"(?: out)?(?: \w+ly)? (?:on|in|across|over|onto|into|above|below|under|by|at)\b",
-    r"(?:yazan|yazılı)\b",
-    r"と(?:書|い)",
+    r"(?:yazan|yazılı|yazıyor|yazısı|yazili)\b",
+    r"(?:feliratú|felirattal|feliratos|szöveggel)",
+    r"と(?:書|い|記|刻)",
+    r"(?:लिखा|लिखी)",
+    r"(?:이라고|라고|라는|이라는)",
 )
 
 CARRIERS = (
@@ -67,12 +113,20 @@ ASKED = (
     r"|graffiti|slogans?|inscriptions?|subtitles?|headlines?|words?|logos?|newspapers?|memes?|speech bubbles?|neon|writing|handwriting"
     r"|handwritten|written|labels?|labell?ed|titled|book covers?|tattoos?|storefronts?|license plates?|number plates?|t-?shirts?"
     r"|schild(?:er)?|aufschrift|schriftzug|panneau|affiche|enseigne|inscription|cartel|letrero|pancarta|cartello|scritta|placa|bord"
-    r"|tabela|napis|szyld|вывеска|вывеской|надпись|надписью|табличк\w*)\b"
-    r"|看板|标志|招牌|文字|ロゴ|간판"
+    r"|tabela|napis\w*|szyld|tablica|koszulk\w*|вывеск\w*|надпис\w*|табличк\w*|плакат\w*|футболк\w*|напис\w*|вивіск\w*"
+    r"|skylt\w*|skilt\w*|kyltti\w*|kyltissä|cedul\w*|nápis\w*|tabul\w*|tábla|táblá\w*|felirat\w*|panou\w*|pancarte|plakat\w*|wand"
+    r"|pancarta|tişört|papan|spanduk|biển|inschrift|wrote"
+    r"|geschrieben|écrit\w*|escrit[oa]|scritt[oa]|tulisan|bertuliskan|γράφει|πινακίδα|ταμπέλα|επιγραφή|spelled|spelling)\b"
+    r"|看板|标志|標誌|招牌|牌子|文字|字母|海报|ロゴ|文字|간판|글씨|표지판|ป้าย|ข้อความ|लिखा|बोर्ड|साइन|لافتة|كتابة|مكتوب|שלט|כתוב"
+)
+
+MAYBE = (
+    rf"\b(?:{CARRIERS}|doormats?|mats?|tickets?|receipts?|balloons?|pillows?|bottles?|jerseys?|hoodies?|jackets?|cookies?|slips?|icing|frames?"
+    r"|typography|design|font|fonts|muro|camiseta|maglietta|duvar|wand)\b"
 )
 
 STOPS = (
-    r"[,.;:!?\n\"“”«»„]| - | – | — |\("
+    r"[,.;:!?](?=\s|$|[\u3000-\u9fff])|[。、\n\"“”«»„]| - | – | — | \("
     r"|\b(?:next to|in front of|on top of|at the|in the style|in (?:a |an )?(?:\w+ )*(?:style|serif|font|letters?|lettering|type|script|capitals)"
     r"|(?:on|above|below|under|beneath|over|beside|near|behind|against|with|and|by|across|inside|around|between|in|at|of|for|while|as)"
     r" (?:a|an|the|one|two|three|its|his|her|their|my|top|big|small|red|green|blue|yellow|purple|orange|pink|gr[ae]y|black|white|brown)\b"

@@ -17,12 +17,19 @@ from detectors.text import cues
 from detectors.text.chars import Chars, clean, from_text
 from detectors.text.views import SPELLED
 
-__all__ = ["Lettering", "find_lettering", "without_lettering"]
+__all__ = ["Lettering", "find_lettering", "guess_lettering", "without_lettering"]
 
 _QUOTED = re.compile(
-    r"\"([^\"]+)\"|“([^“”\"]+)[”\"]|”([^“”]+)”|„([^„“”\"]+)[“”\"]|«([^«»]+)»|»([^«»]+)«|‹([^‹›]+)›|「([^「」]+)」|『([^『』]+)』"
+    r"\"([^\"”]+)[\"”]|“([^“”\"]+)[”\"]|”([^“”]+)”|„([^„“”\"]+)[“”\"]|«([^«»]+)»|»([^«»]+)«|‹([^‹›]+)›|「([^「」]+)」|『([^『』]+)』"
     r"|❝([^❝❞]+)❞|〝([^〝〞〟]+)[〞〟]|``([^`']+)''|`([^`]+)[`']|‘([^‘]+?)’(?!\w)|(?<!\w)'([^']+(?:'\w[^']*)*)'(?!\w)|\*\*([^*]+)\*\*"
+    r"|''([^']+)''|❛([^❛❜]+)❜|‚([^‘’‚]+)[‘’]|《([^《》]+)》|〈([^〈〉]+)〉|【([^【】]+)】|⟪([^⟪⟫]+)⟫|⟨([^⟨⟩]+)⟩|﹁([^﹁﹂]+)﹂"
 )
+# what may be quotation marks where something carries words
+_BRACKETED = re.compile(
+    r"\[([^\[\]]{2,60})\]|<([^<>]{2,60})>|\{([^{}]{2,60})\}|\(([^()]{2,60})\)|(?<!\w)\*([^*\n]{2,60})\*(?!\w)|(?<!\w)_([^_\n]{2,60})_(?!\w)|~([^~\n]{2,60})~"
+)
+_OPENED = re.compile(r"(?:^|[\s(:])[\"“„«‹「『《〈‘'❝〝](?=[^\s\"“”„«»‹›「」『』《》〈〉‘’'❞〞])")
+
 _BEFORE = re.compile(
     r"(?<!\w)(?:" + "|".join(f"(?:{c})" for group in cues.BEFORE.values() for c in group) + r")(?!\w)",
     re.IGNORECASE,
@@ -33,11 +40,12 @@ _FILLER = re.compile(
     re.IGNORECASE,
 )
 _AFTER = re.compile(r"\s+(?:" + "|".join(cues.AFTER) + r")|(?:yazan|と書)", re.IGNORECASE)
+_MAYBE = re.compile(cues.MAYBE, re.IGNORECASE)
 _STOP = re.compile(cues.STOPS, re.IGNORECASE)
 _ASKED = re.compile(cues.ASKED, re.IGNORECASE)
 _SHOUTED = re.compile(rf"\b([A-Z0-9][A-Z0-9'!&$@|-]+(?: [A-Z0-9][A-Z0-9'!&$@|-]*)*)(?=\s+{cues.CARRIERS}\b)")
 _CAPITALS = re.compile(r"[^\sa-z]{2,}(?:\s+[^\sa-z]+)*(?=\s|$)")
-_OPENING = "\"'“”„«»‹「『‘`❝〝"
+_OPENING = "\"'“”„«»‹「『‘`❝〝《〈【\\"
 _LEAD = re.compile(r"(?:\b(?:the|a|an|of|with|and|says?|word|words)\s+)+", re.IGNORECASE)
 _JOINTS = (
     r"(?:with|and|next|to|featuring|holding|beside|near|showing|wearing|on|in|under|above|below|over|of|at|a|an|the)"
@@ -61,6 +69,7 @@ _DANGLING = re.compile(
 _JOINT = re.compile(
     r"\s*(?:,\s*)?(?:with|and|next to|above|below|over|under|beside|near|on top of|,)\s+", re.IGNORECASE
 )
+_MOST_RUNS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +89,7 @@ class Lettering:
 def find_lettering(chars: Chars) -> tuple[Lettering, ...]:
     """The lettering that the cleaned text `chars` asks for, by place; longer pieces stand for those inside them.
 
-    Several pieces are followed by all of them as one: a word may be split between two quotes, or two lines.
+    Several pieces are followed by neighbours as one, and by all as one: a word may be split between quotes, or lines.
     """
     text = chars.text
     found: dict[tuple[int, int], tuple[float, int]] = {}
@@ -97,9 +106,34 @@ def find_lettering(chars: Chars) -> tuple[Lettering, ...]:
     if not pieces:
         asked = _ASKED.search(text)
         return (Lettering(Chars("", (), ()), 0.5, *asked.span(), asked.start()),) if asked else ()
-    if len(pieces) > 1:
-        pieces.append(_together(pieces, chars))
-    return tuple(pieces)
+    if len(pieces) == 1:
+        return tuple(pieces)
+    runs = [pieces[i : i + n] for n in (2, 3) for i in range(len(pieces) - n + 1) if n < len(pieces)]
+    return (*pieces, *(_together(run, chars) for run in (*runs[:_MOST_RUNS], pieces)))
+
+
+def guess_lettering(chars: Chars, found: tuple[Lettering, ...]) -> tuple[Lettering, ...]:
+    """What else of `chars` may be meant as lettering, when `found` is what surely is; scores are below 0.5.
+
+    Brackets beside something that carries words, what follows an opening quotation mark that nothing closes, and the
+    whole text where it asks for lettering in words that we do not understand. A rule matches words in here too; a
+    prompt is never rewritten by it.
+    """
+    text = chars.text
+    spans: list[tuple[int, int]] = []
+    if _MAYBE.search(text) or _ASKED.search(text):
+        spans += [b.span(b.lastindex or 0) for b in _BRACKETED.finditer(text)]
+    # words that begin in capitals, or letter by letter, may go on in another way
+    spans += [(cue.end(), _scenery(text, cue.end() + 1)) for cue in _BEFORE.finditer(text)]
+    given = [piece for piece in found if piece.chars.text]
+    opened = next((o for o in _OPENED.finditer(text) if not any(p.start <= o.end() <= p.end for p in given)), None)
+    if opened:
+        spans.append((opened.end(), len(text)))
+    if found and not given:
+        spans.append((0, len(text)))
+    trimmed = dict.fromkeys(_trim(text, a, b) for a, b in spans)
+    known = {(p.start, p.end) for p in given}
+    return tuple(Lettering(chars.cut(a, b), 0.4, a, b, a) for a, b in trimmed if a < b and (a, b) not in known)
 
 
 def without_lettering(prompt: str) -> str:
@@ -133,6 +167,8 @@ def _cued(text: str) -> Iterator[tuple[int, int, float, int]]:
         at = cue.end()
         filler = _FILLER.match(text, at)
         start = filler.end() if filler else at
+        while start < len(text) and text[start] in "([{<":
+            start += 1
         if start >= len(text) or (start < len(text) and text[start] in _OPENING and _QUOTED.match(text, start)):
             continue
         if text[start] in _OPENING:
@@ -146,20 +182,35 @@ def _end_of_words(text: str, start: int) -> int:
     """Where words without quotes end: behind a spelled-out word, a row of capitals, or before scenery."""
     spelled = SPELLED.match(text, start)
     if spelled:
-        return spelled.end()
+        return _end_of_token(text, spelled.end())
     capitals = _CAPITALS.match(text, start)
     if capitals and sum(c.isalpha() for c in capitals.group()) >= 2:
         stop = _STOP.search(text, start, capitals.end())
         return stop.start() if stop and stop.start() > start else capitals.end()
-    stop = _STOP.search(text, start + 1)
+    return _scenery(text, start + 1)
+
+
+def _scenery(text: str, start: int) -> int:
+    """Where words that begin before `start` give way to scenery."""
+    stop = _STOP.search(text, start)
     return stop.start() if stop else len(text)
+
+
+def _end_of_token(text: str, end: int) -> int:
+    while end < len(text) and not text[end].isspace() and text[end] not in '"“”«»„」』.,;:':
+        end += 1
+    return end
 
 
 def _followed(text: str) -> Iterator[tuple[int, int, float, int]]:
     """Up to four words before `written on` and its like."""
     for found in _AFTER.finditer(text):
         before = text[: found.start()]
-        stops = [s.end() for s in re.finditer(r"[,.;:!?\"“”»」]\s*", before)]
+        spelled = next((s for s in SPELLED.finditer(before) if not before[s.end() :].strip()), None)
+        if spelled:
+            yield spelled.start(), spelled.end(), 0.7, spelled.start()
+            continue
+        stops = [s.end() for s in re.finditer(r"[,.;:!?]\s+|[\"“”»」]\s*", before)]
         start = max([0, *stops])
         words = list(re.finditer(r"\S+", before[start:]))[-4:]
         if not words or before.rstrip()[-1:] in "\"'“”»」’":

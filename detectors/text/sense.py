@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from detectors.text.chars import clean, from_text, resolve_bidi
-from detectors.text.concepts import ConceptWords, load_concept_words
-from detectors.text.lettering import find_lettering
+from detectors.running import DetectorFailed
+from detectors.text.chars import Chars, clean, from_text, resolve_bidi, skeleton
+from detectors.text.concepts import ConceptFinder, ConceptWords, load_concept_words
+from detectors.text.lettering import Lettering, find_lettering, guess_lettering
 from detectors.text.toxicity import SmallClassifier, TextScorer, lexicon_matcher, lexicon_score
 from detectors.text.views import make_views, views_of
 from policies import SHIPPED
@@ -30,19 +31,22 @@ class TextDetectors:
     """All detectors of text: called with a request, it gives its signals.
 
     `scorers` judge toxicity beside the lexicon; the highest of all counts. One that fails makes `toxicity` an error,
-    which is strict: the rules that need it apply their `on_error`.
+    which is strict: the rules that need it apply their `on_error`. The same holds for `finders`, which look for
+    concepts beside the table of their names.
     """
 
     concepts: ConceptWords
     lexicon: Matcher
     scorers: tuple[TextScorer, ...] = ()
+    finders: tuple[ConceptFinder, ...] = ()
 
     def __call__(self, request: Request) -> Signals:
         items: list[Signal] = []
         for source, text in _texts(request):
             items.extend(self._read(source, text))
         errors = [s for s in items if s.error is not None]
-        names = {"text", "lettering", "toxicity", *self.concepts.concepts} - {s.name for s in errors}
+        names = {"text", "lettering", "toxicity"}.union(*(f.concepts for f in (self.concepts, *self.finders)))
+        names -= {s.name for s in errors}
         return Signals(tuple(items), frozenset(("prompt", name) for name in names))
 
     def _read(self, source: Source, text: str) -> Iterator[Signal]:
@@ -50,9 +54,16 @@ class TextDetectors:
         views = make_views(text)
         yield Signal("text", "views", VERSION, text=text, span=whole, views=views)
         yield from self.concepts.find(views, source, text)
+        for finder in self.finders:
+            try:
+                yield from finder.find(views, source, text)
+            except Exception as error:
+                yield from (Signal(c, finder.name, finder.version, error=_why(error)) for c in sorted(finder.concepts))
         pieces = [(text, whole, views)]
         chars = from_text(text)
-        for lettering in find_lettering(clean(resolve_bidi(chars) or chars)):
+        turned = [t for words in (False, True) if (t := resolve_bidi(chars, words=words)) is not None]
+        shown = dict.fromkeys(clean(t) for t in turned or (chars,))
+        for lettering in (piece for text_shown in shown for piece in _lettering(text_shown, source)):
             said = lettering.chars
             span = Span(source, min(said.starts), max(said.ends)) if said.text else None
             piece = views_of(said, piece=True) if said.text else ()
@@ -73,7 +84,7 @@ class TextDetectors:
                 try:
                     found = [(c, s) for scores in scorer.scores(said) for c, s in scores.items()]
                 except Exception as error:
-                    yield Signal("toxicity", scorer.name, scorer.version, error=f"error: {type(error).__name__}")
+                    yield Signal("toxicity", scorer.name, scorer.version, error=_why(error))
                     continue
                 for category, score in found:
                     if score > best.get(category, (0.0, "", ""))[0]:
@@ -103,6 +114,23 @@ def default_detectors() -> TextDetectors:
         lexicon_matcher(SHIPPED / "lists" / "toxic.en.txt"),
         (SmallClassifier.load(_DATA / "toxicity.json"),),
     )
+
+
+def _why(error: Exception) -> str:
+    """What an audit record may say of `error`; its message may quote the prompt."""
+    return str(error) if isinstance(error, DetectorFailed) else f"error: {type(error).__name__}"
+
+
+def _lettering(shown: Chars, source: Source) -> Iterator[Lettering]:
+    """The lettering of a cleaned text, as it stands and with disguised letters made Latin: a cue may be disguised."""
+    found = find_lettering(shown)
+    yield from found
+    plain = skeleton(shown)
+    if plain.text != shown.text:
+        seen = {(p.chars.starts, p.chars.ends) for p in found}
+        yield from (p for p in find_lettering(plain) if p.chars.text and (p.chars.starts, p.chars.ends) not in seen)
+    if source == "prompt":  # a negative prompt names what is not wanted: only what it surely asks for counts there
+        yield from guess_lettering(shown, found)
 
 
 def _texts(request: Request) -> Iterator[tuple[Source, str]]:

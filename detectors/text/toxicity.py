@@ -11,7 +11,6 @@ import base64
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 from zlib import crc32
@@ -26,6 +25,7 @@ __all__ = ["SmallClassifier", "TextScorer", "features", "lexicon_matcher", "lexi
 
 _LEXICON_SCORE = 0.9
 _LEAST_LETTERS = 4
+_AROUND = ".,;:!?\"'()[]“”«»…"
 FORMAT = "palimpsest.toxicity/v1"
 
 
@@ -39,20 +39,23 @@ class TextScorer(Protocol):
     def scores(self, texts: Sequence[str]) -> list[dict[str, float]]: ...
 
 
-def features(text: str, size: int) -> NDArray[np.intp]:
-    """The places, of `size`, that `text` sets to one: hashed 2- to 5-grams of each word with its edges, words, and
-    pairs of words."""
-    words = text.split()
-    found: set[int] = set()
-    for word in words:
+def features(text: str, size: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """The places, of `size`, that `text` sets, and to what: hashed 2- to 5-grams of each word with its edges, of unit
+    length together, so that no word drowns in a long text; words, and pairs of words up to three apart, at one."""
+    words = [bare for word in text.split() if (bare := word.strip(_AROUND) or word)]
+    found: dict[int, float] = {}
+    for word in dict.fromkeys(words):
         edged = f"<{word[:24]}>"
-        for n in (2, 3, 4, 5):
-            for i in range(max(1, len(edged) - n + 1)):
-                found.add(crc32(edged[i : i + n].encode()) % size)
-        found.add(crc32(b"w:" + word.encode()) % size)
-    for first, second in pairwise(words):
-        found.add(crc32(f"p:{first} {second}".encode()) % size)
-    return np.fromiter(found, dtype=np.intp, count=len(found))
+        grams = {edged[i : i + n] for n in (2, 3, 4, 5) for i in range(max(1, len(edged) - n + 1))}
+        for gram in grams:
+            place = crc32(gram.encode()) % size
+            found[place] = found.get(place, 0.0) + len(grams) ** -0.5
+        place = crc32(b"w:" + word.encode()) % size
+        found[place] = found.get(place, 0.0) + 1.0
+    for apart in (1, 2, 3):
+        for first, second in zip(words, words[apart:], strict=False):
+            found.setdefault(crc32(f"p{apart}:{first} {second}".encode()) % size, 1.0)
+    return np.fromiter(found, np.intp, len(found)), np.fromiter(found.values(), np.float32, len(found))
 
 
 @dataclass(frozen=True)
@@ -83,9 +86,9 @@ class SmallClassifier:
         """
         if sum(c.isalpha() for c in text) < _LEAST_LETTERS:
             return 0.0
-        places = features(text, len(self.weights))
-        logit = self.bias + float(self.weights[places].sum()) / len(places) ** 0.5
-        return 1.0 / (1.0 + float(np.exp(-logit)))
+        places, values = features(text, len(self.weights))
+        logit = self.bias + float(self.weights[places] @ values)
+        return 1.0 / (1.0 + float(np.exp(-np.clip(logit, -30.0, 30.0))))
 
     def scores(self, texts: Sequence[str]) -> list[dict[str, float]]:
         return [{"toxicity": self.score(text)} for text in texts]

@@ -8,20 +8,25 @@ from __future__ import annotations
 
 import re
 
-from detectors.text.chars import Chars, casefold, clean, flip, from_text, resolve_bidi, skeleton
+from detectors.text.chars import Chars, casefold, clean, flip, from_text, resolve_bidi, skeleton, strange_script
+from detectors.text.guesses import guess, looks_split
 from policies.spelling import LEET, collapse
+from policies.spelling import leet as to_leet
 from policies.types import Form, View
 
 __all__ = ["make_views", "views_of"]
 
-_SEPARATOR = r"(?:[\s.\-_*·•/|,~:;+=]{1,3}(?:and )?)"
-_LONE = r"[^\W_]|[@$!|]"
+_SEPARATOR = r"(?:(?:[^\w@$!€£¥¢\"“”«»„「」『』]|_){1,4}(?:(?:and|then|followed by) )?)"
+_LONE = r"[^\W_]|[@$!|€£¥¢]"
 SPELLED = re.compile(rf"(?<![^\W_])(?:{_LONE})(?:{_SEPARATOR}(?:{_LONE})){{2,}}(?![^\W_])")
+_LINKS = re.compile(r"\b(?:and|then|followed by)\b")
 _TOKEN = re.compile(r"[^\s\"'“”‘’«»„()\[\]{},.;:?…/\\–—_*-]+")
 _LEET_SIGNS = frozenset(LEET) - {"l"}
 _RUN = re.compile(r"([^\W\d_])\1", re.IGNORECASE)
 _LEET_LEAST = 4  # three signs spell too many words by chance
 _JOINED_LEAST = 3
+_SCRIPT_LEAST = 4
+_PHRASE_LEAST = 5
 _SQUASHED_LEAST = 4
 _SQUASHED_MOST = 32
 
@@ -41,7 +46,7 @@ def views_of(chars: Chars, *, piece: bool = False) -> tuple[View, ...]:
     views = _upright(shown, "", piece)
     if turned is not None:
         views += _upright(clean(turned), "bidi-", piece)
-    flipped = flip(shown)
+    flipped = flip(shown, least=1 if piece else 2)
     if flipped is not None:
         views += _upright(flipped, "flipped-", piece)
     return tuple(views)
@@ -55,18 +60,28 @@ def _upright(shown: Chars, prefix: str, piece: bool) -> list[View]:
     seen = casefold(seen_cased)
     if seen.text != folded.text:
         views.append(_view(prefix + "skeleton", seen))
+    strange = strange_script(seen_cased)
+    if strange is not None:
+        views.append(_view(prefix + "script", casefold(strange), least=_SCRIPT_LEAST))
     joined = _join(seen_cased)
     if joined is not None:
+        joined = skeleton(joined)  # letters that stood alone may have passed for honest ones
         views.append(_view(prefix + "joined", casefold(joined), least=_JOINED_LEAST))
     plainest = seen_cased if joined is None else joined
     leet = _leet(plainest)
     if leet is not None:
         views.append(_view(prefix + "leet", leet, form="leet", least=_LEET_LEAST))
+        if " " in leet.text:  # phrases, of which only one word is disguised
+            folded_too = Chars(to_leet(leet.text), leet.starts, leet.ends)
+            views.append(_view(prefix + "leet-phrase", folded_too, form="leet", least=_PHRASE_LEAST))
     read = leet or casefold(plainest)
     if _RUN.search(read.text):
         views.append(_repeats(prefix + "repeats", read))
-    if piece and len(shown.text) <= _SQUASHED_MOST and not shown.text.isalnum():
+    if piece and len(shown.text) <= _SQUASHED_MOST and not shown.text.isalnum() and looks_split(folded.text):
         views += _squash(prefix + "squashed", seen_cased)
+    views += guess(plainest, prefix, piece=piece)
+    if joined is not None and (piece or "+" in seen_cased.text):  # what was joined may have been masked, or a + a t
+        views += guess(seen_cased, prefix + "apart-", piece=piece)
     return views
 
 
@@ -84,8 +99,8 @@ def _join(chars: Chars) -> Chars | None:
     for found in SPELLED.finditer(chars.text):
         start, end = found.span()
         places += range(last, start)
-        inside = re.sub(r"\band\b", "   ", found.group())
-        places += [start + i for i, c in enumerate(inside) if c.isalnum() or c in "@$!"]
+        inside = _LINKS.sub(lambda m: " " * len(m.group()), found.group())
+        places += [start + i for i, c in enumerate(inside) if c.isalnum() or c in "@$!€£¥¢"]
         last = end
     return chars.pick([*places, *range(last, len(chars.text))]) if last else None
 

@@ -12,7 +12,7 @@ import pytest
 from detectors.text import SmallClassifier, default_detectors, sense
 from detectors.text.concepts import load_concept_words
 from detectors.text.sense import TextDetectors
-from detectors.train_toxicity import evaluate, examples, main
+from detectors.train_toxicity import EVERYDAY, evaluate, examples, kind_of_examples, main
 from policies import Request
 
 
@@ -80,9 +80,11 @@ def test_held_out_words_are_judged_well_and_never_alarm_at_the_shipped_threshold
 
     (model,) = default_detectors().scorers
     figures = evaluate(model, list(examples(random.Random(9), 1500, held_out=True)), 0.95)
-    assert figures["false_alarms"] == 0.0
-    assert figures["recall"] > 0.3
-    assert evaluate(model, list(examples(random.Random(9), 1500, held_out=True)), 0.5)["recall"] > 0.65
+    assert figures["false_alarms"] <= 0.01  # half of these are made to be mistaken: `don't kill the mood`
+    assert figures["recall"] > 0.4
+    assert evaluate(model, list(examples(random.Random(9), 1500, held_out=True)), 0.5)["recall"] > 0.7
+    for kind in EVERYDAY:
+        assert max(model.score(t) for t in kind_of_examples(kind, random.Random(9), 300)) < 0.95, kind
 
 
 def test_training_makes_a_small_file_that_knows_an_insult(tmp_path):

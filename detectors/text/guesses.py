@@ -1,0 +1,392 @@
+"""Readings of words that look tampered with: decorated, glued, masked, split or turned around.
+
+Each reading is a guess, so guesses stand in views of their own, one a line, behind all views that only undo what is
+plainly there. No guess knows an operator's lists: a masked letter is filled with every letter, a glued word is offered
+without its known neighbours, and a list entry has to fill a whole guess. Words that are known to be innocent are not
+guessed about. What is guessed is bounded, so that a long request costs little more.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice, product
+from string import ascii_lowercase
+
+from detectors.text.chars import Chars, casefold
+from detectors.text.vocabulary import Vocabulary, load_vocabulary
+from policies.spelling import LEET
+from policies.types import View
+
+__all__ = ["guess", "looks_split"]
+
+_AS_LEET = str.maketrans(LEET)
+
+_LEAST = 4  # shorter words have too many innocent neighbours
+_LEAST_REVERSED = 5
+_LEAST_CUT = 5
+_BLANK = re.compile(r"\s")
+_LONGEST = 40  # characters of a token that is looked into
+_TOKEN = re.compile(r"\S+")
+_EDGE = re.compile(r"^[\W_]+|[\W_]+$")
+_LETTERS = "".join(dict.fromkeys(ascii_lowercase.translate(_AS_LEET)))
+_MASK = r"[*#_%?^~•·×✱✲✳❋＊※●■○□▪◾.\-–—=x]"  # an x too: it hides a vowel as often as a star does
+_MASKED = re.compile(rf"[^\W_]\S*{_MASK}\S*[^\W_*#]|\*\w\S*|\S*\w[*#]")
+_SOFT_MASK = re.compile(r"[_~·•.\-–—=]")
+_ADJACENT = re.compile(r"[^\W_]{2}")
+_ONE_MASK = re.compile(_MASK)
+_MOST_MASKED = 64  # masked tokens that are filled in
+_MOST_TWICE = 4  # of these, with two letters from the whole alphabet; the others get vowels
+_LONGEST_MASKED = 16
+_LONGEST_TWICE = 11
+_SIGNS = "@$!|+€£¥¢"
+_CAMEL = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+_RUN = re.compile(r"[^\W_]+")
+_EDGE_DIGITS = re.compile(r"^[\d\W_]+|[\d\W_]+$")
+_EDGE_CROSSES = re.compile(r"^x{1,3}(?=.{4})|(?<=.{4})x{1,3}$")
+# words with which other words end by chance: behind a short word they say nothing (`prat her`, `moron go`)
+_CHANCE_ENDS = frozenset(
+    [
+        "her",
+        "ten",
+        "age",
+        "son",
+        "ton",
+        "and",
+        "end",
+        "ate",
+        "red",
+        "ran",
+        "per",
+        "sis",
+        "tin",
+        "top",
+        "out",
+        "ant",
+        "man",
+        "ice",
+    ]
+)
+_CHANCE_LEAST = 3
+_SURE = 6  # letters of a word that nothing ends by chance
+_PHRASE = 40  # characters of a lettering that is guessed about as a whole
+_MOST_FITTING = 8
+_MOST_PHRASES = 64
+_WINDOW = 5  # fragments that one word is split into
+_FRAGMENT = 12
+_MOST_CUTS = 6  # ways to cut a token into words
+_MOST_GLUED = 48  # readings of one token
+_MOST_BACKWARDS = 64  # characters
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    """A word of the text without what surrounds it: folded, as it was written, and where it stands."""
+
+    text: str
+    cased: str
+    start: int
+    known: bool
+
+
+class _Guesses:
+    """The guesses of one view: lines of text in the spelling of disguises, and the places of their characters."""
+
+    def __init__(self, chars: Chars, least: int = _LEAST) -> None:
+        self._chars = chars
+        self._least = least
+        self._text: list[str] = []
+        self._places: list[int] = []
+        self._seen: set[tuple[str, int]] = set()
+
+    def add(self, text: str, places: Sequence[int]) -> None:
+        said = text.translate(_AS_LEET)
+        if len(said) - said.count(" ") >= self._least and (said, places[0]) not in self._seen:
+            self._seen.add((said, places[0]))
+            self._text.append(said)
+            self._places.extend(places)
+            self._places.append(places[-1])
+
+    def view(self, name: str) -> Iterator[View]:
+        """The view of what was added; none when that is nothing."""
+        if self._text:
+            starts, ends = self._chars.starts, self._chars.ends
+            bounds = tuple(starts[p] for p in self._places), tuple(ends[p] for p in self._places)
+            yield View(name, "\n".join(self._text) + "\n", *bounds, form="leet", least=self._least)
+
+
+def guess(chars: Chars, prefix: str, *, piece: bool) -> Iterator[View]:
+    """The views of guesses about `chars`, as they are displayed, letters made Latin.
+
+    `piece` says that the text is all of one lettering: then it is also read as one word, and backwards.
+    """
+    words = load_vocabulary()
+    text = casefold(chars).text
+    if len(text) != len(chars.text):
+        return  # a letter that folds into two: rare, and the plainer views have it
+    tokens = list(_tokens(text, chars.text, words))
+    odd = [t for t in tokens if not t.known and len(t.text) <= _LONGEST]
+    if odd:
+        cleared, glued, masked = _Guesses(chars), _Guesses(chars), _Guesses(chars)
+        cut = _Guesses(chars, _LEAST_CUT)
+        for token in odd:
+            _clear(cleared, token)
+            _unglue(glued, token, words)
+            _cut(cut, token, words)
+        _unmask(masked, odd, words)
+        if piece and len(tokens) > 1 and len(text) <= _PHRASE:
+            _clear_phrase(cleared, tokens)
+            _unmask_phrase(masked, text, tokens, words)
+        yield from cleared.view(prefix + "cleared")
+        yield from glued.view(prefix + "unglued")
+        yield from cut.view(prefix + "cut")
+        yield from masked.view(prefix + "unmasked")
+    rejoined, recut = _Guesses(chars), _Guesses(chars, _LEAST_CUT)
+    _rejoin(rejoined, tokens, piece=piece)
+    yield from rejoined.view(prefix + "rejoined")
+    if piece and odd:
+        _resegment(recut, tokens, words)
+    yield from recut.view(prefix + "recut")
+    if piece and odd:
+        backwards = _Guesses(chars, _LEAST_REVERSED)
+        _reverse(backwards, text, odd)
+        yield from backwards.view(prefix + "reversed")
+
+
+def looks_split(text: str) -> bool:
+    """Whether `text`, folded and of several words, may be one word in pieces.
+
+    Words that are all known are one only when none of them is so short that chance puts them together: `go on`.
+    """
+    words = load_vocabulary()
+    cores = [_EDGE.sub("", token) for token in text.split()]
+    return any(not words.knows(c) for c in cores if c) or all(len(c) >= 3 for c in cores)
+
+
+def _tokens(text: str, cased: str, words: Vocabulary) -> Iterator[_Token]:
+    for found in _TOKEN.finditer(text):
+        start, end = found.span()
+        while start < end and not (text[start].isalnum() or text[start] in _SIGNS):
+            start += 1
+        while start < end and not (text[end - 1].isalnum() or text[end - 1] in _SIGNS):
+            end -= 1
+        # a star at one side only hides a letter; at both it is emphasis
+        before, after = found.start() < start and text[start - 1] == "*", end < found.end() and text[end] in "*#"
+        if end - start >= _LEAST - 1 and before != after:
+            start, end = start - before, end + after
+        # letters that are not Latin by now are honest ones, of which no guess is made
+        if start < end and not any(c.isalpha() and not c.isascii() for c in text[start:end]):
+            core = text[start:end]
+            yield _Token(core, cased[start:end], start, words.knows(core))
+
+
+def _clear(found: _Guesses, token: _Token) -> None:
+    """The token without signs inside, without digits and crosses around it, and its parts by capitals."""
+    text, start = token.text, token.start
+    if not text.isalpha():
+        for keep in (_SIGNS, ""):
+            places = [i for i, c in enumerate(text) if c.isalnum() or c in keep]
+            if places and len(places) < len(text):
+                found.add("".join(text[i] for i in places), [start + i for i in places])
+    a, b = _within(_EDGE_DIGITS, text, 0, len(text))
+    if (a, b) != (0, len(text)) and a < b:
+        found.add(text[a:b], range(start + a, start + b))
+    c, d = _within(_EDGE_CROSSES, text, a, b)
+    if (c, d) != (a, b) and c < d:
+        found.add(text[c:d], range(start + c, start + d))
+    parts = list(_CAMEL.finditer(token.cased)) if token.cased != text else []
+    if 1 < len(parts) < len(text) / 2:
+        said, places = "", list[int]()
+        for part in parts:
+            at = range(start + part.start(), start + part.end())
+            found.add(part.group().lower(), at)
+            said += " " * bool(said) + part.group().lower()
+            places += [at[0]] * (len(places) > 0) + [*at]
+        found.add(said, places)
+
+
+def _clear_phrase(found: _Guesses, tokens: Sequence[_Token]) -> None:
+    """All tokens without signs inside and digits around them, as one phrase."""
+    said, places = "", list[int]()
+    for token in tokens:
+        a, b = _within(_EDGE_DIGITS, token.text, 0, len(token.text))
+        a, b = _within(_EDGE_CROSSES, token.text, a, b)
+        kept = [i for i in range(a, b) if token.text[i].isalnum()]
+        if kept:
+            places += [token.start] * bool(said) + [token.start + i for i in kept]
+            said += " " * bool(said) + "".join(token.text[i] for i in kept)
+    if said:
+        found.add(said, places)
+
+
+def _within(pattern: re.Pattern[str], text: str, start: int, end: int) -> tuple[int, int]:
+    """The bounds of `text[start:end]` without what `pattern` finds at its edges."""
+    for edge in pattern.finditer(text[start:end]):
+        if edge.start() == 0:
+            start, end = start + edge.end(), end
+        else:
+            end = end - (edge.end() - edge.start())
+    return start, max(start, end)
+
+
+def _unglue(found: _Guesses, token: _Token, words: Vocabulary) -> None:
+    """What is left of the token when known words are taken off its ends, and the token in known words."""
+    text = token.text.translate(_AS_LEET)
+    n = len(text)
+    if not text.isalnum():
+        for part in _RUN.finditer(token.text):
+            if _LEAST < len(part.group()) < n:
+                start = token.start + part.start()
+                _unglue(found, _Token(part.group(), part.group(), start, False), words)
+        return
+    if n <= _LEAST:
+        return
+    heads = _reachable(text, words)
+    tails = [n - i for i in _reachable(text[::-1], words, backwards=True)]
+    spans = ((i, j) for i in heads for j in tails if (i, j) != (0, n) and _is_glued(text, i, j))
+    for i, j in islice(spans, _MOST_GLUED):
+        found.add(text[i:j], range(token.start + i, token.start + j))
+
+
+def _cut(found: _Guesses, token: _Token, words: Vocabulary) -> None:
+    """The token, or the letters in it, in known words."""
+    runs = {m.span() for m in _RUN.finditer(token.text)}
+    if token.cased != token.text:
+        runs |= {m.span() for m in _CAMEL.finditer(token.cased)}
+        runs |= {
+            (m.start() - 1, m.end())
+            for m in _CAMEL.finditer(token.cased)
+            if token.cased[m.start() - 1] == "I" and m.start()
+        }
+    for a, b in sorted(runs):
+        if b - a >= _LEAST_CUT:
+            _add_segmented(found, token.text[a:b].translate(_AS_LEET), range(token.start + a, token.start + b), words)
+
+
+def _is_glued(text: str, start: int, end: int) -> bool:
+    """Whether `text[start:end]` may be a word of its own, and not the beginning of a longer one."""
+    after = text[end:]
+    chance = after and (len(after) < _CHANCE_LEAST or after in _CHANCE_ENDS)
+    return end - start >= (_SURE if chance else _LEAST)
+
+
+def _reachable(text: str, words: Vocabulary, *, backwards: bool = False) -> list[int]:
+    """The places, from 0 on, up to which `text` is made of known words; turned around where it is read backwards."""
+    n = len(text)
+    ok = [True] + [False] * n
+    reached = []
+    for start in range(n):
+        if ok[start]:
+            reached.append(start)
+            for end in range(start + 1, min(n, start + words.longest) + 1):
+                part = text[start:end]
+                if not ok[end] and (part[::-1] if backwards else part) in words.pieces:
+                    ok[end] = True
+    return [*reached, n] if ok[n] else reached
+
+
+def _segmented(text: str, words: Vocabulary) -> list[list[int]]:
+    """The ways to cut `text` into the fewest known words, each as the places where words end; at most `_MOST_CUTS`."""
+    best: list[list[list[int]]] = [[[]]]
+    for end in range(1, len(text) + 1):
+        options = [
+            [*cut, end]
+            for start in range(max(0, end - words.longest), end)
+            if best[start] and (text[start:end] in words.pieces or (text[start:end] == "i" and start not in (1, 2, 3)))
+            for cut in best[start]
+        ]
+        fewest = min(map(len, options), default=0)
+        best.append([cut for cut in options if len(cut) == fewest][:_MOST_CUTS])
+    return [cut for cut in best[-1] if len(cut) > 1]
+
+
+def _add_segmented(found: _Guesses, text: str, places: Sequence[int], words: Vocabulary) -> None:
+    """Adds `text` with a blank between its known words, in every way of cutting it."""
+    for cut in _segmented(text, words):
+        said, where, start = "", list[int](), 0
+        for end in cut:
+            said += " " * bool(start) + text[start:end]
+            where += [places[start]] * bool(start) + [*places[start:end]]
+            start = end
+        found.add(said, where)
+
+
+def _unmask(found: _Guesses, tokens: Iterable[_Token], words: Vocabulary) -> None:
+    """The tokens with one or two hidden letters filled in, with every letter; with more, by words of our list."""
+    twice = 0
+    masked = (t for t in tokens if len(t.text) <= _LONGEST_MASKED and _MASKED.fullmatch(t.text))
+    for token in islice(masked, _MOST_MASKED):
+        text, places = token.text, range(token.start, token.start + len(token.text))
+        holes = [m.start() for m in _ONE_MASK.finditer(text)]
+        if len(text) < _LEAST or (_SOFT_MASK.search(text) and not _ADJACENT.search(text)):
+            continue  # letter by letter is spelled out, not masked
+        if len(holes) > 2:
+            for word in words.fitting(_pattern(text), _MOST_FITTING):
+                found.add(word, places)
+            continue
+        twice += len(holes) == 2
+        wide = len(holes) == 1 or (twice <= _MOST_TWICE and len(text) <= _LONGEST_TWICE)
+        pieces = list(text)
+        for letters in product(_LETTERS if wide else "aeiou", repeat=len(holes)):
+            for hole, letter in zip(holes, letters, strict=True):
+                pieces[hole] = letter
+            found.add("".join(pieces), places)
+
+
+def _unmask_phrase(found: _Guesses, text: str, tokens: Sequence[_Token], words: Vocabulary) -> None:
+    """The whole lettering with one hidden letter filled in, or with masked words as words that they may be."""
+    holes = [i for i in range(1, len(text) - 1) if _ONE_MASK.match(text[i]) and not _BLANK.search(text[i - 1 : i + 2])]
+    if len(holes) == 1:
+        for letter in _LETTERS:
+            found.add(text[: holes[0]] + letter + text[holes[0] + 1 :], range(len(text)))
+    masked = {t.start for t in tokens if _MASKED.fullmatch(t.text)}
+    if not masked or len(tokens) > _WINDOW:
+        return
+    options = [words.fitting(_pattern(t.text), _MOST_FITTING) if t.start in masked else [t.text] for t in tokens]
+    places = [p for t in tokens for p in range(t.start, t.start + len(t.text) + 1)][:-1]
+    for said in islice(product(*options), _MOST_PHRASES):
+        found.add(" ".join(said), places)
+
+
+def _pattern(text: str) -> str:
+    """`text` in the spelling of disguises, its hidden letters as stars."""
+    return "".join("*" if (i or c == "*") and _ONE_MASK.match(c) else c.translate(_AS_LEET) for i, c in enumerate(text))
+
+
+def _rejoin(found: _Guesses, tokens: Sequence[_Token], *, piece: bool) -> None:
+    """Neighbours as one word, when at least one of them is no word by itself.
+
+    In lettering two known words are joined too: `dim wit`.
+    """
+    for i in range(len(tokens)):
+        places: list[int] = []
+        said = ""
+        known = True
+        for k, token in enumerate(tokens[i : i + _WINDOW]):
+            if not token.text.isalnum() or len(token.text) > _FRAGMENT:
+                break
+            said += token.text
+            places += range(token.start, token.start + len(token.text))
+            known = known and token.known
+            compound = piece and k == 1 and min(len(tokens[i].text), len(token.text)) >= 3
+            if k and (not known or compound):
+                found.add(said, places)
+
+
+def _resegment(found: _Guesses, tokens: Sequence[_Token], words: Vocabulary) -> None:
+    """The whole lettering with the blanks where known words want them: `killt hem` is two words."""
+    said = ("".join(t.text for t in tokens)).translate(_AS_LEET)
+    places = [p for t in tokens for p in range(t.start, t.start + len(t.text))]
+    if len(tokens) > 1 and len(said) <= _LONGEST and said.isalnum():
+        _add_segmented(found, said, places, words)
+
+
+def _reverse(found: _Guesses, text: str, odd: Sequence[_Token]) -> None:
+    """The whole lettering backwards, and each word that is none."""
+    if len(text) <= _MOST_BACKWARDS:
+        found.add(text[::-1], range(len(text) - 1, -1, -1))
+    for token in odd:
+        if token.text.isalnum():
+            end = token.start + len(token.text)
+            found.add(token.text[::-1], range(end - 1, token.start - 1, -1))
