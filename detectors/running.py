@@ -107,6 +107,11 @@ class Watch:
         self._last = ""
         self._worker: _Worker | None = None
         self._stuck: list[_Worker] = []
+        self._observers: list[Callable[[Health, float], None]] = []
+
+    def observe(self, told: Callable[[Health, float], None]) -> None:
+        """Tells `told`, after every piece of work that was tried, how the detector does and the seconds it took."""
+        self._observers.append(told)
 
     @property
     def health(self) -> Health:
@@ -121,8 +126,12 @@ class Watch:
             refused = self._refused()
             if refused is not None:
                 return refused
+            started = time.perf_counter()
             result = self._attempt(work)
+            took = time.perf_counter() - started
             self._note(result)
+            for told in self._observers:
+                told(self.health, took)
             return result
         finally:
             self._turn.release()

@@ -43,6 +43,7 @@ __all__ = [
     "CATALOGUE",
     "OTHER",
     "PREFIX",
+    "Failure",
     "Label",
     "Metric",
     "Outcome",
@@ -239,9 +240,7 @@ class Recorder:
                     family.at(*values)
         for outcome in OUTCOME.values:
             self._at("requests_total", "generations", outcome)
-        for reading in ("prompt", "picture"):
-            for reason in FAILURE.values:
-                self._at("detector_errors_total", reading, reason)
+        self.detectors(("prompt", "picture"))  # whole readings; what single detectors could not do has their names
         self._at("workers_up").set(1)
 
     def request(self, endpoint: str, outcome: Outcome, seconds: float) -> None:

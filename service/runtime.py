@@ -36,6 +36,7 @@ from service.settings import Settings
 from service.streaming import Progress
 
 if TYPE_CHECKING:
+    from detectors.running import Health
     from steering import Host
 
 __all__ = ["Ready", "Runtime"]
@@ -230,6 +231,9 @@ class Runtime:
         if self.settings.audit != "off":
             self._audit = AuditLog(self.settings.state_folder / "audit", self.keys)
         shelf = PackShelf(host, [self.settings.packs] if self.settings.packs else [])
+        self.recorder.detectors(health.name for health in detection.health)
+        for watch in detection.watches:
+            watch.observe(self._detector_did)
         store = self._open_store(detection, shelf, host.name)
         self._ready = self._compose(host, shelf, store, detection)
         detection.warm(store.snapshot.reads & detection.reads)
@@ -258,6 +262,11 @@ class Runtime:
         loader = replace(make_loader(settings, detection, self.keys), host=host.name, packs=shelf.why_missing)
         inbox = Inbox(bundle_place(settings.policy), loader, store, partial(_unmet, shelf))
         return Ready(host, limits_of(host, settings), shelf, store, senses, loop, inbox)
+
+    def _detector_did(self, health: Health, seconds: float) -> None:
+        """Hears of every reading, on the detector's caller's thread."""
+        self.recorder.detector(health.name, seconds)
+        self.recorder.breaker(health.name, health.state)
 
     def _open_store(self, detection: Detection, shelf: PackShelf, host: str) -> Store:
         return follow(

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from policies import Request, Signals
 from service.errors import without_message
-from service.metrics import Recorder
+from service.metrics import Failure, Recorder
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -26,6 +27,7 @@ Look = Callable[["Image", frozenset[str]], Signals]
 
 log = logging.getLogger("bentoml.palimpsest.senses")
 _T = TypeVar("_T")
+_KINDS: dict[str, Failure] = {"timeout": "timeout", "open": "open"}  # how errors of signals begin; all else: `error`
 
 
 class Senses:
@@ -58,9 +60,10 @@ class Senses:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def _within_time(self, what: Literal["prompt", "picture"], read: Callable[[], Signals]) -> Signals:
+        started = time.perf_counter()
         try:
             # each detector keeps its own time; this ends what does not, waiting for a thread included
-            return self._counted(what, await asyncio.wait_for(self.run(read), 1.0 + 1.5 * self._seconds))
+            return self._counted(await asyncio.wait_for(self.run(read), 1.0 + 1.5 * self._seconds))
         except TimeoutError:
             self._recorder.detector_error(what, "timeout")
             log.error("reading a %s took far longer than %.1f s", what, self._seconds)
@@ -70,13 +73,15 @@ class Senses:
         except Exception as error:
             self._recorder.detector_error(what, "error")
             log.error("reading a %s failed: %s", what, without_message(error))
+        finally:
+            self._recorder.detector(what, time.perf_counter() - started)
         return Signals()
 
-    def _counted(self, what: Literal["prompt", "picture"], signals: Signals) -> Signals:
-        """The same signals; what single detectors could not read is counted."""
-        for signal in signals.items:
-            if signal.error is not None:
-                self._recorder.detector_error(what, "timeout" if signal.error.startswith("timeout") else "error")
+    def _counted(self, signals: Signals) -> Signals:
+        """The same signals; what single detectors could not read is counted, once a reading."""
+        failed = {s.detector: s.error.partition(":")[0] for s in signals.items if s.error is not None}
+        for detector, kind in failed.items():
+            self._recorder.detector_error(detector, _KINDS.get(kind, "error"))
         return signals
 
     def _new_pool(self) -> ThreadPoolExecutor:
