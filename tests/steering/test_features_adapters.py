@@ -1,4 +1,13 @@
-"""Adapters: LoRA wherever it sits and whenever it comes, IP-Adapter's pictures beside the text, fused projections."""
+"""Adapters: LoRA wherever it sits and whenever it comes, IP-Adapter's pictures beside the text, fused projections.
+
+| law | mutation that turned it red |
+|---|---|
+| a LoRA that comes, changes and goes | hooks on the adapter's base layer; stamps that leave adapters out |
+| a LoRA on the text encoder reaches donors | donors kept without the encoder's stamp |
+| a LoRA where donors enter | scales in the call not looked at |
+| fused projections refuse `kv` by name | fusing not looked at; its mark believed after it was undone |
+| an IP-Adapter's picture stays | pictures behind the text set to zero |
+"""
 
 from __future__ import annotations
 

@@ -7,6 +7,10 @@ takes one way, for tracing takes seconds.
 
 | law | mutation that turned it red |
 |---|---|
+| one graph for stock calls and one for all plans | bank sized by the number of donors |
+| regional graphs do not grow with blocks | a hook that reads a number of its own for each site |
+| a stream is recorded eagerly | the denoiser left compiled while it is recorded |
+| a LoRA that comes after the host settled in | hooks of a compiled host never put on anew |
 """
 
 from __future__ import annotations
@@ -75,6 +79,7 @@ def changes(it: Asked, graphs: Any) -> tuple[int, int]:
     for plans in (
         [None, None, it.swap(GREEN, strength=0.5)],
         [it.swap(GREEN, it.names[1:]), None, it.swap(GREEN, it.names[:1], window=Window(0.5, 1))],
+        [it.swap(GREEN if it.joint else PINK), None, it.swap(GREEN)],  # a twin more would be a row more
     ):
         mixed = it.steered(prompts, plans)
         for i, plan in enumerate(plans):

@@ -1,4 +1,11 @@
-"""Errors as callers meet them, on a U-Net with pooled text and a joint host; those of PixArt stand in `test_host`."""
+"""Errors as callers meet them, on a U-Net with pooled text and a joint host; those of PixArt stand in `test_host`.
+
+| law | mutation that turned it red |
+|---|---|
+| two hosts that share a module | holders not compared |
+| an unknown site names the nearest | the first site named |
+| a donor of another width | widths not compared |
+"""
 
 from __future__ import annotations
 

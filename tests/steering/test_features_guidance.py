@@ -1,4 +1,13 @@
-"""Calls with other rows than cond and uncond, and what couples rows or adds text: steered, or refused by name."""
+"""Calls with other rows than cond and uncond, and what couples rows or adds text: steered, or refused by name.
+
+| law | mutation that turned it red |
+|---|---|
+| skip-layer guidance on skipped layers | rows of skipped layers expected |
+| true guidance steers cond calls, uncond calls or both | every call of one half taken for the cond one |
+| a step cache is refused however it was applied | only the model's own word on caches believed |
+| perturbed guidance is refused by name | its name not known |
+| rows that the encoder did not give stop the call | such rows laid out as cond ones |
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,10 @@
-"""Where weights wait and in what precision they compute: offload, casting, half precision, slicing, tiling."""
+"""Where weights wait and in what precision they compute: offload, casting, half precision, slicing, tiling.
+
+| law | mutation that turned it red |
+|---|---|
+| the fingerprint stays under sequential offload | weights read where they stand, on the meta device |
+| a board that is not kept is freed | a site's share that holds its board |
+"""
 
 from __future__ import annotations
 
