@@ -70,7 +70,9 @@ def _whole(value: Any) -> Any:
     return value
 
 
-Whole = Annotated[StrictInt, BeforeValidator(_whole)]
+_Whole = BeforeValidator(_whole)
+# bounds stand beside the type and not beside `| None`, or the schema does not tell them
+Count = Annotated[StrictInt, _Whole, Field(ge=1)]
 
 
 class _Body(BaseModel):
@@ -88,17 +90,17 @@ class GenerationRequest(_Body):
 
     prompt: StrictStr
     model: StrictStr | None = None
-    n: Whole | None = Field(default=None, ge=1)
+    n: Count | None = None
     size: StrictStr | None = None
     response_format: Literal["b64_json"] | None = None
     output_format: Format | None = None
-    output_compression: Whole | None = Field(default=None, ge=0, le=100)
+    output_compression: Annotated[StrictInt, _Whole, Field(ge=0, le=100)] | None = None
     stream: StrictBool | None = None
-    partial_images: Whole | None = Field(default=None, ge=0, le=0)
-    seed: Whole | None = Field(default=None, ge=0, le=MAX_SEED)
+    partial_images: Annotated[StrictInt, _Whole, Field(ge=0, le=0)] | None = None
+    seed: Annotated[StrictInt, _Whole, Field(ge=0, le=MAX_SEED)] | None = None
     negative_prompt: StrictStr | None = None
-    num_inference_steps: Whole | None = Field(default=None, ge=1)
-    guidance_scale: StrictFloat | Whole | None = Field(default=None, ge=0.0, le=MAX_GUIDANCE)
+    num_inference_steps: Count | None = None
+    guidance_scale: Annotated[StrictFloat | StrictInt, Field(ge=0.0, le=MAX_GUIDANCE)] | None = None
 
     def within(self, limits: Limits) -> GenerationRequest:
         """This request, defaults filled in and a seed drawn; raises `BadRequest` where it passes a limit."""

@@ -9,11 +9,8 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,19 +21,10 @@ import openai
 import pytest
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from tests.service.serving import ROOT, command, eventually, family, free_port, policy_text, wait
+
 BENIGN = "a red star on a blue background"
 TOXIC = 'a red star with a sign that says "idiot"'
-
-
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-c", "from service.cli import main; main()", *arguments]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass
@@ -74,7 +62,7 @@ def server(model: Path, packs: Path, tmp_path_factory: pytest.TempPathFactory) -
     folder = tmp_path_factory.mktemp("serve")
     policy = folder / "policies" / "test.yaml"
     policy.parent.mkdir()
-    policy.write_text(_policy_text())
+    policy.write_text(policy_text())
     port, log = free_port(), folder / "log"
     environment = {
         **os.environ,
@@ -93,21 +81,13 @@ def server(model: Path, packs: Path, tmp_path_factory: pytest.TempPathFactory) -
     with log.open("wb") as out:
         process = subprocess.Popen(arguments, cwd=folder, env=environment, stdout=out, stderr=out)
     url = f"http://127.0.0.1:{port}"
-    unready = _wait(url, process, log)
+    unready = wait(url, process, log)
     yield Server(process, url, policy, log, folder / "state", cpu_seconds(process.pid), unready)
     process.send_signal(signal.SIGTERM)
     try:
         process.wait(60)
     finally:
         process.kill()
-
-
-def family(pid: int) -> list[int]:
-    """A process and its children; the test is skipped where the system does not list them."""
-    children = Path(f"/proc/{pid}/task/{pid}/children")
-    if not children.exists():
-        pytest.skip("this system does not list a process's children")
-    return [pid, *map(int, children.read_text().split())]
 
 
 def cpu_seconds(pid: int) -> float:
@@ -117,33 +97,6 @@ def cpu_seconds(pid: int) -> float:
         fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
         ticks += int(fields[11]) + int(fields[12])
     return ticks / os.sysconf("SC_CLK_TCK")
-
-
-def _policy_text() -> str:
-    return (Path(__file__).parent / "conftest.py").read_text().split('POLICY = """')[1].split('"""')[0]
-
-
-def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> list[int]:
-    """Status codes of `/readyz` until it says 200."""
-    codes: list[int] = []
-    for _ in range(3000):
-        assert process.poll() is None, log.read_text()[-3000:]
-        try:
-            codes.append(httpx.get(f"{url}/readyz", timeout=30).status_code)
-        except httpx.TransportError:
-            codes.append(0)
-        if codes[-1] == 200:
-            return codes
-        time.sleep(0.1)
-    raise AssertionError(log.read_text()[-3000:])
-
-
-def eventually(true: Callable[[], bool], seconds: float) -> float:
-    began = time.monotonic()
-    while not true():
-        assert time.monotonic() - began < seconds, "it did not come"
-        time.sleep(0.02)
-    return time.monotonic() - began
 
 
 def crowding() -> float:
@@ -185,6 +138,25 @@ def test_a_refusal_reaches_the_client_as_one(server: Server) -> None:
         server.client.images.generate(prompt="something forbidden")
     assert error.value.code == "moderation_blocked"
     assert error.value.body["decision_id"]  # type: ignore[index]
+
+
+def test_the_client_reads_a_stream_and_a_refusal_before_it(server: Server) -> None:
+    plain = server.client.images.generate(prompt=TOXIC, n=3, extra_body={"seed": 3})
+    with server.client.images.generate(prompt=TOXIC, n=3, stream=True, extra_body={"seed": 3}) as stream:
+        events: list[Any] = list(stream)
+    kinds = [event.type for event in events]
+    assert kinds[0] == "image_generation.queued"
+    assert kinds.count("image_generation.step") == 12
+    done = [event for event in events if event.type == "image_generation.completed"]
+    assert len(done) == 3
+    assert plain.data is not None
+    for event, item in zip(done, plain.data, strict=True):
+        assert pixels(event).shape == pixels(item).shape
+        assert event.usage.total_tokens == 0
+        assert event.steering["verdict"] == "steer"
+    with pytest.raises(openai.BadRequestError) as error:
+        server.client.images.generate(prompt="something forbidden", stream=True)
+    assert error.value.code == "moderation_blocked"
 
 
 @pytest.mark.parametrize(
@@ -329,7 +301,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 def test_what_cannot_start_says_why_and_exits(model: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.yaml"
-    broken.write_text(_policy_text().replace("do: block", "do: blok"))
+    broken.write_text(policy_text().replace("do: block", "do: blok"))
     done = run("serve", "--model", str(model), "--policy", str(broken), "--port", str(free_port()))
     assert (done.returncode, "broken.yaml" in done.stderr) == (2, True)
     done = run("serve", "--model", str(tmp_path), "--port", str(free_port()))

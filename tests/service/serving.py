@@ -1,0 +1,62 @@
+"""What tests of real server processes share."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+__all__ = ["ROOT", "command", "eventually", "family", "free_port", "policy_text", "wait"]
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-c", "from service.cli import main; main()", *arguments]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def family(pid: int) -> list[int]:
+    """A process and its children; the test is skipped where the system does not list them."""
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    if not children.exists():
+        pytest.skip("this system does not list a process's children")
+    return [pid, *map(int, children.read_text().split())]
+
+
+def policy_text() -> str:
+    return (Path(__file__).parent / "conftest.py").read_text().split('POLICY = """')[1].split('"""')[0]
+
+
+def wait(url: str, process: subprocess.Popen[bytes], log: Path) -> list[int]:
+    """Status codes of `/readyz` until it says 200."""
+    codes: list[int] = []
+    for _ in range(3000):
+        assert process.poll() is None, log.read_text()[-3000:]
+        try:
+            codes.append(httpx.get(f"{url}/readyz", timeout=30).status_code)
+        except httpx.TransportError:
+            codes.append(0)
+        if codes[-1] == 200:
+            return codes
+        time.sleep(0.1)
+    raise AssertionError(log.read_text()[-3000:])
+
+
+def eventually(true: Callable[[], bool], seconds: float) -> float:
+    began = time.monotonic()
+    while not true():
+        assert time.monotonic() - began < seconds, "it did not come"
+        time.sleep(0.02)
+    return time.monotonic() - began
