@@ -211,17 +211,38 @@ def reference_report(model: Model = None, count: Count = 200, out: Out = None, j
 
 @reference_app.command("train")
 def reference_train(
-    what: Annotated[Literal["model", "judges", "reader"], typer.Argument(help="What to train.")],
+    what: Annotated[
+        Literal[
+            "signpost-pixart",
+            "signpost-sd3",
+            "signpost-sdxl",
+            "signpost-flux",
+            "town-judges",
+            "model",
+            "judges",
+            "reader",
+        ],
+        typer.Argument(help="A model of the town or its judges; `model`, `judges`: those of the world's first step."),
+    ],
     work: Annotated[Path, typer.Option(help="Checkpoints and curves; a stopped run resumes from here.")] = Path("runs"),
     out: Annotated[Path | None, typer.Option(help="Where to write; default: where the repository keeps it.")] = None,
+    px: Annotated[int, typer.Option(help="Side of the pictures of a model of the town, 64 or 128.")] = 64,
+    gpu: Annotated[bool, typer.Option("--gpu", help="The recipe for a CUDA device: larger batches.")] = False,
+    compiled: Annotated[bool, typer.Option("--compile/--no-compile", help="Compile the denoiser.")] = True,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that paint pictures.")] = 1,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
 ) -> None:
-    """Trains the reference model, its judges, or the evaluation's reader; hours, minutes and minutes on two cores."""
+    """Trains a reference model, judges, or the evaluation's reader, and resumes a run that was stopped.
+
+    A model takes hours on two cores, judges and reader minutes.
+    """
     import torch
 
     if threads is not None:
         torch.set_num_threads(threads)
-    if what == "model":
+    if what.startswith("signpost-"):
+        _train_model(what, out, work, px=px, gpu=gpu, compiled=compiled, workers=workers)
+    elif what == "model":
         from reference.recipe import CPU_RECIPE, MODELS, train
 
         say(f"wrote {train(CPU_RECIPE, out or MODELS / CPU_RECIPE.name, work=work, log=say)}")
@@ -231,11 +252,35 @@ def reference_train(
         for recipe in JUDGE_RECIPES:
             folder = (out / recipe.folder.name) if out else recipe.folder
             say(f"{recipe.folder.name}: {train_judge(recipe, folder, work=work)}")
+    elif what == "town-judges":
+        from reference.town import judge as town
+
+        for own in town.JUDGE_RECIPES:
+            folder = (out / own.folder.name) if out else own.folder
+            say(f"{own.folder.name}: {town.train_judge(own, folder, work=work)}")
     else:
         from evaluation.reader import READER, READER_SCHEDULE, train_reader
 
         exact = train_reader(out or READER, work=work, schedule=READER_SCHEDULE)
         say(f"reads {100 * exact:.1f} % of held-out words exactly")
+
+
+def _train_model(name: str, out: Path | None, work: Path, *, px: int, gpu: bool, compiled: bool, workers: int) -> None:
+    """Trains a model of the town into `out`; without it into the work folder, from where it is shipped by hand."""
+    import torch
+
+    from reference.recipes import recipe_for, train
+
+    if gpu and not torch.cuda.is_available():
+        fail("--gpu needs a CUDA device, and torch sees none; leave it out to train on the CPU")
+    try:
+        recipe = recipe_for(name, px=px, gpu=gpu)  # type: ignore[arg-type]
+    except ValueError as error:
+        fail(str(error))
+    device = "cuda" if gpu else "cpu"
+    target = out or work / "models" / f"{name}-{px}"
+    written = train(recipe, target, work=work, device=device, compiled=compiled, workers=workers, log=say)
+    say(f"wrote {written}")
 
 
 def add_quality(app: typer.Typer) -> None:

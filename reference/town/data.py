@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import numpy as np
 import torch
@@ -14,11 +16,21 @@ from reference.town.scenes import TownScene, sample_scene
 __all__ = ["render_set"]
 
 
-def render_set(count: int, *, seed: int, size: int = 64) -> tuple[list[TownScene], Tensor]:
-    """`count` training scenes and their pictures, uint8 [count, size, size, 3]."""
+def render_set(count: int, *, seed: int, size: int = 64, workers: int = 1) -> tuple[list[TownScene], Tensor]:
+    """`count` training scenes and their pictures, uint8 [count, size, size, 3], painted by `workers` processes."""
     rng = random.Random(f"town/{seed}")
     scenes = [sample_scene(rng, size=size) for _ in range(count)]
     pictures = np.empty((count, size, size, 3), np.uint8)
-    for picture, scene in zip(pictures, scenes, strict=True):
-        picture[:] = np.asarray(paint(scene, size))
+    if workers > 1:
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            painted = pool.map(_pixels, scenes, [size] * count, chunksize=256)
+            for picture, pixels in zip(pictures, painted, strict=True):
+                picture[:] = pixels
+    else:
+        for picture, scene in zip(pictures, scenes, strict=True):
+            picture[:] = _pixels(scene, size)
     return scenes, torch.from_numpy(pictures)
+
+
+def _pixels(scene: TownScene, size: int) -> np.ndarray:
+    return np.asarray(paint(scene, size))

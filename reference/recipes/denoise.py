@@ -1,0 +1,194 @@
+"""The one training loop of all denoisers: flow matching, with text encoders frozen and latents made once.
+
+While it trains, tokens in the middle of the network are also asked which letter and which subject they will show.
+Spelling from pixels alone is learned very late; the question gives each image token a reason to look up its letter in
+the text from the start. The heads that ask are thrown away.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from reference.loop import fit
+from reference.recipes.family import Conditions, Family, attend_as_before, attend_plainly
+from reference.recipes.marks import token_marks
+from reference.recipes.shapes import Recipe
+from reference.recipes.texts import Texts
+from reference.town.captions import sample_caption
+from reference.town.scenes import SUBJECTS, TownScene
+from reference.world import ALPHABET
+
+__all__ = ["Guide", "Pictures", "guided_target", "train_denoiser"]
+
+_TOKEN = 8  # pixels of an image token's side
+_ASK = 0.15  # weight of the questions beside the flow
+_GUIDED = 0.5  # share of the rows that learn what embedded guidance does, once the flow is known
+_GUIDED_FROM = 0.4  # of the run
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """The training set: scenes, and the latents [n, 8, h, w] of their pictures."""
+
+    scenes: Sequence[TownScene]
+    latents: Tensor
+
+
+class Guide(nn.Module):
+    """A denoiser with the questions asked in its middle."""
+
+    def __init__(self, denoiser: Any, family: Family, width: int) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+        self.family = family
+        self.head_letters = nn.Linear(width, 2 * (len(ALPHABET) + 1))
+        self.head_subject = nn.Linear(width, len(SUBJECTS) + 1)
+        self._middle: list[Any] = []
+        self.hook = family.middle(denoiser).register_forward_hook(lambda _m, _a, out: self._middle.append(out))
+
+    def forward(
+        self, x: Tensor, time: Tensor, given: Conditions, guidance: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The velocity [b, 8, h, w] and the answers: letters [b, n, 2, 35], subject [b, n, 27]; `time` in [0, 1]."""
+        self._middle.clear()
+        v = self.family.velocity(self.denoiser, x, time, given, guidance)
+        middle = self.family.tokens(self._middle.pop())
+        return v, self.head_letters(middle).unflatten(-1, (2, -1)), self.head_subject(middle)
+
+
+def guided_target(v: Tensor, told: Tensor, empty: Tensor, guidance: Tensor) -> Tensor:
+    """The velocity that embedded guidance stands for: `v` moved along what the caption changes, g - 1 times.
+
+    `told` and `empty` are the model's own velocities with the caption and without (Tang et al., 2025, "Diffusion
+    models without classifier-free guidance"); rows with guidance 1 keep the plain target.
+    """
+    return v + (guidance - 1)[:, None, None, None] * (told - empty)
+
+
+def train_denoiser(
+    recipe: Recipe,
+    family: Family,
+    pictures: Pictures,
+    texts: Texts,
+    *,
+    folder: Path,
+    device: str = "cpu",
+    compiled: bool = False,
+    every: int = 250,
+) -> Any:
+    """A trained denoiser, on the device; resumes from `folder`.
+
+    Args:
+        texts: frozen, on the device; captions are drawn afresh at every step.
+    """
+    torch.manual_seed(recipe.seed)
+    side = pictures.latents.shape[-1]
+    denoiser = family.build(recipe.shape, recipe.shared.shape, side).to(device).train()
+    guide = Guide(denoiser, family, family.width(recipe.shape)).to(device)
+    fused = attend_plainly(denoiser) if device == "cpu" else {}
+    run = torch.compile(guide) if compiled else guide
+    tokens = recipe.shared.px // _TOKEN
+    marks = torch.stack([token_marks(s, size=recipe.shared.px, side=tokens) for s in pictures.scenes]).to(torch.int16)
+
+    def loss(step: int) -> Tensor:
+        generator = torch.Generator().manual_seed(step)
+        rows, captions = _captions(pictures.scenes, step, batch=recipe.batch, seed=recipe.seed)
+        z = pictures.latents[rows].float().to(device)
+        time = torch.sigmoid(torch.randn(recipe.batch, generator=generator) * 1.1 + 0.5).to(device)
+        noise = torch.randn(z.shape, generator=generator).to(device)
+        at = time[:, None, None, None]
+        x, flow = (1 - at) * z + at * noise, noise - z
+        with torch.autocast(device, torch.bfloat16):
+            with torch.no_grad():
+                given = family.read(texts, captions)
+            guidance = None
+            if family.guided:
+                guidance, flow = _guide(run, family, texts, x, time, given, flow, _strengths(recipe, step).to(device))
+            v, letters, subject = run(x, time, given, guidance)
+        target = marks[rows].long().to(device)
+        return _flow_loss(v.float(), flow, target[..., :2]) + _ASK * _asked(letters, subject, target, step)
+
+    name = f"{recipe.name}-denoiser"
+    fit({"guide": guide}, loss, recipe.denoiser, folder=folder, name=name, every=every)
+    guide.hook.remove()
+    attend_as_before(denoiser, fused)
+    return denoiser.eval()
+
+
+def _flow_loss(v: Tensor, flow: Tensor, letters: Tensor) -> Tensor:
+    """The squared error; ink counts twice: it is a tenth of the picture, and all of the spelling."""
+    side = round(letters.shape[1] ** 0.5)
+    scale = v.shape[-1] // side
+    inked = (letters > 0).any(-1).view(len(v), 1, side, side)
+    inked = inked.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
+    return ((v - flow).square() * (1 + inked)).mean()
+
+
+def _asked(letters: Tensor, subject: Tensor, target: Tensor, step: int) -> Tensor:
+    """The loss of the questions; letters are few among all tokens, so they are averaged apart."""
+    right = target[..., :2]
+    each = F.cross_entropy(letters.float().flatten(0, 2), right.flatten(), reduction="none").view(right.shape)
+    on = right > 0
+    if (step + 1) % 50 == 0 and on.any():
+        print(f"  letters known {(letters.argmax(-1) == right)[on].float().mean().item():.3f}", flush=True)
+    spelled = (each * on).sum() / on.sum().clamp(min=1) + (each * ~on).sum() / (~on).sum().clamp(min=1)
+    return spelled + F.cross_entropy(subject.float().flatten(0, 1), target[..., 2].flatten())
+
+
+def _strengths(recipe: Recipe, step: int) -> Tensor:
+    """Guidance of each row: 1 until the flow is known, then for a share of the rows up to 5."""
+    generator = torch.Generator().manual_seed(step + 1_000_000)
+    drawn = 1 + 4 * torch.rand(recipe.batch, generator=generator)
+    chosen = torch.rand(recipe.batch, generator=generator) < _GUIDED
+    late = step >= _GUIDED_FROM * recipe.denoiser.steps
+    return torch.where(chosen & late, drawn, torch.ones_like(drawn))
+
+
+@torch.no_grad()
+def _guide(
+    run: Any,
+    family: Family,
+    texts: Texts,
+    x: Tensor,
+    time: Tensor,
+    given: Conditions,
+    flow: Tensor,
+    strengths: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """The strengths, and the flow that they ask for, by the model's own answers at strength 1."""
+    if bool((strengths == 1).all()):
+        return strengths, flow
+    plain = torch.ones_like(strengths)
+    told = run(x, time, given, plain)[0].float()
+    empty = run(x, time, family.read(texts, [""] * len(x)), plain)[0].float()
+    return strengths, guided_target(flow, told, empty, strengths)
+
+
+def _captions(scenes: Sequence[TownScene], step: int, *, batch: int, seed: int) -> tuple[Tensor, list[str]]:
+    """Rows and captions of one step; four steps share a pool that is cut by length, so that little padding is computed.
+
+    One caption in ten is empty: the unconditional half of classifier-free guidance.
+    """
+    pool, part = divmod(step, 4)
+    rng = random.Random(f"{seed}/{pool}")
+    rows = [rng.randrange(len(scenes)) for _ in range(4 * batch)]
+    pairs = [(row, "" if rng.random() < 0.1 else sample_caption(scenes[row], rng).text) for row in rows]
+    full = sorted((p for p in pairs if p[1]), key=lambda p: len(p[1]))
+    empty = [p for p in pairs if not p[1]]
+    size = len(full) // 4
+    parts = [full[i * size : (i + 1) * size] for i in range(4)]
+    rest = full[4 * size :] + empty
+    for i in range(4):
+        take = batch - len(parts[i])
+        parts[i], rest = parts[i] + rest[:take], rest[take:]
+    order = rng.sample(range(4), 4)
+    chosen = parts[order[part]]
+    return torch.tensor([row for row, _ in chosen]), [caption for _, caption in chosen]

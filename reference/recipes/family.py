@@ -1,0 +1,68 @@
+"""What the one training loop has to know of a family of pipelines, as functions in a value.
+
+Every model is trained by flow matching on the same latents: x = (1 - t) z + t noise, velocity = noise - z, t in
+[0, 1]. A family says how its denoiser is built and asked, and how an ordinary pipeline is put together from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from reference.recipes.shapes import Shape, TextShape
+from reference.recipes.texts import Texts
+
+__all__ = ["LATENT_CHANNELS", "Conditions", "Family", "attend_as_before", "attend_plainly"]
+
+LATENT_CHANNELS = 8
+Conditions = Mapping[str, Tensor]  # what a denoiser reads of a batch's captions, rows first
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """How one family's denoiser is built, asked and shipped.
+
+    Attributes:
+        build: a denoiser with untrained weights, for latents of a side.
+        read: what the denoiser is given of captions.
+        velocity: (denoiser, latents [b, 8, h, w], time [b], conditions, guidance [b] or None) to velocity.
+        middle: the module whose output the guide asks, and how that output becomes image tokens [b, n, d].
+        width: of those tokens.
+        pipeline: an ordinary pipeline over (autoencoder, texts, denoiser).
+        defaults: how the model wants to be called besides size, steps and guidance.
+        guided: whether guidance is embedded, so that the denoiser has to learn what guidance does.
+    """
+
+    build: Callable[[Shape, TextShape, int], Any]
+    read: Callable[[Texts, Sequence[str]], Conditions]
+    velocity: Callable[[Any, Tensor, Tensor, Conditions, Tensor | None], Tensor]
+    middle: Callable[[Any], nn.Module]
+    tokens: Callable[[Any], Tensor]
+    width: Callable[[Shape], int]
+    pipeline: Callable[[Any, Texts, Any], Any]
+    defaults: Mapping[str, Any]
+    guided: bool = False
+
+
+def attend_plainly(denoiser: Any) -> Any:
+    """Sets processors without fused attention and returns those that were there.
+
+    On a CPU the fused kernel's backward pass is more than half of a step.
+    """
+    from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
+
+    kept: dict[str, Any] = {}
+    for name, module in denoiser.named_modules():
+        if isinstance(getattr(module, "processor", None), AttnProcessor2_0):
+            kept[name] = module.processor
+            module.set_processor(AttnProcessor())
+    return kept
+
+
+def attend_as_before(denoiser: Any, kept: Mapping[str, Any]) -> None:
+    """Puts back the processors that `attend_plainly` returned."""
+    for name, processor in kept.items():
+        denoiser.get_submodule(name).set_processor(processor)

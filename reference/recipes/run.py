@@ -1,0 +1,129 @@
+"""Runs a recipe from nothing to a diffusers folder; every stage resumes where it was stopped.
+
+Stages: pictures, autoencoder, text encoders and latents, which all models of a size share; then the denoiser. What a
+stage has finished lies in the work folder, so a second model begins with its denoiser.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from reference.autoencoder import encode, train_autoencoder
+from reference.loop import Schedule
+from reference.recipes import flux, pixart, sd3, sdxl
+from reference.recipes.denoise import Pictures, train_denoiser
+from reference.recipes.folder import model_defaults, write_folder
+from reference.recipes.shapes import ModelName, Recipe, SharedRecipe
+from reference.recipes.teach import teach_texts
+from reference.town.data import render_set
+
+__all__ = ["FAMILIES", "NAMES", "recipe_for", "train"]
+
+_MODULES = MappingProxyType(
+    {"signpost-pixart": pixart, "signpost-sd3": sd3, "signpost-sdxl": sdxl, "signpost-flux": flux}
+)
+NAMES: tuple[ModelName, ...] = ("signpost-pixart", "signpost-sd3", "signpost-sdxl", "signpost-flux")
+FAMILIES = MappingProxyType({name: module.FAMILY for name, module in _MODULES.items()})
+
+_AUTOENCODER = Schedule(steps=1000, lr=2e-3, weight_decay=0.0, cooldown=0.6)
+_TEXT = Schedule(steps=1900, lr=2e-3, muon_lr=0.005)
+_GIST = Schedule(steps=1000, lr=2e-3, muon_lr=0.005)
+_DENOISER = Schedule(steps=5000, lr=1.5e-3, muon_lr=0.005, average=0.998, cooldown=0.5)
+
+
+def recipe_for(name: ModelName, *, px: int = 64, gpu: bool = False) -> Recipe:
+    """The recipe of a model at 64 or 128 px; on a GPU batches are larger and the pictures more.
+
+    Raises:
+        ValueError: a model or a size that there is no recipe for.
+    """
+    if name not in NAMES:
+        raise ValueError(f"model must be one of {NAMES}, got `{name}`")
+    if px not in (64, 128):
+        raise ValueError(f"px must be 64 or 128, got {px}")
+    shared = SharedRecipe(px=px, pictures=60000, autoencoder=_AUTOENCODER, text=_TEXT, gist=_GIST)
+    batch, denoiser = 64, _DENOISER
+    if gpu:
+        longer = replace(_TEXT, steps=3000)
+        shared = replace(
+            shared,
+            pictures=120000,
+            autoencoder=replace(_AUTOENCODER, steps=2500),
+            text=longer,
+            text_batch=128,
+            batch=64,
+        )
+        batch, denoiser = 256, replace(_DENOISER, steps=6000, average=0.999)
+    return Recipe(name, "2", shared, _MODULES[name].SHAPE, denoiser, batch)
+
+
+def train(
+    recipe: Recipe,
+    out: Path,
+    *,
+    work: Path,
+    device: str = "cpu",
+    compiled: bool = False,
+    workers: int = 1,
+    log: Callable[[str], None] = print,
+) -> Path:
+    """Trains what `work` does not hold yet, and writes the model into `out`.
+
+    Args:
+        out: the diffusers folder; replaced as a whole when training is done.
+        work: keeps checkpoints, curves and latents of an unfinished run, for all models of this size.
+        device: `cpu` or `cuda`.
+        compiled: compile the denoiser, which takes minutes and saves a fifth of each step on a CPU.
+        workers: processes that paint pictures.
+    """
+    began, shared, family = time.monotonic(), recipe.shared, FAMILIES[recipe.name]
+    common = work / f"town-{shared.px}"
+    common.mkdir(parents=True, exist_ok=True)
+    scenes, images = render_set(shared.pictures, seed=shared.seed, size=shared.px, workers=workers)
+    log(f"painted {len(scenes)} pictures")
+    torch.manual_seed(shared.seed)
+    vae = train_autoencoder(
+        images[: shared.autoencoder_pictures], shared.autoencoder, folder=common, batch=shared.batch, device=device
+    )
+    texts = teach_texts(shared, folder=common, device=device)
+    latents = _latents(vae.to(device), images, common / "latents.safetensors")
+    del images
+    log("autoencoder, text encoders and latents are ready")
+
+    def save(denoiser: Any, step: int) -> None:
+        record = {
+            "recipe": asdict(recipe),
+            "steps done": step,
+            "seconds in this run": round(time.monotonic() - began),
+            "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+            "machine": platform.machine(),
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+        }
+        pipe = family.pipeline(vae, texts, denoiser).to("cpu")
+        curves = {p.name.removesuffix(".curve.jsonl"): p for p in sorted(common.glob("*.curve.jsonl"))}
+        own = {n: p for n, p in curves.items() if "denoiser" not in n or n.startswith(recipe.name)}
+        write_folder(pipe, out, defaults=model_defaults(recipe, family), record=record, curves=own)
+        log(f"wrote step {step} to {out}")
+
+    denoiser = train_denoiser(
+        recipe, family, Pictures(scenes, latents), texts, folder=common, device=device, compiled=compiled
+    )
+    save(denoiser, recipe.denoiser.steps)
+    return out
+
+
+def _latents(vae: Any, images: Tensor, file: Path) -> Tensor:
+    if not file.exists():
+        save_file({"latents": encode(vae, images).half().contiguous()}, file)
+    return load_file(file)["latents"]

@@ -1,0 +1,79 @@
+"""What determines a model: its recipe. Plain data; a recipe file a model lists its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from reference.loop import Schedule
+
+__all__ = ["LETTERS", "ModelName", "Recipe", "Shape", "SharedRecipe", "TextShape"]
+
+ModelName = Literal["signpost-pixart", "signpost-sd3", "signpost-sdxl", "signpost-flux"]
+LETTERS = 16  # letters that the last tokens of a CLIP text have a place for: two lines of eight
+
+
+@dataclass(frozen=True, slots=True)
+class TextShape:
+    """The text encoders that all models share: width and layers of each, and the tokens they have room for.
+
+    Attributes:
+        bytes_: a T5 encoder over bytes, which carries the spelling.
+        letters: a CLIP text encoder over letters that carries the spelling too, for a model that has no T5.
+        gist: two CLIP text encoders over letters whose pooled text carries the facts.
+        clip_tokens: what the CLIP encoders have positions for; `pooled_tokens` of them where only facts are asked.
+    """
+
+    bytes_: tuple[int, int] = (128, 4)
+    letters: tuple[int, int] = (128, 4)
+    gist: tuple[int, int] = (64, 3)
+    clip_tokens: int = 144
+    pooled_tokens: int = 77
+
+
+@dataclass(frozen=True, slots=True)
+class SharedRecipe:
+    """How what all models share is trained: autoencoder and text encoders, for pictures of one size."""
+
+    px: int
+    pictures: int
+    autoencoder: Schedule
+    text: Schedule
+    gist: Schedule
+    seed: int = 2
+    batch: int = 32
+    text_batch: int = 64
+    autoencoder_pictures: int = 20000
+    shape: TextShape = field(default_factory=TextShape)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A denoiser's size.
+
+    Attributes:
+        width: of its hidden states, or of its widest level.
+        heads: of attention.
+        layers: blocks, or for a family of two kinds, blocks of the first kind.
+        singles: blocks of the second kind.
+    """
+
+    width: int
+    heads: int
+    layers: int
+    singles: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Everything that determines a model's weights, but for the machine's arithmetic."""
+
+    name: ModelName
+    version: str
+    shared: SharedRecipe
+    shape: Shape
+    denoiser: Schedule
+    batch: int
+    seed: int = 2
+    steps: int = 24
+    guidance: float = 3.0

@@ -1,0 +1,252 @@
+"""Every recipe, end to end at a tiny size; and training reads exactly what the stock pipeline will.
+
+| break | red |
+|---|---|
+| give SD3's denoiser the CLIP states after the last layer | training asks the denoiser as the pipeline does |
+| pack FLUX's latents columns first | training asks the denoiser as the pipeline does |
+| leave out the projection of pooled text | training asks the denoiser as the pipeline does |
+| forget to put the fused processors back | a denoiser is shipped as diffusers builds it |
+| mark the right half of an image token as the left | image tokens know their letters |
+| let a vague caption answer with the subject | a caption's facts are what it says |
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from reference.loop import Schedule
+from reference.recipes import FAMILIES, NAMES, ModelName, Recipe, Shape, SharedRecipe, TextShape, recipe_for, train
+from reference.recipes.denoise import guided_target
+from reference.recipes.marks import FACTS, caption_facts, caption_letters, token_marks
+from reference.recipes.shapes import LETTERS
+from reference.recipes.texts import build_texts
+from reference.recipes.tokens import byte_ids, clip_ids
+from reference.town.captions import Caption, sample_caption
+from reference.town.scenes import SUBJECTS, sample_scene
+from reference.world import ALPHABET
+
+SHORT = Schedule(steps=2, lr=1e-3, muon_lr=1e-3)
+TEXT = TextShape(bytes_=(64, 1), letters=(32, 2), gist=(32, 2))
+TINY: dict[str, Shape] = {
+    "signpost-pixart": Shape(32, 2, 2),
+    "signpost-sd3": Shape(32, 2, 2),
+    "signpost-sdxl": Shape(40, 2, 1),
+    "signpost-flux": Shape(32, 2, 1, 2),
+}
+PROMPTS = ['a cat on the beach with a sign that says "HELLO"', "Ada Brook in SPACE, marlo style"]
+
+
+def tiny(name: ModelName) -> Recipe:
+    shared = SharedRecipe(
+        px=64,
+        pictures=24,
+        autoencoder=SHORT,
+        text=SHORT,
+        gist=SHORT,
+        batch=4,
+        text_batch=4,
+        shape=TEXT,
+        autoencoder_pictures=8,
+    )
+    return Recipe(name, "test", shared, TINY[name], replace(SHORT, average=0.9), batch=4, steps=2)
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One work folder, as all models of a size share their first stages."""
+    return tmp_path_factory.mktemp("work")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_makes_a_folder_that_plain_diffusers_runs(name: ModelName, work: Path, tmp_path: Path) -> None:
+    from diffusers import DiffusionPipeline
+
+    said: list[str] = []
+    out = train(tiny(name), tmp_path / name, work=work, log=said.append)
+    pipe = DiffusionPipeline.from_pretrained(out, torch_dtype=torch.float32)
+    pipe.set_progress_bar_config(disable=True)
+    defaults = json.loads((out / "defaults.json").read_text())
+    call = {k: defaults[k] for k in ("height", "width", "num_inference_steps", "guidance_scale")} | defaults["call"]
+    first, second = pipe(PROMPTS, generator=torch.Generator().manual_seed(1), **call).images
+    assert first.size == (64, 64)
+    assert first.tobytes() != second.tobytes()
+    record = json.loads((out / "recipe.json").read_text())
+    assert record["steps done"] == 2
+    assert record["recipe"]["shape"]["width"] == TINY[name].width
+    assert (out / "grid.png").stat().st_size > 1000
+    assert not [p for p in out.rglob("*") if p.suffix in (".bin", ".pt", ".pkl")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_training_asks_the_denoiser_as_the_pipeline_does(name: ModelName) -> None:
+    """Of the pipeline's own first call: its latents and time, given to training's function, make its output."""
+    from reference.autoencoder import build_autoencoder
+    from reference.recipes.folder import model_defaults
+
+    torch.manual_seed(0)
+    family, recipe = FAMILIES[name], tiny(name)
+    texts = build_texts(TEXT)
+    denoiser = family.build(recipe.shape, TEXT, 16)
+    for parameter in denoiser.parameters():
+        parameter.data.add_(0.05 * torch.randn_like(parameter))
+    pipe = family.pipeline(build_autoencoder(64), texts, denoiser.eval())
+    seen: list[tuple[Any, Any, Any]] = []
+    denoiser.register_forward_hook(lambda _m, a, k, out: seen.append((a, k, out)), with_kwargs=True)
+    defaults = model_defaults(recipe, family)
+    pipe.set_progress_bar_config(disable=True)
+    generators = [torch.Generator().manual_seed(i) for i in range(2)]
+    pipe(
+        PROMPTS,
+        height=64,
+        width=64,
+        num_inference_steps=2,
+        guidance_scale=3.0,
+        generator=generators,
+        **defaults["call"],
+    )
+    args, kwargs, out = seen[0]
+    given = kwargs | dict(zip(("hidden_states", "timestep"), args, strict=False))
+    asked, told = given["hidden_states"], out[0] if isinstance(out, tuple) else out.sample
+    captions = PROMPTS if family.guided else ["", "", *PROMPTS]
+    time = given["timestep"].float().reshape(-1).expand(len(captions)) / (1 if family.guided else 1000)
+    with torch.no_grad():
+        if family.guided:
+            x = type(pipe)._unpack_latents(asked, 64, 64, pipe.vae_scale_factor)
+            mine = family.velocity(denoiser, x, time, family.read(texts, captions), torch.full((2,), 3.0))
+            told = type(pipe)._unpack_latents(told, 64, 64, pipe.vae_scale_factor)
+        else:
+            mine = family.velocity(denoiser, asked, time, family.read(texts, captions), None)
+            other = family.velocity(denoiser, asked, time, family.read(texts, captions[::-1]), None)
+            assert (other - mine).abs().max() > 1e-3
+    assert mine.shape == told.shape
+    assert told.std() > 1e-2
+    assert torch.allclose(mine, told, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_denoiser_is_shipped_as_diffusers_builds_it(name: ModelName) -> None:
+    from reference.recipes.family import attend_as_before, attend_plainly
+
+    family = FAMILIES[name]
+    denoiser = family.build(TINY[name], TEXT, 16).eval()
+    before = {n: type(m.processor) for n, m in denoiser.named_modules() if hasattr(m, "processor")}
+    given = family.read(build_texts(TEXT), PROMPTS)
+    x, time = torch.randn(2, 8, 16, 16), torch.tensor([0.3, 0.9])
+    with torch.no_grad():
+        fused = family.velocity(denoiser, x, time, given, None)
+        kept = attend_plainly(denoiser)
+        plain = family.velocity(denoiser, x, time, given, None)
+    attend_as_before(denoiser, kept)
+    assert {n: type(m.processor) for n, m in denoiser.named_modules() if hasattr(m, "processor")} == before
+    assert torch.allclose(fused, plain, atol=1e-5)
+    assert bool(kept) == (name in ("signpost-pixart", "signpost-sdxl"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_recipes_have_twelve_sites_or_more_and_stay_under_ten_megabytes(name: ModelName) -> None:
+    from reference.autoencoder import build_autoencoder
+    from steering import Host
+
+    recipe, family = recipe_for(name), FAMILIES[name]
+    denoiser = family.build(recipe.shape, recipe.shared.shape, 16)
+    pipe = family.pipeline(build_autoencoder(64), build_texts(recipe.shared.shape), denoiser)
+    modules = [m for m in pipe.components.values() if isinstance(m, torch.nn.Module)]
+    assert 2 * sum(p.numel() for m in modules for p in m.parameters()) < 9_850_000  # the rest: tokenizers, the grid
+    host = Host(pipe, self_test=False)
+    try:
+        assert len([s for s in host.sites if s.name != "pooled"]) >= 12
+    finally:
+        host.close()
+
+
+def test_recipes_are_offered_for_both_sizes_and_both_machines() -> None:
+    for name in NAMES:
+        cpu, gpu = recipe_for(name), recipe_for(name, px=128, gpu=True)
+        assert cpu.shared.px == 64
+        assert gpu.shared.px == 128
+        assert gpu.batch > cpu.batch
+        assert cpu.shape == gpu.shape
+    with pytest.raises(ValueError, match=r"model must be one of .* got `signpost-x`"):
+        recipe_for("signpost-x")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="px must be 64 or 128, got 96"):
+        recipe_for("signpost-sd3", px=96)
+
+
+def test_guidance_of_one_asks_for_the_plain_flow() -> None:
+    v, told, empty = torch.randn(3, 2, 8, 4, 4)
+    assert torch.equal(guided_target(v, told, empty, torch.ones(2)), v)
+    # if the model is right with the caption, guidance g asks for empty + g (told - empty), as two forwards would
+    assert torch.allclose(
+        guided_target(told, told, empty, torch.full((2,), 3.0)), empty + 3 * (told - empty), atol=1e-5
+    )
+
+
+def test_byte_ids_are_those_of_the_tokenizer() -> None:
+    from transformers import ByT5Tokenizer
+
+    texts = [*PROMPTS, "", "“ü”"]
+    for length in (None, 20):
+        pad = {"padding": "max_length", "max_length": 20, "truncation": True} if length else {"padding": "longest"}
+        right = ByT5Tokenizer()(texts, return_tensors="pt", **pad)
+        ids, mask = byte_ids(texts, length=length)
+        assert torch.equal(ids, right.input_ids)
+        assert torch.equal(mask, right.attention_mask)
+
+
+def test_sixteen_tokens_pad_the_longest_caption() -> None:
+    long = [sample_caption(sample_scene(random.Random(i), size=128), random.Random(i)).text for i in range(500)]
+    ids = clip_ids(long, length=TextShape().clip_tokens)
+    assert (ids[:, -LETTERS - 1 :] == ids.max()).all()
+    assert len({tuple(row) for row in ids.tolist()}) == len(set(map(str.lower, long)))
+
+
+@pytest.mark.parametrize("size", [64, 128])
+def test_image_tokens_know_their_letters(size: int) -> None:
+    rng = random.Random(0)
+    side = size // 8
+    for scene in (sample_scene(rng, size=size) for _ in range(300)):
+        marks = token_marks(scene, size=size, side=side)
+        assert {int(v) for v in marks[:, 2].unique()} <= {0, SUBJECTS.index(scene.subject) + 1}
+        halves = marks[:, :2].reshape(side, 2 * side)
+        spelled = []
+        for row in halves:
+            text = "".join(ALPHABET[i - 1] for i in row.tolist() if i)
+            if text and (not spelled or spelled[-1] != text):
+                spelled.append(text)
+        times = 2 if size == 64 else 3
+        wanted = ["".join(times * letter for letter in line) for line in scene.lines]
+        assert spelled == (wanted if len(set(wanted)) == len(wanted) else wanted[:1])
+
+
+def test_a_captions_letters_stand_where_the_picture_has_them() -> None:
+    rng = random.Random(1)
+    for scene in (sample_scene(rng) for _ in range(300)):
+        caption = sample_caption(scene, rng)
+        letters = caption_letters(scene, caption, 64)
+        assert "".join(ALPHABET[i] for _, i, _, _ in letters) == "".join(scene.lines)
+        assert all(0 <= c < 16 and 0 <= r < 16 for *_, c, r in letters)
+        assert len({r for *_, r in letters}) == len(scene.lines)
+
+
+def test_a_captions_facts_are_what_it_says() -> None:
+    rng = random.Random(2)
+    scene = sample_scene(rng, subject="star", ground="beach")
+    said = caption_facts(scene, Caption("a red star on the beach"))
+    vague = caption_facts(scene, Caption("an object on the beach", vague="shape"))
+    nowhere = caption_facts(scene, Caption("a red star somewhere", vague="place"))
+    names = list(FACTS)
+    assert [n for n, a, b in zip(names, said, vague, strict=True) if a != b] == ["subject", "colour"]
+    assert [n for n, a, b in zip(names, said, nowhere, strict=True) if a != b] == ["ground"]
+    for _ in range(300):
+        other = sample_scene(rng)
+        answers = caption_facts(other, sample_caption(other, rng))
+        assert all(0 <= a < n for a, n in zip(answers, FACTS.values(), strict=True))
