@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
+import random
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import strategies as st
@@ -199,6 +202,26 @@ def worlds(draw, *, failing=True):
     if failing:
         covered -= frozenset(("picture", n) for n in draw(st.sets(st.sampled_from(("lettering", "character/pip")))))
     return request, prompt_signals, Signals(seen, covered)
+
+
+@functools.cache
+def sound_worlds(n=80):
+    """`n` of all worlds made of a few parts each, with detectors that all answer: the same ones every time."""
+    said = ("hello", "grumpf", "BLORCH", "6rumpf", "snirt wexl", "wexl snirt")
+    prompts = [*(f'a sign that says "{w}"' for w in said), "a hill", *(f"a {w} on a hill" for w in said)]
+    parts = itertools.product(prompts, TENANTS, (0.0, 0.5, 0.9), ("", *said), (0.1, 0.5, 0.9))
+    return [_world(*p) for p in random.Random(1).sample(list(parts), n)]
+
+
+def _world(prompt, tenant, level, read, pip):
+    request = Request(prompt, tenant=tenant, id="a", now=NOW)
+    texts = tuple(s for s in sense(request).items if s.name in ("text", "lettering"))
+    scored = tuple(Signal(n, "test", "1", score=level) for n in ("toxicity", "character/pip"))
+    heard = frozenset(("prompt", n) for n in ("text", "lettering", "toxicity", "character/pip"))
+    seen = (Signal("lettering", "test", "1", "picture", text=read, views=read_text(read)),) if read else ()
+    seen += (Signal("character/pip", "test", "1", "picture", pip),)
+    covered = frozenset(("picture", n) for n in ("lettering", "character/pip"))
+    return request, Signals(texts + scored, heard), Signals(seen, covered)
 
 
 def both_stages(world, snapshot):
