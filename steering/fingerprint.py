@@ -23,6 +23,9 @@ __all__ = ["Fingerprint", "KeptDigests", "Likeness", "bound_to", "combined", "co
 __all__ += ["fingerprint_of", "weights_digest"]
 
 
+_FUSED = ("to_qkv", "to_kv", "to_added_qkv")  # diffusers' names
+
+
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
     """What a pack is bound to.
@@ -148,10 +151,16 @@ def config_digest(denoiser: Any) -> str:
 
 
 def weights_digest(module: nn.Module) -> str:
-    """Sha256 over names, shapes and values of a module's own weights; adapters' are left out and named elsewhere."""
+    """Sha256 over names, shapes and values of a module's own weights.
+
+    Adapters' are left out and named elsewhere, and so are fused projections, which repeat those that stand beside them.
+    """
     total = hashlib.sha256()
-    for name, tensor in sorted(_weights(module).items()):
-        if ".lora_" in name:
+    weights = _weights(module)
+    modules = {name.rpartition(".")[0].replace(".base_layer", "") for name in weights}
+    for name, tensor in sorted(weights.items()):
+        owner, _, projection = name.rpartition(".")[0].rpartition(".")
+        if ".lora_" in name or (projection in _FUSED and f"{owner}.to_k" in modules):
             continue
         total.update(f"{name.replace('.base_layer', '')} {tuple(tensor.shape)}".encode())
         total.update(_bytes(tensor))
