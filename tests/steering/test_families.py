@@ -15,6 +15,7 @@ pipeline itself in the same execution shape: on joint hosts with the donor's row
 | embeddings as a donor are the prompt | given donors not put in place |
 | replayed calls | uncond row captured; replayed twins keep the request's text |
 | edits change their rows and no others | operators of one width used at all; an edited picture made contiguous |
+| an edit of the output is of the picture's part | the text's part edited instead |
 | all sites, and every law on joint hosts | twins with another seed; 1 counted for every row |
 | a swap at the first site does not run on | pinned rows keep their own stream at the other blocks |
 | a recorded stream is the twin of its seed | recorded with another seed; the first call's rows in every call |
@@ -276,6 +277,37 @@ def test_edits_change_their_rows_and_no_others_at_every_width(it: Asked) -> None
         assert all(d > 0 for d in (out.report[0].dose or {}).values())
         none = Plan(*(Edit(a.sites, a.operator, strength=0.0) for a in acts))
         assert torch.equal(it.steered(prompts, [none, None]), stock)
+
+
+@every
+def test_an_edit_of_the_output_is_of_the_pictures_part_of_it(it: Asked) -> None:
+    """Projecting on everything leaves nothing: as if the picture's part of the output were zero."""
+    from steering import Edit, Operator, Plan
+
+    for placed in (it.host._gears[0].sites[0], it.host._gears[0].sites[-1]):
+        unit = torch.eye(placed.output_width)
+        plan = Plan(Edit((placed.name,), Operator(unit, unit, unit * 0, where="output"), rows="both"))
+        edited = it.steered([RED], [plan])
+        handle = placed.module.register_forward_hook(_nothing_of_the_picture(placed.rule.output))
+        try:
+            zeroed = it.stock([RED])
+        finally:
+            handle.remove()
+        assert apart(edited, zeroed) < it.tolerance
+        assert apart(edited, it.stock([RED])) > it.tolerance * 5
+
+
+def _nothing_of_the_picture(part: str) -> Any:
+    tokens = 24  # of text, in the zoo
+
+    def hook(module: Any, args: Any, output: Any) -> Any:
+        if part == "first":
+            return (torch.zeros_like(output[0]), *output[1:])
+        if part == "after":
+            return torch.cat([output[:, :tokens], torch.zeros_like(output[:, tokens:])], 1)
+        return torch.zeros_like(output)
+
+    return hook
 
 
 @pytest.mark.parametrize("name", [n for n in zoo.NAMES if n not in JOINT])
