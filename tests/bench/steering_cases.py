@@ -61,6 +61,7 @@ class Subject:
     host: Host
     call: dict[str, Any]
     graphs: tuple[Graphs, Graphs] | None = None  # of the stock pipeline and of the host
+    stride: int = 2  # one plan is a swap at each stride-th site
     numbers: Iterator[int] = field(default_factory=itertools.count)
 
     @property
@@ -198,8 +199,8 @@ def _new(subject: Subject) -> str:
 
 
 def _swap(subject: Subject, donor: str, **more: Any) -> Plan:
-    """A swap at every second site, pooled text included."""
-    return Plan(Swap(donor, sites=subject.sites[::2], **({"pooled": "donor"} | more)))
+    """A swap at every second site (or as the subject says), pooled text included."""
+    return Plan(Swap(donor, sites=subject.sites[:: subject.stride], **({"pooled": "donor"} | more)))
 
 
 def _different(subject: Subject, n: int, k: int, donor: str, **more: Any) -> Plan:

@@ -27,7 +27,7 @@ from tests.bench.steering_report import RESULTS
 from tests.bench.steering_stats import Ratio, hardware, interleaved, paired
 from tests.steering import zoo
 
-__all__ = ["HOSTS", "Released", "Text", "attached", "distances", "shares", "stock", "swapped", "timed"]
+__all__ = ["HOSTS", "Released", "Text", "attached", "distances", "shadowed", "shares", "timed", "write_down"]
 
 HOSTS = ("sd3", "flux-dev")
 PROMPT, DONOR = "a red star", "green ring, sign 42"
@@ -340,9 +340,9 @@ def medians(found: Sequence[dict[str, dict[str, float]]]) -> dict[str, dict[str,
 
 
 def run(*, weights: int = 4, seeds: int = 2, rounds: int = 15) -> dict[str, Any]:
-    """All figures, as JSON."""
+    """All figures, as JSON. `seeds` of latents for each of `weights` random models."""
+    each = [(w, 1 + s) for w in range(weights) for s in range(seeds)]  # seed 0 is that of canonical recordings
     got: dict[str, Any] = hardware() | {"weights": weights, "seeds": seeds, "rounds": rounds, "steps": STEPS}
-    each = [(w, s) for w in range(weights) for s in range(seeds)]
     got["distances"] = {
         f"{name}, pooled {'donor' if pooled else 'keep'}": medians(
             [distances(name, weights=w, seed=s, pooled=pooled) for w, s in each]
@@ -358,7 +358,63 @@ def run(*, weights: int = 4, seeds: int = 2, rounds: int = 15) -> dict[str, Any]
     return got
 
 
+TEXT = """# The shadow text stream: an experiment on joint hosts
+
+A donor's text is carried through the blocks attending to the recipient's own picture tokens (and to itself); it writes
+nothing to the picture, and its keys and values stand in for the recipient's at the chosen sites
+(`tests/bench/steering_shadow.py`; no part of `steering`). {cpu}, {threads} thread, torch {torch}, float32, tiny hosts
+with random weights: plumbing and arithmetic, not what a trained model shows.
+
+## Distance between ways, as a share of what the lockstep swap changes
+
+Median (least to greatest) over {weights} random models x {seeds} seeds of latents, {steps} steps, root mean square of
+the final latents. `effect` is the lockstep swap's change as a share of |A - B|."""
+
+VERDICT = """## Verdict
+
+{verdict}"""
+
+
+def to_markdown(got: dict[str, Any], verdict: str) -> str:
+    """The figures and what follows from them, for people."""
+    some = next(iter(got["distances"].values()))
+    columns = list(next(iter(some.values())))
+    rows = ["| host | sites | " + " | ".join(columns) + " |", "|" + "---|" * (2 + len(columns))]
+    for host, sets in got["distances"].items():
+        for label, found in sets.items():
+            cells = [f"{m:.3f} ({low:.3f} to {high:.3f})" for m, low, high in (found[c] for c in columns)]
+            rows.append(f"| {host} | {label} | " + " | ".join(cells) + " |")
+    cost = [
+        "## Cost",
+        "",
+        "Extra multiplications of a call, by arithmetic over a block, as shares of the stock call's:",
+        "",
+    ]
+    cost += ["| shape | twin | shadow | canonical, once recorded |", "|---|---|---|---|"]
+    cost += [
+        f"| {n} | {v['twin']:.0%} | {v['shadow']:.1%} | {v['canonical']:.0%} |" for n, v in got["arithmetic"].items()
+    ]
+    if got["time"]:
+        cost += ["", "Measured, one evaluation of one row, 8 blocks of 512, 1024 + 128 tokens, a quarter of the sites,"]
+        cost += [f"times the stock call (n = {got['rounds']}, interleaved medians, interval of 95 %):", ""]
+        cost += ["| host | case | wall | CPU |", "|---|---|---|---|"]
+    for host, found in got["time"].items():
+        for case, times in found.items():
+            ratios = ["{median:.3f} ({low:.3f} to {high:.3f})".format(**times[k]) for k in ("wall", "cpu")]
+            cost.append(f"| {host} | {case} | " + " | ".join(ratios) + " |")
+    parts = [TEXT.format(**got), "\n".join(rows), "\n".join(cost), VERDICT.format(verdict=verdict)]
+    return "\n\n".join(parts) + "\n"
+
+
+def write_down(got: dict[str, Any]) -> None:
+    """Keeps the figures; the verdict is a person's, and stays as it stands in `results/shadow.md`."""
+    RESULTS.mkdir(exist_ok=True)
+    page = RESULTS / "shadow.md"
+    known = page.read_text().partition("## Verdict\n\n")[2].strip() if page.is_file() else "None yet."
+    (RESULTS / "shadow.json").write_text(json.dumps(got, indent=1) + "\n")
+    page.write_text(to_markdown(got, known))
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "shadow.json").write_text(json.dumps(run(), indent=1) + "\n")
+    write_down(run())
