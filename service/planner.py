@@ -56,17 +56,26 @@ def choose_course(
     missing = [s for s in steers if s.concept not in here or why_unverified(here[s.concept], _reads(decision, s.rule))]
     refused = tuple(dict.fromkeys(s.rule for s in missing if s.unfit != "swap-prompt"))
     unfit = tuple(dict.fromkeys(s.rule for s in missing))
-    if missing or donor == request.prompt:
+    shown = donor != request.prompt  # whether there is another text to show; edits need none
+    acting = [s for s in steers if s.concept in here and (shown or here[s.concept].operator is not None)]
+    if missing or not acting:
         # the whole prompt is replaced, or there is nothing to show in its place: then only the picture can be judged
         return Course(donor, donor=donor, unfit=unfit, refused=refused)
     from steering import SteeringError
 
     try:
-        plan = merge([here[s.concept].plan(toward=donor, strength=_strength(s)) for s in steers])
-        wider = merge([here[s.concept].plan(toward=donor, wider=True) for s in steers])
+        plan = merge(
+            [here[s.concept].plan(toward=_shown(here[s.concept], donor), strength=_strength(s)) for s in acting]
+        )
+        wider = merge([here[s.concept].plan(toward=_shown(here[s.concept], donor), wider=True) for s in acting])
     except SteeringError:
         return Course(donor, donor=donor, failed=True)
     return Course(request.prompt, plan=plan, wider=wider, donor=donor)
+
+
+def _shown(pack: Pack, donor: str) -> str | None:
+    """The donor for a pack that swaps text; one that edits takes none."""
+    return donor if pack.operator is None else None
 
 
 def why_unverified(pack: Pack, reads: Collection[str]) -> str | None:

@@ -127,3 +127,22 @@ def test_one_missing_pack_replaces_the_whole_prompt_for_all_rules(shelf: Any) ->
     got = course(steers, {"lettering": shelf["lettering"]})
     assert (got.prompt, got.plan) == ('a cat beside a sign that says "BREAD"', None)
     assert got.unfit == ("no-pip",)
+
+
+def test_a_pack_that_edits_needs_no_donor_and_goes_beside_one_that_swaps(shelf: Any) -> None:
+    from dataclasses import replace
+
+    import torch
+
+    from steering import Edit, Operator, Swap
+
+    towards = torch.nn.functional.normalize(torch.ones(1, 16), dim=-1)
+    operator = Operator(e=towards, d=towards, m=torch.zeros(1, 16))
+    mouse = replace(shelf["lettering"], concept="animal/mouse", operator=operator)
+    shelf = {**shelf, "animal/mouse": mouse}
+    alone = course(decision(Steer("mice", "animal/mouse", None)), shelf, "a mouse")
+    assert [type(i) for i in alone.plan.interventions] == [Edit]
+    assert (alone.prompt, alone.failed, alone.unfit) == ("a mouse", False, ())
+    both = course(decision(lettering(), Steer("mice", "animal/mouse", None)), shelf)
+    assert {type(i) for i in both.plan.interventions} == {Edit, Swap}
+    assert both.donor == 'pip beside a sign that says "BREAD"'
