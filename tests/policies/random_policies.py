@@ -205,7 +205,7 @@ def worlds(draw, *, failing=True):
 
 
 @functools.cache
-def sound_worlds(n=80):
+def sound_worlds(n=60):
     """`n` of all worlds made of a few parts each, with detectors that all answer: the same ones every time."""
     said = ("hello", "grumpf", "BLORCH", "6rumpf", "snirt wexl", "wexl snirt")
     prompts = [*(f'a sign that says "{w}"' for w in said), "a hill", *(f"a {w} on a hill" for w in said)]

@@ -25,7 +25,7 @@ def found(words, text, **options):
         ("cock", "cocktail at Hancock"),
         ("cop", "a coop"),
         ("loser", "closer, losers' row"),
-        ("hell", "hello shell Hell0"),
+        ("hell", "hello shell"),
         ("fail", "fall 50% s4le"),
         ("kill", "skill, killer, kiln"),
         ("hate", "h a t"),
@@ -60,10 +60,10 @@ def test_a_word_is_found_in_the_disguises_that_views_undo(entry, text):
     assert found([entry], text) == {fold(entry)}
 
 
-def test_a_split_word_is_found_in_lettering_only_as_a_whole():
-    assert found(["idiot"], "ID IOT", piece=True) == {"idiot"}
-    assert found(["idiot"], "ID IOT") == set()
-    assert found(["penis"], "the pen is mightier", piece=True) == set()
+@pytest.mark.parametrize("piece", [True, False])
+def test_a_split_word_is_found_and_words_that_stand_for_themselves_are_not_joined(piece):
+    assert found(["idiot"], "ID IOT", piece=piece) == {"idiot"}
+    assert found(["penis"], "the pen is mightier", piece=piece) == set()
 
 
 def test_every_place_has_its_own_match_that_points_at_the_original():
