@@ -6,7 +6,7 @@ OUT ?= out
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install dev serve demo test lint bench artefacts
+.PHONY: install dev serve demo test test-system lint bench artefacts deploy
 
 install: $(VENV)/.installed
 
@@ -36,6 +36,21 @@ demo: install
 
 test: dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+# a real Prometheus and two workers under load; installs Debian's `prometheus`, and is skipped where that cannot be
+test-system: dev
+	@command -v promtool >/dev/null && exit 0; \
+	SUDO=; test "$$(id -u)" = 0 || SUDO="sudo -n"; \
+	if ! command -v apt-get >/dev/null || ! $$SUDO true; then exit 0; fi; \
+	$$SUDO apt-get update -qq && $$SUDO env DEBIAN_FRONTEND=noninteractive \
+	  apt-get install -qq --yes --no-install-recommends prometheus >/dev/null
+	@if command -v promtool >/dev/null; then \
+	  OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m system tests/deploy tests/service/test_metrics.py; \
+	else echo "SKIPPED: no promtool, and no apt-get or no right to use it: the queries were not tried"; fi
+
+# dashboards and alert rules, from the catalogue of metrics
+deploy: install
+	$(BIN)/python -m service.dashboards
 
 lint: dev
 	$(BIN)/ruff check .

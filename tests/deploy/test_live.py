@@ -1,0 +1,403 @@
+"""A real Prometheus scrapes the real service with two workers under mixed load, and every query has an answer.
+
+`make test-system` runs it. What is asked: every query of every dashboard, every recording rule, and every value that an
+alert compares; none may be empty, and those that do not move in a minute of everything are listed in `STEADY` with why.
+The prompts carry a canary word, which may appear nowhere but in the requests.
+
+Mutations that turned it red: a metric renamed in a panel's text after the check of names; `engine_steps_total` never
+moved; a prompt written to the log at the place where a request is counted.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import json
+import math
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from service.alerts import ALERTS, RECORDS
+from service.metrics import CATALOGUE
+from service.panels import BOARDS
+from service.queries import expand
+from tests.tiny import save_pixart
+
+pytestmark = pytest.mark.system
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+CANARY = "xylocanth"
+WINDOW = "30s"  # what `$__rate_interval` would be
+
+POLICY = """
+schema: palimpsest.policy/v1
+name: live
+version: 1.0.0
+owner: tests@example.com
+lists:
+  toxic: {values: [idiot, moron]}
+  benign: {values: [bread, music]}
+rules:
+  - id: toxic-lettering
+    why: Insults do not belong on signs.
+    category: harassment
+    when: {lettering: {any_of: [$toxic], views: all}}
+    then:
+      - {do: steer, concept: lettering, toward: benign-word, strength: auto}
+      - {do: verify, read: lettering, none_of: [$toxic], ladder: [wider, swap-prompt, blur], otherwise: block}
+    on_error: block
+  - id: less-mouse
+    why: An edit, so that there is a dose.
+    category: other
+    when: {prompt: {any_of: [mouse]}}
+    then: [{do: steer, concept: animal/mouse}]
+  - id: stubborn
+    why: No picture is good enough, so every rung is climbed.
+    category: other
+    when: {prompt: {any_of: [stubborn]}}
+    then:
+      - {do: steer, concept: lettering, toward: benign-word}
+      - {do: verify, read: character/pip, below: 0.0, ladder: [wider, swap-prompt], otherwise: block}
+    on_error: block
+  - id: nowhere
+    why: There is no pack for it.
+    category: other
+    when: {prompt: {any_of: [nowhere]}}
+    then: [{do: steer, concept: place/nowhere, toward: somewhere}]
+    unfit: swap-prompt
+  - id: never
+    why: Some words are refused wherever they stand.
+    category: hate
+    when: {prompt: {any_of: [forbidden]}}
+    then: [{do: block}]
+    exceptions:
+      - id: museum
+        when: {prompt: {any_of: [museum]}}
+        reason: History is shown.
+        approved_by: lead@example.com
+        expires: 2099-01-01
+  - id: trial
+    why: Tried in shadow first.
+    category: other
+    when: {prompt: {any_of: [star]}}
+    then: [{do: block}]
+    rollout: {mode: shadow}
+"""
+
+# what may stay as it is while everything happens: a state that is right all the time, or a fault that nobody caused
+STEADY = {
+    "workers_up": "no worker ended",
+    "engine_ready": "no worker ended",
+    "build_info": "one version",
+    "rules": "the reload changes a word, not a rollout",
+    "unfit_rules": "one rule is unfit all the time",
+    "detector_open": "no detector failed often enough",
+    "detector_errors_total": "no detector failed",
+    "decision_errors_total": "no rule could not be judged",
+    "stale_decisions_total": "no policy is too old",
+    "out_of_memory_total": "there is memory",
+    "fallbacks_total": "steering did what it said; only a rule without a pack replaced prompts",
+    "policy_number_min": "workers may agree at every scrape",
+    "policy_number_max": "workers may agree at every scrape",
+    "up": "the server was up",
+}
+
+# the same for single queries: what they ask of metrics that move does not
+STEADY_QUERIES = {
+    "operations/Pictures in a batch/0": "`fixed` batching pads every batch to one size",
+    "safety/Share of climbs that repaired/0": "random weights repair nothing",
+    "steering/Rows that steering changed, a picture/0": "a pack and a number of steps: the same rows each time",
+    "steering/Dose of edits, middle and 95 of 100/0": "one operator on random weights stays in one bucket",
+    "steering/Dose of edits, middle and 95 of 100/1": "the same",
+    "operations/Share of failures of ours/0": "nothing of ours failed",
+    "record/palimpsest:failed:ratio5m": "nothing of ours failed",
+    "recorded/palimpsest:failed:ratio5m": "nothing of ours failed",
+    "alert/PalimpsestFailing/0": "nothing of ours failed",
+    "alert/PalimpsestAuditWriteFailing/0": "the disk has room; tests/service/test_audit.py fills one",
+}
+
+
+@dataclass(frozen=True)
+class Live:
+    """The service, its Prometheus, and what was started when."""
+
+    service: str
+    prometheus: str
+    folder: Path
+    policy: Path
+    answers: list[tuple[str, int, str]]
+    began: float
+    ended: float
+
+    def query(self, text: str, path: str = "query", **options: Any) -> list[dict[str, Any]]:
+        """The series that Prometheus answers."""
+        asked = {"query": text.replace("$__rate_interval", WINDOW), **options}
+        answer = httpx.get(f"{self.prometheus}/api/v1/{path}", params=asked, timeout=60).json()
+        assert answer["status"] == "success", f"{text}: {answer}"
+        found: list[dict[str, Any]] = answer["data"]["result"]
+        return found
+
+    def moved(self, text: str) -> bool:
+        """Whether any of the series had two values in the run."""
+        span = {"start": self.began, "end": self.ended, "step": "1s"}
+        series = [{v for _, v in s["values"]} - {"NaN"} for s in self.query(text, "query_range", **span)]
+        return any(len(values) > 1 for values in series)
+
+
+def _port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _until(true: Callable[[], bool], seconds: float, why: str) -> None:
+    began = time.monotonic()
+    while True:
+        with contextlib.suppress(httpx.TransportError):
+            if true():
+                return
+        assert time.monotonic() - began < seconds, why
+        time.sleep(0.2)
+
+
+@contextlib.contextmanager
+def _running(arguments: list[str], log: Path, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    with log.open("wb") as out:
+        process = subprocess.Popen(arguments, stdout=out, stderr=out, **options)
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(30)
+        finally:
+            process.kill()
+
+
+def _packs(model: Path, folder: Path) -> Path:
+    """A pack that swaps lettering, and one that edits mice away."""
+    import torch
+
+    from steering import Choice, Host, Operator, Pack, Window
+
+    host = Host.load(model)
+    names = tuple(site.name for site in host.sites)
+    generator = torch.Generator().manual_seed(0)
+    direction = torch.nn.functional.normalize(torch.randn(1, 16, generator=generator), dim=-1)
+    common: dict[str, Any] = {
+        "host": host.fingerprint, "sites": names[1:3], "wider": names[:3], "site_names": names,
+        "scores": torch.ones(len(names), 1), "bins": (Window(0, 1),), "evidence": {"kind": "measured"},
+        "choice": Choice(k=2, share=0.9, low=0.8, high=1.0),
+    }  # fmt: skip
+    Pack(concept="lettering", **common).save(folder / "lettering.safetensors")
+    edit = Operator(e=direction, d=direction, m=torch.zeros(1, 16))
+    Pack(concept="animal/mouse", operator=edit, **common).save(folder / "animal-mouse.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    if shutil.which("prometheus") is None:
+        pytest.fail("the Debian package `prometheus` is not installed; `make test-system` installs it")
+    folder = tmp_path_factory.mktemp("live")
+    for name in ("policies", "packs", "data"):
+        (folder / name).mkdir()
+    policy = folder / "policies" / "live.yaml"
+    policy.write_text(POLICY)
+    model = save_pixart(folder / "model")
+    _packs(model, folder / "packs")
+    service, prometheus = _port(), _port()
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "PALIMPSEST_PACKS": str(folder / "packs"),
+        "PALIMPSEST_STATE": str(folder / "state"),
+        "PALIMPSEST_QUEUE_SIZE": "12",
+        "PALIMPSEST_MAX_STEPS": "1000",
+        "PALIMPSEST_THREADS": "1",
+        "PALIMPSEST_BATCHING": "fixed",
+        "PALIMPSEST_MAX_BATCH": "4",
+        "PALIMPSEST_GRACE_SECONDS": "5",
+        "PALIMPSEST_DETECTOR_SECONDS": "60",
+        "PALIMPSEST_DEADLINE_SECONDS": "120",
+    }
+    serve = [sys.executable, "-c", "from service.cli import main; main()", "serve", "--workers", "2"]
+    serve += ["--model", str(model), "--policy", str(policy.parent), "--port", str(service)]
+    shutil.copy(ROOT / "deploy" / "prometheus" / "rules.yml", folder / "rules.yml")
+    (folder / "prometheus.yml").write_text(
+        "global: {scrape_interval: 1s, evaluation_interval: 1s}\nrule_files: [rules.yml]\nscrape_configs:\n"
+        f"  - {{job_name: palimpsest, static_configs: [{{targets: ['127.0.0.1:{service}']}}]}}\n"
+    )
+    scrape = ["prometheus", f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
+    scrape += [f"--web.listen-address=127.0.0.1:{prometheus}", "--log.level=warn"]
+    url, watch = f"http://127.0.0.1:{service}", f"http://127.0.0.1:{prometheus}"
+    with (
+        _running(serve, folder / "service.log", cwd=folder, env=environment) as server,
+        _running(scrape, folder / "prometheus.log"),
+    ):
+
+        def ready() -> bool:
+            assert server.poll() is None, (folder / "service.log").read_text()[-3000:]
+            return "palimpsest_engine_ready 2.0" in httpx.get(f"{url}/metrics", timeout=10).text
+
+        _until(ready, 120, "two workers are ready")
+        _until(lambda: httpx.get(f"{watch}/-/ready").status_code == 200, 30, "Prometheus is ready")
+        began = time.time()
+        time.sleep(3)  # a few scrapes of a service that nobody has asked yet
+        answers = _load(url, policy)
+        time.sleep(3)
+        yield Live(url, watch, folder, policy, answers, began, time.time())
+
+
+def _load(url: str, policy: Path) -> list[tuple[str, int, str]]:
+    """Everything that can happen to a request, in three rounds: what was asked, the status, the body."""
+    prompts = {
+        "allow": f"a red moon and a {CANARY}",
+        "steer": f'a {CANARY} with a sign that says "idiot"',
+        "dose": f"a mouse and a {CANARY}",
+        "climb": f'a stubborn {CANARY} with a sign that says "hello"',
+        "unfit": f"nowhere but a {CANARY}",
+        "block": f"a forbidden {CANARY}",
+        "exempt": f"a forbidden {CANARY} in a museum",
+        "shadow": f"a star and a {CANARY}",
+    }
+    bodies: list[tuple[str, dict[str, Any]]] = [(kind, {"prompt": text}) for kind, text in prompts.items()]
+    bodies += [
+        ("bad", {"prompt": CANARY, "sede": 1}),
+        ("bad", {"prompt": CANARY, "size": "17x17"}),
+        ("crowd", {"prompt": CANARY, "n": 4, "num_inference_steps": 40}),
+        ("crowd", {"prompt": CANARY, "n": 4, "num_inference_steps": 40}),
+        ("crowd", {"prompt": CANARY, "n": 4, "num_inference_steps": 40}),
+        ("crowd", {"prompt": CANARY, "n": 4, "num_inference_steps": 40}),
+        ("crowd", {"prompt": CANARY, "n": 4, "num_inference_steps": 40}),
+        ("crowd", {"prompt": CANARY, "n": 4, "num_inference_steps": 40}),
+        ("leave", {"prompt": CANARY, "n": 4, "num_inference_steps": 1000}),
+    ]
+    path = f"{url}/v1/images/generations"
+
+    def ask(kind: str, body: dict[str, Any]) -> tuple[str, int, str]:
+        try:
+            answer = httpx.post(path, json=body, timeout=0.5 if kind == "leave" else 120)
+        except httpx.TimeoutException:
+            return kind, 0, ""
+        return kind, answer.status_code, "" if answer.status_code == 200 else answer.text
+
+    answers: list[tuple[str, int, str]] = []
+    with concurrent.futures.ThreadPoolExecutor(12) as pool:
+        for reload in (POLICY.replace("[forbidden]", "[forbidden, banned]"), POLICY[:300], POLICY):
+            answers += pool.map(lambda asked: ask(*asked), bodies)
+            answers += [("text", httpx.post(path, content=f"{{{CANARY}", timeout=60).status_code, "")]
+            for other in ("models", "policies", "nothing"):
+                answers += [("other", httpx.get(f"{url}/v1/{other}", timeout=60).status_code, "")]
+            policy.write_text(reload)
+            time.sleep(1.5)
+    return answers
+
+
+def test_the_load_was_mixed(live: Live) -> None:
+    seen = {(kind, status) for kind, status, _ in live.answers}
+    assert {("allow", 200), ("steer", 200), ("dose", 200), ("climb", 400), ("block", 400), ("exempt", 200)} <= seen
+    assert {("shadow", 200), ("unfit", 200), ("bad", 400), ("crowd", 429), ("leave", 0), ("text", 415)} <= seen
+    assert not {(kind, status, body) for kind, status, body in live.answers if status >= 500}
+
+
+def _queries() -> Iterator[tuple[str, str]]:
+    """Where a query stands, and its text."""
+    for board in BOARDS:
+        for panel in board.panels:
+            for k, query in enumerate(panel.queries):
+                yield f"{board.name}/{panel.title}/{k}", query.text
+    for record in RECORDS:
+        yield f"record/{record.name}", expand(record.expression)
+        yield f"recorded/{record.name}", record.name
+    for alert in ALERTS:
+        for k, condition in enumerate(alert.conditions):
+            yield f"alert/{alert.name}/{k}", expand(condition.value)
+
+
+QUERIES = dict(_queries())
+
+
+def test_every_query_of_every_dashboard_rule_and_alert_has_an_answer(live: Live) -> None:
+    empty = {where: text for where, text in QUERIES.items() if not live.query(text)}
+    assert not empty, json.dumps(empty, indent=1)
+
+
+def test_those_that_should_move_do(live: Live) -> None:
+    still = {where: text for where, text in QUERIES.items() if not live.moved(text)}
+    names = re.compile(r"\b(?:palimpsest_)?([a-z_]+)\b")
+    unexplained = {
+        where: text
+        for where, text in still.items()
+        if where not in STEADY_QUERIES and not set(names.findall(text)) & set(STEADY)
+    }
+    assert not unexplained, json.dumps(unexplained, indent=1)
+
+
+def test_every_metric_is_scraped_and_moves_unless_it_is_known_to_be_steady(live: Live) -> None:
+    for metric in CATALOGUE:
+        name = f"palimpsest_{metric.name}" + ("_count" if metric.kind == "histogram" else "")
+        assert live.query(name), name
+        assert live.moved(name) or metric.name in STEADY, f"{name} did not move"
+
+
+def test_the_series_stay_under_two_thousand(live: Live) -> None:
+    (count,) = live.query('count({__name__=~"palimpsest_.*"})')
+    print(f"\nseries: {count['value'][1]}")
+    assert float(count["value"][1]) < 2000
+
+
+def test_two_workers_are_summed(live: Live) -> None:
+    (up,) = live.query("sum(palimpsest_workers_up)")
+    assert float(up["value"][1]) == 2
+    asked = sum(kind != "other" and status != 0 for kind, status, _ in live.answers)
+    (counted,) = live.query('sum(palimpsest_requests_total{endpoint="generations",outcome!="cancelled"})')
+    assert float(counted["value"][1]) == asked
+
+
+def test_alerts_are_evaluated_and_the_right_ones_wait(live: Live) -> None:
+    rules = httpx.get(f"{live.prometheus}/api/v1/rules").json()["data"]["groups"]
+    alerts = {r["name"]: r for g in rules for r in g["rules"] if r["type"] == "alerting"}
+    assert set(alerts) == {alert.name for alert in ALERTS}
+    assert all(alert["health"] == "ok" for alert in alerts.values())
+    assert alerts["PalimpsestUnfitRules"]["state"] == "pending"
+    assert alerts["PalimpsestDown"]["state"] == "inactive"
+
+
+def test_the_canary_is_nowhere(live: Live) -> None:
+    metrics = httpx.get(f"{live.service}/metrics").text
+    places = {"metrics": metrics, "answers": json.dumps([body for _, _, body in live.answers])}
+    places |= {str(f.relative_to(live.folder)): f.read_text() for f in (live.folder / "state").rglob("*.jsonl")}
+    places["log"] = (live.folder / "service.log").read_text()
+    assert any("jsonl" in place for place in places)
+    assert "generations" in places["log"]
+    for place, text in places.items():
+        for word in (CANARY, "idiot", "stubborn"):
+            kept = text.replace('"rule":"stubborn"', "")
+            if place == "metrics" or "jsonl" in place or place == "log":
+                kept = re.sub(r"stubborn", "", kept) if word == "stubborn" else kept
+            assert word not in kept, f"`{word}` is in {place}"
+
+
+def test_a_closed_audit_log_verifies(live: Live) -> None:
+    command = [sys.executable, "-c", "from service.cli import main; main()", "audit", "verify", "--json"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PALIMPSEST_STATE": str(live.folder / "state")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    found = json.loads(done.stdout)
+    assert {f["kind"] for f in found["findings"]} <= {"open"}, "workers that run have no last line yet"
+    assert found["records"] > 20
+    assert not math.isnan(found["records"])
