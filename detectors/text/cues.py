@@ -7,7 +7,7 @@ names what often carries words, so that brackets beside it may be quotation mark
 
 from __future__ import annotations
 
-__all__ = ["AFTER", "ASKED", "BEFORE", "CARRIERS", "MAYBE", "STOPS", "TAILS"]
+__all__ = ["AFTER", "ASKED", "BEFORE", "CARRIERS", "MAYBE", "STOPS", "TAILS", "UNSPACED"]
 
 BEFORE: dict[str, tuple[str, ...]] = {
     "en": (
@@ -89,6 +89,8 @@ BEFORE: dict[str, tuple[str, ...]] = {
     "th": (r"(?:(?:ที่)?เขียน(?:ว่า|คำว่า)?|(?:มี)?ข้อความ(?:ว่า)?|คำว่า)",),
     "ko": (r"(?:문구|글자|단어)[:：]?",),
 }
+
+UNSPACED = ("zh", "th", "ko")  # languages of `BEFORE` that do without blanks
 
 AFTER: tuple[str, ...] = (
     r"(?:is |are |was |were |being )?(?:hand)?(?:written|spelled|spelt|scrawled|scribbled|inscribed|engraved|lettered|typed|stencilled"

@@ -25,6 +25,8 @@ _AS_LEET = str.maketrans(LEET)
 
 _LEAST = 4  # shorter words have too many innocent neighbours
 _LEAST_REVERSED = 5
+_UPRIGHT = "bqdpnuosxzli"
+_TURNED = str.maketrans("bqdpnuosxzli", "qbpdunosxzli")
 _LEAST_CUT = 5
 _BLANK = re.compile(r"\s")
 _LONGEST = 40  # characters of a token that is looked into
@@ -145,13 +147,19 @@ def guess(chars: Chars, prefix: str, *, piece: bool) -> Iterator[View]:
     rejoined, recut = _Guesses(chars), _Guesses(chars, _LEAST_CUT)
     _rejoin(rejoined, tokens, piece=piece)
     yield from rejoined.view(prefix + "rejoined")
-    if piece and odd:
+    if piece:
         _resegment(recut, tokens, words)
     yield from recut.view(prefix + "recut")
     if piece and odd:
         backwards = _Guesses(chars, _LEAST_REVERSED)
         _reverse(backwards, text, odd)
         yield from backwards.view(prefix + "reversed")
+        turned = _Guesses(chars)
+        for token in odd:
+            if all(c in _UPRIGHT for c in token.text):  # upside down in letters that stay letters
+                end = token.start + len(token.text)
+                turned.add(token.text[::-1].translate(_TURNED), range(end - 1, token.start - 1, -1))
+        yield from turned.view(prefix + "turned")
 
 
 def looks_split(text: str) -> bool:

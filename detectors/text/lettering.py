@@ -21,7 +21,7 @@ __all__ = ["Lettering", "find_lettering", "guess_lettering", "without_lettering"
 
 _QUOTED = re.compile(
     r"\"([^\"”]+)[\"”]|“([^“”\"]+)[”\"]|”([^“”]+)”|„([^„“”\"]+)[“”\"]|«([^«»]+)»|»([^«»]+)«|‹([^‹›]+)›|「([^「」]+)」|『([^『』]+)』"
-    r"|❝([^❝❞]+)❞|〝([^〝〞〟]+)[〞〟]|``([^`']+)''|`([^`]+)[`']|‘([^‘]+?)’(?!\w)|(?<!\w)'([^']+(?:'\w[^']*)*)'(?!\w)|\*\*([^*]+)\*\*"
+    r"|❝([^❝❞]+)❞|〝([^〝〞〟]+)[〞〟]|``([^`']+)''|`([^`]+)[`']|‘([^‘]+?)’(?!\w)|(?<![a-zA-Z0-9])'([^']+(?:'[a-zA-Z][^']*)*)'(?![a-zA-Z0-9])|\*\*([^*]+)\*\*"
     r"|''([^']+)''|❛([^❛❜]+)❜|‚([^‘’‚]+)[‘’]|《([^《》]+)》|〈([^〈〉]+)〉|【([^【】]+)】|⟪([^⟪⟫]+)⟫|⟨([^⟨⟩]+)⟩|﹁([^﹁﹂]+)﹂"
 )
 # what may be quotation marks where something carries words
@@ -31,7 +31,11 @@ _BRACKETED = re.compile(
 _OPENED = re.compile(r"(?:^|[\s(:])[\"“„«‹「『《〈‘'❝〝](?=[^\s\"“”„«»‹›「」『』《》〈〉‘’'❞〞])")
 
 _BEFORE = re.compile(
-    r"(?<!\w)(?:" + "|".join(f"(?:{c})" for group in cues.BEFORE.values() for c in group) + r")(?!\w)",
+    # words of spaced scripts end; what is written without blanks may go on in Latin letters at once
+    r"(?<!\w)(?:"
+    + "|".join(f"(?:{c})" for k, of in cues.BEFORE.items() if k not in cues.UNSPACED for c in of)
+    + r")(?!\w)"
+    r"|(?:" + "|".join(f"(?:{c})" for k in cues.UNSPACED for c in cues.BEFORE[k]) + ")",
     re.IGNORECASE,
 )
 _FILLER = re.compile(
@@ -121,8 +125,10 @@ def guess_lettering(chars: Chars, found: tuple[Lettering, ...]) -> tuple[Letteri
     """
     text = chars.text
     spans: list[tuple[int, int]] = []
-    if _MAYBE.search(text) or _ASKED.search(text):
-        spans += [b.span(b.lastindex or 0) for b in _BRACKETED.finditer(text)]
+    carried = _MAYBE.search(text) or _ASKED.search(text)
+    # round and square brackets also weigh words of a prompt
+    spans += [b.span(b.lastindex or 0) for b in _BRACKETED.finditer(text) if carried or b.group()[0] not in "(["]
+    spans += [(_sentence(text, f.start()), f.start()) for f in _AFTER.finditer(text)]
     # words that begin in capitals, or letter by letter, may go on in another way
     spans += [(cue.end(), _scenery(text, cue.end() + 1)) for cue in _BEFORE.finditer(text)]
     given = [piece for piece in found if piece.chars.text]
@@ -194,6 +200,11 @@ def _scenery(text: str, start: int) -> int:
     """Where words that begin before `start` give way to scenery."""
     stop = _STOP.search(text, start)
     return stop.start() if stop else len(text)
+
+
+def _sentence(text: str, end: int) -> int:
+    """Where the sentence begins that reaches to `end`."""
+    return max([0, *(m.end() for m in re.finditer(r"[.;:!?]\s+", text[:end]))])
 
 
 def _end_of_token(text: str, end: int) -> int:

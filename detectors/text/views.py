@@ -10,6 +10,7 @@ import re
 
 from detectors.text.chars import Chars, casefold, clean, flip, from_text, resolve_bidi, skeleton, strange_script
 from detectors.text.guesses import guess, looks_split
+from detectors.text.vocabulary import load_vocabulary
 from policies.spelling import LEET, collapse
 from policies.spelling import leet as to_leet
 from policies.types import Form, View
@@ -55,6 +56,7 @@ def views_of(chars: Chars, *, piece: bool = False) -> tuple[View, ...]:
 def _upright(shown: Chars, prefix: str, piece: bool) -> list[View]:
     """The views of a text that is read from its first character to its last."""
     folded = casefold(shown)
+    known = load_vocabulary().words
     views = [_view(prefix + "folded", folded)]
     seen_cased = skeleton(shown)
     seen = casefold(seen_cased)
@@ -75,7 +77,7 @@ def _upright(shown: Chars, prefix: str, piece: bool) -> list[View]:
             folded_too = Chars(to_leet(leet.text), leet.starts, leet.ends)
             views.append(_view(prefix + "leet-phrase", folded_too, form="leet", least=_PHRASE_LEAST))
     read = leet or casefold(plainest)
-    if _RUN.search(read.text):
+    if any(_RUN.search(word) and word not in known for word in read.text.split()):
         views.append(_repeats(prefix + "repeats", read))
     if piece and len(shown.text) <= _SQUASHED_MOST and not shown.text.isalnum() and looks_split(folded.text):
         views += _squash(prefix + "squashed", seen_cased)
