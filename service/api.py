@@ -71,8 +71,8 @@ def _whole(value: Any) -> Any:
 
 
 _Whole = BeforeValidator(_whole)
-# bounds stand beside the type and not beside `| None`, or the schema does not tell them
-Count = Annotated[StrictInt, _Whole, Field(ge=1)]
+# bounds stand next to the type, or the schema does not tell them
+Count = Annotated[StrictInt, Field(ge=1), _Whole]
 
 
 class _Body(BaseModel):
@@ -94,10 +94,10 @@ class GenerationRequest(_Body):
     size: StrictStr | None = None
     response_format: Literal["b64_json"] | None = None
     output_format: Format | None = None
-    output_compression: Annotated[StrictInt, _Whole, Field(ge=0, le=100)] | None = None
+    output_compression: Annotated[StrictInt, Field(ge=0, le=100), _Whole] | None = None
     stream: StrictBool | None = None
-    partial_images: Annotated[StrictInt, _Whole, Field(ge=0, le=0)] | None = None
-    seed: Annotated[StrictInt, _Whole, Field(ge=0, le=MAX_SEED)] | None = None
+    partial_images: Annotated[StrictInt, Field(ge=0, le=0), _Whole] | None = None
+    seed: Annotated[StrictInt, Field(ge=0, le=MAX_SEED), _Whole] | None = None
     negative_prompt: StrictStr | None = None
     num_inference_steps: Count | None = None
     guidance_scale: Annotated[StrictFloat | StrictInt, Field(ge=0.0, le=MAX_GUIDANCE)] | None = None

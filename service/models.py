@@ -119,10 +119,18 @@ def limits_of(host: Host, settings: Settings) -> Limits:
         max_n=settings.max_n,
         max_steps=settings.max_steps,
         max_prompt=settings.max_prompt,
-        min_steps=defaults.min_inference_steps,
+        min_steps=max(defaults.min_inference_steps, _fewest_steps(host.pipe)),
         negative=negative,
         negative_above=above,
     )
+
+
+def _fewest_steps(pipe: Any) -> int:
+    """The fewest steps that a pipeline takes: of a single one PixArt's uses a second result, which most schedulers do
+    not give, and a caller shall learn that from the limits and not from an error inside it.
+    """
+    single = type(pipe.scheduler).__name__ in ("LCMScheduler", "DDPMScheduler")
+    return 1 if single or not type(pipe).__name__.startswith("PixArtAlpha") else 2
 
 
 def _guidance(host: Host, call: _Parameters) -> float | None:

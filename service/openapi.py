@@ -205,9 +205,15 @@ def document(limits: Limits) -> dict[str, Any]:
 
 def _paths() -> dict[str, Any]:
     asked = (400, 401, 403, 413, 415, 429, 499, 500, 503, 504)
+    kinds = [f"image_generation.{kind}" for kind in ("queued", "step", "completed")]
     events = {
-        "type": "string",
-        "description": "server-sent events: `image_generation.queued`, `.step`, `.completed` (one a picture), `error`",
+        "type": "object",
+        "description": "one server-sent event; `completed` comes once a picture, `error` at most once and last",
+        "properties": {
+            "event": {"type": "string", "enum": [*kinds, "error"]},
+            "data": {"type": "string", "contentMediaType": "application/json"},
+        },
+        "required": ["event", "data"],
     }
     pictures = {"application/json": _schema("GenerationAnswer"), "text/event-stream": {"schema": events}}
     got = (401, 403, 500, 503)
