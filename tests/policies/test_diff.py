@@ -1,5 +1,9 @@
 # ruff: noqa: E501  tables of cases are read a case a line
-"""What a change of policy means, and what it would do to given prompts."""
+"""What a change of policy means, and what it would do to given prompts.
+
+Seen red under: growth of `unless` overlooked, thresholds compared the wrong way, `otherwise` overlooked, exceptions that
+grow passing for the old ones, pictures that broke a rule late overlooked, overrides overlooked.
+"""
 
 from __future__ import annotations
 
@@ -46,6 +50,7 @@ def edited(old, new, text=BASE):
         (edited("toward: kind", "strength: 0.2, toward: kind"), "rule r: `then`: steer lettering is not there as it was", True),
         (edited("none_of: [grumpf, blorch]", "none_of: [grumpf]"), "rule r: `then`: verifying lettering asks less", True),
         (edited("none_of: [grumpf, blorch]", "near: 1, none_of: [grumpf, blorch]"), "rule r: `then`: verifying lettering changed", False),
+        (edited("{lettering: {any_of: [grumpf, blorch]}}", "{toxicity_at_least: 0.5}"), "rule r: `when` may match less than before", True),
         (edited("ladder: [blur]", "otherwise: review-hold, ladder: [blur]"), "rule r: `then`: verifying lettering asks less", True),
         (edited("[{do: block}]", "[{do: review-hold}]"), "rule s: `then`: block is not there as it was", True),
         (edited("[{do: block}]", "[{do: block}, {do: label, value: x}]"), "rule s: `then`: label x added", False),
@@ -98,6 +103,29 @@ def test_conditions_are_compared_in_meaning_and_not_in_text(tmp_path):
     old = "{any: [{lettering: {any_of: [b, a]}}, {none: [{toxicity_at_least: 0.2}, {tenant: {any_of: [x]}}]}]}"
     new = "{any: [{none: [{tenant: {any_of: [x]}}, {toxicity_at_least: 0.2}]}, {any: [{lettering: {any_of: [a, b]}}]}]}"
     assert changes(tmp_path, policy(rule(when=old)), policy(rule(when=new))) == ()
+
+
+def test_a_rule_that_matches_earlier_may_let_pass_what_broke_it_late(tmp_path):
+    """A picture that wakes a rule violates it; once the prompt wakes it, only `verify` does, which may ask for less."""
+    then = "[{do: steer, concept: lettering, toward: kind}, {do: verify, read: lettering, none_of: [%s]}]"
+    shown = "{picture: {lettering: {any_of: [grumpf]}}}"
+    late, early = f"{{any: [{shown}]}}", f"{{any: [{{prompt: {{any_of: [hill]}}}}, {shown}]}}"
+    text = policy(rule(when=late, then=then % "snirt"))
+    found = changes(tmp_path, text, policy(rule(when=early, then=then % "snirt")))
+    assert any(c.loosens and "matches earlier" in c.text for c in found)
+    (tmp_path / "c").mkdir()
+    found = changes(
+        tmp_path / "c", policy(rule(when=late, then=then % "grumpf")), policy(rule(when=early, then=then % "grumpf"))
+    )
+    assert [(c.text, c.loosens) for c in found] == [("`when` matches more than before", False)]
+
+
+@pytest.mark.parametrize("what", ["toxicity_at_least: %s", "concept: {name: character/pip, at_least: %s}"])
+def test_a_higher_threshold_loosens_and_a_lower_one_does_not(tmp_path, what):
+    low, high = (policy(rule(when="{" + what % score + "}")) for score in (0.5, 0.8))
+    assert any(c.loosens for c in changes(tmp_path, low, high))
+    (tmp_path / "c").mkdir()
+    assert [c.loosens for c in changes(tmp_path / "c", high, low)] == [False]
 
 
 def test_a_rule_that_leaves_the_floor_loosens(tmp_path):
