@@ -4,7 +4,11 @@ One JSON Lines file a worker process. Prompts appear as keyed hashes only, becau
 can be looked up; destroying the key erases them. Each line carries a MAC over itself and the line before, under a key
 derived from the same secret, so that a changed, removed or reordered line is found by `verify` and cannot be mended
 without the key. A file that does not end with its `close` record belongs to a running worker, to one that was killed,
-or was cut: `verify` says so.
+or was cut: `verify` says so. A file that has grown large is closed and names the next one, which begins with its last
+MAC: closed files can be moved away whole, oldest first, and none can vanish from between two others.
+
+A record that could not be written (a full disk) leaves no half line, and the chain goes on where it was. Whether the
+request is then answered is the caller's choice: `audit = required` refuses it.
 """
 
 from __future__ import annotations
@@ -16,8 +20,8 @@ import json
 import os
 import secrets
 import threading
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
@@ -73,67 +77,114 @@ def load_keys(state: Path, secret: str | None = None) -> Keys:
 
 
 class AuditLog:
-    """Appends records to this process's file. Thread-safe; each record is flushed before `append` returns."""
+    """Appends records to this process's files. Thread-safe; each record is flushed before `append` returns.
 
-    def __init__(self, folder: Path, keys: Keys) -> None:
+    A file that holds `most_bytes` is closed and a new one begun.
+    """
+
+    def __init__(self, folder: Path, keys: Keys, *, most_bytes: int = 64 << 20) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        started = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-        self.path = folder / f"audit-{started}-{os.getpid()}.jsonl"
         self.keys = keys
+        self._folder = folder
+        self._most_bytes = most_bytes
         self._lock = threading.Lock()
-        self._file: TextIO | None = os.fdopen(
-            os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
-        )
-        self._sequence = 0
-        self._previous = _GENESIS
-        self.append({"event": "open"})
+        self._file: TextIO | None = None
+        self._head: Mapping[str, Any] | None = None  # a file's first record, until it is written
+        self._begin(self._fresh(), {"event": "open"})
+        with self._lock:
+            self._write_head()
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Writes one record. Raises `OSError` when it could not; the chain then goes on from the last good line."""
         with self._lock:
             if self._file is None:
                 raise OSError("the audit log is closed")
-            line = {
-                "v": 1,
-                "seq": self._sequence,
-                "ts": datetime.now(UTC).isoformat(timespec="milliseconds"),
-                **record,
-                "prev": self._previous,
-            }
-            mac = self.keys.mac(line)
-            position = self._file.tell()
+            self._write_head()
+            self._write(record)
+            if self._file.tell() >= self._most_bytes:
+                with contextlib.suppress(OSError):  # the record is written; the next one tries again
+                    self._turn()
+
+    def close(self) -> None:
+        """Writes the `close` record and closes the file; a second call does nothing."""
+        with self._lock:
+            if self._file is None:
+                return
             try:
-                self._file.write(_canonical({**line, "mac": mac}).decode() + "\n")
-                self._file.flush()
-            except OSError:
-                self._give_up_line(position)
-                raise
-            self._sequence += 1
-            self._previous = mac
+                self._write_head()
+                self._write({"event": "close"})
+            finally:
+                self._file.close()
+                self._file = None
+
+    def _fresh(self) -> Path:
+        """A new file of this process, empty and readable by its owner only."""
+        started = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+        path = self._folder / f"audit-{started}-{os.getpid()}.jsonl"
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        return path
+
+    def _begin(self, path: Path, head: Mapping[str, Any]) -> None:
+        """Goes on in the file `path`, whose first record is `head`, still to be written."""
+        self.path = path
+        self._file = path.open("a", encoding="utf-8")
+        self._head = head
+        self._sequence = 0
+        self._previous = _GENESIS
+
+    def _turn(self) -> None:
+        """Closes the file, which names the next one, and begins that."""
+        assert self._file is not None  # INVARIANT: only called from `append`
+        fresh, old = self._fresh(), self._file
+        try:
+            self._write({"event": "close", "next": fresh.name})
+        except OSError:
+            fresh.unlink()
+            raise
+        name, mac = self.path.name, self._previous
+        self._begin(fresh, {"event": "open", "after": {"file": name, "mac": mac}})
+        old.close()
+        self._write_head()
+
+    def _write_head(self) -> None:
+        if self._head is not None:
+            self._write(self._head)
+            self._head = None
+
+    def _write(self, record: Mapping[str, Any]) -> None:
+        assert self._file is not None  # INVARIANT: open, under the lock
+        line = {
+            "v": 1,
+            "seq": self._sequence,
+            "ts": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            **record,
+            "prev": self._previous,
+        }
+        mac = self.keys.mac(line)
+        position = self.path.stat().st_size
+        try:
+            self._file.write(_canonical({**line, "mac": mac}).decode() + "\n")
+            self._file.flush()
+        except OSError:
+            self._give_up_line(position)
+            raise
+        self._sequence += 1
+        self._previous = mac
 
     def _give_up_line(self, position: int) -> None:
         """Opens the file afresh without the half-written line, whose bytes the old object would flush again."""
-        old, self._file = self._file, None
+        old = self._file
         if old is not None:
             with contextlib.suppress(OSError):
                 old.close()
         os.truncate(self.path, position)
         self._file = self.path.open("a", encoding="utf-8")
 
-    def close(self) -> None:
-        """Writes the `close` record and closes the file; a second call does nothing."""
-        if self._file is not None:
-            try:
-                self.append({"event": "close"})
-            finally:
-                with self._lock:
-                    self._file.close()
-                    self._file = None
-
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What is wrong in one file: `broken` cannot have been written so, `open` has no `close` record."""
+    """What is wrong in one file: `broken` cannot have been written so, `open` has no `close` record, `missing` names a
+    next file that is not there."""
 
     file: str
     line: int
@@ -144,42 +195,63 @@ class Finding:
 def verify(folder: Path, keys: Keys) -> tuple[int, list[Finding]]:
     """The number of good records in `folder` and the findings, files in order of their names."""
     records, findings = 0, []
-    for file in sorted(folder.glob("audit-*.jsonl")):
-        good = 0
-        for finding in _verify_file(file, keys):
-            if isinstance(finding, Finding):
-                findings.append(finding)
-            else:
-                good += 1
-        records += good
+    chains = {file.name: _read(file, keys) for file in sorted(folder.glob("audit-*.jsonl"))}
+    for name, chain in chains.items():
+        records += chain.good
+        finding = chain.finding or _joined(name, chain, chains)
+        if finding is not None:
+            findings.append(finding)
     return records, findings
 
 
-def _verify_file(file: Path, keys: Keys) -> Iterator[Finding | None]:
-    """`None` for each good record, then at most one finding: after the first break nothing can be trusted."""
-    previous, event, number = _GENESIS, None, 0
+@dataclass(slots=True)
+class _Chain:
+    """One file as it was read: good records, the last MAC, its first and last records, and what is wrong."""
+
+    good: int = 0
+    mac: str = _GENESIS
+    first: Mapping[str, Any] = field(default_factory=dict)
+    last: Mapping[str, Any] = field(default_factory=dict)
+    finding: Finding | None = None
+
+
+def _read(file: Path, keys: Keys) -> _Chain:
+    """The chain in `file`, with at most one finding: after the first break nothing can be trusted."""
+    chain = _Chain()
     for number, text in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         try:
             line = json.loads(text)
             mac = line.pop("mac")
         except (ValueError, KeyError, AttributeError, TypeError):
-            yield Finding(file.name, number, "broken", "is not a record")
-            return
-        if line.get("prev") != previous or line.get("seq") != number - 1:
-            yield Finding(
-                file.name, number, "broken", "does not follow the line before: one was removed, added or moved"
-            )
-            return
-        if not hmac.compare_digest(keys.mac(line), str(mac)):
-            yield Finding(
-                file.name, number, "broken", f"was changed, or was written under another key than `{keys.id}`"
-            )
-            return
-        previous, event = mac, line.get("event")
-        yield None
-    if event != "close":
+            chain.finding = Finding(file.name, number, "broken", "is not a record")
+            return chain
+        if line.get("prev") != chain.mac or line.get("seq") != number - 1:
+            why = "does not follow the line before: one was removed, added or moved"
+        elif not hmac.compare_digest(keys.mac(line), str(mac)):
+            why = f"was changed, or was written under another key than `{keys.id}`"
+        else:
+            chain.good, chain.mac, chain.last = number, mac, line
+            chain.first = chain.first or line
+            continue
+        chain.finding = Finding(file.name, number, "broken", why)
+        return chain
+    if chain.last.get("event") != "close":
         text = "has no `close` record: its worker runs, was killed, or the end was cut off"
-        yield Finding(file.name, number, "open", text)
+        chain.finding = Finding(file.name, chain.good, "open", text)
+    return chain
+
+
+def _joined(name: str, chain: _Chain, chains: Mapping[str, _Chain]) -> Finding | None:
+    """What is wrong between a closed file and the next, which it names."""
+    follows = chain.last.get("next")
+    if follows is None:
+        return None
+    if follows not in chains:
+        return Finding(name, chain.good, "missing", f"is followed by `{follows}`, which is not there")
+    after = chains[follows].first.get("after", {})
+    if chains[follows].good and (after.get("file"), after.get("mac")) != (name, chain.mac):
+        return Finding(follows, 1, "broken", f"does not follow `{name}`")
+    return None
 
 
 def _canonical(line: Mapping[str, Any]) -> bytes:

@@ -103,7 +103,7 @@ def audit_verify(
     if secret is None and not (settings.state_folder / "audit.key").exists():
         fail(f"no key: `{settings.state_folder / 'audit.key'}` does not exist and PALIMPSEST_AUDIT_KEY is not set")
     records, findings = verify(place, load_keys(settings.state_folder, secret))
-    broken = [f for f in findings if f.kind == "broken"]
+    broken = [f for f in findings if f.kind != "open"]
     shown = [{"file": f.file, "line": f.line, "kind": f.kind, "text": f.text} for f in findings]
     if json_:
         print(json.dumps({"records": records, "intact": not broken, "findings": shown}, indent=1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -113,3 +114,89 @@ def test_a_key_is_made_once_and_only_its_owner_can_read_it(tmp_path: Path) -> No
     assert first == second
     assert (tmp_path / "state" / "audit.key").stat().st_mode & 0o077 == 0
     assert load_keys(tmp_path / "state", "given") == Keys.derive(b"given")
+
+
+def test_a_large_file_is_closed_and_the_next_one_follows_it(tmp_path: Path) -> None:
+    log = AuditLog(tmp_path, KEYS, most_bytes=2000)
+    for k in range(40):
+        log.append({"k": k})
+    log.close()
+    files = sorted(tmp_path.glob("*.jsonl"))
+    assert len(files) > 3
+    assert all(file.stat().st_size < 2800 for file in files)
+    assert verify(tmp_path, KEYS) == (40 + 2 * len(files), [])
+    kept = [json.loads(line).get("k") for file in files for line in file.read_text().splitlines()]
+    assert [k for k in kept if k is not None] == list(range(40))
+
+
+def test_closed_files_may_be_moved_away_oldest_first_and_no_other_may_vanish(tmp_path: Path) -> None:
+    log = AuditLog(tmp_path, KEYS, most_bytes=2000)
+    for k in range(40):
+        log.append({"k": k})
+    log.close()
+    first, second, third, *_ = sorted(tmp_path.glob("*.jsonl"))
+    first.unlink()
+    assert verify(tmp_path, KEYS)[1] == []
+    third.unlink()
+    (finding,) = verify(tmp_path, KEYS)[1]
+    assert (finding.file, finding.kind) == (second.name, "missing")
+
+
+def test_a_file_cut_after_any_line_or_inside_of_one_is_found(tmp_path: Path) -> None:
+    whole = write(tmp_path).read_bytes()
+    (path,) = tmp_path.glob("*.jsonl")
+    for size in range(0, len(whole) - 1, 37):
+        path.write_bytes(whole[:size])
+        assert verify(tmp_path, KEYS)[1], f"cut at {size} of {len(whole)} bytes"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
+def test_a_full_disk_is_told_leaves_no_half_line_and_the_log_goes_on(tmp_path: Path) -> None:
+    log = AuditLog(tmp_path, KEYS)
+    log.append({"k": 0})
+    good = log._file
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        log._file = full
+        with pytest.raises(OSError, match="No space"):
+            log.append({"k": 1})
+    assert good is not None
+    log.append({"k": 2})
+    log.close()
+    assert verify(tmp_path, KEYS) == (4, [])
+
+
+@pytest.mark.parametrize(("audit", "status"), [("required", 503), ("on", 200)])
+def test_a_picture_leaves_without_its_record_only_where_that_is_allowed(
+    settings: Callable[..., Any], audit: str, status: int
+) -> None:
+    from prometheus_client import CollectorRegistry
+    from starlette.testclient import TestClient
+
+    from service.app import make_app
+    from service.metrics import Recorder
+    from service.runtime import Runtime
+
+    registry = CollectorRegistry()
+    runtime = Runtime(settings(audit=audit), Recorder(registry))
+    runtime.start()
+    runtime.wait()
+
+    def errors() -> float:
+        return registry.get_sample_value("palimpsest_audit_events_total", {"result": "error"}) or 0.0
+
+    before = errors()
+    app = make_app()
+    app.state.runtime = runtime
+    try:
+        with TestClient(app) as client:
+            assert client.post("/v1/images/generations", json={"prompt": "a red moon"}).status_code == 200
+            assert runtime._audit is not None
+            runtime._audit._file = Path("/dev/full").open("w", encoding="utf-8")  # noqa: SIM115
+            answer = client.post("/v1/images/generations", json={"prompt": "a red moon"})
+            assert answer.status_code == status
+            assert ("b64_json" in answer.text) is (status == 200)
+            assert client.post("/v1/images/generations", json={"prompt": "a red moon"}).status_code == 200
+    finally:
+        runtime.stop()
+    assert errors() == before + 1
+    assert verify(runtime.settings.state_folder / "audit", runtime.keys)[1] == []
