@@ -41,7 +41,8 @@ class RapidOcr:
         """What `image` says, piece by piece, in pixels of `image`; empty when there is no text."""
         with self._lock:  # one call at a time: the engine keeps its parameters on itself
             # RapidOCR takes arrays in the order of OpenCV: blue first
-            found = self._engine(np.ascontiguousarray(np.asarray(image.convert("RGB"))[:, :, ::-1]))
+            pixels = np.ascontiguousarray(np.asarray(image.convert("RGB"))[:, :, ::-1])
+            found = self._engine(pixels, use_det=True, use_cls=False, use_rec=True)  # `find` left it without reading
         if found.boxes is None or found.txts is None:
             return []
         return [
