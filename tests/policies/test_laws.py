@@ -48,7 +48,7 @@ AGES = st.sampled_from((None, NOW, NOW - timedelta(minutes=5), NOW - timedelta(d
 EVERYBODY = {"id": "r", "why": "w", "category": "c", "when": {"tenant": {"any_of": ["*"]}}, "then": [{"do": "block"}]}
 # before all others by its name, or after them
 ONE_MORE = rules(sparing=False, prefix="a", most=1) | rules(sparing=False, prefix="z", most=1)
-MANY = settings(max_examples=120, deadline=None)
+MANY = settings(max_examples=60, deadline=None)
 
 
 def strictness(decision):
@@ -174,7 +174,7 @@ def test_a_shipped_policy_loads_dumps_and_loads(tmp_path):
     assert diff(first, again) == ()
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(policies(), worlds(), AGES)
 def test_a_second_naive_engine_agrees(items, world, as_of):
     made = models(items)
