@@ -165,9 +165,14 @@ def to_tables(operators: Sequence[Operator], device: torch.device | Any) -> dict
     return {key: _tables(operators, where, width, device) for key, (where, width) in sorted(keys.items())}
 
 
+def _roomy(size: int) -> int:
+    return 1 << (size - 1).bit_length()
+
+
 def _tables(operators: Sequence[Operator], where: str, width: int, device: torch.device) -> Tables:
     fitting = [(n, o) for n, o in enumerate(operators, 1) if (o.where, o.e.shape[1]) == (where, width)]
-    k, r = 1 + len(operators), max(o.e.shape[0] for _, o in fitting)
+    # sizes in powers of two: another operator or a little more rank fits the graphs that are there
+    k, r = _roomy(1 + len(operators)), _roomy(max(o.e.shape[0] for _, o in fitting))
     e, d, offset = torch.zeros(k, r, width), torch.zeros(k, r, width), torch.zeros(k, r)
     positive = torch.zeros(k, dtype=torch.bool)
     for n, o in fitting:

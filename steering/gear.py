@@ -48,7 +48,7 @@ class Gear:
         self.kinds = tuple(p.site.kind for p in self.placed)
         self.slate = Slate(len(self.placed))
         self.donors: Kept[Donor] = Kept(_donor_size)
-        self.streams: Kept[Stream] = Kept(stream_size, 512 * 2**20)
+        self.streams: Kept[Stream] = Kept(stream_size, 2 * 2**30)
         self._boards: OrderedDict[BoardKey, Board] = OrderedDict()
         self._resident: tuple[ExitStack, tuple[int, ...]] | None = None
 
