@@ -140,6 +140,12 @@ def _compose(chars: Chars) -> Chars:
     starts, ends = list[int](), list[int]()
     i = 0
     while i < len(text):
+        if text[i].isascii() and (i + 1 == len(text) or text[i + 1].isascii()):
+            out.append(text[i])
+            starts.append(chars.starts[i])
+            ends.append(chars.ends[i])
+            i += 1
+            continue
         if text[i] in _INVISIBLE or unicodedata.category(text[i]) == "Cf":
             i += 1
             continue
