@@ -133,20 +133,21 @@ def _build(widths: Sequence[int], kernel: int, size: int) -> Network:
 
 @dataclass(frozen=True, slots=True)
 class JudgeRecipe:
-    """A judge's shape, and what it is trained on."""
+    """A judge's shape, and what it is trained on; each batch is moved by up to `shift` pixels, round the edges."""
 
     folder: Path
     widths: tuple[int, ...]
     kernel: int
     seed: int
-    steps: int = 1000
+    steps: int = 1600
+    shift: int = 0
     size: int = 64
     count: int = 20000
 
 
 JUDGE_RECIPES = (
     JudgeRecipe(TOWN_JUDGE, widths=(24, 48, 64, 96), kernel=3, seed=21),
-    JudgeRecipe(TOWN_SECOND_JUDGE, widths=(32, 48, 64), kernel=5, seed=22),
+    JudgeRecipe(TOWN_SECOND_JUDGE, widths=(24, 48, 96), kernel=3, seed=22, steps=800, shift=3),
 )
 
 
@@ -161,7 +162,12 @@ def train_judge(recipe: JudgeRecipe, folder: Path, *, work: Path) -> dict[str, f
     def loss(step: int) -> Tensor:
         generator = torch.Generator().manual_seed(step)
         rows = torch.randint(0, recipe.count, (128,), generator=generator)
-        told = network(disturb(rough(pictures[rows]), generator))
+        moved = (
+            torch.randint(-recipe.shift, recipe.shift + 1, (2,), generator=generator).tolist()
+            if recipe.shift
+            else [0, 0]
+        )
+        told = network(disturb(rough(pictures[rows]).roll(moved, (2, 3)), generator))
         return torch.stack([F.cross_entropy(logits, targets[name][rows]) for name, logits in told.items()]).sum()
 
     schedule = Schedule(steps=recipe.steps, lr=2e-3, cooldown=0.6)
