@@ -116,7 +116,10 @@ def engine_row(count: int = 200, *, progress: Callable[[str], None] = print) -> 
     }
     progress("readers of pictures done")
     scorer = DetoxifyScorer(EMBEDDED)
-    rows["Detoxify's code with our checkpoint"] = {"sentences told right": tells_abuse(scorer, count)}
+    rows["Detoxify's code with our checkpoint"] = {
+        "unseen texts told right": tells_abuse(scorer, count),
+        "texts of unseen sentences told right": tells_abuse(scorer, count, new_sentences=True),
+    }
     return {name: {measure: rate.to_json() for measure, rate in row.items()} for name, row in rows.items()}
 
 

@@ -14,6 +14,7 @@ import random
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ __all__ = [
     "unseen_signs",
 ]
 
+_TEXTS, _SEED = 40_000, 3  # what the checkpoint is trained on
 CLASSES = ("toxic", "severe_toxic", "obscene", "threat", "insult", "identity_hate")
 _OBSCENE = ("shit", "ass", "dick", "cunt", "piss", "fuck", "butt", "crap", "twat", "prick", "wank")
 _GROUPS = ("teachers", "neighbours", "foreigners", "women", "men", "refugees", "newcomers", "believers", "strangers")
@@ -148,7 +150,7 @@ def _network(folder: Path) -> Any:
     return module.Model(num_class=len(ALPHABET) + 1, width=32)
 
 
-def train_detoxify(folder: Path, *, count: int = 40_000, epochs: int = 3, seed: int = 3) -> None:
+def train_detoxify(folder: Path, *, count: int = _TEXTS, epochs: int = 3, seed: int = _SEED) -> None:
     """Writes a checkpoint in Detoxify's format into `folder`, with its configuration and tokenizer beside it."""
     from tokenizers import BertWordPieceTokenizer
     from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
@@ -220,7 +222,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         folder = options.out or DETOXIFY
         train_detoxify(folder)
-        print(f"unseen sentences told right: {tells_abuse(DetoxifyScorer(folder), 200)}")
+        scorer = DetoxifyScorer(folder)
+        print(f"unseen texts told right: {tells_abuse(scorer, 200)}")
+        print(f"of unseen sentences: {tells_abuse(scorer, 200, new_sentences=True)}")
     return 0
 
 
@@ -229,9 +233,15 @@ def reads_signs(engine: OcrEngine, signs: Sequence[tuple[Image.Image, str]]) -> 
     return Rate.of(word in [r.text.strip().upper() for r in engine.read(picture)] for picture, word in signs)
 
 
-def tells_abuse(scorer: TextScorer, count: int, *, seed: int = 0) -> Rate:
-    """How many of `count` sentences, half of them abusive, none of them trained on, the scorer puts on their side."""
-    texts = list(labelled_texts(random.Random(f"unseen-texts/{seed}"), count, held_out=True))
+def tells_abuse(scorer: TextScorer, count: int, *, seed: int = 0, new_sentences: bool = False) -> Rate:
+    """How many of `count` texts, half of them abusive, none of them trained on, the scorer puts on their side.
+
+    With `new_sentences` not even their frames were trained on: what a small network finds hard.
+    """
+    rng = random.Random(f"unseen-texts/{seed}")
+    known = set() if new_sentences else {t for t, _ in labelled_texts(random.Random(_SEED), _TEXTS, held_out=False)}
+    drawn = labelled_texts(rng, 20 * count, held_out=new_sentences)
+    texts = list(islice(((t, y) for t, y in drawn if t not in known), count))
     scores = scorer.scores([t for t, _ in texts])
     return Rate.of((s["toxicity"] >= 0.5) == bool(y[0]) for s, (_, y) in zip(scores, texts, strict=True))
 

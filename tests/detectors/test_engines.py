@@ -46,6 +46,46 @@ def test_rapidocr_reads_small_signs_and_nothing_where_there_is_nothing():
         assert seen.covered
 
 
+def test_finding_where_text_stands_leaves_reading_as_it_was():
+    engine = RapidOcr()
+    (before,) = engine.read(sign("HELLO"))
+    (box,) = engine.find(sign("HELLO"))
+    assert box == before.box
+    assert [r.text for r in engine.read(sign("HELLO"))] == ["HELLO"]
+    assert engine.find(Image.new("RGB", (64, 64), "red")) == []
+
+
+def test_the_embedded_easyocr_network_and_detoxify_checkpoint_are_right_on_more_than_nine_of_ten_unseen_items(capsys):
+    from detectors.detox import EMBEDDED
+    from evaluation.train_detectors import reads_signs, tells_abuse, unseen_signs
+
+    read = reads_signs(EasyOcr.embedded(finder=RapidOcr()), unseen_signs(200, seed=1))
+    told = tells_abuse(DetoxifyScorer(EMBEDDED), 200, seed=1)
+    with capsys.disabled():
+        print(f"\nEasyOCR, signs with unseen words read exactly: {read}; Detoxify's code, unseen sentences: {told}")
+    assert read.share > 0.9
+    assert told.share > 0.9
+
+
+def test_weights_of_a_users_network_that_would_run_code_are_refused(tmp_path):
+    import shutil
+
+    from detectors.images.easy import EMBEDDED
+
+    class Evil:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "ran",))
+
+    for kind in (".py", ".yaml"):
+        shutil.copy(EMBEDDED / f"signreader{kind}", tmp_path)
+    with open(tmp_path / "signreader.pth", "wb") as file:
+        pickle.dump({"module.x": Evil()}, file)
+    engine = EasyOcr(tmp_path, network="signreader", networks=tmp_path, whole=True)
+    with pytest.raises(ValueError, match="must hold tensors and nothing else"):
+        engine.read(sign("HELLO"))
+    assert not (tmp_path / "ran").exists()
+
+
 def test_rapidocr_refuses_senseless_sizes():
     with pytest.raises(ValueError, match="`side` must be at least 64"):
         RapidOcr(side=10)
