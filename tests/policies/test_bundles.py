@@ -1,6 +1,6 @@
 """Signed bundles: what is not exactly what a trusted key signed, newer than before and in force, changes nothing.
 
-Each refusal was seen red with its check taken out of `policies/bundle.py`, `store.py` or `loader.py`.
+Every way to be wrong is tried live and after a restart, and named by its code.
 """
 
 from __future__ import annotations
