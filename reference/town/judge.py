@@ -147,7 +147,7 @@ class JudgeRecipe:
 
 JUDGE_RECIPES = (
     JudgeRecipe(TOWN_JUDGE, widths=(24, 48, 64, 96), kernel=3, seed=21),
-    JudgeRecipe(TOWN_SECOND_JUDGE, widths=(24, 48, 96), kernel=3, seed=22, steps=800, shift=3),
+    JudgeRecipe(TOWN_SECOND_JUDGE, widths=(24, 48, 96), kernel=3, seed=22, steps=2400, shift=3),
 )
 
 
