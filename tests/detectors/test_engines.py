@@ -62,7 +62,7 @@ def test_the_embedded_easyocr_network_and_detoxify_checkpoint_are_right_on_more_
     read = reads_signs(EasyOcr.embedded(finder=RapidOcr()), unseen_signs(200, seed=1))
     told = tells_abuse(DetoxifyScorer(EMBEDDED), 200, seed=1)
     with capsys.disabled():
-        print(f"\nEasyOCR, signs with unseen words read exactly: {read}; Detoxify's code, unseen sentences: {told}")
+        print(f"\nEasyOCR, signs with unseen words read exactly: {read}; Detoxify's code, unseen texts: {told}")
     assert read.share > 0.9
     assert told.share > 0.9
 
