@@ -129,20 +129,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--report", action="store_true", help="only evaluate the file that --out names")
+    parser.add_argument("--count", type=int, default=1000, help="examples of each kind to evaluate on")
     options = parser.parse_args(argv)
     if not options.report:
         weights, bias = train(random.Random(1))
         save(options.out, weights, bias, version="2")
     model = SmallClassifier.load(options.out)
-    unseen = list(examples(random.Random(2), 4000, held_out=True))
-    strings = [(random_string(random.Random(i)), 0) for i in range(10_000)] + [("a threat: i will kill you", 1)]
+    unseen = list(examples(random.Random(2), 4 * options.count, held_out=True))
+    strings = [(random_string(random.Random(i)), 0) for i in range(10 * options.count)] + [
+        ("a threat: i will kill you", 1)
+    ]
     print(f"bytes: {options.out.stat().st_size}")
     for threshold in (0.5, 0.8, _SURE):
         print("held-out words and templates:", json.dumps(evaluate(model, unseen, threshold)))
         print("random strings:", json.dumps(evaluate(model, strings, threshold)))
     for kind in KINDS:
         for new in (False, True):
-            scores = [model.score(t) for t in kind_of_examples(kind, random.Random(4), 1000, new_words=new)]
+            scores = [model.score(t) for t in kind_of_examples(kind, random.Random(4), options.count, new_words=new)]
             at = {f"at {t}": sum(s >= t for s in scores) / len(scores) for t in (0.5, 0.8, _SURE)}
             print(f"{kind}, {'new' if new else 'known'} words:", json.dumps(at))
     return 0

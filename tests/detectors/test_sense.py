@@ -95,7 +95,7 @@ def test_training_makes_a_small_file_that_knows_an_insult(tmp_path):
 
     weights, bias = train_toxicity.train(random.Random(1), 3000)
     train_toxicity.save(tmp_path / "t.json", weights, bias, "1")
-    assert main(["--report", "--out", str(tmp_path / "t.json")]) == 0
+    assert main(["--report", "--count", "50", "--out", str(tmp_path / "t.json")]) == 0
     small = SmallClassifier.load(tmp_path / "t.json")
     assert small.score("you are a stupid idiot") > 0.9
     assert OUT.stat().st_size < 300_000
