@@ -19,6 +19,7 @@ from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from torch import Tensor, nn
 from transformers import T5EncoderModel
 
+from reference.batches import deal_captions
 from reference.captions import sample_caption
 from reference.loop import Schedule, fit
 from reference.paint import letter_boxes
@@ -111,9 +112,12 @@ def train_denoiser(
     run = torch.compile(guide) if compiled else guide
     marks = torch.stack([token_marks(scene, size=size, side=side) for scene in scenes]).to(torch.int16)
 
+    def caption(row: int, rng: random.Random) -> str:
+        return sample_caption(scenes[row], rng)
+
     def loss(step: int) -> Tensor:
         generator = torch.Generator().manual_seed(step)
-        rows, captions = _captions(scenes, step, batch=batch, seed=seed)
+        rows, captions = deal_captions(len(scenes), caption, step, batch=batch, seed=seed)
         ids, mask = tokenize(captions)
         ids, mask = (F.pad(t, (0, -t.shape[1] % 32)) for t in (ids, mask))
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
@@ -158,25 +162,3 @@ def _attend_by(denoiser: PixArtTransformer2DModel, processor: AttnProcessor | At
     for block in denoiser.transformer_blocks:
         block.attn1.set_processor(processor)
         block.attn2.set_processor(processor)
-
-
-def _captions(scenes: list[Scene], step: int, *, batch: int, seed: int) -> tuple[Tensor, list[str]]:
-    """Rows and captions of one step; four steps share a pool that is cut by length, so that little padding is computed.
-
-    One caption in ten is empty: the unconditional half of classifier-free guidance.
-    """
-    pool, part = divmod(step, 4)
-    rng = random.Random(f"{seed}/{pool}")
-    rows = [rng.randrange(len(scenes)) for _ in range(4 * batch)]
-    pairs = [(row, "" if rng.random() < 0.1 else sample_caption(scenes[row], rng)) for row in rows]
-    full = sorted((p for p in pairs if p[1]), key=lambda p: len(p[1]))
-    empty = [p for p in pairs if not p[1]]
-    size = len(full) // 4
-    parts = [full[i * size : (i + 1) * size] for i in range(4)]
-    rest = full[4 * size :] + empty
-    for i in range(4):
-        take = batch - len(parts[i])
-        parts[i], rest = parts[i] + rest[:take], rest[take:]
-    order = rng.sample(range(4), 4)
-    chosen = parts[order[part]]
-    return torch.tensor([row for row, _ in chosen]), [caption for _, caption in chosen]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -35,6 +35,8 @@ __all__ = [
     "Network",
     "Opinion",
     "disturb",
+    "load_network",
+    "look_at",
     "rough",
     "train_judge",
 ]
@@ -109,23 +111,34 @@ class Judge:
     @classmethod
     def load(cls, folder: Path = JUDGE) -> Judge:
         """The judge of a folder with `judge.json` and `judge.safetensors`."""
-        shape = json.loads((folder / "judge.json").read_text("utf-8"))
-        network = _build(shape["widths"], shape["kernel"], shape["size"])
-        network.load_state_dict({k: v.float() for k, v in load_file(folder / "judge.safetensors").items()})
-        return cls(network, size=shape["size"])
+        network, size = load_network(folder, _build)
+        return cls(network, size=size)
 
     @torch.inference_mode()
     def look(self, images: Sequence[Image.Image]) -> list[Opinion]:
         """One opinion a picture."""
-        if not images:
-            return []
-        x = torch.stack([torch.from_numpy(np.array(i.convert("RGB").resize((self.size, self.size)))) for i in images])
-        told = {name: logits.softmax(-1).tolist() for name, logits in self.network(rough(x)).items()}
-        return [_opinion({name: rows[i] for name, rows in told.items()}) for i in range(len(images))]
+        return [_opinion(told) for told in look_at(self.network, images, self.size)]
 
     def scores(self, images: Sequence[Image.Image]) -> list[dict[str, float]]:
         """Concept to probability: `character/<x>`, `style/<x>`, `shape/<x>`, and `lettering` (there is a sign)."""
         return [opinion.scores for opinion in self.look(images)]
+
+
+def load_network(folder: Path, build: Callable[[Sequence[int], int, int], Network]) -> tuple[Network, int]:
+    """The network of a folder with `judge.json` and `judge.safetensors`, and the side of the pictures it looks at."""
+    shape = json.loads((folder / "judge.json").read_text("utf-8"))
+    network = build(shape["widths"], shape["kernel"], shape["size"])
+    network.load_state_dict({k: v.float() for k, v in load_file(folder / "judge.safetensors").items()})
+    return network, shape["size"]
+
+
+def look_at(network: nn.Module, images: Sequence[Image.Image], size: int) -> list[dict[str, list[float]]]:
+    """For each picture the probabilities of each head's answers."""
+    if not images:
+        return []
+    x = torch.stack([torch.from_numpy(np.array(i.convert("RGB").resize((size, size)))) for i in images])
+    told = {name: logits.softmax(-1).tolist() for name, logits in network(rough(x)).items()}
+    return [{name: rows[i] for name, rows in told.items()} for i in range(len(images))]
 
 
 def _opinion(told: dict[str, list[float]]) -> Opinion:

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reference.batches import deal_captions
 from reference.loop import fit
 from reference.recipes.family import Conditions, Family, attend_as_before, attend_plainly
 from reference.recipes.marks import token_marks
@@ -98,9 +99,12 @@ def train_denoiser(
     tokens = recipe.shared.px // _TOKEN
     marks = torch.stack([token_marks(s, size=recipe.shared.px, side=tokens) for s in pictures.scenes]).to(torch.int16)
 
+    def caption(row: int, rng: random.Random) -> str:
+        return sample_caption(pictures.scenes[row], rng).text
+
     def loss(step: int) -> Tensor:
         generator = torch.Generator().manual_seed(step)
-        rows, captions = _captions(pictures.scenes, step, batch=recipe.batch, seed=recipe.seed)
+        rows, captions = deal_captions(len(pictures.scenes), caption, step, batch=recipe.batch, seed=recipe.seed)
         z = pictures.latents[rows].float().to(device)
         time = torch.sigmoid(torch.randn(recipe.batch, generator=generator) * 1.1 + 0.5).to(device)
         noise = torch.randn(z.shape, generator=generator).to(device)
@@ -170,25 +174,3 @@ def _guide(
     told = run(x, time, given, plain)[0].float()
     empty = run(x, time, family.read(texts, [""] * len(x)), plain)[0].float()
     return strengths, guided_target(flow, told, empty, strengths)
-
-
-def _captions(scenes: Sequence[TownScene], step: int, *, batch: int, seed: int) -> tuple[Tensor, list[str]]:
-    """Rows and captions of one step; four steps share a pool that is cut by length, so that little padding is computed.
-
-    One caption in ten is empty: the unconditional half of classifier-free guidance.
-    """
-    pool, part = divmod(step, 4)
-    rng = random.Random(f"{seed}/{pool}")
-    rows = [rng.randrange(len(scenes)) for _ in range(4 * batch)]
-    pairs = [(row, "" if rng.random() < 0.1 else sample_caption(scenes[row], rng).text) for row in rows]
-    full = sorted((p for p in pairs if p[1]), key=lambda p: len(p[1]))
-    empty = [p for p in pairs if not p[1]]
-    size = len(full) // 4
-    parts = [full[i * size : (i + 1) * size] for i in range(4)]
-    rest = full[4 * size :] + empty
-    for i in range(4):
-        take = batch - len(parts[i])
-        parts[i], rest = parts[i] + rest[:take], rest[take:]
-    order = rng.sample(range(4), 4)
-    chosen = parts[order[part]]
-    return torch.tensor([row for row, _ in chosen]), [caption for _, caption in chosen]

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
-from reference.judge import Network, disturb, rough
+from reference.judge import Network, disturb, load_network, look_at, rough
 from reference.loop import Schedule, fit
 from reference.town.data import render_set
 from reference.town.paint import paint
@@ -95,19 +95,13 @@ class TownJudge:
     @classmethod
     def load(cls, folder: Path = TOWN_JUDGE) -> TownJudge:
         """The judge of a folder with `judge.json` and `judge.safetensors`."""
-        shape = json.loads((folder / "judge.json").read_text("utf-8"))
-        network = _build(shape["widths"], shape["kernel"], shape["size"])
-        network.load_state_dict({k: v.float() for k, v in load_file(folder / "judge.safetensors").items()})
-        return cls(network, size=shape["size"])
+        network, size = load_network(folder, _build)
+        return cls(network, size=size)
 
     @torch.inference_mode()
     def look(self, images: Sequence[Image.Image]) -> list[Sight]:
         """One sight a picture."""
-        if not images:
-            return []
-        x = torch.stack([torch.from_numpy(np.array(i.convert("RGB").resize((self.size, self.size)))) for i in images])
-        told = {name: logits.softmax(-1).tolist() for name, logits in self.network(rough(x)).items()}
-        return [_sight({name: rows[i] for name, rows in told.items()}) for i in range(len(images))]
+        return [_sight(told) for told in look_at(self.network, images, self.size)]
 
     def scores(self, images: Sequence[Image.Image]) -> list[dict[str, float]]:
         """Concept to probability, one mapping a picture: `animal/<x>`, `place/<x>`, ..., and `lettering`."""

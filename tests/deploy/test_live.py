@@ -313,8 +313,7 @@ def test_the_load_was_mixed(live: Live) -> None:
     assert {("allow", 200), ("steer", 200), ("dose", 200), ("climb", 400), ("block", 400), ("exempt", 200)} <= seen
     assert {("shadow", 200), ("unfit", 200), ("bad", 400), ("crowd", 429), ("leave", 0), ("text", 415)} <= seen
     failed = [(kind, status, body) for kind, status, body in live.answers if status >= 500]
-    print(f"\nanswers from 500 on: {failed}")  # a 503 or 504 says why in its body; a 500 is a fault of ours
-    assert 500 not in {status for _, status, _ in failed}, json.dumps(failed, indent=1)
+    assert not failed, json.dumps(failed, indent=1)
 
 
 def _queries() -> Iterator[tuple[str, str]]:
