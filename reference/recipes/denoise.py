@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from torch import Tensor, nn
 
 from reference.batches import deal_captions
 from reference.loop import fit
-from reference.recipes.family import Conditions, Family, attend_as_before, attend_plainly
+from reference.recipes.attention import plain_attention
+from reference.recipes.family import Conditions, Family
 from reference.recipes.marks import token_marks
 from reference.recipes.shapes import Recipe
 from reference.recipes.texts import Texts
@@ -94,10 +96,13 @@ def train_denoiser(
     side = pictures.latents.shape[-1]
     denoiser = family.build(recipe.shape, recipe.shared.shape, side).to(device).train()
     guide = Guide(denoiser, family, family.width(recipe.shape)).to(device)
-    fused = attend_plainly(denoiser) if device == "cpu" else {}
     run = torch.compile(guide) if compiled else guide
+    attention = plain_attention if device == "cpu" else nullcontext
     tokens = recipe.shared.px // _TOKEN
     marks = torch.stack([token_marks(s, size=recipe.shared.px, side=tokens) for s in pictures.scenes]).to(torch.int16)
+
+    with torch.no_grad():
+        empty = family.read(texts, [""])
 
     def caption(row: int, rng: random.Random) -> str:
         return sample_caption(pictures.scenes[row], rng).text
@@ -114,16 +119,17 @@ def train_denoiser(
             with torch.no_grad():
                 given = family.read(texts, captions)
             guidance = None
-            if family.guided:
-                guidance, flow = _guide(run, family, texts, x, time, given, flow, _strengths(recipe, step).to(device))
-            v, letters, subject = run(x, time, given, guidance)
+            with attention():
+                if family.guided:
+                    guidance = _strengths(recipe, step).to(device)
+                    flow = _guided(run, x, time, given, empty, flow, guidance)
+                v, letters, subject = run(x, time, given, guidance)
         target = marks[rows].long().to(device)
         return _flow_loss(v.float(), flow, target[..., :2]) + _ASK * _asked(letters, subject, target, step)
 
     name = f"{recipe.name}-denoiser"
     fit({"guide": guide}, loss, recipe.denoiser, folder=folder, name=name, every=every)
     guide.hook.remove()
-    attend_as_before(denoiser, fused)
     return denoiser.eval()
 
 
@@ -150,27 +156,22 @@ def _asked(letters: Tensor, subject: Tensor, target: Tensor, step: int) -> Tenso
 def _strengths(recipe: Recipe, step: int) -> Tensor:
     """Guidance of each row: 1 until the flow is known, then for a share of the rows up to 5."""
     generator = torch.Generator().manual_seed(step + 1_000_000)
-    drawn = 1 + 4 * torch.rand(recipe.batch, generator=generator)
-    chosen = torch.rand(recipe.batch, generator=generator) < _GUIDED
-    late = step >= _GUIDED_FROM * recipe.denoiser.steps
-    return torch.where(chosen & late, drawn, torch.ones_like(drawn))
+    drawn = torch.ones(recipe.batch)
+    if step >= _GUIDED_FROM * recipe.denoiser.steps:
+        chosen = torch.randperm(recipe.batch, generator=generator)[: round(_GUIDED * recipe.batch)]
+        drawn[chosen] += 4 * torch.rand(len(chosen), generator=generator)
+    return drawn
 
 
 @torch.no_grad()
-def _guide(
-    run: Any,
-    family: Family,
-    texts: Texts,
-    x: Tensor,
-    time: Tensor,
-    given: Conditions,
-    flow: Tensor,
-    strengths: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """The strengths, and the flow that they ask for, by the model's own answers at strength 1."""
-    if bool((strengths == 1).all()):
-        return strengths, flow
-    plain = torch.ones_like(strengths)
-    told = run(x, time, given, plain)[0].float()
-    empty = run(x, time, family.read(texts, [""] * len(x)), plain)[0].float()
-    return strengths, guided_target(flow, told, empty, strengths)
+def _guided(
+    run: Any, x: Tensor, time: Tensor, given: Conditions, empty: Conditions, flow: Tensor, guidance: Tensor
+) -> Tensor:
+    """The flow that each row's guidance asks for, by the model's own answers at strength 1; `empty` is one row."""
+    rows = (guidance > 1).nonzero()[:, 0]
+    if not len(rows):
+        return flow
+    plain, at = torch.ones(len(rows), device=x.device), (x[rows], time[rows])
+    told = run(*at, {name: t[rows] for name, t in given.items()}, plain)[0].float()
+    bare = run(*at, {name: t.expand(len(rows), *t.shape[1:]) for name, t in empty.items()}, plain)[0].float()
+    return flow.index_copy(0, rows, guided_target(flow[rows], told, bare, guidance[rows]))

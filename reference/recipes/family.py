@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from reference.recipes.shapes import Shape, TextShape
 from reference.recipes.texts import Texts
 
-__all__ = ["LATENT_CHANNELS", "Conditions", "Family", "attend_as_before", "attend_plainly"]
+__all__ = ["LATENT_CHANNELS", "Conditions", "Family"]
 
 LATENT_CHANNELS = 8
 Conditions = Mapping[str, Tensor]  # what a denoiser reads of a batch's captions, rows first
@@ -45,24 +45,3 @@ class Family:
     pipeline: Callable[[Any, Texts, Any], Any]
     defaults: Mapping[str, Any]
     guided: bool = False
-
-
-def attend_plainly(denoiser: Any) -> Any:
-    """Sets processors without fused attention and returns those that were there.
-
-    On a CPU the fused kernel's backward pass is more than half of a step.
-    """
-    from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
-
-    kept: dict[str, Any] = {}
-    for name, module in denoiser.named_modules():
-        if isinstance(getattr(module, "processor", None), AttnProcessor2_0):
-            kept[name] = module.processor
-            module.set_processor(AttnProcessor())
-    return kept
-
-
-def attend_as_before(denoiser: Any, kept: Mapping[str, Any]) -> None:
-    """Puts back the processors that `attend_plainly` returned."""
-    for name, processor in kept.items():
-        denoiser.get_submodule(name).set_processor(processor)

@@ -52,7 +52,8 @@ def recipe_for(name: ModelName, *, px: int = 64, gpu: bool = False) -> Recipe:
     if px not in (64, 128):
         raise ValueError(f"px must be 64 or 128, got {px}")
     shared = SharedRecipe(px=px, pictures=60000, autoencoder=_AUTOENCODER, text=_TEXT, gist=_GIST)
-    batch, denoiser = 64, _DENOISER
+    module = _MODULES[name]
+    batch, denoiser = module.CPU_BATCH, _DENOISER
     if gpu:
         longer = replace(_TEXT, steps=3000)
         shared = replace(
@@ -64,7 +65,7 @@ def recipe_for(name: ModelName, *, px: int = 64, gpu: bool = False) -> Recipe:
             batch=64,
         )
         batch, denoiser = 256, replace(_DENOISER, steps=6000, average=0.999)
-    return Recipe(name, "2", shared, _MODULES[name].SHAPE, denoiser, batch)
+    return Recipe(name, "2", shared, module.SHAPE, denoiser, batch)
 
 
 def train(

@@ -18,9 +18,10 @@ from reference.recipes.shapes import Shape, TextShape
 from reference.recipes.texts import Texts, bare_clip
 from reference.recipes.tokens import clip_tokenizer
 
-__all__ = ["FAMILY", "SHAPE"]
+__all__ = ["CPU_BATCH", "FAMILY", "SHAPE"]
 
 SHAPE = Shape(width=80, heads=4, layers=2)
+CPU_BATCH = 64
 _TIME = 8  # width of the embedding of each of the six time ids
 _LATENT = 4  # pixels
 

@@ -133,22 +133,37 @@ def test_training_asks_the_denoiser_as_the_pipeline_does(name: ModelName) -> Non
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_denoiser_is_shipped_as_diffusers_builds_it(name: ModelName) -> None:
-    from reference.recipes.family import attend_as_before, attend_plainly
+def test_plain_attention_computes_what_fused_attention_does(name: ModelName) -> None:
+    from reference.recipes.attention import plain_attention
 
     family = FAMILIES[name]
     denoiser = family.build(TINY[name], TEXT, 16).eval()
-    before = {n: type(m.processor) for n, m in denoiser.named_modules() if hasattr(m, "processor")}
     given = family.read(build_texts(TEXT), PROMPTS)
     x, time = torch.randn(2, 8, 16, 16), torch.tensor([0.3, 0.9])
+    guidance = torch.ones(2) if family.guided else None
     with torch.no_grad():
-        fused = family.velocity(denoiser, x, time, given, None)
-        kept = attend_plainly(denoiser)
-        plain = family.velocity(denoiser, x, time, given, None)
-    attend_as_before(denoiser, kept)
-    assert {n: type(m.processor) for n, m in denoiser.named_modules() if hasattr(m, "processor")} == before
+        fused = family.velocity(denoiser, x, time, given, guidance)
+        with plain_attention():
+            plain = family.velocity(denoiser, x, time, given, guidance)
     assert torch.allclose(fused, plain, atol=1e-5)
-    assert bool(kept) == (name in ("signpost-pixart", "signpost-sdxl"))
+    assert not torch.equal(fused, plain)
+
+
+def test_plain_attention_takes_both_kinds_of_mask_and_nothing_that_it_does_not_know() -> None:
+    from reference.recipes.attention import plain_attention
+
+    attend = torch.nn.functional.scaled_dot_product_attention
+    q, k, v = (torch.randn(2, 3, 5, 8) for _ in range(3))
+    allowed = torch.rand(2, 1, 5, 5) > 0.4
+    allowed[..., 0] = True
+    added = torch.zeros(2, 1, 5, 5).masked_fill(~allowed, -1e4)
+    with plain_attention():
+        told = [attend(q, k, v, attn_mask=mask, scale=0.3) for mask in (allowed, added)]
+        with pytest.raises(NotImplementedError):
+            attend(q, k, v, is_causal=True)
+    right = attend(q, k, v, attn_mask=allowed, scale=0.3)
+    assert torch.allclose(told[0], right, atol=1e-5)
+    assert torch.allclose(told[1], right, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)
