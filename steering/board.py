@@ -19,7 +19,7 @@ import torch
 from .errors import BadLayout
 from .maths import Tables
 from .program import CHANNELS, COUNTED, Ints, Setting
-from .values import Operator
+from .values import WHERES, Operator
 
 __all__ = ["Board", "BoardKey", "Common", "Place", "Share", "Slate", "table_key", "to_tables"]
 
@@ -55,6 +55,7 @@ class Common:
         self.blends = False
         self.banks = {name: torch.zeros(shape, dtype=dtype, device=at) for name, shape, dtype in key.banks}
         self.tables: dict[str, Tables] = {}
+        self.pooled_width = 0  # of the operators of pooled text; 0: there are none
 
 
 class Board:
@@ -72,9 +73,10 @@ class Board:
         self.src = {c: self.common.own.repeat(key.sites, 1) for c in CHANNELS}
         self.alpha = {c: torch.ones(key.sites, key.batch, device=at) for c in CHANNELS}
         self.fired = torch.zeros(len(COUNTED), key.sites, key.batch, dtype=torch.int64, device=at)
-        self.slot = {w: torch.zeros(key.sites, key.batch, dtype=torch.int64, device=at) for w in ("text", "output")}
-        self.scale = {w: torch.zeros(key.sites, key.batch, device=at) for w in ("text", "output")}
+        self.slot = {w: torch.zeros(key.sites, key.batch, dtype=torch.int64, device=at) for w in WHERES}
+        self.scale = {w: torch.zeros(key.sites, key.batch, device=at) for w in WHERES}
         self.dose = torch.zeros(key.sites, key.batch, device=at)
+        self.moved = torch.zeros(key.sites, key.batch, device=at)
         self.shares = tuple(Share(self, site) for site in range(key.sites))
         self._written: Setting | None = None
 
@@ -83,8 +85,10 @@ class Board:
         for name, values in banks.items():
             self.banks[name].copy_(values)
         self.common.tables = tables
+        self.common.pooled_width = next((int(t[0].shape[-1]) for k, t in tables.items() if k.startswith("pooled.")), 0)
         self.fired.zero_()
         self.dose.zero_()
+        self.moved.zero_()
         self._written = None
 
     def write(self, setting: Setting) -> None:
@@ -100,9 +104,10 @@ class Board:
             self.scale[where].copy_(torch.from_numpy(setting.scale[where]))
         self._written = setting
 
-    def read(self) -> tuple[Ints, np.ndarray]:
-        """The counters, [len(COUNTED), L, B], and the doses, [L, B]: the only copy from the device."""
-        return self.fired.cpu().numpy(), self.dose.cpu().numpy()
+    def read(self) -> tuple[Ints, np.ndarray, np.ndarray]:
+        """The counters, [len(COUNTED), L, B], the doses and how far tokens were moved, [L, B]: the only copy from the
+        device."""
+        return self.fired.cpu().numpy(), self.dose.cpu().numpy(), self.moved.cpu().numpy()
 
 
 class Share:
@@ -115,7 +120,7 @@ class Share:
         self.fired = {what: board.fired[n, site] for n, what in enumerate(COUNTED)}
         self.slot = {where: slots[site] for where, slots in board.slot.items()}
         self.scale = {where: scales[site] for where, scales in board.scale.items()}
-        self.dose = board.dose[site]
+        self.dose, self.moved = board.dose[site], board.moved[site]
         self.recorded = {what: board.banks.get(f"{what}.{site}") for what in ("keys", "values")}
 
 

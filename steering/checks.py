@@ -81,7 +81,7 @@ def check_plan(plan: Plan, gears: Sequence[Gear], host: str) -> None:
             if name not in at:
                 raise UnknownSite(_unknown_site(name, [p.name for g in gears for p in g.sites], host))
             gear, placed = at[name]
-            if placed.site.kind == "global":
+            if placed.site.kind == "global" and isinstance(act, Swap):
                 raise BadPlan(
                     f"site `{name}` is where pooled text enters; write `pooled` in a swap instead of naming it"
                 )
@@ -111,12 +111,20 @@ def _check_swap(swap: Swap, gear: Gear, placed: Placed, host: str) -> None:
 
 
 def _check_edit(edit: Edit, placed: Placed) -> None:
-    width = edit.operator.e.shape[1]
-    want = placed.text_width if edit.operator.where == "text" else placed.output_width
-    if width != want:
+    where, width = edit.operator.where, edit.operator.e.shape[1]
+    if (where == "pooled") != (placed.site.kind == "global"):
+        kind = "where pooled text enters" if placed.site.kind == "global" else "of attention"
         raise BadPlan(
-            f"operator must be {want} wide for the {edit.operator.where} of site `{placed.name}`, got {width}"
+            f"site `{placed.name}` is {kind}, and the operator is for `{where}`; pooled text is edited at global sites"
+            " and nowhere else"
         )
+    if where == "pooled":  # how wide pooled text is shows in the call
+        return
+    want = {"text": placed.text_width, "output": placed.output_width, "context": placed.context_width}[where]
+    if want == 0:
+        raise BadPlan(f"site `{placed.name}` gives no text on to later blocks, so its `{where}` cannot be edited")
+    if width != want:
+        raise BadPlan(f"operator must be {want} wide for the {where} of site `{placed.name}`, got {width}")
 
 
 def _unknown_site(name: str, names: Sequence[str], host: str) -> str:

@@ -22,7 +22,8 @@ __all__ = ["Placed", "find_pooled", "find_sites", "is_fused"]
 class Placed:
     """A site with its module and the rule that found it; `block` is the module around a joint site.
 
-    `text_width`, `output_width`: of the text that enters the module, and of the picture's part of its output.
+    `text_width`, `output_width`, `context_width`: of the text that enters the module, of the picture's part of its
+    output, and of the text's; the last is 0 where text goes no further.
     """
 
     site: Site
@@ -31,6 +32,7 @@ class Placed:
     text_width: int
     output_width: int
     block: nn.Module | None = None
+    context_width: int = 0
 
     @property
     def name(self) -> str:
@@ -110,7 +112,15 @@ def _place(name: str, module: nn.Module, rule: SiteRule, modules: dict[str, nn.M
     site = Site(prefix + name, rule.kind, _params(module))
     keys = getattr(module, rule.keys[0])
     block = modules[name.rpartition(".")[0]] if rule.stream else None
-    return Placed(site, module, rule, int(keys.in_features), int(getattr(module, "out_dim", 0)), block)
+    picture = int(getattr(module, "out_dim", 0))
+    return Placed(site, module, rule, int(keys.in_features), picture, block, _context_width(rule, module, picture))
+
+
+def _context_width(rule: SiteRule, module: nn.Module, picture: int) -> int:
+    if rule.output == "after":
+        return picture
+    back = getattr(module, "to_add_out", None)
+    return int(back.out_features) if rule.output == "first" and back is not None else 0
 
 
 def _params(module: nn.Module) -> int:

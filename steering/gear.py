@@ -19,10 +19,10 @@ from .errors import NotFired
 from .families import Family, SiteRule
 from .hooks import cross_hook, output_hook, pooled_hook, projection_hook, stream_hook, text_edit_hook
 from .plans import Plan
-from .program import Added, Ints, Program
+from .program import CHANNELS, Added, Ints, Program
 from .stamps import stamp
 from .streams import Stream, stream_size
-from .values import Donor
+from .values import WHERES, Donor
 
 __all__ = ["Gear", "bank_capacity"]
 
@@ -73,7 +73,7 @@ class Gear:
         if self._resident is None:
             stack = ExitStack()
             for i, _ in enumerate(self.placed):
-                self._hook(stack, i, {"swap", "pin", "text", "output"})
+                self._hook(stack, i, {*CHANNELS, *WHERES})
             self._resident = (stack, now)
 
     def move_out(self) -> None:
@@ -182,7 +182,7 @@ class Gear:
             stack.enter_context(before(placed.module, cross_hook(place, placed)))
         if placed.site.kind == "joint":
             self._hook_joint(stack, place, placed, ways)
-        if "output" in ways:
+        if ways & {"output", "context"}:
             stack.enter_context(after(placed.module, output_hook(place, placed)))
 
     def _hook_joint(self, stack: ExitStack, place: Place, placed: Placed, ways: set[str]) -> None:

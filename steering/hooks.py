@@ -14,9 +14,10 @@ import torch
 
 from .board import Common, Place, Share, table_key
 from .discovery import Placed
-from .errors import BadLayout, NotSupported
+from .errors import BadLayout, BadPlan, NotSupported
 from .families import MaskRule, PooledRule, SiteRule
 from .maths import edit_rows, swap_bias, swap_rows, take_rows
+from .values import Where
 
 __all__ = ["cross_hook", "output_hook", "pooled_hook", "projection_hook", "stream_hook", "text_edit_hook"]
 
@@ -121,21 +122,26 @@ def stream_hook(place: Place, placed: Placed) -> Hook:
 
 
 def pooled_hook(place: Place, placed: Placed) -> Hook:
-    """A forward pre-hook of the module where pooled text enters the timestep modulation."""
+    """A forward pre-hook of the module where pooled text enters the timestep modulation: swaps it, then edits it."""
     rule = placed.rule
     assert isinstance(rule, PooledRule)
     argument, leading, position, name = rule.argument, rule.leading, placed.position(rule.argument), placed.name
 
     def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         share = place.now()
-        if share is None or "pooled" not in share.common.banks:
+        if share is None or not ("pooled" in share.common.banks or share.common.pooled_width):
             return None
-        whole, bank = _argument(args, kwargs, argument, position), share.common.banks["pooled"]
-        width = bank.shape[-1]
-        pooled = whole[..., :width]
-        _check(pooled, share.common, tuple(bank.shape[1:]), name)
-        given = _swapped(share, "swap", pooled, bank)
-        _count(share, "swap")
+        whole, bank = _argument(args, kwargs, argument, position), share.common.banks.get("pooled")
+        width = share.common.pooled_width if bank is None else bank.shape[-1]
+        given = whole[..., :width]
+        if bank is not None:
+            _check(given, share.common, tuple(bank.shape[1:]), name)
+            given = _swapped(share, "swap", given, bank)
+            _count(share, "swap")
+        if share.common.pooled_width:
+            _check_pooled(width if leading else whole.shape[-1], share.common.pooled_width, name)
+            tokens = given if given.dim() == 3 else given[:, None]
+            given = _edited(share, "pooled", tokens, width, None).view_as(given)
         put, named = list(args), dict(kwargs)
         _put(put, named, argument, position, torch.cat([given, whole[..., width:]], -1) if leading else given)
         return tuple(put), named
@@ -144,20 +150,25 @@ def pooled_hook(place: Place, placed: Placed) -> Hook:
 
 
 def output_hook(place: Place, placed: Placed) -> Hook:
-    """A forward hook that edits the picture's part of a site's output as the board says."""
-    rule, width = placed.rule, placed.output_width
+    """A forward hook that edits the picture's and the text's parts of a site's output as the board says."""
+    rule, width, context = placed.rule, placed.output_width, placed.context_width
     assert isinstance(rule, SiteRule)
     kind = rule.output
 
     def hook(module: Any, args: Any, output: Any) -> Any:
         share = place.now()
-        if share is None or table_key("output", width) not in share.common.tables:
+        if share is None:
             return None
-        if kind == "first":
-            return (_edited(share, "output", output[0], width, None), *output[1:])
-        if kind == "after":
-            own, rest = output[:, : share.common.tokens], output[:, share.common.tokens :]
-            return torch.cat([own, _edited(share, "output", rest, width, None)], 1)
+        here = table_key("output", width) in share.common.tables
+        there = context > 0 and table_key("context", context) in share.common.tables
+        if not here and not there:
+            return None
+        if kind in ("first", "after"):
+            tokens = share.common.tokens
+            parts = output if kind == "first" else (output[:, tokens:], output[:, :tokens])
+            picture = _edited(share, "output", parts[0], width, None) if here else parts[0]
+            text = _edited(share, "context", parts[1], context, None) if there else parts[1]
+            return (picture, text, *output[2:]) if kind == "first" else torch.cat([text, picture], 1)
         if kind == "channels":
             tokens = output.flatten(2).transpose(1, 2)
             edited = _edited(share, "output", tokens, width, None)
@@ -188,15 +199,17 @@ def _count(share: Share, what: str) -> None:
     share.fired[what].add_(share.src[channel] != share.common.own)
 
 
-def _edited(share: Share, where: str, x: torch.Tensor, width: int, shown: torch.Tensor | None) -> torch.Tensor:
-    """The edited activation; adds to the dose its projections' mean over the tokens that are shown [b, t]."""
+def _edited(share: Share, where: Where, x: torch.Tensor, width: int, shown: torch.Tensor | None) -> torch.Tensor:
+    """The edited activation; adds to the dose its projections' size, and to `moved` how far it was moved: means over
+    the tokens that are shown [b, t]."""
     slot = share.slot[where]
-    x, size = edit_rows(x, share.common.tables[table_key(where, width)], slot, share.scale[where])
-    if shown is None:
-        share.dose.add_(size.mean(-1))
-    else:
-        seen = shown.to(size.dtype)
-        share.dose.add_((size * seen).sum(-1) / seen.sum(-1).clamp(min=1))
+    x, size, moved = edit_rows(x, share.common.tables[table_key(where, width)], slot, share.scale[where])
+    for total, each in ((share.dose, size), (share.moved, moved)):
+        if shown is None:
+            total.add_(each.mean(-1))
+        else:
+            seen = shown.to(each.dtype)
+            total.add_((each * seen).sum(-1) / seen.sum(-1).clamp(min=1))
     share.fired[where].add_(slot > 0)
     return x
 
@@ -217,6 +230,11 @@ def _check(text: Any, common: Common, shape: tuple[int, ...], name: str) -> None
     if text is None or text.shape[0] != rows or tuple(text.shape[1 : 1 + len(shape)]) != shape:
         got = None if text is None else list(text.shape)
         raise BadLayout(f"text at site `{name}` must be {[rows, *shape]} as the call was laid out, got {got}")
+
+
+def _check_pooled(width: int, want: int, name: str) -> None:
+    if width != want:
+        raise BadPlan(f"operator must be {width} wide for the pooled text of site `{name}`, got {want}")
 
 
 def _check_mask(mask: Any, rule: MaskRule | None, name: str) -> None:

@@ -46,8 +46,9 @@ def edit_rows(
     tables: Tables,
     slot: torch.Tensor,
     scale: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """`x - scale sum_r g(<e_r, x - m_r>) d_r` for each row's operator, and the projections' size `sum_r |g|`, [b, t].
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """`y = x - scale sum_r g(<e_r, x - m_r>) d_r` for each row's operator; the projections' size `sum_r |g|`, [b, t];
+    and how far each token was moved, `|y - x| / |x|`, [b, t].
 
     x: [b, t, d]. tables: e [k, r, d], d [k, r, d], offset [k, r] = <e_r, m_r>, positive [k] (g(s) = max(s, 0) instead
     of s). slot: [b] in [0, k), 0 = untouched, which is exact; scale: [b]. Projections are computed in float32.
@@ -55,6 +56,10 @@ def edit_rows(
     e, d, offset, positive = (table.index_select(0, slot) for table in tables)
     s = torch.einsum("btd,brd->btr", x.float(), e) - offset[:, None]
     s = torch.where(positive[:, None, None], s.clamp(min=0), s)
-    y = x.float() - scale.view(-1, 1, 1) * torch.einsum("btr,brd->btd", s, d)
+    change = scale.view(-1, 1, 1) * torch.einsum("btr,brd->btd", s, d)
+    y = x.float() - change
     touched = (slot > 0).view(-1, 1, 1)
-    return torch.where(touched, y.to(x.dtype), x), s.abs().sum(-1) * touched[:, :, 0]
+    moved = change.norm(dim=-1) / x.float().norm(dim=-1).clamp(min=1e-12)
+    none = torch.zeros_like(moved)
+    size = torch.where(touched[:, :, 0], s.abs().sum(-1), none)
+    return torch.where(touched, y.to(x.dtype), x), size, torch.where(touched[:, :, 0], moved, none)

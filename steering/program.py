@@ -16,13 +16,13 @@ import numpy.typing as npt
 from .errors import NotSupported
 from .layout import Layout
 from .plans import Edit, Intervention, Plan, Swap
-from .values import Donor, Operator
+from .values import WHERES, Donor, Operator
 
 __all__ = ["CHANNELS", "COUNTED", "NULL", "Added", "Program", "Setting"]
 
-# what is counted at a site: swaps (of text, keys or pooled text), swaps of values, swaps of the text stream, edits of
-# the text, edits of the output
-COUNTED = ("swap", "value", "pin", "text", "output")
+# what is counted at a site: swaps (of text, keys or pooled text), swaps of values, swaps of the text stream, and edits
+# at each place
+COUNTED = ("swap", "value", "pin", *WHERES)
 CHANNELS = ("swap", "pin")  # the two ways in which rows are shown others' text
 NULL = ""  # the prompt whose pooled text is the null one
 
@@ -55,7 +55,7 @@ class Setting:
 
     src: Mapping[str, Ints]  # a channel -> [L, B] into concat(batch rows, bank)
     alpha: Mapping[str, Floats]
-    slot: Mapping[str, Ints]  # "text" and "output" -> [L, B] into the operators' tables
+    slot: Mapping[str, Ints]  # a place of `WHERES` -> [L, B] into the operators' tables
     scale: Mapping[str, Floats]
     hits: Bools  # [len(COUNTED), L, B]
     blends: bool  # some alpha is not 1
@@ -92,7 +92,8 @@ class Program:
         self._settings: dict[tuple[object, ...], Setting] = {}
 
     def ways(self) -> dict[int, set[str]]:
-        """For each site at which something may happen, in which ways: `swap`, `pin`, edit of `text` or `output`."""
+        """For each site at which something may happen, in which ways: `swap`, `pin`, or an edit's
+        place."""
         ways: dict[int, set[str]] = {i: {"swap"} for i in (self._globals if self.pooled else [])}
         for _, act in self._acts:
             way = act.operator.where if isinstance(act, Edit) else self._channel(act)
@@ -116,8 +117,8 @@ class Program:
         sheet = Setting(
             src={c: own.copy() for c in CHANNELS},
             alpha={c: np.ones(shape, np.float32) for c in CHANNELS},
-            slot={where: np.zeros(shape, np.int64) for where in ("text", "output")},
-            scale={where: np.zeros(shape, np.float32) for where in ("text", "output")},
+            slot={where: np.zeros(shape, np.int64) for where in WHERES},
+            scale={where: np.zeros(shape, np.float32) for where in WHERES},
             hits=np.zeros((len(COUNTED), *shape), np.bool_),
             blends=any(i.strength != 1 for _, i in acts if isinstance(i, Swap)),
         )

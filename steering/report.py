@@ -12,11 +12,12 @@ from .discovery import Placed
 from .plans import Plan, Swap
 from .program import COUNTED, Added
 from .runs import Facts
+from .values import WHERES
 
 __all__ = ["Output", "PictureReport", "Shape", "reports"]
 
-_CHANGES = [COUNTED.index(c) for c in ("swap", "pin", "text", "output")]  # values go with the keys of a swap
-_EDITS = [COUNTED.index(c) for c in ("text", "output")]
+_CHANGES = [COUNTED.index(c) for c in ("swap", "pin", *WHERES)]  # values go with the keys of a swap
+_EDITS = [COUNTED.index(c) for c in WHERES]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +44,17 @@ class PictureReport:
 
     `plan`: the plan's digest, or None. `fired`: for each site of the plan, and the global one where pooled text was
     swapped, rows that were really changed, summed over the denoiser's calls. `dose`: for each site of an `Edit`, its
-    projections' size, the mean over tokens and changed rows; None without edits. `extra_rows`: pictures that were
-    added to the batch for this one; one that several share counts for each.
+    projections' size, the mean over tokens and changed rows, which is what the edit found there and does not depend on
+    its strength; `moved`: how far it moved the hidden states, `|y - x| / |x|`, the same mean: 0.1 is a tenth of their
+    length. Both None without edits. `extra_rows`: pictures that were added to the batch for this one; one that several
+    share counts for each.
     """
 
     seed: int
     plan: str | None
     fired: Mapping[str, int]
     dose: Mapping[str, float] | None
+    moved: Mapping[str, float] | None
     source: str | None
     shape: Shape
     extra_rows: int
@@ -87,13 +91,14 @@ def _one(
     threads = torch.get_num_threads() if first.device == "cpu" else None
     shape = Shape(first.pictures, row, first.text_tokens, first.dtype, first.device, kernels, threads)
     if plan is None:
-        return PictureReport(seed, None, {}, None, None, shape, 0)
+        return PictureReport(seed, None, {}, None, None, None, shape, 0)
     edited = {name for act in plan.interventions if not isinstance(act, Swap) for name in act.sites}
     fired: dict[str, int] = {}
     dose: dict[str, float] = {}
+    moved: dict[str, float] = {}
     pools = any(isinstance(act, Swap) and act.pooled != "keep" for act in plan.interventions)
     for facts, sites in stages:
-        if facts.fired is None or facts.dose is None:
+        if facts.fired is None or facts.dose is None or facts.moved is None:
             continue
         for i, placed in enumerate(sites):
             name = placed.name
@@ -102,5 +107,6 @@ def _one(
             if name in edited:
                 edits = int(facts.fired[_EDITS, i, row].sum())
                 dose[name] = float(facts.dose[i, row]) / max(edits, 1)
+                moved[name] = float(facts.moved[i, row]) / max(edits, 1)
     source = next((act.source for act in plan.interventions if isinstance(act, Swap)), None)
-    return PictureReport(seed, plan.digest, fired, dose or None, source, shape, added.rows_of(row))
+    return PictureReport(seed, plan.digest, fired, dose or None, moved or None, source, shape, added.rows_of(row))

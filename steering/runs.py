@@ -30,8 +30,8 @@ class Extras:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What one call of the pipeline was: `fired` [len(COUNTED), L, R] and `dose` [L, R] are None when it carried no
-    plan. `batch`: rows of its greatest denoiser call, 0 when nobody looked; `calls`: how many there were."""
+    """What one call of the pipeline was: `fired` [len(COUNTED), L, R], `dose` and `moved` [L, R] are None when it
+    carried no plan. `batch`: rows of its greatest denoiser call, 0 when nobody looked; `calls`: how many there were."""
 
     pictures: int
     images: int  # per prompt
@@ -43,6 +43,7 @@ class Facts:
     steps: int
     fired: Ints | None
     dose: np.ndarray | None
+    moved: np.ndarray | None
 
 
 class Run:

@@ -10,7 +10,7 @@ difference raises, because a silent no-op is the worst that a safety system can 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -177,7 +177,17 @@ class Session:
             self.extras.recorder.tokens = int(text.shape[1])
         if self._steered:
             run.program = self.gear.program([p for p in self.plans for _ in range(images)], self.extras.added)
+            self._check_pooled(run.program, named)
             run.banks = self.gear.banks(run.program, encoding, text)
+
+    def _check_pooled(self, program: Program, named: Mapping[str, Any]) -> None:
+        rule = self.gear.family.pooled
+        if rule is None:
+            return
+        want = int(named[rule.source].shape[-1])
+        for operator in program.operators:
+            if operator.where == "pooled" and operator.e.shape[1] != want:
+                raise BadPlan(f"operator must be {want} wide for pooled text here, got {operator.e.shape[1]}")
 
     def _show(self, run: Run, program: Program, layout: Layout, place: tuple[int, int], skipped: Sequence[int]) -> None:
         setting = program.at(self.clock.step, self.clock.steps, layout)
@@ -218,17 +228,18 @@ class Session:
         run, self.run = self.run, None
         if run is None:
             return
-        fired = dose = None
+        fired = dose = moved = None
         if run.program is not None:
             if not any(layout.rows(0, "cond") for layout in run.seen):
                 raise NotFired("the pipeline ended without a step for which a plan could be carried out")
             shape = (len(COUNTED), len(self.gear.placed), run.layouts.pictures)
-            fired, dose = np.zeros(shape, np.int64), np.zeros(shape[1:])
+            fired, dose, moved = np.zeros(shape, np.int64), np.zeros(shape[1:]), np.zeros(shape[1:])
             for board, expected in run.boards.values():
-                got, size = board.read()
+                got, size, way = board.read()
                 self.gear.refuse_silence(got, expected)
                 fired += _by_picture(got, shape[2])
                 dose += _by_picture(size, shape[2])
+                moved += _by_picture(way, shape[2])
         text = run.text
         self.finished.append(
             Facts(
@@ -242,6 +253,7 @@ class Session:
                 steps=run.steps,
                 fired=fired,
                 dose=dose,
+                moved=moved,
             )
         )
 

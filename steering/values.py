@@ -14,10 +14,11 @@ import torch
 
 from .errors import BadDonor, BadPlan
 
-__all__ = ["Donor", "Gate", "Operator", "Where", "digest_of", "one_of"]
+__all__ = ["WHERES", "Donor", "Gate", "Operator", "Where", "digest_of", "one_of"]
 
 Gate = Literal["linear", "positive"]
-Where = Literal["text", "output"]
+Where = Literal["text", "output", "context", "pooled"]
+WHERES: tuple[Where, ...] = get_args(Where)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,8 +63,9 @@ class Operator:
     """`y = x - sum_r g(<e_r, x - m_r>) d_r`: a gated low-rank change of an activation.
 
     e, m, d: [r, w] float tensors of one shape, `w` the width of the activation. `gate`: `linear` (g(s) = s: a
-    projection, LEACE, UCE, SAFREE) or `positive` (g(s) = max(s, 0): CASteer). `where`: the `text` that enters a site,
-    or the site's `output`.
+    projection, LEACE, UCE, SAFREE) or `positive` (g(s) = max(s, 0): CASteer). `where`: the `text` that enters a site;
+    the picture's part of its `output`; the text's part of a joint site's output (`context`), on its way to the later
+    blocks; or the `pooled` text that enters a global site. `fitters` makes operators.
 
     Raises: BadPlan, when shapes differ or a value is not finite.
     """

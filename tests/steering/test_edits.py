@@ -45,7 +45,7 @@ def test_a_projection_removes_what_it_projects_on_and_nothing_else() -> None:
 
     op = operator()
     x = torch.randn(3, 5, 32)
-    y, size = edit_rows(x, table(op), torch.tensor([1, 0, 1]), torch.tensor([1.0, 9.0, 0.5]))
+    y, size, _ = edit_rows(x, table(op), torch.tensor([1, 0, 1]), torch.tensor([1.0, 9.0, 0.5]))
     s = torch.einsum("btw,rw->btr", x, op.e) - (op.e * op.m).sum(-1)
     after = torch.einsum("btw,rw->btr", y, op.e) - (op.e * op.m).sum(-1)
     assert after[0].abs().max() < TOLERANCE
@@ -66,7 +66,7 @@ def test_an_untouched_row_is_exact_even_where_arithmetic_is_not() -> None:
 
     x = torch.randn(2, 5, 32)
     x[1, 0], x[1, 1] = float("inf"), -0.0
-    y, _ = edit_rows(x, table(operator()), torch.tensor([1, 0]), torch.tensor([1.0, 0.0]))
+    y, _, _ = edit_rows(x, table(operator()), torch.tensor([1, 0]), torch.tensor([1.0, 0.0]))
     assert torch.equal(y[1], x[1])
     assert torch.equal(torch.signbit(y[1]), torch.signbit(x[1]))
     assert not torch.equal(y[0], x[0])
@@ -78,7 +78,7 @@ def test_a_positive_gate_leaves_negative_projections_alone() -> None:
     op = operator(rank=1, gate="positive")
     x = torch.randn(1, 50, 32)
     s = (torch.einsum("btw,rw->btr", x, op.e) - (op.e * op.m).sum(-1))[0, :, 0]
-    y, _ = edit_rows(x, table(op), torch.tensor([1]), torch.tensor([1.0]))
+    y, _, _ = edit_rows(x, table(op), torch.tensor([1]), torch.tensor([1.0]))
     moved = (y - x).abs().amax(-1)[0] > TOLERANCE
     assert torch.equal(moved, s > TOLERANCE)
     assert bool(moved.any())
