@@ -6,6 +6,7 @@ import palimpsest_torchvision
 
 palimpsest_torchvision.install()
 
+from .blends import Blend
 from .defaults import Defaults
 from .errors import (
     BadDonor,
@@ -42,6 +43,7 @@ __all__ = [
     "BadModel",
     "BadPack",
     "BadPlan",
+    "Blend",
     "CalibrationPoint",
     "Call",
     "Check",

@@ -34,6 +34,8 @@ class SiteRule:
     * `keys`: the projections, by attribute, that make keys and values of text.
     * `stream`: the argument of the block around a joint site that carries the text stream; None for `cross`.
     * `if_cross`: only modules whose `is_cross_attention` says so (some U-Nets read text in `attn1` as well).
+    * `out`: the projection after attention, by name in the module, or with `out_of_block` in the block around, where it
+      takes attention's output first and more beside it; `gate`: the block's module whose second result scales it.
     * `output`: how the picture's part lies in the module's output: `tokens` [b, n, d], `channels` [b, d, h, w], the
       `first` of a tuple of tokens, or the tokens `after` those of text.
     """
@@ -48,6 +50,9 @@ class SiteRule:
     if_cross: bool = False
     stream: str | None = None
     output: Literal["tokens", "channels", "first", "after"] = "tokens"
+    out: str = "to_out.0"
+    out_of_block: bool = False
+    gate: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from .blends import Blend, blend_call
 from .checks import check_arguments, check_caches, check_count, check_lengths, check_plan, check_values
 from .defaults import Defaults, parse_defaults
 from .errors import BadPlan, NeedsRows, NotSupported, Untrusted
@@ -32,7 +33,9 @@ from .sites import Site
 from .stages import Pass, run_stages, uncompiled
 from .stamps import stamp
 from .table import known_family
+from .tokens import differing_tokens
 from .turns import Turn, claim, release
+from .writes import writes_call
 
 __all__ = ["Host"]
 
@@ -259,6 +262,47 @@ class Host:
             parts = [replay_call(self._gears[0], call, chunk) for chunk in chunks]
         return torch.cat(parts) if parts else call.prediction.new_zeros(0, *call.prediction.shape)
 
+    @property
+    def units(self) -> tuple[str, ...]:
+        """What `blend` mixes on the first pipeline: its sites, then where pooled text enters."""
+        return self._gears[0].names
+
+    def blend(
+        self,
+        call: Call,
+        donor: str,
+        shares: torch.Tensor,
+        *,
+        direction: torch.Tensor | None = None,
+        timeout: float | None = None,
+    ) -> Blend:
+        """A captured call under mixtures of its text and a donor's: `shares` [rows, units] in [0, 1], in one
+        evaluation.
+
+        A row of zeros and ones is a `Swap` at the units of one, pooled text among them. With a `direction` [...] the
+        slopes of `<prediction, direction>` come along, from one backward pass. Of joint hosts the twin counts as a row.
+        """
+        self._check_trust()
+        with self._turn.taken(timeout):
+            return blend_call(self._gears[0], call, donor, shares, direction=direction)
+
+    def writes(self, call: Call, donor: str, *, published: bool = False, timeout: float | None = None) -> torch.Tensor:
+        """How much the prompt's own words, those that the donor prompt lacks, write into the picture at each site.
+
+        float64 [sites of the first pipeline], from one evaluation of one row; `published`: as the paper's code does
+        (see `writes`). Raises: NotSupported, BadPlan.
+        """
+        gear = self._gears[0]
+        # paper B's code indexes FLUX's text by the tokens of the other encoder, whose pooled text it is
+        slip = (
+            "text_encoder"
+            if published and gear.family.joint and gear.family.encode.encoders[0] != "text_encoder"
+            else None
+        )
+        with self._turn.taken(timeout):
+            tokens = differing_tokens(gear, call, donor, encoder=slip)
+            return writes_call(gear, call, tokens, published=published)
+
     def close(self) -> None:
         """Gives the modules back, so that another host may take them; the pipelines are as they were before."""
         for gear in self._gears:
@@ -287,13 +331,16 @@ class Host:
         steered = [p for p in dict.fromkeys(plans) if p is not None]
         if not steered:
             return
+        self._check_trust()
+        self._refuse_strangers([p for p in steered if p.made_for is not None])
+        for plan in steered:
+            check_plan(plan, self._gears, self.name)
+
+    def _check_trust(self) -> None:
         if self.tested is not None and not self.tested.passed:
             raise Untrusted(f"host `{self.name}` failed its self-test, so it is not steered: {self.tested.failures()}")
         for gear in self._gears:
             check_caches(gear.denoiser)
-        self._refuse_strangers([p for p in steered if p.made_for is not None])
-        for plan in steered:
-            check_plan(plan, self._gears, self.name)
 
     def _refuse_strangers(self, bound: Sequence[Plan]) -> None:
         mine = self.fingerprint.digest if bound else None

@@ -8,7 +8,7 @@ text.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,11 @@ from .rows import Batch, compose
 from .session import Session
 from .values import Donor
 
-__all__ = ["Call", "capture_calls", "replay_call"]
+__all__ = ["Call", "capture_calls", "prediction_of", "prepared", "replay_call"]
+
+
+class _Enough(Exception):
+    """Ends a run of the pipeline when all that was wanted of it is there."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,7 +37,7 @@ class Call:
 
     `args`, `kwargs`: with a batch of one; `prompt`, `text`: what it says, and its encoded text [1, l, d]; `encoding`:
     how, so that donors get the same; `prediction`: what the denoiser gave for the row [...], float32; `step` of
-    `steps`, at `fraction` of the trajectory.
+    `steps`, at `fraction` of the trajectory; `spent`: the denoiser's evaluations of one row in that run until then.
     """
 
     args: tuple[Any, ...]
@@ -45,6 +49,7 @@ class Call:
     text: torch.Tensor
     encoding: Encoding
     prediction: torch.Tensor
+    spent: int = 0
 
     @property
     def fraction(self) -> float:
@@ -53,16 +58,21 @@ class Call:
 
 
 def capture_calls(session: Session, prompt: str, arguments: Mapping[str, Any], at: Sequence[float]) -> tuple[Call, ...]:
-    """The calls at fractions `at` of one run of the pipeline, in that order. Raises: BadPlan, for a fraction outside
-    [0, 1)."""
+    """The calls at fractions `at` of one run of the pipeline, in that order; the run ends with the last of them.
+
+    Raises: BadPlan, for a fraction outside [0, 1).
+    """
     for fraction in at:
         if not 0.0 <= fraction < 1.0:
             raise BadPlan(f"fractions of the trajectory must be in [0, 1), got `{fraction}`")
     found: dict[int, Call] = {}
+    spent = 0
     shared = session.gear.family.inputs.shared
 
     def keep(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        nonlocal spent
         clock, run, layout = session.clock, session.run, session.layout
+        spent += layout.batch if layout is not None else 0
         wanted = {min(int(f * clock.steps + 1e-9), clock.steps - 1) for f in at}
         if run is None or layout is None or clock.step not in wanted or clock.step in found:
             return
@@ -78,13 +88,17 @@ def capture_calls(session: Session, prompt: str, arguments: Mapping[str, Any], a
             prompt=prompt,
             text=run.text[:1],
             encoding=run.encoding,
-            prediction=_prediction(output)[rows[0]].float(),
+            prediction=prediction_of(output)[rows[0]].float(),
+            spent=spent,
         )
+        if set(found) == wanted:
+            raise _Enough
 
     with session.attached(), ExitStack() as stack:
         handle = session.gear.denoiser.register_forward_hook(keep, with_kwargs=True)
         stack.callback(handle.remove)
-        session.gear.pipe(**arguments)
+        with suppress(_Enough):
+            session.gear.pipe(**arguments)
     if not found:
         raise NotFired("the pipeline ended without a call of its denoiser that could be captured")
     steps = next(iter(found.values())).steps
@@ -99,15 +113,11 @@ def replay_call(gear: Gear, call: Call, plans: Sequence[Plan | None]) -> torch.T
     """
     _refuse_recorded(plans)
     rows = len(plans)
-    batch = compose([call.prompt] * rows, plans, [0] * rows, [None] * rows, joint=gear.family.joint, one_call=True)
-    total = len(batch.prompts)
-    shared = gear.family.inputs.shared
-    args = tuple(_repeated(a, total) for a in call.args)
-    kwargs = {k: v if k in shared else _repeated(v, total) for k, v in call.kwargs.items()}
     with ExitStack() as stack, torch.no_grad():
+        batch, kwargs, args = prepared(gear, call, plans)
+        total = len(batch.prompts)
         if not any(plans):
-            return _prediction(gear.denoiser(*args, **kwargs)).float()
-        _give_texts(gear, call, batch, rows, kwargs)
+            return prediction_of(gear.denoiser(*args, **kwargs)).float()
         program = gear.program(batch.plans, batch.added)
         if program.needs_uncond:
             raise BadPlan("a plan steers the uncond rows, and a captured call has none: use rows `cond`")
@@ -119,9 +129,22 @@ def replay_call(gear: Gear, call: Call, plans: Sequence[Plan | None]) -> torch.T
         stack.enter_context(gear.on_sites_of(program))
         stack.callback(gear.slate.clear)
         gear.slate.show(board)
-        prediction = _prediction(gear.component(*args, **kwargs)).float()
+        prediction = prediction_of(gear.component(*args, **kwargs)).float()
         gear.refuse_silence(board.read()[0], setting.hits.astype("int64"))
     return prediction[:rows]
+
+
+def prepared(gear: Gear, call: Call, plans: Sequence[Plan | None]) -> tuple[Batch, dict[str, Any], tuple[Any, ...]]:
+    """The batch of a captured call repeated under `plans`, added rows last, and the denoiser's arguments for it."""
+    rows = len(plans)
+    batch = compose([call.prompt] * rows, plans, [0] * rows, [None] * rows, joint=gear.family.joint, one_call=True)
+    total = len(batch.prompts)
+    shared = gear.family.inputs.shared
+    args = tuple(_repeated(a, total) for a in call.args)
+    kwargs = {k: v if k in shared else _repeated(v, total) for k, v in call.kwargs.items()}
+    with torch.no_grad():
+        _give_texts(gear, call, batch, rows, kwargs)
+    return batch, kwargs, args
 
 
 def _refuse_recorded(plans: Sequence[Plan | None]) -> None:
@@ -157,7 +180,8 @@ def _give_pooled(inputs: Inputs, donors: Sequence[Donor], first: int, kwargs: di
     kwargs[argument] = {**held, path[0]: pooled} if path else pooled
 
 
-def _prediction(output: Any) -> torch.Tensor:
+def prediction_of(output: Any) -> torch.Tensor:
+    """A denoiser's prediction in what its forward returned."""
     return output[0] if isinstance(output, tuple) else output.sample
 
 

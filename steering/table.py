@@ -115,6 +115,7 @@ _SD3 = Family(
             keys=("add_k_proj", "add_v_proj"),
             stream="encoder_hidden_states",
             output="first",
+            gate="norm1",
         ),
     ),
     encode=Encode(
@@ -141,6 +142,7 @@ _FLUX = Family(
             keys=("add_k_proj", "add_v_proj"),
             stream="encoder_hidden_states",
             output="first",
+            gate="norm1",
         ),
         SiteRule(
             pattern=r"single_transformer_blocks\.\d+\.attn",
@@ -151,6 +153,9 @@ _FLUX = Family(
             leading=True,
             stream="encoder_hidden_states",
             output="after",
+            out="proj_out",
+            out_of_block=True,
+            gate="norm",
         ),
     ),
     encode=Encode(
