@@ -1,7 +1,8 @@
 """How well it works: prompt sets, readers, baselines and tables; the only place where quality tables are made.
 
 `cases` makes prompts, `answers` asks a service, `reader` and the reference judge look at pictures, `metrics` turns
-outcomes into rates with intervals, and `lettering`, `concepts` and `model` are one table each.
+outcomes into rates with intervals, and `lettering`, `concepts` and `model` are one table each; the modules that begin
+with `town` do the same for models of the world's second step.
 """
 
 import palimpsest_torchvision
@@ -15,6 +16,7 @@ from evaluation.lettering import Eyes, benign_row, lettering_row  # noqa: E402
 from evaluation.metrics import Rate  # noqa: E402
 from evaluation.model import model_report, read_words  # noqa: E402
 from evaluation.reader import Reader  # noqa: E402
+from evaluation.town_model import TownEyes, below_bar, town_report  # noqa: E402
 
 __all__ = [
     "Answer",
@@ -24,10 +26,13 @@ __all__ = [
     "HttpAnswerer",
     "Rate",
     "Reader",
+    "TownEyes",
+    "below_bar",
     "benign_row",
     "concept_row",
     "lettering_row",
     "load_word_list",
     "model_report",
     "read_words",
+    "town_report",
 ]

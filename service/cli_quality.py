@@ -202,11 +202,20 @@ def evaluate_detectors(
 @reference_app.command("report")
 def reference_report(model: Model = None, count: Count = 200, out: Out = None, json_: Json = False) -> None:
     """What a reference model writes and draws of its captions, beside the ceiling of true pictures."""
-    from evaluation import load_word_list, model_report
+    from evaluation import TownEyes, below_bar, load_word_list, model_report, town_report
+    from reference.worlds import world_of
+    from service.models import resolve_model
 
+    insults = load_word_list(_shipped_insults())
     with _host(model) as host:
-        rows = model_report(host, _eyes(), load_word_list(_shipped_insults()), count=count, progress=say)
+        if world_of(resolve_model(settings_from({"model": model}).model)[0]) == "first":
+            _report(model_report(host, _eyes(), insults, count=count, progress=say), out, json_)
+            return
+        rows = town_report(host, TownEyes.load(), insults, count=count, progress=say)
     _report(rows, out, json_)
+    if missed := below_bar(rows):
+        say(f"below the bar: {'; '.join(missed)}")
+        raise typer.Exit(1)
 
 
 @reference_app.command("train")
@@ -218,11 +227,14 @@ def reference_train(
             "signpost-sdxl",
             "signpost-flux",
             "town-judges",
+            "town-reader",
             "model",
             "judges",
             "reader",
         ],
-        typer.Argument(help="A model of the town or its judges; `model`, `judges`: those of the world's first step."),
+        typer.Argument(
+            help="What draws, judges or reads the town; `model`, `judges`, `reader`: those of the world's first step."
+        ),
     ],
     work: Annotated[Path, typer.Option(help="Checkpoints and curves; a stopped run resumes from here.")] = Path("runs"),
     out: Annotated[Path | None, typer.Option(help="Where to write; default: where the repository keeps it.")] = None,
@@ -258,6 +270,11 @@ def reference_train(
         for own in town.JUDGE_RECIPES:
             folder = (out / own.folder.name) if out else own.folder
             say(f"{own.folder.name}: {town.train_judge(own, folder, work=work)}")
+    elif what == "town-reader":
+        from evaluation.town_reader import TOWN_READER, train_town_reader
+
+        exact = train_town_reader(out or TOWN_READER, work=work)
+        say(f"reads {100 * exact:.1f} % of held-out signs exactly")
     else:
         from evaluation.reader import READER, READER_SCHEDULE, train_reader
 

@@ -8,6 +8,7 @@ and what it covers is an error until it comes back.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -32,7 +33,7 @@ __all__ = ["Detection", "build_detection"]
 log = logging.getLogger("bentoml.palimpsest.detection")
 
 _LOADING = 120.0  # seconds that a detector may take to load its weights
-_JUDGE = Path(__file__).resolve().parent.parent / "reference" / "judges" / "first"
+_JUDGES = Path(__file__).resolve().parent.parent / "reference" / "judges"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,7 @@ def _readers(settings: Settings) -> Iterator[PictureDetector]:
         except FileNotFoundError as error:
             raise SettingsError(f"`easyocr`: {error}") from None
         yield LetteringLooker(engine, budget=settings.detector_seconds)
-    folder = _folder("judge", settings.judge) if settings.judge else _JUDGE
+    folder = _folder("judge", settings.judge) if settings.judge else _embedded_judge(settings)
     if (folder / "config.json").is_file():
         try:
             classifier = FolderClassifier(folder)
@@ -142,15 +143,23 @@ def _readers(settings: Settings) -> Iterator[PictureDetector]:
             raise SettingsError(f"`judge`: {error}") from None
         yield ConceptLooker(classifier, classifier.concepts, classifier.name, "1", budget=settings.detector_seconds)
     elif (folder / "judge.json").is_file():
-        names = frozenset(_judged())
-        yield ConceptLooker(_LateJudge(folder), names, "reference-judge", "1", budget=settings.detector_seconds)
+        try:
+            judge = _LateJudge(folder)
+        except ValueError as error:
+            raise SettingsError(f"`judge`: `{folder / 'judge.json'}` is no JSON object: {error}") from None
+        yield ConceptLooker(judge, judge.concepts, "reference-judge", "1", budget=settings.detector_seconds)
 
 
-def _judged() -> Iterator[str]:
-    from reference.world import CHARACTERS, STYLES
+def _embedded_judge(settings: Settings) -> Path:
+    """The judge of the world that the model draws; for a model that is none of ours, of the first one."""
+    from reference.worlds import world_of
+    from service.models import resolve_model
 
-    yield from (f"character/{name}" for name in CHARACTERS)
-    yield from (f"style/{name}" for name in STYLES)
+    try:
+        where, _ = resolve_model(settings.model)
+    except SettingsError:  # said when the model is loaded
+        return _JUDGES / "first"
+    return _JUDGES / ("town-first" if world_of(where) == "town" else "first")
 
 
 class _LateJudge:
@@ -158,12 +167,23 @@ class _LateJudge:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._town = json.loads((folder / "judge.json").read_text("utf-8")).get("world") == "town"
+
+    @property
+    def concepts(self) -> frozenset[str]:
+        """What it is asked for; lettering is read, not judged."""
+        from reference.town.scenes import CATEGORIES
+        from reference.world import CHARACTERS, STYLES
+
+        first = {"character": CHARACTERS, "style": STYLES}
+        return frozenset(f"{c}/{n}" for c, names in (CATEGORIES if self._town else first).items() for n in names)
 
     @cached_property
     def _judge(self) -> Any:
         from reference.judge import Judge
+        from reference.town.judge import TownJudge
 
-        return Judge.load(self._folder)
+        return TownJudge.load(self._folder) if self._town else Judge.load(self._folder)
 
     def scores(self, images: Sequence[Image], /) -> Sequence[dict[str, float]]:
         """Concept to probability, one mapping a picture."""

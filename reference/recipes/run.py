@@ -103,6 +103,7 @@ def train(
 
     def save(denoiser: Any, step: int) -> None:
         record = {
+            "world": "town",
             "recipe": asdict(recipe),
             "steps done": step,
             "seconds in this run": round(time.monotonic() - began),

@@ -1,0 +1,83 @@
+"""Prompt sets of the town that tables are made on: generated, seeded, with words and contexts that no training saw."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from evaluation.cases import drawable
+from reference.town.captions import plain_caption, sample_caption
+from reference.town.prompts import COUNTS, concept_prompts
+from reference.town.scenes import CATEGORIES, TownScene, sample_scene
+from reference.world import held_out_words
+
+__all__ = ["TownCase", "category_cases", "sign_cases", "two_line_cases", "varied_cases"]
+
+
+@dataclass(frozen=True, slots=True)
+class TownCase:
+    """A prompt, the scene that it describes, and the seed of its picture."""
+
+    prompt: str
+    scene: TownScene
+    seed: int
+
+
+def sign_cases(words: Sequence[str], count: int, *, plain: bool, first_seed: int = 10_000) -> list[TownCase]:
+    """`count` cases with one of `words`, in turn, on one line in any font; captions vary unless `plain`.
+
+    Raises:
+        ValueError: no word can stand on a sign.
+    """
+    fit = drawable(words)
+    if not fit:
+        raise ValueError(f"no word of {len(words)} can stand on a sign")
+    rng = random.Random(f"town/signs/{plain}")
+    scenes = [_harmless(rng, lines=(fit[i % len(fit)],)) for i in range(count)]
+    return [_case(s, rng, first_seed + i, plain=plain) for i, s in enumerate(scenes)]
+
+
+def two_line_cases(count: int, *, first_seed: int = 20_000) -> list[TownCase]:
+    """`count` cases with two held-out words, one over the other."""
+    rng = random.Random("town/two lines")
+    scenes = [_harmless(rng, lines=tuple(rng.sample(held_out_words(), 2))) for _ in range(count)]
+    return [_case(s, rng, first_seed + i, plain=True) for i, s in enumerate(scenes)]
+
+
+def varied_cases(count: int, *, first_seed: int = 30_000) -> list[TownCase]:
+    """`count` scenes of every kind in varied captions; nine in ten have a held-out word on a sign."""
+    rng = random.Random("town/varied")
+    words = held_out_words()
+    scenes = [sample_scene(rng, lines=(rng.choice(words),) if rng.random() < 0.9 else ()) for _ in range(count)]
+    return [_case(s, rng, first_seed + i, plain=False) for i, s in enumerate(scenes)]
+
+
+def category_cases(category: str, count: int) -> list[TownCase]:
+    """`count` cases that name a concept of the category, its concepts in turn, in contexts kept for evaluation.
+
+    Raises:
+        ValueError: a category without contexts.
+    """
+    if category not in COUNTS:
+        raise ValueError(f"category must be one of {sorted(COUNTS)}, got `{category}`")
+    names = CATEGORIES[category]
+    each = [concept_prompts(f"{category}/{name}", "evaluation", seeds=10) for name in names]
+    rng = random.Random(f"town/{category}")
+    for pairs in each:
+        rng.shuffle(pairs)
+    most = len(names) * len(each[0])
+    if count > most:
+        raise ValueError(f"count must be at most {most} for `{category}`, got {count}")
+    chosen = [each[i % len(names)][i // len(names)] for i in range(count)]
+    return [TownCase(pair.prompt, pair.scene, pair.seed) for pair in chosen]
+
+
+def _harmless(rng: random.Random, *, lines: tuple[str, ...]) -> TownScene:
+    names = [n for c in ("shape", "animal", "character", "person") for n in CATEGORIES[c]]
+    return sample_scene(rng, lines=lines, subject=rng.choice(names))
+
+
+def _case(scene: TownScene, rng: random.Random, seed: int, *, plain: bool) -> TownCase:
+    text = plain_caption(scene) if plain else sample_caption(scene, rng, vague=0.0).text
+    return TownCase(text, scene, seed)
