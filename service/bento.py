@@ -11,6 +11,8 @@ from pathlib import Path
 import bentoml
 
 from service.app import access, make_app
+from service.board import board_folder
+from service.door import Door
 from service.ending import drain_on_signals, end_when_dead
 from service.guard import Guard
 from service.keys import KeyRing
@@ -48,9 +50,13 @@ class Palimpsest:
 
     @bentoml.on_startup
     async def watch_over(self) -> None:
-        """Drains when the worker is told to end, and ends it when its engine is dead, so that another is started."""
+        """Drains when the worker is told to end, and ends it when its engine is dead, so that another is started.
+
+        BentoML takes connections after this, so it returns when the worker should.
+        """
         drain_on_signals(self.runtime.drain, _settings.drain_seconds)
         end_when_dead(self.runtime)
+        await Door(board_folder()).wait(lambda: self.runtime.state)
 
     def __is_alive__(self) -> bool:
         return self.runtime.is_alive()

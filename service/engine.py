@@ -114,7 +114,7 @@ class Engine(threading.Thread):
 
     def _beat(self) -> None:
         self.beat = time.monotonic()
-        self._recorder.engine(ready=True)
+        self._recorder.beat()
 
     def _run(self, host: Host, jobs: list[Job]) -> None:
         """Runs one batch; every job is settled afterwards."""
@@ -218,7 +218,7 @@ class Engine(threading.Thread):
             job.settle(DeadlineExceeded("the request's time ran out while it waited for the model"))
 
     def _drain(self) -> None:
-        self._recorder.engine(ready=False)
+        self._recorder.ready(False)
         self.turn_away()
         while jobs := self.queue.take(self.queue.size, timeout=0):
             for job in jobs:

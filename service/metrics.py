@@ -174,7 +174,7 @@ CATALOGUE: tuple[Metric, ...] = (
     Metric("out_of_memory_total", "counter", "Batches that did not fit the device."),
     Metric("cancelled_pictures_total", "counter", "Pictures dropped because nobody waits for them.", (DROPPED,)),
     Metric("workers_up", "gauge", "Worker processes that run, ready or not."),
-    Metric("engine_ready", "gauge", "Workers whose engine is ready."),
+    Metric("engine_ready", "gauge", "Workers that answer requests."),
     Metric("engine_beat_timestamp_seconds", "gauge", "When an engine last moved; the oldest worker's.",
            mode="livemin", initial=math.inf),
     Metric("policy_generation_min", "gauge", "Lowest policy generation in use.", mode="livemin", initial=math.inf),
@@ -340,10 +340,13 @@ class Recorder:
         """A picture was made with its prompt replaced as a whole."""
         self._at("fallbacks_total", reason).inc()
 
-    def engine(self, *, ready: bool) -> None:
-        """The engine's state and the time of this report."""
-        self._at("engine_ready").set(int(ready))
+    def beat(self) -> None:
+        """The engine moved now."""
         self._at("engine_beat_timestamp_seconds").set(time.time())
+
+    def ready(self, answers: bool) -> None:
+        """Whether the worker answers requests: its model, detectors and policies are loaded, and it does not end."""
+        self._at("engine_ready").set(int(answers))
 
     def policies(self, *, generation: int, digest: str, loaded: float, unfit: int, rules: Iterable[Rollout]) -> None:
         """A snapshot came into use; `rules` are its rules with their rollout, in one order in every worker.

@@ -73,6 +73,7 @@ class Runtime:
         self.limiter = RateLimiter(limits_folder(), per_minute=settings.rate_per_minute, burst=settings.rate_burst)
         self._tasks: set[asyncio.Task[None]] = set()
         self._in_flight = 0
+        self._publishing = threading.Lock()
         self._error: BaseException | None = None
         self._board = Board(board_folder())
         self._audit: AuditLog | None = None
@@ -112,6 +113,7 @@ class Runtime:
         """Not ready any more: what was not begun is turned away, what was begun is answered. Twice is as good."""
         if self.state in ("ready", "starting"):
             self.state = "stopping"
+            self.recorder.ready(False)
             log.info("draining: %d requests in flight", self._in_flight)
             self._engine.turn_away()
             self._publish()
@@ -211,7 +213,10 @@ class Runtime:
     def _start(self) -> None:
         try:
             self._load()
+            if self.state != "starting":  # told to end in the meantime
+                return
             self.state = "ready"
+            self.recorder.ready(True)
             log.info("ready: model `%s`, policies %s", self.settings.model, self._policy_note()["digest"])
         except BaseException as error:
             self._error = error
@@ -302,14 +307,15 @@ class Runtime:
         self._publish()
 
     def _publish(self) -> None:
-        note: dict[str, Any] = {
-            "state": self.state,
-            "model": self.settings.model,
-            "failure": str(self._error) if self._error else None,
-        }
-        if self._ready is not None:
-            note |= {"policy": self._policy_note(), "rules": [row.to_dict() for row in self._rows]}
-        self._board.publish(note)
+        with self._publishing:  # the starter, the polling thread and the event loop do; the latest state stays
+            note: dict[str, Any] = {
+                "state": self.state,
+                "model": self.settings.model,
+                "failure": str(self._error) if self._error else None,
+            }
+            if self._ready is not None:
+                note |= {"policy": self._policy_note(), "rules": [row.to_dict() for row in self._rows]}
+            self._board.publish(note)
 
     def _policy_note(self) -> dict[str, Any]:
         assert self._ready is not None  # INVARIANT: as above

@@ -143,7 +143,7 @@ def test_processes_are_summed_and_a_dead_worker_is_forgotten(tmp_path: Path) -> 
 from service.metrics import Recorder
 import os, sys
 r = Recorder()
-r.engine(ready=True)
+r.ready(True)
 r.extra_generation()
 r.policies(generation=int(sys.argv[1]), digest=f"sha256:{64 * sys.argv[1]}", loaded=1.0, unfit=0, rules=[])
 os._exit(0)  # like a worker that was killed: nothing is cleaned up
