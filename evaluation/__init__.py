@@ -12,13 +12,16 @@ palimpsest_torchvision.install()
 from evaluation.answers import Answer, Answerer, HttpAnswerer  # noqa: E402  (torchvision's remedy comes before torch)
 from evaluation.cases import Case, load_word_list  # noqa: E402
 from evaluation.concepts import concept_row  # noqa: E402
-from evaluation.lettering import Eyes, benign_row, lettering_row  # noqa: E402
+from evaluation.eyes import FIRST, TOWN, Eyes, eyes_of  # noqa: E402
+from evaluation.lettering import benign_row, lettering_row  # noqa: E402
 from evaluation.metrics import Rate  # noqa: E402
 from evaluation.model import model_report, read_words  # noqa: E402
 from evaluation.reader import Reader  # noqa: E402
 from evaluation.town_model import TownEyes, below_bar, town_report  # noqa: E402
 
 __all__ = [
+    "FIRST",
+    "TOWN",
     "Answer",
     "Answerer",
     "Case",
@@ -30,6 +33,7 @@ __all__ = [
     "below_bar",
     "benign_row",
     "concept_row",
+    "eyes_of",
     "lettering_row",
     "load_word_list",
     "model_report",

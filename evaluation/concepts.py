@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from evaluation.answers import Answerer
-from evaluation.cases import concept_cases
-from evaluation.lettering import Eyes, stock_pictures
+from evaluation.eyes import Eyes
+from evaluation.lettering import stock_pictures
 from evaluation.metrics import Rate, mean_interval, similarity_outside
 from steering import Host
 
@@ -27,7 +27,7 @@ def concept_row(
 ) -> dict[str, Any]:
     """What became of up to `count` prompts whose plain picture shows `concept`, and of what stood beside it."""
     progress("drawing unsteered pictures")
-    asked = concept_cases(concept, count + count // 5 + 1, seed=seed)
+    asked = eyes.sets.concept(concept, count + count // 5 + 1, seed)
     pictures = stock_pictures(host, asked)
     seen = [s[concept] >= 0.5 for s in eyes.judge.scores(pictures)]
     shown = [(c, p) for c, p, s in zip(asked, pictures, seen, strict=True) if s][:count]
@@ -37,7 +37,7 @@ def concept_row(
     images = [image for _, _, image in left]
     after = eyes.judge.look(images)
     texts, before = eyes.reader.read(images), eyes.reader.read([p for _, p, _ in left])
-    grounds = [o.agrees(c.scene)["background"] for o, (c, _, _) in zip(after, left, strict=True)]
+    grounds = [o.agrees(c.scene)[eyes.sets.ground] for o, (c, _, _) in zip(after, left, strict=True)]
     signed = [c.scene.lettering != "" and b == c.scene.lettering for b, (c, _, _) in zip(before, left, strict=True)]
     independent = {}
     if eyes.second is not None:

@@ -10,39 +10,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image, ImageChops
 
 from evaluation.answers import Answer, Answerer
-from evaluation.cases import Case, benign_cases, lettering_cases
+from evaluation.eyes import FIRST, AnyCase, Eyes, Sees, Sets
 from evaluation.metrics import Rate, edit_distance, mean_interval, similarity_outside
-from evaluation.reader import Reader
-from reference.judge import Judge, Opinion
-from reference.paint import sign_box
 from steering import Host
 
-__all__ = ["Eyes", "benign_row", "lettering_row", "stock_pictures"]
+__all__ = ["benign_row", "lettering_row", "stock_pictures"]
 
-Read = Callable[[Image.Image], str]
 _BATCH = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Eyes:
-    """Who looks: the independent reader, the judge, the service's own kind of reader, and a second judge.
-
-    The service asks the first judge about concepts, so figures on erased concepts need the second.
-    """
-
-    reader: Reader
-    judge: Judge
-    ocr: Read | None = None
-    second: Judge | None = None
-
-
-def stock_pictures(host: Host, cases: Sequence[Case], *, batch: int = _BATCH) -> list[Image.Image]:
+def stock_pictures(host: Host, cases: Sequence[AnyCase], *, batch: int = _BATCH) -> list[Image.Image]:
     """The unsteered picture of each case, `batch` in one call of the pipeline."""
     images: list[Image.Image] = []
     for start in range(0, len(cases), batch):
@@ -69,7 +51,7 @@ def lettering_row(
             prompts.
     """
     progress("drawing unsteered pictures")
-    cases, plain = _readable(host, lettering_cases(words, 2 * count, seed=seed), eyes.reader, count)
+    cases, plain = _readable(host, eyes.sets.lettering(words, 2 * count, seed), eyes, count)
     progress(f"asking the service for {count} pictures")
     answers = service.answer([c.prompt for c in cases], [c.seed for c in cases], together=_BATCH)
     left = [(c, p, a) for c, p, a in zip(cases, plain, answers, strict=True) if a.image is not None]
@@ -88,8 +70,8 @@ def lettering_row(
         "blocked": Rate(sum(a.image is None for a in answers), count).to_json(),
         "missed (left untouched)": Rate(sum(a.way == "untouched" for a in answers), count).to_json(),
         "ways": dict(Counter(a.way for a in answers)),
-        **_kept(repaired, eyes.judge),
-        **_likeness(repaired),
+        **_kept(repaired, eyes),
+        **_likeness(repaired, eyes.sets),
     }
     if eyes.ocr is not None:
         row["readable after the loop, by RapidOCR"] = Rate(
@@ -101,13 +83,14 @@ def lettering_row(
 def benign_row(
     host: Host,
     service: Answerer,
+    sets: Sets = FIRST,
     *,
     count: int = 200,
     seed: int = 0,
     progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """What became of `count` innocent prompts, asked one at a time and compared with the stock solo run bit for bit."""
-    cases = benign_cases(count, seed=seed)
+    cases = sets.benign(count, seed)
     progress(f"asking the service for {count} innocent pictures, one at a time")
     answers = service.answer([c.prompt for c in cases], [c.seed for c in cases], together=1)
     allowed = [(c, a) for c, a in zip(cases, answers, strict=True) if a.verdict == "allow"]
@@ -122,13 +105,13 @@ def benign_row(
     }
 
 
-def _readable(host: Host, cases: Sequence[Case], reader: Reader, count: int) -> tuple[list[Case], list[Image.Image]]:
-    kept: list[Case] = []
+def _readable(host: Host, cases: Sequence[AnyCase], eyes: Eyes, count: int) -> tuple[list[AnyCase], list[Image.Image]]:
+    kept: list[AnyCase] = []
     pictures: list[Image.Image] = []
     for start in range(0, len(cases), _BATCH):
         part = cases[start : start + _BATCH]
         images = stock_pictures(host, part)
-        for case, image, text in zip(part, images, reader.read(images), strict=True):
+        for case, image, text in zip(part, images, eyes.reader.read(images), strict=True):
             if edit_distance(text, case.scene.lettering) <= 1 and len(kept) < count:
                 kept.append(case)
                 pictures.append(image)
@@ -137,28 +120,28 @@ def _readable(host: Host, cases: Sequence[Case], reader: Reader, count: int) -> 
     raise RuntimeError(f"need {count} prompts whose plain picture is readable, got {len(kept)} of {len(cases)}")
 
 
-def _kept(rows: Sequence[tuple[Case, Image.Image, Answer]], judge: Judge) -> dict[str, Any]:
+def _kept(rows: Sequence[tuple[AnyCase, Image.Image, Answer]], eyes: Eyes) -> dict[str, Any]:
     """Subject and background after repair: as the caption says, and where they were right before."""
-    before = judge.look([plain for _, plain, _ in rows])
-    after = judge.look([answer.image for _, _, answer in rows if answer.image is not None])
-    right = [_scene_right(o, c) for o, (c, _, _) in zip(after, rows, strict=True)]
-    was = [_scene_right(o, c) for o, (c, _, _) in zip(before, rows, strict=True)]
+    before = eyes.judge.look([plain for _, plain, _ in rows])
+    after = eyes.judge.look([answer.image for _, _, answer in rows if answer.image is not None])
+    right = [_scene_right(o, c, eyes.sets) for o, (c, _, _) in zip(after, rows, strict=True)]
+    was = [_scene_right(o, c, eyes.sets) for o, (c, _, _) in zip(before, rows, strict=True)]
     return {
         "subject, colour and background right": Rate.of(right).to_json(),
         "of those right before": Rate.of(r for r, w in zip(right, was, strict=True) if w).to_json(),
     }
 
 
-def _scene_right(opinion: Opinion, case: Case) -> bool:
-    agrees = opinion.agrees(case.scene)
-    return agrees["subject"] and agrees["colour"] and agrees["background"]
+def _scene_right(seen: Sees, case: AnyCase, sets: Sets) -> bool:
+    agrees = seen.agrees(case.scene)
+    return all(agrees[fact] for fact in sets.kept)
 
 
-def _likeness(rows: Sequence[tuple[Case, Image.Image, Answer]]) -> dict[str, Any]:
+def _likeness(rows: Sequence[tuple[AnyCase, Image.Image, Answer]], sets: Sets) -> dict[str, Any]:
     outside, whole = [], []
     for case, plain, answer in rows:
         assert answer.image is not None
-        box = sign_box(case.scene, plain.width)
+        box = sets.sign_box(case.scene, plain.width)
         assert box is not None
         a, b = similarity_outside(plain, answer.image, [box])
         outside.append(a)

@@ -11,10 +11,10 @@ from PIL import Image
 
 from detectors.images import RapidOcr
 from evaluation.cases import Case, lettering_cases
-from evaluation.lettering import Eyes, stock_pictures
+from evaluation.eyes import AnyCase, Eyes, Judges
+from evaluation.lettering import stock_pictures
 from evaluation.metrics import Rate
 from reference.captions import sample_caption
-from reference.judge import Judge
 from reference.paint import paint
 from reference.world import held_out_words, sample_scene
 from steering import Host
@@ -82,7 +82,7 @@ def _even(words: Sequence[str], count: int) -> list[str]:
     return random.Random("report").sample(list(words), min(count, len(words)))
 
 
-def _spelling(images: Sequence[Image.Image], cases: Sequence[Case], eyes: Eyes, ocr: RapidOcr) -> dict[str, Any]:
+def _spelling(images: Sequence[Image.Image], cases: Sequence[AnyCase], eyes: Eyes, ocr: RapidOcr) -> dict[str, Any]:
     read = eyes.reader.read(images)
     seen = [read_sign(ocr, image, top=c.scene.place == "top") for image, c in zip(images, cases, strict=True)]
     truth = [c.scene.lettering for c in cases]
@@ -93,7 +93,7 @@ def _spelling(images: Sequence[Image.Image], cases: Sequence[Case], eyes: Eyes, 
     }
 
 
-def _facts(images: Sequence[Image.Image], cases: Sequence[Case], judge: Judge) -> dict[str, Any]:
+def _facts(images: Sequence[Image.Image], cases: Sequence[AnyCase], judge: Judges) -> dict[str, Any]:
     agrees = [o.agrees(c.scene) for o, c in zip(judge.look(images), cases, strict=True)]
     rows = {name: Rate.of(a[name] for a in agrees).to_json() for name in _FACTS}
     rows["subject, colour and background"] = Rate.of(

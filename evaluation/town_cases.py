@@ -10,9 +10,18 @@ from evaluation.cases import drawable
 from reference.town.captions import plain_caption, sample_caption
 from reference.town.prompts import COUNTS, concept_prompts
 from reference.town.scenes import CATEGORIES, TownScene, sample_scene
-from reference.world import held_out_words
+from reference.world import ALPHABET, MAX_LETTERS, held_out_words
 
-__all__ = ["TownCase", "category_cases", "sign_cases", "two_line_cases", "varied_cases"]
+__all__ = [
+    "TownCase",
+    "benign_cases",
+    "category_cases",
+    "concept_cases",
+    "lettering_cases",
+    "sign_cases",
+    "two_line_cases",
+    "varied_cases",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +39,7 @@ def sign_cases(words: Sequence[str], count: int, *, plain: bool, first_seed: int
     Raises:
         ValueError: no word can stand on a sign.
     """
-    fit = drawable(words)
-    if not fit:
-        raise ValueError(f"no word of {len(words)} can stand on a sign")
+    fit = _fitting(words)
     rng = random.Random(f"town/signs/{plain}")
     scenes = [_harmless(rng, lines=(fit[i % len(fit)],)) for i in range(count)]
     return [_case(s, rng, first_seed + i, plain=plain) for i, s in enumerate(scenes)]
@@ -71,6 +78,50 @@ def category_cases(category: str, count: int) -> list[TownCase]:
         raise ValueError(f"count must be at most {most} for `{category}`, got {count}")
     chosen = [each[i % len(names)][i // len(names)] for i in range(count)]
     return [TownCase(pair.prompt, pair.scene, pair.seed) for pair in chosen]
+
+
+def lettering_cases(words: Sequence[str], count: int, *, seed: int = 0) -> list[TownCase]:
+    """`count` cases whose sign says one of `words`, in turn, in varied captions of harmless scenes.
+
+    Raises:
+        ValueError: no word can stand on a sign.
+    """
+    fit = _fitting(words)
+    rng = random.Random(f"town/lettering/{seed}")
+    scenes = [_harmless(rng, lines=(fit[i % len(fit)],)) for i in range(count)]
+    return [_case(s, rng, 10_000 + 100_000 * seed + i, plain=False) for i, s in enumerate(scenes)]
+
+
+def benign_cases(count: int, *, seed: int = 0) -> list[TownCase]:
+    """`count` cases that no shipped rule should touch: shapes and animals, four of five with a held-out word."""
+    rng = random.Random(f"town/benign/{seed}")
+    words, subjects = held_out_words(), [*CATEGORIES["shape"], *CATEGORIES["animal"]]
+    scenes = [
+        sample_scene(
+            rng, lines=(rng.choice(words),) if rng.random() < 0.8 else (), subject=rng.choice(subjects), style=None
+        )
+        for _ in range(count)
+    ]
+    return [_case(s, rng, 50_000 + 100_000 * seed + i, plain=False) for i, s in enumerate(scenes)]
+
+
+def concept_cases(concept: str, count: int, *, seed: int = 0) -> list[TownCase]:
+    """`count` cases that name the concept in contexts kept for evaluation, as many times each as it takes.
+
+    Raises:
+        ValueError: a concept that the town does not have.
+    """
+    contexts = len(concept_prompts(concept, "evaluation"))
+    pairs = concept_prompts(concept, "evaluation", seeds=-(-count // contexts), seed=seed)
+    random.Random(f"town/{concept}/{seed}").shuffle(pairs)
+    return [TownCase(pair.prompt, pair.scene, pair.seed) for pair in pairs[:count]]
+
+
+def _fitting(words: Sequence[str]) -> tuple[str, ...]:
+    fit = drawable(words)
+    if not fit:
+        raise ValueError(f"no word of {len(words)} can stand on a sign: 3 to {MAX_LETTERS[64]} of `{ALPHABET}`")
+    return fit
 
 
 def _harmless(rng: random.Random, *, lines: tuple[str, ...]) -> TownScene:

@@ -12,6 +12,7 @@ from typing import Any
 from PIL import Image
 
 from detectors.images import RapidOcr
+from evaluation.lettering import stock_pictures
 from evaluation.metrics import Rate
 from evaluation.town_cases import TownCase, category_cases, sign_cases, two_line_cases, varied_cases
 from evaluation.town_reader import TownReader
@@ -22,7 +23,7 @@ from reference.town.prompts import COUNTS
 from reference.world import held_out_words
 from steering import Host
 
-__all__ = ["BAR", "TownEyes", "below_bar", "draw_cases", "read_town_sign", "town_report"]
+__all__ = ["BAR", "TownEyes", "below_bar", "read_town_sign", "town_report"]
 
 BAR = 0.9  # of exact readings and of concepts seen, DESIGN's least
 _BATCH = 16
@@ -32,32 +33,16 @@ _PICTURES = ("RapidOCR", "reader", "either")
 
 @dataclass(frozen=True, slots=True)
 class TownEyes:
-    """Who looks: reader, judge and second judge of the town, none of which trained on a model's pictures."""
+    """Who looks: reader, both judges and RapidOCR, none of which was trained on a model's pictures."""
 
     reader: TownReader
-    judge: TownJudge
-    second: TownJudge
+    judges: tuple[TownJudge, TownJudge]
     ocr: RapidOcr
-
-    @property
-    def judges(self) -> tuple[TownJudge, TownJudge]:
-        """Both judges."""
-        return self.judge, self.second
 
     @classmethod
     def load(cls) -> TownEyes:
         """Those that come with the repository."""
-        return cls(TownReader.load(), TownJudge.load(), TownJudge.load(TOWN_SECOND_JUDGE), RapidOcr())
-
-
-def draw_cases(host: Host, cases: Sequence[TownCase], *, batch: int = _BATCH) -> list[Image.Image]:
-    """The unsteered picture of each case, `batch` in one call of the pipeline."""
-    images: list[Image.Image] = []
-    for start in range(0, len(cases), batch):
-        part = cases[start : start + batch]
-        made = host.generate([c.prompt for c in part], plans=[None] * len(part), seeds=[c.seed for c in part])
-        images.extend(made.images)
-    return images
+        return cls(TownReader.load(), (TownJudge.load(), TownJudge.load(TOWN_SECOND_JUDGE)), RapidOcr())
 
 
 def read_town_sign(ocr: RapidOcr, image: Image.Image, case: TownCase) -> str:
@@ -105,7 +90,7 @@ def town_report(
     ):
         progress(f"drawing {name}")
         began = time.monotonic()
-        pictures = draw_cases(host, cases)
+        pictures = stock_pictures(host, cases)
         seconds = round((time.monotonic() - began) / len(cases), 3)
         report.setdefault("speed", {"seconds an image": seconds, "batch": _BATCH})
         report[name] = _spelling(pictures, cases, eyes)
@@ -113,15 +98,15 @@ def town_report(
     for category in COUNTS:
         progress(f"drawing concepts: {category}")
         cases = category_cases(category, half)
-        pictures = draw_cases(host, cases)
+        pictures = stock_pictures(host, cases)
         report[category] = _concepts(pictures, cases, category, eyes)
         report[f"{category}, true pictures"] = _concepts(_true(cases, pictures), cases, category, eyes)
     progress("drawing scenes")
     cases = varied_cases(half)
-    pictures = draw_cases(host, cases)
-    report["scenes"] = _facts(pictures, cases, eyes.judge)
-    report["scenes, true pictures"] = _facts(_true(cases, pictures), cases, eyes.judge)
-    pairs = list(zip(eyes.judge.look(pictures), eyes.second.look(pictures), strict=True))
+    pictures = stock_pictures(host, cases)
+    report["scenes"] = _facts(pictures, cases, eyes.judges[0])
+    report["scenes, true pictures"] = _facts(_true(cases, pictures), cases, eyes.judges[0])
+    pairs = list(zip(eyes.judges[0].look(pictures), eyes.judges[1].look(pictures), strict=True))
     report["judges agree"] = {f: Rate.of(a.answers[f] == b.answers[f] for a, b in pairs).to_json() for f in ANSWERS}
     return report
 

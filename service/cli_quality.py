@@ -16,6 +16,7 @@ from service.console import fail, say, settings_from, table
 if TYPE_CHECKING:
     from evaluation import Answerer, Eyes
     from localization import Contrast, Witness
+    from reference.worlds import World
     from steering import Host
 
 __all__ = ["add_quality"]
@@ -146,7 +147,7 @@ def evaluate_lettering(
     with _subject(model, policy, url, key) as (host, service, eyes):
         rows = {
             "insults": lettering_row(host, service, listed, eyes, count=count, seed=seed, progress=say),
-            "innocent": benign_row(host, service, count=count, seed=seed, progress=say),
+            "innocent": benign_row(host, service, eyes.sets, count=count, seed=seed, progress=say),
         }
     _report(rows, out, json_)
 
@@ -203,13 +204,11 @@ def evaluate_detectors(
 def reference_report(model: Model = None, count: Count = 200, out: Out = None, json_: Json = False) -> None:
     """What a reference model writes and draws of its captions, beside the ceiling of true pictures."""
     from evaluation import TownEyes, below_bar, load_word_list, model_report, town_report
-    from reference.worlds import world_of
-    from service.models import resolve_model
 
     insults = load_word_list(_shipped_insults())
     with _host(model) as host:
-        if world_of(resolve_model(settings_from({"model": model}).model)[0]) == "first":
-            _report(model_report(host, _eyes(), insults, count=count, progress=say), out, json_)
+        if _world(model) == "first":
+            _report(model_report(host, _eyes(model), insults, count=count, progress=say), out, json_)
             return
         rows = town_report(host, TownEyes.load(), insults, count=count, progress=say)
     _report(rows, out, json_)
@@ -333,24 +332,31 @@ def _subject(
         if policy is not None:
             fail("--policy is the service's own business when --url is given; leave one of them out")
         with _host(model) as host:
-            yield host, HttpAnswerer(url, key), _eyes()
+            yield host, HttpAnswerer(url, key), _eyes(model)
         return
     try:
         with local_service(settings_from({"model": model, "policy": policy})) as service:
-            yield service.host, service, _eyes()
+            yield service.host, service, _eyes(model)
     except Exception as error:
         if (text := problem(error)) is None:
             raise
         fail(text)
 
 
-def _eyes() -> Eyes:
+def _eyes(model: str | None) -> Eyes:
+    """Who looks at the pictures of the model's world."""
     from detectors.images import RapidOcr
-    from evaluation import Eyes, Reader, read_words
-    from reference.judge import SECOND_JUDGE, Judge
+    from evaluation import eyes_of, read_words
 
     ocr = RapidOcr()
-    return Eyes(Reader.load(), Judge.load(), lambda image: read_words(ocr, image), Judge.load(SECOND_JUDGE))
+    return eyes_of(_world(model), ocr=lambda image: read_words(ocr, image))
+
+
+def _world(model: str | None) -> World:
+    from reference.worlds import world_of
+    from service.models import resolve_model
+
+    return world_of(resolve_model(settings_from({"model": model}).model)[0])
 
 
 def _shipped_insults() -> Path:
