@@ -22,6 +22,7 @@ from starlette.routing import Route
 
 from service.api import EvaluateRequest, GenerationRequest, parse_body
 from service.body import read_json_bytes, unless_gone
+from service.catalogue import Outcome
 from service.errors import (
     ApiError,
     Busy,
@@ -34,7 +35,7 @@ from service.errors import (
 )
 from service.guard import Access, error_response
 from service.keys import NOBODY, Caller, Scope
-from service.metrics import Outcome, render
+from service.metrics import render
 from service.openapi import document
 from service.streaming import EventStream, event_stream
 

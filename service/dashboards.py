@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from service.alerts import rule_file
-from service.panels import BOARDS, Board, Panel
+from service.boards import BOARDS
+from service.panels import Board, Panel
 
 __all__ = ["dashboard", "files", "main"]
 

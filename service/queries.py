@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from service.metrics import CATALOGUE, PREFIX, Metric
+from service.catalogue import CATALOGUE, PREFIX, Metric
 
 __all__ = ["SUFFIXES", "Query", "expand", "metric_of"]
 

@@ -14,8 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from policies import Request, Signals
+from service.catalogue import Failure
 from service.errors import without_message
-from service.metrics import Failure, Recorder
+from service.metrics import Recorder
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -21,9 +21,9 @@ import yaml
 
 from policies import Loader
 from service.alerts import ALERTS, RECORDS
+from service.boards import BOARDS
+from service.catalogue import CATALOGUE, PREFIX
 from service.dashboards import files, main
-from service.metrics import CATALOGUE, PREFIX
-from service.panels import BOARDS
 from service.queries import expand, metric_of
 from service.settings import Settings
 

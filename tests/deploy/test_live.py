@@ -35,8 +35,8 @@ import httpx
 import pytest
 
 from service.alerts import ALERTS, RECORDS
-from service.metrics import CATALOGUE
-from service.panels import BOARDS
+from service.boards import BOARDS
+from service.catalogue import CATALOGUE
 from service.queries import expand
 from tests.tiny import save_pixart
 

@@ -14,7 +14,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from policies import VERDICTS
-from service.metrics import CATALOGUE, Outcome, Recorder
+from service.catalogue import CATALOGUE, Outcome
+from service.metrics import Recorder
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
