@@ -57,7 +57,7 @@ def choose_course(
     refused = tuple(dict.fromkeys(s.rule for s in missing if s.unfit != "swap-prompt"))
     unfit = tuple(dict.fromkeys(s.rule for s in missing))
     shown = donor != request.prompt  # whether there is another text to show; edits need none
-    acting = [s for s in steers if s.concept in here and (shown or here[s.concept].operator is not None)]
+    acting = [s for s in steers if s.concept in here and (shown or here[s.concept].edits)]
     if missing or not acting:
         # the whole prompt is replaced, or there is nothing to show in its place: then only the picture can be judged
         return Course(donor, donor=donor, unfit=unfit, refused=refused)
@@ -75,7 +75,7 @@ def choose_course(
 
 def _shown(pack: Pack, donor: str) -> str | None:
     """The donor for a pack that swaps text; one that edits takes none."""
-    return donor if pack.operator is None else None
+    return None if pack.edits else donor
 
 
 def why_unverified(pack: Pack, reads: Collection[str]) -> str | None:
@@ -95,14 +95,14 @@ def _reads(decision: Decision, rule: str) -> frozenset[str]:
 
 def merge(plans: Sequence[Plan]) -> Plan:
     """One plan that does what all do. Swaps of one donor that meet at a site become one, over the hull of their windows
-    and at the greater strength; everything else stays as it is.
+    and at the greater strength; edits that meet become one that does both (see `steering.merge_edits`).
     """
-    from steering import Plan, Swap
+    from steering import Edit, Plan, Swap, merge_edits
 
     if len(plans) == 1:
         return plans[0]
     swaps = [i for plan in plans for i in plan.interventions if isinstance(i, Swap)]
-    others = [i for plan in plans for i in plan.interventions if not isinstance(i, Swap)]
+    edits = merge_edits([i for plan in plans for i in plan.interventions if isinstance(i, Edit)])
     by_site: dict[tuple[object, ...], Swap] = {}
     for swap in swaps:
         for site in swap.sites:
@@ -110,7 +110,7 @@ def merge(plans: Sequence[Plan]) -> Plan:
             key = (site, swap.donor, swap.pooled, swap.source, swap.mode, swap.rows)
             by_site[key] = _hull(by_site[key], one) if key in by_site else one
     bound = next((plan.made_for for plan in plans if plan.made_for is not None), None)  # published packs bind to none
-    return Plan(*_gathered(list(by_site.values())), *dict.fromkeys(others), made_for=bound)
+    return Plan(*_gathered(list(by_site.values())), *edits, made_for=bound)
 
 
 def _hull(a: Swap, b: Swap) -> Swap:

@@ -7,6 +7,7 @@ import palimpsest_torchvision
 palimpsest_torchvision.install()
 
 from .blends import Blend
+from .combine import merge_edits
 from .defaults import Defaults
 from .errors import (
     BadDonor,
@@ -28,8 +29,10 @@ from .errors import (
 )
 from .fingerprint import Fingerprint, Likeness
 from .host import Host
-from .packs import CalibrationPoint, Choice, Pack
+from .pack_parts import CalibrationPoint, Choice
+from .packs import Pack
 from .plans import Edit, Plan, Swap, Window
+from .record import Activations, record
 from .replay import Call
 from .report import Output, PictureReport, Shape
 from .selftest import Check, SelfTest
@@ -38,6 +41,7 @@ from .sites import Site
 from .values import Donor, Operator
 
 __all__ = [
+    "Activations",
     "BadDonor",
     "BadLayout",
     "BadModel",
@@ -76,7 +80,9 @@ __all__ = [
     "Untrusted",
     "Window",
     "find_pack",
+    "merge_edits",
     "pack_file",
     "pack_roots",
     "published_packs",
+    "record",
 ]

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from .errors import BadPlan
-from .plans import Edit
+from .plans import Edit, Window
 from .values import Operator
 
 __all__ = ["merge_edits", "merge_operators", "orthogonalise", "overlap"]
@@ -77,7 +78,8 @@ def merge_operators(operators: Sequence[Operator], strengths: Sequence[float], *
 
 
 def merge_edits(edits: Sequence[Edit], *, near: float = _NEAR) -> tuple[Edit, ...]:
-    """The edits as a plan can hold them: those that meet at a site, in one place and window, on the same rows, are one.
+    """The edits as a plan can hold them: those that meet at a site, in one place, on the same rows, are one as long as
+    both are open.
 
     Edits that are alike but for their sites stay together. Raises: BadPlan, when edits meet that cannot be merged.
     """
@@ -97,17 +99,26 @@ def merge_edits(edits: Sequence[Edit], *, near: float = _NEAR) -> tuple[Edit, ..
 
 
 def _merged(here: Sequence[Edit], site: str, near: float) -> list[Edit]:
-    groups: dict[tuple[object, str], list[Edit]] = {}
-    for edit in here:
-        groups.setdefault((edit.window, edit.rows), []).append(edit)
-    out = []
-    for group in groups.values():
-        if len(group) == 1:
+    """The edits of one place at one site, of which no two are open at once on the same rows."""
+    out: list[Edit] = []
+    for rows in dict.fromkeys(e.rows for e in here):
+        group = [e for e in here if e.rows == rows]
+        if not any(a.window.overlaps(b.window) for n, a in enumerate(group) for b in group[:n]):
             out += group
             continue
-        try:
-            operator = merge_operators([e.operator for e in group], [e.strength for e in group], near=near)
-        except BadPlan as error:
-            raise BadPlan(f"{len(group)} edits meet at site `{site}`: {error}") from error
-        out.append(replace(group[0], operator=operator, strength=1.0))
+        edges = sorted({edge for e in group for edge in (e.window.start, e.window.end)})
+        for start, end in pairwise(edges):
+            window = Window(start, end)
+            if open_ := [e for e in group if e.window.overlaps(window)]:
+                out.append(replace(_one(open_, site, near), window=window))
     return out
+
+
+def _one(open_: Sequence[Edit], site: str, near: float) -> Edit:
+    if len(open_) == 1:
+        return open_[0]
+    try:
+        operator = merge_operators([e.operator for e in open_], [e.strength for e in open_], near=near)
+    except BadPlan as error:
+        raise BadPlan(f"{len(open_)} edits meet at site `{site}`: {error}") from error
+    return replace(open_[0], operator=operator, strength=1.0)

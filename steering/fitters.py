@@ -105,13 +105,18 @@ def uce(
     return _operator(e, d, torch.zeros_like(e), False, where)
 
 
-def concept_space(phrases: Tensor, *, tolerance: float = 1e-4) -> Tensor:
-    """An orthonormal basis [r, d] of what phrases [n, d] span: their projector `C (C'C)^+ C'` is `basis' basis`."""
+def concept_space(phrases: Tensor, *, rank: int | None = None, tolerance: float = 1e-4) -> Tensor:
+    """An orthonormal basis [r, d] of what phrases [n, d] span: their projector `C (C'C)^+ C'` is `basis' basis`.
+
+    `rank`: only the r directions that they share most.
+    """
     _, sizes, rows = torch.linalg.svd(phrases.double(), full_matrices=False)
-    return rows[sizes > tolerance * sizes.max()].float()
+    return rows[sizes > tolerance * sizes.max()][:rank].float()
 
 
-def safree(phrases: Tensor, *, origin: Tensor | None = None, where: Where = "text") -> Operator:
+def safree(
+    phrases: Tensor, *, origin: Tensor | None = None, rank: int | None = None, where: Where = "text"
+) -> Operator:
     """SAFREE's projection off the concept's space (ICLR 2025), of every token: `x - P_C (x - origin)`.
 
     phrases: [n, d], embeddings that name the concept; origin: [d], the paper's is zero. The paper moves trigger tokens
@@ -119,7 +124,7 @@ def safree(phrases: Tensor, *, origin: Tensor | None = None, where: Where = "tex
     make a donor of it.
     """
     start = torch.zeros_like(phrases[0]) if origin is None else origin
-    basis = concept_space(phrases - start)
+    basis = concept_space(phrases - start, rank=rank)
     return _operator(basis, basis, start[None], False, where)
 
 

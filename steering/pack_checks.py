@@ -24,9 +24,11 @@ def check_pack(pack: Pack) -> None:
     """Nothing, when the parts of a pack fit each other. Raises: BadPack."""
     _check_name(pack)
     _check_sets(pack)
-    top = 1.0 if pack.operator is None else math.inf
-    if not 0.0 < pack.strength <= top:
-        raise BadPack(f"strength must be in (0, {top:g}], got `{pack.strength}`")
+    top = math.inf if pack.edits else 1.0
+    if pack.strength is not None and not 0.0 < pack.strength <= top:
+        raise BadPack(f"strength must be in (0, {top:g}] or None, got `{pack.strength}`")
+    if pack.edits:
+        _check_operators(pack)
     if pack.published:
         _check_published(pack)
     else:
@@ -51,6 +53,15 @@ def _check_sets(pack: Pack) -> None:
             raise BadPack(f"{name} of pack `{pack.concept}` must be among its site_names, got `{strange[0]}`")
 
 
+def _check_operators(pack: Pack) -> None:
+    missing = [s for s in (*pack.sites, *pack.wider) if s not in pack.operators]
+    if missing:
+        raise BadPack(f"a pack that edits has an operator for each of its sites, got none for `{missing[0]}`")
+    for name, operator in pack.operators.items():
+        if (name in pack.site_names) == (operator.where == "pooled"):
+            raise BadPack(f"operator for `{operator.where}` cannot stand at site `{name}` of pack `{pack.concept}`")
+
+
 def _check_measured(pack: Pack) -> None:
     if not isinstance(pack.host, Fingerprint):
         raise BadPack("a pack names the weights that it was made for; only a published one may leave them open")
@@ -70,7 +81,7 @@ def _check_measured(pack: Pack) -> None:
 def _check_published(pack: Pack) -> None:
     if not isinstance(pack.host, Likeness):
         raise BadPack("a published pack is bound to a `Likeness`: nobody measured it on weights of ours")
-    if pack.operator is not None:
+    if pack.edits:
         raise BadPack("a published pack swaps only; an operator needs evidence of our own")
     if pack.scores is not None or pack.choice is not None or pack.bins or pack.calibration:
         raise BadPack("a published pack has no scores, bins, choice or calibration; its figures stand in `evidence`")

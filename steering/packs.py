@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -26,35 +26,13 @@ from .errors import BadPack, BadPlan, PackMismatch
 from .fingerprint import Fingerprint, Likeness, bound_to, differences
 from .host import Host
 from .pack_checks import check_pack
+from .pack_parts import CalibrationPoint, Choice
 from .plans import WHOLE, Edit, Mode, Plan, Pooled, Rows, Source, Swap, Window
 from .values import Donor, Operator
 
-__all__ = ["SCHEMA", "CalibrationPoint", "Choice", "Pack", "read_header", "serves"]
+__all__ = ["SCHEMA", "Pack", "read_header", "serves"]
 
 SCHEMA = "palimpsest.pack/v1"
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """How many sites were chosen: `k`, the share of all sites' effect that they reach together, and its interval.
-
-    `target` is the share that was asked for; `share` below it means that no compact set was found.
-    """
-
-    k: int
-    share: float
-    low: float
-    high: float
-    target: float = 0.9
-
-
-@dataclass(frozen=True, slots=True)
-class CalibrationPoint:
-    """At `strength` (the dose), the measured erasure and drift, both in [0, 1]."""
-
-    strength: float
-    erasure: float
-    drift: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,8 +43,10 @@ class Pack:
     * `sites`: the chosen set; `wider`: a second one, for the ladder; both over names of `site_names`.
     * `scores` [len(site_names), len(bins)]: effect of each site alone in each part of the trajectory. They and `choice`
       are None in a published pack, and only there.
-    * `strength`, `window`: what `pack.plan()` uses when it is not told otherwise (`auto`).
-    * `operator`: None for a pack that swaps text, else the operator of an `Edit`.
+    * `strength`, `window`: what `pack.plan()` uses when it is not told otherwise (`auto`). A strength of None says that
+      none was found that erases enough while drift stays in bounds; `calibration` shows what was tried.
+    * `operators`: empty for a pack that swaps text; else an operator for each of its sites, and for global sites where
+      pooled text is edited as well.
     * `phrases`, `neutral`: how to make a donor when the caller gives none: in a prompt each of the `phrases` becomes
       `neutral`; alone, `neutral` is a donor prompt. None (lettering) means that the caller must give one; empty, that
       the phrases are taken out. `*` in a phrase is the concept's own name, in a pack of a category.
@@ -84,13 +64,13 @@ class Pack:
     scores: torch.Tensor | None = None
     bins: tuple[Window, ...] = ()
     choice: Choice | None = None
-    strength: float = 1.0
+    strength: float | None = 1.0
     window: Window = WHOLE
     pooled: Pooled = "keep"
     rows: Rows = "cond"
     source: Source = "text"
     mode: Mode = "kv"
-    operator: Operator | None = None
+    operators: Mapping[str, Operator] = field(default_factory=dict)
     phrases: tuple[str, ...] = ()
     neutral: str | None = None
     calibration: tuple[CalibrationPoint, ...] = ()
@@ -100,7 +80,7 @@ class Pack:
     def __post_init__(self) -> None:
         for name in ("sites", "wider", "site_names", "bins", "phrases", "calibration"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        for name in ("evidence", "versions"):
+        for name in ("operators", "evidence", "versions"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
         check_pack(self)
 
@@ -109,15 +89,20 @@ class Pack:
         """True when its sites come from a paper: steer with it only where the picture is verified."""
         return bool(self.evidence.get("kind") == "published")
 
+    @property
+    def edits(self) -> bool:
+        """True when it edits activations, and takes no donor; else it swaps text."""
+        return bool(self.operators)
+
     def save(self, path: str | Path) -> Path:
         """The path of the written file, which replaces an older one in one move."""
         target = Path(path)
         if target.suffix != ".safetensors":
             raise BadPack(f"a pack's file must end in `.safetensors`, got `{target.name}`")
         tensors = {} if self.scores is None else {"scores": self.scores.to(torch.float32).contiguous()}
-        if self.operator is not None:
-            vectors = {"e": self.operator.e, "d": self.operator.d, "m": self.operator.m}
-            tensors |= {f"operator.{n}": t.to("cpu", torch.float32).clone().contiguous() for n, t in vectors.items()}
+        for i, operator in enumerate(dict.fromkeys(self.operators.values())):
+            for name, vectors in (("e", operator.e), ("d", operator.d), ("m", operator.m)):
+                tensors[f"operators.{i}.{name}"] = vectors.to("cpu", torch.float32).clone().contiguous()
         target.parent.mkdir(parents=True, exist_ok=True)
         fresh = target.with_suffix(".new")
         header = json.dumps(_to_json(self), ensure_ascii=False, sort_keys=True)
@@ -148,7 +133,8 @@ class Pack:
         if different:
             raise PackMismatch(f"{what} was made for another host than `{host.name}`: {'; '.join(different)}")
         names = [s.name for s in host.sites]
-        missing = [s for s in (*self.sites, *self.wider) if s not in names]
+        pooled = [s.name for s in host.global_sites]
+        missing = [s for s in (*self.sites, *self.wider, *self.operators) if s not in (*names, *pooled)]
         if missing:
             raise PackMismatch(f"{what} names site `{missing[0]}`, which host `{host.name}` does not have")
         first = tuple(n for n in names if "/" not in n)
@@ -208,12 +194,20 @@ class Pack:
         sites = self.wider if wider else self.sites
         when = WHOLE if wider else window or self.window
         amount = self.strength if strength == "auto" else strength
+        if amount is None:
+            raise BadPlan(
+                f"pack `{self.concept}` has no strength of its own: none that was tried erased enough with drift in"
+                " bounds; give a `strength`, and see its calibration"
+            )
         bound = self.host.digest if isinstance(self.host, Fingerprint) else None
-        if self.operator is not None:
+        if self.edits:
             if toward is not None:
                 raise BadPlan(f"pack `{self.concept}` edits and takes no donor; leave `toward` out")
-            edit = Edit(sites, self.operator, window=when, strength=amount, rows=self.rows)
-            return Plan(edit, made_for=bound)
+            acts = (
+                Edit(names, operator, window=when, strength=amount, rows=self.rows)
+                for operator, names in self._by_operator(sites)
+            )
+            return Plan(*acts, made_for=bound)
         donor = toward if toward is not None else self.neutral or None
         if donor is None:
             raise BadPlan(f"pack `{self.concept}` has no neutral phrase; give a donor prompt as `toward`")
@@ -229,6 +223,14 @@ class Pack:
             rows=self.rows,
         )
         return Plan(swap, made_for=bound)
+
+    def _by_operator(self, sites: Sequence[str]) -> list[tuple[Operator, tuple[str, ...]]]:
+        """Each operator with those of `sites`, and the global ones, that it is for."""
+        pooled = [name for name in self.operators if name not in self.site_names]
+        groups: dict[Operator, list[str]] = {}
+        for name in (*sites, *pooled):
+            groups.setdefault(self.operators[name], []).append(name)
+        return [(operator, tuple(names)) for operator, names in groups.items()]
 
 
 def serves(theirs: str, concept: str) -> bool:
@@ -253,7 +255,10 @@ def read_header(path: str | Path) -> dict[str, Any]:
 
 
 def _to_json(pack: Pack) -> dict[str, Any]:
-    operator = None if pack.operator is None else {"gate": pack.operator.gate, "where": pack.operator.where}
+    operators = [
+        {"gate": o.gate, "where": o.where, "sites": [s for s, theirs in pack.operators.items() if theirs == o]}
+        for o in dict.fromkeys(pack.operators.values())
+    ]
     return {
         "schema": SCHEMA,
         "concept": pack.concept,
@@ -269,20 +274,20 @@ def _to_json(pack: Pack) -> dict[str, Any]:
         "rows": pack.rows,
         "source": pack.source,
         "mode": pack.mode,
-        "operator": operator,
+        "operators": operators,
         "phrases": list(pack.phrases),
         "neutral": pack.neutral,
-        "calibration": [[c.strength, c.erasure, c.drift] for c in pack.calibration],
+        "calibration": [c.to_json() for c in pack.calibration],
         "evidence": dict(pack.evidence),
         "versions": dict(pack.versions),
     }
 
 
 def _from_json(header: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Pack:
-    operator = None
-    if header["operator"] is not None:
-        e, d, m = (tensors[f"operator.{n}"] for n in ("e", "d", "m"))
-        operator = Operator(e, d, m, gate=header["operator"]["gate"], where=header["operator"]["where"])
+    operators: dict[str, Operator] = {}
+    for i, held in enumerate(header.get("operators", ())):
+        e, d, m = (tensors[f"operators.{i}.{n}"] for n in ("e", "d", "m"))
+        operators |= dict.fromkeys(held["sites"], Operator(e, d, m, gate=held["gate"], where=held["where"]))
     plain = ("concept", "sites", "wider", "site_names", "strength", "pooled", "rows", "source", "phrases", "neutral")
     return Pack(
         host=bound_to(header["host"]),
@@ -290,8 +295,8 @@ def _from_json(header: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -
         bins=tuple(Window(*b) for b in header["bins"]),
         choice=None if header["choice"] is None else Choice(**header["choice"]),
         window=Window(*header["window"]),
-        operator=operator,
-        calibration=tuple(CalibrationPoint(*c) for c in header["calibration"]),
+        operators=operators,
+        calibration=tuple(CalibrationPoint.from_json(c) for c in header["calibration"]),
         evidence=header["evidence"],
         versions=header["versions"],
         mode=header.get("mode", "kv"),

@@ -35,7 +35,7 @@ __all__ = ["Session"]
 
 class Session:
     """The calls of the pipeline between enter and exit. `plans`: one entry a prompt; `finished`: facts of the calls,
-    in order; `layout`: of the denoiser call that is under way."""
+    in order; `layout`: of the denoiser call that is under way; `pooled`: how wide pooled text is, if it is encoded."""
 
     def __init__(
         self,
@@ -52,6 +52,7 @@ class Session:
         self.finished: list[Facts] = []
         self.run: Run | None = None
         self.layout: Layout | None = None
+        self.pooled: int | None = None
         self._steered = any(p is not None and set(p.sites) & set(gear.names) for p in self.plans)
         self._watch = watch or self._steered or self.extras.recorder is not None or bool(self.extras.added.lockstep)
         forward = inspect.signature(gear.denoiser.forward)
@@ -164,6 +165,7 @@ class Session:
     def _open_run(self, encoding: Encoding, result: Sequence[Any]) -> None:
         rule, named = encoding.rule, self._named(result)
         text, images = named["text"], int(encoding.arguments[rule.images])
+        self.pooled = int(named["pooled"].shape[-1]) if "pooled" in named else None
         if text.shape[0] != len(self.plans) * images:
             raise BadPlan(
                 f"plans must have one entry a prompt: {text.shape[0] // images} prompts, got {len(self.plans)} plans"

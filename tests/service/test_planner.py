@@ -104,22 +104,24 @@ def test_without_a_pack_the_rule_says_what_happens(unfit: Any, refused: Any) -> 
 
 
 def test_packs_that_cannot_be_combined_replace_the_whole_prompt(shelf: Any) -> None:
-    """Two edits of one site's text cannot be merged: the order would matter."""
+    """Two edits of one site's text along one direction cannot be told apart; others become one."""
     from dataclasses import replace
 
     import torch
 
     from steering import Operator
 
-    def editing(pack: Any) -> Any:
-        width = 16
-        vectors = [torch.ones(1, width) for _ in range(3)]
-        return replace(pack, operator=Operator(*vectors))
+    def editing(pack: Any, column: int) -> Any:
+        unit = torch.eye(16)[column : column + 1] + torch.eye(16)[:1]
+        return replace(pack, operators=dict.fromkeys(pack.site_names, Operator(unit, unit, unit)))
 
-    both = {name: editing(pack) for name, pack in shelf.items()}
-    got = course(decision(lettering(), Steer("no-pip", "character/pip", replacements=(PIP,))), both)
+    steers = decision(lettering(), Steer("no-pip", "character/pip", replacements=(PIP,)))
+    got = course(steers, {name: editing(pack, 1) for name, pack in shelf.items()})
     assert got.failed
     assert (got.prompt, got.plan) == ('a cat beside a sign that says "BREAD"', None)
+    apart = course(steers, {name: editing(pack, n) for n, (name, pack) in enumerate(shelf.items(), 1)})
+    assert not apart.failed
+    assert max(edit.operator.e.shape[0] for edit in apart.plan.interventions) == 2
 
 
 def test_one_missing_pack_replaces_the_whole_prompt_for_all_rules(shelf: Any) -> None:
@@ -138,7 +140,8 @@ def test_a_pack_that_edits_needs_no_donor_and_goes_beside_one_that_swaps(shelf: 
 
     towards = torch.nn.functional.normalize(torch.ones(1, 16), dim=-1)
     operator = Operator(e=towards, d=towards, m=torch.zeros(1, 16))
-    mouse = replace(shelf["lettering"], concept="animal/mouse", operator=operator)
+    mouse = replace(shelf["lettering"], concept="animal/mouse")
+    mouse = replace(mouse, operators=dict.fromkeys(mouse.site_names, operator))
     shelf = {**shelf, "animal/mouse": mouse}
     alone = course(decision(Steer("mice", "animal/mouse", None)), shelf, "a mouse")
     assert [type(i) for i in alone.plan.interventions] == [Edit]

@@ -101,6 +101,9 @@ def test_edits_of_two_packs_become_what_a_plan_can_hold() -> None:
     early = replace(one, window=Window(0, 0.5))
     late = replace(other, window=Window(0.5, 1))
     assert set(merge_edits([early, late])) == {early, late}  # their windows do not overlap
+    (first, then) = sorted((e for e in merge_edits([early, other]) if "t" in e.sites), key=lambda e: e.window.start)
+    assert (first.window, first.operator.e.shape[0]) == (Window(0, 0.5), 2)
+    assert (then.window, then.operator) == (Window(0.5, 1), b)
 
 
 def test_a_host_takes_two_merged_edits_as_one_after_the_other(ask: Any) -> None:

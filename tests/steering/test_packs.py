@@ -11,6 +11,7 @@ both.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,13 +98,48 @@ def test_an_edit_pack_makes_edits(host: Any, tmp_path: Path) -> None:
     from steering import BadPlan, Edit, Operator, Pack, Plan, Window
 
     op = Operator(torch.randn(2, 32), torch.randn(2, 32), torch.randn(2, 32), gate="positive", where="output")
-    pack = make(host, concept="animal/cat", operator=op, strength=2.0)
+    names = [s.name for s in host.sites]
+    pack = make(host, concept="animal/cat", operators=dict.fromkeys(names, op), strength=2.0)
     back = Pack.load(pack.save(tmp_path / "cat.safetensors"), host=host)
-    assert back.operator == op
+    assert back.operators == pack.operators
+    assert back.edits
     want = Edit(pack.sites, op, strength=2.0, window=Window(0, 0.75))
     assert back.plan() == Plan(want, made_for=host.fingerprint.digest)
     with pytest.raises(BadPlan, match="takes no donor"):
         back.plan("x")
+
+
+def test_each_site_may_have_an_operator_of_its_own(host: Any, tmp_path: Path) -> None:
+    from steering import BadPack, Edit, Operator, Pack
+
+    names = [s.name for s in host.sites]
+    ops = {n: Operator(*(torch.randn(1, 32) for _ in range(3)), where="output") for n in names}
+    pack = make(host, sites=names[:2], choice=replace(make(host).choice, k=2), operators=ops)
+    back = Pack.load(pack.save(tmp_path / "own.safetensors"), host=host)
+    acts = back.plan().interventions
+    assert {(act.sites, act.operator) for act in acts} == {((n,), ops[n]) for n in names[:2]}
+    assert all(isinstance(act, Edit) for act in acts)
+    assert back.plan(wider=True).sites == pack.wider
+    with pytest.raises(BadPack, match="got none for"):
+        make(host, operators={names[0]: ops[names[0]]}, sites=(names[1],))
+    with pytest.raises(BadPack, match="operator for `pooled` cannot stand at site"):
+        make(host, operators=ops | {names[0]: replace(ops[names[0]], where="pooled")})
+
+
+def test_a_pack_may_say_that_no_strength_was_found(host: Any, tmp_path: Path) -> None:
+    from steering import BadPlan, CalibrationPoint, Pack
+
+    tried = CalibrationPoint(
+        1.0, 0.5, 0.2, n=8, erasure_interval=(0.2, 0.8), kept=0.9, kept_n=20, kept_interval=(0.7, 1.0), moved=0.1
+    )
+    pack = make(host, strength=None, calibration=(tried,))
+    back = Pack.load(pack.save(tmp_path / "none.safetensors"), host=host)
+    assert back.strength is None
+    assert back.calibration == (tried,)
+    with pytest.raises(BadPlan, match="no strength of its own"):
+        back.plan(GREEN)
+    assert back.plan(GREEN, strength=0.5).interventions[0].strength == 0.5
+    assert CalibrationPoint.from_json([0.5, 0.6, 0.1]) == CalibrationPoint(0.5, 0.6, 0.1)
 
 
 def test_a_pack_for_another_host_is_refused_naming_what_differs(host: Any, tmp_path: Path, build: Any) -> None:
@@ -162,7 +198,7 @@ def test_a_published_pack_claims_no_more_than_a_paper_says(host: Any, more: dict
         paper(host, **more)
     one = torch.ones(1, 32)
     with pytest.raises(BadPack, match="a published pack swaps only"):
-        paper(host, operator=Operator(one, one, one))
+        paper(host, operators={s.name: Operator(one, one, one) for s in host.sites})
     with pytest.raises(BadPack, match="bound to a `Likeness`"):
         paper(host, host=host.fingerprint)
 
