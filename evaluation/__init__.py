@@ -12,6 +12,7 @@ palimpsest_torchvision.install()
 from evaluation.answers import Answer, Answerer, HttpAnswerer  # noqa: E402  (torchvision's remedy comes before torch)
 from evaluation.cases import Case, load_word_list  # noqa: E402
 from evaluation.concepts import concept_row  # noqa: E402
+from evaluation.evasions import drawable_evasions  # noqa: E402
 from evaluation.eyes import FIRST, TOWN, Eyes, eyes_of  # noqa: E402
 from evaluation.lettering import benign_row, lettering_row  # noqa: E402
 from evaluation.metrics import Rate  # noqa: E402
@@ -33,6 +34,7 @@ __all__ = [
     "below_bar",
     "benign_row",
     "concept_row",
+    "drawable_evasions",
     "eyes_of",
     "lettering_row",
     "load_word_list",

@@ -18,7 +18,16 @@ from detectors.train_toxicity import KINDS, kind_of_examples
 from evaluation.metrics import Rate
 from policies import SHIPPED, Decision, Loader, Request, decide
 
-__all__ = ["FORMS", "classifier_row", "detector_rows", "engine_row", "evasion_row", "innocence_row", "missed_targets"]
+__all__ = [
+    "FORMS",
+    "classifier_row",
+    "detector_rows",
+    "engine_row",
+    "evasion_row",
+    "innocence_row",
+    "missed_targets",
+    "shipped_decider",
+]
 
 FORMS = ("quotes", "unbalanced", "quoted", "bare", "languages", "lines")
 _SHOWN = 12  # examples of what went wrong that a row keeps
@@ -36,7 +45,7 @@ def detector_rows(
     progress: Callable[[str], None] = print,
 ) -> dict[str, dict[str, Any]]:
     """The table of the text detectors; `count` prompts a disguise and a way to ask, `innocent` innocent ones."""
-    judge = _shipped()
+    judge = shipped_decider()
     rows: dict[str, dict[str, Any]] = {}
     for disguise in DISGUISES:
         rows[f"disguise: {disguise.name}"] = evasion_row(evasions(disguise, count, held_out=held_out, seed=seed), judge)
@@ -130,7 +139,7 @@ def missed_targets(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return low + ["innocent prompts"] * loud
 
 
-def _shipped() -> Judge:
+def shipped_decider() -> Judge:
     """Decides prompts as the embedded service does before it draws anything."""
     snapshot = Loader(sense=sense).load(SHIPPED)
 

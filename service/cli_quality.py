@@ -1,4 +1,4 @@
-"""`palimpsest localize`, `evaluate` and `reference`: how well it works, and what it was made from."""
+"""`palimpsest evaluate` and `reference`: how well it works, and what it was made from."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from service.console import fail, say, settings_from, table
 
 if TYPE_CHECKING:
     from evaluation import Answerer, Eyes
-    from localization import Contrast, Witness
     from reference.worlds import World
     from steering import Host
 
@@ -31,103 +30,6 @@ Seed = Annotated[int, typer.Option(min=0, help="Other prompts and pictures.")]
 Out = Annotated[Path | None, typer.Option(help="Also write the JSON here.")]
 
 
-def localize(
-    concept: Annotated[str, typer.Option(help="The pack's concept: `lettering`, `character/<x>`, `style/<x>` ...")],
-    out: Annotated[Path, typer.Option(help="The pack to write, a .safetensors file.")],
-    model: Model = None,
-    prompts: Annotated[
-        Path | None, typer.Option(help="JSON Lines of {prompt, donor}; half to search, half to check.")
-    ] = None,
-    phrase: Annotated[str | None, typer.Option(help="The concept's words in prompts; default: its name.")] = None,
-    neutral: Annotated[str | None, typer.Option(help="What stands for them in a donor.")] = None,
-    count: Annotated[int, typer.Option(min=2, help="Contrasts to search; as many again to check.")] = 12,
-    target: Annotated[float, typer.Option(min=0.1, max=1.0, help="Share that the chosen sites must carry.")] = 0.9,
-    seed: Seed = 0,
-    json_: Json = False,
-) -> None:
-    """Finds the smallest set of sites that carries a concept, and writes a pack: exit code 1 if no small set does."""
-    from localization import Aim
-    from localization import localize as run
-    from localization.prompts import concept_contrasts, control_contrasts, lettering_contrasts, load_contrasts
-
-    lettering = concept == "lettering"
-    words = phrase or concept.rpartition("/")[2]
-    if not lettering and prompts is None and neutral is None:
-        fail(f"concept `{concept}` needs --neutral, what stands for `{words}` in a donor, or --prompts")
-    try:
-        if prompts is not None:
-            pairs = load_contrasts(prompts, seed=seed + 1)
-            search, check = pairs[: len(pairs) // 2], pairs[len(pairs) // 2 :]
-        elif lettering:
-            search, check = lettering_contrasts(count, seed=seed + 1), lettering_contrasts(count, seed=seed + 2)
-        else:
-            assert neutral is not None
-            search, check = (concept_contrasts(words, neutral, count, seed=seed + k) for k in (1, 2))
-        check = _apart(search, check)
-    except (ValueError, OSError) as error:
-        fail(str(error))
-    controls = control_contrasts(count, seed=seed + 3) if lettering else lettering_contrasts(count, seed=seed + 3)
-    aim = Aim(concept, target=target, phrases=() if lettering else (words,), neutral=None if lettering else neutral)
-    with _host(model) as host:
-        outcome = run(
-            host, aim, search=search, check=check, controls=controls, witness=_witness(concept), progress=say, seed=seed
-        )
-        path = outcome.pack.save(out)
-    if json_:
-        print(json.dumps({"pack": str(path), "sites": list(outcome.pack.sites), **outcome.evidence}, indent=1))
-    else:
-        _show_localization(outcome.evidence)
-        say(f"wrote {path}: {len(outcome.pack.sites)} of {len(outcome.pack.site_names)} sites")
-    raise typer.Exit(0 if outcome.answer == "compact" else 1)
-
-
-def _apart(search: list[Contrast], check: list[Contrast]) -> list[Contrast]:
-    """The pairs to check without those whose prompt was searched."""
-    used = {c.prompt for c in search}
-    left = [c for c in check if c.prompt not in used]
-    if not search or not left:
-        raise ValueError(f"need prompts to search and other prompts to check, got {len(search)} and {len(left)}")
-    return left
-
-
-def _witness(concept: str) -> Witness | None:
-    """Who looks at finalists' pictures: RapidOCR for lettering, the reference judge for concepts that it knows."""
-    from localization import witness_lettering, witness_score
-
-    if concept == "lettering":
-        from detectors.images import RapidOcr
-        from evaluation.model import read_words
-
-        ocr = RapidOcr()
-        return witness_lettering(lambda images: [read_words(ocr, image) for image in images])
-    from reference.judge import CONCEPTS, Judge
-
-    if concept not in CONCEPTS:
-        return None
-    judge = Judge.load()
-    return witness_score(lambda images: [scores[concept] for scores in judge.scores(images)])
-
-
-def _show_localization(evidence: Mapping[str, Any]) -> None:
-    table("effect of one site alone", [{"site": k, "share of the full swap": v} for k, v in evidence["single"].items()])
-    pictures = evidence.get("pictures", {})
-    rows = []
-    for name, row in evidence["check"].items():
-        seen = pictures.get(name, {})
-        rows.append(
-            {
-                "sites": name,
-                "K": row["k"],
-                "joint share": row["share"],
-                "95 %": row["interval"],
-                "control's share": evidence["controls"][name],
-                "own still seen": f"{seen['own seen']}/{seen['n']}" if seen else None,
-                "donor seen": f"{seen['donor seen']}/{seen['n']}" if seen else None,
-            }
-        )
-    table(f"joint effect on prompts that were not searched: {evidence['answer']}", rows)
-
-
 @evaluate_app.command("lettering")
 def evaluate_lettering(
     count: Count = 200,
@@ -136,17 +38,22 @@ def evaluate_lettering(
     url: Url = None,
     key: Annotated[str | None, typer.Option(help="API key of the service.")] = None,
     words: Annotated[Path | None, typer.Option(help="Word list; default: the shipped insults.")] = None,
+    evasions: Annotated[bool, typer.Option(help="As many pictures again of the words in disguise.")] = False,
     seed: Seed = 0,
     out: Out = None,
     json_: Json = False,
 ) -> None:
     """Insults drawn as lettering, after the whole loop; innocent prompts beside them."""
-    from evaluation import benign_row, lettering_row, load_word_list
+    from evaluation import benign_row, drawable_evasions, lettering_row, load_word_list
 
     listed = load_word_list(words or _shipped_insults())
+    asked = {"insults": listed} | ({"insults in disguise": drawable_evasions(listed, seed=seed)} if evasions else {})
     with _subject(model, policy, url, key) as (host, service, eyes):
         rows = {
-            "insults": lettering_row(host, service, listed, eyes, count=count, seed=seed, progress=say),
+            **{
+                name: lettering_row(host, service, said, eyes, count=count, seed=seed, progress=say)
+                for name, said in asked.items()
+            },
             "innocent": benign_row(host, service, eyes.sets, count=count, seed=seed, progress=say),
         }
     _report(rows, out, json_)
@@ -301,7 +208,6 @@ def _train_model(name: str, out: Path | None, work: Path, *, px: int, gpu: bool,
 
 def add_quality(app: typer.Typer) -> None:
     """Adds these commands to the command line."""
-    app.command()(localize)
     app.add_typer(evaluate_app, name="evaluate")
     app.add_typer(reference_app, name="reference")
 
