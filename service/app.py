@@ -90,6 +90,11 @@ async def policies(request: Request) -> Response:
     return JSONResponse(await run_in_threadpool(_runtime(request).policies))
 
 
+async def status(request: Request) -> Response:
+    """`GET /v1/status`: each worker's state, and which of its detectors are not asked because they failed."""
+    return JSONResponse(await run_in_threadpool(_runtime(request).status))
+
+
 async def put_policies(request: Request) -> Response:
     """`PUT /v1/policies`: takes a signed bundle for all workers; 202, because each of them finds it by itself."""
     runtime = _runtime(request)
@@ -128,6 +133,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("/v1/models", "GET", "models", models),
     Endpoint("/v1/policies", "GET", "policies", policies, "policy:read"),
     Endpoint("/v1/policies", "PUT", "put_policies", put_policies, "policy:write", limited=True),
+    Endpoint("/v1/status", "GET", "status", status, "metrics"),
     Endpoint("/v1/openapi.json", "GET", "openapi", openapi),
 )
 

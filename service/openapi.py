@@ -1,168 +1,20 @@
 """The OpenAPI document, made of the same pydantic models that check requests, for the model that is loaded.
 
 Sizes, limits and defaults are those of this service, so that whatever the document allows is taken, and whatever it
-does not is refused. Answers are models here, too: nothing makes answers of them, and a test compares.
+does not is refused.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import models_json_schema
 
-from service.api import EvaluateRequest, GenerationRequest, Limits
+from service.api import GenerationRequest, Limits
+from service.schemas import MODELS
 
 __all__ = ["document"]
 
-Verdict = Literal["allow", "label", "steer", "review-hold", "block"]
-
-
-class _Answer(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class Rule(_Answer):
-    """A rule that took part, as far as it lets callers know."""
-
-    category: str | None = None
-    rule: str | None = None
-    why: str | None = None
-
-
-class Shape(_Answer):
-    """The execution shape: what the stock pipeline needs to give the same pixels."""
-
-    model_config = ConfigDict(extra="allow")
-
-
-class PerImage(_Answer):
-    """What happened to one picture."""
-
-    verdict: Verdict
-    rules: list[Rule]
-    labels: list[str]
-    rungs: list[Literal["wider", "swap-prompt", "blur"]]
-    seed: int
-    shape: Shape
-
-
-class Steering(_Answer):
-    """What happened to a request."""
-
-    verdict: Verdict
-    rules: list[Rule]
-    rungs: list[Literal["wider", "swap-prompt", "blur"]]
-    per_image: list[PerImage]
-    policy: str
-    seed: int
-    shape: Shape
-    ignored: list[str]
-
-
-class Picture(_Answer):
-    b64_json: str
-
-
-class GenerationAnswer(_Answer):
-    created: int
-    data: list[Picture]
-    size: str
-    output_format: Literal["png", "webp", "jpeg"]
-    steering: Steering
-
-
-class EvaluationAnswer(_Answer):
-    object: Literal["policy.evaluation"]
-    decision_id: str
-    verdict: Verdict
-    rules: list[Rule]
-    policy: str
-    reads: list[str]
-
-
-class ServedModel(_Answer):
-    id: str
-    object: Literal["model"]
-    created: int
-    owned_by: str
-    sizes: list[str]
-    defaults: dict[str, Any]
-    limits: dict[str, int]
-    batching: Literal["fixed", "solo", "dynamic"]
-
-
-class ModelsAnswer(_Answer):
-    object: Literal["list"]
-    data: list[ServedModel]
-
-
-class Worker(_Answer):
-    model_config = ConfigDict(extra="allow")
-
-    worker: int
-    state: Literal["starting", "ready", "failed", "stopping"]
-
-
-class PoliciesAnswer(_Answer):
-    object: Literal["policies"]
-    converged: bool
-    workers: list[Worker]
-
-
-class BundleName(_Answer):
-    name: str
-    sequence: int
-    digest: str
-
-
-class BundleAnswer(_Answer):
-    """A bundle that was taken; `changed` is false for the one that stands there already."""
-
-    object: Literal["policy.bundle"]
-    digest: str
-    bundle: BundleName
-    changed: bool
-
-
-class Signature(BaseModel):
-    key: str
-    signature: str
-
-
-class SignedBundle(BaseModel):
-    """What `palimpsest policy sign` writes."""
-
-    format: Literal["palimpsest.bundle/v1"]
-    manifest: str
-    signatures: list[Signature]
-    files: dict[str, str]
-
-
-class Error(_Answer):
-    message: str
-    type: str
-    param: str | None
-    code: str
-    decision_id: str | None = None
-    moderation_details: dict[str, Any] | None = None
-
-
-class ErrorAnswer(_Answer):
-    error: Error = Field(description="OpenAI's shape; `code` is for machines.")
-
-
-_MODELS: tuple[type[BaseModel], ...] = (
-    GenerationRequest,
-    EvaluateRequest,
-    SignedBundle,
-    GenerationAnswer,
-    EvaluationAnswer,
-    ModelsAnswer,
-    PoliciesAnswer,
-    BundleAnswer,
-    ErrorAnswer,
-)
 _ERRORS = {
     400: "what was asked cannot be honoured, or the policies refused it (`moderation_blocked`)",
     401: "a key is needed, or this one is unknown or has ended",
@@ -182,7 +34,7 @@ _TEXT = r"[^\t-\r\u001c- \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f
 
 def document(limits: Limits) -> dict[str, Any]:
     """The document for a service with these limits."""
-    _, schemas = models_json_schema([(m, "validation") for m in _MODELS], ref_template="#/components/schemas/{model}")
+    _, schemas = models_json_schema([(m, "validation") for m in MODELS], ref_template="#/components/schemas/{model}")
     parts: dict[str, Any] = schemas["$defs"]
     _narrow(parts["GenerationRequest"]["properties"], limits)
     if limits.negative_above is not None:
@@ -229,6 +81,7 @@ def _paths() -> dict[str, Any]:
             "get": _operation("What each worker has in use", None, _json(200, "PoliciesAnswer"), got),
             "put": _operation("Send a signed bundle", "SignedBundle", _json(202, "BundleAnswer"), (*asked, 409)),
         },
+        "/v1/status": {"get": _operation("How each worker does", None, _json(200, "StatusAnswer"), got)},
         "/v1/openapi.json": {
             "get": _operation("This document", None, {200: {"application/json": {"schema": {"type": "object"}}}}, got)
         },

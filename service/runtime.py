@@ -33,10 +33,11 @@ from service.metrics import Recorder
 from service.models import PackShelf, RuleRow, limits_of, load_host, rule_table
 from service.senses import Senses
 from service.settings import Settings
+from service.status import detector_notes, models_answer, policies_answer, status_answer
 from service.streaming import Progress
 
 if TYPE_CHECKING:
-    from detectors.running import Health
+    from detectors.running import Health, Watch
     from steering import Host
 
 __all__ = ["Ready", "Runtime"]
@@ -58,6 +59,7 @@ class Ready:
     senses: Senses
     loop: ClosedLoop
     inbox: Inbox
+    watches: tuple[Watch, ...]
 
 
 class Runtime:
@@ -74,6 +76,7 @@ class Runtime:
         self._tasks: set[asyncio.Task[None]] = set()
         self._in_flight = 0
         self._publishing = threading.Lock()
+        self._told: dict[str, Health] = {}  # of each detector, what the board says
         self._error: BaseException | None = None
         self._board = Board(board_folder())
         self._audit: AuditLog | None = None
@@ -185,30 +188,16 @@ class Runtime:
         return evaluation_answer(decision, decision_id)
 
     def models(self) -> dict[str, Any]:
-        """The body of `GET /v1/models`: the one model that this worker serves, and what may be asked of it."""
-        ready = self.ready()
-        limits = ready.limits
-        model = {
-            "id": limits.models[0],
-            "object": "model",
-            "created": 0,
-            "owned_by": "palimpsest",
-            "sizes": list(limits.sizes),
-            "defaults": {
-                "size": limits.default_size,
-                "num_inference_steps": limits.default_steps,
-                "guidance_scale": limits.default_guidance,
-            },
-            "limits": {"n": limits.max_n, "num_inference_steps": limits.max_steps, "prompt": limits.max_prompt},
-            "batching": self.settings.batching,
-        }
-        return {"object": "list", "data": [model]}
+        """The body of `GET /v1/models`."""
+        return models_answer(self.ready().limits, self.settings.batching)
 
     def policies(self) -> dict[str, Any]:
-        """The body of `GET /v1/policies`: the note of every worker of this server, without paths and process ids."""
-        workers = [{"worker": k, **_public(note)} for k, note in enumerate(self._board.read(), 1)]
-        digests = {w["policy"]["digest"] if w.get("policy") else None for w in workers}
-        return {"object": "policies", "converged": len(digests) == 1, "workers": workers}
+        """The body of `GET /v1/policies`."""
+        return policies_answer(self._board.read())
+
+    def status(self) -> dict[str, Any]:
+        """The body of `GET /v1/status`."""
+        return status_answer(self._board.read())
 
     def _start(self) -> None:
         try:
@@ -266,12 +255,15 @@ class Runtime:
         )
         loader = replace(make_loader(settings, detection, self.keys), host=host.name, packs=shelf.why_missing)
         inbox = Inbox(bundle_place(settings.policy), loader, store, partial(_unmet, shelf))
-        return Ready(host, limits_of(host, settings), shelf, store, senses, loop, inbox)
+        return Ready(host, limits_of(host, settings), shelf, store, senses, loop, inbox, detection.watches)
 
     def _detector_did(self, health: Health, seconds: float) -> None:
         """Hears of every reading, on the detector's caller's thread."""
         self.recorder.detector(health.name, seconds)
         self.recorder.breaker(health.name, health.state)
+        if self._told.get(health.name) != health:
+            self._told[health.name] = health
+            self._publish()
 
     def _open_store(self, detection: Detection, shelf: PackShelf, host: str) -> Store:
         return follow(
@@ -315,6 +307,7 @@ class Runtime:
             }
             if self._ready is not None:
                 note |= {"policy": self._policy_note(), "rules": [row.to_dict() for row in self._rows]}
+                note |= {"detectors": detector_notes(watch.health for watch in self._ready.watches)}
             self._board.publish(note)
 
     def _policy_note(self) -> dict[str, Any]:
@@ -368,19 +361,6 @@ def _unmet(shelf: PackShelf, snapshot: Snapshot) -> list[str]:
         for row in rule_table(snapshot, shelf)
         if row.unfit == "refuse-load" and row.mode != "disabled"
     ]
-
-
-def _public(note: dict[str, Any]) -> dict[str, Any]:
-    """A worker's note as callers may see it."""
-    kept = {name: value for name, value in note.items() if name not in ("pid", "model", "failure")}
-    if "rules" in kept:
-        kept["rules"] = [row | {"why_unfit": row["why_unfit"] and _public_why(row)} for row in kept["rules"]]
-    return kept
-
-
-def _public_why(row: dict[str, Any]) -> str:
-    """Why a rule is unfit, without paths; a rule with a pack of its own has a reason that names none."""
-    return str(row["why_unfit"]) if row["pack"] else "no pack of this concept was made for this model"
 
 
 def _version() -> str:

@@ -55,6 +55,7 @@ def test_the_document_is_guarded(serve: Callable[..., TestClient]) -> None:
         ("POST", "/v1/policies/evaluate", 40),
         ("GET", "/v1/models", 2),
         ("GET", "/v1/policies", 2),
+        ("GET", "/v1/status", 2),
         ("GET", "/v1/openapi.json", 2),
         ("PUT", "/v1/policies", 15),
     ],
