@@ -1,0 +1,233 @@
+"""Measures what each dose of a pack does, and picks the smallest that erases enough while drift stays in bounds.
+
+Erasure is counted on pictures that showed the concept unsteered; drift is how far pictures move that nobody wanted
+moved: for an edit, those of prompts without the concept, steered all the same; for a swap, which is never shown to such
+prompts, the concept's own. One dose may do; none may: then the curve says so, and the pack has no strength of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from steering import BadPlan, CalibrationPoint, Host, Pack, Plan
+
+__all__ = [
+    "DOSES",
+    "Asked",
+    "Curve",
+    "Look",
+    "Seen",
+    "Setup",
+    "Way",
+    "calibrate",
+    "choose",
+    "drift_of",
+    "measure_dose",
+    "way_of",
+    "wilson",
+]
+
+DOSES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
+Seen = Callable[[Sequence[Image.Image]], Sequence[bool]]  # whether each picture shows the concept
+Look = Callable[[Sequence[Image.Image]], Sequence[Mapping[str, Any]]]  # what else each picture shows, by question
+
+
+class Asked(Protocol):
+    """A prompt with its seed, and what stands for it in a swap; `localization.Contrast` is one."""
+
+    @property
+    def prompt(self) -> str: ...
+    @property
+    def donor(self) -> str: ...
+    @property
+    def seed(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A way to steer off `concept`: the plan of a prompt at a dose. `edits`: it needs no donor, and can therefore be
+    put upon prompts without the concept."""
+
+    concept: str
+    edits: bool
+    plan: Callable[[Asked, float], Plan]
+
+
+def way_of(pack: Pack) -> Way:
+    """The way that a pack steers."""
+    if pack.edits:
+        return Way(pack.concept, True, lambda asked, dose: pack.plan(strength=dose))
+    return Way(pack.concept, False, lambda asked, dose: pack.plan(toward=asked.donor, strength=dose))
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What doses are measured on, and what is asked of them.
+
+    * `shown`: prompts of the concept; those whose plain picture does not show it are left out. `benign`: prompts
+      without it, for an edit's drift.
+    * `seen`: whether pictures show the concept; `look`: what else they show, None when nobody looks.
+    * `target`: share of pictures in which the concept must be gone; `drift`: bound of the mean absolute change of
+      pixels, in [0, 1].
+    """
+
+    shown: Sequence[Asked]
+    benign: Sequence[Asked]
+    seen: Seen
+    look: Look | None = None
+    target: float = 0.95
+    drift: float = 0.03
+    rows_at_once: int = 16
+    call: Mapping[str, Any] = field(default_factory=dict)  # more arguments of the pipeline
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """What each dose did, in ascending order; `strength`: the smallest that does, None when none does; and why."""
+
+    points: tuple[CalibrationPoint, ...]
+    strength: float | None
+    why: str
+
+
+def calibrate(
+    host: Host,
+    steered: Pack | Way,
+    setup: Setup,
+    *,
+    doses: Sequence[float] | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Curve:
+    """The curve of a pack, or any way to steer, on a host, and the strength that `auto` means.
+
+    doses: ascending; None takes `DOSES`, up to 1 for a swap. Raises: BadPlan, when no plain picture shows the concept,
+    or an edit has no benign prompts.
+    """
+    way = steered if isinstance(steered, Way) else way_of(steered)
+    tried = tuple(doses or (d for d in DOSES if way.edits or d <= 1))
+    plain = _plain(host, way, setup)
+    points = []
+    for dose in tried:
+        points.append(_point(host, way, setup, plain, dose))
+        progress(_line(points[-1]))
+    return choose(points, target=setup.target, drift=setup.drift)
+
+
+def choose(points: Sequence[CalibrationPoint], *, target: float, drift: float) -> Curve:
+    """The curve of points, with the smallest strength that reaches `target` while drift stays under its bound."""
+    ordered = tuple(sorted(points, key=lambda p: p.strength))
+    wanted = f"erasure of at least {target:g} with drift of at most {drift:g}"
+    for p in ordered:
+        if p.erasure >= target and p.drift <= drift:
+            return Curve(ordered, p.strength, f"{p.strength:g} is the smallest dose with {wanted}")
+    if all(p.erasure < target for p in ordered):
+        best = max(ordered, key=lambda p: p.erasure)
+        return Curve(ordered, None, f"no dose erases enough: wanted {wanted}, most is {_line(best)}")
+    first = next(p for p in ordered if p.erasure >= target)
+    return Curve(ordered, None, f"erasure costs too much drift: wanted {wanted}, first is {_line(first)}")
+
+
+def measure_dose(host: Host, steered: Pack | Way, setup: Setup, dose: float) -> CalibrationPoint:
+    """What one dose does: to verify it on prompts that it was not chosen on."""
+    way = steered if isinstance(steered, Way) else way_of(steered)
+    return _point(host, way, setup, _plain(host, way, setup), dose)
+
+
+@dataclass(frozen=True, slots=True)
+class _Plain:
+    """Unsteered pictures: of the prompts that show the concept, and of those that should stay."""
+
+    shown: Sequence[Asked]
+    pictures: Sequence[Image.Image]
+    benign: Sequence[Asked]
+    benign_pictures: Sequence[Image.Image]
+
+
+def _plain(host: Host, way: Way, setup: Setup) -> _Plain:
+    if way.edits and not setup.benign:
+        raise BadPlan("an edit's drift is measured on prompts without the concept; give at least one")
+    pictures, _ = _draw(host, setup.shown, [None] * len(setup.shown), setup)
+    here = [i for i, seen in enumerate(setup.seen(pictures)) if seen]
+    if not here:
+        raise BadPlan(
+            f"none of {len(pictures)} plain pictures shows `{way.concept}`, so erasure cannot be measured: the model"
+            " does not draw it, or the prompts do not ask for it"
+        )
+    shown, own = [setup.shown[i] for i in here], [pictures[i] for i in here]
+    if not way.edits:
+        return _Plain(shown, own, shown, own)
+    return _Plain(shown, own, setup.benign, _draw(host, setup.benign, [None] * len(setup.benign), setup)[0])
+
+
+def _point(host: Host, way: Way, setup: Setup, plain: _Plain, dose: float) -> CalibrationPoint:
+    images, moved = _draw(host, plain.shown, [way.plan(a, dose) for a in plain.shown], setup)
+    gone = [not seen for seen in setup.seen(images)]
+    left = images if plain.benign is plain.shown else None
+    if left is None:
+        left, _ = _draw(host, plain.benign, [way.plan(a, dose) for a in plain.benign], setup)
+    drift = [drift_of(a, b) for a, b in zip(plain.benign_pictures, left, strict=True)]
+    kept: list[bool] = []
+    if setup.look is not None:
+        pairs = zip(setup.look(plain.pictures), setup.look(images), strict=True)
+        kept = [after[k] == value for before, after in pairs for k, value in before.items()]
+    mean = sum(drift) / len(drift)
+    return CalibrationPoint(
+        strength=dose,
+        erasure=sum(gone) / len(gone),
+        drift=mean,
+        n=len(gone),
+        erasure_interval=wilson(sum(gone), len(gone)),
+        drift_n=len(drift),
+        drift_interval=_interval(drift),
+        kept=sum(kept) / len(kept) if kept else None,
+        kept_n=len(kept),
+        kept_interval=wilson(sum(kept), len(kept)) if kept else None,
+        moved=sum(moved) / len(moved) if moved else None,
+    )
+
+
+def _draw(
+    host: Host, asked: Sequence[Asked], plans: Sequence[Plan | None], setup: Setup
+) -> tuple[list[Image.Image], list[float]]:
+    """Pictures under plans, and how far edits moved hidden states, a mean over sites for each picture."""
+    images: list[Image.Image] = []
+    moved: list[float] = []
+    for i in range(0, len(asked), setup.rows_at_once):
+        part = slice(i, i + setup.rows_at_once)
+        prompts, seeds = [a.prompt for a in asked[part]], [a.seed for a in asked[part]]
+        out = host.generate(prompts, plans=plans[part], seeds=seeds, **setup.call)
+        images += out.images
+        moved += [sum(r.moved.values()) / len(r.moved) for r in out.report if r.moved]
+    return images, moved
+
+
+def drift_of(a: Image.Image, b: Image.Image) -> float:
+    """The mean absolute difference of two pictures' pixels, in [0, 1]."""
+    return float(np.abs(np.asarray(a, float) - np.asarray(b, float)).mean() / 255)
+
+
+def wilson(hits: int, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share (1927)."""
+    z, p = 1.959964, hits / n
+    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def _interval(values: Sequence[float], *, draws: int = 1000) -> tuple[float, float]:
+    """The 95 % bootstrap interval of a mean."""
+    data = np.asarray(values, float)
+    means = np.random.default_rng(0).choice(data, (draws, len(data))).mean(1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _line(p: CalibrationPoint) -> str:
+    kept = "" if p.kept is None else f", kept {p.kept:.3f}"
+    return f"dose {p.strength:g}: erased {p.erasure:.3f} (n {p.n}), drift {p.drift:.4f} (n {p.drift_n}){kept}"
