@@ -1,32 +1,58 @@
 """Which sites of a host carry a concept, how few are enough, and with what evidence.
 
-`effects` measures what a set of sites carries, `choose` finds the smallest set that carries enough, `prompts` makes
-the contrasts that both are asked about, and `run` does it all and writes a pack.
+`contrasts` and `prompts` say what is asked, `worker` measures what a set of sites carries, `screen` looks cheaply and
+`choose` finds the smallest set that carries enough; `run` does it all and writes a pack, `report` shows it. Work is cut
+into `cells`, which `executors` answer here, from files, or on other machines.
 """
 
 import palimpsest_torchvision
 
 palimpsest_torchvision.install()
 
-from localization.choose import Grown, choose_sites  # noqa: E402  (torchvision's remedy comes before torch)
-from localization.effects import Bench, Contrast, Shares  # noqa: E402
+from localization.bench import Bench  # noqa: E402  (torchvision's remedy comes before torch)
+from localization.cells import Cell, Treatment  # noqa: E402
+from localization.choose import Grown, choose_ranked, choose_sites  # noqa: E402
+from localization.contrasts import Contrast, Shares, check_contrasts  # noqa: E402
+from localization.errors import BadContrasts, LocalizationError, NotDrawn, NotKept  # noqa: E402
+from localization.executors import Executor, KeptExecutor, LocalExecutor  # noqa: E402
 from localization.prompts import concept_contrasts, control_contrasts, lettering_contrasts, load_contrasts  # noqa: E402
-from localization.run import Aim, Outcome, Witness, localize, witness_lettering, witness_score  # noqa: E402
+from localization.run import Aim, Found, Outcome, Search, find_sites, localize  # noqa: E402
+from localization.screen import METHODS, Screen, screen  # noqa: E402
+from localization.witnesses import witness_lettering, witness_score  # noqa: E402
+from localization.worker import Witness, Worker  # noqa: E402
 
 __all__ = [
+    "METHODS",
     "Aim",
+    "BadContrasts",
     "Bench",
+    "Cell",
     "Contrast",
+    "Executor",
+    "Found",
     "Grown",
+    "KeptExecutor",
+    "LocalExecutor",
+    "LocalizationError",
+    "NotDrawn",
+    "NotKept",
     "Outcome",
+    "Screen",
+    "Search",
     "Shares",
+    "Treatment",
     "Witness",
+    "Worker",
+    "check_contrasts",
+    "choose_ranked",
     "choose_sites",
     "concept_contrasts",
     "control_contrasts",
+    "find_sites",
     "lettering_contrasts",
     "load_contrasts",
     "localize",
+    "screen",
     "witness_lettering",
     "witness_score",
 ]

@@ -1,18 +1,20 @@
 """Chooses the smallest set of sites whose joint effect reaches a target share. Pure: it asks an oracle, not a model.
 
 Sites back each other up, so single effects add up to far less than the joint one; ranking by them and cutting gives
-sets that are too large or wrong. So the set grows by what helps it most, is pruned of what it no longer needs, and
-improved by exchanges.
+sets that are too large or wrong. `choose_ranked` takes a ranking for what it is, a proposal: it looks for the shortest
+beginning that is enough, takes out what can be spared, and tries exchanges. It asks for some ten sets, whatever the
+number of sites. `choose_sites` takes no ranking and asks for thousands; it is what the other is measured against.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-__all__ = ["Grown", "choose_sites"]
+__all__ = ["Grown", "choose_ranked", "choose_sites"]
 
 Ask = Callable[[Iterable[frozenset[str]]], Sequence[float]]
+_BETTER = 0.01  # of the share: an exchange that brings less is noise
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,16 +22,127 @@ class Grown:
     """The outcome: the chosen sites in the order in which they joined, their share, and the path of shares against K.
 
     `compact` is False when more than the allowed share of all sites is needed: then no small set carries the concept.
+    `others`: further sets of the same size that reach the target, with their shares. `finished` is False when the
+    budget ended before the search did.
     """
 
     sites: tuple[str, ...]
     share: float
     path: tuple[tuple[int, float, tuple[str, ...]], ...]
     compact: bool
+    others: tuple[tuple[tuple[str, ...], float], ...] = ()
+    finished: bool = True
+
+
+@dataclass(slots=True)
+class _Known:
+    """What was asked so far; nothing is asked twice, and nothing beyond what can be afforded."""
+
+    ask: Ask
+    affords: Callable[[int], bool]
+    shares: dict[frozenset[str], float] = field(default_factory=dict)
+    finished: bool = True
+
+    def of(self, sets: Sequence[frozenset[str]]) -> list[float] | None:
+        """The shares of sets, or None when they cannot be afforded."""
+        new = [s for s in dict.fromkeys(sets) if s not in self.shares]
+        if new and not self.affords(len(new)):
+            self.finished = False
+            return None
+        self.shares.update(zip(new, self.ask(new) if new else (), strict=True))
+        return [self.shares[s] for s in sets]
+
+
+def choose_ranked(
+    ranked: Sequence[str],
+    ask: Ask,
+    *,
+    target: float = 0.9,
+    most: float = 0.5,
+    guess: int = 1,
+    affords: Callable[[int], bool] = lambda sets: True,
+) -> Grown:
+    """The smallest set found whose joint effect is at least `target`, from a ranking.
+
+    Args:
+        ranked: all units, the most promising first.
+        ask: the joint share of each of some sets.
+        guess: how many of the first are expected to be enough.
+        affords: whether so many more sets may be asked about.
+
+    Raises:
+        ValueError: no sites, or a target outside (0, 1].
+    """
+    _check(ranked, target)
+    known = _Known(ask, affords, {frozenset(): 0.0, frozenset(ranked): 1.0})
+    chosen = tuple(ranked[: _shortest(ranked, known, target, max(1, min(guess, len(ranked))))])
+    while True:
+        chosen = _spared(chosen, ranked, known, target)
+        better = _exchanged(chosen, ranked, known)
+        if better is None:
+            break
+        chosen = better
+    share = known.shares[frozenset(chosen)]
+    tried = {s: v for s, v in known.shares.items() if 0 < len(s) < len(ranked)}
+    best: dict[int, tuple[float, frozenset[str]]] = {}
+    for s, value in tried.items():
+        best[len(s)] = max(best.get(len(s), (-1.0, s)), (value, s), key=lambda pair: pair[0])
+    place = {name: n for n, name in enumerate(ranked)}
+    path = tuple((k, v, tuple(sorted(s, key=place.__getitem__))) for k, (v, s) in sorted(best.items()))
+    others = tuple(
+        (tuple(sorted(s, key=place.__getitem__)), v)
+        for s, v in tried.items()
+        if len(s) == len(chosen) and s != frozenset(chosen) and v >= target
+    )
+    return Grown(chosen, share, path, len(chosen) <= most * len(ranked), others, known.finished)
+
+
+def _shortest(ranked: Sequence[str], known: _Known, target: float, guess: int) -> int:
+    """The length of the shortest beginning that reaches the target, by steps away from the guess, then by halves."""
+    low, high, k = 0, len(ranked), min(guess, len(ranked) - 1) or 1
+    while high - low > 1:
+        got = known.of([frozenset(ranked[:k])])
+        if got is None:
+            break
+        if got[0] >= target:
+            high = k
+        else:
+            low = k
+        if high == len(ranked):  # none is enough yet: go up, by more each time
+            k = min(high - 1, max(k + 1, low + max(1, (low - guess + 1))))
+        elif low == 0 and high > 2:  # all were enough: the guess is rarely far off
+            k = high - 1
+        else:
+            k = (low + high) // 2
+    return high
+
+
+def _spared(chosen: tuple[str, ...], ranked: Sequence[str], known: _Known, target: float) -> tuple[str, ...]:
+    """The set without members that it can do without; the last of the ranking are tried, three at a time."""
+    while len(chosen) > 1:
+        weak = sorted(chosen, key=ranked.index, reverse=True)[: 3 if len(chosen) > 4 else len(chosen)]
+        without = [tuple(n for n in chosen if n != gone) for gone in weak]
+        shares = known.of([frozenset(s) for s in without])
+        if shares is None or max(shares) < target:
+            break
+        chosen = max(zip(shares, without, strict=True), key=lambda pair: pair[0])[1]
+    return chosen
+
+
+def _exchanged(chosen: tuple[str, ...], ranked: Sequence[str], known: _Known) -> tuple[str, ...] | None:
+    """The set with a weak member exchanged for one of the next best, where that helps; None where it does not."""
+    outside = [n for n in ranked if n not in chosen][:3]
+    weak = sorted(chosen, key=ranked.index, reverse=True)[:2]
+    swaps = [(*(n for n in chosen if n != old), new) for old in weak for new in outside]
+    shares = known.of([frozenset(s) for s in swaps]) if swaps else None
+    if shares is None:
+        return None
+    share, best = max(zip(shares, swaps, strict=True), key=lambda pair: pair[0])
+    return best if share > known.shares[frozenset(chosen)] + _BETTER else None
 
 
 def choose_sites(names: Sequence[str], ask: Ask, *, target: float = 0.9, most: float = 0.5) -> Grown:
-    """The smallest set found whose joint effect is at least `target`.
+    """The smallest set found whose joint effect is at least `target`, without a ranking: greedily, with all exchanges.
 
     Args:
         names: all sites, in execution order.
@@ -40,8 +153,7 @@ def choose_sites(names: Sequence[str], ask: Ask, *, target: float = 0.9, most: f
     Raises:
         ValueError: no sites, or a target outside (0, 1].
     """
-    if not names or not 0 < target <= 1:
-        raise ValueError(f"need sites and a target in (0, 1], got {len(names)} sites and target {target}")
+    _check(names, target)
     chosen: tuple[str, ...] = ()
     path: list[tuple[int, float, tuple[str, ...]]] = []
     share = 0.0
@@ -54,6 +166,11 @@ def choose_sites(names: Sequence[str], ask: Ask, *, target: float = 0.9, most: f
         path.append((len(chosen), share, chosen))
     chosen, share = _prune(chosen, share, ask, target)
     return Grown(chosen, share, tuple(path), compact=len(chosen) <= most * len(names))
+
+
+def _check(names: Sequence[str], target: float) -> None:
+    if not names or not 0 < target <= 1:
+        raise ValueError(f"need sites and a target in (0, 1], got {len(names)} sites and target {target}")
 
 
 def _exchange(names: Sequence[str], chosen: tuple[str, ...], ask: Ask) -> tuple[str, ...]:

@@ -6,7 +6,8 @@ import json
 import random
 from pathlib import Path
 
-from localization.effects import Contrast
+from localization.contrasts import Contrast
+from localization.errors import BadContrasts
 
 __all__ = ["concept_contrasts", "control_contrasts", "lettering_contrasts", "load_contrasts"]
 
@@ -101,7 +102,7 @@ def load_contrasts(path: Path, *, seed: int) -> list[Contrast]:
     """Pairs from JSON Lines with `prompt`, `donor` and an optional `seed`.
 
     Raises:
-        ValueError: naming file and line, what a line must hold and what it holds.
+        BadContrasts: naming file and line, what a line must hold and what it holds.
     """
     pairs: list[Contrast] = []
     for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
@@ -111,14 +112,14 @@ def load_contrasts(path: Path, *, seed: int) -> list[Contrast]:
             value = json.loads(line)
             prompt, donor, own = value["prompt"], value["donor"], value.get("seed", seed * 1000 + len(pairs))
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(
+            raise BadContrasts(
                 f"{path}:{number}: a line must be an object with `prompt` and `donor`, got `{line[:80]}`"
             ) from error
         if not isinstance(prompt, str) or not isinstance(donor, str) or not isinstance(own, int) or prompt == donor:
-            raise ValueError(
+            raise BadContrasts(
                 f"{path}:{number}: `prompt` and `donor` must be two different strings, and `seed` a number"
             )
         pairs.append(Contrast(prompt, donor, own))
     if not pairs:
-        raise ValueError(f"{path}: must hold at least one pair, got none")
+        raise BadContrasts(f"{path}: must hold at least one pair, got none")
     return pairs

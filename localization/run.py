@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import random
-import re
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Literal
 
-import numpy as np
 import torch
-from PIL import Image
 
-from localization.choose import choose_sites
-from localization.effects import Bench, Contrast, Shares, SiteSet
-from steering import CalibrationPoint, Choice, Host, Pack, Plan, Swap, Window
+from localization.answers import Answer, answer_of, carry_sets
+from localization.bench import Bench
+from localization.cells import Treatment
+from localization.choose import Grown, choose_ranked
+from localization.contrasts import Contrast, SiteSet, check_contrasts, digest_of
+from localization.errors import BadContrasts, NotDrawn
+from localization.executors import Executor, LocalExecutor
+from localization.gallery import Gallery, windows_of
+from localization.screen import Method, Screen, screen
+from localization.worker import Witness, Worker
+from steering import CalibrationPoint, Choice, Host, Pack, Window
 
-__all__ = ["Aim", "Outcome", "Witness", "localize", "witness_lettering", "witness_score"]
+__all__ = ["Aim", "Found", "Outcome", "Progress", "Search", "find_sites", "localize"]
 
-# what is still seen of the prompt's own concept, and what is seen of the donor's, picture by picture
-Witness = Callable[[Sequence[Image.Image], Sequence[Contrast]], tuple[list[bool], list[bool]]]
-_LEVELS = (0.1, 0.35, 0.6)  # early, middle and late in the trajectory
+Progress = Callable[[str, int, int], None]  # what is under way, and how many of how many of its parts are done
 _STRENGTHS = (0.25, 0.5, 0.75, 1.0)
-_VERSION = "1"
+_VERSION = "2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +50,97 @@ class Aim:
 
 
 @dataclass(frozen=True, slots=True)
+class Search:
+    """How to search.
+
+    Attributes:
+        method, points: see `screen`.
+        levels: places in the trajectory, as fractions, at which effects are measured.
+        steps: of the quick runs in which calls are captured; the model's own number is used where it is smaller.
+        budget: row evaluations that screening and choice may take; None: as many as the search needs.
+        window: whether the pack takes the whole trajectory, or the smallest window that repairs as many pictures.
+    """
+
+    method: Method = "gradient"
+    points: int = 1
+    levels: tuple[float, ...] = (0.17, 0.5, 0.67)
+    steps: int = 6
+    budget: int | None = None
+    window: Literal["whole", "auto"] = "whole"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What screening and choice found, and what they cost in row evaluations.
+
+    `chosen` are units, in execution order: sites, and where pooled text enters if it is needed. `carried`: the share of
+    the own picture that the chosen carry together, and each of few alone.
+    """
+
+    screen: Screen
+    grown: Grown
+    chosen: tuple[str, ...]
+    answer: Answer
+    alternatives: tuple[tuple[str, ...], ...]
+    carried: Mapping[str, float]
+    rows: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
-    """The pack, and whether its set is compact; the pack's evidence holds every number behind it."""
+    """The pack, and the class of the answer; the pack's evidence holds every number behind it.
+
+    `strips`: for pictures of the check, small PNGs (base64) plain, steered at the chosen sites, and steered everywhere.
+    """
 
     pack: Pack
-    answer: Literal["compact", "no compact set"]
+    answer: Answer
     evidence: Mapping[str, Any]
+    strips: tuple[Mapping[str, str], ...] = ()
+
+    @property
+    def compact(self) -> bool:
+        """True when a small set is enough."""
+        return self.answer != "no compact set"
+
+
+def find_sites(
+    bench: Bench, aim: Aim, how: Search, *, sites: Sequence[str], given: Sequence[str] | None = None
+) -> Found:
+    """The smallest set of units found on a bench of contrasts, by a cheap look and some ten questions; or the `given`
+    one, looked at in the same way."""
+    looked = screen(bench, how.method, points=how.points)
+    before = bench.rows
+
+    def affords(sets: int) -> bool:
+        return how.budget is None or bench.rows + bench.cost_of(sets) <= how.budget
+
+    grown = _given(bench, aim, given) if given else _chosen(bench, aim, looked, affords)
+    chosen = tuple(u for u in bench.units if u in grown.sites)
+    wanted = carry_sets(chosen, bench.units, compact=grown.compact)
+    carried = {}
+    if affords(len(wanted)):
+        carried = {n: 1 - s.share() for n, s in zip(wanted, bench.ask(wanted.values()), strict=True)}
+    answer, alternatives = answer_of(chosen, carried, sites=sites, compact=grown.compact)
+    rows = {"screening": looked.rows, "choice": bench.rows - before}
+    return Found(looked, grown, chosen, answer, alternatives, carried, rows)
+
+
+def _chosen(bench: Bench, aim: Aim, looked: Screen, affords: Callable[[int], bool]) -> Grown:
+    return choose_ranked(
+        looked.ranked(bench.units),
+        lambda sets: [s.share() for s in bench.ask(sets)],
+        target=aim.target,
+        most=aim.most,
+        guess=looked.enough(aim.target),
+        affords=affords,
+    )
+
+
+def _given(bench: Bench, aim: Aim, given: Sequence[str]) -> Grown:
+    (got,) = bench.ask([frozenset(given)])
+    share, sites = got.share(), tuple(given)
+    return Grown(sites, share, ((len(sites), share, sites),), len(sites) <= aim.most * len(bench.units))
 
 
 def localize(
@@ -65,9 +150,13 @@ def localize(
     search: Sequence[Contrast],
     check: Sequence[Contrast],
     controls: Sequence[Contrast],
+    how: Search | None = None,
     witness: Witness | None = None,
-    progress: Callable[[str], None] = lambda _: None,
+    executor: Executor | None = None,
+    progress: Progress = lambda stage, done, total: None,
     seed: int = 0,
+    anyway: bool = False,
+    given: Sequence[str] | None = None,
 ) -> Outcome:
     """The smallest set of sites found for a concept, with its evidence.
 
@@ -75,79 +164,174 @@ def localize(
         search: contrasts that the set is chosen on.
         check: other contrasts, that share and interval are reported on; pictures are drawn for these.
         controls: contrasts of matched other concepts, for specificity.
-        witness: reads pictures of the finalists; without it the evidence has no pictures.
+        witness: reads pictures of the finalists; without it nobody looks at them.
+        executor: who answers cells; None: this process, with this host.
+        given: measure these units instead of searching for a set.
+        anyway: go on with a concept that the witness sees in too few plain pictures.
 
     Raises:
-        ValueError: prompts that appear both in search and in check.
+        BadContrasts: prompts that do not contrast the concept, or that appear both in search and in check; NotDrawn.
     """
+    _check_prompts(aim, search, check)
+    how = how or Search()
+    job = _Job(host, executor or LocalExecutor(Worker(host, witness)), how, progress, seed, witness)
+    gallery = Gallery(job.executor, check, job.stage("drawing plain pictures"), witness=_name(witness))
+    plain = gallery.look(Treatment(), keep=4)
+    if witness is not None and not anyway:
+        _check_drawn(aim, plain.own)
+    bench = job.bench(search, f"looking at {len(job.units)} places")
+    found = find_sites(bench, aim, how, sites=job.sites, given=given)
+    wide = _wider(bench, aim, found, job)
+    sets = _rivals(job, found, wide)
+    checked = job.bench(check, f"checking {len(found.chosen)} places on {len(check)} other contrasts")
+    other = job.bench(controls, "controls")
+    evidence = _evidence(job, aim, found, wide, sets, (search, check, controls), checked, other)
+    gallery.tick = job.stage("drawing pictures")
+    curve, window = _confirm(job, aim, gallery, found, sets, evidence)
+    baseline = len(job.sites) * 20 * 20
+    spent = {
+        **found.rows,
+        "wider": bench.rows - sum(found.rows.values()),
+        "check": checked.rows,
+        "controls": other.rows,
+        "pictures": gallery.rows,
+    }
+    evidence["cost"] = {
+        "row evaluations": spent,
+        "baseline": baseline,
+        "screening and choice, of the baseline": round(sum(found.rows.values()) / baseline, 5),
+    }
+    pack = _pack(job, aim, found, wide, checked, curve, window, evidence)
+    return Outcome(pack, found.answer, evidence, gallery.strips(_treatment(job, found.chosen), job.everywhere))
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What all parts of one search share."""
+
+    host: Host
+    executor: Executor
+    how: Search
+    progress: Progress
+    seed: int
+    witness: Witness | None
+    units: tuple[str, ...] = field(init=False)
+    sites: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        units = self.host.units
+        names = {s.name for s in self.host.sites}
+        object.__setattr__(self, "units", units)
+        object.__setattr__(self, "sites", tuple(u for u in units if u in names))
+
+    @property
+    def everywhere(self) -> Treatment:
+        """The whole other prompt."""
+        return _treatment(self, self.units)
+
+    def stage(self, what: str) -> Callable[[int, int], None]:
+        """A tick that says what is under way."""
+        return lambda done, total: self.progress(what, done, total)
+
+    def bench(self, contrasts: Sequence[Contrast], what: str) -> Bench:
+        own = self.host.defaults.num_inference_steps
+        least = self.host.defaults.min_inference_steps
+        steps = max(least, self.how.steps if own is None else min(own, self.how.steps))
+        twins = int(self.host.joint)
+        return Bench(self.executor, self.units, contrasts, self.how.levels, steps, twins=twins, tick=self.stage(what))
+
+
+def _name(witness: Witness | None) -> str:
+    return "" if witness is None else str(getattr(witness, "__name__", type(witness).__name__))
+
+
+def _check_prompts(aim: Aim, search: Sequence[Contrast], check: Sequence[Contrast]) -> None:
+    for contrasts in (search, check):
+        check_contrasts(contrasts, aim.phrases, mutual=aim.concept == "lettering")
     if shared := {c.prompt for c in search} & {c.prompt for c in check}:
-        raise ValueError(
+        raise BadContrasts(
             f"prompts to search and prompts to check must differ, got {len(shared)} in both: `{min(shared)}`"
         )
-    began = time.monotonic()
-    names = [site.name for site in host.sites]
-    bench = Bench(host, search, _LEVELS)
-    progress(f"one site at a time: {len(names)} sites, {len(search)} contrasts, {len(_LEVELS)} noise levels")
-    singles = bench.ask([frozenset({name}) for name in names])
-    progress("growing the smallest sufficient set")
-    grown = choose_sites(names, _asker(bench), target=aim.target, most=aim.most)
-    wider = choose_sites(names, _asker(bench), target=aim.wider, most=1.0)
-    wide = tuple(name for name in names if name in set(wider.sites) | set(grown.sites))
-    chosen = tuple(name for name in names if name in grown.sites)
-    progress(f"checking {len(chosen)} sites on {len(check)} other contrasts")
-    checked, other = Bench(host, check, _LEVELS), Bench(host, controls, _LEVELS)
-    sets = _rivals(names, chosen, wide, singles, seed=seed)
-    evidence: dict[str, Any] = {
+
+
+def _check_drawn(aim: Aim, own: Sequence[bool] | None) -> None:
+    seen = sum(own or ())
+    if own is not None and seen < max(1, len(own) // 5):
+        raise NotDrawn(
+            f"the model shows `{aim.concept}` in {seen} of {len(own)} plain pictures, so nothing can be located;"
+            " ask for what it can draw, or go on anyway (--anyway) with what its output says"
+        )
+
+
+def _wider(bench: Bench, aim: Aim, found: Found, job: _Job) -> tuple[str, ...]:
+    """The second set: the chosen, and as many of the next best as reach the higher share."""
+    ranked = [*found.grown.sites, *(u for u in found.screen.ranked(job.units) if u not in found.grown.sites)]
+    k = len(found.grown.sites)
+    while k < len(ranked):
+        (got,) = bench.ask([frozenset(ranked[:k])])
+        if got.share() >= aim.wider:
+            break
+        k += max(1, (len(ranked) - k) // 4)
+    return tuple(u for u in job.units if u in ranked[:k])
+
+
+def _rivals(job: _Job, found: Found, wide: Sequence[str]) -> dict[str, SiteSet]:
+    """The chosen set and what it must beat: random sets of its size, the units with the least effect, all others."""
+    rng = random.Random(job.seed)
+    k, units = len(found.chosen), job.units
+    ranked = found.screen.ranked(units)
+    rivals = {
+        "chosen": frozenset(found.chosen),
+        "wider": frozenset(wide),
+        "all": frozenset(units),
+        "bottom": frozenset(ranked[-k:]),
+    }
+    if len(units) > len(job.sites):
+        rivals["all sites, pooled kept"] = frozenset(job.sites)
+        rivals["pooled alone"] = frozenset(units) - frozenset(job.sites)
+    rivals |= {f"random {i + 1}": frozenset(rng.sample(list(units), k)) for i in range(5)}
+    if k < len(units):
+        rivals["all but chosen"] = frozenset(units) - frozenset(found.chosen)
+    return rivals
+
+
+def _evidence(
+    job: _Job,
+    aim: Aim,
+    found: Found,
+    wide: Sequence[str],
+    sets: Mapping[str, SiteSet],
+    contrasts: tuple[Sequence[Contrast], Sequence[Contrast], Sequence[Contrast]],
+    checked: Bench,
+    other: Bench,
+) -> dict[str, Any]:
+    search, check, controls = contrasts
+    about = {n: round(s.share(), 4) for n, s in zip(sets, other.ask(sets.values()), strict=True)}
+    return {
         "kind": "measured",
-        "method": "patching",
+        "method": found.screen.method,
+        "points": job.how.points,
         "contrasts": {
             "search": len(search),
             "check": len(check),
             "controls": len(controls),
-            "digest": _digest(search, check, controls),
+            "seeds": [min(c.seed for c in check), max(c.seed for c in check)],
+            "digest": digest_of(search, check, controls),
         },
-        "levels": list(_LEVELS),
-        "single": {n: round(s.share(), 4) for n, s in zip(names, singles, strict=True)},
-        "path": [{"k": k, "share": round(share, 4), "sites": list(s)} for k, share, s in grown.path],
-        "answer": "compact" if grown.compact else "no compact set",
+        "levels": list(job.how.levels),
+        "steps": job.how.steps,
+        "scores": {u: [round(float(v), 5) for v in row] for u, row in zip(job.units, found.screen.scores, strict=True)},
+        "scores add up to": round(found.screen.total, 4),
+        "path": [{"k": k, "share": round(share, 4), "sites": list(s)} for k, share, s in found.grown.path],
+        "answer": found.answer,
+        "units": list(found.chosen),
+        "alternatives": [list(s) for s in found.alternatives],
+        "other sets": [{"sites": list(s), "share": round(v, 4)} for s, v in found.grown.others],
+        "carried": {n: round(v, 4) for n, v in found.carried.items()},
+        "finished": found.grown.finished,
         "check": _table(checked, sets),
-        "controls": {name: round(s.share(), 4) for name, s in zip(sets, other.ask(sets.values()), strict=True)},
+        "controls": about,
     }
-    curve: tuple[CalibrationPoint, ...] = ()
-    if witness is not None:
-        progress("drawing pictures with the finalists")
-        evidence["pictures"] = _pictures(host, check, sets, witness)
-        progress("measuring erasure and drift against strength")
-        curve = _calibrate(host, check, chosen, witness)
-    evidence["cost"] = {
-        "row evaluations": {"search": bench.rows, "check": checked.rows, "controls": other.rows},
-        "seconds": round(time.monotonic() - began, 1),
-    }
-    pack = _pack(host, aim, chosen, wide, singles, checked, curve, evidence)
-    return Outcome(pack, "compact" if grown.compact else "no compact set", evidence)
-
-
-def _asker(bench: Bench) -> Callable[[Any], list[float]]:
-    return lambda sets: [shares.share() for shares in bench.ask(list(sets))]
-
-
-def _rivals(
-    names: Sequence[str], chosen: Sequence[str], wide: Sequence[str], singles: Sequence[Shares], *, seed: int
-) -> dict[str, SiteSet]:
-    """The chosen set and what it must beat: random sets of its size, the sites with the least effect, all others."""
-    rng = random.Random(seed)
-    k = len(chosen)
-    ranked = [name for _, name in sorted(zip((s.share() for s in singles), names, strict=True))]
-    rivals = {
-        "chosen": frozenset(chosen),
-        "wider": frozenset(wide),
-        "all": frozenset(names),
-        "bottom": frozenset(ranked[:k]),
-    }
-    rivals |= {f"random {i + 1}": frozenset(rng.sample(list(names), k)) for i in range(5)}
-    if k < len(names):
-        rivals["all but chosen"] = frozenset(names) - frozenset(chosen)
-    return rivals
 
 
 def _table(bench: Bench, sets: Mapping[str, SiteSet]) -> dict[str, Any]:
@@ -162,74 +346,67 @@ def _table(bench: Bench, sets: Mapping[str, SiteSet]) -> dict[str, Any]:
     return table
 
 
-def _pictures(
-    host: Host, contrasts: Sequence[Contrast], sets: Mapping[str, SiteSet], witness: Witness
-) -> dict[str, Any]:
-    """For each set, in how many pictures the prompt's own concept and the donor's are seen; `none` is unsteered."""
-    table = {}
-    for name, sites in {"none": frozenset[str](), **sets}.items():
-        ordered = tuple(site.name for site in host.sites if site.name in sites)
-        plans = [_plan(host, c, ordered) if ordered else None for c in contrasts]
-        images = host.generate([c.prompt for c in contrasts], plans=plans, seeds=[c.seed for c in contrasts]).images
-        own, donor = witness(images, contrasts)
-        table[name] = {"own seen": sum(own), "donor seen": sum(donor), "n": len(contrasts)}
-    return table
+def _confirm(
+    job: _Job,
+    aim: Aim,
+    gallery: Gallery,
+    found: Found,
+    sets: Mapping[str, SiteSet],
+    evidence: dict[str, Any],
+) -> tuple[tuple[CalibrationPoint, ...], Window]:
+    """The calibration curve and the pack's window, from pictures; the evidence gets what was seen in them."""
+    chosen = _treatment(job, found.chosen)
+    if job.witness is None:
+        gallery.look(chosen, keep=4)
+        gallery.look(job.everywhere, keep=4)
+        return (), Window()
+    table = {"none": gallery.look(Treatment(), keep=4).counts()}
+    table |= {name: gallery.look(_treatment(job, s), keep=4).counts() for name, s in sets.items() if s}
+    evidence["pictures"] = table
+    windows, smallest = windows_of(gallery, chosen)
+    evidence["windows"] = windows
+    evidence["smallest window"] = list(smallest)
+    curve = gallery.curve(chosen, _STRENGTHS)
+    points = tuple(CalibrationPoint(s, erasure, drift) for s, erasure, drift in curve)
+    return points, Window(*smallest) if job.how.window == "auto" else Window()
 
 
-def _plan(host: Host, contrast: Contrast, sites: tuple[str, ...], strength: float = 1.0) -> Plan:
-    return Plan(Swap(contrast.donor, sites=sites, pooled="keep", source=host.usual_source, strength=strength))
-
-
-def _calibrate(
-    host: Host, contrasts: Sequence[Contrast], chosen: tuple[str, ...], witness: Witness
-) -> tuple[CalibrationPoint, ...]:
-    """At each strength: the share of pictures in which the own concept is gone, and the mean absolute change of pixels.
-
-    Pictures that did not show the concept unsteered are left out.
-    """
-    prompts, seeds = [c.prompt for c in contrasts], [c.seed for c in contrasts]
-    plain = host.generate(prompts, plans=[None] * len(prompts), seeds=seeds).images
-    shown, _ = witness(plain, contrasts)
-    points = []
-    for strength in _STRENGTHS:
-        plans = [_plan(host, c, chosen, strength) for c in contrasts]
-        images = host.generate(prompts, plans=plans, seeds=seeds).images
-        still, _ = witness(images, contrasts)
-        gone = [not now for now, before in zip(still, shown, strict=True) if before]
-        drift = [_change(a, b) for a, b, before in zip(plain, images, shown, strict=True) if before]
-        if gone:
-            points.append(CalibrationPoint(strength, sum(gone) / len(gone), sum(drift) / len(drift)))
-    return tuple(points)
-
-
-def _change(a: Image.Image, b: Image.Image) -> float:
-    """The mean absolute difference of two pictures, in [0, 1]."""
-    return float(np.abs(np.asarray(a, float) - np.asarray(b, float)).mean() / 255)
+def _treatment(job: _Job, units: SiteSet | Sequence[str]) -> Treatment:
+    """What swaps these units in whole pictures. Pooled text alone goes with the first site, which a swap must name."""
+    sites = tuple(s for s in job.sites if s in units)
+    pooled = len(job.units) > len(job.sites) and not set(units) <= set(job.sites)
+    return Treatment(sites or job.sites[:1], "donor" if pooled else "keep")
 
 
 def _pack(
-    host: Host,
+    job: _Job,
     aim: Aim,
-    chosen: tuple[str, ...],
+    found: Found,
     wide: tuple[str, ...],
-    singles: Sequence[Shares],
     checked: Bench,
     curve: tuple[CalibrationPoint, ...],
+    window: Window,
     evidence: Mapping[str, Any],
 ) -> Pack:
-    (final,) = checked.ask([frozenset(chosen)])
+    treated = _treatment(job, found.chosen)
+    (final,) = checked.ask([frozenset(found.chosen)])
     low, high = final.interval()
-    edges = [0.0, *((a + b) / 2 for a, b in pairwise(_LEVELS)), 1.0]
+    levels = job.how.levels
+    edges = [0.0, *((a + b) / 2 for a, b in pairwise(levels)), 1.0]
+    weights = checked.full().sum(0) / checked.full().sum()
+    scores = found.screen.scores[: len(job.sites)] / weights
     return Pack(
         concept=aim.concept,
-        host=host.fingerprint,
-        sites=chosen,
-        wider=wide,
-        site_names=tuple(site.name for site in host.sites),
-        scores=torch.stack([s.by_level() for s in singles]).float(),
+        host=job.host.fingerprint,
+        sites=treated.sites,
+        wider=tuple(dict.fromkeys((*(s for s in job.sites if s in wide or s in treated.sites),))),
+        site_names=tuple(site.name for site in job.host.sites),
+        scores=_padded(scores, len(job.host.sites)).float(),
         bins=tuple(Window(a, b) for a, b in pairwise(edges)),
-        choice=Choice(k=len(chosen), share=final.share(), low=low, high=high, target=aim.target),
-        source=host.usual_source,
+        choice=Choice(k=len(treated.sites), share=final.share(), low=low, high=high, target=aim.target),
+        window=window,
+        pooled=treated.pooled,
+        source=job.host.usual_source,
         phrases=aim.phrases,
         neutral=aim.neutral,
         calibration=curve,
@@ -238,29 +415,6 @@ def _pack(
     )
 
 
-def _digest(*sets: Sequence[Contrast]) -> str:
-    text = json.dumps([[[c.prompt, c.donor, c.seed] for c in s] for s in sets])
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def witness_lettering(read: Callable[[Sequence[Image.Image]], Sequence[str]]) -> Witness:
-    """A witness that reads: the own and the donor's quoted words, exactly, in capitals."""
-
-    def see(images: Sequence[Image.Image], contrasts: Sequence[Contrast]) -> tuple[list[bool], list[bool]]:
-        texts = read(images)
-        words = [[re.findall(r'"([^"]+)"', p)[-1].upper() for p in (c.prompt, c.donor)] for c in contrasts]
-        return (
-            [text == own for text, (own, _) in zip(texts, words, strict=True)],
-            [text == donor for text, (_, donor) in zip(texts, words, strict=True)],
-        )
-
-    return see
-
-
-def witness_score(score: Callable[[Sequence[Image.Image]], Sequence[float]], *, at_least: float = 0.5) -> Witness:
-    """A witness that classifies: the concept is seen from `at_least` on; the donor is not looked for."""
-
-    def see(images: Sequence[Image.Image], contrasts: Sequence[Contrast]) -> tuple[list[bool], list[bool]]:
-        return [value >= at_least for value in score(images)], [False] * len(contrasts)
-
-    return see
+def _padded(scores: torch.Tensor, count: int) -> torch.Tensor:
+    """Scores with zeros for sites of later stages, which are not searched."""
+    return torch.cat([scores, scores.new_zeros(count - len(scores), scores.shape[1])])

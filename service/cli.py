@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from service.cli_fit import add_fit
 from service.cli_keys import add_keys
+from service.cli_localize import add_localize
 from service.cli_policy import policy_app
-from service.cli_quality import add_quality
+from service.cli_quality import add_quality, evaluate_app
 from service.cli_work import add_work
 from service.console import fail, say, table
 
@@ -37,7 +39,9 @@ audit_app = typer.Typer(help="The audit log.", no_args_is_help=True)
 app.add_typer(policy_app, name="policy")
 app.add_typer(audit_app, name="audit")
 add_work(app)
+add_localize(app)
 add_quality(app)
+add_fit(app, evaluate_app)
 add_keys(app)
 
 Config = Annotated[Path | None, typer.Option("--config", help="TOML file of settings.")]

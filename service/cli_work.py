@@ -1,21 +1,19 @@
-"""`palimpsest generate` and the commands that call one other room each."""
+"""`palimpsest generate`: pictures from the shell."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from service.console import fail, settings_from, table
 
 if TYPE_CHECKING:
-    from steering import Pack
+    pass
 
 __all__ = ["Json", "Model", "add_work"]
-
-pack_app = typer.Typer(help="Packs: where a concept sits in a model, and with what evidence.", no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Model = Annotated[str | None, typer.Option(help="Embedded model, diffusers folder, or hub id@revision.")]
@@ -55,53 +53,6 @@ def generate(
     raise typer.Exit(1 if any("refused" in row for row in rows) else 0)
 
 
-@pack_app.command("show")
-def pack_show(
-    pack: Annotated[Path, typer.Argument(help="A pack file.")], model: Model = None, json_: Json = False
-) -> None:
-    """What a pack says of its concept, sites and evidence, checked against a model."""
-    from service.models import load_host
-    from service.settings import SettingsError
-    from steering import Pack, SteeringError
-
-    if not pack.is_file():
-        fail(f"no pack file `{pack}`")
-    try:
-        loaded = Pack.load(pack, host=load_host(settings_from({"model": model})))
-    except (SteeringError, SettingsError) as error:
-        fail(str(error))
-    facts: dict[str, Any] = {
-        "concept": loaded.concept,
-        "sites": list(loaded.sites),
-        "wider": list(loaded.wider),
-        "of": len(loaded.site_names),
-        "joint share": _share(loaded),
-        "strength": loaded.strength,
-        "window": [loaded.window.start, loaded.window.end],
-        "scores": {} if loaded.scores is None else dict(zip(loaded.site_names, loaded.scores.tolist(), strict=True)),
-        "evidence": _plain(loaded.evidence),
-    }
-    if json_:
-        print(json.dumps(facts, indent=1))
-        return
-    table(str(pack), [{"what": k, "value": v} for k, v in facts.items() if k != "scores"])
-    if facts["scores"]:
-        table("effect of each site", [{"site": n, "effect by part of the run": s} for n, s in facts["scores"].items()])
-
-
 def add_work(app: typer.Typer) -> None:
     """Adds these commands to the command line."""
     app.command()(generate)
-    app.add_typer(pack_app, name="pack")
-
-
-def _share(pack: Pack) -> str:
-    """How much of all sites' effect the chosen ones reach, or that nobody measured it."""
-    if pack.choice is None:
-        return "not measured: published"
-    return f"{pack.choice.share:.3f} [{pack.choice.low:.3f}, {pack.choice.high:.3f}]"
-
-
-def _plain(value: Any) -> Any:
-    """Mappings and sequences of any kind as dicts and lists."""
-    return json.loads(json.dumps(value, default=lambda v: dict(v) if hasattr(v, "keys") else list(v)))

@@ -1,16 +1,46 @@
-"""Exact patching on a tiny host of the real class: shares, contrasts, and the pack that comes out."""
+"""The whole search on tiny hosts of the real classes: shares, contrasts, and the pack that comes out.
+
+| law | mutation that turned it red |
+|---|---|
+| all units are the whole effect, none is nothing | donor's text at all but the last site |
+| a stopped run ends as an uninterrupted one, byte for byte | cost counted of new answers only; seconds in the pack |
+| a planted site is found by every method | scores ranked upwards; slopes taken at the own text only |
+"""
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from localization import Aim, Bench, Contrast, concept_contrasts, lettering_contrasts, load_contrasts, localize
+from localization import (
+    Aim,
+    BadContrasts,
+    Bench,
+    Contrast,
+    KeptExecutor,
+    LocalExecutor,
+    NotDrawn,
+    NotKept,
+    Search,
+    Worker,
+    concept_contrasts,
+    find_sites,
+    lettering_contrasts,
+    load_contrasts,
+    localize,
+)
 from localization.prompts import control_contrasts
 from steering import Host, Pack
 from tests.tiny import save_pixart
+
+LEVELS = (0.1, 0.6)
 
 
 @pytest.fixture(scope="module")
@@ -20,24 +50,45 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Host:
 
 @pytest.fixture(scope="module")
 def bench(host: Host) -> Bench:
-    return Bench(host, lettering_contrasts(3, seed=1), (0.1, 0.6))
+    return Bench(LocalExecutor(Worker(host)), host.units, lettering_contrasts(3, seed=1), LEVELS)
+
+
+def asked(host: Host, **more: Any) -> dict[str, Any]:
+    """The arguments of a small search."""
+    given = {
+        "search": lettering_contrasts(2, seed=1),
+        "check": lettering_contrasts(2, seed=2),
+        "controls": control_contrasts(2, seed=3),
+        "witness": seen_always,
+        "how": Search(levels=LEVELS, steps=3),
+    }
+    return {"host": host, "aim": Aim("lettering", target=0.8), **given, **more}
+
+
+def seen_always(images: Any, contrasts: Any) -> tuple[list[bool], list[bool]]:
+    return [True] * len(images), [False] * len(images)
 
 
 def test_all_sites_are_the_full_swap_and_no_site_is_nothing(bench: Bench) -> None:
-    everything, nothing = bench.ask([bench.all_sites, frozenset()])
+    everything, nothing = bench.ask([bench.everything, frozenset()])
     assert everything.share() == pytest.approx(1.0, abs=1e-5)
     assert nothing.share() == pytest.approx(0.0, abs=1e-5)
     assert bool((everything.full > 1e-6).all())  # the prompts do differ for this host
+    again = Worker(bench.executor.worker.host).answer(  # type: ignore[attr-defined]
+        bench._cell("effects", bench.contrasts[0], ((1.0,) * len(bench.units), (0.0,) * len(bench.units)))
+    )
+    assert again["along"][0] == pytest.approx(everything.full[0].tolist(), rel=1e-4)
+    assert again["along"][1] == pytest.approx([0.0, 0.0], abs=1e-4)
 
 
 def test_a_site_alone_does_something_and_less_than_all(bench: Bench) -> None:
-    shares = [s.share() for s in bench.ask(frozenset({n}) for n in sorted(bench.all_sites))]
+    shares = [s.share() for s in bench.ask(frozenset({n}) for n in sorted(bench.everything))]
     assert all(abs(s) > 1e-4 for s in shares)
     assert max(shares) < 1.0
 
 
 def test_asking_again_costs_nothing_and_says_the_same(bench: Bench) -> None:
-    one = frozenset({min(bench.all_sites)})
+    one = frozenset({min(bench.everything)})
     (first,) = bench.ask([one])
     rows = bench.rows
     (again,) = bench.ask([one])
@@ -46,35 +97,179 @@ def test_asking_again_costs_nothing_and_says_the_same(bench: Bench) -> None:
 
 
 def test_the_interval_holds_the_share(bench: Bench) -> None:
-    (shares,) = bench.ask([frozenset({min(bench.all_sites)})])
+    (shares,) = bench.ask([frozenset({min(bench.everything)})])
     low, high = shares.interval()
     assert low <= shares.share() <= high
     assert low < high
 
 
+def test_the_cost_is_what_the_denoiser_was_asked(host: Host) -> None:
+    """Counted beside the real thing: rows of all calls of the denoiser, a backward as two."""
+    rows = []
+    handle = host.pipe.transformer.register_forward_hook(lambda m, a, out: rows.append(len(out[0])))
+    small = Bench(LocalExecutor(Worker(host)), host.units, lettering_contrasts(2, seed=5), LEVELS, 4)
+    small.ask([frozenset({u}) for u in small.units])
+    small.writes()
+    assert small.rows == sum(rows)
+    rows.clear()
+    before = small.rows
+    small.slopes([[0.5] * len(small.units)])
+    handle.remove()
+    assert small.rows - before == 3 * sum(rows)
+
+
 def test_localizing_writes_a_pack_that_loads_and_says_on_what(host: Host, tmp_path: Path) -> None:
-    outcome = localize(
-        host,
-        Aim("lettering", target=0.8),
-        search=lettering_contrasts(2, seed=1),
-        check=lettering_contrasts(2, seed=2),
-        controls=control_contrasts(2, seed=3),
-        witness=lambda images, contrasts: ([True] * len(images), [False] * len(images)),
-    )
+    outcome = localize(**asked(host))
     pack = Pack.load(outcome.pack.save(tmp_path / "lettering.safetensors"), host=host)
     assert pack.sites == outcome.pack.sites
     assert set(pack.sites) <= set(pack.wider) <= {s.name for s in host.sites}
-    assert pack.scores.shape == (len(host.sites), 3)
-    assert pack.evidence["pictures"]["none"] == {"own seen": 2, "donor seen": 0, "n": 2}
+    assert pack.scores is not None
+    assert pack.scores.shape == (len(host.sites), 2)
+    assert pack.evidence["pictures"]["none"]["own seen"] == 2
     assert pack.evidence["check"]["all"]["share"] == pytest.approx(1.0, abs=1e-4)
-    assert outcome.evidence["cost"]["row evaluations"]["search"] > len(host.sites) * 2 * 3
+    cost = outcome.evidence["cost"]
+    assert cost["baseline"] == len(host.sites) * 400
+    assert all(v > 0 for k, v in cost["row evaluations"].items() if k != "wider")
     assert pack.plan(toward='a sign that says "HELLO"').sites
+
+
+@pytest.mark.parametrize("method", ["gradient", "contribution", "patching"])
+def test_a_planted_site_is_found_by_every_method(method: Any, tmp_path: Path) -> None:
+    """Text is made to matter at one site: everywhere else its values are made small."""
+    mine = Host.load(save_pixart(tmp_path / "model"))
+    name = mine.sites[1].name
+    with torch.no_grad():
+        for site in mine.sites:
+            module = mine.pipe.transformer.get_submodule(site.name)
+            module.to_v.weight.mul_(3.0 if site.name == name else 0.02)
+    found = find_sites(
+        Bench(LocalExecutor(Worker(mine)), mine.units, lettering_contrasts(2, seed=1), LEVELS, 3),
+        Aim("lettering"),
+        Search(method=method, levels=LEVELS),
+        sites=[s.name for s in mine.sites],
+    )
+    assert found.chosen == (name,)
+    assert found.answer == "set"
+    assert found.grown.share > 0.9
+    assert found.carried["together"] > 0.9
+
+
+def test_the_budget_is_kept(host: Host) -> None:
+    free = find_sites(_bench(host), Aim("lettering"), Search(), sites=host.units)
+    bound = free.rows["screening"] + 10
+    tight = find_sites(_bench(host), Aim("lettering"), Search(budget=bound), sites=host.units)
+    assert sum(tight.rows.values()) <= bound < sum(free.rows.values())
+    assert free.grown.finished
+    assert not tight.grown.finished
+
+
+def _bench(host: Host) -> Bench:
+    return Bench(LocalExecutor(Worker(host)), host.units, lettering_contrasts(2, seed=1), LEVELS, 3)
+
+
+def test_a_run_that_was_stopped_ends_as_one_that_was_not_byte_for_byte(host: Host, tmp_path: Path) -> None:
+    class Stopped(Exception):
+        pass
+
+    class Tired(LocalExecutor):
+        """Gives up after some cells, as a killed process does."""
+
+        left = 7
+
+        def answers(self, cells: Any) -> Any:
+            for pair in super().answers(cells):
+                if self.left == 0:
+                    raise Stopped
+                self.left -= 1
+                yield pair
+
+    worker = Worker(host, seen_always)
+    with pytest.raises(Stopped):
+        localize(**asked(host), executor=KeptExecutor(Tired(worker), tmp_path / "state"))
+    kept = sorted((tmp_path / "state").rglob("*.json"))
+    assert len(kept) == 7
+    kept[0].write_text("{", "utf-8")  # half a file, from a machine that lost its power: asked for again
+    again = KeptExecutor(LocalExecutor(Worker(host, seen_always)), tmp_path / "state")
+    resumed = localize(**asked(host), executor=again)
+    assert again.found == 6
+    whole = localize(**asked(host))
+    a, b = (o.pack.save(tmp_path / f"{n}.safetensors").read_bytes() for n, o in (("a", resumed), ("b", whole)))
+    assert a == b
+    assert resumed.strips == whole.strips
+
+
+def test_a_full_disk_is_said_and_nothing_is_lost(tmp_path: Path) -> None:
+    """A process that may write no byte more: the kernel refuses, as it does on a full disk."""
+    code = f"""
+import resource, signal
+from pathlib import Path
+from localization import Cell, Contrast, KeptExecutor, NotKept
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+class Inner:
+    digest = "x"
+    def answers(self, cells):
+        for n, cell in enumerate(cells):
+            if n == 1:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+            yield n, {{"rows": n}}
+cells = [Cell("ends", (Contrast("a", "b", n),)) for n in range(3)]
+try:
+    list(KeptExecutor(Inner(), Path({str(tmp_path)!r})).answers(cells))
+except NotKept as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=os.getcwd())
+    assert "run the same command again" in done.stdout, done.stderr[-800:]
+    assert [json.loads(f.read_text())["rows"] for f in tmp_path.rglob("*.json")] == [0]
+    assert not list(tmp_path.rglob("*.new"))
+
+
+def test_what_cannot_be_kept_is_no_error_of_ours(host: Host, tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("a file stands where the folder should be")
+    with pytest.raises(NotKept, match="make room"):
+        localize(**asked(host), executor=KeptExecutor(LocalExecutor(Worker(host, seen_always)), tmp_path / "state"))
 
 
 def test_prompts_to_check_must_not_have_been_searched(host: Host) -> None:
     pairs = lettering_contrasts(2, seed=1)
     with pytest.raises(ValueError, match="2 in both"):
-        localize(host, Aim("lettering"), search=pairs, check=pairs, controls=pairs)
+        localize(**asked(host, search=pairs, check=pairs))
+
+
+@pytest.mark.parametrize(
+    ("pair", "said"),
+    [
+        (("a dog", "an animal"), "must name `cat`, got `a dog`"),
+        (("an animal", "a cat"), "the wrong way round"),
+        (("a cat", "a cat and a dog"), "must not name `cat`"),
+        (("a cat", "a cat"), "must differ"),
+    ],
+)
+def test_pairs_that_do_not_contrast_the_concept_are_refused(host: Host, pair: tuple[str, str], said: str) -> None:
+    with pytest.raises(BadContrasts, match=said):
+        localize(**asked(host, aim=Aim("animal/cat", phrases=("cat",)), search=[Contrast(*pair, 1)]))
+
+
+def test_pairs_that_contradict_each_other_are_refused(host: Host) -> None:
+    from localization import check_contrasts
+
+    with pytest.raises(BadContrasts, match="pairs 1 and 2 contradict each other"):
+        check_contrasts([Contrast("my cat", "a dog", 1), Contrast("red hat", "my cat", 1)], ())
+
+
+def test_a_concept_that_pictures_do_not_show_is_not_searched_for(host: Host) -> None:
+    def never(images: Any, contrasts: Any) -> tuple[list[bool], list[bool]]:
+        return [False] * len(images), [False] * len(images)
+
+    with pytest.raises(NotDrawn, match="0 of 2 plain pictures"):
+        localize(**asked(host, witness=never))
+    assert localize(**asked(host, witness=never), anyway=True).pack.calibration == ()
+
+
+def test_prompts_that_the_model_answers_alike_leave_nothing_to_locate(host: Host) -> None:
+    with pytest.raises(NotDrawn, match="answers prompt and donor alike"):
+        # upper and lower case are one text for this pipeline
+        localize(**asked(host, search=[Contrast('a "WORD"', 'a "word"', 1)]), anyway=True)
 
 
 def test_contrasts_differ_in_the_concept_only() -> None:
@@ -101,15 +296,18 @@ def test_prompts_from_a_file_and_its_mistakes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["sd3", "flux-dev", "sdxl", "sana"])
 def test_any_host_can_be_searched(name: str) -> None:
-    """Joint hosts with a twin; pooled text is kept, so all sites are all of what sites can do."""
+    """Joint hosts with a twin; where pooled text enters, that place is a unit like the sites."""
     from tests.steering import zoo
 
     call = {
         k: v for k, v in zoo.CALL[name].items() if k in ("height", "width", "num_inference_steps", "guidance_scale")
     }
     more = {k: v for k, v in zoo.CALL[name].items() if k not in call}
-    searched = Host(zoo.build(name), defaults=call | {"call": more}, name=name)
-    bench = Bench(searched, [Contrast('a sign that says "HI"', 'a sign that says "NO"', 3)], (0.1, 0.6))
-    everything, *alone = bench.ask([bench.all_sites, *(frozenset({s.name}) for s in searched.sites)])
-    assert everything.share() == pytest.approx(1.0, abs=1e-4)
-    assert all(abs(s.share()) > 1e-6 for s in alone)
+    searched = Host(zoo.build(name), defaults=call | {"call": more}, name=name, self_test=False)
+    pairs = [Contrast('sign "HI"', 'sign "NO"', 3)]
+    bench = Bench(LocalExecutor(Worker(searched)), searched.units, pairs, LEVELS, twins=int(searched.joint))
+    alone = bench.ask(frozenset({u}) for u in searched.units)
+    assert all(abs(s.share()) > 1e-7 for s in alone)
+    assert len(searched.units) == len(searched.sites) + len(searched.global_sites)
+    found = find_sites(bench, Aim("lettering"), Search(), sites=[s.name for s in searched.sites])
+    assert found.grown.share >= 0.9

@@ -1,0 +1,128 @@
+"""Owns the report: one HTML page that needs nothing but itself, light and dark, drawn from an outcome.
+
+Pictures and drawings are inside the page, and it forbids itself to load anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from localization.errors import NotKept
+from localization.run import Outcome
+
+__all__ = ["page_of", "write_report"]
+
+_TEMPLATE = Path(__file__).with_name("report.html.j2")
+_WIDE, _HIGH, _LEFT, _BOTTOM = 560, 220, 44, 30  # of the plot against K, in pixels
+
+
+def write_report(outcome: Outcome, file: Path, *, model: str) -> Path:
+    """The path of the written page, which replaces an older one in one move. Raises: NotKept."""
+    fresh = file.with_suffix(".new")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        fresh.write_text(page_of(outcome, model=model), "utf-8")
+        fresh.replace(file)
+    except OSError as error:
+        with suppress(OSError):
+            fresh.unlink()
+        raise NotKept(
+            f"cannot write the report `{file}`: {error.strerror}; what was measured is kept, run it again"
+        ) from error
+    return file
+
+
+def page_of(outcome: Outcome, *, model: str) -> str:
+    """The page as text; the same for the same outcome."""
+    import jinja2
+
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    evidence, pack = outcome.evidence, outcome.pack
+    pictures = evidence.get("pictures", {})
+    return environment.from_string(_TEMPLATE.read_text("utf-8")).render(
+        concept=pack.concept,
+        model=model,
+        answer=_told(outcome),
+        compact=outcome.compact,
+        pack=pack,
+        evidence=evidence,
+        heat=_heat(evidence["scores"], evidence["units"]),
+        levels=[f"{100 * level:.0f} %" for level in evidence["levels"]],
+        plot=_plot(evidence["path"], pack.choice.target if pack.choice else 0.9, len(evidence["units"])),
+        rows=[_row(name, row, evidence, pictures.get(name)) for name, row in evidence["check"].items()],
+        plain=pictures.get("none"),
+        windows=evidence.get("windows", {}),
+        curve=pack.calibration,
+        strips=outcome.strips,
+        cost=evidence["cost"],
+    )
+
+
+def _told(outcome: Outcome) -> str:
+    """The answer in one sentence."""
+    units, of = outcome.evidence["units"], len(outcome.evidence["scores"])
+    if outcome.answer == "no compact set":
+        return f"No compact set: it takes {len(units)} of {of} places to reach the target."
+    if outcome.answer == "pooled":
+        return "Pooled text carries it; no site of attention is needed."
+    if outcome.answer == "alternatives":
+        return f"Any one of {len(units)} places carries it alone; to take it away, all {len(units)} must be steered."
+    return f"{len(units)} of {of} places carry it together."
+
+
+def _heat(scores: Mapping[str, Sequence[float]], chosen: Sequence[str]) -> list[dict[str, Any]]:
+    """A row a place: its name, whether it was chosen, and for each level value and shade in [0, 1]."""
+    top = max((v for row in scores.values() for v in row), default=0.0) or 1.0
+    return [
+        {
+            "name": name,
+            "chosen": name in chosen,
+            "sum": sum(row),
+            "cells": [{"value": v, "shade": round(max(0.0, v / top), 3)} for v in row],
+        }
+        for name, row in scores.items()
+    ]
+
+
+def _plot(path: Sequence[Mapping[str, Any]], target: float, chosen: int) -> dict[str, Any]:
+    """Joint share against K, as places of dots and of the target's line."""
+    top = max([1.0, *(p["share"] for p in path)])
+    last = max([2, *(p["k"] for p in path)])
+
+    def x(k: float) -> float:
+        return round(_LEFT + (_WIDE - _LEFT - 16) * (k - 1) / (last - 1), 1)
+
+    def y(share: float) -> float:
+        return round(12 + (_HIGH - _BOTTOM - 12) * (1 - max(0.0, share) / top), 1)
+
+    dots = [{"x": x(p["k"]), "y": y(p["share"]), "k": p["k"], "share": p["share"]} for p in path]
+    return {
+        "dots": dots,
+        "line": " ".join(f"{d['x']},{d['y']}" for d in dots),
+        "target": y(target),
+        "chosen": x(chosen),
+        "ticks": [{"x": x(k), "k": k} for k in range(1, last + 1)],
+        "marks": [{"y": y(v), "share": f"{v:g}"} for v in (0.0, 0.5, 1.0)],
+        "width": _WIDE,
+        "height": _HIGH,
+        "left": _LEFT,
+        "floor": _HIGH - _BOTTOM,
+    }
+
+
+def _row(
+    name: str, row: Mapping[str, Any], evidence: Mapping[str, Any], seen: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "k": row["k"],
+        "share": row["share"],
+        "interval": row["interval"],
+        "control": evidence["controls"].get(name),
+        "own": f"{seen['own seen']} of {seen['n']}" if seen else "",
+        "donor": f"{seen['donor seen']} of {seen['n']}" if seen else "",
+        "drift": f"{seen['drift']:.4f}" if seen else "",
+    }

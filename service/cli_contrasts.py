@@ -1,0 +1,227 @@
+"""Which prompts a concept is localized with: a file's, those of the model's world, or a template's; and who looks.
+
+A concept of the reference worlds brings its own prompts and judge. Of any other model and concept the caller says how
+prompts name it and what stands for it, or gives a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from localization import Aim, Contrast, Witness
+    from reference.worlds import World
+    from steering import Host
+
+__all__ = ["ContrastSets", "contrast_sets", "held_out_contrasts", "witness_for", "worker_for", "world_of_model"]
+
+
+@dataclass(frozen=True, slots=True)
+class ContrastSets:
+    """What to localize, and the contrasts to search with, to check on, and of matched other concepts."""
+
+    aim: Aim
+    search: Sequence[Contrast]
+    check: Sequence[Contrast]
+    controls: Sequence[Contrast]
+
+
+def world_of_model(model: str) -> World:
+    """The reference world that a model was trained on; the first one for models that are not ours."""
+    from reference.worlds import world_of
+    from service.models import resolve_model
+
+    return world_of(resolve_model(model)[0])
+
+
+def contrast_sets(
+    concept: str,
+    world: World,
+    *,
+    prompts: Path | None = None,
+    phrase: str | None = None,
+    neutral: str | None = None,
+    count: int = 8,
+    check: int = 12,
+    target: float = 0.9,
+    seed: int = 0,
+) -> ContrastSets:
+    """The sets of a concept: `count` contrasts to search with, `check` others to check on.
+
+    Raises: ValueError, when the concept is none of the world's and nobody says how prompts name it.
+    """
+    from localization import Aim, load_contrasts
+
+    words, stand_in = (phrase,) if phrase else _phrases(concept, world), neutral
+    if stand_in is None and concept != "lettering":
+        stand_in = _neutral(concept, world)
+    aim = Aim(concept, target=target, phrases=words, neutral=stand_in)
+    if prompts is not None:
+        pairs = load_contrasts(prompts, seed=seed + 1)
+        # a file's prompts name the concept as they like: they are held to a phrase only when one is given
+        aim = Aim(concept, target=target, phrases=(phrase,) if phrase else (), neutral=neutral)
+    else:
+        pairs = _own_pairs(concept, world, words, stand_in, 2 * (count + check), seed=seed)
+    searched, checked = _apart(pairs, count, check)
+    return ContrastSets(aim, searched, checked, _controls(concept, world, len(searched), seed=seed + 3))
+
+
+def held_out_contrasts(concept: str, world: World, count: int, *, seed: int = 0) -> list[Contrast]:
+    """Contrasts that no localization saw: the world's evaluation split, or templates of another seed.
+
+    Raises: ValueError, for a concept that the world does not have.
+    """
+    if world == "town":
+        return _town_pairs(concept, "evaluation", count, seed=seed)
+    words = _phrases(concept, world)
+    return _own_pairs(concept, world, words, _neutral(concept, world), count, seed=seed + 100)
+
+
+def witness_for(concept: str, world: World) -> Witness | None:
+    """Who looks at pictures: RapidOCR for lettering, the world's judge for concepts that it knows."""
+    from localization import witness_lettering, witness_score
+
+    if concept == "lettering":
+        from detectors.images import RapidOcr
+        from evaluation.model import read_words
+
+        ocr = RapidOcr()
+        return witness_lettering(lambda images: [read_words(ocr, image) for image in images])
+    name = concept.replace("-", " ")
+    if world == "town":
+        from reference.town.judge import CONCEPTS as TOWN
+        from reference.town.judge import TownJudge
+
+        if name not in TOWN:
+            return None
+        town = TownJudge.load()
+        return witness_score(lambda images: [scores[name] for scores in town.scores(images)])
+    from reference.judge import CONCEPTS, Judge
+
+    if name not in CONCEPTS:
+        return None
+    judge = Judge.load()
+    return witness_score(lambda images: [scores[name] for scores in judge.scores(images)])
+
+
+def worker_for(model: str | None, concept: str) -> object:
+    """A worker of its own, for another process: the model's host and the concept's witness."""
+    from localization import Worker
+
+    return Worker(_host(model), witness_for(concept, _world(model)))
+
+
+def _host(model: str | None) -> Host:
+    from service.console import settings_from
+    from service.models import load_host
+
+    return load_host(settings_from({"model": model}))
+
+
+def _world(model: str | None) -> World:
+    from service.console import settings_from
+
+    return world_of_model(settings_from({"model": model}).model)
+
+
+def _apart(pairs: Sequence[Contrast], count: int, check: int) -> tuple[list[Contrast], list[Contrast]]:
+    """The first pairs to search with, and others whose prompts are not among them to check on.
+
+    A file with too few for both is halved.
+    """
+    first = min(count, len(pairs) // 2)
+    searched = list(pairs[:first])
+    used = {c.prompt for c in searched}
+    left = [c for c in pairs[first:] if c.prompt not in used][:check]
+    if not searched or not left:
+        raise ValueError(
+            f"need prompts to search and other prompts to check, got {len(searched)} and {len(left)}; give more pairs"
+        )
+    return searched, left
+
+
+def _own_pairs(
+    concept: str, world: World, words: Sequence[str], neutral: str | None, count: int, *, seed: int
+) -> list[Contrast]:
+    from localization import concept_contrasts, lettering_contrasts
+
+    if world == "town" and (concept == "lettering" or _in_town(concept)):
+        return _town_pairs(concept, "localization", count, seed=seed)
+    if concept == "lettering":
+        half = [lettering_contrasts(count // 2, seed=seed + k) for k in (1, 2)]
+        return [*half[0], *half[1]]
+    if neutral is None:
+        raise ValueError(f"concept `{concept}` needs --neutral, what stands for `{words[0]}` in a donor, or --prompts")
+    return [c for k in (1, 2) for c in concept_contrasts(words[0], neutral, count // 2, seed=seed + k)]
+
+
+def _town_pairs(concept: str, split: str, count: int, *, seed: int) -> list[Contrast]:
+    """Pairs of the town, its contexts in turn, so that the first and the later ones are of different contexts."""
+    from localization import Contrast
+    from reference.town.prompts import concept_prompts
+    from reference.town.word_prompts import creative_pairs, simple_pairs
+
+    if concept == "lettering":
+        simple = simple_pairs(split, (count + 1) // 2, seed=seed)  # type: ignore[arg-type]
+        creative = creative_pairs(split, (count + 1) // 2, seed=seed)  # type: ignore[arg-type]
+        pairs = [p for two in zip(simple, creative, strict=True) for p in two]
+    else:
+        own = concept_prompts(concept.replace("-", " "), split, seed=seed)  # type: ignore[arg-type]
+        rounds = -(-count // len(own))
+        pairs = [p for k in range(rounds) for p in concept_prompts(own[0].concept, split, seed=seed + k)]  # type: ignore[arg-type]
+    return [Contrast(p.prompt, p.donor, p.seed + 7 * n) for n, p in enumerate(pairs[:count])]
+
+
+def _controls(concept: str, world: World, count: int, *, seed: int) -> list[Contrast]:
+    """Matched other concepts: for lettering pictures that differ in all but the lettering; for the rest lettering and,
+    in the town, a neighbour of the same category."""
+    from localization import control_contrasts, lettering_contrasts
+
+    if concept == "lettering":
+        return control_contrasts(count, seed=seed)
+    if world != "town" or not _in_town(concept):
+        return lettering_contrasts(count, seed=seed)
+    from reference.town.scenes import CATEGORIES
+
+    category, _, name = concept.replace("-", " ").partition("/")
+    near = next(n for n in CATEGORIES[category] if n != name)
+    half = count // 2
+    return [
+        *_town_pairs("lettering", "localization", count - half, seed=seed),
+        *_town_pairs(f"{category}/{near}", "localization", half, seed=seed),
+    ]
+
+
+def _in_town(concept: str) -> bool:
+    from reference.town.judge import CONCEPTS
+
+    return concept.replace("-", " ") in CONCEPTS
+
+
+def _phrases(concept: str, world: World) -> tuple[str, ...]:
+    """How prompts name a concept; nothing for lettering, which a quoted word asks for."""
+    if concept == "lettering":
+        return ()
+    category, _, name = concept.replace("-", " ").partition("/")
+    if world == "town" and _in_town(concept):
+        from reference.town.captions import ground_words, noun
+
+        if category == "style":
+            return (f"in {name} style", f"in the style of {name}", f"{name} style")
+        if category == "place":
+            return (ground_words(name),)
+        return tuple(dict.fromkeys((noun(name), name)))
+    return (name,)
+
+
+def _neutral(concept: str, world: World) -> str | None:
+    """What stands for a concept when it must not be named; None where nobody knows."""
+    category, _, name = concept.replace("-", " ").partition("/")
+    if world == "town" and _in_town(concept):
+        from reference.town.captions import NEUTRAL
+
+        return "" if category == "style" else NEUTRAL[category]
+    return {"character/pip": "a gray circle"}.get(f"{category}/{name}") if concept != "lettering" else None

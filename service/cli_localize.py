@@ -1,0 +1,327 @@
+"""`palimpsest localize` and `palimpsest pack`: where a concept sits in a model, and what a pack says of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from service.cli_work import Json, Model
+from service.console import fail, say, settings_from, table
+
+if TYPE_CHECKING:
+    from localization import Executor, Outcome, Witness
+    from localization.run import Progress
+    from steering import Host, Pack
+
+__all__ = ["add_localize"]
+
+pack_app = typer.Typer(help="Packs: where a concept sits in a model, and with what evidence.", no_args_is_help=True)
+
+PackFile = Annotated[Path, typer.Argument(help="A pack file.")]
+
+
+def localize(
+    concept: Annotated[str, typer.Option(help="The pack's concept: `lettering`, `character/<x>`, `style/<x>` ...")],
+    out: Annotated[Path, typer.Option(help="The pack to write, a .safetensors file.")],
+    model: Model = None,
+    prompts: Annotated[Path | None, typer.Option(help="JSON Lines of {prompt, donor}.")] = None,
+    phrase: Annotated[str | None, typer.Option(help="The concept's words in prompts; default: its name.")] = None,
+    neutral: Annotated[str | None, typer.Option(help="What stands for them in a donor.")] = None,
+    method: Annotated[
+        Literal["gradient", "contribution", "patching"], typer.Option(help="The cheap look; the choice is joint.")
+    ] = "gradient",
+    points: Annotated[int, typer.Option(help="Of `gradient`: places on the way, 1, 2, 3 or 5.")] = 1,
+    count: Annotated[int, typer.Option(min=2, help="Contrasts to search with.")] = 4,
+    check: Annotated[int, typer.Option(min=2, help="Other contrasts to check on, and to draw.")] = 12,
+    target: Annotated[float, typer.Option(min=0.1, max=1.0, help="Share that the chosen sites must carry.")] = 0.9,
+    budget: Annotated[int | None, typer.Option(min=1, help="Row evaluations of screening and choice.")] = None,
+    window: Annotated[
+        Literal["whole", "auto"], typer.Option(help="The whole trajectory, or the smallest part that repairs as much.")
+    ] = "whole",
+    confirm: Annotated[str | None, typer.Option(help="Measure a published preset's sites, do not search.")] = None,
+    executor: Annotated[Literal["local", "ray"], typer.Option(help="Who measures: this process, or Ray's.")] = "local",
+    workers: Annotated[int, typer.Option(min=1, help="Of `ray`: processes, one model each.")] = 2,
+    state: Annotated[Path | None, typer.Option(help="Where answers are kept; default: the state folder's.")] = None,
+    report: Annotated[Path | None, typer.Option(help="The HTML page; default: beside the pack.")] = None,
+    anyway: Annotated[bool, typer.Option("--anyway", help="Go on with a concept that pictures do not show.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Other prompts and pictures.")] = 0,
+    json_: Json = False,
+) -> None:
+    """Finds the smallest set of sites that carries a concept, and writes a pack: exit code 1 if no small set does.
+
+    A run that was stopped goes on where it was when the same command is given again.
+    """
+    from localization import LocalizationError, Search
+    from localization import localize as run
+    from localization.report import write_report
+    from service.cli_contrasts import contrast_sets, witness_for, world_of_model
+    from steering import SteeringError
+
+    settings = settings_from({"model": model})
+    try:
+        how = Search(method=method, points=points, budget=budget, window=window)
+        world = world_of_model(settings.model)
+        options: dict[str, Any] = {"prompts": prompts, "phrase": phrase, "neutral": neutral}
+        sets = contrast_sets(concept, world, count=count, check=check, target=target, seed=seed, **options)
+    except (ValueError, OSError, SteeringError) as error:
+        fail(str(error))
+    witness = witness_for(concept, world)
+    folder = state or settings.state_folder / "localize"
+    with _host(model) as host:
+        given = _preset(host, confirm, concept) if confirm else None
+        try:
+            with _asked(host, witness, executor, workers, (model, concept), folder) as who:
+                outcome = run(
+                    host,
+                    sets.aim,
+                    search=sets.search,
+                    check=sets.check,
+                    controls=sets.controls,
+                    how=how,
+                    witness=witness,
+                    executor=who,
+                    progress=_progress(),
+                    seed=seed,
+                    anyway=anyway,
+                    given=None if given is None else _units_of(given, host),
+                )
+            confirmed = given is None or _is_confirmed(outcome, target)
+            path = outcome.pack.save(out) if confirmed else None
+            page = write_report(outcome, report or out.with_suffix(".html"), model=host.name)
+        except (LocalizationError, SteeringError) as error:
+            fail(str(error))
+        except OSError as error:
+            fail(f"cannot write `{error.filename or out}`: {error.strerror}; what was measured is kept, run it again")
+    if json_:
+        told = {"pack": None if path is None else str(path), "report": str(page), "sites": list(outcome.pack.sites)}
+        print(json.dumps({**told, "pooled": outcome.pack.pooled, **outcome.evidence}, indent=1))
+    else:
+        _show(outcome)
+        if path is None:
+            say(f"preset `{confirm}` is not confirmed, no pack written: its sites do not reach {target:g} of the swap")
+        else:
+            say(f"wrote {path}: {len(outcome.pack.sites)} of {len(outcome.pack.site_names)} sites")
+        say(f"wrote {page}")
+    raise typer.Exit(0 if outcome.compact and confirmed else 1)
+
+
+@contextmanager
+def _asked(
+    host: Host, witness: Witness | None, executor: str, workers: int, build: tuple[str | None, str], folder: Path
+) -> Iterator[Executor]:
+    """Who answers cells, with the answers of earlier runs before them."""
+    from functools import partial
+
+    from localization import KeptExecutor, LocalExecutor, Worker
+
+    here = LocalExecutor(Worker(host, witness))
+    inner: Any = here
+    if executor == "ray":
+        from localization.ray_executor import RayExecutor
+        from service.cli_contrasts import worker_for
+
+        inner = RayExecutor(partial(worker_for, *build), digest=here.digest, workers=workers)  # type: ignore[arg-type]
+    kept = KeptExecutor(inner, folder)
+    try:
+        yield kept
+    finally:
+        kept.close()
+    if kept.found:
+        say(f"{kept.found} answers were kept from an earlier run, {kept.asked} are new")
+
+
+def _preset(host: Host, name: str, concept: str) -> Pack:
+    from steering import PackError, published_packs
+
+    found = published_packs(host)
+    if name not in found:
+        known = ", ".join(f"`{n}`" for n in found) or "none"
+        fail(f"no published preset `{name}` fits this model; those that do: {known}")
+    try:
+        return found[name].about(concept)
+    except PackError as error:
+        fail(str(error))
+
+
+def _units_of(pack: Pack, host: Host) -> list[str]:
+    """A pack's sites, and where pooled text enters if it is swapped as well."""
+    pooled = {s.name for s in host.global_sites} if pack.pooled == "donor" else set()
+    return [u for u in host.units if u in pack.sites or u in pooled]
+
+
+def _is_confirmed(outcome: Outcome, target: float) -> bool:
+    return outcome.pack.choice is not None and outcome.pack.choice.share >= target
+
+
+def _progress() -> Progress:
+    """Says each part of the work once, and on a terminal how far it is."""
+    import sys
+
+    last: list[str] = []
+
+    def tell(stage: str, done: int, total: int) -> None:
+        if last != [stage]:
+            last[:] = [stage]
+            say(stage)
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r  {done} of {total}" + ("\r\033[K" if done == total else ""))
+            sys.stderr.flush()
+
+    return tell
+
+
+def _show(outcome: Outcome) -> None:
+    evidence = outcome.evidence
+    scores = [{"place": k, "score": round(sum(v), 4)} for k, v in evidence["scores"].items()]
+    table(f"what `{evidence['method']}` says of each place", scores)
+    pictures = evidence.get("pictures", {})
+    rows = []
+    for name, row in evidence["check"].items():
+        seen = pictures.get(name, {})
+        rows.append(
+            {
+                "sites": name,
+                "K": row["k"],
+                "joint share": row["share"],
+                "95 %": row["interval"],
+                "control's share": evidence["controls"][name],
+                "own still seen": f"{seen['own seen']}/{seen['n']}" if seen else None,
+                "donor seen": f"{seen['donor seen']}/{seen['n']}" if seen else None,
+            }
+        )
+    told = {"set": "a compact set"}.get(outcome.answer, outcome.answer)
+    table(f"joint effect on prompts that were not searched: {told}", rows)
+    cost = evidence["cost"]
+    spent = [{"part": k, "row evaluations": v} for k, v in cost["row evaluations"].items()]
+    spent.append({"part": "baseline", "row evaluations": cost["baseline"]})
+    share = cost["screening and choice, of the baseline"]
+    table(f"cost; screening and choice take 1/{round(1 / share) if share else 0} of the baseline", spent)
+
+
+@pack_app.command("show")
+def pack_show(pack: PackFile, model: Model = None, json_: Json = False) -> None:
+    """What a pack says of its concept, sites and evidence, checked against a model."""
+    loaded = _loaded(pack, model)[0]
+    facts: dict[str, Any] = {
+        "concept": loaded.concept,
+        "sites": list(loaded.sites),
+        "wider": list(loaded.wider),
+        "of": len(loaded.site_names),
+        "pooled": loaded.pooled,
+        "joint share": _share(loaded),
+        "strength": loaded.strength,
+        "window": [loaded.window.start, loaded.window.end],
+        "scores": {} if loaded.scores is None else dict(zip(loaded.site_names, loaded.scores.tolist(), strict=True)),
+        "calibration": [[c.strength, c.erasure, c.drift] for c in loaded.calibration],
+        "evidence": _plain(loaded.evidence),
+    }
+    if json_:
+        print(json.dumps(facts, indent=1))
+        return
+    table(str(pack), [{"what": k, "value": v} for k, v in facts.items() if k != "scores"])
+    if facts["scores"]:
+        table("effect of each site", [{"site": n, "effect by part of the run": s} for n, s in facts["scores"].items()])
+
+
+@pack_app.command("verify")
+def pack_verify(
+    pack: PackFile,
+    model: Model = None,
+    prompts: Annotated[Path | None, typer.Option(help="JSON Lines of {prompt, donor}.")] = None,
+    count: Annotated[int, typer.Option(min=2, help="Held-out contrasts to measure on.")] = 12,
+    seed: Annotated[int, typer.Option(min=0, help="Other prompts and pictures.")] = 0,
+    json_: Json = False,
+) -> None:
+    """Measures a pack again, on prompts that it was not made with: exit code 1 if it does not hold."""
+    from localization import LocalizationError, load_contrasts
+    from localization.verify import verify
+    from service.cli_contrasts import held_out_contrasts, witness_for, world_of_model
+
+    loaded, host = _loaded(pack, model)
+    world = world_of_model(settings_from({"model": model}).model)
+    try:
+        contrasts = (
+            load_contrasts(prompts, seed=seed + 1)[:count]
+            if prompts is not None
+            else held_out_contrasts(loaded.concept, world, count, seed=seed)
+        )
+        found = verify(host, loaded, contrasts, witness=witness_for(loaded.concept, world), progress=_progress())
+    except (ValueError, OSError, LocalizationError) as error:
+        fail(str(error))
+    if json_:
+        print(json.dumps(found.to_json(), indent=1))
+    else:
+        table(str(pack), [{"what": k, "value": v} for k, v in found.to_json().items()])
+    raise typer.Exit(0 if found.holds else 1)
+
+
+@pack_app.command("diff")
+def pack_diff(
+    one: Annotated[Path, typer.Argument(help="A pack file.")],
+    other: Annotated[Path, typer.Argument(help="Another.")],
+    json_: Json = False,
+) -> None:
+    """What differs between two packs, without their model: exit code 1 if anything does."""
+    from localization.verify import differences
+    from steering import PackError
+    from steering.packs import read_header
+
+    try:
+        rows = differences(read_header(one), read_header(other))
+    except PackError as error:
+        fail(str(error))
+    if json_:
+        print(json.dumps(rows, indent=1))
+    elif rows:
+        table(f"{one} and {other}", rows)
+    else:
+        say("the packs say the same")
+    raise typer.Exit(1 if rows else 0)
+
+
+def add_localize(app: typer.Typer) -> None:
+    """Adds these commands to the command line."""
+    app.command()(localize)
+    app.add_typer(pack_app, name="pack")
+
+
+def _loaded(pack: Path, model: str | None) -> tuple[Pack, Host]:
+    from steering import Pack, SteeringError
+
+    if not pack.is_file():
+        fail(f"no pack file `{pack}`")
+    with _host(model) as host:
+        try:
+            return Pack.load(pack, host=host), host
+        except SteeringError as error:
+            fail(str(error))
+
+
+@contextmanager
+def _host(model: str | None) -> Iterator[Host]:
+    from service.models import load_host
+    from service.settings import SettingsError
+    from steering import SteeringError
+
+    try:
+        host = load_host(settings_from({"model": model}))
+    except (SteeringError, SettingsError) as error:
+        fail(str(error))
+    yield host
+
+
+def _share(pack: Pack) -> str:
+    """How much of all sites' effect the chosen ones reach, or that nobody measured it."""
+    if pack.choice is None:
+        return "not measured: published"
+    return f"{pack.choice.share:.3f} [{pack.choice.low:.3f}, {pack.choice.high:.3f}]"
+
+
+def _plain(value: Any) -> Any:
+    """Mappings and sequences of any kind as dicts and lists."""
+    return json.loads(json.dumps(value, default=lambda v: dict(v) if hasattr(v, "keys") else list(v)))
