@@ -38,7 +38,7 @@ __all__ = [
     "train_town_reader",
 ]
 
-TOWN_READER_SCHEDULE = Schedule(steps=1500, lr=2e-3, cooldown=0.6)
+TOWN_READER_SCHEDULE = Schedule(steps=900, lr=2e-3, cooldown=0.6)
 TOWN_READER = Path(__file__).parent / "data" / "town-reader"
 _SIZE = 64  # pixels; larger pictures are looked at in this size
 _HIGH, _WIDE = 4, 2  # pixels of a place
