@@ -1,0 +1,137 @@
+"""The table on erasure: prompts of either world, and rows on a real pipeline with a judge that remembers pictures.
+
+| law | mutation that turned it red |
+|---|---|
+| what is fitted on is not judged on | one split for both |
+| a neighbour is not the concept | the concept among its neighbours |
+| a swap does not touch neighbours | swapped with their own text |
+| kept counts facts that were right | all facts |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from evaluation.erasure import ErasureJob, erasure_rows
+from evaluation.erasure_cases import FIVE, JudgedWorld, cases_of, judged, kept_facts, neighbours_of
+from reference.worlds import World
+from steering import Host
+from tests.tiny import save_pixart
+
+WORLDS: tuple[World, ...] = get_args(World)
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_prompts_name_the_concept_and_their_donors_do_not(world: World) -> None:
+    for concept in FIVE[world]:
+        name = concept.partition("/")[2]
+        shown = cases_of(world, concept, "evaluation", 12, seed=0)
+        assert len({c.prompt for c in shown}) == 12
+        assert all(name in c.prompt and name not in c.donor for c in shown)
+        fitted = [c for s in range(3) for c in cases_of(world, concept, "localization", 12, seed=s)]
+        assert not {c.prompt for c in fitted} & {c.prompt for c in shown}
+        assert not {c.seed for c in fitted} & {c.seed for c in shown}
+        near = neighbours_of(world, concept, "evaluation", 12, seed=0)
+        assert len(near) == 12
+        assert all(c.concept != concept and c.prompt == c.donor for c in near)
+        assert not any(f"{name} " in f"{c.prompt} " for c in near)
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_the_judge_of_a_world_knows_its_five_concepts_and_sees_true_pictures(world: World) -> None:
+    from reference.paint import paint
+    from reference.town.paint import paint as paint_town
+
+    eyes = judged(world)
+    for concept in FIVE[world]:
+        assert eyes.knows(concept)
+        cases = cases_of(world, concept, "evaluation", 4, seed=0)
+        pictures = [(paint_town if world == "town" else paint)(c.scene, 64) for c in cases]
+        assert sum(eyes.seen(concept, pictures)) >= 3
+        facts = eyes.agrees(pictures, [c.scene for c in cases])
+        assert set(facts[0]) == set(eyes.answers(pictures[:1])[0])
+    assert not eyes.knows("animal/dragon")
+
+
+def test_facts_of_the_concept_itself_are_not_among_those_kept() -> None:
+    facts = {"subject": 1, "colour": 2, "ground": 3, "style": 4, "sign": 5}
+    assert set(kept_facts("animal/cat", facts)) == {"ground", "style", "sign"}
+    assert set(kept_facts("style/marlo", facts)) == {"subject", "colour", "ground", "sign"}
+    assert set(kept_facts("place/beach", facts)) == {"subject", "colour", "style", "sign"}
+
+
+def test_a_concept_that_a_world_lacks_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"concept must be one of .*got `animal/dragon`"):
+        cases_of("first", "animal/dragon", "evaluation", 1)
+    with pytest.raises(ValueError, match="got `shape/star`"):
+        cases_of("town", "shape/star", "evaluation", 1)
+
+
+class _Remembers:
+    """Sees the concept, and everything as it should be, in pictures that it saw before: plain ones."""
+
+    def __init__(self) -> None:
+        self.known: set[bytes] = set()
+        self.drawn = 0
+
+    def seen(self, images: Sequence[Image.Image]) -> list[bool]:
+        return [np.asarray(i).tobytes() in self.known for i in images]
+
+    def scores(self, images: Sequence[Image.Image]) -> list[dict[str, float]]:
+        if self.drawn < 6:  # plain pictures come first: three of the concept, then three neighbours, one by one
+            self.drawn += len(images)
+            self.known |= {np.asarray(i).tobytes() for i in images}
+        return [dict.fromkeys(("shape/star", *_SHAPES), float(s)) for s in self.seen(images)]
+
+    def agrees(self, images: Sequence[Image.Image], scenes: Sequence[Any]) -> list[dict[str, bool]]:
+        return [{"subject": True, "style": True, "background": s, "sign": False} for s in self.seen(images)]
+
+
+_SHAPES = tuple(f"shape/{n}" for n in ("heart", "ring", "circle", "square", "triangle", "cross", "moon"))
+
+
+def test_rows_say_what_became_of_concept_picture_and_neighbours(tmp_path: Path) -> None:
+    host = Host.load(save_pixart(tmp_path / "model"))
+    eyes = _Remembers()
+    world = JudgedWorld("first", eyes.scores, eyes.agrees, lambda images: [{} for _ in images])
+    job = ErasureJob(
+        count=3,
+        fit=2,
+        ways=("swap", "uce", "casteer"),
+        doses=(1.0,),
+        sites={"shape/star": (host.sites[1].name,)},
+        call={"num_inference_steps": 2},
+    )
+    rows = erasure_rows(host, world, ["shape/star"], job)
+    assert set(rows) == {f"shape/star / {way} / {s}" for way in job.ways for s in ("chosen", "all")}
+    swap, edit = rows["shape/star / swap / chosen"], rows["shape/star / uce / all"]
+    assert swap["erased"]["hits"] == swap["erased"]["n"] == 3
+    assert swap["kept near neighbours"] == "not touched"
+    assert swap["kept in the picture"] == {"hits": 3, "n": 6, "share": 0.5, "interval": [0.1876, 0.8124]}
+    assert edit["kept near neighbours"]["n"] == 3
+    assert edit["drift"]["mean"] > 0
+    assert edit["hidden states moved by"] > 0
+    assert (edit["where"], edit["sites"], rows["shape/star / uce / chosen"]["sites"]) == ("text", 4, 1)
+    with pytest.raises(ValueError, match=r"way must be one of `swap`, .*got `magic`"):
+        erasure_rows(host, world, ["shape/star"], ErasureJob(ways=("magic",)))
+
+
+def test_the_dose_is_chosen_on_other_prompts_and_said_if_none_does(tmp_path: Path) -> None:
+    host = Host.load(save_pixart(tmp_path / "model"))
+    world = JudgedWorld(
+        "first",
+        lambda images: [dict.fromkeys(("shape/star", *_SHAPES), 1.0) for _ in images],
+        lambda images, scenes: [{"background": True} for _ in images],
+        lambda images: [{} for _ in images],
+    )
+    job = ErasureJob(count=1, fit=2, calibrate=1, ways=("uce",), doses=(0.5, 1.0), call={"num_inference_steps": 2})
+    (row,) = erasure_rows(host, world, ["shape/star"], job).values()
+    assert row["erased"]["hits"] == 0
+    assert row["chosen"].startswith("no dose does: no dose erases enough")
+    assert row["dose"] in (0.5, 1.0)
