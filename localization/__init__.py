@@ -2,7 +2,8 @@
 
 `contrasts` and `prompts` say what is asked, `worker` measures what a set of sites carries, `screen` looks cheaply and
 `choose` finds the smallest set that carries enough; `run` does it all and writes a pack, `report` shows it. Work is cut
-into `cells`, which `executors` answer here, from files, or on other machines.
+into `cells`, which `executors` answer here, from files, or on other machines. `fit` makes edits for the sites that were
+found, `calibrate` measures their doses, and `edit_packs` goes the whole way to a pack.
 """
 
 import palimpsest_torchvision
@@ -10,11 +11,14 @@ import palimpsest_torchvision
 palimpsest_torchvision.install()
 
 from localization.bench import Bench  # noqa: E402  (torchvision's remedy comes before torch)
+from localization.calibrate import Curve, Setup, Way, calibrate, measure_dose  # noqa: E402
 from localization.cells import Cell, Treatment  # noqa: E402
 from localization.choose import Grown, choose_ranked, choose_sites  # noqa: E402
 from localization.contrasts import Contrast, Shares, check_contrasts  # noqa: E402
+from localization.edit_packs import Fitted, calibrated, fit_pack, with_edit  # noqa: E402
 from localization.errors import BadContrasts, LocalizationError, NotDrawn, NotKept  # noqa: E402
 from localization.executors import Executor, KeptExecutor, LocalExecutor  # noqa: E402
+from localization.fit import FitRecipe, fit_edit  # noqa: E402
 from localization.prompts import concept_contrasts, control_contrasts, lettering_contrasts, load_contrasts  # noqa: E402
 from localization.run import Aim, Found, Outcome, Search, find_sites, localize  # noqa: E402
 from localization.screen import METHODS, Screen, screen  # noqa: E402
@@ -28,7 +32,10 @@ __all__ = [
     "Bench",
     "Cell",
     "Contrast",
+    "Curve",
     "Executor",
+    "FitRecipe",
+    "Fitted",
     "Found",
     "Grown",
     "KeptExecutor",
@@ -39,20 +46,28 @@ __all__ = [
     "Outcome",
     "Screen",
     "Search",
+    "Setup",
     "Shares",
     "Treatment",
+    "Way",
     "Witness",
     "Worker",
+    "calibrate",
+    "calibrated",
     "check_contrasts",
     "choose_ranked",
     "choose_sites",
     "concept_contrasts",
     "control_contrasts",
     "find_sites",
+    "fit_edit",
+    "fit_pack",
     "lettering_contrasts",
     "load_contrasts",
     "localize",
+    "measure_dose",
     "screen",
+    "with_edit",
     "witness_lettering",
     "witness_score",
 ]

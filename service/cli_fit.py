@@ -55,6 +55,7 @@ def fit(
     On our own models prompts are made up and pictures judged by the world's judge; other models need --prompts and
     --benign, and a judge in Python (`localization.edit_packs.fit_pack`).
     """
+    from localization import LocalizationError
     from localization.edit_packs import fit_pack
     from localization.fit import FitRecipe
     from steering import Pack, SteeringError
@@ -78,7 +79,7 @@ def fit(
             progress=say,
         )
         path = fitted.pack.save(out)
-    except (SteeringError, ValueError, OSError) as error:
+    except (SteeringError, LocalizationError, ValueError, OSError) as error:
         fail(str(error))
     if json_:
         said = {"pack": str(path), "strength": fitted.curve.strength, "why": fitted.curve.why}
