@@ -9,7 +9,7 @@ import torch
 
 from localization.calibrate import Asked, Curve, Setup, calibrate, measure_dose
 from localization.fit import FitRecipe, fit_edit, usual_place
-from steering import CalibrationPoint, Host, Pack
+from steering import CalibrationPoint, Host, NotSupported, Pack
 
 __all__ = ["Fitted", "calibrated", "fit_pack", "with_edit"]
 
@@ -31,9 +31,11 @@ def with_edit(
 ) -> Pack:
     """The pack with an edit in its swap's place, at the same sites, of strength 1; not yet calibrated.
 
-    pairs: prompts with the concept, `donor` without it. Sites come in two sets, and both get operators.
+    pairs: prompts with the concept, `donor` without it. Sites come in two sets, and both get operators; those that lack
+    the place (the last block of SD3 gives no text on) are left out.
     """
     how = recipe or FitRecipe()
+    how = replace(how, pooled=how.pooled and pack.pooled != "keep")  # as the search for sites found it
     sites = tuple(dict.fromkeys((*pack.sites, *pack.wider)))
     operators = fit_edit(
         host,
@@ -44,10 +46,16 @@ def with_edit(
         recipe=how,
         preserve=preserve,
     )
+    chosen, wider = ([s for s in names if s in operators] for names in (pack.sites, pack.wider))
+    if not chosen:
+        raise NotSupported(f"no chosen site of pack `{pack.concept}` has the place that `{how.method}` edits")
     fit = how.to_json() | {"where": how.where or usual_place(how.method, host), "pairs": len(pairs)}
     fit |= {"rank": max(len(o.e) for o in operators.values()), "seeds": [p.seed for p in pairs]}
     return replace(
         pack,
+        sites=tuple(chosen),
+        wider=tuple(wider),
+        choice=None if pack.choice is None else replace(pack.choice, k=len(chosen)),
         operators=operators,
         strength=1.0,
         calibration=(),

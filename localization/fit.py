@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from steering import BadPlan, Host, Operator, fitters, record
+from steering import BadPlan, Host, NotSupported, Operator, fitters, has_place, record
 from steering.values import Where
 
 __all__ = ["METHODS", "FitRecipe", "Method", "fit_edit", "usual_place"]
@@ -104,7 +104,12 @@ def fit_edit(
         )
     place = how.where or usual_place(how.method, host)
     every = _Pairs(host, concept_prompts, neutral_prompts, preserve, seeds, how)
-    operators = _fit_at(every, sites, place)
+    here = [site for site in sites if has_place(host, site, place)]
+    if not here:
+        raise NotSupported(
+            f"no site of {len(sites)} has a `{place}` to edit on host `{host.name}`; use another place or method"
+        )
+    operators = _fit_at(every, here, place)
     pooled = [site.name for site in host.global_sites if "/" not in site.name]
     return operators | (_fit_at(every, pooled, "pooled") if how.pooled and pooled else {})
 

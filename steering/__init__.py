@@ -32,7 +32,7 @@ from .host import Host
 from .pack_parts import CalibrationPoint, Choice
 from .packs import Pack
 from .plans import Edit, Plan, Swap, Window
-from .record import Activations, record
+from .record import Activations, has_place, record
 from .replay import Call
 from .report import Output, PictureReport, Shape
 from .selftest import Check, SelfTest
@@ -80,6 +80,7 @@ __all__ = [
     "Untrusted",
     "Window",
     "find_pack",
+    "has_place",
     "merge_edits",
     "pack_file",
     "pack_roots",

@@ -22,7 +22,7 @@ from .session import Session
 from .stages import uncompiled
 from .values import Where
 
-__all__ = ["Activations", "record"]
+__all__ = ["Activations", "has_place", "record"]
 
 Activations = dict[str, tuple[torch.Tensor, ...]]  # by site, for each prompt [levels, tokens, width], float32, CPU
 
@@ -69,6 +69,16 @@ def record(
             for name in sites:
                 found[name] += taken[name]
     return {name: tuple(rows) for name, rows in found.items()}
+
+
+def has_place(host: Host, site: str, where: Where) -> bool:
+    """Whether a site of the first pipeline holds what `where` names: not every site gives text on, say."""
+    placed = next((p for p in host._gears[0].placed if p.name == site), None)
+    if placed is None:
+        return False
+    if where == "pooled" or placed.site.kind == "global":
+        return where == "pooled" and placed.site.kind == "global"
+    return where != "context" or placed.context_width > 0
 
 
 def _find(gear: Gear, name: str, where: Where, host: str) -> Placed:

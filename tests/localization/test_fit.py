@@ -87,6 +87,19 @@ def test_uce_at_run_time_is_the_closed_form_edit_of_the_weights(name: str) -> No
     assert float((got - want).abs().max()) < 1e-4
 
 
+def test_sites_that_give_no_text_on_are_left_out() -> None:
+    from steering import NotSupported
+
+    it = asked("sd3")
+    how = FitRecipe("means", at=(0.0,), call=call_of(it))
+    last = it.names[-1]
+    operators = fit_edit(it.host, SHOWN[:1], NEUTRAL[:1], it.names[-2:], seeds=[1], recipe=how)
+    assert last not in operators
+    assert it.names[-2] in operators
+    with pytest.raises(NotSupported, match="no site of 1 has a `context` to edit"):
+        fit_edit(it.host, SHOWN[:1], NEUTRAL[:1], [last], seeds=[1], recipe=how)
+
+
 def test_leace_hides_what_was_recorded() -> None:
     it = asked("pixart-alpha")
     call = call_of(it)
