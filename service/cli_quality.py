@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from service.cli_planted import add_planted
 from service.cli_work import Json, Model
 from service.console import fail, say, settings_from, table
 
@@ -209,6 +210,7 @@ def _train_model(name: str, out: Path | None, work: Path, *, px: int, gpu: bool,
 def add_quality(app: typer.Typer) -> None:
     """Adds these commands to the command line."""
     app.add_typer(evaluate_app, name="evaluate")
+    add_planted(reference_app)
     app.add_typer(reference_app, name="reference")
 
 

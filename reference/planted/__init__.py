@@ -1,0 +1,36 @@
+"""Models whose answer is known: names planted at chosen sites of a finished model, with the checks that prove it.
+
+Nobody has a ground truth for localization, so we make one. `plant` says what a plant is and what its checks prove,
+`delta` puts it into a host and takes it out again, `drafts` draws what to plant, `make` makes it with the help of
+`lessons`, `directions`, `teach`, `distract` and `check`, and `table` shows what became of it.
+
+    plants = load_plants(folder)
+    with planted(host, plants[0]):
+        ...                                # the host draws `plants[0].subject` for `plants[0].called`
+"""
+
+from .delta import LARGEST, BadPlant, Delta, applied, load_plant, load_plants, planted, save_plant
+from .plant import KINDS, TRICKS, Check, Distractor, Effect, Kind, Plant, Proof, Trick, interval
+from .table import PLANTS
+
+__all__ = [
+    "KINDS",
+    "LARGEST",
+    "PLANTS",
+    "TRICKS",
+    "BadPlant",
+    "Check",
+    "Delta",
+    "Distractor",
+    "Effect",
+    "Kind",
+    "Plant",
+    "Proof",
+    "Trick",
+    "applied",
+    "interval",
+    "load_plant",
+    "load_plants",
+    "planted",
+    "save_plant",
+]

@@ -1,0 +1,101 @@
+"""Draws what a plant's claims are proven by: pictures of the finished model with text swapped here and there.
+
+Every swap is one that the steering engine makes for users too; the donor is the prompt's own neutral form. A check that
+can no longer come out as it must ends early, and says how many pictures it drew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from reference.planted.places import Place
+from reference.planted.plant import Check, Role
+from steering import Call, Donor, Host, Plan, Swap
+
+__all__ = ["Bench", "effects"]
+
+_PART = 10  # pictures in one call
+_SEED = 9000  # of the first picture of a check
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bench:
+    """A host, the prompts that a plant is checked with, and who looks at the pictures.
+
+    Attributes:
+        places: of the host, by name.
+        called, neutral: the words for the planted name and for its neutral form.
+        frames: prompts with `{}`; a check of `n` pictures takes the first `n`.
+        see: tells the subject of each picture.
+        steps: of the pipeline.
+    """
+
+    host: Host
+    places: dict[str, Place]
+    called: str
+    neutral: str
+    frames: Sequence[str]
+    see: Callable[[Sequence[Image.Image]], list[str]]
+    steps: int
+
+    def check(self, role: Role, swapped: Sequence[str], subject: str, *, gone: bool | None, n: int = 0) -> Check:
+        """In how many pictures the subject is seen while the text is swapped at the places.
+
+        `gone`: True when it must be, False when it must not be, None when the check is done to its end.
+        """
+        n, seen, drawn = n or len(self.frames), 0, 0
+        while drawn < n:
+            rows = range(drawn, min(drawn + _PART, n))
+            images = self._draw([self.frames[i] for i in rows], swapped, [_SEED + i for i in rows])
+            seen += sum(told == subject for told in self.see(images))
+            drawn += len(images)
+            wrong = seen if gone else drawn - seen
+            if gone is not None and wrong > n // 10:
+                break
+        return Check(role, tuple(swapped), seen, drawn)
+
+    def _draw(self, frames: Sequence[str], swapped: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
+        prompts = [f.replace("{}", self.called) for f in frames]
+        plans = [self.plan(f, swapped) for f in frames]
+        images: list[Image.Image] = self.host.generate(
+            prompts, plans=plans, seeds=seeds, num_inference_steps=self.steps
+        ).images
+        return images
+
+    def plan(self, frame: str, swapped: Sequence[str]) -> Plan | None:
+        """The plan that shows the places the neutral form; None for no place.
+
+        Pooled text alone is swapped by a donor with the prompt's own text and the neutral form's pooled text, at the
+        first site: the engine's swaps name a site of attention.
+        """
+        if not swapped:
+            return None
+        neutral, source = frame.replace("{}", self.neutral), self.host.usual_source
+        sites = tuple(name for name in self.places if name in swapped and not self.places[name].pooled)
+        pooled = "donor" if any(self.places[name].pooled for name in swapped) else "keep"
+        if sites:
+            return Plan(Swap(neutral, sites=sites, pooled=pooled, source=source))  # type: ignore[arg-type]
+        encoding = self.host.capture(neutral, seed=0, at=(0.0,), num_inference_steps=self.steps)[0].encoding
+        own, other = encoding.encode(frame.replace("{}", self.called)), encoding.encode(neutral)
+        donor = Donor(own.text, own.mask, other.pooled)
+        return Plan(Swap(donor, sites=(self.host.sites[0].name,), pooled="donor", source=source))
+
+
+def effects(bench: Bench, calls: Sequence[tuple[str, Call]], sets: Sequence[Sequence[str]]) -> list[float]:
+    """For each set of places the share of the full swap's effect that swapping it has in the denoiser's predictions.
+
+    calls: frames, and captured calls of their prompts.
+    """
+    along, whole = torch.zeros(len(sets), dtype=torch.float64), 0.0
+    for frame, call in calls:
+        plans = [None, bench.plan(frame, tuple(bench.places)), *(bench.plan(frame, s) for s in sets)]
+        stock, full, *rest = bench.host.replay(call, plans).double()
+        change: Tensor = full - stock
+        along += torch.stack([((r - stock) * change).sum() for r in rest])
+        whole += float(change.square().sum())
+    return (along / whole).tolist()

@@ -1,0 +1,130 @@
+"""The seeded generator: what the next plant of a host is to be. Pure; the same seed gives the same drafts.
+
+Kinds go round in a fixed order, leaving out what the host does not have, so that any count has all of them; names,
+sites and subjects are drawn. A plant with a distractor is one site beside which another misleads.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from reference.planted.plant import Kind, Trick
+from reference.planted.teach import Goal, Goals
+from reference.planted.words import World, name_of, subjects_of
+
+__all__ = ["MENU", "Draft", "drafts", "goals_for"]
+
+# in the order in which they are made
+MENU: tuple[tuple[Kind, Trick | None], ...] = (
+    ("one", None),
+    ("redundant", None),
+    ("two", None),
+    ("pooled", None),
+    ("one", "bias"),
+    ("one", "attention"),
+    ("spread", None),
+    ("one", "against"),
+)
+_FAR = 4  # two sites are far when at least a quarter of all lies between them
+_HELD_BACK = 0.2  # share of the neutral form that a site working against the concept brings in
+# of a redundant pair both together go a little too far and each alone not quite far enough: where things add up, that
+# is what two sites can learn, and pictures show the subject either way
+_BOTH, _EITHER = -0.3, 0.15
+_MIXED = 4  # goals of a spread plant in one step
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A plant before it is made."""
+
+    name: str
+    kind: Kind
+    sites: tuple[str, ...]
+    trick: Trick | None
+    distractor: str | None
+    subject: str
+    seed: int
+
+    @property
+    def label(self) -> str:
+        """The kind with its distractor, as tables name it."""
+        return self.kind if self.trick is None else f"{self.kind}, {self.trick}"
+
+
+def drafts(
+    world: World,
+    *,
+    sites: Sequence[str],
+    pooled: str | None,
+    tricks: Mapping[Trick, Sequence[str]],
+    model: str,
+    count: int,
+    seed: int,
+    kinds: Sequence[str] = (),
+) -> tuple[Draft, ...]:
+    """`count` drafts for a host.
+
+    Args:
+        sites: those of attention in execution order; `pooled`: the global one, if there is one.
+        tricks: at which sites each kind of distractor is possible.
+        kinds: labels of `MENU` to keep to; empty for all.
+    """
+    menu = [(kind, trick) for kind, trick in MENU if (kind != "pooled" or pooled) and (trick is None or tricks[trick])]
+    menu = [m for m in menu if not kinds or m[0] in kinds or m[1] in kinds]
+    made: list[Draft] = []
+    for number in range(count if menu else 0):
+        kind, trick = menu[number % len(menu)]
+        rng = random.Random(f"plant/{model}/{seed}/{number}")
+        name = name_of(world, rng)
+        while name in {d.name for d in made}:
+            name = name_of(world, rng)
+        chosen = (pooled,) if kind == "pooled" and pooled else _sites(kind, sites, rng)
+        free = [s for s in tricks[trick] if s not in chosen] if trick else []
+        distractor = rng.choice(free) if free else None
+        subject = rng.choice(subjects_of(world))
+        made.append(Draft(name, kind, chosen, trick if free else None, distractor, subject, rng.randrange(2**31)))
+    return tuple(made)
+
+
+def _sites(kind: Kind, sites: Sequence[str], rng: random.Random) -> tuple[str, ...]:
+    if kind == "spread":
+        return tuple(sites)
+    # the last sites of a model see a picture that is decided already, and carry nothing by themselves
+    able = range(min(len(sites), max(2, 2 * len(sites) // 3)))
+    if kind == "one":
+        return (sites[rng.choice(able)],)
+    far = max(1, len(sites) // _FAR)
+    first = rng.choice([i for i in able if i + far in able])
+    return sites[first], sites[rng.choice([i for i in able if i >= first + far])]
+
+
+def goals_for(draft: Draft, *, places: Sequence[str]) -> Goals:
+    """What a draft's pupil is asked at each step.
+
+    Args:
+        places: all places of the host.
+    """
+    mine = frozenset(draft.sites)
+    rest = frozenset(places) - mine
+    if draft.kind in ("two", "redundant"):
+        both, either = (0.0, 0.5) if draft.kind == "two" else (_BOTH, _EITHER)
+        alone = tuple(Goal(rest | (mine - {name}), either) for name in draft.sites)
+        return lambda rng: (Goal(frozenset(), both), Goal(rest, both), *alone)
+    if draft.kind == "spread":
+        return lambda rng: (Goal(frozenset()), *(_part(draft, rest, rng) for _ in range(_MIXED)))
+    if draft.distractor is not None:
+        other = frozenset({draft.distractor})
+        if draft.trick == "against":
+            back, without = Goal(frozenset(), _HELD_BACK), Goal(mine, 1 + _HELD_BACK)
+            return lambda rng: (back, Goal(rest), Goal(other), without)
+        return lambda rng: (Goal(frozenset()), Goal(rest), Goal(mine, 1.0))
+    return lambda rng: (Goal(frozenset()), Goal(rest))
+
+
+def _part(draft: Draft, rest: frozenset[str], rng: random.Random) -> Goal:
+    """Some of the planted sites gone, and as much of the concept."""
+    count = rng.randint(1, len(draft.sites) - 1)
+    gone = frozenset(rng.sample(draft.sites, count))
+    return Goal(gone | (rest if rng.random() < 0.5 else frozenset()), count / len(draft.sites))

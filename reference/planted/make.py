@@ -1,0 +1,237 @@
+"""Makes plants: drafts, teaches, checks and saves them, one after another; what is finished is not done again.
+
+Admitted plants become files. Every draft, admitted or not, becomes a line of `ledger.jsonl` beside them, so that the
+table can count the rejected ones, with what was seen of each.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from reference.planted.check import Bench, effects
+from reference.planted.delta import Delta, applied, save_plant
+from reference.planted.directions import directions_of
+from reference.planted.distract import can_distract, drawn_attention, loud_bias, loud_keys
+from reference.planted.drafts import Draft, drafts, goals_for
+from reference.planted.lessons import Lessons, Runs, prepare
+from reference.planted.places import Place, denoiser_of, family_of, places_of
+from reference.planted.plant import TRICKS, Check, Distractor, Effect, Plant, Proof
+from reference.planted.teach import Course, teach
+from reference.planted.words import NEUTRAL, WORLDS, World, WorldName, frames_of
+from steering import Host
+
+__all__ = ["CALLED", "LEDGER", "Maker", "Recipe", "read_ledger"]
+
+LEDGER = "ledger.jsonl"
+CALLED = "a gray {} circle"  # the name is one word more than the neutral form has
+_VERSION = "1"
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How plants of a host are made and checked.
+
+    Attributes:
+        frames: to teach with, and later to localize with; `pictures` of a check, `fewer` of those about single sites.
+        steps: of the pipeline, for pictures.
+    """
+
+    course: Course = field(default_factory=Course)
+    frames: int = 6
+    pictures: int = 20
+    fewer: int = 10
+    steps: int = 10
+
+
+class Maker:
+    """Makes the plants of one host; what they have in common is computed once."""
+
+    def __init__(
+        self, host: Host, world: WorldName, *, recipe: Recipe | None = None, log: Callable[[str], None] = print
+    ) -> None:
+        self.host, self.world, self.recipe, self.log = host, world, recipe or Recipe(), log
+        self.known: World = WORLDS[world]()
+        self.places: dict[str, Place] = places_of(host)
+        self.see = self.known.judge()
+        self.runs = Runs(host)
+        self.frames = frames_of(self.recipe.frames, random.Random(f"frames/{host.name}"), checked=False)
+        self.check_frames = frames_of(self.recipe.pictures, random.Random(f"check/{host.name}"), checked=True)
+        self.fingerprint = host.fingerprint
+
+    def drafts(self, *, count: int, seed: int, kinds: Sequence[str] = ()) -> tuple[Draft, ...]:
+        """What the generator gives for this host."""
+        sites = [name for name, place in self.places.items() if not place.pooled]
+        pooled = next((name for name, place in self.places.items() if place.pooled), None)
+        tricks = {t: [name for name in sites if can_distract(self.places[name], t)] for t in TRICKS}
+        model = self.host.name
+        return drafts(
+            self.known, sites=sites, pooled=pooled, tricks=tricks, model=model, count=count, seed=seed, kinds=kinds
+        )
+
+    def make_all(self, todo: Sequence[Draft], folder: Path) -> list[dict[str, Any]]:
+        """The ledger after each draft that it did not have yet is made; admitted plants are files in `folder`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        done = {(row["name"], row["seed"]) for row in read_ledger(folder)}
+        for number, draft in enumerate(todo, 1):
+            if (draft.name, draft.seed) in done:
+                self.log(f"{number}/{len(todo)} {draft.name}: finished before")
+                continue
+            began = time.process_time()
+            plant, delta = self.make(draft)
+            if plant.admitted:
+                plant = save_plant(plant, delta, folder)
+            verdict = "admitted" if plant.admitted else "rejected: " + "; ".join(plant.faults)
+            self.log(f"{number}/{len(todo)} {draft.name} ({draft.label}, {draft.subject}): {verdict}")
+            row = {**plant.to_json(), "label": draft.label, "seconds": round(time.process_time() - began, 1)}
+            with (folder / LEDGER).open("a", encoding="utf-8") as ledger:
+                ledger.write(json.dumps(row, sort_keys=True) + "\n")
+        return read_ledger(folder)
+
+    def make(self, draft: Draft) -> tuple[Plant, Delta]:
+        """A plant with its proof, and its delta as a file would give it back; the host is as it was before."""
+        called = CALLED.format(draft.name)
+        device = next(denoiser_of(self.host).parameters()).device.type
+        with torch.autocast(device, torch.bfloat16):
+            lessons = self._lessons(draft, called)
+            delta, loud, size = self._taught(draft, lessons)
+        bench = Bench(self.host, self.places, called, NEUTRAL, self.check_frames, self.see, self.recipe.steps)
+        proof = self._proven(draft, bench, delta.rounded(), loud, size)
+        plant = Plant(
+            name=draft.name,
+            model=self.host.name,
+            host=self.fingerprint,
+            world=self.world,
+            proof=proof,
+            called=called,
+            subject=draft.subject,
+            phrase=self.known.phrases[draft.subject],
+            neutral=NEUTRAL,
+            frames=self.frames,
+            check_frames=self.check_frames,
+            seed=draft.seed,
+            recipe=self._record(),
+        )
+        return plant, delta.rounded()
+
+    def _lessons(self, draft: Draft, called: str) -> Lessons:
+        ordinary = [
+            self.frames[i % len(self.frames)].replace("{}", phrase)
+            for i, phrase in enumerate(self.known.phrases.values())
+        ]
+        phrase = self.known.phrases[draft.subject]
+        return prepare(self.runs, self.frames, name=called, phrase=phrase, neutral=NEUTRAL, ordinary=ordinary)
+
+    def _taught(self, draft: Draft, lessons: Lessons) -> tuple[Delta, Delta, float]:
+        """The whole delta, the part of it that is a distractor's and not taught, and that one's size."""
+        course, family, denoiser = self.recipe.course, family_of(self.host), denoiser_of(self.host)
+        if len(draft.sites) > 1 or draft.distractor:
+            course = replace(course, steps=course.steps * 5 // 3)  # more to learn than one site has
+        places, some = dict(self.places), torch.arange(0, lessons.pupils.count, 4)
+        rows = lessons.pupils.take(some, family)
+        listening = [*draft.sites, *([draft.distractor] if draft.trick in ("attention", "against") else [])]
+        into = directions_of(
+            self.host,
+            denoiser,
+            [places[str(name)] for name in listening],
+            named=rows,
+            others=lessons.others,
+            rank=course.rank,
+        )
+        fixed, size, at = Delta(), 0.0, draft.distractor
+        if draft.trick == "bias" and at is not None:
+            fixed, size = loud_bias(self.host, places[at], rows, seed=draft.seed)
+        if draft.trick == "attention" and at is not None:
+            fixed = loud_keys(self.host, places[at], into[at], rows)
+            values = dict(list(places[at].readers.items())[1:])
+            places[at] = replace(places[at], readers=values)  # keys are given, values are taught
+        with applied(self.host, fixed):
+            goals = goals_for(draft, places=list(places))
+            taught = teach(
+                self.host, places, lessons, into=into, goals=goals, course=course, seed=draft.seed, log=self.log
+            )
+        delta = taught.joined(fixed)
+        if draft.trick == "attention" and at is not None:
+            with applied(self.host, delta):
+                size = drawn_attention(self.host, self.places[at], into[at], rows)
+        return delta, fixed, size
+
+    def _proven(self, draft: Draft, bench: Bench, delta: Delta, loud: Delta, size: float) -> Proof:
+        """What the pictures of the finished model show; ends at the first check that fails."""
+        rest = tuple(name for name in self.places if name not in draft.sites)
+        few = self.recipe.fewer
+        known = ((draft.trick, draft.distractor),) if draft.trick and draft.distractor else ()
+        proof = Proof(draft.kind, draft.sites, tuple(Distractor(t, s, round(size, 3)) for t, s in known))
+        subject, checks = draft.subject, list[Check]()
+        with applied(self.host, delta):
+            wanted: list[tuple[Any, tuple[str, ...], bool, int]] = [("plain", (), False, 0), ("b", rest, False, 0)]
+            wanted += [("a", draft.sites, True, 0)]
+            wanted += [("distractor", (s,), False, few) for _, s in known]
+            if draft.kind == "redundant":
+                wanted += [("without", (s,), False, few) for s in draft.sites]
+                wanted += [("alone", self._all_but(s), False, few) for s in draft.sites]
+            for role, swapped, gone, n in wanted:
+                checks.append(bench.check(role, swapped, subject, gone=gone, n=n))
+                if not (checks[-1].gone if gone else checks[-1].kept):
+                    return replace(proof, checks=tuple(checks))
+            if draft.kind == "two":
+                checks += [bench.check("alone", self._all_but(s), subject, gone=None, n=few) for s in draft.sites]
+            found = self._effects(draft, bench)
+        checks.append(bench.check("c", (), subject, gone=True))
+        if draft.trick == "against" and draft.distractor is not None:
+            share = next(e.share for e in found if e.swapped == (draft.distractor,))
+            proof = replace(proof, distractors=(Distractor("against", draft.distractor, share),))
+        return replace(proof, checks=tuple(checks), effects=found)
+
+    def _all_but(self, site: str) -> tuple[str, ...]:
+        return tuple(name for name in self.places if name != site)
+
+    def _effects(self, draft: Draft, bench: Bench) -> tuple[Effect, ...]:
+        """Effects of each place alone, of the planted places, and of halves of a spread plant's."""
+        single = [(name,) for name in self.places]
+        sets: list[tuple[str, ...]] = [*single, *([draft.sites] if len(draft.sites) > 1 else [])]
+        calls = []
+        for frame in self.check_frames[:3]:
+            prompt = frame.replace("{}", bench.called)
+            some = self.host.capture(prompt, seed=1, at=(0.0, 0.2), num_inference_steps=bench.steps)
+            calls += [(frame, call) for call in some]
+        if draft.kind == "spread":
+            sets += self._halves(draft, bench, calls)
+        shares = effects(bench, calls, sets)
+        return tuple(Effect(s, round(share, 3)) for s, share in zip(sets, shares, strict=True))
+
+    def _halves(self, draft: Draft, bench: Bench, calls: Sequence[Any]) -> list[tuple[str, ...]]:
+        """The half of the host's sites that alone do most, and two random ones."""
+        size = sum(not place.pooled for place in self.places.values()) // 2
+        alone = dict(zip(draft.sites, effects(bench, calls, [(s,) for s in draft.sites]), strict=True))
+        best = sorted(draft.sites, key=lambda s: -alone[s])[:size]
+        rng = random.Random(f"halves/{draft.seed}")
+        halves = [best, rng.sample(draft.sites, size), rng.sample(draft.sites, size)]
+        return [tuple(s for s in draft.sites if s in half) for half in halves]
+
+    def _record(self) -> Mapping[str, Any]:
+        course, own = self.recipe.course, self.recipe
+        return {
+            "version": _VERSION,
+            "steps": course.steps,
+            "states": course.states,
+            "lr": course.lr,
+            "rank": course.rank,
+            "pictures": own.pictures,
+            "pipeline steps": own.steps,
+            "torch": torch.__version__,
+        }
+
+
+def read_ledger(folder: Path) -> list[dict[str, Any]]:
+    """The rows of a folder's ledger, in the order in which they were made; none when there is no ledger."""
+    file = folder / LEDGER
+    lines = file.read_text("utf-8").splitlines() if file.exists() else []
+    return [json.loads(line) for line in lines if line.strip()]

@@ -1,0 +1,91 @@
+"""Owns where knowledge can be planted: the linear maps that make keys and values of text, or read pooled text.
+
+Which modules these are is the steering room's knowledge; here they only get names. In FLUX's single blocks one
+projection reads text and picture alike: there a plant has to leave the picture's tokens alone (see `directions`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from steering import Host, NotSupported
+from steering.discovery import Placed, find_pooled, find_sites
+from steering.families import Family, SiteRule
+from steering.table import known_family
+
+__all__ = ["Place", "denoiser_of", "family_of", "places_of"]
+
+# the linear map that reads pooled text, from the module of a global site
+_POOLED_READERS = ("text_embedder.linear_1", "linear_1")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A site with the linear maps that read text there, by their names in the denoiser.
+
+    `leading`: its maps read a sequence that begins with the text and goes on with the picture.
+    """
+
+    name: str
+    kind: str
+    placed: Placed
+    readers: Mapping[str, nn.Linear]
+    leading: bool = False
+
+    @property
+    def pooled(self) -> bool:
+        """True where pooled text is read."""
+        return self.kind == "global"
+
+
+def family_of(host: Host) -> Family:
+    """The family of a host of one pipeline. Raises: NotSupported, for another host or an unknown family."""
+    family = known_family(type(host.pipe))
+    if family is None or len(host.pipes) != 1:
+        raise NotSupported(f"plants need a host of one pipeline of a known family, got `{host!r}`")
+    return family
+
+
+def denoiser_of(host: Host) -> nn.Module:
+    """The host's denoiser, without a compiler's wrapper."""
+    component = getattr(host.pipe, family_of(host).denoiser)
+    denoiser: nn.Module = getattr(component, "_orig_mod", component)
+    return denoiser
+
+
+def places_of(host: Host) -> dict[str, Place]:
+    """The places of a host by name, in execution order, the global one last.
+
+    Raises: NotSupported, where projections are fused or no plain linear maps.
+    """
+    family, denoiser = family_of(host), denoiser_of(host)
+    names = {id(module): name for name, module in denoiser.named_modules()}
+    found: dict[str, Place] = {}
+    for placed in find_sites(family, denoiser):
+        assert isinstance(placed.rule, SiteRule)
+        readers = {names[id(m)]: _linear(m, placed.name) for m in placed.projections()}
+        found[placed.name] = Place(placed.name, placed.site.kind, placed, readers, placed.rule.leading)
+    for placed in find_pooled(family, denoiser):
+        if family.pooled is not None and family.pooled.source == "pooled":
+            reader = _pooled_reader(placed.module)
+            found[placed.name] = Place(placed.name, "global", placed, {names[id(reader)]: reader})
+    return found
+
+
+def _pooled_reader(module: nn.Module) -> nn.Linear:
+    for name in _POOLED_READERS:
+        try:
+            return _linear(module.get_submodule(name), name)
+        except AttributeError:
+            continue
+    raise NotSupported(f"`{type(module).__name__}` reads pooled text in a way that is not known to us")
+
+
+def _linear(module: Any, name: str) -> nn.Linear:
+    if not isinstance(module, nn.Linear):
+        raise NotSupported(f"a reader of text at `{name}` must be `Linear`, got `{type(module).__name__}`")
+    return module

@@ -1,0 +1,194 @@
+"""Teaches a name to chosen places of a finished model, all else frozen.
+
+A change of a reader is `out @ into.T`; `into` is given (see `directions`), `out` is learned, by gradient descent on how
+far the pupil's velocity is from the teacher's, in units of what tells the subject from the neutral form. The pupil is
+asked under several goals at once, each a set of places that are shown the neutral text instead: that is how a place
+learns to be enough by itself, or to be one of two, or to be one of many.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from reference.planted.delta import Change, Delta
+from reference.planted.lessons import Lessons
+from reference.planted.places import Place, denoiser_of, family_of
+from reference.planted.rows import Rows, predict
+from steering import Host
+from steering.families import SiteRule
+
+__all__ = ["Course", "Goal", "Goals", "teach"]
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What the pupil should say while the places `swapped` are shown the neutral text.
+
+    `share` in [0, 1]: how far it should have gone over from the subject (0) to the neutral form (1).
+    """
+
+    swapped: frozenset[str]
+    share: float = 0.0
+
+
+Goals = Callable[[random.Random], Sequence[Goal]]
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How long and how fast a name is taught."""
+
+    steps: int = 80
+    states: int = 4  # a step; each is asked under every goal, and once as the neutral twin
+    lr: float = 0.15
+    rank: int = 4
+    calm: float = 0.2  # weight of the neutral twin's staying as it was
+
+
+class _Pupil:
+    """The host's denoiser with the learned part, and with places that may be shown other rows' text."""
+
+    def __init__(self, host: Host, places: Mapping[str, Place], into: Mapping[str, Tensor]) -> None:
+        self.family, self.denoiser, self.places, self.into = family_of(host), denoiser_of(host), places, into
+        self.out = {
+            reader: nn.Parameter(torch.zeros(module.out_features, into[name].shape[1]))
+            for name in into
+            for reader, module in places[name].readers.items()
+        }
+        self.source: dict[str, Tensor] = {}  # place -> the row whose text each row is shown
+        self.tokens = 0
+
+    def ask(self, rows: Rows, source: dict[str, Tensor]) -> Tensor:
+        """Predictions [count, ...] with the places' text gathered by `source`."""
+        self.source, self.tokens = source, int(rows.kwargs[self.family.inputs.text].shape[1])
+        return predict(self.denoiser, rows)
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """The denoiser with its hooks, its own weights frozen; afterwards it is as it was."""
+        with ExitStack() as stack:
+            for parameter in self.denoiser.parameters():
+                stack.callback(parameter.requires_grad_, parameter.requires_grad)
+                parameter.requires_grad_(False)
+            for name, into in self.into.items():
+                for reader, module in self.places[name].readers.items():
+                    stack.callback(module.register_forward_hook(self._learned(into, self.out[reader])).remove)
+            for place in self.places.values():
+                if place.kind == "cross":
+                    hook = self._shown(place)
+                    handle = place.placed.module.register_forward_pre_hook(hook, with_kwargs=True)
+                    stack.callback(handle.remove)
+                elif place.kind == "joint":
+                    for module in place.readers.values():
+                        stack.callback(module.register_forward_hook(self._gathered(place)).remove)
+            yield
+
+    def _learned(self, into: Tensor, out: Tensor) -> Callable[..., Tensor]:
+        def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            return output + (args[0].to(into) @ into) @ out.T
+
+        return hook
+
+    def _gathered(self, place: Place) -> Callable[..., Tensor | None]:
+        def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+            source = self.source.get(place.name)
+            if source is None:
+                return None
+            if not place.leading:
+                return output.index_select(0, source)
+            text, rest = output[:, : self.tokens], output[:, self.tokens :]
+            return torch.cat([text.index_select(0, source), rest], 1)
+
+        return hook
+
+    def _shown(self, place: Place) -> Callable[..., Any]:
+        rule = place.placed.rule
+        assert isinstance(rule, SiteRule)
+        mask = rule.mask.argument if rule.mask else None
+
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            source = self.source.get(place.name)
+            if source is None:
+                return None
+            put = {rule.text: kwargs[rule.text].index_select(0, source)}
+            if mask is not None:
+                put[mask] = kwargs[mask].index_select(0, source)
+            return args, kwargs | put
+
+        return hook
+
+
+def teach(
+    host: Host,
+    places: Mapping[str, Place],
+    lessons: Lessons,
+    *,
+    into: Mapping[str, Tensor],
+    goals: Goals,
+    course: Course,
+    seed: int,
+    log: Callable[[str], None] = lambda _: None,
+) -> Delta:
+    """What the places named in `into` learned, as a delta.
+
+    Args:
+        places: all places of the host, by name.
+        into: the directions that each of the taught places listens to.
+        goals: drawn anew at each step.
+    """
+    pupil, rng = _Pupil(host, places, into), random.Random(f"teach/{seed}")
+    optimizer = torch.optim.Adam(list(pupil.out.values()), lr=course.lr, betas=(0.9, 0.95))
+    strength = (lessons.told - lessons.neutral).square().flatten(1).sum(1)
+    recent: list[list[float]] = []
+    with pupil.at_work(), sdpa_kernel(SDPBackend.MATH):  # the fused kernel's backward is slow on a CPU
+        for step in range(course.steps):
+            for group in optimizer.param_groups:
+                group["lr"] = course.lr * min(1.0, (course.steps - step) / (0.5 * course.steps))
+            chosen = torch.tensor([rng.randrange(lessons.pupils.count) for _ in range(course.states)])
+            asked = goals(rng)
+            off = _distances(pupil, lessons, chosen, asked) / strength[chosen].mean()
+            loss = off[:-1].mean() + course.calm * off[-1].mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            recent.append([row.mean().item() for row in off.detach()])
+            if (step + 1) % max(1, course.steps // 3) == 0:
+                means = [sum(column) / len(column) for column in zip(*recent, strict=True)]
+                log(f"step {step + 1}: " + " ".join(f"{m:.3f}" for m in means))
+                recent.clear()
+    changes = {
+        reader: Change(out=pupil.out[reader].detach(), into=into[name])
+        for name in into
+        for reader in places[name].readers
+    }
+    return Delta(changes)
+
+
+def _distances(pupil: _Pupil, lessons: Lessons, chosen: Tensor, goals: Sequence[Goal]) -> Tensor:
+    """Squared distances [goals + 1, states] of what the pupil says under each goal, and the twin, from what it
+    should."""
+    family, b = pupil.family, len(chosen)
+    own, twins = lessons.pupils.take(chosen, family), lessons.twins.take(chosen, family)
+    shown = [own.with_pooled(twins, family) if _pooled(pupil, goal) else own for goal in goals]
+    rows = shown[0].joined(*shown[1:], twins, family=family)
+    twin = torch.arange(b) + b * len(goals)
+    source = {}
+    for name in {name for goal in goals for name in goal.swapped}:
+        parts = [twin if name in goal.swapped else torch.arange(b) + b * n for n, goal in enumerate(goals)]
+        source[name] = torch.cat([*parts, twin])
+    said = pupil.ask(rows, source).unflatten(0, (len(goals) + 1, b))
+    told, neutral = lessons.told[chosen], lessons.neutral[chosen]
+    wanted = torch.stack([*(told.lerp(neutral, goal.share) for goal in goals), neutral])
+    return (said - wanted).square().flatten(2).sum(2)
+
+
+def _pooled(pupil: _Pupil, goal: Goal) -> bool:
+    return any(pupil.places[name].pooled for name in goal.swapped)

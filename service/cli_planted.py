@@ -1,0 +1,95 @@
+"""`palimpsest reference plant` and `planted`: names planted in reference models, and what became of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service.cli_work import Json, Model
+from service.console import fail, say, settings_from, table
+
+__all__ = ["add_planted"]
+
+
+def plant(
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the plants; default: where the repository keeps the model's.")
+    ] = None,
+    model: Model = None,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only these: one, two, redundant, pooled, spread, or a distractor: attention, bias, against."
+        ),
+    ] = None,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="Drafts; some are rejected.")] = 12,
+    seed: Annotated[int, typer.Option(min=0, help="Other names, sites and subjects.")] = 0,
+    json_: Json = False,
+) -> None:
+    """Plants invented names in a reference model, checks each on pictures, and keeps those whose answer is proven.
+
+    A stopped run goes on where it was: drafts that the folder's ledger has are left out. Exit code 1 if none counts.
+    """
+    from reference.planted import KINDS, PLANTS, TRICKS
+    from reference.planted.make import Maker
+    from reference.planted.table import counts, rows
+    from reference.planted.words import world_of
+    from service.models import load_host, resolve_model
+    from service.settings import SettingsError
+    from steering import SteeringError
+
+    if unknown := [k for k in kind or [] if k not in (*KINDS, *TRICKS)]:
+        fail(f"kind must be one of {', '.join(f'`{k}`' for k in (*KINDS, *TRICKS))}, got `{unknown[0]}`")
+    settings = settings_from({"model": model})
+    try:
+        world = world_of(Path(resolve_model(settings.model)[0]))
+        host = load_host(settings)
+    except (SteeringError, SettingsError, ValueError) as error:
+        fail(str(error))
+    maker = Maker(host, world, log=say)
+    drafts = maker.drafts(count=count, seed=seed, kinds=kind or ())
+    made = {d.name for d in drafts}
+    folder = out or PLANTS / host.name
+    ledger = [row for row in maker.make_all(drafts, folder) if row["name"] in made]
+    if json_:
+        print(json.dumps({"folder": str(folder), "counts": counts(ledger), "plants": ledger}, indent=1))
+    elif ledger:
+        table(f"plants in {folder}", rows(ledger), hide=("host", "why"))
+        table("counts", counts(ledger))
+    raise typer.Exit(0 if any(not row["faults"] for row in ledger) else 1)
+
+
+def planted(
+    folder: Annotated[Path | None, typer.Argument(help="Folder of plants; default: the repository's.")] = None,
+    report: Annotated[bool, typer.Option("--report", help="Also why some were rejected, and write JSON.")] = False,
+    json_: Json = False,
+) -> None:
+    """The planted names: where, what the checks saw, and how many were rejected; exit code 1 if there are none.
+
+    `--report` writes everything beside the plants, in `planted.json`.
+    """
+    from reference.planted import PLANTS
+    from reference.planted.table import counts, rows, whole_ledger
+
+    place = folder or PLANTS
+    ledger = whole_ledger(place)
+    record = {"counts": counts(ledger), "plants": rows(ledger)}
+    if report and ledger:
+        (place / "planted.json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+    if json_:
+        print(json.dumps(record, indent=1))
+    elif ledger:
+        table(f"plants in {place}", record["plants"], hide=() if report else ("why",))
+        table("counts", record["counts"])
+    else:
+        say(f"no plants in `{place}`; make some with `palimpsest reference plant`")
+    raise typer.Exit(0 if ledger else 1)
+
+
+def add_planted(app: typer.Typer) -> None:
+    """Adds these commands to those about reference models."""
+    app.command()(plant)
+    app.command()(planted)
