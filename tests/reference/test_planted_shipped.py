@@ -1,0 +1,113 @@
+"""The plants that are shipped: each is its host's, its proof holds, and pictures of twelve of them say so again.
+
+Nothing here is skipped: what is asked of plants is asked of those that are there, and once the repository holds all
+four models of the town, forty plants have to be there as well.
+
+Mutations: a planted file under another model's folder; a check of a file's header changed; a delta with its factors
+set to zero (seen on files made for the purpose).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from reference.planted import LARGEST, PLANTS, Plant, load_plants, planted
+from reference.planted.check import Bench
+from reference.planted.make import read_ledger
+from reference.planted.places import places_of
+from reference.planted.words import WORLDS, WorldName, world_of
+from reference.recipe import MODELS
+from reference.recipes import NAMES
+from steering import Host
+
+ALL = load_plants(PLANTS, recursive=True)
+TOWN = [name for name in NAMES if (MODELS / name).is_dir() and world_of(MODELS / name) == "town"]
+_PICTURES = 2  # of each kind, a plant
+
+
+def some(plants: list[Plant], count: int = 12) -> list[Plant]:
+    """Plants spread evenly over those given."""
+    return [plants[i * len(plants) // count] for i in range(min(count, len(plants)))] if plants else []
+
+
+@contextmanager
+def host_of(model: str) -> Iterator[Host]:
+    host = Host.load(MODELS / model, self_test=False)
+    yield host
+    host.close()
+
+
+def test_every_shipped_plant_is_small_and_proves_its_answer() -> None:
+    assert len({(p.model, p.name) for p in ALL}) == len(ALL)
+    for plant in ALL:
+        assert plant.file is not None
+        assert plant.file.parent == PLANTS / plant.model
+        assert plant.file.stat().st_size < LARGEST
+        assert plant.faults == (), f"{plant.file}: {plant.faults}"
+
+
+def test_the_ledgers_tell_of_every_plant_and_of_the_rejected_ones() -> None:
+    for folder in {p.file.parent for p in ALL if p.file}:
+        admitted = {row["name"] for row in read_ledger(folder) if not row["faults"]}
+        assert admitted == {p.name for p in ALL if p.model == folder.name}
+
+
+def test_with_all_four_models_there_are_forty_plants_of_every_kind() -> None:
+    if len(TOWN) == len(NAMES):
+        assert len(ALL) >= 40
+        assert {p.kind for p in ALL} == {"one", "two", "redundant", "pooled", "spread"}
+        assert {d.trick for p in ALL for d in p.distractors} == {"attention", "bias", "against"}
+    assert {p.model for p in ALL} <= {path.name for path in MODELS.iterdir()}
+
+
+def test_plants_were_made_for_these_weights() -> None:
+    for model in sorted({p.model for p in ALL}):
+        with host_of(model) as host:
+            for plant in (p for p in ALL if p.model == model):
+                assert plant.host.differences(host.fingerprint) == ()
+
+
+@pytest.mark.slow
+def test_pictures_of_twelve_plants_show_their_subject_and_lose_it_where_it_was_planted() -> None:
+    told: dict[str, Counter[bool]] = {role: Counter() for role in ("plain", "a", "b")}
+    chosen = some([p for p in ALL if p.kind != "spread"])
+    for model in dict.fromkeys(p.model for p in chosen):
+        with host_of(model) as host:
+            for plant in (p for p in chosen if p.model == model):
+                for role, seen in look(host, plant).items():
+                    told[role] += seen
+    for role, seen in told.items():
+        wanted = role != "a"
+        assert seen[wanted] >= 0.85 * seen.total(), f"({role}) {dict(seen)}"
+        assert seen.total() == _PICTURES * len(chosen)
+
+
+def look(host: Host, plant: Plant) -> dict[str, Counter[bool]]:
+    """Whether the subject is seen, with and without swaps: six pictures of one call, each with its own plan."""
+    world: WorldName = plant.world  # type: ignore[assignment]
+    places = places_of(host)
+    see = WORLDS[world]().judge()
+    steps = int(plant.recipe["pipeline steps"])
+    bench = Bench(host, places, plant.called, plant.neutral, plant.check_frames, see, steps)
+    swaps = {"plain": (), "a": plant.sites, "b": tuple(n for n in places if n not in plant.sites)}
+    asked = [(f, i, swapped) for swapped in swaps.values() for i, f in enumerate(plant.check_frames[:_PICTURES])]
+    with planted(host, plant):
+        images = host.generate(
+            [frame.replace("{}", plant.called) for frame, _, _ in asked],
+            plans=[bench.plan(frame, swapped) for frame, _, swapped in asked],
+            seeds=[9000 + i for _, i, _ in asked],
+            num_inference_steps=steps,
+        ).images
+    seen = [subject == plant.subject for subject in see(images)]
+    return {role: Counter(seen[k * _PICTURES : (k + 1) * _PICTURES]) for k, role in enumerate(swaps)}
+
+
+def test_nothing_lies_among_the_plants_but_plants_and_ledgers() -> None:
+    allowed = {".safetensors", ".jsonl", ".json"}
+    files = [f for f in Path(PLANTS).rglob("*") if f.is_file()]
+    assert {f.suffix for f in files} <= allowed
