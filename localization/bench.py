@@ -99,6 +99,7 @@ class Bench:
 
     def _asked(self, cells: Sequence[Cell]) -> list[Answer]:
         answers: list[Answer | None] = [None] * len(cells)
+        self.tick(0, len(cells))
         for done, (n, answer) in enumerate(self.executor.answers(cells), 1):
             answers[n] = answer
             self.rows += int(answer["rows"])

@@ -118,20 +118,24 @@ def _shortest(ranked: Sequence[str], known: _Known, target: float, guess: int) -
 
 
 def _spared(chosen: tuple[str, ...], ranked: Sequence[str], known: _Known, target: float) -> tuple[str, ...]:
-    """The set without members that it can do without; the last of the ranking are tried, three at a time."""
+    """The set without members that it can do without: the last of the ranking are tried first, then the others, because
+    a ranking may have duds in front."""
     while len(chosen) > 1:
-        weak = sorted(chosen, key=ranked.index, reverse=True)[: 3 if len(chosen) > 4 else len(chosen)]
-        without = [tuple(n for n in chosen if n != gone) for gone in weak]
-        shares = known.of([frozenset(s) for s in without])
-        if shares is None or max(shares) < target:
-            break
-        chosen = max(zip(shares, without, strict=True), key=lambda pair: pair[0])[1]
+        weak = sorted(chosen, key=ranked.index, reverse=True)
+        for tried in (weak[:3], weak[3:]) if len(weak) > 4 else (weak,):
+            without = [tuple(n for n in chosen if n != gone) for gone in tried]
+            shares = known.of([frozenset(s) for s in without])
+            if shares is not None and max(shares) >= target:
+                chosen = max(zip(shares, without, strict=True), key=lambda pair: pair[0])[1]
+                break
+        else:
+            return chosen
     return chosen
 
 
 def _exchanged(chosen: tuple[str, ...], ranked: Sequence[str], known: _Known) -> tuple[str, ...] | None:
     """The set with a weak member exchanged for one of the next best, where that helps; None where it does not."""
-    outside = [n for n in ranked if n not in chosen][:3]
+    outside = [n for n in ranked if n not in chosen][:2]
     weak = sorted(chosen, key=ranked.index, reverse=True)[:2]
     swaps = [(*(n for n in chosen if n != old), new) for old in weak for new in outside]
     shares = known.of([frozenset(s) for s in swaps]) if swaps else None

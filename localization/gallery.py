@@ -57,6 +57,7 @@ class Gallery:
                 for n, part in enumerate(parts)
             ]
             answers: list[Any] = [None] * len(cells)
+            self.tick(0, len(cells))
             for done, (n, answer) in enumerate(self.executor.answers(cells), 1):
                 answers[n] = answer
                 self.rows += int(answer["rows"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -26,6 +26,10 @@ __all__ = ["Aim", "Found", "Outcome", "Progress", "Search", "find_sites", "local
 
 Progress = Callable[[str, int, int], None]  # what is under way, and how many of how many of its parts are done
 _STRENGTHS = (0.25, 0.5, 0.75, 1.0)
+_LEVELS = (0.17, 0.5, 0.67)
+_MANY = 24
+_BASELINE = 400  # evaluations a site: 20 prompts of 20 steps
+_RESERVE = 3  # sets that are left to tell the kind of answer
 _VERSION = "2"
 
 
@@ -55,18 +59,27 @@ class Search:
 
     Attributes:
         method, points: see `screen`.
-        levels: places in the trajectory, as fractions, at which effects are measured.
+        levels: places in the trajectory, as fractions, at which effects are measured; None: three, or on 24 sites and
+            more two.
         steps: of the quick runs in which calls are captured; the model's own number is used where it is smaller.
-        budget: row evaluations that screening and choice may take; None: as many as the search needs.
+        budget: row evaluations that screening and choice may take; None: a fifteenth of the baseline, or on 24 sites
+            and more a fiftieth.
         window: whether the pack takes the whole trajectory, or the smallest window that repairs as many pictures.
     """
 
     method: Method = "gradient"
     points: int = 1
-    levels: tuple[float, ...] = (0.17, 0.5, 0.67)
+    levels: tuple[float, ...] | None = None
     steps: int = 6
     budget: int | None = None
     window: Literal["whole", "auto"] = "whole"
+
+    def for_sites(self, sites: int) -> Search:
+        """The search with what was left open filled in for so many sites."""
+        many = sites >= _MANY
+        levels = self.levels or (_LEVELS[:2] if many else _LEVELS)
+        budget = sites * _BASELINE // (50 if many else 15) if self.budget is None else self.budget
+        return replace(self, levels=levels, budget=budget)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,17 +122,19 @@ def find_sites(
 ) -> Found:
     """The smallest set of units found on a bench of contrasts, by a cheap look and some ten questions; or the `given`
     one, looked at in the same way."""
+    how = how.for_sites(len(sites))
+    limit = how.budget or 0
     looked = screen(bench, how.method, points=how.points)
     before = bench.rows
 
     def affords(sets: int) -> bool:
-        return how.budget is None or bench.rows + bench.cost_of(sets) <= how.budget
+        return bench.rows + bench.cost_of(sets + _RESERVE) <= limit
 
     grown = _given(bench, aim, given) if given else _chosen(bench, aim, looked, affords)
     chosen = tuple(u for u in bench.units if u in grown.sites)
     wanted = carry_sets(chosen, bench.units, compact=grown.compact)
     carried = {}
-    if affords(len(wanted)):
+    if bench.rows + bench.cost_of(len(wanted)) <= limit:
         carried = {n: 1 - s.share() for n, s in zip(wanted, bench.ask(wanted.values()), strict=True)}
     answer, alternatives = answer_of(chosen, carried, sites=sites, compact=grown.compact)
     rows = {"screening": looked.rows, "choice": bench.rows - before}
@@ -173,7 +188,7 @@ def localize(
         BadContrasts: prompts that do not contrast the concept, or that appear both in search and in check; NotDrawn.
     """
     _check_prompts(aim, search, check)
-    how = how or Search()
+    how = (how or Search()).for_sites(sum(1 for s in host.sites if "/" not in s.name))
     job = _Job(host, executor or LocalExecutor(Worker(host, witness)), how, progress, seed, witness)
     gallery = Gallery(job.executor, check, job.stage("drawing plain pictures"), witness=_name(witness))
     plain = gallery.look(Treatment(), keep=4)
@@ -188,7 +203,7 @@ def localize(
     evidence = _evidence(job, aim, found, wide, sets, (search, check, controls), checked, other)
     gallery.tick = job.stage("drawing pictures")
     curve, window = _confirm(job, aim, gallery, found, sets, evidence)
-    baseline = len(job.sites) * 20 * 20
+    baseline = len(job.sites) * _BASELINE
     spent = {
         **found.rows,
         "wider": bench.rows - sum(found.rows.values()),
@@ -225,6 +240,12 @@ class _Job:
         object.__setattr__(self, "sites", tuple(u for u in units if u in names))
 
     @property
+    def levels(self) -> tuple[float, ...]:
+        """Where in the trajectory effects are measured."""
+        assert self.how.levels is not None
+        return self.how.levels
+
+    @property
     def everywhere(self) -> Treatment:
         """The whole other prompt."""
         return _treatment(self, self.units)
@@ -238,7 +259,7 @@ class _Job:
         least = self.host.defaults.min_inference_steps
         steps = max(least, self.how.steps if own is None else min(own, self.how.steps))
         twins = int(self.host.joint)
-        return Bench(self.executor, self.units, contrasts, self.how.levels, steps, twins=twins, tick=self.stage(what))
+        return Bench(self.executor, self.units, contrasts, self.levels, steps, twins=twins, tick=self.stage(what))
 
 
 def _name(witness: Witness | None) -> str:
@@ -318,7 +339,7 @@ def _evidence(
             "seeds": [min(c.seed for c in check), max(c.seed for c in check)],
             "digest": digest_of(search, check, controls),
         },
-        "levels": list(job.how.levels),
+        "levels": list(job.levels),
         "steps": job.how.steps,
         "scores": {u: [round(float(v), 5) for v in row] for u, row in zip(job.units, found.screen.scores, strict=True)},
         "scores add up to": round(found.screen.total, 4),
@@ -391,7 +412,7 @@ def _pack(
     treated = _treatment(job, found.chosen)
     (final,) = checked.ask([frozenset(found.chosen)])
     low, high = final.interval()
-    levels = job.how.levels
+    levels = job.levels
     edges = [0.0, *((a + b) / 2 for a, b in pairwise(levels)), 1.0]
     weights = checked.full().sum(0) / checked.full().sum()
     scores = found.screen.scores[: len(job.sites)] / weights

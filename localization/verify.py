@@ -85,13 +85,13 @@ def verify(
 def _joint(
     host: Host, pack: Pack, contrasts: Sequence[Contrast], progress: Progress
 ) -> tuple[float, tuple[float, float]]:
-    how = Search()
+    how = Search().for_sites(len(host.sites))
     least = max(host.defaults.min_inference_steps, how.steps)
     bench = Bench(
         LocalExecutor(Worker(host)),
         host.units,
         contrasts,
-        how.levels,
+        how.levels or (),
         min(least, host.defaults.num_inference_steps or least),
         twins=int(host.joint),
         tick=lambda done, total: progress("measuring the joint effect", done, total),

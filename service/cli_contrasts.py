@@ -13,10 +13,19 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from localization import Aim, Contrast, Witness
+    from reference.planted import Plant
     from reference.worlds import World
     from steering import Host
 
-__all__ = ["ContrastSets", "contrast_sets", "held_out_contrasts", "witness_for", "worker_for", "world_of_model"]
+__all__ = [
+    "ContrastSets",
+    "contrast_sets",
+    "held_out_contrasts",
+    "plant_judge",
+    "witness_for",
+    "worker_for",
+    "world_of_model",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +121,22 @@ def worker_for(model: str | None, concept: str) -> object:
     from localization import Worker
 
     return Worker(_host(model), witness_for(concept, _world(model)))
+
+
+def plant_judge(plant: Plant) -> Witness:
+    """Who tells a plant's subject in a picture: the judge of its world."""
+    from localization import witness_score
+
+    if plant.world == "town":
+        from reference.town.judge import TownJudge
+        from reference.town.scenes import category_of
+
+        town, name = TownJudge.load(), f"{category_of(plant.subject)}/{plant.subject}"
+        return witness_score(lambda images: [scores[name] for scores in town.scores(images)])
+    from reference.judge import CONCEPTS, Judge
+
+    judge, own = Judge.load(), next(c for c in CONCEPTS if c.endswith(f"/{plant.subject}"))
+    return witness_score(lambda images: [scores[own] for scores in judge.scores(images)])
 
 
 def _host(model: str | None) -> Host:

@@ -16,6 +16,7 @@ from service.console import fail, say, settings_from, table
 if TYPE_CHECKING:
     from localization import Executor, Outcome, Witness
     from localization.run import Progress
+    from service.cli_contrasts import ContrastSets
     from steering import Host, Pack
 
 __all__ = ["add_localize"]
@@ -48,6 +49,9 @@ def localize(
     workers: Annotated[int, typer.Option(min=1, help="Of `ray`: processes, one model each.")] = 2,
     state: Annotated[Path | None, typer.Option(help="Where answers are kept; default: the state folder's.")] = None,
     report: Annotated[Path | None, typer.Option(help="The HTML page; default: beside the pack.")] = None,
+    as_published: Annotated[
+        Literal["A", "B"] | None, typer.Option(help="Run paper A's or B's own procedure to compare; writes no pack.")
+    ] = None,
     anyway: Annotated[bool, typer.Option("--anyway", help="Go on with a concept that pictures do not show.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Other prompts and pictures.")] = 0,
     json_: Json = False,
@@ -75,6 +79,9 @@ def localize(
     with _host(model) as host:
         given = _preset(host, confirm, concept) if confirm else None
         try:
+            if as_published is not None:
+                _publish(host, as_published, sets, witness, json_)
+                return
             with _asked(host, witness, executor, workers, (model, concept), folder) as who:
                 outcome = run(
                     host,
@@ -108,6 +115,27 @@ def localize(
             say(f"wrote {path}: {len(outcome.pack.sites)} of {len(outcome.pack.site_names)} sites")
         say(f"wrote {page}")
     raise typer.Exit(0 if outcome.compact and confirmed else 1)
+
+
+def _publish(host: Host, paper: str, sets: ContrastSets, witness: Witness | None, json_: bool) -> None:
+    """Prints what a paper's own procedure says of each site, and its cost."""
+    from localization import LocalExecutor, Worker
+    from localization.published import as_published_a, as_published_b
+
+    executor = LocalExecutor(Worker(host, witness))
+    steps = host.defaults.num_inference_steps or 20
+    if paper == "A":
+        told = as_published_a(host, executor, sets.search, witness="" if witness is None else "given")
+    else:
+        told = as_published_b(host, executor, sets.search, steps=steps)
+    sites = [u for u in host.units if u in {s.name for s in host.sites}]
+    rows = [{"site": s, "score": round(v, 5)} for s, v in zip(sites, told.scores, strict=True)]
+    chosen = None if told.chosen is None else list(told.chosen)
+    if json_:
+        print(json.dumps({"paper": paper, "scores": rows, "chosen": chosen, "row evaluations": told.rows}, indent=1))
+        return
+    table(f"paper {paper}, as published: {told.rows} row evaluations", rows)
+    say("K is left open" if chosen is None else f"chosen: {', '.join(chosen)}")
 
 
 @contextmanager
@@ -284,8 +312,57 @@ def pack_diff(
     raise typer.Exit(1 if rows else 0)
 
 
+def evaluate_localization(
+    plants: Annotated[Path | None, typer.Option(help="Folder of plants; default: the model's own.")] = None,
+    model: Model = None,
+    papers: Annotated[
+        str, typer.Option(help="The papers' own procedures beside ours: `A`, `B`, `A,B`, or none.")
+    ] = "B",
+    methods: Annotated[str | None, typer.Option(help="Ours to try, by name, with commas; default: all.")] = None,
+    count: Annotated[int, typer.Option(min=1, help="Contrasts to search with.")] = 4,
+    most: Annotated[int | None, typer.Option(min=1, help="So many plants, the first ones by name.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Other contrasts.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Also write the JSON here.")] = None,
+    json_: Json = False,
+) -> None:
+    """Every method on planted names, whose places are known: recall, precision, K, kind of answer, rank and cost."""
+    from evaluation.localization import OURS, plant_trials, trial_rows
+    from reference.planted import PLANTS, BadPlant, load_plants
+    from service.cli_contrasts import plant_judge
+
+    named = [m.strip() for m in methods.split(";" if ";" in methods else ",")] if methods else list(OURS)
+    asked = [p.strip() for p in papers.split(",") if p.strip() not in ("", "none")]
+    if unknown := [m for m in named if m not in OURS] + [p for p in asked if p not in ("A", "B")]:
+        fail(f"unknown `{unknown[0]}`; methods are {', '.join(f'`{m}`' for m in OURS)}, papers `A` and `B`")
+    with _host(model) as host:
+        folder = plants or PLANTS / host.name
+        try:
+            found = load_plants(folder)
+            ours = [p for p in found if not p.host.differences(host.fingerprint)][:most]
+            if not ours:
+                fail(f"no plant in `{folder}` was made in `{host.name}`; make some with `palimpsest reference plant`")
+            trials = plant_trials(
+                host, ours, methods=named, papers=asked, judge=plant_judge, count=count, seed=seed, progress=say
+            )
+        except BadPlant as error:
+            fail(str(error))
+    rows = trial_rows(trials)
+    record = {"model": host.name, "seed": seed, "rows": rows, "trials": [t.to_json() for t in trials]}
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+    if json_:
+        print(json.dumps(record, indent=1))
+        return
+    for name, row in rows.items():
+        table(name, [{"measure": k, "value": json.dumps(v)} for k, v in row.items()])
+
+
 def add_localize(app: typer.Typer) -> None:
     """Adds these commands to the command line."""
+    from service.cli_quality import evaluate_app
+
+    evaluate_app.command("localization")(evaluate_localization)
     app.command()(localize)
     app.add_typer(pack_app, name="pack")
 

@@ -1,0 +1,114 @@
+"""The choice from a ranking, against oracles whose answer is known; and the kinds of answers."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from localization.answers import answer_of, carry_sets
+from localization.choose import choose_ranked
+
+NAMES = tuple(f"site{i:02d}" for i in range(24))
+
+
+class Asked:
+    """An oracle that counts the sets that it was asked about."""
+
+    def __init__(self, share: Callable[[frozenset[str]], float]) -> None:
+        self.share, self.count = share, 0
+
+    def __call__(self, sets: Iterable[frozenset[str]]) -> Sequence[float]:
+        told = [self.share(s) for s in sets]
+        self.count += len(told)
+        return told
+
+
+def needs(*wanted: str) -> Callable[[frozenset[str]], float]:
+    return lambda s: len(s & set(wanted)) ** 2 / len(wanted) ** 2
+
+
+@pytest.mark.parametrize("guess", [1, 3, 6, 12, 24])
+@pytest.mark.parametrize("wanted", [NAMES[:1], NAMES[:3], NAMES[2:6], (NAMES[0], NAMES[5])])
+def test_exactly_what_is_needed_is_chosen_from_any_guess(wanted: tuple[str, ...], guess: int) -> None:
+    grown = choose_ranked(NAMES, Asked(needs(*wanted)), guess=guess)
+    assert set(grown.sites) == set(wanted)
+    assert grown.share == 1.0
+    assert grown.compact
+    assert grown.finished
+
+
+def test_a_dozen_questions_are_enough_on_many_sites() -> None:
+    asked = Asked(needs(*NAMES[:4]))
+    choose_ranked(NAMES, asked, guess=5)
+    assert asked.count <= 14
+
+
+def test_a_ranking_with_a_dud_in_front_is_mended() -> None:
+    assert set(choose_ranked(NAMES, Asked(needs(*NAMES[1:4])), guess=4).sites) == set(NAMES[1:4])
+
+
+def test_what_is_spread_over_all_has_no_compact_answer() -> None:
+    grown = choose_ranked(NAMES, Asked(lambda s: len(s) / len(NAMES)), guess=4)
+    assert not grown.compact
+    assert grown.share >= 0.9
+
+
+def test_a_budget_ends_the_search_and_the_answer_still_reaches_the_target() -> None:
+    asked = Asked(needs(*NAMES[:4]))
+    grown = choose_ranked(NAMES, asked, guess=9, affords=lambda sets: asked.count + sets <= 2)
+    assert asked.count <= 2
+    assert not grown.finished
+    assert grown.share >= 0.9
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=10, max_size=10).filter(lambda w: sum(w) > 0.5), st.integers(0, 99))
+def test_with_the_true_ranking_of_additive_effects_no_smaller_set_is_enough(weights: list[float], seed: int) -> None:
+    names = NAMES[:10]
+    share = {n: w / sum(weights) for n, w in zip(names, weights, strict=True)}
+    ranked = sorted(names, key=lambda n: -share[n])
+    guess = random.Random(seed).randint(1, 10)
+    grown = choose_ranked(ranked, lambda sets: [sum(share[n] for n in s) for s in sets], target=0.9, guess=guess)
+    assert grown.share >= 0.9
+    best = sum(sorted(share.values(), reverse=True)[: len(grown.sites) - 1])
+    assert best < 0.9 + 1e-9
+
+
+def test_other_sets_of_the_same_size_are_told() -> None:
+    either = Asked(lambda s: 1.0 if s & {NAMES[0], NAMES[1]} else 0.0)
+    grown = choose_ranked(NAMES, either, guess=1)
+    assert grown.sites == (NAMES[0],)
+    assert ((NAMES[1],), 1.0) in grown.others
+
+
+SITES = NAMES[:6]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "carried", "compact", "answer"),
+    [
+        (("site00",), {"together": 0.95}, True, "set"),
+        (("site00", "site01"), {"together": 0.95, "site00": 0.3, "site01": 0.4}, True, "set"),
+        (("site00", "site01"), {"together": 0.95, "site00": 0.9, "site01": 0.85}, True, "alternatives"),
+        (("site00", "site01"), {"together": 0.95, "site00": 0.9, "site01": 0.1}, True, "set"),
+        (("pooled",), {"together": 0.9}, True, "pooled"),
+        (SITES, {"together": 1.0}, False, "no compact set"),
+    ],
+)
+def test_what_is_carried_tells_the_kind_of_answer(
+    chosen: tuple[str, ...], carried: dict[str, float], compact: bool, answer: str
+) -> None:
+    assert answer_of(chosen, carried, sites=SITES, compact=compact)[0] == answer
+
+
+def test_few_members_are_asked_whether_each_is_enough() -> None:
+    units = (*SITES, "pooled")
+    asked = carry_sets(("site00", "site01"), units, compact=True)
+    assert asked["together"] == frozenset(units) - {"site00", "site01"}
+    assert asked["site00"] == frozenset(units) - {"site00"}
+    assert list(carry_sets(SITES[:5], units, compact=True)) == ["together"]
+    assert list(carry_sets(SITES[:2], units, compact=False)) == ["together"]

@@ -1,0 +1,124 @@
+"""The report page: it holds what the outcome holds, loads nothing, and escapes what it is given."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from localization import NotKept
+from localization.report import page_of, write_report
+from localization.run import Outcome
+from steering import CalibrationPoint, Choice, Fingerprint, Pack, Window
+
+NASTY = '<script>alert("x")</script>'
+
+
+def outcome(answer: Any = "set") -> Outcome:
+    names = tuple(f"blocks.{i}" for i in range(4))
+    row = {"share": 0.93, "interval": [0.9, 0.96], "k": 2}
+    seen = {"own seen": 1, "donor seen": 10, "n": 12, "drift": 0.0123}
+    evidence = {
+        "kind": "measured",
+        "method": "gradient",
+        "contrasts": {"search": 4, "check": 12, "controls": 4, "seeds": [1, 2], "digest": "d" * 64},
+        "levels": [0.2, 0.6],
+        "scores": {n: [0.1 * i, -0.02] for i, n in enumerate(names)},
+        "path": [{"k": 1, "share": 0.6, "sites": [names[0]]}, {"k": 2, "share": 0.93, "sites": list(names[:2])}],
+        "answer": answer,
+        "units": list(names[:2]),
+        "alternatives": [[names[0]], [names[1]]],
+        "carried": {"together": 0.97},
+        "finished": True,
+        "check": {"chosen": row, "all": row | {"share": 1.0, "k": 4}},
+        "controls": {"chosen": 0.2, "all": 1.0},
+        "pictures": {"none": seen, "chosen": seen, "all": seen},
+        "windows": {"0 to 1": {"erasure": 0.9, **seen}},
+        "smallest window": [0.0, 1.0],
+        "cost": {
+            "row evaluations": {"screening": 100, "choice": 50},
+            "baseline": 1600,
+            "screening and choice, of the baseline": 0.09,
+        },
+    }
+    pack = Pack(
+        concept="lettering",
+        host=Fingerprint("Pipe", "Denoiser", "config", "weights"),
+        sites=names[:2],
+        wider=names[:3],
+        site_names=names,
+        scores=torch.zeros(4, 2),
+        bins=(Window(0, 0.4), Window(0.4, 1)),
+        choice=Choice(2, 0.93, 0.9, 0.96),
+        calibration=(CalibrationPoint(1.0, 0.9, 0.01),),
+        evidence=evidence,
+    )
+    strip = {"prompt": NASTY, "plain": "AAAA", "steered": "BBBB", "everywhere": "CCCC"}
+    return Outcome(pack, answer, evidence, (strip,))
+
+
+class Seen(HTMLParser):
+    """Notes every attribute that could make a browser fetch, and every tag."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sources: list[str] = []
+        self.tags: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self.tags.append(tag)
+        self.sources += [v for k, v in attrs if k in ("src", "href", "action", "srcset", "data") and v]
+
+
+def test_no_request_leaves_the_page() -> None:
+    page = page_of(outcome(), model=NASTY)
+    seen = Seen()
+    seen.feed(page)
+    assert seen.sources
+    assert all(s.startswith("data:") for s in seen.sources)
+    assert not {"script", "link", "iframe", "object", "base"} & set(seen.tags)
+    assert "default-src 'none'" in page
+    assert not re.search(r"url\(|@import|https?://", page)
+
+
+def test_what_is_given_is_escaped() -> None:
+    assert NASTY not in page_of(outcome(), model=NASTY)
+
+
+def test_both_themes_name_the_same_colours() -> None:
+    page = page_of(outcome(), model="tiny")
+    light, dark = re.findall(r":root \{([^}]*)\}", page)
+    own = [set(re.findall(r"--\w+", block)) for block in (light, dark)]
+    assert own[0] == own[1] != set()
+    assert set(re.findall(r"var\((--\w+)\)", page)) <= own[0]
+
+
+def test_the_page_is_the_same_for_the_same_outcome_and_holds_its_numbers() -> None:
+    page = page_of(outcome(), model="tiny")
+    assert page == page_of(outcome(), model="tiny")
+    for said in ("0.930", "blocks.1", "1600", "10 of 12", "BBBB", "d" * 16, "2 of 4 places carry it together"):
+        assert said in page
+    assert page.count("<circle") == 3  # two sizes asked about, and the ring around the chosen one
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ("no compact set", "No compact set"),
+        ("pooled", "Pooled text carries it"),
+        ("alternatives", "Any one of 2 places"),
+    ],
+)
+def test_each_kind_of_answer_is_said(answer: Any, said: str) -> None:
+    assert said in page_of(outcome(answer), model="tiny")
+
+
+def test_a_page_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotKept, match="cannot write the report"):
+        write_report(outcome(), tmp_path / "file" / "page.html", model="tiny")
+    assert write_report(outcome(), tmp_path / "new" / "page.html", model="tiny").read_text("utf-8").startswith("<!doct")
