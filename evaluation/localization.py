@@ -17,7 +17,8 @@ from typing import Any
 import torch
 
 from evaluation.metrics import Rate, mean_interval
-from localization import Aim, Bench, Contrast, LocalExecutor, Search, Worker, choose_sites, find_sites
+from localization import Aim, Bench, Contrast, LocalExecutor, Search, Worker, find_sites
+from localization.choose import best_of_size
 from localization.contrasts import SiteSet
 from localization.published import Published, as_published_a, as_published_b
 from localization.worker import Witness
@@ -210,8 +211,7 @@ def oracle(exact: Bench, k: int) -> SiteSet:
     if len(sets) <= _EXHAUSTIVE:
         shares = exact.ask([frozenset(s) for s in sets])
         return frozenset(max(zip((s.share() for s in shares), sets, strict=True))[1])
-    path = choose_sites(units, lambda asked: [s.share() for s in exact.ask(asked)], target=1.0, most=1.0).path
-    return frozenset(next((s for n, _, s in path if n == k), units[:k]))
+    return frozenset(best_of_size(units, lambda asked: [s.share() for s in exact.ask(asked)], k))
 
 
 def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["Grown", "choose_ranked", "choose_sites"]
+__all__ = ["Grown", "best_of_size", "choose_ranked", "choose_sites"]
 
 Ask = Callable[[Iterable[frozenset[str]]], Sequence[float]]
 _BETTER = 0.01  # of the share: an exchange that brings less is noise
@@ -170,6 +170,16 @@ def choose_sites(names: Sequence[str], ask: Ask, *, target: float = 0.9, most: f
         path.append((len(chosen), share, chosen))
     chosen, share = _prune(chosen, share, ask, target)
     return Grown(chosen, share, tuple(path), compact=len(chosen) <= most * len(names))
+
+
+def best_of_size(names: Sequence[str], ask: Ask, k: int) -> tuple[str, ...]:
+    """The set of `k` units with the largest joint effect that greedy growth with exchanges finds."""
+    chosen: tuple[str, ...] = ()
+    while len(chosen) < k:
+        rest = [name for name in names if name not in chosen]
+        shares = ask([frozenset((*chosen, name)) for name in rest])
+        chosen = _exchange(names, (*chosen, max(zip(shares, rest, strict=True))[1]), ask)
+    return chosen
 
 
 def _check(names: Sequence[str], target: float) -> None:
