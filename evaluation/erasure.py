@@ -15,7 +15,7 @@ from PIL import Image
 
 from evaluation.erasure_cases import ErasureCase, JudgedWorld, cases_of, kept_facts, neighbours_of
 from evaluation.metrics import Rate, mean_interval
-from localization.calibrate import Asked, Curve, Setup, Way, calibrate, drift_of
+from localization.calibrate import Asked, Curve, Plain, Setup, Way, calibrate, draw_plain, drift_of
 from localization.fit import METHODS, FitRecipe, Method, fit_edit
 from steering import BadPlan, Edit, Host, Operator, PictureReport, Plan, Swap
 
@@ -49,7 +49,10 @@ class ErasureJob:
 
 @dataclass(frozen=True, slots=True)
 class _Bench:
-    """One concept's prompts with their plain pictures: those that show it, and neighbours that show themselves."""
+    """One concept's prompts with their plain pictures: those that show it, and neighbours that show themselves.
+
+    `setup`, `tried`: what doses are chosen on, with its plain pictures; None where there is nothing to choose.
+    """
 
     concept: str
     shown: Sequence[ErasureCase]
@@ -57,6 +60,8 @@ class _Bench:
     near: Sequence[ErasureCase]
     near_plain: Sequence[Image.Image]
     asked: int
+    setup: Setup
+    tried: Plain | None
 
 
 def erasure_rows(
@@ -99,6 +104,14 @@ def _bench(host: Host, world: JudgedWorld, concept: str, job: ErasureJob) -> _Be
     themselves = [i for i, c in enumerate(near) if world.seen(c.concept, [near_plain[i]])[0]]
     if not shown:
         raise ValueError(f"none of {len(asked)} plain pictures shows `{concept}`: this model does not draw it")
+    setup = Setup(
+        cases_of(world.world, concept, "localization", job.calibrate, seed=job.seed + 1),
+        neighbours_of(world.world, concept, "localization", job.calibrate, seed=job.seed + 2),
+        lambda images: world.seen(concept, images),
+        target=job.target,
+        drift=job.drift,
+        call=job.call,
+    )
     return _Bench(
         concept,
         [asked[i] for i in shown],
@@ -106,6 +119,8 @@ def _bench(host: Host, world: JudgedWorld, concept: str, job: ErasureJob) -> _Be
         [near[i] for i in themselves],
         [near_plain[i] for i in themselves],
         len(asked),
+        setup,
+        draw_plain(host, concept, setup) if len(job.doses) > 1 else None,
     )
 
 
@@ -114,7 +129,7 @@ def _row(
 ) -> dict[str, Any]:
     try:
         way, about = _way(host, world, bench.concept, name, sites, job)
-        dose, why = _dose(host, world, bench.concept, way, job)
+        dose, why = _dose(host, bench, way, job)
     except BadPlan as error:
         return {"sites": len(sites), "why not": str(error)}
     images, reports = _draw(host, bench.shown, lambda c: way.plan(c, dose), job)
@@ -191,24 +206,12 @@ def _way(
     return Way(concept, True, edited), {"where": first.where, "rank": max(len(o.e) for o in groups)}
 
 
-def _dose(host: Host, world: JudgedWorld, concept: str, way: Way, job: ErasureJob) -> tuple[float, str]:
+def _dose(host: Host, bench: _Bench, way: Way, job: ErasureJob) -> tuple[float, str]:
     """The dose that a way is judged at, and how it was chosen."""
     doses = tuple(d for d in job.doses if way.edits or d <= 1) or (1.0,)
     if len(doses) == 1:
         return doses[0], "given"
-    curve = calibrate(
-        host,
-        way,
-        Setup(
-            cases_of(world.world, concept, "localization", job.calibrate, seed=job.seed + 1),
-            neighbours_of(world.world, concept, "localization", job.calibrate, seed=job.seed + 2),
-            lambda images: world.seen(concept, images),
-            target=job.target,
-            drift=job.drift,
-            call=job.call,
-        ),
-        doses=doses,
-    )
+    curve = calibrate(host, way, bench.setup, doses=doses, plain=bench.tried)
     return (curve.strength, "auto") if curve.strength is not None else _next_best(curve, job)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,11 +22,13 @@ __all__ = [
     "Asked",
     "Curve",
     "Look",
+    "Plain",
     "Seen",
     "Setup",
     "Way",
     "calibrate",
     "choose",
+    "draw_plain",
     "drift_of",
     "measure_dose",
     "way_of",
@@ -102,19 +104,21 @@ def calibrate(
     setup: Setup,
     *,
     doses: Sequence[float] | None = None,
+    plain: Plain | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Curve:
     """The curve of a pack, or any way to steer, on a host, and the strength that `auto` means.
 
-    doses: ascending; None takes `DOSES`, up to 1 for a swap. Raises: BadPlan, when no plain picture shows the concept,
+    doses: ascending; None takes `DOSES`, up to 1 for a swap. plain: pictures of this setup, if they are there already.
+    Raises: BadPlan, when no plain picture shows the concept,
     or an edit has no benign prompts.
     """
     way = steered if isinstance(steered, Way) else way_of(steered)
     tried = tuple(doses or (d for d in DOSES if way.edits or d <= 1))
-    plain = _plain(host, way, setup)
+    drawn = plain or _drawn_for(host, way, setup)
     points = []
     for dose in tried:
-        points.append(_point(host, way, setup, plain, dose))
+        points.append(_point(host, way, setup, drawn, dose))
         progress(_line(points[-1]))
     return choose(points, target=setup.target, drift=setup.drift)
 
@@ -136,11 +140,11 @@ def choose(points: Sequence[CalibrationPoint], *, target: float, drift: float) -
 def measure_dose(host: Host, steered: Pack | Way, setup: Setup, dose: float) -> CalibrationPoint:
     """What one dose does: to verify it on prompts that it was not chosen on."""
     way = steered if isinstance(steered, Way) else way_of(steered)
-    return _point(host, way, setup, _plain(host, way, setup), dose)
+    return _point(host, way, setup, _drawn_for(host, way, setup), dose)
 
 
 @dataclass(frozen=True, slots=True)
-class _Plain:
+class Plain:
     """Unsteered pictures: of the prompts that show the concept, and of those that should stay."""
 
     shown: Sequence[Asked]
@@ -149,33 +153,40 @@ class _Plain:
     benign_pictures: Sequence[Image.Image]
 
 
-def _plain(host: Host, way: Way, setup: Setup) -> _Plain:
-    if way.edits and not setup.benign:
-        raise BadPlan("an edit's drift is measured on prompts without the concept; give at least one")
+def draw_plain(host: Host, concept: str, setup: Setup) -> Plain:
+    """The unsteered pictures of a setup, drawn once for all ways that are compared on it.
+
+    Raises: BadPlan, when none shows the concept.
+    """
     pictures, _ = _draw(host, setup.shown, [None] * len(setup.shown), setup)
     here = [i for i, seen in enumerate(setup.seen(pictures)) if seen]
     if not here:
         raise BadPlan(
-            f"none of {len(pictures)} plain pictures shows `{way.concept}`, so erasure cannot be measured: the model"
+            f"none of {len(pictures)} plain pictures shows `{concept}`, so erasure cannot be measured: the model"
             " does not draw it, or the prompts do not ask for it"
         )
-    shown, own = [setup.shown[i] for i in here], [pictures[i] for i in here]
-    if not way.edits:
-        return _Plain(shown, own, shown, own)
-    return _Plain(shown, own, setup.benign, _draw(host, setup.benign, [None] * len(setup.benign), setup)[0])
+    benign, _ = _draw(host, setup.benign, [None] * len(setup.benign), setup)
+    return Plain([setup.shown[i] for i in here], [pictures[i] for i in here], setup.benign, benign)
 
 
-def _point(host: Host, way: Way, setup: Setup, plain: _Plain, dose: float) -> CalibrationPoint:
+def _drawn_for(host: Host, way: Way, setup: Setup) -> Plain:
+    if way.edits and not setup.benign:
+        raise BadPlan("an edit's drift is measured on prompts without the concept; give at least one")
+    return draw_plain(host, way.concept, setup if way.edits else replace(setup, benign=()))
+
+
+def _point(host: Host, way: Way, setup: Setup, plain: Plain, dose: float) -> CalibrationPoint:
     images, moved = _draw(host, plain.shown, [way.plan(a, dose) for a in plain.shown], setup)
     gone = [not seen for seen in setup.seen(images)]
-    left = images if plain.benign is plain.shown else None
-    if left is None:
-        left, _ = _draw(host, plain.benign, [way.plan(a, dose) for a in plain.benign], setup)
-    drift = [drift_of(a, b) for a, b in zip(plain.benign_pictures, left, strict=True)]
+    before, after = plain.pictures, images
+    if way.edits:
+        before = plain.benign_pictures
+        after, _ = _draw(host, plain.benign, [way.plan(a, dose) for a in plain.benign], setup)
+    drift = [drift_of(a, b) for a, b in zip(before, after, strict=True)]
     kept: list[bool] = []
     if setup.look is not None:
         pairs = zip(setup.look(plain.pictures), setup.look(images), strict=True)
-        kept = [after[k] == value for before, after in pairs for k, value in before.items()]
+        kept = [now[name] == value for then, now in pairs for name, value in then.items()]
     mean = sum(drift) / len(drift)
     return CalibrationPoint(
         strength=dose,
