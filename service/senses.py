@@ -1,7 +1,8 @@
 """Runs detectors beside the event loop and off the engine thread, each reading within its time.
 
 A reading that fails or runs out of time gives no signals at all. Silence without cover is an error to the policies, so
-the rules that needed the reading apply their `on_error`; nothing here decides what a failure means.
+the rules that needed the reading apply their `on_error`; nothing here decides what a failure means. Prompts, pictures
+and other work have threads of their own: a reader of pictures that hangs keeps no prompt from being read.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
 from policies import Request, Signals
 from service.catalogue import Failure
@@ -28,6 +29,7 @@ Look = Callable[["Image", frozenset[str]], Signals]
 
 log = logging.getLogger("bentoml.palimpsest.senses")
 _T = TypeVar("_T")
+_What = Literal["prompt", "picture", "work"]
 _KINDS: dict[str, Failure] = {"timeout": "timeout", "open": "open"}  # how errors of signals begin; all else: `error`
 
 
@@ -40,7 +42,7 @@ class Senses:
         self._recorder = recorder
         self._threads = threads
         self._seconds = seconds
-        self._pool = self._new_pool()
+        self._pools = {what: self._new_pool(what) for what in get_args(_What)}
 
     async def read_prompt(self, request: Request) -> Signals:
         """The signals of a request's texts; empty when reading failed."""
@@ -54,23 +56,24 @@ class Senses:
 
     async def run(self, work: Callable[[], _T]) -> _T:
         """The result of other small work on pictures, such as blurring and encoding."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        return await self._on("work", work)
 
     def close(self) -> None:
         """Ends the threads that are idle; a reading that hangs dies with the process."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in self._pools.values():
+            pool.shutdown(wait=False, cancel_futures=True)
 
     async def _within_time(self, what: Literal["prompt", "picture"], read: Callable[[], Signals]) -> Signals:
         started = time.perf_counter()
         try:
             # each detector keeps its own time; this ends what does not, waiting for a thread included
-            return self._counted(await asyncio.wait_for(self.run(read), 1.0 + 1.5 * self._seconds))
+            return self._counted(await asyncio.wait_for(self._on(what, read), 1.0 + 1.5 * self._seconds))
         except TimeoutError:
             self._recorder.detector_error(what, "timeout")
             log.error("reading a %s took far longer than %.1f s", what, self._seconds)
             # the thread cannot be stopped: leave it behind, so that the next reading does not wait for it
-            self._pool.shutdown(wait=False)
-            self._pool = self._new_pool()
+            self._pools[what].shutdown(wait=False)
+            self._pools[what] = self._new_pool(what)
         except Exception as error:
             self._recorder.detector_error(what, "error")
             log.error("reading a %s failed: %s", what, without_message(error))
@@ -85,5 +88,8 @@ class Senses:
             self._recorder.detector_error(detector, _KINDS.get(kind, "error"))
         return signals
 
-    def _new_pool(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(self._threads, thread_name_prefix="palimpsest-senses")
+    async def _on(self, what: _What, work: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._pools[what], work)
+
+    def _new_pool(self, what: _What) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self._threads, thread_name_prefix=f"palimpsest-{what}")

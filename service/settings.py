@@ -93,7 +93,7 @@ class Settings(BaseSettings):
     max_body: int = Field(65_536, ge=256, le=2**30, description="bytes of a request body")
     max_bundle: int = Field(8 << 20, ge=256, le=64 << 20, description="bytes of a bundle sent to `PUT /v1/policies`")
 
-    detector_threads: int = Field(2, ge=1, le=64, description="threads that read prompts and pictures")
+    detector_threads: int = Field(2, ge=1, le=64, description="threads that read prompts, and as many for pictures")
     detector_seconds: float = Field(10.0, gt=0, le=600, description="time one reading of a prompt or picture may take")
     policy_poll_seconds: float = Field(0.25, gt=0, le=60, description="how often the policy files are looked at")
 

@@ -81,6 +81,7 @@ def run(queue: Queue, host: Any, packs: Any, recorder: Any, policy: Any) -> Call
         seconds: float = 60.0,
         detector_seconds: float = 30.0,
         sense_with: Any = sense,
+        steps: int = 4,
     ) -> Outcome:
         text = policy.read_text()
         for old, new in edits:
@@ -97,7 +98,8 @@ def run(queue: Queue, host: Any, packs: Any, recorder: Any, policy: Any) -> Call
             without_lettering=without_lettering,
             deadline_seconds=seconds,
         )
-        asked = GenerationRequest(prompt=prompt, n=n, size="64x64", seed=3, num_inference_steps=4, guidance_scale=3.0)
+        form: dict[str, Any] = {"size": "64x64", "num_inference_steps": steps, "guidance_scale": 3.0}
+        asked = GenerationRequest(prompt=prompt, n=n, seed=3, **form)
         return asyncio.run(loop.answer(asked, snapshot, "request-1"))
 
     return go
@@ -176,10 +178,26 @@ def test_no_more_pictures_are_made_than_the_rule_allows(run: Any) -> None:
 
 
 def test_a_retry_that_could_not_end_before_the_deadline_is_not_begun(run: Any) -> None:
-    got = run(
-        Script("idiot", sleeps=0.9), seconds=1.9, edits=(("ladder: [wider, swap-prompt, blur]", "ladder: [wider]"),)
-    )
-    assert got.refused == "picture"
+    from detectors.text import sense
+
+    seconds, left = 4.0, 0.5  # what is left is less than twice the time of a picture of 150 steps
+    began: list[float] = []
+
+    def sense_with(request: Any) -> Any:
+        began.append(time.monotonic())
+        return sense(request)
+
+    class Late(Script):
+        """Reads for as long as it takes until almost no time is left."""
+
+        def __call__(self, image: Any, reads: frozenset[str]) -> Signals:
+            time.sleep(max(0.0, began[0] + seconds - left - time.monotonic()))
+            return super().__call__(image, reads)
+
+    look = Late("idiot", "bread")
+    edits = (("ladder: [wider, swap-prompt, blur]", "ladder: [wider]"),)
+    got = run(look, seconds=seconds, sense_with=sense_with, edits=edits, steps=150)
+    assert (got.refused, len(look.seen), got.pictures[0].rungs) == ("picture", 1, ())
 
 
 @pytest.mark.parametrize(
