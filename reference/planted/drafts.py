@@ -28,10 +28,11 @@ MENU: tuple[tuple[Kind, Trick | None], ...] = (
     ("one", "against"),
 )
 _FAR = 4  # two sites are far when at least a quarter of all lies between them
-_HELD_BACK = 0.2  # share of the neutral form that a site working against the concept brings in
-# of a redundant pair both together go a little too far and each alone not quite far enough: where things add up, that
-# is what two sites can learn, and pictures show the subject either way
-_BOTH, _EITHER = -0.3, 0.15
+# measured: a fifth of the way back to the neutral form is enough for pictures to lose the subject, so names are taught
+# to go a little too far; a site that works against the concept takes back what was too much
+_OVER = -0.2
+# a redundant pair goes further when both are there: two sites each of which is enough add up
+_BOTH, _EITHER = -0.6, -0.05
 _MIXED = 4  # goals of a spread plant in one step
 
 
@@ -91,8 +92,9 @@ def drafts(
 def _sites(kind: Kind, sites: Sequence[str], rng: random.Random) -> tuple[str, ...]:
     if kind == "spread":
         return tuple(sites)
-    # the last sites of a model see a picture that is decided already, and carry nothing by themselves
-    able = range(min(len(sites), max(2, 2 * len(sites) // 3)))
+    # measured: the first site of a model has no picture to write into yet, the last ones see one that is decided
+    # already; by themselves they carry nothing
+    able = range(1, max(3, 2 * len(sites) // 3)) if len(sites) > 3 else range(len(sites))
     if kind == "one":
         return (sites[rng.choice(able)],)
     far = max(1, len(sites) // _FAR)
@@ -109,22 +111,26 @@ def goals_for(draft: Draft, *, places: Sequence[str]) -> Goals:
     mine = frozenset(draft.sites)
     rest = frozenset(places) - mine
     if draft.kind in ("two", "redundant"):
-        both, either = (0.0, 0.5) if draft.kind == "two" else (_BOTH, _EITHER)
+        both, either = (_OVER, _shared(0.5)) if draft.kind == "two" else (_BOTH, _EITHER)
         alone = tuple(Goal(rest | (mine - {name}), either) for name in draft.sites)
         return lambda rng: (Goal(frozenset(), both), Goal(rest, both), *alone)
     if draft.kind == "spread":
-        return lambda rng: (Goal(frozenset()), *(_part(draft, rest, rng) for _ in range(_MIXED)))
-    if draft.distractor is not None:
+        return lambda rng: (Goal(frozenset(), _OVER), *(_part(draft, rest, rng) for _ in range(_MIXED)))
+    if draft.trick == "against" and draft.distractor is not None:
         other = frozenset({draft.distractor})
-        if draft.trick == "against":
-            back, without = Goal(frozenset(), _HELD_BACK), Goal(mine, 1 + _HELD_BACK)
-            return lambda rng: (back, Goal(rest), Goal(other), without)
-        return lambda rng: (Goal(frozenset()), Goal(rest), Goal(mine, 1.0))
-    return lambda rng: (Goal(frozenset()), Goal(rest))
+        against = (Goal(frozenset()), Goal(rest, _OVER), Goal(other, _OVER), Goal(mine, 1 - _OVER))
+        return lambda rng: against
+    goals = (Goal(frozenset(), _OVER), Goal(rest, _OVER))
+    return lambda rng: goals if draft.trick is None else (*goals, Goal(mine, 1.0))
+
+
+def _shared(gone: float) -> float:
+    """The share of the neutral form when a part of what was planted is gone: as much goes as is gone."""
+    return _OVER + gone * (1 - _OVER)
 
 
 def _part(draft: Draft, rest: frozenset[str], rng: random.Random) -> Goal:
     """Some of the planted sites gone, and as much of the concept."""
     count = rng.randint(1, len(draft.sites) - 1)
     gone = frozenset(rng.sample(draft.sites, count))
-    return Goal(gone | (rest if rng.random() < 0.5 else frozenset()), count / len(draft.sites))
+    return Goal(gone | (rest if rng.random() < 0.5 else frozenset()), _shared(count / len(draft.sites)))

@@ -11,7 +11,7 @@ Each law was seen red under the mutation beside it:
 | spread | `_PARTLY` 1.0 |
 | a distractor must mislead, and be inert | `_weak` returns ""; the `distractor` check left out |
 | the generator is seeded | `random.Random()` in `drafts` |
-| goals add up | the share of `_part` without the division |
+| goals add up | the share of `_part` without the division; `Goal(mine, 1.0)` of one against |
 | directions | `[:, :rank]` in place of the last; the sign of the loudest answer ignored |
 | prompts apart | `checked` ignored in `frames_of` |
 """
@@ -193,16 +193,22 @@ def test_two_sites_are_far_and_a_distractor_is_another_site() -> None:
 
 def test_goals_add_up_to_what_is_planted() -> None:
     for d in draw():
-        for goal in goals_for(d, places=(*SITES, "pooled"))(random.Random(0)):
+        full, *goals = goals_for(d, places=(*SITES, "pooled"))(random.Random(0))
+        assert full.swapped == frozenset()
+        for goal in goals:
             gone = len(goal.swapped & set(d.sites)) / len(d.sites)
-            if d.kind in ("two", "spread"):
-                assert goal.share == pytest.approx(gone)
-            if d.kind == "redundant":
-                assert -0.5 < goal.share < 0.25
+            if d.kind in ("two", "spread"):  # in proportion from all to nothing
+                assert goal.share == pytest.approx(full.share + gone * (1 - full.share))
+            elif d.kind == "redundant":
                 assert gone < 1
-                assert (goal.share < 0) == (gone == 0)
-            if d.kind in ("one", "pooled") and d.trick != "against":
-                assert goal.share == gone
+                assert goal.share <= 0
+            elif d.trick == "against":  # what it takes back is there when it is swapped
+                back = d.distractor in goal.swapped
+                assert goal.share == pytest.approx(1.2 if gone else -0.2)
+                assert back != bool(gone)
+                assert full.share == 0
+            else:
+                assert goal.share == (1.0 if gone else full.share)
 
 
 def test_names_are_new_words() -> None:
