@@ -15,10 +15,9 @@ from reference.recipes.texts import Texts, bare_clip
 from reference.recipes.tokens import clip_tokenizer
 from reference.town.captions import CAPTION_BYTES
 
-__all__ = ["CPU_BATCH", "FAMILY", "SHAPE"]
+__all__ = ["FAMILY", "SHAPE"]
 
 SHAPE = Shape(width=96, heads=3, layers=5, singles=8)
-CPU_BATCH = 32
 
 
 def _build(shape: Shape, texts: TextShape, side: int) -> Any:

@@ -13,10 +13,9 @@ from reference.recipes.shapes import Shape, TextShape
 from reference.recipes.texts import Texts
 from reference.town.captions import CAPTION_BYTES
 
-__all__ = ["CPU_BATCH", "FAMILY", "SHAPE"]
+__all__ = ["FAMILY", "SHAPE"]
 
 SHAPE = Shape(width=128, heads=4, layers=12)
-CPU_BATCH = 64
 
 
 def _build(shape: Shape, texts: TextShape, side: int) -> Any:

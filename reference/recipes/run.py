@@ -38,7 +38,7 @@ FAMILIES = MappingProxyType({name: module.FAMILY for name, module in _MODULES.it
 _AUTOENCODER = Schedule(steps=1000, lr=2e-3, weight_decay=0.0, cooldown=0.6)
 _TEXT = Schedule(steps=1900, lr=2e-3, muon_lr=0.005)
 _GIST = Schedule(steps=1000, lr=2e-3, muon_lr=0.005)
-_DENOISER = Schedule(steps=5000, lr=1.5e-3, muon_lr=0.005, average=0.998, cooldown=0.5)
+_DENOISER = Schedule(steps=2800, lr=1.5e-3, muon_lr=0.005, average=0.998, cooldown=0.5)
 
 
 def recipe_for(name: ModelName, *, px: int = 64, gpu: bool = False) -> Recipe:
@@ -52,8 +52,7 @@ def recipe_for(name: ModelName, *, px: int = 64, gpu: bool = False) -> Recipe:
     if px not in (64, 128):
         raise ValueError(f"px must be 64 or 128, got {px}")
     shared = SharedRecipe(px=px, pictures=60000, autoencoder=_AUTOENCODER, text=_TEXT, gist=_GIST)
-    module = _MODULES[name]
-    batch, denoiser = module.CPU_BATCH, _DENOISER
+    batch, denoiser = 32, _DENOISER
     if gpu:
         longer = replace(_TEXT, steps=3000)
         shared = replace(
@@ -65,7 +64,7 @@ def recipe_for(name: ModelName, *, px: int = 64, gpu: bool = False) -> Recipe:
             batch=64,
         )
         batch, denoiser = 256, replace(_DENOISER, steps=6000, average=0.999)
-    return Recipe(name, "2", shared, module.SHAPE, denoiser, batch)
+    return Recipe(name, "2", shared, _MODULES[name].SHAPE, denoiser, batch)
 
 
 def train(

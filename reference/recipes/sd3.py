@@ -15,10 +15,9 @@ from reference.recipes.texts import Texts
 from reference.recipes.tokens import clip_tokenizer
 from reference.town.captions import CAPTION_BYTES
 
-__all__ = ["CPU_BATCH", "FAMILY", "SHAPE"]
+__all__ = ["FAMILY", "SHAPE"]
 
 SHAPE = Shape(width=80, heads=5, layers=12)
-CPU_BATCH = 32
 
 
 def _build(shape: Shape, texts: TextShape, side: int) -> Any:

@@ -18,10 +18,9 @@ from reference.recipes.shapes import Shape, TextShape
 from reference.recipes.texts import Texts, bare_clip
 from reference.recipes.tokens import clip_tokenizer
 
-__all__ = ["CPU_BATCH", "FAMILY", "SHAPE"]
+__all__ = ["FAMILY", "SHAPE"]
 
 SHAPE = Shape(width=80, heads=4, layers=2)
-CPU_BATCH = 64
 _TIME = 8  # width of the embedding of each of the six time ids
 _LATENT = 4  # pixels
 
