@@ -76,6 +76,16 @@ def test_throughput_of_batching(runtime: Any) -> None:
     print(f"ratio {together / alone:.3f}")
 
 
+def test_what_the_service_makes_of_the_machine_against_the_bare_pipeline_and_under_64_clients() -> None:
+    """Real processes; writes `results/service.md`. The soak is a command of its own, because it takes long."""
+    from service.models import embedded_models
+    from tests.bench.service_load import main
+
+    if not embedded_models():
+        pytest.skip("there is no embedded model")
+    assert main([]) == 0
+
+
 def test_the_event_loop_stays_free_while_pictures_are_made(runtime: Any) -> None:
     async def watch() -> float:
         from service.api import GenerationRequest
