@@ -154,6 +154,32 @@ def test_a_planted_site_is_found_by_every_method(method: Any, tmp_path: Path) ->
     assert found.carried["together"] > 0.9
 
 
+@pytest.mark.parametrize(("layers", "part"), [(12, 15), (24, 50)])
+def test_planted_sites_are_found_for_the_share_of_the_baseline_that_is_promised(
+    layers: int, part: int, tmp_path: Path
+) -> None:
+    """On 24 sites for a fiftieth of asking each site alone with 20 prompts of 20 steps, on 12 for a fifteenth."""
+    mine = Host.load(save_pixart(tmp_path / "model", layers=layers), self_test=False)
+    carriers = tuple(mine.sites[i].name for i in (3, layers // 2, layers - 2))
+    with torch.no_grad():
+        for site in mine.sites:
+            mine.pipe.transformer.get_submodule(site.name).to_v.weight.mul_(3.0 if site.name in carriers else 0.02)
+    how = Search().for_sites(layers)
+    bench = Bench(LocalExecutor(Worker(mine)), mine.units, lettering_contrasts(4, seed=1), how.levels or (), how.steps)
+    found = find_sites(bench, Aim("lettering"), how, sites=mine.units)
+    assert set(found.chosen) <= set(carriers)
+    assert found.grown.share >= 0.9
+    assert sum(found.rows.values()) == bench.rows <= layers * 400 / part
+
+
+def test_sites_that_are_given_are_measured_like_those_that_are_found(host: Host) -> None:
+    given = [host.sites[2].name, host.sites[0].name]
+    outcome = localize(**asked(host), given=given)
+    assert outcome.pack.sites == (host.sites[0].name, host.sites[2].name)
+    assert outcome.pack.choice is not None
+    assert outcome.pack.choice.share == pytest.approx(outcome.evidence["check"]["chosen"]["share"], abs=1e-4)
+
+
 def test_the_budget_is_kept(host: Host) -> None:
     free = find_sites(_bench(host), Aim("lettering"), Search(), sites=host.units)
     bound = free.rows["screening"] + 10
