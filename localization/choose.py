@@ -98,14 +98,19 @@ def choose_ranked(
 
 
 def _shortest(ranked: Sequence[str], known: _Known, target: float, guess: int) -> int:
-    """The length of the shortest beginning that reaches the target, by steps away from the guess, then by halves."""
+    """The length of the shortest beginning that reaches the target, by steps away from the guess, then by halves.
+
+    One and the next shorter one are asked about together: a joint host pays its twin once for both.
+    """
     low, high, k = 0, len(ranked), min(guess, len(ranked) - 1) or 1
     while high - low > 1:
-        got = known.of([frozenset(ranked[:k])])
+        got = known.of([frozenset(ranked[:n]) for n in (k, k - 1) if n > low])
         if got is None:
             break
-        if got[0] >= target:
-            high = k
+        if got[-1] >= target:
+            high = max(low + 1, k - 1)
+        elif got[0] >= target:
+            return k
         else:
             low = k
         if high == len(ranked):  # none is enough yet: go up, by more each time
