@@ -32,9 +32,9 @@ from .host import Host
 from .pack_parts import CalibrationPoint, Choice
 from .packs import Pack
 from .plans import Edit, Plan, Swap, Window
-from .record import Activations, has_place, record
 from .replay import Call
 from .report import Output, PictureReport, Shape
+from .samples import Activations, has_place, record
 from .selftest import Check, SelfTest
 from .shelf import find_pack, pack_file, pack_roots, published_packs
 from .sites import Site

@@ -50,10 +50,12 @@ def test_each_keeps_its_own_reading_and_both_concepts_go() -> None:
 
     before = pair()
     after = orthogonalise(before)
-    for n, (old, new) in enumerate(zip(before, after, strict=True)):
-        assert torch.allclose(new.e @ new.d.T, old.e @ old.d.T, atol=1e-4)
-        assert float((new.e @ after[1 - n].d.T).abs().max()) < 1e-4
-        assert torch.equal(new.d, old.d)
+    stronger = before[0], replace(before[1], e=1.5 * before[1].e)  # takes out more than there is, and goes on to
+    for olds, news in ((before, after), (stronger, orthogonalise(stronger))):
+        for n, (old, new) in enumerate(zip(olds, news, strict=True)):
+            assert torch.allclose(new.e @ new.d.T, old.e @ old.d.T, atol=1e-4)
+            assert float((new.e @ news[1 - n].d.T).abs().max()) < 1e-4
+            assert torch.equal(new.d, old.d)
     y = applied(after[1], applied(after[0], torch.randn(40, D) * 3))
     for old in before:
         assert float((y @ old.e.double().T - (old.e.double() * old.m.double()).sum(1)).abs().max()) < 1e-3
