@@ -32,7 +32,7 @@ _FAR = 4  # two sites are far when at least a quarter of all lies between them
 # to go a little too far; a site that works against the concept takes back what was too much
 _OVER = -0.2
 # a redundant pair goes further when both are there: two sites each of which is enough add up
-_BOTH, _EITHER = -0.6, -0.05
+_BOTH, _EITHER = -0.3, 0.0
 _MIXED = 4  # goals of a spread plant in one step
 
 

@@ -134,6 +134,8 @@ class Maker:
         course, family, denoiser = self.recipe.course, family_of(self.host), denoiser_of(self.host)
         if len(draft.sites) > 1 or draft.distractor:
             course = replace(course, steps=course.steps * 5 // 3)  # more to learn than one site has
+        if draft.kind == "pooled":
+            course = replace(course, lr=course.lr / 5)  # it reaches every block, so steps are small
         places, some = dict(self.places), torch.arange(0, lessons.pupils.count, 4)
         rows = lessons.pupils.take(some, family)
         listening = [*draft.sites, *([draft.distractor] if draft.trick in ("attention", "against") else [])]

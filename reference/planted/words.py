@@ -47,7 +47,7 @@ def _first() -> World:
         loaded = Judge.load()
         return lambda images: [opinion.subject for opinion in loaded.look(images)]
 
-    return World(_coloured() | {c: c for c in CHARACTERS}, _known(CHARACTERS, STYLES), judge)
+    return World(_shaped() | {c: c for c in CHARACTERS}, _known(CHARACTERS, STYLES), judge)
 
 
 def _town() -> World:
@@ -61,7 +61,7 @@ def _town() -> World:
 
     drawn = (*scenes.ANIMALS, *scenes.CHARACTERS, *scenes.HARM)
     known = _known(scenes.SUBJECTS, scenes.STYLES, scenes.PLACES)
-    return World(_coloured() | {s: noun(s) for s in drawn}, known, judge)
+    return World(_shaped() | {s: noun(s) for s in drawn}, known, judge)
 
 
 WORLDS: Mapping[WorldName, Callable[[], World]] = {"first": _first, "town": _town}
@@ -77,9 +77,9 @@ def world_of(model: Path) -> WorldName:
     return "town" if "shared" in recipe else "first"
 
 
-def _coloured() -> dict[str, str]:
-    """Shapes in a colour that no frame has as its background."""
-    return {shape: f"a blue {shape}" for shape in SHAPES if shape not in ("circle", "ring", "moon")}
+def _shaped() -> dict[str, str]:
+    """Shapes in the neutral form's own colour: in another one a name would mostly be taught a colour."""
+    return {shape: f"a gray {shape}" for shape in SHAPES if shape not in ("circle", "ring", "moon")}
 
 
 def _known(*names: Sequence[str]) -> frozenset[str]:
