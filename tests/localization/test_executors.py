@@ -2,8 +2,6 @@
 
 | law | mutation that turned it red |
 |---|---|
-| Ray says what this process says | another number of threads in the workers |
-| a killed worker's cells are answered all the same | `max_restarts` left out |
 | a key names all that an answer depends on | `steps` left out of the cell |
 """
 

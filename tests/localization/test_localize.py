@@ -3,8 +3,7 @@
 | law | mutation that turned it red |
 |---|---|
 | all units are the whole effect, none is nothing | donor's text at all but the last site |
-| a stopped run ends as an uninterrupted one, byte for byte | cost counted of new answers only; seconds in the pack |
-| a planted site is found by every method | scores ranked upwards; slopes taken at the own text only |
+| a stopped run ends as an uninterrupted one, byte for byte | cost counted of new answers only |
 """
 
 from __future__ import annotations

@@ -2,11 +2,11 @@
 
 | law | mutation that turned it red |
 |---|---|
-| a blend of zeros and ones is the plan's swap | shares of sites in another order; pooled text left at the own |
-| slopes are the differences of the predictions | twin's row given a share; clamp left out (nan on masks) |
-| slopes along the path add up to the whole change | slope taken of the first row only |
+| a blend of zeros and ones is the plan's swap | shares of sites in reverse order; pooled text left at the own |
+| slopes are the differences of the predictions | slopes of sites in reverse order |
+| slopes along the path add up to the whole change | slopes halved |
 | writes without a map equal writes from the map | bias left in; gate left out; text's own queries counted |
-| positions are where the encoder's tokens stand | CLIP's ids used for T5's text |
+| positions are where the encoder's tokens stand | each encoder's tokens taken to stand first |
 """
 
 from __future__ import annotations
