@@ -3,6 +3,7 @@ PYTHON ?= python3.11
 HOST ?= 127.0.0.1
 PORT ?= 3000
 OUT ?= out
+JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -34,8 +35,9 @@ demo: install
 	  'a purple heart on an orange background with a sign that says "STUPID"' \
 	  'pip on a pink background with a sign that says "HI"'
 
+# JOBS processes at once, a file of tests in each
 test: dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 # a real Prometheus and two workers under load; installs Debian's `prometheus`, and is skipped where that cannot be
 test-system: dev
