@@ -18,7 +18,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -317,13 +317,17 @@ def test_clients_vanish(model: Path, packs: Path, tmp_path: Path, row: Row) -> N
 
 
 @pytest.fixture(scope="module")
-def row(request: pytest.FixtureRequest) -> Iterator[Row]:
-    """Keeps a row of the table, which is written at the end when it was asked for."""
+def row(request: pytest.FixtureRequest) -> Row:
+    """Adds a row to the table, which is written after each of them where it was asked for."""
     rows: list[tuple[str, ...]] = []
-    yield lambda *cells: rows.append(tuple(map(str, cells)))
     file = request.config.getoption("faults_table", None)
-    if file is not None:
-        _write(Path(str(file)), rows)
+
+    def add(*cells: object) -> None:
+        rows.append(tuple(map(str, cells)))
+        if file is not None:
+            _write(Path(str(file)), rows)
+
+    return add
 
 
 def _write(file: Path, rows: list[tuple[str, ...]]) -> None:
