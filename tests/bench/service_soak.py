@@ -249,7 +249,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report = _report(soak, Stock(model), asked_for, series=series, findings=[f["kind"] for f in findings])
     if asked_for.out:
         asked_for.out.mkdir(parents=True, exist_ok=True)
-        (asked_for.out / "soak.json").write_text(json.dumps(report | {"memory": soak.memory}, indent=1) + "\n")
+        memory = [(round(at, 1), round(mb)) for at, mb in soak.memory]
+        (asked_for.out / "soak.json").write_text(json.dumps(report | {"memory, s and MB": memory}) + "\n")
         (asked_for.out / "soak.md").write_text(_markdown(report))
     print(_markdown(report))
     return int(bool(report["broken"]))
