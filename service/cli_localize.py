@@ -66,6 +66,8 @@ def localize(
     from service.cli_contrasts import contrast_sets, witness_for, world_of_model
     from steering import SteeringError
 
+    if as_published is None and out.suffix != ".safetensors":  # said before an hour of measuring, not after it
+        fail(f"--out must end in `.safetensors`, got `{out}`")
     settings = settings_from({"model": model})
     try:
         how = Search(method=method, points=points, budget=budget, window=window)

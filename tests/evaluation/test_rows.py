@@ -58,8 +58,9 @@ def test_the_erased_character_is_gone_and_a_style_that_no_rule_erases_stays(serv
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        (["localize", "--concept", "character/pip", "--out", "x"], "needs --neutral"),
-        (["localize", "--concept", "lettering", "--prompts", "none.jsonl", "--out", "x"], "none.jsonl"),
+        (["localize", "--concept", "character/nobody", "--out", "x.safetensors"], "needs --neutral"),
+        (["localize", "--concept", "lettering", "--prompts", "none.jsonl", "--out", "x.safetensors"], "none.jsonl"),
+        (["localize", "--concept", "lettering", "--out", "x"], "must end in `.safetensors`"),
         (["evaluate", "lettering", "--url", "http://127.0.0.1:1", "--policy", "none"], "leave one of them out"),
         (["evaluate", "concepts", "--model", "no-such-model"], "no-such-model"),
     ],
