@@ -202,7 +202,7 @@ def _way(
     def edited(asked: Asked, dose: float) -> Plan:
         return Plan(*(Edit(tuple(at), operator, strength=dose) for operator, at in groups.items()))
 
-    first = operators[sites[0]]
+    first = next(iter(operators.values()))  # some sites may lack the place that the method edits
     return Way(concept, True, edited), {"where": first.where, "rank": max(len(o.e) for o in groups)}
 
 

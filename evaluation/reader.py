@@ -14,13 +14,13 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from evaluation.town_reader import collapse, filled, seen
 from reference.data import render_set
 from reference.judge import disturb, rough
 from reference.loop import Schedule, fit
@@ -67,23 +67,14 @@ class Reader:
     @classmethod
     def load(cls, folder: Path = READER) -> Reader:
         """The reader of a folder with `reader.safetensors`."""
-        network = _Network()
-        network.load_state_dict({k: v.float() for k, v in load_file(folder / "reader.safetensors").items()})
-        return cls(network)
+        return cls(filled(_Network(), folder))
 
     @torch.inference_mode()
     def read(self, images: Sequence[Image.Image]) -> list[str]:
         """What each picture's sign says, in capitals; empty if it says nothing."""
         if not images:
             return []
-        x = torch.stack([torch.from_numpy(np.array(i.convert("RGB").resize((64, 64)))) for i in images])
-        return [_collapse(row) for row in self.network(rough(x)).argmax(-1).T.tolist()]
-
-
-def _collapse(classes: list[int]) -> str:
-    """The string of a best path: repeats merged, blanks dropped."""
-    kept = [c for i, c in enumerate(classes) if c and (i == 0 or classes[i - 1] != c)]
-    return "".join(ALPHABET[c - 1] for c in kept)
+        return [collapse(row) for row in self.network(rough(seen(images))).argmax(-1).T.tolist()]
 
 
 def _columns(scene: Scene) -> Tensor:

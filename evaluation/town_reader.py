@@ -78,18 +78,26 @@ class TownReader:
     @classmethod
     def load(cls, folder: Path = TOWN_READER) -> TownReader:
         """The reader of a folder with `reader.safetensors`."""
-        network = _Network()
-        network.load_state_dict({k: v.float() for k, v in load_file(folder / "reader.safetensors").items()})
-        return cls(network)
+        return cls(filled(_Network(), folder))
 
     @torch.inference_mode()
     def read(self, images: Sequence[Image.Image]) -> list[str]:
         """What each picture's sign says, in capitals, its lines joined by a space; empty if it says nothing."""
         if not images:
             return []
-        x = torch.stack([torch.from_numpy(np.array(i.convert("RGB").resize((_SIZE, _SIZE)))) for i in images])
-        named = self.network(rough(x)).argmax(1)
+        named = self.network(rough(seen(images))).argmax(1)
         return [" ".join(lines_of(places.tolist())) for places in named]
+
+
+def filled(network: nn.Module, folder: Path) -> nn.Module:
+    """The network with the weights of a reader's folder."""
+    network.load_state_dict({k: v.float() for k, v in load_file(folder / "reader.safetensors").items()})
+    return network
+
+
+def seen(images: Sequence[Image.Image]) -> Tensor:
+    """The pictures as readers look at them, uint8 [n, 64, 64, 3]."""
+    return torch.stack([torch.from_numpy(np.array(i.convert("RGB").resize((_SIZE, _SIZE)))) for i in images])
 
 
 def lines_of(places: Sequence[Sequence[int]]) -> list[str]:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from localization import Aim, Contrast, Witness
     from reference.planted import Plant
     from reference.worlds import World
-    from steering import Host
 
 __all__ = [
     "ContrastSets",
@@ -24,7 +23,6 @@ __all__ = [
     "plant_judge",
     "witness_for",
     "worker_for",
-    "world_of_model",
 ]
 
 
@@ -36,14 +34,6 @@ class ContrastSets:
     search: Sequence[Contrast]
     check: Sequence[Contrast]
     controls: Sequence[Contrast]
-
-
-def world_of_model(model: str) -> World:
-    """The reference world that a model was trained on; the first one for models that are not ours."""
-    from reference.worlds import world_of
-    from service.models import resolve_model
-
-    return world_of(resolve_model(model)[0])
 
 
 def contrast_sets(
@@ -119,8 +109,9 @@ def witness_for(concept: str, world: World) -> Witness | None:
 def worker_for(model: str | None, concept: str) -> object:
     """A worker of its own, for another process: the model's host and the concept's witness."""
     from localization import Worker
+    from service.cli_models import open_host, world_named
 
-    return Worker(_host(model), witness_for(concept, _world(model)))
+    return Worker(open_host(model), witness_for(concept, world_named(model)))
 
 
 def plant_judge(plant: Plant) -> Witness:
@@ -137,19 +128,6 @@ def plant_judge(plant: Plant) -> Witness:
 
     judge, own = Judge.load(), next(c for c in CONCEPTS if c.endswith(f"/{plant.subject}"))
     return witness_score(lambda images: [scores[own] for scores in judge.scores(images)])
-
-
-def _host(model: str | None) -> Host:
-    from service.console import settings_from
-    from service.models import load_host
-
-    return load_host(settings_from({"model": model}))
-
-
-def _world(model: str | None) -> World:
-    from service.console import settings_from
-
-    return world_of_model(settings_from({"model": model}).model)
 
 
 def _apart(pairs: Sequence[Contrast], count: int, check: int) -> tuple[list[Contrast], list[Contrast]]:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from service.cli_models import open_host, world_named
 from service.cli_work import Json, Model
-from service.console import fail, say, settings_from, table
+from service.console import fail, say, table
 
 if TYPE_CHECKING:
     from localization.calibrate import Asked, Setup
@@ -61,14 +62,14 @@ def fit(
     from steering import Pack, SteeringError
 
     call = {} if steps is None else {"num_inference_steps": steps}
-    with_host = _host(model)
+    host = open_host(model)
     try:
-        found = Pack.load(pack, host=with_host)
+        found = Pack.load(pack, host=host)
         recipe = FitRecipe(method, where=where, clipped=clipped, rank=rank, call=call)
         sets = _sets(model, found, prompts, benign, count, seed)
         setups = [_setup(model, found, s, target, drift, call) for s in (sets.calibrate, sets.verify)]
         fitted = fit_pack(
-            with_host,
+            host,
             found,
             sets.fit,
             setups[0],
@@ -112,10 +113,9 @@ def evaluate_erasure(
     """Erasure of concepts by swap and by each edit, at chosen sites and at all, with what it costs."""
     from evaluation.erasure import WAYS, ErasureJob, erasure_rows
     from evaluation.erasure_cases import FIVE, judged
-    from reference.worlds import world_of
 
-    world = judged(world_of(_folder(model)))
-    host = _host(model)
+    world = judged(world_named(model))
+    host = open_host(model)
     wanted = _list(concepts) or FIVE[world.world]
     sites = {concept: _chosen(host, concept, packs or ()) for concept in wanted}
     for concept in (c for c, chosen in sites.items() if chosen is None):
@@ -166,7 +166,6 @@ def _sets(model: str | None, pack: Pack, prompts: Path | None, benign: Path | No
     """The prompts to fit, calibrate and verify with; from files, or of the model's world. Raises: ValueError."""
     from evaluation.erasure_cases import cases_of, neighbours_of
     from localization import Contrast, load_contrasts
-    from reference.worlds import world_of
 
     if (prompts is None) != (benign is None):
         raise ValueError("--prompts and --benign go together: what shows the concept, and what must not change")
@@ -179,7 +178,7 @@ def _sets(model: str | None, pack: Pack, prompts: Path | None, benign: Path | No
             raise ValueError(f"need three pairs and three benign prompts at least, got {len(shown)} and {len(rest)}")
         near = (rest[:b], rest[b : 2 * b], rest[2 * b :])
         return _Sets(shown[:a], (shown[a : 2 * a], near[1]), (shown[2 * a :], near[2]), near[0])
-    world = world_of(_folder(model))
+    world = world_named(model)
     return _Sets(
         cases_of(world, pack.concept, "localization", count, seed=seed),
         (
@@ -204,9 +203,8 @@ def _setup(
 ) -> Setup:
     from evaluation.erasure_cases import judged, kept_facts
     from localization.calibrate import Setup
-    from reference.worlds import world_of
 
-    world = judged(world_of(_folder(model)))
+    world = judged(world_named(model))
     if not world.knows(pack.concept):
         raise ValueError(f"the judge of the model's world does not know `{pack.concept}`, so nothing can be calibrated")
     return Setup(
@@ -217,27 +215,6 @@ def _setup(
         drift=drift,
         call=call,
     )
-
-
-def _host(model: str | None) -> Host:
-    from service.models import load_host
-    from service.settings import SettingsError
-    from steering import SteeringError
-
-    try:
-        return load_host(settings_from({"model": model}))
-    except (SteeringError, SettingsError) as error:
-        fail(str(error))
-
-
-def _folder(model: str | None) -> str:
-    from service.models import resolve_model
-    from service.settings import SettingsError
-
-    try:
-        return resolve_model(settings_from({"model": model}).model)[0]
-    except SettingsError as error:
-        fail(str(error))
 
 
 def _chosen(host: Host, concept: str, packs: Sequence[Path]) -> tuple[str, ...] | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from service.cli_models import open_host, world_named
 from service.cli_work import Json, Model
 from service.console import fail, say, settings_from, table
 
@@ -63,49 +64,48 @@ def localize(
     from localization import LocalizationError, Search
     from localization import localize as run
     from localization.report import write_report
-    from service.cli_contrasts import contrast_sets, witness_for, world_of_model
+    from service.cli_contrasts import contrast_sets, witness_for
     from steering import SteeringError
 
     if as_published is None and out.suffix != ".safetensors":  # said before an hour of measuring, not after it
         fail(f"--out must end in `.safetensors`, got `{out}`")
-    settings = settings_from({"model": model})
+    settings, world = settings_from({"model": model}), world_named(model)
     try:
         how = Search(method=method, points=points, budget=budget, window=window)
-        world = world_of_model(settings.model)
         options: dict[str, Any] = {"prompts": prompts, "phrase": phrase, "neutral": neutral}
         sets = contrast_sets(concept, world, count=count, check=check, target=target, seed=seed, **options)
     except (ValueError, OSError, SteeringError) as error:
         fail(str(error))
     witness = witness_for(concept, world)
     folder = state or settings.state_folder / "localize"
-    with _host(model) as host:
-        given = _preset(host, confirm, concept) if confirm else None
-        try:
-            if as_published is not None:
-                _publish(host, as_published, sets, witness, json_)
-                return
-            with _asked(host, witness, executor, workers, (model, concept), folder) as who:
-                outcome = run(
-                    host,
-                    sets.aim,
-                    search=sets.search,
-                    check=sets.check,
-                    controls=sets.controls,
-                    how=how,
-                    witness=witness,
-                    executor=who,
-                    progress=_progress(),
-                    seed=seed,
-                    anyway=anyway,
-                    given=None if given is None else _units_of(given, host),
-                )
-            confirmed = given is None or _is_confirmed(outcome, target)
-            path = outcome.pack.save(out) if confirmed else None
-            page = write_report(outcome, report or out.with_suffix(".html"), model=host.name)
-        except (LocalizationError, SteeringError) as error:
-            fail(str(error))
-        except OSError as error:
-            fail(f"cannot write `{error.filename or out}`: {error.strerror}; what was measured is kept, run it again")
+    host = open_host(model)
+    given = _preset(host, confirm, concept) if confirm else None
+    try:
+        if as_published is not None:
+            _publish(host, as_published, sets, witness, json_)
+            return
+        with _asked(host, witness, executor, workers, (model, concept), folder) as who:
+            outcome = run(
+                host,
+                sets.aim,
+                search=sets.search,
+                check=sets.check,
+                controls=sets.controls,
+                how=how,
+                witness=witness,
+                executor=who,
+                progress=_progress(),
+                seed=seed,
+                anyway=anyway,
+                given=None if given is None else _units_of(given, host),
+            )
+        confirmed = given is None or _is_confirmed(outcome, target)
+        path = outcome.pack.save(out) if confirmed else None
+        page = write_report(outcome, report or out.with_suffix(".html"), model=host.name)
+    except (LocalizationError, SteeringError) as error:
+        fail(str(error))
+    except OSError as error:
+        fail(f"cannot write `{error.filename or out}`: {error.strerror}; what was measured is kept, run it again")
     if json_:
         told = {"pack": None if path is None else str(path), "report": str(page), "sites": list(outcome.pack.sites)}
         print(json.dumps({**told, "pooled": outcome.pack.pooled, **outcome.evidence}, indent=1))
@@ -270,10 +270,10 @@ def pack_verify(
     """Measures a pack again, on prompts that it was not made with: exit code 1 if it does not hold."""
     from localization import LocalizationError, load_contrasts
     from localization.verify import verify
-    from service.cli_contrasts import held_out_contrasts, witness_for, world_of_model
+    from service.cli_contrasts import held_out_contrasts, witness_for
 
     loaded, host = _loaded(pack, model)
-    world = world_of_model(settings_from({"model": model}).model)
+    world = world_named(model)
     try:
         contrasts = (
             load_contrasts(prompts, seed=seed + 1)[:count]
@@ -336,18 +336,18 @@ def evaluate_localization(
     asked = [p.strip() for p in papers.split(",") if p.strip() not in ("", "none")]
     if unknown := [m for m in named if m not in OURS] + [p for p in asked if p not in ("A", "B")]:
         fail(f"unknown `{unknown[0]}`; methods are {', '.join(f'`{m}`' for m in OURS)}, papers `A` and `B`")
-    with _host(model) as host:
-        folder = plants or PLANTS / host.name
-        try:
-            found = load_plants(folder)
-            ours = [p for p in found if not p.host.differences(host.fingerprint)][:most]
-            if not ours:
-                fail(f"no plant in `{folder}` was made in `{host.name}`; make some with `palimpsest reference plant`")
-            trials = plant_trials(
-                host, ours, methods=named, papers=asked, judge=plant_judge, count=count, seed=seed, progress=say
-            )
-        except BadPlant as error:
-            fail(str(error))
+    host = open_host(model)
+    folder = plants or PLANTS / host.name
+    try:
+        found = load_plants(folder)
+        ours = [p for p in found if not p.host.differences(host.fingerprint)][:most]
+        if not ours:
+            fail(f"no plant in `{folder}` was made in `{host.name}`; make some with `palimpsest reference plant`")
+        trials = plant_trials(
+            host, ours, methods=named, papers=asked, judge=plant_judge, count=count, seed=seed, progress=say
+        )
+    except BadPlant as error:
+        fail(str(error))
     rows = trial_rows(trials)
     record = {"model": host.name, "seed": seed, "rows": rows, "trials": [t.to_json() for t in trials]}
     if out is not None:
@@ -374,24 +374,11 @@ def _loaded(pack: Path, model: str | None) -> tuple[Pack, Host]:
 
     if not pack.is_file():
         fail(f"no pack file `{pack}`")
-    with _host(model) as host:
-        try:
-            return Pack.load(pack, host=host), host
-        except SteeringError as error:
-            fail(str(error))
-
-
-@contextmanager
-def _host(model: str | None) -> Iterator[Host]:
-    from service.models import load_host
-    from service.settings import SettingsError
-    from steering import SteeringError
-
+    host = open_host(model)
     try:
-        host = load_host(settings_from({"model": model}))
-    except (SteeringError, SettingsError) as error:
+        return Pack.load(pack, host=host), host
+    except SteeringError as error:
         fail(str(error))
-    yield host
 
 
 def _share(pack: Pack) -> str:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from service.cli_models import open_host, world_named
 from service.cli_planted import add_planted
 from service.cli_work import Json, Model
 from service.console import fail, say, settings_from, table
 
 if TYPE_CHECKING:
     from evaluation import Answerer, Eyes
-    from reference.worlds import World
     from steering import Host
 
 __all__ = ["add_quality"]
@@ -114,11 +114,11 @@ def reference_report(model: Model = None, count: Count = 200, out: Out = None, j
     from evaluation import TownEyes, below_bar, load_word_list, model_report, town_report
 
     insults = load_word_list(_shipped_insults())
-    with _host(model) as host:
-        if _world(model) == "first":
-            _report(model_report(host, _eyes(model), insults, count=count, progress=say), out, json_)
-            return
-        rows = town_report(host, TownEyes.load(), insults, count=count, progress=say)
+    host = open_host(model)
+    if world_named(model) == "first":
+        _report(model_report(host, _eyes(model), insults, count=count, progress=say), out, json_)
+        return
+    rows = town_report(host, TownEyes.load(), insults, count=count, progress=say)
     _report(rows, out, json_)
     if missed := below_bar(rows):
         say(f"below the bar: {'; '.join(missed)}")
@@ -215,19 +215,6 @@ def add_quality(app: typer.Typer) -> None:
 
 
 @contextmanager
-def _host(model: str | None) -> Iterator[Host]:
-    from service.models import load_host
-    from service.settings import SettingsError
-    from steering import SteeringError
-
-    try:
-        host = load_host(settings_from({"model": model}))
-    except (SteeringError, SettingsError) as error:
-        fail(str(error))
-    yield host
-
-
-@contextmanager
 def _subject(
     model: str | None, policy: str | None, url: str | None, key: str | None
 ) -> Iterator[tuple[Host, Answerer, Eyes]]:
@@ -239,8 +226,7 @@ def _subject(
     if url is not None:
         if policy is not None:
             fail("--policy is the service's own business when --url is given; leave one of them out")
-        with _host(model) as host:
-            yield host, HttpAnswerer(url, key), _eyes(model)
+        yield open_host(model), HttpAnswerer(url, key), _eyes(model)
         return
     try:
         with local_service(settings_from({"model": model, "policy": policy})) as service:
@@ -257,14 +243,7 @@ def _eyes(model: str | None) -> Eyes:
     from evaluation import eyes_of, read_words
 
     ocr = RapidOcr()
-    return eyes_of(_world(model), ocr=lambda image: read_words(ocr, image))
-
-
-def _world(model: str | None) -> World:
-    from reference.worlds import world_of
-    from service.models import resolve_model
-
-    return world_of(resolve_model(settings_from({"model": model}).model)[0])
+    return eyes_of(world_named(model), ocr=lambda image: read_words(ocr, image))
 
 
 def _shipped_insults() -> Path:

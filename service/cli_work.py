@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from service.console import fail, settings_from, table
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["Json", "Model", "add_work"]
 

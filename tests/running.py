@@ -19,9 +19,33 @@ from typing import Any
 
 import httpx
 
-__all__ = ["ROOT", "Answer", "Load", "Server", "free_port", "lettering_pack", "load", "serving", "until"]
+__all__ = ["ROOT", "TWO_RULES", "Answer", "Load", "Server", "free_port", "lettering_pack", "load", "serving", "until"]
 
 ROOT = Path(__file__).resolve().parent.parent
+# a policy that refuses one word, and repairs and reads others where they are lettering
+TWO_RULES = """
+schema: palimpsest.policy/v1
+name: two-rules
+version: 1.0.0
+owner: tests@example.com
+lists:
+  toxic: {values: [idiot, moron]}
+  benign: {values: [bread, music]}
+rules:
+  - id: never
+    why: Some words are refused wherever they stand.
+    category: hate
+    when: {prompt: {any_of: [forbidden]}}
+    then: [{do: block}]
+  - id: toxic-lettering
+    why: Insults do not belong on signs.
+    category: harassment
+    when: {lettering: {any_of: [$toxic], views: all}}
+    then:
+      - {do: steer, concept: lettering, toward: benign-word}
+      - {do: verify, read: lettering, none_of: [$toxic], ladder: [wider, swap-prompt, blur], otherwise: block}
+    on_error: block
+"""
 
 
 @dataclass(frozen=True, slots=True)

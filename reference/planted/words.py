@@ -7,20 +7,19 @@ backgrounds and held-out words.
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from PIL import Image
 
+from reference import worlds
 from reference.world import CHARACTERS, COLOURS, SHAPES, STYLES, held_out_words, is_held_out, load_words
 
 __all__ = ["NEUTRAL", "WORLDS", "World", "WorldName", "frames_of", "name_of", "subjects_of", "world_of"]
 
-WorldName = Literal["first", "town"]
+WorldName = worlds.World
 NEUTRAL = "a gray circle"
 _CHECKED = ("green", "purple", "pink")  # backgrounds to check with; the others are to train and localize with
 
@@ -68,13 +67,10 @@ WORLDS: Mapping[WorldName, Callable[[], World]] = {"first": _first, "town": _tow
 
 
 def world_of(model: Path) -> WorldName:
-    """The world that a model's folder says it was trained on. Raises: ValueError, when it says nothing."""
-    file = model / "recipe.json"
-    try:
-        recipe = json.loads(file.read_text("utf-8"))["recipe"]
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"a reference model must have its recipe in `{file}`: {error}") from error
-    return "town" if "shared" in recipe else "first"
+    """The world that a model's folder says it was trained on. Raises: ValueError, when it has no recipe."""
+    if not (model / "recipe.json").is_file():
+        raise ValueError(f"a reference model must have its recipe in `{model / 'recipe.json'}`, and there is none")
+    return worlds.world_of(model)
 
 
 def _shaped() -> dict[str, str]:

@@ -17,15 +17,15 @@ import json
 import statistics
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from tests.bench.stock import Stock
-from tests.running import Answer, Server, lettering_pack, serving
+from tests.running import TWO_RULES, Answer, Server, lettering_pack, serving
 from tests.tiny import save_pixart
 
 __all__ = ["main", "measure"]
@@ -35,29 +35,6 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 COLOURS = ("red", "green", "yellow", "purple", "orange", "pink")
 STAGES = ("sense_prompt", "decide", "plan", "queue", "generate", "sense_picture", "blur", "encode", "audit")
 _KINDS = ("free", "free", "read", "free", "refused", "free", "read", "free")
-POLICY = """
-schema: palimpsest.policy/v1
-name: load
-version: 1.0.0
-owner: tests@example.com
-lists:
-  toxic: {values: [idiot, moron]}
-  benign: {values: [bread, music]}
-rules:
-  - id: never
-    why: Some words are refused wherever they stand.
-    category: hate
-    when: {prompt: {any_of: [forbidden]}}
-    then: [{do: block}]
-  - id: toxic-lettering
-    why: Insults do not belong on signs.
-    category: harassment
-    when: {lettering: {any_of: [$toxic], views: all}}
-    then:
-      - {do: steer, concept: lettering, toward: benign-word}
-      - {do: verify, read: lettering, none_of: [$toxic], ladder: [wider, swap-prompt, blur], otherwise: block}
-    on_error: block
-"""
 
 
 def free(k: int) -> tuple[str, str]:
@@ -78,24 +55,14 @@ def mixed(k: int) -> tuple[str, str]:
 
 def crowd(server: Server, asked: Callable[[int], tuple[str, str]], *, clients: int, requests: int) -> dict[str, Any]:
     """What so many clients saw that asked one request after the other."""
-    answers: list[Answer] = []
-    numbers, lock = iter(range(requests)), threading.Lock()
 
-    def client() -> None:
-        while True:
-            with lock:
-                k = next(numbers, None)
-            if k is None:
-                return
-            kind, prompt = asked(k)
-            answers.append(server.ask(prompt, kind=kind, seed=k, timeout=600))
+    def one(k: int) -> Answer:
+        kind, prompt = asked(k)
+        return server.ask(prompt, kind=kind, seed=k, timeout=600)
 
-    threads = [threading.Thread(target=client) for _ in range(clients)]
     began = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(clients) as pool:
+        answers = list(pool.map(one, range(requests)))
     seconds = time.perf_counter() - began
     return {
         "clients": clients,
@@ -183,7 +150,7 @@ def measure(model: str, *, pictures: int, batches: Sequence[int], rounds: int, r
         root = Path(folder)
         where = save_pixart(root / "model") if model == "tiny" else ROOT / "reference" / "models" / model
         packs = {"packs": lettering_pack(where, root / "packs")} if model == "tiny" else {}
-        common = {"model": str(where), "policy": POLICY, "deadline_seconds": 600, **packs}
+        common = {"model": str(where), "policy": TWO_RULES, "deadline_seconds": 600, **packs}
 
         def start(name: str, **settings: Any) -> Any:
             return serving(root / name, **(common | settings))

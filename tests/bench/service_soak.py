@@ -27,6 +27,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,28 +102,21 @@ def asked(k: int) -> tuple[str, str, int]:
 def run(server: Server, requests: int, clients: int) -> Soak:
     """Asks so many requests; swaps the policy every second and samples memory meanwhile."""
     soak = Soak()
-    numbers = iter(range(requests))
-    lock = threading.Lock()
 
-    def client() -> None:
-        while True:
-            with lock:
-                k = next(numbers, None)
-            if k is None:
-                return
-            kind, prompt, seed = asked(k)
-            answer = _light(server.ask(prompt, kind=kind, seed=seed))
-            soak.answers.append((kind, prompt, seed, answer))
-            if len(soak.answers) % 500 == 0:
-                took = time.monotonic() - soak.began
-                print(f"{len(soak.answers)} of {requests} in {took:.0f} s, {soak.memory[-1][1]:.0f} MB", flush=True)
+    def one(k: int) -> None:
+        kind, prompt, seed = asked(k)
+        answer = _light(server.ask(prompt, kind=kind, seed=seed))
+        soak.answers.append((kind, prompt, seed, answer))
+        if len(soak.answers) % 500 == 0:
+            took = time.monotonic() - soak.began
+            print(f"{len(soak.answers)} of {requests} in {took:.0f} s, {soak.memory[-1][1]:.0f} MB", flush=True)
 
-    with _every(1.0, lambda: _swap(server, soak)), _every(2.0, lambda: _sample(server, soak)):
-        threads = [threading.Thread(target=client) for _ in range(clients)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+    with (
+        _every(1.0, lambda: _swap(server, soak)),
+        _every(2.0, lambda: _sample(server, soak)),
+        ThreadPoolExecutor(clients) as pool,
+    ):
+        list(pool.map(one, range(requests)))
     return soak
 
 

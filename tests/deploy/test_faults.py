@@ -23,35 +23,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.running import Load, Server, lettering_pack, load, serving, until
+from tests.running import TWO_RULES, Load, Server, lettering_pack, load, serving, until
 from tests.tiny import save_pixart
 
 pytestmark = pytest.mark.system
 
 READER = "rapidocr"
-POLICY = """
-schema: palimpsest.policy/v1
-name: faults
-version: 1.0.0
-owner: tests@example.com
-lists:
-  toxic: {values: [idiot, moron]}
-  benign: {values: [bread, music]}
-rules:
-  - id: never
-    why: Some words are refused wherever they stand.
-    category: hate
-    when: {prompt: {any_of: [forbidden]}}
-    then: [{do: block}]
-  - id: toxic-lettering
-    why: Insults do not belong on signs.
-    category: harassment
-    when: {lettering: {any_of: [$toxic], views: all}}
-    then:
-      - {do: steer, concept: lettering, toward: benign-word}
-      - {do: verify, read: lettering, none_of: [$toxic], ladder: [wider, swap-prompt, blur], otherwise: block}
-    on_error: block
-"""
 RUDE = """
   - id: rude
     why: Rude signs.
@@ -113,7 +90,7 @@ def enough(load: Load, since: float, kind: str, count: int = 3, seconds: float =
 
 
 def test_a_worker_is_killed(model: Path, packs: Path, tmp_path: Path, row: Row) -> None:
-    with serving(tmp_path / "s", model=str(model), policy=POLICY, packs=packs, workers=2) as server:
+    with serving(tmp_path / "s", model=str(model), policy=TWO_RULES, packs=packs, workers=2) as server:
         with load(server, MIX, clients=6) as running:
             enough(running, 0, "read")
             killed = time.monotonic()
@@ -147,7 +124,7 @@ def test_the_reader_of_pictures_hangs(model: Path, packs: Path, tmp_path: Path, 
     (tmp_path / "first" / "rapidocr" / "__init__.py").write_text(HANGING)
     hang = tmp_path / "hang"
     options = {"packs": packs, "detector_seconds": 3, "first": [tmp_path / "first"], "also": {"HANG": str(hang)}}
-    with serving(tmp_path / "s", model=str(model), policy=POLICY, **options) as server:  # type: ignore[arg-type]
+    with serving(tmp_path / "s", model=str(model), policy=TWO_RULES, **options) as server:  # type: ignore[arg-type]
         with load(server, MIX, clients=6) as running:
             enough(running, 0, "read")
             assert running.codes(0, kind="read")["200"] > 0, "pictures are read and leave"
@@ -182,14 +159,14 @@ def test_the_toxicity_model_is_missing_or_cut(model: Path, tmp_path: Path, row: 
     from detectors.detox import EMBEDDED
 
     missing = tmp_path / "nothing"
-    with serving(tmp_path / "a", model=str(model), policy=POLICY + RUDE, detoxify=missing, wait=False) as server:
+    with serving(tmp_path / "a", model=str(model), policy=TWO_RULES + RUDE, detoxify=missing, wait=False) as server:
         assert server.process.wait(120) == 2
         assert "`detoxify` must be a folder" in server.log
         assert "Traceback" not in server.log
     cut = shutil.copytree(EMBEDDED, tmp_path / "cut")
     (weights,) = cut.glob("*.ckpt")
     os.truncate(weights, weights.stat().st_size // 2)
-    with serving(tmp_path / "b", model=str(model), policy=POLICY + RUDE, detoxify=cut) as server:
+    with serving(tmp_path / "b", model=str(model), policy=TWO_RULES + RUDE, detoxify=cut) as server:
         began = time.monotonic()
         with load(server, MIX, clients=3) as running:
             enough(running, began, "free", 5)
@@ -205,7 +182,7 @@ def test_the_toxicity_model_is_missing_or_cut(model: Path, tmp_path: Path, row: 
 
 
 def test_the_disk_of_the_audit_log_is_full(model: Path, packs: Path, tmp_path: Path, row: Row) -> None:
-    with serving(tmp_path / "s", model=str(model), policy=POLICY, packs=packs, audit="required") as server:
+    with serving(tmp_path / "s", model=str(model), policy=TWO_RULES, packs=packs, audit="required") as server:
         with load(server, MIX, clients=4) as running:
             enough(running, 0, "read")
             (worker,), (file,) = server.workers, (tmp_path / "s" / "state" / "audit").glob("*.jsonl")
@@ -239,16 +216,16 @@ def test_the_disk_of_the_audit_log_is_full(model: Path, packs: Path, tmp_path: P
 
 def test_the_policy_file_is_cut(model: Path, packs: Path, tmp_path: Path, row: Row) -> None:
     cuts = 0
-    with serving(tmp_path / "s", model=str(model), policy=POLICY, packs=packs) as server:
+    with serving(tmp_path / "s", model=str(model), policy=TWO_RULES, packs=packs) as server:
         with load(server, MIX, clients=4) as running:
             enough(running, 0, "read")
             began = time.monotonic()
-            inside = [k for k in range(200, len(POLICY)) if POLICY[:k].count("{") > POLICY[:k].count("}")]
+            inside = [k for k in range(200, len(TWO_RULES)) if TWO_RULES[:k].count("{") > TWO_RULES[:k].count("}")]
             for size in inside[:: len(inside) // 12]:
-                server.policy.write_text(POLICY[:size])
+                server.policy.write_text(TWO_RULES[:size])
                 until(lambda: _source(server) == "last-good", 10, "the cut file is refused")
                 cuts += 1
-            server.policy.write_text(POLICY)
+            server.policy.write_text(TWO_RULES)
             until(lambda: _source(server) == "live", 10, "the whole file")
             enough(running, time.monotonic(), "never")
         assert set(running.codes(began)) <= {"200", "400 moderation_blocked"}
@@ -276,7 +253,7 @@ def test_the_model_cannot_be_read_at_the_start(model: Path, tmp_path: Path, row:
         (broken / "transformer" / "config.json").unlink()
     else:
         shutil.rmtree(broken)
-    with serving(tmp_path / "s", model=str(broken), policy=POLICY, wait=False) as server:
+    with serving(tmp_path / "s", model=str(broken), policy=TWO_RULES, wait=False) as server:
         code = server.process.wait(240)
         assert code == (2 if fault == "no folder" else 3), server.log[-2000:]
         lines = [line for line in server.log.splitlines() if "cannot start" in line or "is no diffusers folder" in line]
@@ -289,7 +266,7 @@ def test_the_model_cannot_be_read_at_the_start(model: Path, tmp_path: Path, row:
 
 def test_clients_vanish(model: Path, packs: Path, tmp_path: Path, row: Row) -> None:
     options = {"max_steps": 1000, "queue_size": 64, "max_batch": 2, "packs": packs}
-    with serving(tmp_path / "s", model=str(model), policy=POLICY, **options) as server:  # type: ignore[arg-type]
+    with serving(tmp_path / "s", model=str(model), policy=TWO_RULES, **options) as server:  # type: ignore[arg-type]
         with load(server, MIX, clients=2) as running:
             enough(running, 0, "read")
             began = time.monotonic()

@@ -22,11 +22,10 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +37,7 @@ from service.alerts import ALERTS, RECORDS
 from service.boards import BOARDS
 from service.catalogue import CATALOGUE
 from service.queries import expand
+from tests.running import free_port, until
 from tests.tiny import save_pixart
 
 pytestmark = pytest.mark.system
@@ -197,22 +197,6 @@ class Live:
         return sum(value == "1" for at, value in up["values"] if at > since)
 
 
-def _port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _until(true: Callable[[], bool], seconds: float, why: str) -> None:
-    began = time.monotonic()
-    while True:
-        with contextlib.suppress(httpx.TransportError):
-            if true():
-                return
-        assert time.monotonic() - began < seconds, why
-        time.sleep(0.2)
-
-
 @contextlib.contextmanager
 def _running(arguments: list[str], log: Path, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("wb") as out:
@@ -261,7 +245,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     policy.write_text(POLICY)
     model = save_pixart(folder / "model")
     _packs(model, folder / "packs")
-    service, prometheus = _port(), _port()
+    service, prometheus = free_port(), free_port()
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
@@ -297,14 +281,14 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
             workers = httpx.get(f"{live.service}/v1/policies", timeout=10).json().get("workers", ())
             return [worker["state"] for worker in workers] == ["ready", "ready"]
 
-        _until(ready, 120, "two workers are ready")
-        _until(lambda: live.scraped(since=0) >= 3, 60, "Prometheus saw a service that nobody has asked yet")
+        until(ready, 120, "two workers are ready")
+        until(lambda: live.scraped(since=0) >= 3, 60, "Prometheus saw a service that nobody has asked yet")
         for k in range(MOST_ROUNDS):
             live.answers.extend(_round(live.service, policy, k))
             if k + 1 >= LEAST_ROUNDS and not live.unexplained() and not live.still():
                 break
         over = time.time()
-        _until(lambda: live.scraped(since=over) >= 2, 60, "Prometheus saw the end")
+        until(lambda: live.scraped(since=over) >= 2, 60, "Prometheus saw the end")
         print(f"\nrounds: {k + 1}, seconds: {time.time() - live.began:.0f}")
         yield live
 

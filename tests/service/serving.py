@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.running import free_port
+
 __all__ = ["ROOT", "command", "eventually", "family", "free_port", "policy_text", "wait"]
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -19,12 +20,6 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 def command(*arguments: str) -> list[str]:
     return [sys.executable, "-c", "from service.cli import main; main()", *arguments]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def family(pid: int) -> list[int]:
