@@ -33,6 +33,7 @@ __all__ = ["Guide", "Pictures", "guided_target", "train_denoiser"]
 
 _TOKEN = 8  # pixels of an image token's side
 _ASK = 0.15  # weight of the questions beside the flow
+_SUBJECT = 2.0  # what the subject's tokens weigh beyond the others
 _GUIDED = 0.5  # share of the rows that learn what embedded guidance does, once the flow is known
 _GUIDED_FROM = 0.4  # of the run
 
@@ -125,7 +126,7 @@ def train_denoiser(
                     flow = _guided(run, x, time, given, empty, flow, guidance)
                 v, letters, subject = run(x, time, given, guidance)
         target = marks[rows].long().to(device)
-        return _flow_loss(v.float(), flow, target[..., :2]) + _ASK * _asked(letters, subject, target, step)
+        return _flow_loss(v.float(), flow, target) + _ASK * _asked(letters, subject, target, step)
 
     name = f"{recipe.name}-denoiser"
     fit({"guide": guide}, loss, recipe.denoiser, folder=folder, name=name, every=every)
@@ -133,13 +134,17 @@ def train_denoiser(
     return denoiser.eval()
 
 
-def _flow_loss(v: Tensor, flow: Tensor, letters: Tensor) -> Tensor:
-    """The squared error; ink counts twice: it is a tenth of the picture, and all of the spelling."""
-    side = round(letters.shape[1] ** 0.5)
+def _flow_loss(v: Tensor, flow: Tensor, marks: Tensor) -> Tensor:
+    """The squared error, where ink counts twice and the subject three times.
+
+    Ink is a tenth of the picture and all of the spelling; the subject is a fifth, and its outline, which varies most,
+    is learned last.
+    """
+    side = round(marks.shape[1] ** 0.5)
     scale = v.shape[-1] // side
-    inked = (letters > 0).any(-1).view(len(v), 1, side, side)
-    inked = inked.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
-    return ((v - flow).square() * (1 + inked)).mean()
+    weight = 1.0 + (marks[..., :2] > 0).any(-1) + _SUBJECT * (marks[..., 2] > 0)
+    weight = weight.view(len(v), 1, side, side).repeat_interleave(scale, 2).repeat_interleave(scale, 3)
+    return ((v - flow).square() * weight).mean()
 
 
 def _asked(letters: Tensor, subject: Tensor, target: Tensor, step: int) -> Tensor:

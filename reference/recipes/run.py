@@ -38,7 +38,7 @@ FAMILIES = MappingProxyType({name: module.FAMILY for name, module in _MODULES.it
 _AUTOENCODER = Schedule(steps=1000, lr=2e-3, weight_decay=0.0, cooldown=0.6)
 _TEXT = Schedule(steps=1900, lr=2e-3, muon_lr=0.005)
 _GIST = Schedule(steps=1000, lr=2e-3, muon_lr=0.005)
-_DENOISER = Schedule(steps=2800, lr=1.5e-3, muon_lr=0.005, average=0.998, cooldown=0.5)
+_DENOISER = Schedule(steps=5600, lr=1.5e-3, muon_lr=0.005, average=0.998, cooldown=0.5)
 
 
 def recipe_for(name: ModelName, *, px: int = 64, gpu: bool = False) -> Recipe:
