@@ -50,9 +50,13 @@ def contrast_sets(
 ) -> ContrastSets:
     """The sets of a concept: `count` contrasts to search with, `check` others to check on.
 
-    Raises: ValueError, when the concept is none of the world's and nobody says how prompts name it.
+    Raises: ValueError, when the concept is none of the world's and nobody says how prompts name it, or for a neutral
+    form of lettering, whose donors say another word.
     """
     from localization import Aim, load_contrasts
+
+    if concept == "lettering" and neutral is not None:
+        raise ValueError(f"--neutral must be left out for `lettering`, whose donors say another word, got `{neutral}`")
 
     words, stand_in = (phrase,) if phrase else _phrases(concept, world), neutral
     if stand_in is None and concept != "lettering":
@@ -68,15 +72,22 @@ def contrast_sets(
     return ContrastSets(aim, searched, checked, _controls(concept, world, len(searched), seed=seed + 3))
 
 
-def held_out_contrasts(concept: str, world: World, count: int, *, seed: int = 0) -> list[Contrast]:
+def held_out_contrasts(
+    concept: str, world: World, count: int, *, neutral: str | None = None, seed: int = 0
+) -> list[Contrast]:
     """Contrasts that no localization saw: the world's evaluation split, or templates of another seed.
+
+    `neutral`: what stands for the concept in donors, as in the pack that is verified; default: the world's.
 
     Raises: ValueError, for a concept that the world does not have.
     """
-    if world == "town":
-        return _town_pairs(concept, "evaluation", count, seed=seed)
     words = _phrases(concept, world)
-    return _own_pairs(concept, world, words, _neutral(concept, world), count, seed=seed + 100)
+    usual = None if concept == "lettering" else _neutral(concept, world)
+    shown = usual if neutral is None else neutral
+    if world == "town":
+        pairs = _town_pairs(concept, "evaluation", count, seed=seed)
+        return pairs if shown == usual else [_shown_instead(c, words, shown or "") for c in pairs]
+    return _own_pairs(concept, world, words, shown, count, seed=seed + 100)
 
 
 def witness_for(concept: str, world: World) -> Witness | None:

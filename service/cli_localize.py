@@ -278,7 +278,7 @@ def pack_verify(
         contrasts = (
             load_contrasts(prompts, seed=seed + 1)[:count]
             if prompts is not None
-            else held_out_contrasts(loaded.concept, world, count, seed=seed)
+            else held_out_contrasts(loaded.concept, world, count, neutral=loaded.neutral, seed=seed)
         )
         found = verify(host, loaded, contrasts, witness=witness_for(loaded.concept, world), progress=_progress())
     except (ValueError, OSError, LocalizationError) as error:

@@ -19,19 +19,42 @@ from typing import Any
 
 import httpx
 
-__all__ = ["ROOT", "TWO_RULES", "Answer", "Load", "Server", "free_port", "lettering_pack", "load", "serving", "until"]
+__all__ = [
+    "ROOT",
+    "TWO_RULES",
+    "Answer",
+    "Load",
+    "Server",
+    "free_port",
+    "lettering_pack",
+    "load",
+    "policy_text",
+    "serving",
+    "until",
+]
 
 ROOT = Path(__file__).resolve().parent.parent
-# a policy that refuses one word, and repairs and reads others where they are lettering
-TWO_RULES = """
+
+
+def policy_text(name: str, rules: str) -> str:
+    """A policy of these rules, with the lists `toxic` and `benign`."""
+    return f"""
 schema: palimpsest.policy/v1
-name: two-rules
+name: {name}
 version: 1.0.0
 owner: tests@example.com
 lists:
-  toxic: {values: [idiot, moron]}
-  benign: {values: [bread, music]}
+  toxic: {{values: [idiot, moron]}}
+  benign: {{values: [bread, music]}}
 rules:
+{rules.strip(chr(10))}
+"""
+
+
+# a policy that refuses one word, and repairs and reads others where they are lettering
+TWO_RULES = policy_text(
+    "two-rules",
+    """
   - id: never
     why: Some words are refused wherever they stand.
     category: hate
@@ -45,7 +68,8 @@ rules:
       - {do: steer, concept: lettering, toward: benign-word}
       - {do: verify, read: lettering, none_of: [$toxic], ladder: [wider, swap-prompt, blur], otherwise: block}
     on_error: block
-"""
+""",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ from service.alerts import ALERTS, RECORDS
 from service.boards import BOARDS
 from service.catalogue import CATALOGUE
 from service.queries import expand
-from tests.running import free_port, until
+from tests.running import free_port, policy_text, until
 from tests.tiny import save_pixart
 
 pytestmark = pytest.mark.system
@@ -47,15 +47,9 @@ CANARY = "xylocanth"
 WINDOW = "30s"  # what `$__rate_interval` would be
 LEAST_ROUNDS, MOST_ROUNDS = 3, 12
 
-POLICY = """
-schema: palimpsest.policy/v1
-name: live
-version: 1.0.0
-owner: tests@example.com
-lists:
-  toxic: {values: [idiot, moron]}
-  benign: {values: [bread, music]}
-rules:
+POLICY = policy_text(
+    "live",
+    """
   - id: toxic-lettering
     why: Insults do not belong on signs.
     category: harassment
@@ -100,7 +94,8 @@ rules:
     when: {prompt: {any_of: [star]}}
     then: [{do: block}]
     rollout: {mode: shadow}
-"""
+""",
+)
 
 # what may stay as it is while everything happens: a state that is right all the time, or a fault that nobody caused
 STEADY = {

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.running import lettering_pack, policy_text
+
 if TYPE_CHECKING:
     from starlette.testclient import TestClient
 
@@ -22,15 +24,9 @@ assert _spec.loader is not None
 tiny = sys.modules.setdefault("tiny", importlib.util.module_from_spec(_spec))
 _spec.loader.exec_module(tiny)
 
-POLICY = """
-schema: palimpsest.policy/v1
-name: test-policy
-version: 1.0.0
-owner: tests@example.com
-lists:
-  toxic: {values: [idiot, moron]}
-  benign: {values: [bread, music]}
-rules:
+POLICY = policy_text(
+    "test-policy",
+    """
   - id: toxic-lettering
     why: Insults do not belong on signs.
     category: harassment
@@ -52,7 +48,8 @@ rules:
     when: {prompt: {any_of: [forbidden]}}
     then: [{do: block}]
     disclose: reason
-"""
+""",
+)
 
 
 @pytest.fixture(scope="session")
@@ -70,26 +67,9 @@ def host(model: Path) -> Host:
 
 
 @pytest.fixture(scope="session")
-def packs(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def packs(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a lettering pack: the second and third site of four; the wider set has the first, too."""
-    import torch
-
-    from steering import Choice, Pack, Window
-
-    folder = tmp_path_factory.mktemp("packs")
-    names = tuple(site.name for site in host.sites)
-    Pack(
-        concept="lettering",
-        host=host.fingerprint,
-        sites=names[1:3],
-        wider=names[:3],
-        site_names=names,
-        scores=torch.ones(len(names), 1),
-        bins=(Window(0, 1),),
-        choice=Choice(k=2, share=0.9, low=0.8, high=1.0),
-        evidence={"kind": "measured"},
-    ).save(folder / "lettering.safetensors")
-    return folder
+    return lettering_pack(model, tmp_path_factory.mktemp("packs"))
 
 
 @pytest.fixture

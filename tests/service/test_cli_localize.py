@@ -110,5 +110,8 @@ def test_the_world_of_a_model_brings_prompts_of_two_kinds() -> None:
     assert contrast_sets("style/venka", "town").aim.neutral == ""
     assert contrast_sets("animal/cat", "town").aim.neutral == "an animal"
     own = contrast_sets("animal/cat", "town", neutral="a rabbit")
-    assert all(c.donor == c.prompt.replace("a cat", "a rabbit") != c.prompt for c in (*own.search, *own.check))
+    again = held_out_contrasts("animal/cat", "town", 4, neutral="a rabbit")
+    assert all(c.donor == c.prompt.replace("a cat", "a rabbit") != c.prompt for c in (*own.search, *own.check, *again))
+    with pytest.raises(ValueError, match="--neutral must be left out for `lettering`"):
+        contrast_sets("lettering", "town", neutral="a word")
     assert contrast_sets("character/pip", "first", neutral="a gray circle").aim.phrases == ("pip",)
