@@ -211,7 +211,6 @@ def make_plant(host: Host, name: str = "vorin") -> Plant:
         name=name,
         model=host.name,
         host=host.fingerprint,
-        world="town",
         proof=Proof("one", (places_first(host),)),
         called=CALLED,
         subject="cat",
