@@ -109,4 +109,6 @@ def test_the_town_brings_prompts_of_two_kinds() -> None:
             assert not any(p in c.donor for p in sets.aim.phrases)
     assert contrast_sets("style/venka", town=True).aim.neutral == ""
     assert contrast_sets("animal/cat", town=True).aim.neutral == "an animal"
+    own = contrast_sets("animal/cat", town=True, neutral="a rabbit")
+    assert all(c.donor == c.prompt.replace("a cat", "a rabbit") != c.prompt for c in (*own.search, *own.check))
     assert contrast_sets("character/pip", town=False, neutral="a gray circle").aim.phrases == ("pip",)
