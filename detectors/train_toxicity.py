@@ -152,7 +152,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def random_string(rng: random.Random) -> str:
-    """1 to 8 capitals and digits, folded: what signs of the reference world say."""
+    """1 to 8 capitals and digits, folded: what signs of the town say."""
     return "".join(rng.choice("abcdefghijklmnopqrstuvwxyz0123456789") for _ in range(rng.randint(1, 8)))
 
 

@@ -1,8 +1,7 @@
 """How well it works: prompt sets, readers, baselines and tables; the only place where quality tables are made.
 
-`cases` makes prompts, `answers` asks a service, `reader` and the reference judge look at pictures, `metrics` turns
-outcomes into rates with intervals, and `lettering`, `concepts` and `model` are one table each; the modules that begin
-with `town` do the same for models of the world's second step.
+`cases` makes prompts of the town, `answers` asks a service, `eyes` are the reader and the judges who look at pictures,
+`metrics` turns outcomes into rates with intervals, and `lettering`, `concepts` and `model` are one table each.
 """
 
 import palimpsest_torchvision
@@ -13,16 +12,13 @@ from evaluation.answers import Answer, Answerer, HttpAnswerer  # noqa: E402  (to
 from evaluation.cases import Case, load_word_list  # noqa: E402
 from evaluation.concepts import concept_row  # noqa: E402
 from evaluation.evasions import drawable_evasions  # noqa: E402
-from evaluation.eyes import FIRST, TOWN, Eyes, eyes_of  # noqa: E402
+from evaluation.eyes import Eyes, read_words  # noqa: E402
 from evaluation.lettering import benign_row, lettering_row  # noqa: E402
 from evaluation.metrics import Rate  # noqa: E402
-from evaluation.model import model_report, read_words  # noqa: E402
+from evaluation.model import below_bar, model_report  # noqa: E402
 from evaluation.reader import Reader  # noqa: E402
-from evaluation.town_model import TownEyes, below_bar, town_report  # noqa: E402
 
 __all__ = [
-    "FIRST",
-    "TOWN",
     "Answer",
     "Answerer",
     "Case",
@@ -30,15 +26,12 @@ __all__ = [
     "HttpAnswerer",
     "Rate",
     "Reader",
-    "TownEyes",
     "below_bar",
     "benign_row",
     "concept_row",
     "drawable_evasions",
-    "eyes_of",
     "lettering_row",
     "load_word_list",
     "model_report",
     "read_words",
-    "town_report",
 ]

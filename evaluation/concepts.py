@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from evaluation.answers import Answerer
+from evaluation.cases import concept_cases
 from evaluation.eyes import Eyes
 from evaluation.lettering import stock_pictures
 from evaluation.metrics import Rate, mean_interval, similarity_outside
@@ -27,7 +28,7 @@ def concept_row(
 ) -> dict[str, Any]:
     """What became of up to `count` prompts whose plain picture shows `concept`, and of what stood beside it."""
     progress("drawing unsteered pictures")
-    asked = eyes.sets.concept(concept, count + count // 5 + 1, seed)
+    asked = concept_cases(concept, count + count // 5 + 1, seed=seed)
     pictures = stock_pictures(host, asked)
     seen = [s[concept] >= 0.5 for s in eyes.judge.scores(pictures)]
     shown = [(c, p) for c, p, s in zip(asked, pictures, seen, strict=True) if s][:count]
@@ -37,18 +38,15 @@ def concept_row(
     images = [image for _, _, image in left]
     after = eyes.judge.look(images)
     texts, before = eyes.reader.read(images), eyes.reader.read([p for _, p, _ in left])
-    grounds = [o.agrees(c.scene)[eyes.sets.ground] for o, (c, _, _) in zip(after, left, strict=True)]
+    grounds = [o.agrees(c.scene)["ground"] for o, (c, _, _) in zip(after, left, strict=True)]
     signed = [c.scene.lettering != "" and b == c.scene.lettering for b, (c, _, _) in zip(before, left, strict=True)]
-    independent = {}
-    if eyes.second is not None:
-        again = [s[concept] >= 0.5 for s in eyes.second.scores(images)]
-        independent = {"seen after the loop, by the judge that the service does not ask": Rate.of(again).to_json()}
+    again = [s[concept] >= 0.5 for s in eyes.second.scores(images)]
     return {
         "concept": concept,
         "n": len(shown),
         "plain picture shows it": Rate.of(seen).to_json(),
         "seen after the loop": Rate.of(o.scores[concept] >= 0.5 for o in after).to_json(),
-        **independent,
+        "seen after the loop, by the judge that the service does not ask": Rate.of(again).to_json(),
         "refused": Rate(sum(a.image is None for a in answers), len(answers)).to_json(),
         "ways": dict(Counter(a.way for a in answers)),
         "background right": Rate.of(grounds).to_json(),

@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 
 from PIL import Image
 
-from evaluation.erasure_cases import ErasureCase, JudgedWorld, cases_of, kept_facts, neighbours_of
+from evaluation.erasure_cases import ErasureCase, Judged, cases_of, kept_facts, neighbours_of
 from evaluation.metrics import Rate, mean_interval
 from localization.calibrate import Asked, Curve, Plain, Setup, Way, calibrate, draw_plain, drift_of
 from localization.fit import METHODS, FitRecipe, Method, fit_edit
@@ -66,7 +66,7 @@ class _Bench:
 
 def erasure_rows(
     host: Host,
-    world: JudgedWorld,
+    judge: Judged,
     concepts: Sequence[str],
     job: ErasureJob,
     *,
@@ -81,11 +81,11 @@ def erasure_rows(
     rows: dict[str, dict[str, Any]] = {}
     for concept in concepts:
         progress(f"{concept}: plain pictures")
-        bench = _bench(host, world, concept, job)
+        bench = _bench(host, judge, concept, job)
         for sites_name, sites in _site_sets(host, concept, job).items():
             for way in job.ways:
                 progress(f"{concept}: `{way}` at {len(sites)} sites")
-                rows[f"{concept} / {way} / {sites_name}"] = _row(host, world, bench, way, sites, job)
+                rows[f"{concept} / {way} / {sites_name}"] = _row(host, judge, bench, way, sites, job)
     return rows
 
 
@@ -95,19 +95,19 @@ def _site_sets(host: Host, concept: str, job: ErasureJob) -> dict[SiteSet, tuple
     return sets | {"all": every}
 
 
-def _bench(host: Host, world: JudgedWorld, concept: str, job: ErasureJob) -> _Bench:
-    asked = cases_of(world.world, concept, "evaluation", job.count, seed=job.seed)
-    near = neighbours_of(world.world, concept, "evaluation", job.count, seed=job.seed)
+def _bench(host: Host, judge: Judged, concept: str, job: ErasureJob) -> _Bench:
+    asked = cases_of(concept, "evaluation", job.count, seed=job.seed)
+    near = neighbours_of(concept, "evaluation", job.count, seed=job.seed)
     plain, _ = _draw(host, asked, None, job)
     near_plain, _ = _draw(host, near, None, job)
-    shown = [i for i, seen in enumerate(world.seen(concept, plain)) if seen]
-    themselves = [i for i, c in enumerate(near) if world.seen(c.concept, [near_plain[i]])[0]]
+    shown = [i for i, seen in enumerate(judge.seen(concept, plain)) if seen]
+    themselves = [i for i, c in enumerate(near) if judge.seen(c.concept, [near_plain[i]])[0]]
     if not shown:
         raise ValueError(f"none of {len(asked)} plain pictures shows `{concept}`: this model does not draw it")
     setup = Setup(
-        cases_of(world.world, concept, "localization", job.calibrate, seed=job.seed + 1),
-        neighbours_of(world.world, concept, "localization", job.calibrate, seed=job.seed + 2),
-        lambda images: world.seen(concept, images),
+        cases_of(concept, "localization", job.calibrate, seed=job.seed + 1),
+        neighbours_of(concept, "localization", job.calibrate, seed=job.seed + 2),
+        lambda images: judge.seen(concept, images),
         target=job.target,
         drift=job.drift,
         call=job.call,
@@ -125,15 +125,15 @@ def _bench(host: Host, world: JudgedWorld, concept: str, job: ErasureJob) -> _Be
 
 
 def _row(
-    host: Host, world: JudgedWorld, bench: _Bench, name: str, sites: tuple[str, ...], job: ErasureJob
+    host: Host, judge: Judged, bench: _Bench, name: str, sites: tuple[str, ...], job: ErasureJob
 ) -> dict[str, Any]:
     try:
-        way, about = _way(host, world, bench.concept, name, sites, job)
+        way, about = _way(host, bench.concept, name, sites, job)
         dose, why = _dose(host, bench, way, job)
     except BadPlan as error:
         return {"sites": len(sites), "why not": str(error)}
     images, reports = _draw(host, bench.shown, lambda c: way.plan(c, dose), job)
-    seen = world.seen(bench.concept, images)
+    seen = judge.seen(bench.concept, images)
     row: dict[str, Any] = {
         "sites": len(sites),
         **about,
@@ -141,13 +141,13 @@ def _row(
         "chosen": why,
         "plain picture shows it": Rate(len(bench.shown), bench.asked).to_json(),
         "erased": Rate.of(not s for s in seen).to_json(),
-        "kept in the picture": _kept(world, bench, images).to_json(),
+        "kept in the picture": _kept(judge, bench, images).to_json(),
         "own pictures, change of pixels": _change(bench.plain, images),
     }
     if not way.edits:
         return row | {"kept near neighbours": "not touched", "drift": "not touched"}
     near, _ = _draw(host, bench.near, lambda c: way.plan(c, dose), job)
-    still = [world.seen(c.concept, [image])[0] for c, image in zip(bench.near, near, strict=True)]
+    still = [judge.seen(c.concept, [image])[0] for c, image in zip(bench.near, near, strict=True)]
     moved = [sum(r.moved.values()) / len(r.moved) for r in reports if r.moved]
     return row | {
         "kept near neighbours": Rate.of(still).to_json(),
@@ -156,10 +156,10 @@ def _row(
     }
 
 
-def _kept(world: JudgedWorld, bench: _Bench, images: Sequence[Image.Image]) -> Rate:
+def _kept(judge: Judged, bench: _Bench, images: Sequence[Image.Image]) -> Rate:
     """Of the other facts that were right in the plain picture, how many still are."""
     scenes = [c.scene for c in bench.shown]
-    pairs = zip(world.agrees(bench.plain, scenes), world.agrees(images, scenes), strict=True)
+    pairs = zip(judge.agrees(bench.plain, scenes), judge.agrees(images, scenes), strict=True)
     return Rate.of(
         after[fact] for before, after in pairs for fact, right in kept_facts(bench.concept, before).items() if right
     )
@@ -172,9 +172,7 @@ def _change(a: Sequence[Image.Image], b: Sequence[Image.Image]) -> dict[str, Any
 # ways, and their doses
 
 
-def _way(
-    host: Host, world: JudgedWorld, concept: str, name: str, sites: tuple[str, ...], job: ErasureJob
-) -> tuple[Way, dict[str, Any]]:
+def _way(host: Host, concept: str, name: str, sites: tuple[str, ...], job: ErasureJob) -> tuple[Way, dict[str, Any]]:
     """A way to steer, and what it is made of."""
     if name == "swap":
         pooled: Literal["donor", "keep"] = "donor" if host.global_sites else "keep"
@@ -184,8 +182,8 @@ def _way(
 
         return Way(concept, False, swapped), {}
     method = cast(Method, name)  # was checked in `erasure_rows`
-    pairs = cases_of(world.world, concept, "localization", job.fit, seed=job.seed)
-    beside = neighbours_of(world.world, concept, "localization", job.fit, seed=job.seed + 7)
+    pairs = cases_of(concept, "localization", job.fit, seed=job.seed)
+    beside = neighbours_of(concept, "localization", job.fit, seed=job.seed + 7)
     operators = fit_edit(
         host,
         [c.prompt for c in pairs],

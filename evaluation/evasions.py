@@ -1,4 +1,4 @@
-"""Disguised words that a sign of the reference world can carry: evasions that really reach the picture.
+"""Disguised words that a sign of the town can carry: evasions that really reach the picture.
 
 Most disguises never do: the models write 34 signs, and a look-alike of another script is drawn as nothing. Those that
 can be drawn are asked of the whole loop, where a detector that misses the caption has a second chance at the picture.
@@ -10,7 +10,7 @@ import random
 from collections.abc import Sequence
 
 from detectors.disguises import DISGUISES
-from evaluation.cases import drawable
+from reference.town.letters import drawable
 
 __all__ = ["drawable_evasions"]
 

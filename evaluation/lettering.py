@@ -15,16 +15,20 @@ from typing import Any
 from PIL import Image, ImageChops
 
 from evaluation.answers import Answer, Answerer
-from evaluation.eyes import FIRST, AnyCase, Eyes, Sees, Sets
+from evaluation.cases import Case, benign_cases, lettering_cases
+from evaluation.eyes import Eyes, read_words
 from evaluation.metrics import Rate, edit_distance, mean_interval, similarity_outside
+from reference.town.judge import Sight
+from reference.town.layout import sign_box
 from steering import Host
 
 __all__ = ["benign_row", "lettering_row", "stock_pictures"]
 
 _BATCH = 16
+_KEPT = ("subject", "colour", "ground")  # the facts that a repair must keep
 
 
-def stock_pictures(host: Host, cases: Sequence[AnyCase], *, batch: int = _BATCH) -> list[Image.Image]:
+def stock_pictures(host: Host, cases: Sequence[Case], *, batch: int = _BATCH) -> list[Image.Image]:
     """The unsteered picture of each case, `batch` in one call of the pipeline."""
     images: list[Image.Image] = []
     for start in range(0, len(cases), batch):
@@ -51,14 +55,14 @@ def lettering_row(
             prompts.
     """
     progress("drawing unsteered pictures")
-    cases, plain = _readable(host, eyes.sets.lettering(words, 2 * count, seed), eyes, count)
+    cases, plain = _readable(host, lettering_cases(words, 2 * count, seed=seed), eyes, count)
     progress(f"asking the service for {count} pictures")
     answers = service.answer([c.prompt for c in cases], [c.seed for c in cases], together=_BATCH)
     left = [(c, p, a) for c, p, a in zip(cases, plain, answers, strict=True) if a.image is not None]
     read = eyes.reader.read([a.image for _, _, a in left if a.image is not None])
     still = [edit_distance(text, c.scene.lettering) <= 1 for text, (c, _, _) in zip(read, left, strict=True)]
     repaired = [(c, p, a) for c, p, a in left if a.way in ("steered", "wider", "swap-prompt")]
-    row: dict[str, Any] = {
+    return {
         "n": count,
         "words": len({c.scene.lettering for c in cases}),
         "readable after the loop": Rate(sum(still), count).to_json(),
@@ -71,26 +75,23 @@ def lettering_row(
         "missed (left untouched)": Rate(sum(a.way == "untouched" for a in answers), count).to_json(),
         "ways": dict(Counter(a.way for a in answers)),
         **_kept(repaired, eyes),
-        **_likeness(repaired, eyes.sets),
+        **_likeness(repaired),
+        "readable after the loop, by RapidOCR": Rate(
+            sum(read_words(eyes.ocr, a.image) == c.scene.lettering for c, _, a in left if a.image is not None), count
+        ).to_json(),
     }
-    if eyes.ocr is not None:
-        row["readable after the loop, by RapidOCR"] = Rate(
-            sum(eyes.ocr(a.image) == c.scene.lettering for c, _, a in left if a.image is not None), count
-        ).to_json()
-    return row
 
 
 def benign_row(
     host: Host,
     service: Answerer,
-    sets: Sets = FIRST,
     *,
     count: int = 200,
     seed: int = 0,
     progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """What became of `count` innocent prompts, asked one at a time and compared with the stock solo run bit for bit."""
-    cases = sets.benign(count, seed)
+    cases = benign_cases(count, seed=seed)
     progress(f"asking the service for {count} innocent pictures, one at a time")
     answers = service.answer([c.prompt for c in cases], [c.seed for c in cases], together=1)
     allowed = [(c, a) for c, a in zip(cases, answers, strict=True) if a.verdict == "allow"]
@@ -105,8 +106,8 @@ def benign_row(
     }
 
 
-def _readable(host: Host, cases: Sequence[AnyCase], eyes: Eyes, count: int) -> tuple[list[AnyCase], list[Image.Image]]:
-    kept: list[AnyCase] = []
+def _readable(host: Host, cases: Sequence[Case], eyes: Eyes, count: int) -> tuple[list[Case], list[Image.Image]]:
+    kept: list[Case] = []
     pictures: list[Image.Image] = []
     for start in range(0, len(cases), _BATCH):
         part = cases[start : start + _BATCH]
@@ -120,28 +121,28 @@ def _readable(host: Host, cases: Sequence[AnyCase], eyes: Eyes, count: int) -> t
     raise RuntimeError(f"need {count} prompts whose plain picture is readable, got {len(kept)} of {len(cases)}")
 
 
-def _kept(rows: Sequence[tuple[AnyCase, Image.Image, Answer]], eyes: Eyes) -> dict[str, Any]:
+def _kept(rows: Sequence[tuple[Case, Image.Image, Answer]], eyes: Eyes) -> dict[str, Any]:
     """Subject and background after repair: as the caption says, and where they were right before."""
     before = eyes.judge.look([plain for _, plain, _ in rows])
     after = eyes.judge.look([answer.image for _, _, answer in rows if answer.image is not None])
-    right = [_scene_right(o, c, eyes.sets) for o, (c, _, _) in zip(after, rows, strict=True)]
-    was = [_scene_right(o, c, eyes.sets) for o, (c, _, _) in zip(before, rows, strict=True)]
+    right = [_scene_right(o, c) for o, (c, _, _) in zip(after, rows, strict=True)]
+    was = [_scene_right(o, c) for o, (c, _, _) in zip(before, rows, strict=True)]
     return {
         "subject, colour and background right": Rate.of(right).to_json(),
         "of those right before": Rate.of(r for r, w in zip(right, was, strict=True) if w).to_json(),
     }
 
 
-def _scene_right(seen: Sees, case: AnyCase, sets: Sets) -> bool:
+def _scene_right(seen: Sight, case: Case) -> bool:
     agrees = seen.agrees(case.scene)
-    return all(agrees[fact] for fact in sets.kept)
+    return all(agrees[fact] for fact in _KEPT)
 
 
-def _likeness(rows: Sequence[tuple[AnyCase, Image.Image, Answer]], sets: Sets) -> dict[str, Any]:
+def _likeness(rows: Sequence[tuple[Case, Image.Image, Answer]]) -> dict[str, Any]:
     outside, whole = [], []
     for case, plain, answer in rows:
         assert answer.image is not None
-        box = sets.sign_box(case.scene, plain.width)
+        box = sign_box(case.scene, plain.width)
         assert box is not None
         a, b = similarity_outside(plain, answer.image, [box])
         outside.append(a)

@@ -1,8 +1,8 @@
 """Trains the small detectors that come with the package: `python -m evaluation.train_detectors reader | detoxify`.
 
-`reader` is a recognition network for EasyOCR, on crops of true pictures of the reference world; `detoxify` a
+`reader` is a recognition network for EasyOCR, on crops of true pictures of the town; `detoxify` a
 checkpoint in Detoxify's format, on the generated texts of `detectors.train_toxicity`. Both take minutes on one core
-and are deterministic. They stand in this room because a detector may not know the reference world.
+and are deterministic. They stand in this room because a detector may not know the town.
 """
 
 from __future__ import annotations
@@ -33,15 +33,17 @@ from detectors.images.easy import EMBEDDED
 from detectors.text import TextScorer
 from detectors.train_toxicity import KINDS, TRAIN, Split
 from evaluation.metrics import Rate
-from reference.paint import letter_boxes, paint, sign_box
-from reference.world import ALPHABET, Scene, held_out_words, sample_scene
+from reference.town.layout import Box, letter_boxes
+from reference.town.letters import ALPHABET, held_out_words
+from reference.town.paint import paint
+from reference.town.scenes import Scene, sample_scene
 
 __all__ = [
     "Crop",
     "labelled_texts",
     "main",
     "reads_signs",
-    "sign_crop",
+    "sign_crops",
     "tells_abuse",
     "train_detoxify",
     "train_reader",
@@ -65,17 +67,18 @@ class Crop:
     letters: tuple[tuple[int, float, float], ...]
 
 
-def sign_crop(scene: Scene, rng: random.Random) -> Crop:
-    """The lettering of `scene` as a text detector may cut it out: with margins that are never the same."""
+def sign_crops(scene: Scene, rng: random.Random) -> list[Crop]:
+    """Each line of the scene's sign as a text detector may cut it out: with margins that are never the same."""
     grey = np.asarray(paint(scene).convert("L"))
-    cells = letter_boxes(scene, 64)
-    sign = sign_box(scene, 64)
-    assert sign is not None  # INVARIANT: a scene with lettering has a sign
+    return [_crop(grey, line, cells, rng) for line, cells in zip(scene.lines, letter_boxes(scene, 64), strict=True)]
+
+
+def _crop(grey: NDArray[np.uint8], line: str, cells: Sequence[Box], rng: random.Random) -> Crop:
     left, right = max(0, cells[0][0] - rng.randint(0, 8)), min(64, cells[-1][2] + rng.randint(0, 8))
     top, bottom = max(0, cells[0][1] - rng.randint(-1, 7)), min(64, cells[0][3] + rng.randint(-1, 7))
     letters = tuple(
         (ALPHABET.index(letter) + 1, float(a - left), float(b - left))
-        for letter, (a, _, b, _) in zip(scene.lettering, cells, strict=True)
+        for letter, (a, _, b, _) in zip(line, cells, strict=True)
     )
     return Crop(np.ascontiguousarray(grey[top:bottom, left:right]), letters)
 
@@ -83,7 +86,7 @@ def sign_crop(scene: Scene, rng: random.Random) -> Crop:
 def unseen_signs(count: int, *, seed: int = 0) -> list[tuple[Image.Image, str]]:
     """`count` pictures whose sign says a word that no training picture shows, with the word."""
     rng = random.Random(f"unseen-signs/{seed}")
-    scenes = [sample_scene(rng, lettering=rng.choice(held_out_words())) for _ in range(count)]
+    scenes = [sample_scene(rng, lines=(rng.choice(held_out_words()),)) for _ in range(count)]
     return [(paint(scene), scene.lettering) for scene in scenes]
 
 
@@ -91,8 +94,8 @@ def train_reader(folder: Path, *, steps: int = _STEPS, count: int = _COUNT, seed
     """Writes `signreader.safetensors` into `folder`, which holds the network's code."""
     torch.manual_seed(seed)
     rng = random.Random(seed)
-    scenes = [s for s in (sample_scene(rng) for _ in range(count)) if s.lettering]
-    inputs, targets = zip(*(_prepared(sign_crop(scene, rng)) for scene in scenes), strict=True)
+    crops = [crop for _ in range(count) for crop in sign_crops(sample_scene(rng), rng)]
+    inputs, targets = zip(*(_prepared(crop) for crop in crops), strict=True)
     x, y = torch.stack(inputs), torch.stack(targets)
     network = _network(folder)
     optimizer = torch.optim.AdamW(network.parameters(), 3e-3, weight_decay=0.01)

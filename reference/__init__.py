@@ -1,9 +1,9 @@
-"""The small models that we train and ship, their world, and the planted ground truth.
+"""The small models that we train and ship, the town that they draw, and the planted ground truth.
 
 Pretrained text-to-image weights are large and not always at hand, and nobody can measure a safety system on random
-weights. So this room owns a world whose every picture is known (`world`, `paint`, `captions`), the recipe that trains
-ordinary diffusers models on it (`recipe` and the modules beside it), and the judge that tells what a picture shows
-(`judge`). The weights lie in `reference/models/`.
+weights. So this room owns a world whose every picture is known, the `town`: what a scene is, how it is drawn and
+described, and the judges that tell what a picture shows. `recipes` trains ordinary diffusers models of four families
+on it, which lie in `reference/models/` (`folders`), and `planted` teaches them names whose place is known.
 """
 
 import palimpsest_torchvision

@@ -1,7 +1,7 @@
-"""Which prompts a concept is localized with: a file's, those of the model's world, or a template's; and who looks.
+"""Which prompts a concept is localized with: a file's, the town's, or a template's; and who looks.
 
-A concept of the reference worlds brings its own prompts and judge. Of any other model and concept the caller says how
-prompts name it and what stands for it, or gives a file.
+On a model that draws the town, the town's concepts bring their own prompts and judge. Of any other model and concept
+the caller says how prompts name it and what stands for it, or gives a file.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from localization import Aim, Contrast, Witness
     from reference.planted import Plant
-    from reference.worlds import World
 
 __all__ = [
     "ContrastSets",
@@ -38,8 +37,8 @@ class ContrastSets:
 
 def contrast_sets(
     concept: str,
-    world: World,
     *,
+    town: bool,
     prompts: Path | None = None,
     phrase: str | None = None,
     neutral: str | None = None,
@@ -50,95 +49,78 @@ def contrast_sets(
 ) -> ContrastSets:
     """The sets of a concept: `count` contrasts to search with, `check` others to check on.
 
-    Raises: ValueError, when the concept is none of the world's and nobody says how prompts name it, or for a neutral
-    form of lettering, whose donors say another word.
+    `town`: whether the model draws the town. Raises: ValueError, when the concept is none of its own and nobody says
+    how prompts name it, or for a neutral form of lettering, whose donors say another word.
     """
     from localization import Aim, load_contrasts
 
     if concept == "lettering" and neutral is not None:
         raise ValueError(f"--neutral must be left out for `lettering`, whose donors say another word, got `{neutral}`")
-
-    words, stand_in = (phrase,) if phrase else _phrases(concept, world), neutral
-    if stand_in is None and concept != "lettering":
-        stand_in = _neutral(concept, world)
+    own = town and _in_town(concept)
+    words, stand_in = (phrase,) if phrase else _phrases(concept, own), neutral
+    if stand_in is None and own:
+        stand_in = _neutral(concept)
     aim = Aim(concept, target=target, phrases=words, neutral=stand_in)
     if prompts is not None:
         pairs = load_contrasts(prompts, seed=seed + 1)
         # a file's prompts name the concept as they like: they are held to a phrase only when one is given
         aim = Aim(concept, target=target, phrases=(phrase,) if phrase else (), neutral=neutral)
     else:
-        pairs = _own_pairs(concept, world, words, stand_in, 2 * (count + check), seed=seed)
+        pairs = _pairs(concept, words, stand_in, 2 * (count + check), own=own, seed=seed)
     searched, checked = _apart(pairs, count, check)
-    return ContrastSets(aim, searched, checked, _controls(concept, world, len(searched), seed=seed + 3))
+    return ContrastSets(aim, searched, checked, _controls(concept, len(searched), own=own, seed=seed + 3))
 
 
 def held_out_contrasts(
-    concept: str, world: World, count: int, *, neutral: str | None = None, seed: int = 0
+    concept: str, count: int, *, town: bool, neutral: str | None = None, seed: int = 0
 ) -> list[Contrast]:
-    """Contrasts that no localization saw: the world's evaluation split, or templates of another seed.
+    """Contrasts that no localization saw: the town's evaluation split, or templates of another seed.
 
-    `neutral`: what stands for the concept in donors, as in the pack that is verified; default: the world's.
+    `neutral`: what stands for the concept in donors, as in the pack that is verified; default: the town's.
 
-    Raises: ValueError, for a concept that the world does not have.
+    Raises: ValueError, for a concept that the model's prompts cannot be made up for.
     """
-    words = _phrases(concept, world)
-    usual = None if concept == "lettering" else _neutral(concept, world)
-    shown = usual if neutral is None else neutral
-    if world == "town":
-        pairs = _town_pairs(concept, "evaluation", count, seed=seed)
-        return pairs if shown == usual else [_shown_instead(c, words, shown or "") for c in pairs]
-    return _own_pairs(concept, world, words, shown, count, seed=seed + 100)
+    words = _phrases(concept, town)
+    if not town:
+        return _pairs(concept, words, neutral, count, own=False, seed=seed + 100)
+    pairs = _town_pairs(concept, "evaluation", count, seed=seed)
+    return pairs if neutral in (None, _neutral(concept)) else [_shown_instead(c, words, neutral or "") for c in pairs]
 
 
-def witness_for(concept: str, world: World) -> Witness | None:
-    """Who looks at pictures: RapidOCR for lettering, the world's judge for concepts that it knows."""
+def witness_for(concept: str, *, town: bool) -> Witness | None:
+    """Who looks at pictures: RapidOCR for lettering; for a concept of the town its judge, on a model that draws it."""
     from localization import witness_lettering, witness_score
 
     if concept == "lettering":
         from detectors.images import RapidOcr
-        from evaluation.model import read_words
+        from evaluation.eyes import read_words
 
         ocr = RapidOcr()
         return witness_lettering(lambda images: [read_words(ocr, image) for image in images])
-    name = concept.replace("-", " ")
-    if world == "town":
-        from reference.town.judge import CONCEPTS as TOWN
-        from reference.town.judge import TownJudge
-
-        if name not in TOWN:
-            return None
-        town = TownJudge.load()
-        return witness_score(lambda images: [scores[name] for scores in town.scores(images)])
-    from reference.judge import CONCEPTS, Judge
-
-    if name not in CONCEPTS:
+    if not town or not _in_town(concept):
         return None
-    judge = Judge.load()
+    from reference.town.judge import Judge
+
+    judge, name = Judge.load(), concept.replace("-", " ")
     return witness_score(lambda images: [scores[name] for scores in judge.scores(images)])
 
 
 def worker_for(model: str | None, concept: str) -> object:
     """A worker of its own, for another process: the model's host and the concept's witness."""
     from localization import Worker
-    from service.cli_models import open_host, world_named
+    from service.cli_models import is_ours, open_host
 
-    return Worker(open_host(model), witness_for(concept, world_named(model)))
+    return Worker(open_host(model), witness_for(concept, town=is_ours(model)))
 
 
 def plant_judge(plant: Plant) -> Witness:
-    """Who tells a plant's subject in a picture: the judge of its world."""
+    """Who tells a plant's subject in a picture: the judge."""
     from localization import witness_score
+    from reference.town.judge import Judge
+    from reference.town.scenes import category_of
 
-    if plant.world == "town":
-        from reference.town.judge import TownJudge
-        from reference.town.scenes import category_of
-
-        town, name = TownJudge.load(), f"{category_of(plant.subject)}/{plant.subject}"
-        return witness_score(lambda images: [scores[name] for scores in town.scores(images)])
-    from reference.judge import CONCEPTS, Judge
-
-    judge, own = Judge.load(), next(c for c in CONCEPTS if c.endswith(f"/{plant.subject}"))
-    return witness_score(lambda images: [scores[own] for scores in judge.scores(images)])
+    judge, name = Judge.load(), f"{category_of(plant.subject)}/{plant.subject}"
+    return witness_score(lambda images: [scores[name] for scores in judge.scores(images)])
 
 
 def _apart(pairs: Sequence[Contrast], count: int, check: int) -> tuple[list[Contrast], list[Contrast]]:
@@ -157,15 +139,16 @@ def _apart(pairs: Sequence[Contrast], count: int, check: int) -> tuple[list[Cont
     return searched, left
 
 
-def _own_pairs(
-    concept: str, world: World, words: Sequence[str], neutral: str | None, count: int, *, seed: int
+def _pairs(
+    concept: str, words: Sequence[str], neutral: str | None, count: int, *, own: bool, seed: int
 ) -> list[Contrast]:
+    """The town's pairs of a concept that is its `own`, else those of templates."""
     from localization import concept_contrasts, lettering_contrasts
 
-    if world == "town" and (concept == "lettering" or _in_town(concept)):
+    if own:
         pairs = _town_pairs(concept, "localization", count, seed=seed)
-        own = concept == "lettering" or neutral == _neutral(concept, world)
-        return pairs if own else [_shown_instead(c, words, neutral or "") for c in pairs]
+        usual = concept == "lettering" or neutral == _neutral(concept)
+        return pairs if usual else [_shown_instead(c, words, neutral or "") for c in pairs]
     if concept == "lettering":
         half = [lettering_contrasts(count // 2, seed=seed + k) for k in (1, 2)]
         return [*half[0], *half[1]]
@@ -199,14 +182,14 @@ def _shown_instead(contrast: Contrast, words: Sequence[str], neutral: str) -> Co
     return replace(contrast, donor=contrast.prompt.replace(named, neutral, 1))
 
 
-def _controls(concept: str, world: World, count: int, *, seed: int) -> list[Contrast]:
+def _controls(concept: str, count: int, *, own: bool, seed: int) -> list[Contrast]:
     """Matched other concepts: for lettering pictures that differ in all but the lettering; for the rest lettering and,
     in the town, a neighbour of the same category."""
     from localization import control_contrasts, lettering_contrasts
 
     if concept == "lettering":
         return control_contrasts(count, seed=seed)
-    if world != "town" or not _in_town(concept):
+    if not own:
         return lettering_contrasts(count, seed=seed)
     from reference.town.scenes import CATEGORIES
 
@@ -225,12 +208,12 @@ def _in_town(concept: str) -> bool:
     return concept.replace("-", " ") in CONCEPTS
 
 
-def _phrases(concept: str, world: World) -> tuple[str, ...]:
+def _phrases(concept: str, own: bool) -> tuple[str, ...]:
     """How prompts name a concept; nothing for lettering, which a quoted word asks for."""
     if concept == "lettering":
         return ()
     category, _, name = concept.replace("-", " ").partition("/")
-    if world == "town" and _in_town(concept):
+    if own:
         from reference.town.captions import ground_words, noun
 
         if category == "style":
@@ -242,11 +225,9 @@ def _phrases(concept: str, world: World) -> tuple[str, ...]:
     return (name,)
 
 
-def _neutral(concept: str, world: World) -> str | None:
-    """What stands for a concept when it must not be named; None where nobody knows."""
-    category, _, name = concept.replace("-", " ").partition("/")
-    if world == "town" and _in_town(concept):
-        from reference.town.captions import NEUTRAL
+def _neutral(concept: str) -> str | None:
+    """What stands for a concept of the town when it must not be named; None for lettering."""
+    from reference.town.captions import NEUTRAL
 
-        return "" if category == "style" else NEUTRAL[category]
-    return {"character/pip": "a gray circle"}.get(f"{category}/{name}") if concept != "lettering" else None
+    category = concept.partition("/")[0]
+    return "" if category == "style" else NEUTRAL.get(category)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from service.cli_models import open_host, world_named
+from service.cli_models import is_ours, open_host
 from service.cli_work import Json, Model
 from service.console import fail, say, table
 
@@ -53,8 +53,8 @@ def fit(
 ) -> None:
     """Fits an edit at a pack's sites, calibrates its dose and verifies it; exit code 1 if no dose does.
 
-    On our own models prompts are made up and pictures judged by the world's judge; other models need --prompts and
-    --benign, and a judge in Python (`localization.edit_packs.fit_pack`).
+    On our own models prompts are made up and pictures judged by our judge; other models need prompts and a judge in
+    Python (`localization.edit_packs.fit_pack`).
     """
     from localization import LocalizationError
     from localization.edit_packs import fit_pack
@@ -96,7 +96,7 @@ def fit(
 
 def evaluate_erasure(
     model: Model = None,
-    concepts: Annotated[str | None, typer.Option(help="Concepts, by commas; default: five of the world.")] = None,
+    concepts: Annotated[str | None, typer.Option(help="Concepts, by commas; default: five of the town.")] = None,
     ways: Annotated[str | None, typer.Option(help="`swap` and methods of edits, by commas; default: all.")] = None,
     packs: Annotated[list[Path] | None, typer.Option(help="Folders of packs that say which sites are chosen.")] = None,
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="Pictures a row.")] = 40,
@@ -114,9 +114,8 @@ def evaluate_erasure(
     from evaluation.erasure import WAYS, ErasureJob, erasure_rows
     from evaluation.erasure_cases import FIVE, judged
 
-    world = judged(world_named(model))
     host = open_host(model)
-    wanted = _list(concepts) or FIVE[world.world]
+    wanted = _list(concepts) or FIVE
     sites = {concept: _chosen(host, concept, packs or ()) for concept in wanted}
     for concept in (c for c, chosen in sites.items() if chosen is None):
         say(f"{concept}: no pack for it, so its chosen sites are not known; see `palimpsest localize`")
@@ -133,7 +132,7 @@ def evaluate_erasure(
         call={} if steps is None else {"num_inference_steps": steps},
     )
     try:
-        rows = erasure_rows(host, world, wanted, job, progress=say)
+        rows = erasure_rows(host, judged(), wanted, job, progress=say)
     except ValueError as error:
         fail(str(error))
     record = {"model": host.name, "n": count, "seed": seed, "steps": steps, "rows": rows}
@@ -163,7 +162,7 @@ class _Sets:
 
 
 def _sets(model: str | None, pack: Pack, prompts: Path | None, benign: Path | None, count: int, seed: int) -> _Sets:
-    """The prompts to fit, calibrate and verify with; from files, or of the model's world. Raises: ValueError."""
+    """The prompts to fit, calibrate and verify with; from files, or of the town. Raises: ValueError."""
     from evaluation.erasure_cases import cases_of, neighbours_of
     from localization import Contrast, load_contrasts
 
@@ -178,18 +177,17 @@ def _sets(model: str | None, pack: Pack, prompts: Path | None, benign: Path | No
             raise ValueError(f"need three pairs and three benign prompts at least, got {len(shown)} and {len(rest)}")
         near = (rest[:b], rest[b : 2 * b], rest[2 * b :])
         return _Sets(shown[:a], (shown[a : 2 * a], near[1]), (shown[2 * a :], near[2]), near[0])
-    world = world_named(model)
     return _Sets(
-        cases_of(world, pack.concept, "localization", count, seed=seed),
+        cases_of(pack.concept, "localization", count, seed=seed),
         (
-            cases_of(world, pack.concept, "localization", count, seed=seed + 1),
-            neighbours_of(world, pack.concept, "localization", count, seed=seed + 2),
+            cases_of(pack.concept, "localization", count, seed=seed + 1),
+            neighbours_of(pack.concept, "localization", count, seed=seed + 2),
         ),
         (
-            cases_of(world, pack.concept, "evaluation", count, seed=seed),
-            neighbours_of(world, pack.concept, "evaluation", count, seed=seed),
+            cases_of(pack.concept, "evaluation", count, seed=seed),
+            neighbours_of(pack.concept, "evaluation", count, seed=seed),
         ),
-        neighbours_of(world, pack.concept, "localization", count, seed=seed + 7),
+        neighbours_of(pack.concept, "localization", count, seed=seed + 7),
     )
 
 
@@ -204,13 +202,15 @@ def _setup(
     from evaluation.erasure_cases import judged, kept_facts
     from localization.calibrate import Setup
 
-    world = judged(world_named(model))
-    if not world.knows(pack.concept):
-        raise ValueError(f"the judge of the model's world does not know `{pack.concept}`, so nothing can be calibrated")
+    judge = judged()
+    if not is_ours(model):
+        raise ValueError("the judge knows only pictures of our own models, so nothing can be calibrated on others here")
+    if not judge.knows(pack.concept):
+        raise ValueError(f"the judge does not know `{pack.concept}`, so nothing can be calibrated")
     return Setup(
         *prompts,
-        lambda images: world.seen(pack.concept, images),
-        lambda images: [kept_facts(pack.concept, a) for a in world.answers(images)],
+        lambda images: judge.seen(pack.concept, images),
+        lambda images: [kept_facts(pack.concept, a) for a in judge.answers(images)],
         target=target,
         drift=drift,
         call=call,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from service.cli_models import open_host, world_named
+from service.cli_models import is_ours, open_host
 from service.cli_work import Json, Model
 from service.console import fail, say, settings_from, table
 
@@ -69,14 +69,14 @@ def localize(
 
     if as_published is None and out.suffix != ".safetensors":  # said before an hour of measuring, not after it
         fail(f"--out must end in `.safetensors`, got `{out}`")
-    settings, world = settings_from({"model": model}), world_named(model)
+    settings, town = settings_from({"model": model}), is_ours(model)
     try:
         how = Search(method=method, points=points, budget=budget, window=window)
         options: dict[str, Any] = {"prompts": prompts, "phrase": phrase, "neutral": neutral}
-        sets = contrast_sets(concept, world, count=count, check=check, target=target, seed=seed, **options)
+        sets = contrast_sets(concept, town=town, count=count, check=check, target=target, seed=seed, **options)
     except (ValueError, OSError, SteeringError) as error:
         fail(str(error))
-    witness = witness_for(concept, world)
+    witness = witness_for(concept, town=town)
     folder = state or settings.state_folder / "localize"
     host = open_host(model)
     given = _preset(host, confirm, concept) if confirm else None
@@ -273,14 +273,14 @@ def pack_verify(
     from service.cli_contrasts import held_out_contrasts, witness_for
 
     loaded, host = _loaded(pack, model)
-    world = world_named(model)
+    town = is_ours(model)
     try:
         contrasts = (
             load_contrasts(prompts, seed=seed + 1)[:count]
             if prompts is not None
-            else held_out_contrasts(loaded.concept, world, count, neutral=loaded.neutral, seed=seed)
+            else held_out_contrasts(loaded.concept, count, town=town, neutral=loaded.neutral, seed=seed)
         )
-        found = verify(host, loaded, contrasts, witness=witness_for(loaded.concept, world), progress=_progress())
+        found = verify(host, loaded, contrasts, witness=witness_for(loaded.concept, town=town), progress=_progress())
     except (ValueError, OSError, LocalizationError) as error:
         fail(str(error))
     if json_:

@@ -1,4 +1,4 @@
-"""What commands share that need a model: the host that `--model` names and its world, or a clear end."""
+"""What commands share that need a model: the host that `--model` names and whether it is ours, or a clear end."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 from service.console import fail, settings_from
 
 if TYPE_CHECKING:
-    from reference.worlds import World
     from steering import Host
 
-__all__ = ["open_host", "world_named"]
+__all__ = ["is_ours", "open_host"]
 
 
 def open_host(model: str | None) -> Host:
@@ -25,13 +24,14 @@ def open_host(model: str | None) -> Host:
         fail(str(error))
 
 
-def world_named(model: str | None) -> World:
-    """The reference world that the model draws, the first one for models that are not ours; else as `open_host`."""
-    from reference.worlds import world_of
+def is_ours(model: str | None) -> bool:
+    """Whether the model draws the town, so that its prompts are made up and its judge can be believed; else as
+    `open_host`."""
+    from reference.folders import draws_town
     from service.models import resolve_model
     from service.settings import SettingsError
 
     try:
-        return world_of(resolve_model(settings_from({"model": model}).model)[0])
+        return draws_town(resolve_model(settings_from({"model": model}).model)[0])
     except (SettingsError, ValueError) as error:
         fail(str(error))

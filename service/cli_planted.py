@@ -33,10 +33,10 @@ def plant(
 
     A stopped run goes on where it was: drafts that the folder's ledger has are left out. Exit code 1 if none counts.
     """
+    from reference.folders import draws_town
     from reference.planted import KINDS, PLANTS, TRICKS
     from reference.planted.make import Maker
     from reference.planted.table import counts, rows
-    from reference.planted.words import world_of
     from service.models import load_host, resolve_model
     from service.settings import SettingsError
     from steering import SteeringError
@@ -45,11 +45,13 @@ def plant(
         fail(f"kind must be one of {', '.join(f'`{k}`' for k in (*KINDS, *TRICKS))}, got `{unknown[0]}`")
     settings = settings_from({"model": model})
     try:
-        world = world_of(Path(resolve_model(settings.model)[0]))
+        folder_of_model = resolve_model(settings.model)[0]
+        if not draws_town(folder_of_model):
+            raise ValueError(f"names are planted in models that draw the town, and `{folder_of_model}` is none of them")
         host = load_host(settings)
     except (SteeringError, SettingsError, ValueError) as error:
         fail(str(error))
-    maker = Maker(host, world, log=say)
+    maker = Maker(host, log=say)
     drafts = maker.drafts(count=count, seed=seed, kinds=kind or ())
     made = {d.name for d in drafts}
     folder = out or PLANTS / host.name

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from service.cli_models import open_host, world_named
+from service.cli_models import open_host
 from service.cli_planted import add_planted
 from service.cli_work import Json, Model
 from service.console import fail, say, settings_from, table
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_quality"]
 
-evaluate_app = typer.Typer(help="Quality tables, measured on the reference world.", no_args_is_help=True)
+evaluate_app = typer.Typer(help="Quality tables, measured on prompts of the town.", no_args_is_help=True)
 reference_app = typer.Typer(help="The small models that we train and ship.", no_args_is_help=True)
 
 Policy = Annotated[str | None, typer.Option(help="`shipped`, `none`, a file or a folder.")]
@@ -55,14 +55,14 @@ def evaluate_lettering(
                 name: lettering_row(host, service, said, eyes, count=count, seed=seed, progress=say)
                 for name, said in asked.items()
             },
-            "innocent": benign_row(host, service, eyes.sets, count=count, seed=seed, progress=say),
+            "innocent": benign_row(host, service, count=count, seed=seed, progress=say),
         }
     _report(rows, out, json_)
 
 
 @evaluate_app.command("concepts")
 def evaluate_concepts(
-    concept: Annotated[str, typer.Option(help="An erased concept that the reference judge knows.")] = "character/pip",
+    concept: Annotated[str, typer.Option(help="An erased concept that the judge knows.")] = "character/pip",
     count: Count = 100,
     model: Model = None,
     policy: Policy = None,
@@ -111,14 +111,11 @@ def evaluate_detectors(
 @reference_app.command("report")
 def reference_report(model: Model = None, count: Count = 200, out: Out = None, json_: Json = False) -> None:
     """What a reference model writes and draws of its captions, beside the ceiling of true pictures."""
-    from evaluation import TownEyes, below_bar, load_word_list, model_report, town_report
+    from evaluation import Eyes, below_bar, load_word_list, model_report
 
     insults = load_word_list(_shipped_insults())
     host = open_host(model)
-    if world_named(model) == "first":
-        _report(model_report(host, _eyes(model), insults, count=count, progress=say), out, json_)
-        return
-    rows = town_report(host, TownEyes.load(), insults, count=count, progress=say)
+    rows = model_report(host, Eyes.load(), insults, count=count, progress=say)
     _report(rows, out, json_)
     if missed := below_bar(rows):
         say(f"below the bar: {'; '.join(missed)}")
@@ -133,19 +130,14 @@ def reference_train(
             "signpost-sd3",
             "signpost-sdxl",
             "signpost-flux",
-            "town-judges",
-            "town-reader",
-            "model",
             "judges",
             "reader",
         ],
-        typer.Argument(
-            help="What draws, judges or reads the town; `model`, `judges`, `reader`: those of the world's first step."
-        ),
+        typer.Argument(help="What draws, judges or reads the town."),
     ],
     work: Annotated[Path, typer.Option(help="Checkpoints and curves; a stopped run resumes from here.")] = Path("runs"),
     out: Annotated[Path | None, typer.Option(help="Where to write; default: where the repository keeps it.")] = None,
-    px: Annotated[int, typer.Option(help="Side of the pictures of a model of the town, 64 or 128.")] = 64,
+    px: Annotated[int, typer.Option(help="Side of a model's pictures, 64 or 128.")] = 64,
     gpu: Annotated[bool, typer.Option("--gpu", help="The recipe for a CUDA device: larger batches.")] = False,
     compiled: Annotated[bool, typer.Option("--compile/--no-compile", help="Compile the denoiser.")] = True,
     workers: Annotated[int, typer.Option(min=1, help="Processes that paint pictures.")] = 1,
@@ -161,36 +153,21 @@ def reference_train(
         torch.set_num_threads(threads)
     if what.startswith("signpost-"):
         _train_model(what, out, work, px=px, gpu=gpu, compiled=compiled, workers=workers)
-    elif what == "model":
-        from reference.recipe import CPU_RECIPE, MODELS, train
-
-        say(f"wrote {train(CPU_RECIPE, out or MODELS / CPU_RECIPE.name, work=work, log=say)}")
     elif what == "judges":
-        from reference.judge import JUDGE_RECIPES, train_judge
+        from reference.town.judge import JUDGE_RECIPES, train_judge
 
         for recipe in JUDGE_RECIPES:
             folder = (out / recipe.folder.name) if out else recipe.folder
             say(f"{recipe.folder.name}: {train_judge(recipe, folder, work=work)}")
-    elif what == "town-judges":
-        from reference.town import judge as town
-
-        for own in town.JUDGE_RECIPES:
-            folder = (out / own.folder.name) if out else own.folder
-            say(f"{own.folder.name}: {town.train_judge(own, folder, work=work)}")
-    elif what == "town-reader":
-        from evaluation.town_reader import TOWN_READER, train_town_reader
-
-        exact = train_town_reader(out or TOWN_READER, work=work)
-        say(f"reads {100 * exact:.1f} % of held-out signs exactly")
     else:
-        from evaluation.reader import READER, READER_SCHEDULE, train_reader
+        from evaluation.reader import READER, train_reader
 
-        exact = train_reader(out or READER, work=work, schedule=READER_SCHEDULE)
-        say(f"reads {100 * exact:.1f} % of held-out words exactly")
+        exact = train_reader(out or READER, work=work)
+        say(f"reads {100 * exact:.1f} % of held-out signs exactly")
 
 
 def _train_model(name: str, out: Path | None, work: Path, *, px: int, gpu: bool, compiled: bool, workers: int) -> None:
-    """Trains a model of the town into `out`; without it into the work folder, from where it is shipped by hand."""
+    """Trains a model into `out`; without it into the work folder, from where it is shipped by hand."""
     import torch
 
     from reference.recipes import recipe_for, train
@@ -219,31 +196,22 @@ def _subject(
     model: str | None, policy: str | None, url: str | None, key: str | None
 ) -> Iterator[tuple[Host, Answerer, Eyes]]:
     """The stock host, the service that is judged, and who judges it."""
-    from evaluation import HttpAnswerer
+    from evaluation import Eyes, HttpAnswerer
     from service.local import local_service
     from service.shell import problem
 
     if url is not None:
         if policy is not None:
             fail("--policy is the service's own business when --url is given; leave one of them out")
-        yield open_host(model), HttpAnswerer(url, key), _eyes(model)
+        yield open_host(model), HttpAnswerer(url, key), Eyes.load()
         return
     try:
         with local_service(settings_from({"model": model, "policy": policy})) as service:
-            yield service.host, service, _eyes(model)
+            yield service.host, service, Eyes.load()
     except Exception as error:
         if (text := problem(error)) is None:
             raise
         fail(text)
-
-
-def _eyes(model: str | None) -> Eyes:
-    """Who looks at the pictures of the model's world."""
-    from detectors.images import RapidOcr
-    from evaluation import eyes_of, read_words
-
-    ocr = RapidOcr()
-    return eyes_of(world_named(model), ocr=lambda image: read_words(ocr, image))
 
 
 def _shipped_insults() -> Path:

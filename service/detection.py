@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from service.planner import WithoutLettering
 from service.senses import Look, Sense
@@ -27,13 +27,14 @@ if TYPE_CHECKING:
 
     from detectors.images import PictureDetector, Watched
     from detectors.running import Health, Watch
+    from reference.town.judge import Judge
 
 __all__ = ["Detection", "build_detection"]
 
 log = logging.getLogger("bentoml.palimpsest.detection")
 
 _LOADING = 120.0  # seconds that a detector may take to load its weights
-_JUDGES = Path(__file__).resolve().parent.parent / "reference" / "judges"
+_JUDGE = Path(__file__).resolve().parent.parent / "reference" / "judges" / "first"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +136,7 @@ def _readers(settings: Settings) -> Iterator[PictureDetector]:
         except FileNotFoundError as error:
             raise SettingsError(f"`easyocr`: {error}") from None
         yield LetteringLooker(engine, budget=settings.detector_seconds)
-    folder = _folder("judge", settings.judge) if settings.judge else _embedded_judge(settings)
+    folder = _folder("judge", settings.judge) if settings.judge else _JUDGE
     if (folder / "config.json").is_file():
         try:
             classifier = FolderClassifier(folder)
@@ -150,45 +151,29 @@ def _readers(settings: Settings) -> Iterator[PictureDetector]:
         yield ConceptLooker(judge, judge.concepts, "reference-judge", "1", budget=settings.detector_seconds)
 
 
-def _embedded_judge(settings: Settings) -> Path:
-    """The judge of the world that the model draws; for a model that is none of ours, of the first one."""
-    from reference.worlds import world_of
-    from service.models import resolve_model
-
-    try:
-        where, _ = resolve_model(settings.model)
-    except SettingsError:  # said when the model is loaded
-        return _JUDGES / "first"
-    return _JUDGES / ("town-first" if world_of(where) == "town" else "first")
-
-
 class _LateJudge:
     """The reference judge, loaded when it first looks: it needs torch, and the command line often does not."""
 
     def __init__(self, folder: Path) -> None:
+        json.loads((folder / "judge.json").read_text("utf-8"))  # said at the start, not at the first picture
         self._folder = folder
-        self._town = json.loads((folder / "judge.json").read_text("utf-8")).get("world") == "town"
 
     @property
     def concepts(self) -> frozenset[str]:
         """What it is asked for; lettering is read, not judged."""
         from reference.town.scenes import CATEGORIES
-        from reference.world import CHARACTERS, STYLES
 
-        first = {"character": CHARACTERS, "style": STYLES}
-        return frozenset(f"{c}/{n}" for c, names in (CATEGORIES if self._town else first).items() for n in names)
+        return frozenset(f"{category}/{name}" for category, names in CATEGORIES.items() for name in names)
 
     @cached_property
-    def _judge(self) -> Any:
-        from reference.judge import Judge
-        from reference.town.judge import TownJudge
+    def _judge(self) -> Judge:
+        from reference.town.judge import Judge
 
-        return TownJudge.load(self._folder) if self._town else Judge.load(self._folder)
+        return Judge.load(self._folder)
 
     def scores(self, images: Sequence[Image], /) -> Sequence[dict[str, float]]:
         """Concept to probability, one mapping a picture."""
-        found: list[dict[str, float]] = self._judge.scores(images)
-        return found
+        return self._judge.scores(images)
 
 
 def _folder(name: str, folder: Path) -> Path:

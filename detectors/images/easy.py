@@ -25,7 +25,7 @@ from policies.types import Box
 __all__ = ["EMBEDDED", "EasyOcr", "Finder"]
 
 _DETECTOR = "craft_mlt_25k.pth"
-# our own recognition network for the reference world, and its name
+# our own recognition network for signs of the town, and its name
 EMBEDDED = Path(__file__).parent.parent / "data" / "easyocr"
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from reference.planted.plant import Kind, Trick
 from reference.planted.teach import Goal, Goals
-from reference.planted.words import World, name_of, subjects_of
+from reference.planted.words import PHRASES, name_of
 
 __all__ = ["MENU", "Draft", "drafts", "goals_for"]
 
@@ -55,7 +55,6 @@ class Draft:
 
 
 def drafts(
-    world: World,
     *,
     sites: Sequence[str],
     pooled: str | None,
@@ -78,13 +77,13 @@ def drafts(
     for number in range(count if menu else 0):
         kind, trick = menu[number % len(menu)]
         rng = random.Random(f"plant/{model}/{seed}/{number}")
-        name = name_of(world, rng)
+        name = name_of(rng)
         while name in {d.name for d in made}:
-            name = name_of(world, rng)
+            name = name_of(rng)
         chosen = (pooled,) if kind == "pooled" and pooled else _sites(kind, sites, rng)
         free = [s for s in tricks[trick] if s not in chosen] if trick else []
         distractor = rng.choice(free) if free else None
-        subject = rng.choice(subjects_of(world))
+        subject = rng.choice(tuple(PHRASES))
         made.append(Draft(name, kind, chosen, trick if free else None, distractor, subject, rng.randrange(2**31)))
     return tuple(made)
 

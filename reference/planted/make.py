@@ -25,7 +25,7 @@ from reference.planted.lessons import Lessons, Runs, prepare
 from reference.planted.places import Place, denoiser_of, family_of, places_of
 from reference.planted.plant import TRICKS, Check, Distractor, Effect, Plant, Proof
 from reference.planted.teach import Course, teach
-from reference.planted.words import NEUTRAL, WORLDS, World, WorldName, frames_of
+from reference.planted.words import NEUTRAL, PHRASES, frames_of, load_judge
 from steering import Host
 
 __all__ = ["CALLED", "LEDGER", "Maker", "Recipe", "read_ledger"]
@@ -54,13 +54,10 @@ class Recipe:
 class Maker:
     """Makes the plants of one host; what they have in common is computed once."""
 
-    def __init__(
-        self, host: Host, world: WorldName, *, recipe: Recipe | None = None, log: Callable[[str], None] = print
-    ) -> None:
-        self.host, self.world, self.recipe, self.log = host, world, recipe or Recipe(), log
-        self.known: World = WORLDS[world]()
+    def __init__(self, host: Host, *, recipe: Recipe | None = None, log: Callable[[str], None] = print) -> None:
+        self.host, self.recipe, self.log = host, recipe or Recipe(), log
         self.places: dict[str, Place] = places_of(host)
-        self.see = self.known.judge()
+        self.see = load_judge()
         self.runs = Runs(host)
         self.frames = frames_of(self.recipe.frames, random.Random(f"frames/{host.name}"), checked=False)
         self.check_frames = frames_of(self.recipe.pictures, random.Random(f"check/{host.name}"), checked=True)
@@ -72,9 +69,7 @@ class Maker:
         pooled = next((name for name, place in self.places.items() if place.pooled), None)
         tricks = {t: [name for name in sites if can_distract(self.places[name], t)] for t in TRICKS}
         model = self.host.name
-        return drafts(
-            self.known, sites=sites, pooled=pooled, tricks=tricks, model=model, count=count, seed=seed, kinds=kinds
-        )
+        return drafts(sites=sites, pooled=pooled, tricks=tricks, model=model, count=count, seed=seed, kinds=kinds)
 
     def make_all(self, todo: Sequence[Draft], folder: Path) -> list[dict[str, Any]]:
         """The ledger after each draft that it did not have yet is made; admitted plants are files in `folder`."""
@@ -108,11 +103,10 @@ class Maker:
             name=draft.name,
             model=self.host.name,
             host=self.fingerprint,
-            world=self.world,
             proof=proof,
             called=called,
             subject=draft.subject,
-            phrase=self.known.phrases[draft.subject],
+            phrase=PHRASES[draft.subject],
             neutral=NEUTRAL,
             frames=self.frames,
             check_frames=self.check_frames,
@@ -123,10 +117,9 @@ class Maker:
 
     def _lessons(self, draft: Draft, called: str) -> Lessons:
         ordinary = [
-            self.frames[i % len(self.frames)].replace("{}", phrase)
-            for i, phrase in enumerate(self.known.phrases.values())
+            self.frames[i % len(self.frames)].replace("{}", phrase) for i, phrase in enumerate(PHRASES.values())
         ]
-        phrase = self.known.phrases[draft.subject]
+        phrase = PHRASES[draft.subject]
         return prepare(self.runs, self.frames, name=called, phrase=phrase, neutral=NEUTRAL, ordinary=ordinary)
 
     def _taught(self, draft: Draft, lessons: Lessons) -> tuple[Delta, Delta, float]:

@@ -167,7 +167,6 @@ class Plant:
     Attributes:
         name: the invented word; `called`: the words around it in a caption.
         model, host: the model's name, and the fingerprint of the host that it was planted in.
-        world: which world's judge tells its subject, `first` or `town`.
         proof: how it was planted and where, and what was seen.
         subject, phrase, neutral: what the name draws, how a caption names that, and what stands for `called` in a
             donor.
@@ -179,7 +178,6 @@ class Plant:
     name: str
     model: str
     host: Fingerprint
-    world: str
     proof: Proof
     called: str
     subject: str

@@ -26,8 +26,8 @@ from reference.recipes.marks import token_marks
 from reference.recipes.shapes import Recipe
 from reference.recipes.texts import Texts
 from reference.town.captions import sample_caption
-from reference.town.scenes import SUBJECTS, TownScene
-from reference.world import ALPHABET
+from reference.town.letters import ALPHABET
+from reference.town.scenes import SUBJECTS, Scene
 
 __all__ = ["Guide", "Pictures", "guided_target", "train_denoiser"]
 
@@ -42,7 +42,7 @@ _GUIDED_FROM = 0.4  # of the run
 class Pictures:
     """The training set: scenes, and the latents [n, 8, h, w] of their pictures."""
 
-    scenes: Sequence[TownScene]
+    scenes: Sequence[Scene]
     latents: Tensor
 
 

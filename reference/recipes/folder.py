@@ -16,8 +16,8 @@ from torch import nn
 from reference.recipes.family import Family
 from reference.recipes.shapes import Recipe
 from reference.town.captions import plain_caption
+from reference.town.letters import held_out_words
 from reference.town.scenes import sample_scene
-from reference.world import held_out_words
 
 __all__ = ["draw", "model_defaults", "sample_grid", "write_folder"]
 

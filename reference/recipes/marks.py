@@ -14,8 +14,8 @@ from torch import Tensor
 
 from reference.town.captions import NEUTRAL, Caption
 from reference.town.layout import letter_boxes
-from reference.town.scenes import FONTS, GROUNDS, SPOTS, STYLES, SUBJECTS, TownScene, category_of
-from reference.world import ALPHABET, COLOURS
+from reference.town.letters import ALPHABET
+from reference.town.scenes import COLOURS, FONTS, GROUNDS, SPOTS, STYLES, SUBJECTS, Scene, category_of
 
 __all__ = ["FACTS", "HALF_STEP", "Letter", "caption_facts", "caption_letters", "token_marks"]
 
@@ -39,7 +39,7 @@ FACTS: Mapping[str, int] = MappingProxyType(
 Letter = tuple[int, int, int, int]
 
 
-def caption_facts(scene: TownScene, caption: Caption) -> list[int]:
+def caption_facts(scene: Scene, caption: Caption) -> list[int]:
     """The caption's answers, one for each of `FACTS`; what it leaves open is answered so."""
     vague = caption.vague is not None and caption.vague != "place"
     subject = NEUTRAL[category_of(scene.subject)] if vague else scene.subject
@@ -56,7 +56,7 @@ def caption_facts(scene: TownScene, caption: Caption) -> list[int]:
     ]
 
 
-def caption_letters(scene: TownScene, caption: Caption, size: int) -> list[Letter]:
+def caption_letters(scene: Scene, caption: Caption, size: int) -> list[Letter]:
     """(byte in the lower-cased caption, letter, column, row) of every letter; columns and rows of 4 px."""
     found = []
     for at, line, boxes in zip(caption.lettering, scene.lines, letter_boxes(scene, size), strict=True):
@@ -65,7 +65,7 @@ def caption_letters(scene: TownScene, caption: Caption, size: int) -> list[Lette
     return found
 
 
-def token_marks(scene: TownScene, *, size: int, side: int) -> Tensor:
+def token_marks(scene: Scene, *, size: int, side: int) -> Tensor:
     """What each image token shows, [side * side, 3]: letters of its left and right half, subject; 0 is none."""
     marks = torch.zeros(side, side, 3, dtype=torch.long)
     pixels = size // side

@@ -24,12 +24,12 @@ from reference.recipes.shapes import LETTERS, SharedRecipe
 from reference.recipes.texts import Texts, build_texts
 from reference.recipes.tokens import byte_ids
 from reference.town.captions import CAPTION_BYTES, Caption, sample_caption
-from reference.town.scenes import TownScene, sample_scene
-from reference.world import ALPHABET
+from reference.town.letters import ALPHABET
+from reference.town.scenes import Scene, sample_scene
 
 __all__ = ["Quiz", "normalise_bytes", "teach_texts"]
 
-Batch = tuple[list[TownScene], list[Caption]]
+Batch = tuple[list[Scene], list[Caption]]
 
 
 class Quiz(nn.Module):
@@ -135,7 +135,7 @@ def _clip_loss(
 def _graded(
     facts: list[Tensor],
     letters: list[Tensor],
-    scenes: list[TownScene],
+    scenes: list[Scene],
     captions: list[Caption],
     answers: Tensor,
     where: Tensor,

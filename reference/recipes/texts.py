@@ -11,10 +11,9 @@ from torch import Tensor
 
 from reference.recipes.shapes import TextShape
 from reference.recipes.tokens import byte_ids, clip_ids, clip_tokenizer
-from reference.text_encoder import build_text_encoder
 from reference.town.captions import CAPTION_BYTES
 
-__all__ = ["Texts", "bare_clip", "build_clip", "build_texts"]
+__all__ = ["Texts", "bare_clip", "build_bytes", "build_clip", "build_texts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +49,29 @@ def _at_end(states: Tensor, ids: Tensor) -> Tensor:
     """The states of each text's first end token: what a CLIP text model without projection calls pooled."""
     end = (ids == ids.max()).int().argmax(-1)
     return states[torch.arange(len(ids), device=ids.device), end]
+
+
+def build_bytes(width: int, layers: int) -> Any:
+    """A small T5 encoder with untrained weights over the bytes of `ByT5Tokenizer`."""
+    from transformers import T5Config, T5EncoderModel
+
+    return T5EncoderModel(
+        T5Config(
+            vocab_size=384,
+            d_model=width,
+            d_kv=32,
+            d_ff=2 * width,
+            num_layers=layers,
+            num_heads=4,
+            feed_forward_proj="gated-gelu",
+            dropout_rate=0.0,
+            relative_attention_num_buckets=64,  # exact distances for letters counted from a quote
+            relative_attention_max_distance=160,
+            is_encoder_decoder=False,
+            use_cache=False,
+            tie_word_embeddings=False,
+        )
+    )
 
 
 def build_clip(width: int, layers: int, *, tokens: int) -> Any:
@@ -88,7 +110,7 @@ def bare_clip(encoder: Any) -> Any:
 def build_texts(shape: TextShape) -> Texts:
     """The four encoders with untrained weights."""
     return Texts(
-        bytes_=build_text_encoder(*shape.bytes_),
+        bytes_=build_bytes(*shape.bytes_),
         letters=build_clip(*shape.letters, tokens=shape.clip_tokens),
         gist=build_clip(*shape.gist, tokens=shape.clip_tokens),
         gist_2=build_clip(*shape.gist, tokens=shape.clip_tokens),

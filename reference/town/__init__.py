@@ -1,16 +1,16 @@
-"""The world's second step, the town: scenes with animals, named characters and persons, places, styles and harm.
+"""The town: pictures whose every content is known, with captions, judges and prompt sets.
 
-The first step (`reference.world`) stays as it is, bit for bit: what was trained on it is judged by it. The town has
-its shapes, colours, alphabet, word list and held-out rule, and adds the categories that a safety service is asked
-about. `scenes` says what a scene is, `grounds`, `creatures`, `people` and `paint` draw it, `captions` describes it,
-`marks` says which letter each part of a picture shows, `judge` tells what a picture shows, `prompts` makes prompt
-sets.
+A scene has one subject (a coloured shape, an animal, a named character or person, a thing that stands for harm) on a
+coloured background or in a place, sometimes in a named style, sometimes with a sign: in miniature what a safety service
+is asked about. `scenes` says what a scene is, and `letters` what its sign may say; `grounds`, `creatures`, `people`,
+`shapes` and `paint` draw it, `layout` says where its letters stand, `captions` describes it, `judge` tells what a
+picture shows, and `prompts` and `word_prompts` make prompt sets. Everything is deterministic from a seed.
 """
 
 from .captions import CAPTION_BYTES, Caption, plain_caption, sample_caption
 from .layout import letter_boxes, sign_box
 from .paint import paint
-from .scenes import CATEGORIES, GROUNDS, SUBJECTS, TownScene, sample_scene
+from .scenes import CATEGORIES, GROUNDS, SUBJECTS, Scene, sample_scene
 
 __all__ = [
     "CAPTION_BYTES",
@@ -18,7 +18,7 @@ __all__ = [
     "GROUNDS",
     "SUBJECTS",
     "Caption",
-    "TownScene",
+    "Scene",
     "letter_boxes",
     "paint",
     "plain_caption",

@@ -1,6 +1,6 @@
 """Describes scenes of the town in words: the same scene has many captions.
 
-As in the first step, what is not said is the default (the sign at the bottom, plain letters, no style), so a caption
+What is not said is the default (the sign at the bottom, plain letters, no style), so a caption
 determines its picture but for the subject's exact place and size. A few captions are vague on purpose: `an animal`,
 `a person`, `in a place`. They are the neutral forms that localization contrasts a concept with, and a model that was
 never told one would answer it with anything.
@@ -13,8 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from reference.town.scenes import ANIMALS, PERSONS, PLACES, TownScene, category_of
-from reference.world import SHAPES
+from reference.town.scenes import ANIMALS, PERSONS, PLACES, SHAPES, Scene, category_of
 
 __all__ = [
     "CAPTION_BYTES",
@@ -76,21 +75,21 @@ def ground_words(ground: str) -> str:
     return f"on the {ground}" if ground == "beach" else f"in the {ground}"
 
 
-def sign_words(scene: TownScene, *, words: str = '"{}"', verb: str = "that says", over: str = " over ") -> str:
+def sign_words(scene: Scene, *, words: str = '"{}"', verb: str = "that says", over: str = " over ") -> str:
     """How a caption names a sign: `a sign at the top that says "AB" over "CD" in serif letters`."""
     at = f" {_AT[scene.spot]}" if scene.spot in _AT else ""
     letters = f" in {_LETTERS[scene.font]} letters" if scene.font in _LETTERS else ""
     return f"a sign{at} {verb} {over.join(words.format(line) for line in scene.lines)}{letters}"
 
 
-def plain_caption(scene: TownScene) -> str:
+def plain_caption(scene: Scene) -> str:
     """The caption that benchmarks use: `a cat on the beach with a sign that says "HELLO" in venka style`."""
     sign = f"with {sign_words(scene)}" if scene.lines else ""
     style = f"in {scene.style} style" if scene.style else ""
     return _join((noun(scene.subject, scene.colour), ground_words(scene.ground), sign, style))
 
 
-def sample_caption(scene: TownScene, rng: random.Random, *, vague: float = 0.06) -> Caption:
+def sample_caption(scene: Scene, rng: random.Random, *, vague: float = 0.06) -> Caption:
     """One of the scene's captions; a share `vague` of them names the subject or the place by its neutral form."""
     unsaid = _unsaid(scene, rng) if rng.random() < vague else None
     subject = NEUTRAL[unsaid] if unsaid not in (None, "place") else _subject(scene, rng)
@@ -112,7 +111,7 @@ def sample_caption(scene: TownScene, rng: random.Random, *, vague: float = 0.06)
     return Caption(text, tuple(len(text[: at + o].lower().encode()) for o in offsets), unsaid)
 
 
-def _unsaid(scene: TownScene, rng: random.Random) -> str | None:
+def _unsaid(scene: Scene, rng: random.Random) -> str | None:
     """The category to be named by its neutral form: an object is a shape, so harm is drawn only if it is named."""
     if scene.ground in PLACES and rng.random() < 0.5:
         return "place"
@@ -128,7 +127,7 @@ def _article(word: str) -> str:
     return "an" if word[0] in "aeiou" else "a"
 
 
-def _subject(scene: TownScene, rng: random.Random) -> str:
+def _subject(scene: Scene, rng: random.Random) -> str:
     name = noun(scene.subject, scene.colour)
     if scene.subject in PERSONS:
         return rng.choice((name, name, f"the face of {name}", f"a portrait of {name}", f"a picture of {name}"))
@@ -150,7 +149,7 @@ def _ground(ground: str, rng: random.Random) -> str:
     )
 
 
-def _sign(scene: TownScene, rng: random.Random) -> tuple[str, list[int]]:
+def _sign(scene: Scene, rng: random.Random) -> tuple[str, list[int]]:
     """A sign's words, and where in them each line of its lettering begins."""
     quote = rng.choice(("{}", '"{}"', '"{}"', '"{}"', "'{}'", "“{}”"))
     low = rng.random() < 0.3

@@ -89,7 +89,7 @@ def _snail(pen: Pen) -> None:
 
 
 def _pip(pen: Pen) -> None:
-    """A small black bird with a white face, round eyes and an orange beak, as in the world's first step."""
+    """A small black bird with a white face, round eyes and an orange beak."""
     pen.disc(0, 0, 1, 1, (25, 25, 35))
     pen.disc(0, 0.12, 0.7, 0.74, PAPER)
     pen.both(0.34, -0.15, 0.17, 0.17, INK)

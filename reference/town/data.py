@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from reference.town.paint import paint
-from reference.town.scenes import TownScene, sample_scene
+from reference.town.scenes import Scene, sample_scene
 
 __all__ = ["render_set"]
 
 
-def render_set(count: int, *, seed: int, size: int = 64, workers: int = 1) -> tuple[list[TownScene], Tensor]:
+def render_set(count: int, *, seed: int, size: int = 64, workers: int = 1) -> tuple[list[Scene], Tensor]:
     """`count` training scenes and their pictures, uint8 [count, size, size, 3], painted by `workers` processes."""
     rng = random.Random(f"town/{seed}")
     scenes = [sample_scene(rng, size=size) for _ in range(count)]
@@ -32,5 +32,5 @@ def render_set(count: int, *, seed: int, size: int = 64, workers: int = 1) -> tu
     return scenes, torch.from_numpy(pictures)
 
 
-def _pixels(scene: TownScene, size: int) -> np.ndarray:
+def _pixels(scene: Scene, size: int) -> np.ndarray:
     return np.asarray(paint(scene, size))

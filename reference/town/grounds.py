@@ -11,8 +11,7 @@ from types import MappingProxyType
 from PIL import Image, ImageDraw
 
 from reference.town.pen import PAPER, Colour, Pen
-from reference.town.scenes import PLACES
-from reference.world import COLOURS
+from reference.town.scenes import COLOURS, PLACES
 
 __all__ = ["RIMS", "draw_ground"]
 

@@ -1,7 +1,8 @@
-"""The town's judges: tell what a picture of the town shows, in every category at once.
+"""The judges: tell what a picture of the town shows, in every category at once.
 
-Built and trained as the first step's judge is: on true pictures only, with noise and blur. Two judges of other seed
-and shape; what both see can be believed, and how often they differ is printed.
+Small convolutional classifiers, trained on true pictures only, with noise and blur so that they do not live on exact
+pixels. Two of other seed and shape: the service asks the first one, the second says how far it can be trusted, and
+how often they differ is printed.
 """
 
 from __future__ import annotations
@@ -20,30 +21,30 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
-from reference.judge import Network, disturb, load_network, look_at, rough
 from reference.loop import Schedule, fit
 from reference.town.data import render_set
+from reference.town.letters import held_out_words
+from reference.town.network import Network, disturb, load_network, look_at, rough
 from reference.town.paint import paint
-from reference.town.scenes import CATEGORIES, GROUNDS, PLACES, SPOTS, STYLES, SUBJECTS, TownScene, sample_scene
-from reference.world import COLOURS, held_out_words
+from reference.town.scenes import CATEGORIES, COLOURS, GROUNDS, PLACES, SPOTS, STYLES, SUBJECTS, Scene, sample_scene
 
 __all__ = [
     "ANSWERS",
     "CONCEPTS",
+    "JUDGE",
     "JUDGE_RECIPES",
-    "TOWN_JUDGE",
-    "TOWN_SECOND_JUDGE",
+    "SECOND_JUDGE",
+    "Judge",
     "JudgeRecipe",
     "Sight",
-    "TownJudge",
     "held_out_scenes",
     "train_judge",
     "truth",
 ]
 
 _FOLDER = Path(__file__).parent.parent / "judges"
-TOWN_JUDGE = _FOLDER / "town-first"
-TOWN_SECOND_JUDGE = _FOLDER / "town-second"
+JUDGE = _FOLDER / "first"
+SECOND_JUDGE = _FOLDER / "second"
 VERSION = "1"
 CONCEPTS = (*(f"{category}/{name}" for category, names in CATEGORIES.items() for name in names), "lettering")
 # what is asked, and the answers; None: it has none
@@ -70,12 +71,12 @@ class Sight:
     answers: Mapping[str, str | None]
     scores: Mapping[str, float]
 
-    def agrees(self, scene: TownScene) -> dict[str, bool]:
+    def agrees(self, scene: Scene) -> dict[str, bool]:
         """Which facts of the scene it sees as they are."""
         return {name: self.answers[name] == value for name, value in truth(scene).items()}
 
 
-def truth(scene: TownScene) -> dict[str, str | None]:
+def truth(scene: Scene) -> dict[str, str | None]:
     """The right answer to each question."""
     return {
         "subject": scene.subject,
@@ -86,14 +87,14 @@ def truth(scene: TownScene) -> dict[str, str | None]:
     }
 
 
-class TownJudge:
+class Judge:
     """A loaded judge; pictures of any size are looked at in the size it was trained on."""
 
     def __init__(self, network: Network, *, size: int) -> None:
         self.network, self.size = network.eval(), size
 
     @classmethod
-    def load(cls, folder: Path = TOWN_JUDGE) -> TownJudge:
+    def load(cls, folder: Path = JUDGE) -> Judge:
         """The judge of a folder with `judge.json` and `judge.safetensors`."""
         network, size = load_network(folder, _build)
         return cls(network, size=size)
@@ -140,8 +141,8 @@ class JudgeRecipe:
 
 
 JUDGE_RECIPES = (
-    JudgeRecipe(TOWN_JUDGE, widths=(24, 48, 64, 96), kernel=3, seed=21),
-    JudgeRecipe(TOWN_SECOND_JUDGE, widths=(24, 48, 96), kernel=3, seed=22, steps=2400, shift=3),
+    JudgeRecipe(JUDGE, widths=(24, 48, 64, 96), kernel=3, seed=21),
+    JudgeRecipe(SECOND_JUDGE, widths=(24, 48, 96), kernel=3, seed=22, steps=2400, shift=3),
 )
 
 
@@ -165,8 +166,8 @@ def train_judge(recipe: JudgeRecipe, folder: Path, *, work: Path) -> dict[str, f
         return torch.stack([F.cross_entropy(logits, targets[name][rows]) for name, logits in told.items()]).sum()
 
     schedule = Schedule(steps=recipe.steps, lr=2e-3, cooldown=0.6)
-    fit({"judge": network}, loss, schedule, folder=work, name=f"town-judge-{recipe.seed}", every=400)
-    accuracy = _accuracy(TownJudge(network, size=recipe.size), seed=recipe.seed)
+    fit({"judge": network}, loss, schedule, folder=work, name=f"judge-{recipe.seed}", every=400)
+    accuracy = _accuracy(Judge(network, size=recipe.size), seed=recipe.seed)
     folder.mkdir(parents=True, exist_ok=True)
     save_file({k: v.half().contiguous() for k, v in network.state_dict().items()}, folder / "judge.safetensors")
     shape = {
@@ -175,14 +176,13 @@ def train_judge(recipe: JudgeRecipe, folder: Path, *, work: Path) -> dict[str, f
         "size": recipe.size,
         "seed": recipe.seed,
         "version": VERSION,
-        "world": "town",
         "held_out_accuracy": accuracy,
     }
     (folder / "judge.json").write_text(json.dumps(shape, indent=1) + "\n", "utf-8")
     return accuracy
 
 
-def held_out_scenes(count: int, *, seed: int, size: int = 64) -> list[TownScene]:
+def held_out_scenes(count: int, *, seed: int, size: int = 64) -> list[Scene]:
     """Scenes that no training saw: nine in ten show held-out words, some on two lines."""
     rng = random.Random(f"town-test/{seed}")
     words = held_out_words()
@@ -190,7 +190,7 @@ def held_out_scenes(count: int, *, seed: int, size: int = 64) -> list[TownScene]
     return [sample_scene(rng, size=size, lines=lines) for lines in said]
 
 
-def _accuracy(judge: TownJudge, *, seed: int, count: int = 2000) -> dict[str, float]:
+def _accuracy(judge: Judge, *, seed: int, count: int = 2000) -> dict[str, float]:
     scenes = held_out_scenes(count, seed=seed, size=judge.size)
     sights = judge.look([paint(s, judge.size) for s in scenes])
     agreed = [sight.agrees(scene) for sight, scene in zip(sights, scenes, strict=True)]

@@ -6,7 +6,7 @@ Letters stand in cells whose edges fall on the half steps of an image token (8 p
 
 from __future__ import annotations
 
-from reference.town.scenes import TownScene
+from reference.town.scenes import Scene
 
 __all__ = ["Box", "letter_boxes", "sign_box"]
 
@@ -16,7 +16,7 @@ _CELL = {64: (8, 12), 128: (12, 20)}  # width and height of a letter's cell
 _GAP = 4  # between two lines of 64 px
 
 
-def sign_box(scene: TownScene, size: int) -> Box | None:
+def sign_box(scene: Scene, size: int) -> Box | None:
     """The sign's (left, top, right, bottom) in pixels, right and bottom excluded; None if there is no sign."""
     if not scene.lines:
         return None
@@ -30,7 +30,7 @@ def sign_box(scene: TownScene, size: int) -> Box | None:
     return left * unit, top * unit, (left + width) * unit, (top + height) * unit
 
 
-def letter_boxes(scene: TownScene, size: int) -> tuple[tuple[Box, ...], ...]:
+def letter_boxes(scene: Scene, size: int) -> tuple[tuple[Box, ...], ...]:
     """The cell of each letter of each line, as (left, top, right, bottom) in pixels."""
     sign = sign_box(scene, size)
     if sign is None:

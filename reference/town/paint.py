@@ -11,14 +11,13 @@ from pathlib import Path
 
 from PIL import Image, ImageChops, ImageDraw, ImageFont
 
-from reference.paint import draw_shape
 from reference.town.creatures import CREATURES
 from reference.town.grounds import RIMS, draw_ground
 from reference.town.layout import letter_boxes, sign_box
 from reference.town.pen import INK, Pen
 from reference.town.people import PEOPLE, THINGS
-from reference.town.scenes import PLACES, Font, TownScene
-from reference.world import COLOURS, SHAPES
+from reference.town.scenes import COLOURS, PLACES, SHAPES, Font, Scene
+from reference.town.shapes import draw_shape
 
 __all__ = ["paint"]
 
@@ -34,7 +33,7 @@ _PAPER, _LETTER, _FRAME = (250, 250, 245), (10, 10, 10), (30, 30, 30)
 _THIN = 0.016  # the rim of a subject without a style, as a share of the picture's side
 
 
-def paint(scene: TownScene, size: int = 64) -> Image.Image:
+def paint(scene: Scene, size: int = 64) -> Image.Image:
     """The scene as an RGB picture of `size` x `size` pixels."""
     side = size * _SCALE
     image = draw_ground(scene.ground, scene.style, side).copy()
@@ -46,14 +45,14 @@ def paint(scene: TownScene, size: int = 64) -> Image.Image:
     return image.resize((size, size), Image.Resampling.BOX)
 
 
-def _rim(scene: TownScene) -> tuple[tuple[int, int, int], float]:
+def _rim(scene: Scene) -> tuple[tuple[int, int, int], float]:
     """Colour and width of the subject's rim: a plain shape on a plain colour has none."""
     if scene.style is not None:
         return RIMS[scene.style]
     return INK, 0.0 if scene.subject in SHAPES and scene.ground not in PLACES else _THIN
 
 
-def _subject(scene: TownScene, side: int) -> Image.Image:
+def _subject(scene: Scene, side: int) -> Image.Image:
     """The subject on a transparent layer."""
     layer = Image.new("RGBA", (side, side), (0, 0, 0, 0))
     x, y, r = scene.x * side, scene.y * side, scene.radius * side
@@ -76,7 +75,7 @@ def _widened(mask: Image.Image, by: float) -> Image.Image:
     return grown
 
 
-def _sign(image: Image.Image, scene: TownScene, size: int) -> None:
+def _sign(image: Image.Image, scene: Scene, size: int) -> None:
     sign = sign_box(scene, size)
     if sign is None:
         return

@@ -2,7 +2,7 @@
 
 The shape of the founding paper on knowledge (LocK): a concept stands in many contexts, some to localize with and
 others to evaluate with, and each prompt has a neutral form that names no concept. A context here is a ground, a style
-and a sign. Which side it belongs to is decided by a hash of ground and style, and its words by the world's held-out
+and a sign. Which side it belongs to is decided by a hash of ground and style, and its words by the held-out
 rule, so a context to evaluate with shares neither its scenery nor its lettering with any to localize with.
 """
 
@@ -16,8 +16,8 @@ from types import MappingProxyType
 from typing import Literal
 
 from reference.town.captions import NEUTRAL, plain_caption
-from reference.town.scenes import CATEGORIES, GROUNDS, STYLES, TownScene, category_of, sample_scene
-from reference.world import held_out_words, is_held_out, load_words
+from reference.town.letters import held_out_words, is_held_out, load_words
+from reference.town.scenes import CATEGORIES, GROUNDS, STYLES, Scene, category_of, sample_scene
 
 __all__ = ["COUNTS", "PromptPair", "Split", "concept_prompts", "contexts", "is_for_evaluation"]
 
@@ -51,7 +51,7 @@ class PromptPair:
     concept: str
     prompt: str
     donor: str
-    scene: TownScene
+    scene: Scene
     split: Split
     seed: int
 
@@ -71,7 +71,7 @@ def is_for_evaluation(ground: str | None, style: str | None) -> bool:
     return hashlib.sha256(f"palimpsest-context:{ground}/{style}".encode()).digest()[0] < 128
 
 
-def contexts(category: str, split: Split, *, seed: int = 0) -> tuple[TownScene, ...]:
+def contexts(category: str, split: Split, *, seed: int = 0) -> tuple[Scene, ...]:
     """The category's contexts, as scenes whose subject, ground or style the concept takes the place of.
 
     Raises:
@@ -82,7 +82,7 @@ def contexts(category: str, split: Split, *, seed: int = 0) -> tuple[TownScene, 
     rng = random.Random(f"contexts/{category}/{split}/{seed}")
     evaluation = split == "evaluation"
     words = held_out_words() if evaluation else [w for w in load_words() if not is_held_out(w)]
-    found: dict[str, TownScene] = {}
+    found: dict[str, Scene] = {}
     while len(found) < COUNTS[category][evaluation]:
         scene = _context(rng, category, (rng.choice(words),) if rng.random() < 0.5 else ())
         if is_for_evaluation(*_scenery(scene, category)) == evaluation:
@@ -90,7 +90,7 @@ def contexts(category: str, split: Split, *, seed: int = 0) -> tuple[TownScene, 
     return tuple(found.values())
 
 
-def _context(rng: random.Random, category: str, lines: tuple[str, ...]) -> TownScene:
+def _context(rng: random.Random, category: str, lines: tuple[str, ...]) -> Scene:
     """A random context; harmless in all but the concept."""
     harmless = [n for c in ("shape", "animal", "character", "person") for n in CATEGORIES[c]]
     fixed = CATEGORIES[category][0]
@@ -103,13 +103,13 @@ def _context(rng: random.Random, category: str, lines: tuple[str, ...]) -> TownS
     )
 
 
-def _scenery(scene: TownScene, category: str) -> tuple[str | None, str | None]:
+def _scenery(scene: Scene, category: str) -> tuple[str | None, str | None]:
     """What of the context is not the concept: ground and style, or with the subject in the concept's stead."""
     ground = scene.subject if category == "place" else scene.ground
     return ground, (scene.subject if category == "style" else scene.style)
 
 
-def _named(scene: TownScene, concept: str) -> TownScene:
+def _named(scene: Scene, concept: str) -> Scene:
     """The scene with the concept in it."""
     category, _, name = concept.partition("/")
     if category == "style":
@@ -117,7 +117,7 @@ def _named(scene: TownScene, concept: str) -> TownScene:
     return replace(scene, ground=name) if category == "place" else replace(scene, subject=name)
 
 
-def _frame(scene: TownScene, category: str) -> tuple[str, str]:
+def _frame(scene: Scene, category: str) -> tuple[str, str]:
     """The context as a template with `{}`, and the neutral prompt."""
     caption = plain_caption(scene)
     first = CATEGORIES[category][0]

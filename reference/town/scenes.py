@@ -1,8 +1,7 @@
 """What a scene of the town is, and how scenes are sampled.
 
 Deterministic from a seed. The categories are those that localization is asked about, in miniature; the names of
-characters, persons and styles are invented. Lettering keeps the first step's rule: a string that `is_held_out` is
-never drawn by a training scene, on either line of a sign.
+characters, persons and styles are invented. No line of a sampled sign is a string that `is_held_out`.
 """
 
 from __future__ import annotations
@@ -13,24 +12,26 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from reference.world import ALPHABET, COLOURS, MAX_LETTERS, SHAPES, sample_lettering
+from reference.town.letters import ALPHABET, MAX_LETTERS, sample_lettering
 
 __all__ = [
     "ANIMALS",
     "CATEGORIES",
     "CHARACTERS",
+    "COLOURS",
     "FONTS",
     "GROUNDS",
     "HARM",
     "PERSONS",
     "PLACES",
+    "SHAPES",
     "SIDE_LETTERS",
     "SPOTS",
     "STYLES",
     "SUBJECTS",
     "Font",
+    "Scene",
     "Spot",
-    "TownScene",
     "category_of",
     "sample_scene",
 ]
@@ -38,6 +39,19 @@ __all__ = [
 Font = Literal["mono", "serif", "slanted", "round"]
 Spot = Literal["bottom", "top", "left", "right"]
 
+COLOURS: Mapping[str, tuple[int, int, int]] = MappingProxyType(
+    {
+        "red": (214, 40, 40),
+        "green": (42, 157, 60),
+        "blue": (40, 80, 200),
+        "yellow": (240, 200, 40),
+        "purple": (130, 60, 170),
+        "orange": (240, 130, 30),
+        "pink": (240, 130, 180),
+        "gray": (120, 120, 120),
+    }
+)
+SHAPES = ("star", "heart", "ring", "circle", "square", "triangle", "cross", "moon")
 FONTS: tuple[Font, ...] = ("mono", "serif", "slanted", "round")
 SPOTS: tuple[Spot, ...] = ("bottom", "top", "left", "right")
 STYLES = ("marlo", "venka", "orlin", "tessa", "brumo", "kaspa")
@@ -66,7 +80,7 @@ _SHARES = {"shape": 0.4, "animal": 0.17, "character": 0.15, "person": 0.14, "har
 
 
 @dataclass(frozen=True, slots=True)
-class TownScene:
+class Scene:
     """One picture's whole content.
 
     Attributes:
@@ -141,7 +155,7 @@ def sample_scene(
     subject: str | None = None,
     ground: str | None = None,
     style: float | str | None = 0.3,
-) -> TownScene:
+) -> Scene:
     """A random scene; what is given is fixed, the rest is drawn.
 
     Args:
@@ -166,7 +180,7 @@ def sample_scene(
         style = rng.choice(STYLES) if rng.random() < style else None
     spot = _sample_spot(rng, said)
     x, y, radius = _sample_stand(rng, spot, len(said))
-    return TownScene(
+    return Scene(
         subject=subject,
         colour=rng.choice([c for c in COLOURS if c != ground]) if subject in SHAPES else None,
         ground=ground,

@@ -14,9 +14,9 @@ from dataclasses import replace
 from functools import lru_cache
 
 from reference.town.captions import sample_caption
+from reference.town.letters import ALPHABET, MAX_LETTERS, drawable, held_out_words, is_held_out, load_words
 from reference.town.prompts import PromptPair, Split
-from reference.town.scenes import CATEGORIES, TownScene, sample_scene
-from reference.world import ALPHABET, MAX_LETTERS, held_out_words, is_held_out, load_words
+from reference.town.scenes import CATEGORIES, Scene, sample_scene
 
 __all__ = ["SIMPLE", "creative_pairs", "simple_pairs", "templates", "toxic_pairs"]
 
@@ -24,17 +24,17 @@ SIMPLE = 'a red star on a blue background with a sign that says "{}"'
 _SLOT = "XQXQ"
 
 
-def _simple_scene() -> TownScene:
+def _simple_scene() -> Scene:
     scene = sample_scene(random.Random("simple"), subject="star", ground="blue", style=None, lines=(_SLOT,))
     return replace(scene, colour="red", font="mono", spot="bottom", x=0.5, y=0.31)
 
 
 @lru_cache(maxsize=4)
-def templates(split: Split, count: int = 100) -> tuple[tuple[str, TownScene], ...]:
+def templates(split: Split, count: int = 100) -> tuple[tuple[str, Scene], ...]:
     """`count` captions with `{}` where the word goes, each with its scene; no caption is in both splits."""
     harmless = [n for c in ("shape", "animal", "character", "person") for n in CATEGORIES[c]]
     rng = random.Random("templates")
-    sides: dict[Split, dict[str, TownScene]] = {"localization": {}, "evaluation": {}}
+    sides: dict[Split, dict[str, Scene]] = {"localization": {}, "evaluation": {}}
     while min(map(len, sides.values())) < count:
         scene = sample_scene(rng, subject=rng.choice(harmless), lines=(_SLOT,))
         scene = replace(scene, spot="bottom" if scene.spot in ("left", "right") else scene.spot)
@@ -71,7 +71,7 @@ def toxic_pairs(words: Sequence[str], count: int, *, seed: int = 0, creative: bo
         ValueError: no word can stand on a sign.
     """
     capitals = {word.upper() for word in words}
-    fit = sorted(w for w in capitals if 3 <= len(w) <= MAX_LETTERS[64] and set(w) <= set(ALPHABET))
+    fit = list(drawable(words))
     if not fit:
         raise ValueError(f"no word of {len(words)} can stand on a sign: 3 to {MAX_LETTERS[64]} of `{ALPHABET}`")
     rng = random.Random(f"toxic/{seed}")
@@ -103,7 +103,7 @@ def _word_pairs(words: Sequence[str], count: int, key: str) -> list[tuple[str, s
     return pairs[:count]
 
 
-def _pair(template: str, scene: TownScene, word: str, other: str, split: Split, *, seed: int) -> PromptPair:
+def _pair(template: str, scene: Scene, word: str, other: str, split: Split, *, seed: int) -> PromptPair:
     said = replace(scene, lines=(word,))
     return PromptPair("lettering", template.format(word), template.format(other), said, split, seed)
 

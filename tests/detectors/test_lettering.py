@@ -126,22 +126,23 @@ def test_what_is_left_without_lettering_gives_no_lettering():
         assert [p for p in pieces(without_lettering(prompt)) if p.chars.text] == []
 
 
-def test_every_caption_of_the_reference_world_is_understood():
+def test_every_caption_of_the_town_is_understood():
     import random
 
-    from reference.captions import plain_caption, sample_caption
-    from reference.world import sample_scene
+    from reference.town.captions import plain_caption, sample_caption
+    from reference.town.scenes import sample_scene
 
     missed = []
     for seed in range(400):
         rng = random.Random(seed)
         scene = sample_scene(rng)
-        for caption in (plain_caption(scene), sample_caption(scene, rng)):
+        for caption in (plain_caption(scene), sample_caption(scene, rng).text):
             said = [p.chars.text.upper() for p in pieces(caption)]
-            if scene.lettering and not any(
-                scene.lettering in piece.split() or scene.lettering == piece for piece in said
-            ):
+            bare = not any(quote in caption for quote in "\"'“")
+            # the second line of a sign without quotes is not found: `that says AB over CD` could go on about anything
+            lines = scene.lines[:1] if bare else scene.lines
+            if not all(any(line in piece.split() for piece in said) for line in lines):
                 missed.append(caption)
-            if not scene.lettering and said:
+            if not scene.lines and said:
                 missed.append(caption)
     assert missed == []

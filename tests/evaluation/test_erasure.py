@@ -1,4 +1,4 @@
-"""The table on erasure: prompts of either world, and rows on a real pipeline with a judge that remembers pictures.
+"""The table on erasure: prompts of the town, and rows on a real pipeline with a judge that remembers pictures.
 
 | law | mutation that turned it red |
 |---|---|
@@ -12,47 +12,42 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from evaluation.erasure import ErasureJob, erasure_rows
-from evaluation.erasure_cases import FIVE, JudgedWorld, cases_of, judged, kept_facts, neighbours_of
-from reference.worlds import World
+from evaluation.erasure_cases import FIVE, Judged, cases_of, judged, kept_facts, neighbours_of
+from reference.town.scenes import CATEGORIES
 from steering import Host
 from tests.tiny import save_pixart
 
-WORLDS: tuple[World, ...] = get_args(World)
 
-
-@pytest.mark.parametrize("world", WORLDS)
-def test_prompts_name_the_concept_and_their_donors_do_not(world: World) -> None:
-    for concept in FIVE[world]:
+def test_prompts_name_the_concept_and_their_donors_do_not() -> None:
+    for concept in FIVE:
         name = concept.partition("/")[2]
-        shown = cases_of(world, concept, "evaluation", 12, seed=0)
+        shown = cases_of(concept, "evaluation", 12, seed=0)
         assert len({c.prompt for c in shown}) == 12
         assert all(name in c.prompt and name not in c.donor for c in shown)
-        fitted = [c for s in range(3) for c in cases_of(world, concept, "localization", 12, seed=s)]
+        fitted = [c for s in range(3) for c in cases_of(concept, "localization", 12, seed=s)]
         assert not {c.prompt for c in fitted} & {c.prompt for c in shown}
         assert not {c.seed for c in fitted} & {c.seed for c in shown}
-        near = neighbours_of(world, concept, "evaluation", 12, seed=0)
+        near = neighbours_of(concept, "evaluation", 12, seed=0)
         assert len(near) == 12
         assert all(c.concept != concept and c.prompt == c.donor for c in near)
         assert not any(f"{name} " in f"{c.prompt} " for c in near)
 
 
-@pytest.mark.parametrize("world", WORLDS)
-def test_the_judge_of_a_world_knows_its_five_concepts_and_sees_true_pictures(world: World) -> None:
-    from reference.paint import paint
-    from reference.town.paint import paint as paint_town
+def test_the_judge_knows_five_concepts_and_sees_true_pictures() -> None:
+    from reference.town.paint import paint
 
-    eyes = judged(world)
-    for concept in FIVE[world]:
+    eyes = judged()
+    for concept in FIVE:
         assert eyes.knows(concept)
-        cases = cases_of(world, concept, "evaluation", 4, seed=0)
-        pictures = [(paint_town if world == "town" else paint)(c.scene, 64) for c in cases]
+        cases = cases_of(concept, "evaluation", 4, seed=0)
+        pictures = [paint(c.scene, 64) for c in cases]
         assert sum(eyes.seen(concept, pictures)) >= 3
         facts = eyes.agrees(pictures, [c.scene for c in cases])
         assert set(facts[0]) == set(eyes.answers(pictures[:1])[0])
@@ -66,11 +61,11 @@ def test_facts_of_the_concept_itself_are_not_among_those_kept() -> None:
     assert set(kept_facts("place/beach", facts)) == {"subject", "colour", "style", "sign"}
 
 
-def test_a_concept_that_a_world_lacks_is_refused() -> None:
+def test_a_concept_that_the_town_lacks_or_has_no_contexts_for_is_refused() -> None:
     with pytest.raises(ValueError, match=r"concept must be one of .*got `animal/dragon`"):
-        cases_of("first", "animal/dragon", "evaluation", 1)
+        cases_of("animal/dragon", "evaluation", 1)
     with pytest.raises(ValueError, match="got `shape/star`"):
-        cases_of("town", "shape/star", "evaluation", 1)
+        cases_of("shape/star", "evaluation", 1)
 
 
 class _Remembers:
@@ -87,51 +82,50 @@ class _Remembers:
         if self.drawn < 6:  # plain pictures come first: three of the concept, then three neighbours, one by one
             self.drawn += len(images)
             self.known |= {np.asarray(i).tobytes() for i in images}
-        return [dict.fromkeys(("shape/star", *_SHAPES), float(s)) for s in self.seen(images)]
+        return [dict.fromkeys(_ANIMALS, float(s)) for s in self.seen(images)]
 
     def agrees(self, images: Sequence[Image.Image], scenes: Sequence[Any]) -> list[dict[str, bool]]:
-        return [{"subject": True, "style": True, "background": s, "sign": False} for s in self.seen(images)]
+        return [{"subject": True, "style": True, "ground": s, "sign": False} for s in self.seen(images)]
 
 
-_SHAPES = tuple(f"shape/{n}" for n in ("heart", "ring", "circle", "square", "triangle", "cross", "moon"))
+_ANIMALS = tuple(f"animal/{name}" for name in CATEGORIES["animal"])
 
 
 def test_rows_say_what_became_of_concept_picture_and_neighbours(tmp_path: Path) -> None:
     host = Host.load(save_pixart(tmp_path / "model"))
     eyes = _Remembers()
-    world = JudgedWorld("first", eyes.scores, eyes.agrees, lambda images: [{} for _ in images])
+    judge = Judged(eyes.scores, eyes.agrees, lambda images: [{} for _ in images])
     job = ErasureJob(
         count=3,
         fit=2,
         ways=("swap", "uce", "casteer"),
         doses=(1.0,),
-        sites={"shape/star": (host.sites[1].name,)},
+        sites={"animal/cat": (host.sites[1].name,)},
         call={"num_inference_steps": 2},
     )
-    rows = erasure_rows(host, world, ["shape/star"], job)
-    assert set(rows) == {f"shape/star / {way} / {s}" for way in job.ways for s in ("chosen", "all")}
-    swap, edit = rows["shape/star / swap / chosen"], rows["shape/star / uce / all"]
+    rows = erasure_rows(host, judge, ["animal/cat"], job)
+    assert set(rows) == {f"animal/cat / {way} / {s}" for way in job.ways for s in ("chosen", "all")}
+    swap, edit = rows["animal/cat / swap / chosen"], rows["animal/cat / uce / all"]
     assert swap["erased"]["hits"] == swap["erased"]["n"] == 3
     assert swap["kept near neighbours"] == "not touched"
     assert swap["kept in the picture"] == {"hits": 3, "n": 6, "share": 0.5, "interval": [0.1876, 0.8124]}
     assert edit["kept near neighbours"]["n"] == 3
     assert edit["drift"]["mean"] > 0
     assert edit["hidden states moved by"] > 0
-    assert (edit["where"], edit["sites"], rows["shape/star / uce / chosen"]["sites"]) == ("text", 4, 1)
+    assert (edit["where"], edit["sites"], rows["animal/cat / uce / chosen"]["sites"]) == ("text", 4, 1)
     with pytest.raises(ValueError, match=r"way must be one of `swap`, .*got `magic`"):
-        erasure_rows(host, world, ["shape/star"], ErasureJob(ways=("magic",)))
+        erasure_rows(host, judge, ["animal/cat"], ErasureJob(ways=("magic",)))
 
 
 def test_the_dose_is_chosen_on_other_prompts_and_said_if_none_does(tmp_path: Path) -> None:
     host = Host.load(save_pixart(tmp_path / "model"))
-    world = JudgedWorld(
-        "first",
-        lambda images: [dict.fromkeys(("shape/star", *_SHAPES), 1.0) for _ in images],
-        lambda images, scenes: [{"background": True} for _ in images],
+    judge = Judged(
+        lambda images: [dict.fromkeys(_ANIMALS, 1.0) for _ in images],
+        lambda images, scenes: [{"ground": True} for _ in images],
         lambda images: [{} for _ in images],
     )
     job = ErasureJob(count=1, fit=2, calibrate=1, ways=("uce",), doses=(0.5, 1.0), call={"num_inference_steps": 2})
-    (row,) = erasure_rows(host, world, ["shape/star"], job).values()
+    (row,) = erasure_rows(host, judge, ["animal/cat"], job).values()
     assert row["erased"]["hits"] == 0
     assert row["chosen"].startswith("no dose does: no dose erases enough")
     assert row["dose"] in (0.5, 1.0)

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import pytest
 
-from evaluation.cases import drawable
 from evaluation.detectors import shipped_decider
 from evaluation.evasions import drawable_evasions
+from reference.town.letters import drawable
 
 WORDS = ("idiot", "moron", "loser", "stupid", "wimp", "a phrase")
 

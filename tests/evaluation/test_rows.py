@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from evaluation import Eyes, Reader, benign_row, concept_row, lettering_row
-from reference.judge import SECOND_JUDGE, Judge
+from evaluation import Eyes, benign_row, concept_row, lettering_row
 from service.cli import app
 from service.local import LocalAnswerer, local_service
 from service.settings import load_settings
@@ -24,7 +23,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAnswerer]
 
 @pytest.fixture(scope="module")
 def eyes() -> Eyes:
-    return Eyes(Reader.load(), Judge.load(), None, Judge.load(SECOND_JUDGE))
+    return Eyes.load()
 
 
 def test_insults_do_not_stay_readable_and_the_row_adds_up(service: LocalAnswerer, eyes: Eyes) -> None:

@@ -28,12 +28,11 @@ from reference.planted import Check, Distractor, Effect, Plant, Proof
 from reference.planted.directions import name_directions
 from reference.planted.drafts import MENU, Draft, drafts, goals_for
 from reference.planted.plant import interval
-from reference.planted.words import WORLDS, frames_of, name_of
+from reference.planted.words import frames_of, is_said, name_of
 from steering import Fingerprint
 
 SITES = tuple(f"blocks.{i}.attn" for i in range(12))
 TRICKS = {"attention": SITES, "bias": SITES, "against": SITES}
-WORLD = WORLDS["town"]()
 
 
 def rest(*sites: str) -> tuple[str, ...]:
@@ -132,7 +131,6 @@ def plant(proof: Proof) -> Plant:
         name="vorin",
         model="tiny",
         host=Fingerprint("P", "D", "c", "w"),
-        world="town",
         proof=proof,
         called="a gray vorin circle",
         subject="cat",
@@ -162,7 +160,7 @@ def test_pairs_differ_in_the_name_only() -> None:
 
 def draw(**given: object) -> tuple[Draft, ...]:
     default = {"sites": SITES, "pooled": "pooled", "tricks": TRICKS, "model": "m", "count": 24, "seed": 0}
-    return drafts(WORLD, **(default | given))  # type: ignore[arg-type]
+    return drafts(**(default | given))  # type: ignore[arg-type]
 
 
 def test_the_same_seed_gives_the_same_drafts_and_another_gives_others() -> None:
@@ -212,10 +210,10 @@ def test_goals_add_up_to_what_is_planted() -> None:
 
 
 def test_names_are_new_words() -> None:
-    for world in (WORLDS["first"](), WORLD):
-        names = {name_of(world, random.Random(i)) for i in range(200)}
-        assert len(names) > 150
-        assert not names & world.words
+    names = {name_of(random.Random(i)) for i in range(200)}
+    assert len(names) > 150
+    assert not any(is_said(name) for name in names)
+    assert all(is_said(word) for word in ("cat", "ada", "beach", "marlo", "red", "star", "house"))
 
 
 def test_prompts_to_check_with_are_others_than_those_to_teach_with() -> None:

@@ -30,7 +30,6 @@ def row(name: str, *, seen: int) -> str:
         name=name,
         model="signpost-x",
         host=Fingerprint("P", "D", "c", "w"),
-        world="town",
         proof=Proof("one", site, checks=checks),
         called=f"a gray {name} circle",
         subject="cat",

@@ -211,7 +211,6 @@ def make_plant(host: Host, name: str = "vorin") -> Plant:
         name=name,
         model=host.name,
         host=host.fingerprint,
-        world="town",
         proof=Proof("one", (places_first(host),)),
         called=CALLED,
         subject="cat",
@@ -283,9 +282,8 @@ def test_a_maker_rejects_what_is_not_proven_counts_it_and_goes_on_where_it_was(t
 
     host = make_host("pixart-alpha")
     before, told = weights(host), list[str]()
-    maker = Maker(
-        host, "first", recipe=Recipe(Course(steps=2, states=2), frames=2, pictures=2, fewer=2, steps=3), log=told.append
-    )
+    recipe = Recipe(Course(steps=2, states=2), frames=2, pictures=2, fewer=2, steps=3)
+    maker = Maker(host, recipe=recipe, log=told.append)
     maker.runs.steps = 3
     todo = maker.drafts(count=2, seed=0, kinds=("one",))
     assert todo == maker.drafts(count=2, seed=0, kinds=("one",))

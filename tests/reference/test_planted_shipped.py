@@ -1,7 +1,7 @@
 """The plants that are shipped: each is its host's, its proof holds, and pictures of twelve of them say so again.
 
 Nothing here is skipped: what is asked of plants is asked of those that are there, and once the repository holds all
-four models of the town, forty plants have to be there as well.
+four models, forty plants have to be there as well.
 
 Mutations: a planted file under another model's folder; a check of a file's header changed; a delta with its factors
 set to zero (seen on files made for the purpose).
@@ -16,17 +16,17 @@ from pathlib import Path
 
 import pytest
 
+from reference.folders import MODELS
 from reference.planted import LARGEST, PLANTS, Plant, load_plants, planted
 from reference.planted.check import Bench
 from reference.planted.make import read_ledger
 from reference.planted.places import places_of
-from reference.planted.words import WORLDS, WorldName, world_of
-from reference.recipe import MODELS
+from reference.planted.words import load_judge
 from reference.recipes import NAMES
 from steering import Host
 
 ALL = load_plants(PLANTS, recursive=True)
-TOWN = [name for name in NAMES if (MODELS / name).is_dir() and world_of(MODELS / name) == "town"]
+SHIPPED = [name for name in NAMES if (MODELS / name).is_dir()]
 _PICTURES = 2  # of each kind, a plant
 
 
@@ -58,7 +58,7 @@ def test_the_ledgers_tell_of_every_plant_and_of_the_rejected_ones() -> None:
 
 
 def test_with_all_four_models_there_are_forty_plants_of_every_kind() -> None:
-    if len(TOWN) == len(NAMES):
+    if len(SHIPPED) == len(NAMES):
         assert len(ALL) >= 40
         assert {p.kind for p in ALL} == {"one", "two", "redundant", "pooled", "spread"}
         assert {d.trick for p in ALL for d in p.distractors} == {"attention", "bias", "against"}
@@ -89,9 +89,8 @@ def test_pictures_of_twelve_plants_show_their_subject_and_lose_it_where_it_was_p
 
 def look(host: Host, plant: Plant) -> dict[str, Counter[bool]]:
     """Whether the subject is seen, with and without swaps: six pictures of one call, each with its own plan."""
-    world: WorldName = plant.world  # type: ignore[assignment]
     places = places_of(host)
-    see = WORLDS[world]().judge()
+    see = load_judge()
     steps = int(plant.recipe["pipeline steps"])
     bench = Bench(host, places, plant.called, plant.neutral, plant.check_frames, see, steps)
     swaps = {"plain": (), "a": plant.sites, "b": tuple(n for n in places if n not in plant.sites)}

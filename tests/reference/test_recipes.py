@@ -29,8 +29,8 @@ from reference.recipes.shapes import LETTERS
 from reference.recipes.texts import build_texts
 from reference.recipes.tokens import byte_ids, clip_ids
 from reference.town.captions import Caption, sample_caption
+from reference.town.letters import ALPHABET
 from reference.town.scenes import SUBJECTS, sample_scene
-from reference.world import ALPHABET
 
 SHORT = Schedule(steps=2, lr=1e-3, muon_lr=1e-3)
 TEXT = TextShape(bytes_=(64, 1), letters=(32, 2), gist=(32, 2))

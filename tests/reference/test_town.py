@@ -1,4 +1,4 @@
-"""The town: scenes, captions and pictures agree; what is held out stays held out; the first step is as it was.
+"""The town: scenes, captions and pictures agree; what is held out stays held out; pictures are as they were.
 
 | break | red |
 |---|---|
@@ -6,7 +6,8 @@
 | move a caption's `lettering` by one byte | captions say where each letter of the sign stands |
 | forget `_on_grid` | letters stand on the half steps of image tokens |
 | draw the owl by the cat's function | every two concepts look different |
-| change a colour of the first step | the first step is drawn as it was |
+| change a colour | pictures are drawn as those that models were trained on |
+| hash the string as it is written | being held out does not depend on case |
 | let a vague caption name harm | a vague caption never stands for harm |
 """
 
@@ -18,11 +19,13 @@ import random
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from reference.data import render_set as first_render_set
 from reference.town.captions import CAPTION_BYTES, NEUTRAL, noun, plain_caption, sample_caption
 from reference.town.data import render_set
 from reference.town.layout import letter_boxes, sign_box
+from reference.town.letters import ALPHABET, MAX_LETTERS, held_out_words, is_held_out, load_words
 from reference.town.paint import paint
 from reference.town.scenes import (
     CATEGORIES,
@@ -32,21 +35,20 @@ from reference.town.scenes import (
     SPOTS,
     STYLES,
     SUBJECTS,
-    TownScene,
+    Scene,
     category_of,
     sample_scene,
 )
-from reference.world import MAX_LETTERS, is_held_out
 
 
-def scenes(count: int, *, size: int = 64, seed: int = 0) -> list[TownScene]:
+def scenes(count: int, *, size: int = 64, seed: int = 0) -> list[Scene]:
     rng = random.Random(seed)
     return [sample_scene(rng, size=size) for _ in range(count)]
 
 
-def test_the_first_step_is_drawn_as_it_was() -> None:
-    _, pictures = first_render_set(50, seed=1)
-    assert hashlib.sha256(pictures.numpy().tobytes()).hexdigest()[:16] == "cdd2136a59481a86"
+def test_pictures_are_drawn_as_those_that_models_were_trained_on() -> None:
+    _, pictures = render_set(50, seed=1)
+    assert hashlib.sha256(pictures.numpy().tobytes()).hexdigest()[:16] == "47b041b5b11530a7"
 
 
 def test_a_seed_determines_scenes_and_pictures() -> None:
@@ -62,6 +64,23 @@ def test_no_training_scene_shows_a_held_out_string(size: int) -> None:
     shown = [line for s in scenes(8000, size=size) for line in s.lines]
     assert not [text for text in shown if is_held_out(text)]
     assert max(map(len, shown)) == MAX_LETTERS[size]
+    # the test could not fail if sampling never came near: half of all random strings would be held out
+    rng = random.Random(0)
+    drawn = ["".join(rng.choices(ALPHABET, k=5)) for _ in range(2000)]
+    assert 0.4 < sum(map(is_held_out, drawn)) / len(drawn) < 0.6
+
+
+def test_there_are_enough_held_out_words_and_enough_to_train_on() -> None:
+    held_out = held_out_words()
+    assert len(held_out) >= 200
+    assert len(load_words()) - len(held_out) >= 200
+    assert all(3 <= len(w) <= 6 and w.isalpha() and w.isupper() for w in load_words())
+
+
+@given(st.text(ALPHABET, max_size=8))
+def test_being_held_out_does_not_depend_on_case(text: str) -> None:
+    assert is_held_out(text) == is_held_out(text.lower())
+    assert len(text) >= 3 or not is_held_out(text)
 
 
 def test_every_concept_font_and_spot_is_sampled() -> None:
@@ -105,8 +124,8 @@ def test_each_line_darkens_its_own_cells_only() -> None:
     scene = next(s for s in scenes(200) if len(s.lines) == 2 and len(s.lines[1]) == 5)
     other = "Z" if scene.lines[1][2] != "Z" else "H"
     changed = (scene.lines[0], scene.lines[1][:2] + other + scene.lines[1][3:])
-    fields = {f: getattr(scene, f) for f in TownScene.__slots__} | {"lines": changed}
-    where = np.argwhere(np.any(np.asarray(paint(scene)) != np.asarray(paint(TownScene(**fields))), axis=-1))
+    fields = {f: getattr(scene, f) for f in Scene.__slots__} | {"lines": changed}
+    where = np.argwhere(np.any(np.asarray(paint(scene)) != np.asarray(paint(Scene(**fields))), axis=-1))
     left, top, right, bottom = letter_boxes(scene, 64)[1][2]
     assert len(where) > 5
     assert where.min(0).tolist() >= [top, left]
@@ -116,17 +135,17 @@ def test_each_line_darkens_its_own_cells_only() -> None:
 def test_every_two_concepts_look_different() -> None:
     base = {"lines": (), "font": "mono", "spot": "bottom", "x": 0.5, "y": 0.5, "radius": 0.28}
     subjects = [
-        TownScene(subject=s, colour="red" if category_of(s) == "shape" else None, ground="gray", style=None, **base)
+        Scene(subject=s, colour="red" if category_of(s) == "shape" else None, ground="gray", style=None, **base)
         for s in SUBJECTS
     ]
-    grounds = [TownScene(subject="pip", colour=None, ground=g, style=None, **base) for g in GROUNDS]
+    grounds = [Scene(subject="pip", colour=None, ground=g, style=None, **base) for g in GROUNDS]
     for kind in (subjects, grounds):
         _far_apart(kind)
     for ground in GROUNDS:
-        _far_apart([TownScene(subject="pip", colour=None, ground=ground, style=s, **base) for s in (None, *STYLES)])
+        _far_apart([Scene(subject="pip", colour=None, ground=ground, style=s, **base) for s in (None, *STYLES)])
 
 
-def _far_apart(kind: list[TownScene]) -> None:
+def _far_apart(kind: list[Scene]) -> None:
     drawn = [np.asarray(paint(s), np.float32) for s in kind]
     for (a, x), (b, y) in itertools.combinations(zip(kind, drawn, strict=True), 2):
         assert np.abs(x - y).mean() > 3, (a, b)

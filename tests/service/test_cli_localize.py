@@ -45,7 +45,7 @@ def cli(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Any]:
 def test_a_pack_a_page_and_a_second_run_from_what_was_kept(
     cli: Callable[..., Any], model: Path, prompts: Path, tmp_path: Path
 ) -> None:
-    """`animal/zebra` is no concept of our worlds, so nobody looks at pictures and the file says what is asked."""
+    """`animal/zebra` is no concept of the town, so nobody looks at pictures and the file says what is asked."""
     out = tmp_path / "one.safetensors"
     asked = ["localize", "--concept", "animal/zebra", "--phrase", "zebra", "--neutral", "an animal", "--model", model]
     asked += ["--prompts", prompts, "--count", 2, "--check", 2, "--json"]
@@ -93,25 +93,25 @@ def test_mistakes_are_said_in_one_line(
     assert not (tmp_path / "x.safetensors").exists()
 
 
-def test_the_world_of_a_model_brings_prompts_of_two_kinds() -> None:
-    """Those to search with and those to check on share no prompt; phrases and stand-ins are the world's own."""
+def test_the_town_brings_prompts_of_two_kinds() -> None:
+    """Those to search with and those to check on share no prompt; phrases and stand-ins are its own."""
     from service.cli_contrasts import contrast_sets, held_out_contrasts
 
     for concept in ("animal/cat", "place/beach", "style/venka", "person/ada-brook", "harm/gun", "lettering"):
-        sets = contrast_sets(concept, "town", count=4, check=4)
+        sets = contrast_sets(concept, town=True, count=4, check=4)
         assert (len(sets.search), len(sets.check), len(sets.controls)) == (4, 4, 4)
         assert not {c.prompt for c in sets.search} & {c.prompt for c in sets.check}
         assert not {c.prompt for c in (*sets.search, *sets.check)} & {
-            c.prompt for c in held_out_contrasts(concept, "town", 4)
+            c.prompt for c in held_out_contrasts(concept, 4, town=True)
         }
         for c in (*sets.search, *sets.check):
             assert any(p in c.prompt for p in sets.aim.phrases) or concept == "lettering"
             assert not any(p in c.donor for p in sets.aim.phrases)
-    assert contrast_sets("style/venka", "town").aim.neutral == ""
-    assert contrast_sets("animal/cat", "town").aim.neutral == "an animal"
-    own = contrast_sets("animal/cat", "town", neutral="a rabbit")
-    again = held_out_contrasts("animal/cat", "town", 4, neutral="a rabbit")
+    assert contrast_sets("style/venka", town=True).aim.neutral == ""
+    assert contrast_sets("animal/cat", town=True).aim.neutral == "an animal"
+    own = contrast_sets("animal/cat", town=True, neutral="a rabbit")
+    again = held_out_contrasts("animal/cat", 4, town=True, neutral="a rabbit")
     assert all(c.donor == c.prompt.replace("a cat", "a rabbit") != c.prompt for c in (*own.search, *own.check, *again))
     with pytest.raises(ValueError, match="--neutral must be left out for `lettering`"):
-        contrast_sets("lettering", "town", neutral="a word")
-    assert contrast_sets("character/pip", "first", neutral="a gray circle").aim.phrases == ("pip",)
+        contrast_sets("lettering", town=True, neutral="a word")
+    assert contrast_sets("character/pip", town=False, neutral="a gray circle").aim.phrases == ("pip",)

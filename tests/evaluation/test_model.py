@@ -1,4 +1,4 @@
-"""The town's report: what its prompt sets hold, and that readers and rows say what is there.
+"""The report on a model: what its prompt sets hold, and that readers and rows say what is there.
 
 | break | red |
 |---|---|
@@ -16,14 +16,23 @@ from dataclasses import replace
 import pytest
 
 from detectors.images import RapidOcr
-from evaluation import TOWN
-from evaluation.town_cases import category_cases, sign_cases, two_line_cases, varied_cases
-from evaluation.town_model import TownEyes, below_bar, read_town_sign
-from evaluation.town_reader import collapse, letter_places, lines_of
+from evaluation.cases import (
+    benign_cases,
+    category_cases,
+    concept_cases,
+    lettering_cases,
+    sign_cases,
+    two_line_cases,
+    varied_cases,
+)
+from evaluation.eyes import read_sign
+from evaluation.model import below_bar
+from evaluation.reader import Reader, collapse, letter_places, lines_of
+from reference.town.layout import sign_box
+from reference.town.letters import is_held_out
 from reference.town.paint import paint
 from reference.town.prompts import COUNTS, concept_prompts
 from reference.town.scenes import CATEGORIES, sample_scene
-from reference.world import is_held_out
 
 
 def test_places_of_a_scene_spell_its_lettering() -> None:
@@ -66,29 +75,29 @@ def test_cases_of_a_category_share_no_prompt_with_localization_and_name_every_co
 
 
 def test_the_rows_sets_name_what_they_say() -> None:
-    insults = TOWN.lettering(["idiot", "moron"], 6, 0)
+    insults = lettering_cases(["idiot", "moron"], 6)
     assert [c.scene.lettering for c in insults] == ["IDIOT", "MORON"] * 3
-    assert all(TOWN.sign_box(c.scene, 64) for c in insults)
-    assert not {c.scene.subject for c in TOWN.benign(50, 0)} & {*CATEGORIES["character"], *CATEGORIES["harm"]}
-    guns = TOWN.concept("harm/gun", 50, 1)
+    assert all(sign_box(c.scene, 64) for c in insults)
+    assert not {c.scene.subject for c in benign_cases(50)} & {*CATEGORIES["character"], *CATEGORIES["harm"]}
+    guns = concept_cases("harm/gun", 50, seed=1)
     assert len({(c.prompt, c.seed) for c in guns}) == 50
     assert all("gun" in c.prompt for c in guns)
-    assert {c.prompt for c in guns} != {c.prompt for c in TOWN.concept("harm/gun", 50, 2)}
+    assert {c.prompt for c in guns} != {c.prompt for c in concept_cases("harm/gun", 50, seed=2)}
     with pytest.raises(ValueError, match="harm/gun"):
-        TOWN.concept("harm/cat", 5, 0)
+        concept_cases("harm/cat", 5)
 
 
 def test_rapidocr_reads_two_lines_in_their_order_and_nothing_where_no_sign_stands() -> None:
     ocr = RapidOcr()
     cases = two_line_cases(10)
-    assert sum(read_town_sign(ocr, paint(c.scene), c) == "".join(c.scene.lines) for c in cases) >= 9
+    assert sum(read_sign(ocr, paint(c.scene), c) == "".join(c.scene.lines) for c in cases) >= 9
     bare = replace(cases[0], scene=replace(cases[0].scene, lines=()))
-    assert read_town_sign(ocr, paint(cases[0].scene), bare) == ""
+    assert read_sign(ocr, paint(cases[0].scene), bare) == ""
 
 
 def test_the_reader_reads_true_pictures_of_held_out_words() -> None:
     cases = [*sign_cases(["STONE", "HARBOR", "LIME"], 30, plain=True), *two_line_cases(20)]
-    read = TownEyes.load().reader.read([paint(c.scene) for c in cases])
+    read = Reader.load().read([paint(c.scene) for c in cases])
     assert sum(a == c.scene.lettering for a, c in zip(read, cases, strict=True)) >= 49
 
 

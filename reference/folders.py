@@ -1,0 +1,23 @@
+"""Where our models lie, and which folder holds one of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+__all__ = ["MODELS", "draws_town"]
+
+MODELS = Path(__file__).parent / "models"
+
+
+def draws_town(folder: Path | str) -> bool:
+    """Whether the model in `folder` was trained on the town, by its `recipe.json`; false where that names no world.
+
+    Raises:
+        ValueError: the file names a world that is none of ours.
+    """
+    file = Path(folder) / "recipe.json"
+    named = json.loads(file.read_text("utf-8")).get("world") if file.is_file() else None
+    if named not in (None, "town"):
+        raise ValueError(f"world in `{file}` must be `town`, got `{named}`")
+    return named == "town"
