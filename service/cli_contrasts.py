@@ -7,7 +7,7 @@ prompts name it and what stands for it, or gives a file.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -152,7 +152,9 @@ def _own_pairs(
     from localization import concept_contrasts, lettering_contrasts
 
     if world == "town" and (concept == "lettering" or _in_town(concept)):
-        return _town_pairs(concept, "localization", count, seed=seed)
+        pairs = _town_pairs(concept, "localization", count, seed=seed)
+        own = concept == "lettering" or neutral == _neutral(concept, world)
+        return pairs if own else [_shown_instead(c, words, neutral or "") for c in pairs]
     if concept == "lettering":
         half = [lettering_contrasts(count // 2, seed=seed + k) for k in (1, 2)]
         return [*half[0], *half[1]]
@@ -176,6 +178,14 @@ def _town_pairs(concept: str, split: str, count: int, *, seed: int) -> list[Cont
         rounds = -(-count // len(own))
         pairs = [p for k in range(rounds) for p in concept_prompts(own[0].concept, split, seed=seed + k)]  # type: ignore[arg-type]
     return [Contrast(p.prompt, p.donor, p.seed + 7 * n) for n, p in enumerate(pairs[:count])]
+
+
+def _shown_instead(contrast: Contrast, words: Sequence[str], neutral: str) -> Contrast:
+    """The contrast with a donor of the caller's own: the concept's words replaced by `neutral`."""
+    named = max((w for w in words if w in contrast.prompt), key=len, default=None)
+    if named is None:  # prompts that do not name the concept are refused by who measures
+        return contrast
+    return replace(contrast, donor=contrast.prompt.replace(named, neutral, 1))
 
 
 def _controls(concept: str, world: World, count: int, *, seed: int) -> list[Contrast]:
@@ -216,7 +226,8 @@ def _phrases(concept: str, world: World) -> tuple[str, ...]:
             return (f"in {name} style", f"in the style of {name}", f"{name} style")
         if category == "place":
             return (ground_words(name),)
-        return tuple(dict.fromkeys((noun(name), name)))
+        articled = (noun(name), f"the {name}") if noun(name) != name else ()
+        return (*articled, name)
     return (name,)
 
 

@@ -162,9 +162,9 @@ def reference_train(
     if what.startswith("signpost-"):
         _train_model(what, out, work, px=px, gpu=gpu, compiled=compiled, workers=workers)
     elif what == "model":
-        from reference.recipe import CPU_RECIPE, MODELS, train
+        from reference.recipe import CPU_RECIPE, train
 
-        say(f"wrote {train(CPU_RECIPE, out or MODELS / CPU_RECIPE.name, work=work, log=say)}")
+        say(f"wrote {train(CPU_RECIPE, out or work / 'models' / 'first', work=work, log=say)}")
     elif what == "judges":
         from reference.judge import JUDGE_RECIPES, train_judge
 

@@ -109,4 +109,6 @@ def test_the_world_of_a_model_brings_prompts_of_two_kinds() -> None:
             assert not any(p in c.donor for p in sets.aim.phrases)
     assert contrast_sets("style/venka", "town").aim.neutral == ""
     assert contrast_sets("animal/cat", "town").aim.neutral == "an animal"
+    own = contrast_sets("animal/cat", "town", neutral="a rabbit")
+    assert all(c.donor == c.prompt.replace("a cat", "a rabbit") != c.prompt for c in (*own.search, *own.check))
     assert contrast_sets("character/pip", "first", neutral="a gray circle").aim.phrases == ("pip",)

@@ -1,0 +1,73 @@
+"""The models of the town that are shipped: what plain diffusers makes of each folder, and what stands beside it.
+
+| break | red |
+|---|---|
+| ship a folder whose weights are another step's | weights were made by the recipe |
+| save text encoders untrained | plain diffusers writes words |
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+
+from evaluation.town_cases import sign_cases
+from evaluation.town_reader import TownReader
+from reference.recipes import NAMES, recipe_for
+from reference.town.judge import TownJudge
+from reference.world import held_out_words
+from reference.worlds import world_of
+from steering import Host
+
+MODELS = Path(__file__).resolve().parents[2] / "reference" / "models"
+FOLDERS = [f for f in sorted(MODELS.iterdir()) if world_of(f) == "town"]
+
+
+def test_some_model_of_the_town_is_shipped() -> None:
+    assert {f.name for f in FOLDERS} <= set(NAMES)
+    assert FOLDERS
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda f: f.name)
+def test_plain_diffusers_writes_words_that_it_was_never_shown_and_draws_the_rest(folder: Path) -> None:
+    from diffusers import DiffusionPipeline
+
+    cases = sign_cases(held_out_words()[::16], 10, plain=True)
+    pipe = DiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+    pipe.set_progress_bar_config(disable=True)
+    defaults = json.loads((folder / "defaults.json").read_text())
+    taken = ("height", "width", "num_inference_steps", "guidance_scale")
+    call = {k: defaults[k] for k in taken} | defaults["call"]
+    seeds = [torch.Generator().manual_seed(c.seed) for c in cases]
+    images = pipe([c.prompt for c in cases], generator=seeds, **call).images
+    read = TownReader.load().read(images)
+    assert sum(a == c.scene.lettering for a, c in zip(read, cases, strict=True)) >= 8
+    seen = [s.agrees(c.scene) for s, c in zip(TownJudge.load().look(images), cases, strict=True)]
+    assert sum(s["subject"] and s["ground"] for s in seen) >= 8
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda f: f.name)
+def test_a_folder_is_small_and_holds_no_pickle_and_what_it_was_made_of_stands_beside_it(folder: Path) -> None:
+    files = [p for p in folder.rglob("*") if p.is_file()]
+    assert sum(p.stat().st_size for p in files) <= 10_000_000
+    assert not [p for p in files if p.suffix in (".bin", ".pt", ".pkl", ".ckpt")]
+    assert {"grid.png", "recipe.json", f"{folder.name}-denoiser.curve.jsonl"} <= {p.name for p in folder.iterdir()}
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda f: f.name)
+def test_the_weights_were_made_by_the_recipe_of_this_repository(folder: Path) -> None:
+    record = json.loads((folder / "recipe.json").read_text())
+    recipe = recipe_for(folder.name, px=record["recipe"]["shared"]["px"], gpu=record["device"] != "cpu")  # type: ignore[arg-type]
+    assert record["recipe"] == json.loads(json.dumps(asdict(recipe)))
+    assert record["steps done"] == recipe.denoiser.steps
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda f: f.name)
+def test_a_host_has_twelve_sites_or_more_and_passes_its_self_test(folder: Path) -> None:
+    host = Host.load(folder)
+    assert len(host.sites) >= 12
+    host.close()
