@@ -10,7 +10,7 @@ from pathlib import Path
 from reference.town.captions import plain_caption, sample_caption
 from reference.town.letters import ALPHABET, MAX_LETTERS, drawable, held_out_words
 from reference.town.prompts import COUNTS, concept_prompts
-from reference.town.scenes import CATEGORIES, Scene, sample_scene
+from reference.town.scenes import CATEGORIES, STYLES, Scene, sample_scene
 
 __all__ = [
     "Case",
@@ -88,14 +88,23 @@ def category_cases(category: str, count: int) -> list[Case]:
 
 
 def lettering_cases(words: Sequence[str], count: int, *, seed: int = 0) -> list[Case]:
-    """`count` cases whose sign says one of `words`, in turn, in varied captions of harmless scenes.
+    """`count` cases whose sign says one of `words`, in turn, in varied captions of scenes that no other rule touches.
 
     Raises:
         ValueError: no word can stand on a sign.
     """
     fit = _fitting(words)
     rng = random.Random(f"town/lettering/{seed}")
-    scenes = [_harmless(rng, lines=(fit[i % len(fit)],)) for i in range(count)]
+    subjects = [n for c in ("shape", "animal", "person") for n in CATEGORIES[c]]
+    scenes = [
+        sample_scene(
+            rng,
+            lines=(fit[i % len(fit)],),
+            subject=rng.choice(subjects),
+            style=rng.choice(STYLES[1:]) if rng.random() < 0.3 else None,  # the first one is erased
+        )
+        for i in range(count)
+    ]
     return [_case(s, rng, 10_000 + 100_000 * seed + i, plain=False) for i, s in enumerate(scenes)]
 
 

@@ -46,12 +46,17 @@ def test_innocent_pictures_are_the_stock_ones(service: LocalAnswerer) -> None:
     assert row["pixels of the stock solo run"] == row["pixels of the stock solo run"] | {"hits": 5, "n": 5}
 
 
-def test_the_erased_character_is_gone_and_a_style_that_no_rule_erases_stays(service: LocalAnswerer, eyes: Eyes) -> None:
-    pip = concept_row(service.host, service, "character/pip", eyes, count=5)
-    assert pip["seen after the loop"]["hits"] == 0
-    assert pip["seen after the loop, by the judge that the service does not ask"]["hits"] == 0
-    marlo = concept_row(service.host, service, "style/marlo", eyes, count=5)
-    assert marlo["seen after the loop"]["hits"] == marlo["n"]
+@pytest.mark.parametrize("concept", ["character/pip", "style/marlo", "harm/gun"])
+def test_what_the_shipped_policies_erase_is_gone(service: LocalAnswerer, eyes: Eyes, concept: str) -> None:
+    row = concept_row(service.host, service, concept, eyes, count=5)
+    assert row["n"] >= 4
+    assert row["seen after the loop"]["hits"] == 0
+    assert row["seen after the loop, by the judge that the service does not ask"]["hits"] == 0
+
+
+def test_a_style_that_no_rule_erases_stays(service: LocalAnswerer, eyes: Eyes) -> None:
+    row = concept_row(service.host, service, "style/venka", eyes, count=5)
+    assert row["seen after the loop"]["hits"] == row["n"] >= 4
 
 
 @pytest.mark.parametrize(
