@@ -136,7 +136,9 @@ def _readers(settings: Settings) -> Iterator[PictureDetector]:
         except FileNotFoundError as error:
             raise SettingsError(f"`easyocr`: {error}") from None
         yield LetteringLooker(engine, budget=settings.detector_seconds)
-    folder = _folder("judge", settings.judge) if settings.judge else _JUDGE
+    folder = _folder("judge", settings.judge) if settings.judge else _own_judge(settings.model)
+    if folder is None:
+        return
     if (folder / "config.json").is_file():
         try:
             classifier = FolderClassifier(folder)
@@ -149,6 +151,19 @@ def _readers(settings: Settings) -> Iterator[PictureDetector]:
         except ValueError as error:
             raise SettingsError(f"`judge`: `{folder / 'judge.json'}` is no JSON object: {error}") from None
         yield ConceptLooker(judge, judge.concepts, "reference-judge", "1", budget=settings.detector_seconds)
+
+
+def _own_judge(model: str) -> Path | None:
+    """The reference judge where the model draws what it was taught; of another's pictures it would say anything."""
+    from reference.folders import draws_town
+    from service.models import resolve_model
+
+    try:
+        return _JUDGE if draws_town(resolve_model(model)[0]) else None
+    except SettingsError:
+        raise
+    except ValueError as error:
+        raise SettingsError(f"`model`: {error}") from None
 
 
 class _LateJudge:

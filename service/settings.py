@@ -47,7 +47,7 @@ class Settings(BaseSettings):
         (), description="public keys that sign bundles: PEM files or `ed25519:...`; with any, policies must be signed"
     )
     packs: Path | None = Field(None, description="folder in which packs are looked for first")
-    judge: Path | None = Field(None, description="folder of a judge or classifier of pictures; none: the embedded one")
+    judge: Path | None = Field(None, description="folder of a judge of pictures; none: that of the embedded models")
     easyocr: Path | None = Field(None, description="folder of EasyOCR's weights; with it EasyOCR reads pictures too")
     detoxify: Path | None = Field(None, description="folder of Detoxify's weights; with it Detoxify scores texts too")
     semantic: Path | None = Field(

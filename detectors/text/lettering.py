@@ -73,6 +73,13 @@ _DANGLING = re.compile(
 _JOINT = re.compile(
     r"\s*(?:,\s*)?(?:with|and|next to|above|below|over|under|beside|near|on top of|,)\s+", re.IGNORECASE
 )
+# the next line of lettering without quotes: `that says AB over CD`; with an article it is scenery
+_NEXT_LINE = re.compile(
+    r"\s+(?:and\s+)?(?:over|above|below|under|beneath|underneath)(?:\s+it)?(?:\s*:)?\s+"
+    r"(?!(?:a|an|the|one|two|three|its|his|her|their|my)\b)",
+    re.IGNORECASE,
+)
+_LINE = re.compile(r"[^\sa-z]+(?:\s+[^\sa-z]+)*(?=\s|$)")
 _MOST_RUNS = 12
 
 
@@ -130,7 +137,11 @@ def guess_lettering(chars: Chars, found: tuple[Lettering, ...]) -> tuple[Letteri
     spans += [b.span(b.lastindex or 0) for b in _BRACKETED.finditer(text) if carried or b.group()[0] not in "(["]
     spans += [(_sentence(text, f.start()), f.start()) for f in _AFTER.finditer(text)]
     # words that begin in capitals, or letter by letter, may go on in another way
-    spans += [(cue.end(), _scenery(text, cue.end() + 1)) for cue in _BEFORE.finditer(text)]
+    for cue in _BEFORE.finditer(text):
+        end = _scenery(text, cue.end() + 1)
+        spans.append((cue.end(), end))
+        if line := _next_line(text, end):
+            spans.append((line, _scenery(text, line + 1)))
     given = [piece for piece in found if piece.chars.text]
     opened = next((o for o in _OPENED.finditer(text) if not any(p.start <= o.end() <= p.end for p in given)), None)
     if opened:
@@ -181,7 +192,11 @@ def _cued(text: str) -> Iterator[tuple[int, int, float, int]]:
             start += 1
         if start == cue.end() and text[start - 1].isascii() and text[start - 1] not in ":=":
             continue
-        yield start, _end_of_words(text, start), 0.9, cue.start()
+        end = _end_of_words(text, start)
+        yield start, end, 0.9, cue.start()
+        while (line := _next_line(text, end)) and (capitals := _LINE.match(text, line)):
+            end = at = capitals.end()
+            yield line, end, 0.9, cue.start()
 
 
 def _end_of_words(text: str, start: int) -> int:
@@ -200,6 +215,12 @@ def _scenery(text: str, start: int) -> int:
     """Where words that begin before `start` give way to scenery."""
     stop = _STOP.search(text, start)
     return stop.start() if stop else len(text)
+
+
+def _next_line(text: str, end: int) -> int | None:
+    """Where lettering goes on below words that end at `end`, or at the blank before it."""
+    found = _NEXT_LINE.match(text, end) or _NEXT_LINE.match(text, max(end - 1, 0))
+    return found.end() if found else None
 
 
 def _sentence(text: str, end: int) -> int:

@@ -27,6 +27,11 @@ def test_the_service_reads_pictures_for_every_concept_of_the_town() -> None:
     assert {"animal/cat", "place/beach", "harm/gun", "style/marlo", "lettering"} <= reads
 
 
+def test_our_judge_is_not_asked_about_pictures_of_another_model(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "model_index.json").write_text("{}")
+    assert build_detection(load_settings({"model": str(tmp_path)}).settings).reads == {"lettering"}
+
+
 def test_a_judge_that_is_no_json_is_a_settings_error(tmp_path) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "judge.json").write_text("{")
     with pytest.raises(SettingsError, match=r"judge\.json"):
