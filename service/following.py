@@ -7,12 +7,15 @@ in the state folder what was in use last.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from policies import (
+    SHIPPED,
     KeyProblem,
     Loader,
     PolicyError,
@@ -30,7 +33,7 @@ from service.settings import Settings, SettingsError
 if TYPE_CHECKING:
     from service.models import PackShelf
 
-__all__ = ["check_policies", "follow", "make_loader", "public_note", "trusted"]
+__all__ = ["check_policies", "follow", "make_loader", "public_note", "served_paths", "trusted"]
 
 log = logging.getLogger("bentoml.palimpsest.policies")
 
@@ -48,12 +51,37 @@ def make_loader(settings: Settings, detection: Detection, keys: Keys) -> Loader:
     return Loader(detection.sense, reads=detection.reads, canary_key=keys.canary, keys=trusted(settings))
 
 
+def served_paths(settings: Settings, reads: Collection[str]) -> tuple[Path, ...]:
+    """The policies to serve, where pictures can be read for `reads`.
+
+    Of the shipped ones those are left out that require more: our judge knows the pictures of our own models only.
+    """
+    paths = policy_paths(settings.policy)
+    if settings.policy != "shipped":
+        return paths
+    files = sorted(SHIPPED.glob("*.yaml"))
+    fit = tuple(file for file in files if _looks_for(file) <= set(reads))
+    return paths if len(fit) == len(files) else fit
+
+
+def _looks_for(policy: Path) -> set[str]:
+    needs = yaml.safe_load(policy.read_text("utf-8")).get("requires", {})
+    return set(needs.get("detectors", {}).get("picture", ()))
+
+
 def check_policies(settings: Settings, detection: Detection, keys: Keys) -> None:
     """Nothing, when the policies load, or are a bundle and the last good one is remembered. Raises `PolicyError`.
 
     Whoever starts a service with a mistyped file is told; whoever restarts a machine beside a broken bundle is served.
     """
-    paths = policy_paths(settings.policy)
+    paths = served_paths(settings, detection.reads)
+    if settings.policy == "shipped" and (left := sorted({p.stem for p in SHIPPED.glob("*.yaml")} - _names(paths))):
+        log.warning(
+            "shipped policies left out: %s; nothing here can look for what they erase in pictures of `%s`. Name a"
+            " classifier (`judge`) and a policy of your own",
+            ", ".join(left),
+            settings.model,
+        )
     loader = make_loader(settings, detection, keys)
     try:
         loader.load(paths)
@@ -62,6 +90,10 @@ def check_policies(settings: Settings, detection: Detection, keys: Keys) -> None
             raise
         store = Store(loader, paths, keep=_memory(settings))  # raises the same when nothing is remembered
         log.error("policies not loaded, the last good ones %s are served: %s", store.state.digest, error)
+
+
+def _names(paths: Collection[Path]) -> set[str]:
+    return {file.stem for path in paths for file in (path.glob("*.yaml") if path.is_dir() else (path,))}
 
 
 def follow(
@@ -90,7 +122,7 @@ def follow(
     )
     return Store(
         loader,
-        policy_paths(settings.policy),
+        served_paths(settings, detection.reads),
         interval=settings.policy_poll_seconds,
         accept=accept,
         on_reload=on_reload,

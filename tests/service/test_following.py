@@ -149,6 +149,24 @@ def test_a_restart_beside_a_broken_bundle_is_allowed_and_beside_a_broken_file_is
         check(settings(policy=str(folder), policy_keys=("nowhere.pub",), port=_free()))
 
 
+def test_a_model_whose_pictures_nobody_judges_is_served_without_the_policy_that_needs_a_judge(
+    settings: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    from policies import SHIPPED
+    from service.following import served_paths
+    from service.launch import check
+
+    foreign = settings(policy="shipped", port=_free())
+    with caplog.at_level("WARNING"):
+        check(foreign)
+    assert "erased-concepts" in caplog.text
+    assert {p.stem for p in served_paths(foreign, {"lettering"})} == {"floor", "rendered-text"}
+    ours = settings(model="signpost-pixart", policy="shipped", port=_free())
+    check(ours)
+    known = {"lettering", "character/pip", "style/marlo", "harm/gun"}
+    assert served_paths(ours, known) == (SHIPPED,)
+
+
 def _free() -> int:
     import socket
 
