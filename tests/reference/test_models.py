@@ -21,9 +21,10 @@ from reference.folders import MODELS, draws_town
 from reference.recipes import NAMES, recipe_for
 from reference.town.judge import Judge
 from reference.town.letters import held_out_words
-from steering import Host, find_pack, pack_roots
+from steering import Host, Pack
 
 FOLDERS = sorted(MODELS.iterdir())
+PACKS = sorted((MODELS.parent / "packs").glob("*/*.safetensors"))
 
 
 def test_some_model_is_shipped_and_all_draw_the_town() -> None:
@@ -72,11 +73,16 @@ def test_a_host_has_twelve_sites_or_more_and_passes_its_self_test(folder: Path) 
     host.close()
 
 
-@pytest.mark.parametrize("concept", ["lettering", "character/pip"])
-def test_the_packs_were_made_for_these_weights(concept: str) -> None:
-    host = Host.load(MODELS / "signpost-pixart", self_test=False)
-    pack = find_pack(concept, host, pack_roots(host))  # raises PackMismatch for other weights
-    assert 0 < len(pack.sites) <= len(host.sites) / 2
+@pytest.mark.parametrize("file", PACKS, ids=lambda f: f"{f.parent.name}-{f.stem}")
+def test_the_packs_were_made_for_these_weights(file: Path) -> None:
+    host = Host.load(MODELS / file.parent.name, self_test=False)
+    pack = Pack.load(file, host=host)  # raises PackMismatch for other weights
     assert pack.evidence["kind"] == "measured"
+    assert 0 < len(pack.sites) <= len(host.sites) / 2 or pack.evidence["answer"] == "no compact set"
     assert pack.evidence["check"]["bottom"]["share"] < 0.2 < pack.choice.low
     host.close()
+
+
+def test_what_the_shipped_policies_steer_has_packs() -> None:
+    steered = {"lettering", "character-pip", "style-marlo", "harm-gun"}
+    assert steered <= {f.stem for f in PACKS if f.parent.name == "signpost-pixart"}
