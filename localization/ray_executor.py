@@ -40,9 +40,11 @@ class _Actor:
 class RayExecutor:
     """Answers cells on `workers` Ray actors; a cluster that is there is used, otherwise one is started here.
 
-    `build` must be found by import on every machine, or be picklable. `gpus`: of each worker.
+    `build` must be found by import on every machine, or be picklable. `gpus`: of each worker. `patience`:
+    seconds in which all must have begun and loaded the model.
 
-    Raises: LocalizationError, without Ray, or when the workers' host is another one than `digest` says.
+    Raises: LocalizationError, without Ray, without room for the workers, or when their host is another one than
+    `digest` says.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class RayExecutor:
         gpus: float = 0.0,
         address: str | None = None,
         environment: dict[str, str] | None = None,
+        patience: float = 900.0,
     ) -> None:
         try:
             import ray
@@ -74,7 +77,15 @@ class RayExecutor:
             )
         actor: Any = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=-1, max_task_retries=-1)(_Actor)
         self.workers: list[Any] = [actor.remote(build, torch.get_num_threads()) for _ in range(workers)]
-        for got in ray.get([w.digest.remote() for w in self.workers]):
+        asked = [w.digest.remote() for w in self.workers]
+        ready, late = ray.wait(asked, num_returns=workers, timeout=patience)
+        if late:
+            self.close()
+            raise LocalizationError(
+                f"{len(ready)} of {workers} workers began within {patience:g} s; each needs a free CPU"
+                + (f" and {gpus:g} GPUs" if gpus else "")
+            )
+        for got in ray.get(asked):
             if got != digest:
                 self.close()
                 raise LocalizationError("a worker holds another model than this process; give all the same one")

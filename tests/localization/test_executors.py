@@ -67,6 +67,13 @@ def all_of(executor: Any, cells: list[Cell]) -> list[Any]:
     return [told[n] for n in range(len(cells))]
 
 
+def test_a_worker_with_another_model_is_refused(folder: Path) -> None:
+    ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    with pytest.raises(LocalizationError, match="another model"):
+        RayExecutor(partial(worker_on, folder), digest="another", workers=1, environment={"PYTHONPATH": os.getcwd()})
+    assert not ray.is_initialized()
+
+
 @pytest.mark.slow
 def test_ray_says_what_this_process_says(here: LocalExecutor, ray_workers: RayExecutor, cells: list[Cell]) -> None:
     assert all_of(ray_workers, cells) == all_of(here, cells)
@@ -86,9 +93,9 @@ def test_a_killed_worker_is_made_up_for(here: LocalExecutor, ray_workers: RayExe
     assert ray.get(ray_workers.workers[0].process.remote()) != victim
 
 
-def test_a_worker_with_another_model_is_refused(ray_workers: RayExecutor, folder: Path) -> None:
-    with pytest.raises(LocalizationError, match="another model"):
-        RayExecutor(partial(worker_on, folder), digest="another", workers=1)
+def test_workers_without_room_are_given_up(ray_workers: RayExecutor, folder: Path) -> None:
+    with pytest.raises(LocalizationError, match=r"0 of 1 workers began within 2 s; each needs a free CPU"):
+        RayExecutor(partial(worker_on, folder), digest=ray_workers.digest, workers=1, patience=2)
 
 
 def test_a_key_names_all_that_an_answer_depends_on(cells: list[Cell]) -> None:

@@ -127,7 +127,7 @@ def test_an_exempted_rule_stays_exempted_when_the_picture_shows_it(tmp_path):
         (f"exceptions: [{{id: e, reason: r, {APPROVED}}}]", "rules[0].exceptions[0]", "or it spares everybody"),
         (f"exceptions: [{{id: e, when: {{picture: {{lettering: {{any_of: [x]}}}}}}, reason: r, {APPROVED}}}]", "rules[0].exceptions[0].when.picture", "before there is a picture"),
         (f"exceptions: [{{id: e, when: {{prompt: {{any_of: [$nope]}}}}, reason: r, {APPROVED}}}]", "rules[0].exceptions[0].when.prompt.any_of[0]", "unknown list `$nope`"),
-        (f"exceptions: [{{id: e, when: {{concept: {{name: animal/cat}}}}, reason: r, {APPROVED}}}]", "rules[0].exceptions[0].when.concept.name", "no detector finds"),
+        (f"exceptions: [{{id: e, when: {{concept: {{name: animal/unicorn}}}}, reason: r, {APPROVED}}}]", "rules[0].exceptions[0].when.concept.name", "no detector finds"),
         ("renamed_from: [r]", "rules[0].renamed_from[0]", "is still a rule"),
         ("rollout: {mode: shadow, by: tenant}", "rules[0].rollout", "`by` goes with `mode: canary`"),
         ("unfit:", "rules[0].unfit", "has no value"),

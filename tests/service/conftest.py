@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.running import lettering_pack, policy_text
+from tests.running import lettering_pack
+from tests.service.serving import POLICY
 
 if TYPE_CHECKING:
     from starlette.testclient import TestClient
@@ -23,33 +24,6 @@ assert _spec is not None
 assert _spec.loader is not None
 tiny = sys.modules.setdefault("tiny", importlib.util.module_from_spec(_spec))
 _spec.loader.exec_module(tiny)
-
-POLICY = policy_text(
-    "test-policy",
-    """
-  - id: toxic-lettering
-    why: Insults do not belong on signs.
-    category: harassment
-    when: {lettering: {any_of: [$toxic], views: all}}
-    then:
-      - {do: steer, concept: lettering, toward: benign-word, strength: auto}
-      - do: verify
-        read: lettering
-        none_of: [$toxic]
-        ladder: [wider, swap-prompt, blur]
-        otherwise: block
-        max_extra_generations: 2
-    unfit: swap-prompt
-    on_error: block
-    disclose: category
-  - id: never
-    why: Some words are refused wherever they stand.
-    category: hate
-    when: {prompt: {any_of: [forbidden]}}
-    then: [{do: block}]
-    disclose: reason
-""",
-)
 
 
 @pytest.fixture(scope="session")

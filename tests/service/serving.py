@@ -11,11 +11,37 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.running import free_port
+from tests.running import free_port, policy_text
 
-__all__ = ["ROOT", "command", "eventually", "family", "free_port", "policy_text", "wait"]
+__all__ = ["POLICY", "ROOT", "command", "eventually", "family", "free_port", "wait"]
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+POLICY = policy_text(
+    "test-policy",
+    """
+  - id: toxic-lettering
+    why: Insults do not belong on signs.
+    category: harassment
+    when: {lettering: {any_of: [$toxic], views: all}}
+    then:
+      - {do: steer, concept: lettering, toward: benign-word, strength: auto}
+      - do: verify
+        read: lettering
+        none_of: [$toxic]
+        ladder: [wider, swap-prompt, blur]
+        otherwise: block
+        max_extra_generations: 2
+    unfit: swap-prompt
+    on_error: block
+    disclose: category
+  - id: never
+    why: Some words are refused wherever they stand.
+    category: hate
+    when: {prompt: {any_of: [forbidden]}}
+    then: [{do: block}]
+    disclose: reason
+""",
+)
 
 
 def command(*arguments: str) -> list[str]:
@@ -28,10 +54,6 @@ def family(pid: int) -> list[int]:
     if not children.exists():
         pytest.skip("this system does not list a process's children")
     return [pid, *map(int, children.read_text().split())]
-
-
-def policy_text() -> str:
-    return (Path(__file__).parent / "conftest.py").read_text().split('POLICY = """')[1].split('"""')[0]
 
 
 def wait(url: str, process: subprocess.Popen[bytes], log: Path) -> list[int]:

@@ -21,7 +21,7 @@ import openai
 import pytest
 from PIL import Image
 
-from tests.service.serving import ROOT, command, eventually, family, free_port, policy_text, wait
+from tests.service.serving import POLICY, ROOT, command, eventually, family, free_port, wait
 
 BENIGN = "a red star on a blue background"
 TOXIC = 'a red star with a sign that says "idiot"'
@@ -62,7 +62,7 @@ def server(model: Path, packs: Path, tmp_path_factory: pytest.TempPathFactory) -
     folder = tmp_path_factory.mktemp("serve")
     policy = folder / "policies" / "test.yaml"
     policy.parent.mkdir()
-    policy.write_text(policy_text())
+    policy.write_text(POLICY)
     port, log = free_port(), folder / "log"
     environment = {
         **os.environ,
@@ -301,7 +301,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 def test_what_cannot_start_says_why_and_exits(model: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.yaml"
-    broken.write_text(policy_text().replace("do: block", "do: blok"))
+    broken.write_text(POLICY.replace("do: block", "do: blok"))
     done = run("serve", "--model", str(model), "--policy", str(broken), "--port", str(free_port()))
     assert (done.returncode, "broken.yaml" in done.stderr) == (2, True)
     done = run("serve", "--model", str(tmp_path), "--port", str(free_port()))

@@ -25,7 +25,7 @@ import openai
 import pytest
 
 from service.keys import new_key, save_keys_file
-from tests.service.serving import ROOT, command, eventually, family, free_port, policy_text, wait
+from tests.service.serving import POLICY, ROOT, command, eventually, family, free_port, wait
 
 BENIGN = "a red star on a blue background"
 NOW = datetime.now(UTC)
@@ -58,7 +58,7 @@ def server(model: Path, packs: Path, tmp_path_factory: pytest.TempPathFactory) -
     folder = tmp_path_factory.mktemp("guarded")
     policy = folder / "policies" / "test.yaml"
     policy.parent.mkdir()
-    policy.write_text(policy_text())
+    policy.write_text(POLICY)
     made = {
         "maker": new_key("maker", ["generate"], now=NOW),
         "hasty": new_key("hasty", ["generate"], now=NOW, per_minute=0.5),
