@@ -19,6 +19,8 @@ from reference.town.scenes import CATEGORIES, Scene
 
 __all__ = ["FIVE", "ErasureCase", "Judged", "Split", "cases_of", "judged", "kept_facts", "name_of", "neighbours_of"]
 
+# of these a neutral form ("an animal") may draw the concept itself, so donors name a neighbour
+_BY_NEIGHBOUR = ("animal", "character", "person", "place")
 FIVE = ("character/pip", "animal/cat", "place/beach", "style/marlo", "harm/gun")
 
 
@@ -76,7 +78,8 @@ def name_of(concept: str) -> str:
 
 
 def cases_of(concept: str, split: Split, count: int, *, seed: int = 0) -> list[ErasureCase]:
-    """`count` different prompts of a concept.
+    """`count` different prompts of a concept. Donors name another one of its category, where its neutral form could
+    still draw it, and else that form.
 
     Raises:
         ValueError: a concept that the town does not have, or that has no contexts of its own, as shapes.
@@ -92,7 +95,15 @@ def cases_of(concept: str, split: Split, count: int, *, seed: int = 0) -> list[E
     rng = random.Random(f"erasure/{name}/{split}/{seed}")
     rng.shuffle(pairs)
     assert all(plain_caption(p.scene) == p.prompt for p in pairs)
-    return [ErasureCase(name, p.prompt, p.donor, p.scene, p.seed) for p in pairs[:count]]
+    return [ErasureCase(name, p.prompt, _donor(p), p.scene, p.seed) for p in pairs[:count]]
+
+
+def _donor(pair: PromptPair) -> str:
+    kind, _, name = pair.concept.partition("/")
+    if kind not in _BY_NEIGHBOUR:
+        return pair.donor
+    other = next(n for n in CATEGORIES[kind] if n != name)
+    return plain_caption(replace(pair.scene, **{"ground" if kind == "place" else "subject": other}))
 
 
 def neighbours_of(concept: str, split: Split, count: int, *, seed: int = 0) -> list[ErasureCase]:

@@ -29,6 +29,7 @@ Url = Annotated[str | None, typer.Option(help="A running service; default: one i
 Count = Annotated[int, typer.Option("--count", "-n", min=1, help="Pictures a row.")]
 Seed = Annotated[int, typer.Option(min=0, help="Other prompts and pictures.")]
 Out = Annotated[Path | None, typer.Option(help="Also write the JSON here.")]
+_ERASED = ("character/pip", "style/marlo", "harm/gun")  # by the shipped policies
 
 
 @evaluate_app.command("lettering")
@@ -62,7 +63,10 @@ def evaluate_lettering(
 
 @evaluate_app.command("concepts")
 def evaluate_concepts(
-    concept: Annotated[str, typer.Option(help="An erased concept that the judge knows.")] = "character/pip",
+    concept: Annotated[
+        list[str] | None,
+        typer.Option(help="An erased concept that the judge knows; may be repeated. Default: the shipped policies'."),
+    ] = None,
     count: Count = 100,
     model: Model = None,
     policy: Policy = None,
@@ -72,15 +76,19 @@ def evaluate_concepts(
     out: Out = None,
     json_: Json = False,
 ) -> None:
-    """An erased concept among prompts whose plain picture shows it, after the whole loop."""
+    """Erased concepts among prompts whose plain picture shows them, after the whole loop."""
     from evaluation import concept_row
+    from evaluation.cases import concept_cases
 
+    concepts = concept or list(_ERASED)
+    try:
+        for each in concepts:  # a name that is wrong is said before hours of drawing
+            concept_cases(each, 1)
+    except ValueError as error:
+        fail(str(error))
     with _subject(model, policy, url, key) as (host, service, eyes):
-        try:
-            row = concept_row(host, service, concept, eyes, count=count, seed=seed, progress=say)
-        except ValueError as error:
-            fail(str(error))
-    _report({concept: row}, out, json_)
+        rows = {each: concept_row(host, service, each, eyes, count=count, seed=seed, progress=say) for each in concepts}
+    _report(rows, out, json_)
 
 
 @evaluate_app.command("detectors")

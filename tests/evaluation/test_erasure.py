@@ -31,6 +31,7 @@ def test_prompts_name_the_concept_and_their_donors_do_not() -> None:
         shown = cases_of(concept, "evaluation", 12, seed=0)
         assert len({c.prompt for c in shown}) == 12
         assert all(name in c.prompt and name not in c.donor for c in shown)
+        assert not any(vague in c.donor for c in shown for vague in ("an animal", "a character", "in a place"))
         fitted = [c for s in range(3) for c in cases_of(concept, "localization", 12, seed=s)]
         assert not {c.prompt for c in fitted} & {c.prompt for c in shown}
         assert not {c.seed for c in fitted} & {c.seed for c in shown}

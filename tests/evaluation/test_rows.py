@@ -67,6 +67,7 @@ def test_a_style_that_no_rule_erases_stays(service: LocalAnswerer, eyes: Eyes) -
         (["localize", "--concept", "lettering", "--out", "x"], "must end in `.safetensors`"),
         (["evaluate", "lettering", "--url", "http://127.0.0.1:1", "--policy", "none"], "leave one of them out"),
         (["evaluate", "concepts", "--model", "no-such-model"], "no-such-model"),
+        (["evaluate", "concepts", "--concept", "harm/gun", "--concept", "harm/spoon"], "harm/spoon"),
     ],
 )
 def test_mistakes_of_the_caller_are_named(
