@@ -103,7 +103,8 @@ def _donor(pair: PromptPair) -> str:
     if kind not in _BY_NEIGHBOUR:
         return pair.donor
     other = next(n for n in CATEGORIES[kind] if n != name)
-    return plain_caption(replace(pair.scene, **{"ground" if kind == "place" else "subject": other}))
+    scene = pair.scene
+    return plain_caption(replace(scene, ground=other) if kind == "place" else replace(scene, subject=other))
 
 
 def neighbours_of(concept: str, split: Split, count: int, *, seed: int = 0) -> list[ErasureCase]:
