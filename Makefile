@@ -72,7 +72,7 @@ artefacts: install
 	-$(BIN)/palimpsest localize --concept style/marlo --out $(PACKS)/style-marlo.safetensors
 	-$(BIN)/palimpsest localize --concept harm/gun --out $(PACKS)/harm-gun.safetensors
 	$(BIN)/palimpsest reference report --out evaluation/results/model.json
-	$(BIN)/palimpsest evaluate lettering --out evaluation/results/lettering.json
+	$(BIN)/palimpsest evaluate lettering --evasions --count 120 --out evaluation/results/lettering.json
 	$(BIN)/palimpsest evaluate concepts --out evaluation/results/concepts.json
 	$(MAKE) demo
 	cp $(OUT)/compare.png evaluation/results/compare.png
