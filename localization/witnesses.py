@@ -14,17 +14,28 @@ __all__ = ["witness_lettering", "witness_score"]
 
 
 def witness_lettering(read: Callable[[Sequence[Image.Image]], Sequence[str]]) -> Witness:
-    """A witness that reads: the own and the donor's quoted words, exactly, in capitals."""
+    """A witness that reads: the own and the donor's words, exactly, in capitals.
 
-    def see_lettering(images: Sequence[Image.Image], contrasts: Sequence[Contrast]) -> tuple[list[bool], list[bool]]:
+    They are what stands in straight double quotes, else the words in which prompt and donor differ.
+    """
+
+    def see_words(images: Sequence[Image.Image], contrasts: Sequence[Contrast]) -> tuple[list[bool], list[bool]]:
         texts = read(images)
-        words = [["".join(re.findall(r'"([^"]+)"', p)).upper() for p in (c.prompt, c.donor)] for c in contrasts]
+        words = [(_asked(c.prompt, c.donor), _asked(c.donor, c.prompt)) for c in contrasts]
         return (
-            [text == own for text, (own, _) in zip(texts, words, strict=True)],
-            [text == donor for text, (_, donor) in zip(texts, words, strict=True)],
+            [text == own != "" for text, (own, _) in zip(texts, words, strict=True)],
+            [text == donor != "" for text, (_, donor) in zip(texts, words, strict=True)],
         )
 
-    return see_lettering
+    return see_words
+
+
+def _asked(prompt: str, other: str) -> str:
+    quoted = re.findall(r'"([^"]+)"', prompt)
+    if not quoted:
+        known = set(re.findall(r"\w+", other))
+        quoted = [word for word in re.findall(r"\w+", prompt) if word not in known]
+    return "".join(quoted).upper()
 
 
 def witness_score(score: Callable[[Sequence[Image.Image]], Sequence[float]], *, at_least: float = 0.5) -> Witness:
