@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.stock import Stock, pixels
-from tests.running import Answer, Server, lettering_pack, serving
+from tests.running import ROOT, Answer, Server, lettering_pack, serving
 from tests.tiny import save_pixart
 
 __all__ = ["main"]
@@ -235,7 +235,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         root = Path(folder)
         model = asked_for.model or save_pixart(root / "model")
         packs = {"packs": lettering_pack(model, root / "packs")} if asked_for.model is None else {}
-        settings = {"workers": asked_for.workers, "batching": "fixed", "max_batch": 4, **packs}
+        judge = ROOT / "reference" / "judges" / "first"  # a model of others has none by itself
+        settings = {"workers": asked_for.workers, "batching": "fixed", "max_batch": 4, "judge": judge, **packs}
         with serving(root / "s", model=str(model), policy=POLICY.format(n=1), **settings) as server:
             soak = run(server, asked_for.requests, asked_for.clients)
             series = len([x for x in _metrics(server).splitlines() if x.startswith("palimpsest_")])

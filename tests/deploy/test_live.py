@@ -246,6 +246,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         "PYTHONPATH": str(ROOT),
         "OMP_NUM_THREADS": "1",
         "PALIMPSEST_PACKS": str(folder / "packs"),
+        "PALIMPSEST_JUDGE": str(ROOT / "reference" / "judges" / "first"),  # no model of ours is served here
         "PALIMPSEST_STATE": str(folder / "state"),
         "PALIMPSEST_QUEUE_SIZE": "8",
         "PALIMPSEST_MAX_STEPS": "1000",
