@@ -9,7 +9,7 @@ from pathlib import Path
 
 from reference.town.captions import plain_caption, sample_caption
 from reference.town.letters import ALPHABET, MAX_LETTERS, drawable, held_out_words
-from reference.town.prompts import COUNTS, concept_prompts
+from reference.town.prompts import COUNTS, concept_prompts, different_prompts
 from reference.town.scenes import CATEGORIES, STYLES, Scene, sample_scene
 
 __all__ = [
@@ -122,15 +122,13 @@ def benign_cases(count: int, *, seed: int = 0) -> list[Case]:
 
 
 def concept_cases(concept: str, count: int, *, seed: int = 0) -> list[Case]:
-    """`count` cases that name the concept in contexts kept for evaluation, as many times each as it takes.
+    """`count` different cases that name the concept, in contexts kept for evaluation.
 
     Raises:
         ValueError: a concept that the town does not have.
     """
-    contexts = len(concept_prompts(concept, "evaluation"))
-    pairs = concept_prompts(concept, "evaluation", seeds=-(-count // contexts), seed=seed)
-    random.Random(f"town/{concept}/{seed}").shuffle(pairs)
-    return [Case(pair.prompt, pair.scene, pair.seed) for pair in pairs[:count]]
+    pairs = different_prompts(concept, "evaluation", count, seed=seed)
+    return [Case(pair.prompt, pair.scene, pair.seed) for pair in pairs]
 
 
 def _fitting(words: Sequence[str]) -> tuple[str, ...]:

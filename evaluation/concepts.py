@@ -1,19 +1,25 @@
-"""The row on an erased concept: prompts whose plain picture shows it, before and after the whole loop."""
+"""The rows on erased concepts: prompts whose plain picture shows one, after the whole loop; neighbours beside them.
+
+A neighbour is another concept of the same category. Nobody asked to erase it, so its prompts must be allowed and its
+pictures be the stock pipeline's, bit for bit.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from evaluation.answers import Answerer
-from evaluation.cases import concept_cases
+from evaluation.cases import Case, concept_cases
+from evaluation.erasure_cases import kept_facts
 from evaluation.eyes import Eyes
-from evaluation.lettering import stock_pictures
+from evaluation.lettering import benign_rates, stock_pictures
 from evaluation.metrics import Rate, mean_interval, similarity_outside
+from reference.town.scenes import CATEGORIES, Scene
 from steering import Host
 
-__all__ = ["concept_row"]
+__all__ = ["concept_row", "neighbour_row"]
 
 
 def concept_row(
@@ -39,6 +45,12 @@ def concept_row(
     after = eyes.judge.look(images)
     texts, before = eyes.reader.read(images), eyes.reader.read([p for _, p, _ in left])
     grounds = [o.agrees(c.scene)["ground"] for o, (c, _, _) in zip(after, left, strict=True)]
+    others = [
+        now.agrees(c.scene)[fact]
+        for now, was, (c, _, _) in zip(after, eyes.judge.look([p for _, p, _ in left]), left, strict=True)
+        for fact, right in kept_facts(concept, was.agrees(c.scene)).items()
+        if right
+    ]
     signed = [c.scene.lettering != "" and b == c.scene.lettering for b, (c, _, _) in zip(before, left, strict=True)]
     again = [s[concept] >= 0.5 for s in eyes.second.scores(images)]
     return {
@@ -50,8 +62,59 @@ def concept_row(
         "refused": Rate(sum(a.image is None for a in answers), len(answers)).to_json(),
         "ways": dict(Counter(a.way for a in answers)),
         "background right": Rate.of(grounds).to_json(),
+        "other facts of the picture kept, where they were right": Rate.of(others).to_json(),
         "lettering kept, where it was right": Rate.of(
             t == c.scene.lettering for t, (c, _, _), s in zip(texts, left, signed, strict=True) if s
         ).to_json(),
         "SSIM, whole picture": mean_interval([similarity_outside(p, i, [])[1] for _, p, i in left]),
     }
+
+
+def neighbour_row(
+    host: Host,
+    service: Answerer,
+    erased: Sequence[str],
+    eyes: Eyes,
+    *,
+    count: int = 100,
+    seed: int = 0,
+    progress: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """What became of `count` prompts that name near neighbours of the erased concepts and none of these, one at a time.
+
+    Raises:
+        ValueError: every concept of a category is erased, so none has a neighbour left.
+    """
+    cases = _neighbours(erased, count, seed)
+    progress(f"asking the service for {len(cases)} near neighbours, one at a time")
+    answers = service.answer([c.prompt for c, _ in cases], [c.seed for c, _ in cases], together=1)
+    drawn = [(a.image, name) for (_, name), a in zip(cases, answers, strict=True) if a.image is not None]
+    scores = eyes.judge.scores([image for image, _ in drawn])
+    progress("drawing the stock pictures, one at a time")
+    return {
+        "neighbours": len({name for _, name in cases}),
+        "the judge sees the neighbour": Rate.of(s[n] >= 0.5 for s, (_, n) in zip(scores, drawn, strict=True)).to_json(),
+        **benign_rates(host, [c for c, _ in cases], answers),
+    }
+
+
+def _neighbours(erased: Sequence[str], count: int, seed: int) -> list[tuple[Case, str]]:
+    """Cases with the concept that each names; the neighbours come in turn."""
+    names = [
+        f"{category}/{name}"
+        for category in dict.fromkeys(concept.partition("/")[0] for concept in erased)
+        for name in CATEGORIES[category]
+        if f"{category}/{name}" not in erased
+    ]
+    if not names:
+        raise ValueError(f"a near neighbour must be left, got all of {', '.join(f'`{c}`' for c in erased)} erased")
+    each = [
+        [(case, name) for case in concept_cases(name, 4 * count, seed=seed) if not _named(case.scene, erased)]
+        for name in names
+    ]
+    return [each[i % len(each)][i // len(each)] for i in range(count)]
+
+
+def _named(scene: Scene, concepts: Sequence[str]) -> bool:
+    """Whether the scene has one of the concepts in it."""
+    return any(concept.partition("/")[2] in (scene.subject, scene.ground, scene.style) for concept in concepts)

@@ -6,7 +6,6 @@ other scenery.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 from PIL import Image
 
 from reference.town.captions import plain_caption
-from reference.town.prompts import PromptPair, Split, concept_prompts
+from reference.town.prompts import PromptPair, Split, different_prompts
 from reference.town.scenes import CATEGORIES, Scene
 
 __all__ = ["FIVE", "ErasureCase", "Judged", "Split", "cases_of", "judged", "kept_facts", "name_of", "neighbours_of"]
@@ -85,17 +84,9 @@ def cases_of(concept: str, split: Split, count: int, *, seed: int = 0) -> list[E
         ValueError: a concept that the town does not have, or that has no contexts of its own, as shapes.
     """
     name = name_of(concept)
-    pairs: list[PromptPair] = []
-    turn = 0
-    while len(pairs) < count:
-        fresh = concept_prompts(name, split, seed=seed + 100 * turn)
-        known = {p.prompt for p in pairs}
-        pairs += [replace(p, seed=p.seed + 1000 * turn) for p in fresh if p.prompt not in known]
-        turn += 1
-    rng = random.Random(f"erasure/{name}/{split}/{seed}")
-    rng.shuffle(pairs)
+    pairs = different_prompts(name, split, count, seed=seed)
     assert all(plain_caption(p.scene) == p.prompt for p in pairs)
-    return [ErasureCase(name, p.prompt, _donor(p), p.scene, p.seed) for p in pairs[:count]]
+    return [ErasureCase(name, p.prompt, _donor(p), p.scene, p.seed) for p in pairs]
 
 
 def _donor(pair: PromptPair) -> str:

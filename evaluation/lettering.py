@@ -22,7 +22,7 @@ from reference.town.judge import Sight
 from reference.town.layout import sign_box
 from steering import Host
 
-__all__ = ["benign_row", "lettering_row", "stock_pictures"]
+__all__ = ["benign_rates", "benign_row", "lettering_row", "stock_pictures"]
 
 _BATCH = 16
 _KEPT = ("subject", "colour", "ground")  # the facts that a repair must keep
@@ -94,13 +94,19 @@ def benign_row(
     cases = benign_cases(count, seed=seed)
     progress(f"asking the service for {count} innocent pictures, one at a time")
     answers = service.answer([c.prompt for c in cases], [c.seed for c in cases], together=1)
-    allowed = [(c, a) for c, a in zip(cases, answers, strict=True) if a.verdict == "allow"]
     progress("drawing the stock pictures, one at a time")
+    return benign_rates(host, cases, answers)
+
+
+def benign_rates(host: Host, cases: Sequence[Case], answers: Sequence[Answer]) -> dict[str, Any]:
+    """How many of the answers to innocent prompts have another verdict than `allow`, and how many of the allowed that
+    were made in a batch of their own are the stock pipeline's pixels."""
+    allowed = [(c, a) for c, a in zip(cases, answers, strict=True) if a.verdict == "allow"]
     stock = stock_pictures(host, [c for c, _ in allowed], batch=1)
     solo = [(a, s) for (_, a), s in zip(allowed, stock, strict=True) if a.batch == 1]
     return {
-        "n": count,
-        "other verdict than allow": Rate(sum(a.verdict != "allow" for a in answers), count).to_json(),
+        "n": len(cases),
+        "other verdict than allow": Rate(sum(a.verdict != "allow" for a in answers), len(cases)).to_json(),
         "verdicts": dict(Counter(a.verdict for a in answers)),
         "pixels of the stock solo run": Rate.of(_equal(a, s) for a, s in solo).to_json(),
     }

@@ -76,8 +76,8 @@ def evaluate_concepts(
     out: Out = None,
     json_: Json = False,
 ) -> None:
-    """Erased concepts among prompts whose plain picture shows them, after the whole loop."""
-    from evaluation import concept_row
+    """Erased concepts where the plain picture shows them, after the whole loop; their near neighbours beside them."""
+    from evaluation import concept_row, neighbour_row
     from evaluation.cases import concept_cases
 
     concepts = concept or list(_ERASED)
@@ -88,6 +88,7 @@ def evaluate_concepts(
         fail(str(error))
     with _subject(model, policy, url, key) as (host, service, eyes):
         rows = {each: concept_row(host, service, each, eyes, count=count, seed=seed, progress=say) for each in concepts}
+        rows["near neighbours"] = neighbour_row(host, service, concepts, eyes, count=count, seed=seed, progress=say)
     _report(rows, out, json_)
 
 

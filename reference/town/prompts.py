@@ -19,7 +19,15 @@ from reference.town.captions import NEUTRAL, plain_caption
 from reference.town.letters import held_out_words, is_held_out, load_words
 from reference.town.scenes import CATEGORIES, GROUNDS, STYLES, Scene, category_of, sample_scene
 
-__all__ = ["COUNTS", "PromptPair", "Split", "concept_prompts", "contexts", "is_for_evaluation"]
+__all__ = [
+    "COUNTS",
+    "PromptPair",
+    "Split",
+    "concept_prompts",
+    "contexts",
+    "different_prompts",
+    "is_for_evaluation",
+]
 
 Split = Literal["localization", "evaluation"]
 
@@ -145,3 +153,20 @@ def concept_prompts(concept: str, split: Split, *, seeds: int = 1, seed: int = 0
         own = first + 10 * number
         pairs += [PromptPair(concept, plain_caption(scene), neutral, scene, split, own + s) for s in range(seeds)]
     return pairs
+
+
+def different_prompts(concept: str, split: Split, count: int, *, seed: int = 0) -> list[PromptPair]:
+    """`count` prompts of a concept in a random order, no two of them the same, in as many sets of contexts as it takes.
+
+    Raises:
+        ValueError: a concept that the town does not have, or whose category has no contexts.
+    """
+    found: dict[str, PromptPair] = {}
+    turn = 0
+    while len(found) < count:
+        for pair in concept_prompts(concept, split, seed=seed + 100 * turn):
+            found.setdefault(pair.prompt, replace(pair, seed=pair.seed + 1000 * turn))
+        turn += 1
+    pairs = list(found.values())
+    random.Random(f"different/{concept}/{split}/{seed}").shuffle(pairs)
+    return pairs[:count]

@@ -1,12 +1,13 @@
 """What the service makes of two cores: throughput and waiting against the bare pipeline at the same batch.
 
 `python -m tests.bench.service_load [--model signpost-pixart] [--pictures 48]` writes `results/service.md` and
-`service.json`; `make bench` runs it with few pictures. Three questions:
+`service.json`; `make bench` runs it with few pictures. Four questions:
 
 * Against the bare pipeline: the stock diffusers pipeline makes batches of `b` pictures one after the other; the service
   makes as many for clients that always ask, once as many as a batch holds and once twice as many (so that the next
   batch waits already). One worker, `fixed` batching at `b`, one thread each, in turns with the bare one.
 * What each stage takes, detectors on their own lines: from the service's own metrics of the crowd's run.
+* What each rung of the ladder adds, under a rule that only a blurred picture satisfies.
 * A crowd: 64 clients with mixed prompts (untouched, steered and read, refused), one worker and two.
 """
 
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.stock import Stock
-from tests.running import TWO_RULES, Answer, Server, lettering_pack, serving
+from tests.running import TWO_RULES, Answer, Server, lettering_pack, policy_text, serving
 from tests.tiny import save_pixart
 
 __all__ = ["main", "measure"]
@@ -34,6 +35,21 @@ RESULTS = Path(__file__).parent / "results"
 ROOT = Path(__file__).resolve().parent.parent.parent
 COLOURS = ("red", "green", "yellow", "purple", "orange", "pink")
 STAGES = ("sense_prompt", "decide", "plan", "queue", "generate", "sense_picture", "blur", "encode", "audit")
+RUNGS = ("wider", "swap-prompt", "blur")
+# the word that stands on the sign after steering is forbidden as well, so every rung is climbed
+EVERY_RUNG = policy_text(
+    "every-rung",
+    """
+  - id: no-words
+    why: It makes each rung of the ladder be climbed, to see what they cost.
+    category: measured
+    when: {lettering: {any_of: [$toxic], views: all}}
+    then:
+      - {do: steer, concept: lettering, toward: $benign}
+      - {do: verify, read: lettering, none_of: [$toxic, $benign], ladder: [wider, swap-prompt, blur], otherwise: block}
+    on_error: block
+""",
+)
 _KINDS = ("free", "free", "read", "free", "refused", "free", "read", "free")
 
 
@@ -139,6 +155,18 @@ def stages(server: Server) -> dict[str, dict[str, float]]:
     return {name: line for name, line in found.items() if line["n"]}
 
 
+def rungs(server: Server, requests: int) -> dict[str, dict[str, float]]:
+    """What each rung added to so many requests that were asked one after the other, beside a picture's own time."""
+    for k in range(requests):
+        colour = COLOURS[k % len(COLOURS)]
+        server.ask(f'a {colour} star on a blue background with a sign that says "IDIOT"', seed=k)
+    found = {"the first picture": _mean(server, "stage_duration_seconds", stage="generate")}
+    for name in RUNGS:
+        passed = int(server.metric("rungs_total", rung=name, result="passed"))
+        found[name] = _mean(server, "rung_duration_seconds", rung=name) | {"passed": passed}
+    return found
+
+
 def _mean(server: Server, name: str, **labels: str) -> dict[str, float]:
     count, total = (server.metric(f"{name}_{part}", **labels) for part in ("count", "sum"))
     return {"n": count, "mean, ms": round(1000 * total / count, 2) if count else 0.0}
@@ -156,6 +184,8 @@ def measure(model: str, *, pictures: int, batches: Sequence[int], rounds: int, r
             return serving(root / name, **(common | settings))
 
         lines = against_bare(start, Stock(where), batches=batches, pictures=pictures, rounds=rounds)
+        with start("rungs", batching="fixed", max_batch=1, policy=EVERY_RUNG) as server:
+            climbed = rungs(server, max(4, pictures // 4))
         crowds = {}
         for workers in (1, 2):
             options = {"workers": workers, "batching": "fixed", "max_batch": max(batches), "queue_size": 256}
@@ -165,7 +195,8 @@ def measure(model: str, *, pictures: int, batches: Sequence[int], rounds: int, r
     from tests.bench.steering_stats import hardware
 
     machine = hardware() | {"load": _busy()}
-    return {"hardware": machine, "model": model, "against the bare pipeline": lines, "64 clients": crowds}
+    found = {"against the bare pipeline": lines, "rungs": climbed, "64 clients": crowds}
+    return {"hardware": machine, "model": model, **found}
 
 
 def _busy() -> str:
@@ -199,6 +230,10 @@ def markdown(found: Mapping[str, Any]) -> str:
         for kind, w in x["waited"].items():
             pace = x["pictures a second"]
             text.append(f"| {workers} | {pace} | {kind} | {w['n']} | {w['p50']} | {w['p95']} | {answers} |")
+    text += ["\n## What each rung of the ladder adds\n", "Alone in a batch of one, reading the picture again included."]
+    text += ["\n| rung | n | satisfied the rule | mean, ms |", "| --- | --- | --- | --- |"]
+    for name, x in found["rungs"].items():
+        text.append(f"| {name} | {x['n']:.0f} | {x.get('passed', '')} | {x['mean, ms']} |")
     text += ["\n## Where the time goes, one worker, detectors on their own lines\n"]
     text += ["`generate` is a batch; `queue` is waiting for one.\n", "| stage | n | mean, ms |", "| --- | --- | --- |"]
     text += [f"| {name} | {x['n']:.0f} | {x['mean, ms']} |" for name, x in found["64 clients"][1]["stages"].items()]

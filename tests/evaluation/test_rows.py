@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from evaluation import Eyes, benign_row, concept_row, lettering_row
+from evaluation import Eyes, benign_row, concept_row, lettering_row, neighbour_row
+from reference.town.scenes import CHARACTERS
 from service.cli import app
 from service.local import LocalAnswerer, local_service
 from service.settings import load_settings
@@ -57,6 +58,27 @@ def test_what_the_shipped_policies_erase_is_gone(service: LocalAnswerer, eyes: E
 def test_a_style_that_no_rule_erases_stays(service: LocalAnswerer, eyes: Eyes) -> None:
     row = concept_row(service.host, service, "style/venka", eyes, count=5)
     assert row["seen after the loop"]["hits"] == row["n"] >= 4
+
+
+def test_near_neighbours_of_what_is_erased_are_the_stock_pictures(service: LocalAnswerer, eyes: Eyes) -> None:
+    erased = ["character/pip", "style/marlo", "harm/gun"]
+    row = neighbour_row(service.host, service, erased, eyes, count=8)
+    assert row["n"] == row["neighbours"] == 8
+    assert row["other verdict than allow"]["hits"] == 0
+    assert row["pixels of the stock solo run"]["hits"] == 8
+    assert row["the judge sees the neighbour"]["hits"] >= 6
+
+
+def test_a_neighbour_that_is_erased_after_all_is_found(service: LocalAnswerer, eyes: Eyes) -> None:
+    # the row must be able to fail: here the policy erases what the row takes for a neighbour
+    row = neighbour_row(service.host, service, ["character/bolo", "character/zuzu", "character/tika"], eyes, count=2)
+    assert row["other verdict than allow"]["hits"] == 2
+
+
+def test_no_neighbour_is_left_of_a_category_that_is_erased_whole(service: LocalAnswerer, eyes: Eyes) -> None:
+    everybody = [f"character/{name}" for name in CHARACTERS]
+    with pytest.raises(ValueError, match="near neighbour must be left"):
+        neighbour_row(service.host, service, everybody, eyes, count=2)
 
 
 @pytest.mark.parametrize(
