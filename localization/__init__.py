@@ -1,9 +1,10 @@
 """Which sites of a host carry a concept, how few are enough, and with what evidence.
 
 `contrasts` and `prompts` say what is asked, `worker` measures what a set of sites carries, `screen` looks cheaply and
-`choose` finds the smallest set that carries enough; `run` does it all and writes a pack, `report` shows it. Work is cut
-into `cells`, which `executors` answer here, from files, or on other machines. `fit` makes edits for the sites that were
-found, `calibrate` measures their doses, and `edit_packs` goes the whole way to a pack.
+`choose` finds the smallest set that carries enough, which is a `search`; `run` checks it on other contrasts and on
+pictures and writes a pack, `report` shows it. Work is cut into `cells`, which `executors` answer here, from files, or
+on other machines. `fit` makes edits for the sites that were found, `calibrate` measures their doses, and `edit_packs`
+goes the whole way to a pack.
 """
 
 import palimpsest_torchvision
@@ -20,8 +21,9 @@ from localization.errors import BadContrasts, LocalizationError, NotDrawn, NotKe
 from localization.executors import Executor, KeptExecutor, LocalExecutor  # noqa: E402
 from localization.fit import FitRecipe, fit_edit  # noqa: E402
 from localization.prompts import concept_contrasts, control_contrasts, lettering_contrasts, load_contrasts  # noqa: E402
-from localization.run import Aim, Found, Outcome, Search, find_sites, localize  # noqa: E402
+from localization.run import Outcome, localize  # noqa: E402
 from localization.screen import METHODS, Screen, screen  # noqa: E402
+from localization.search import Aim, Found, Search, find_sites  # noqa: E402
 from localization.witnesses import witness_lettering, witness_score  # noqa: E402
 from localization.worker import Witness, Worker  # noqa: E402
 

@@ -9,7 +9,8 @@ from typing import Any
 from localization.bench import Bench
 from localization.contrasts import Contrast
 from localization.executors import LocalExecutor
-from localization.run import Progress, Search
+from localization.run import Progress
+from localization.search import Search
 from localization.worker import Witness, Worker, change_of
 from steering import Host, Pack
 

@@ -18,6 +18,7 @@ import typer
 from service.cli_fit import add_fit
 from service.cli_keys import add_keys
 from service.cli_localize import add_localize
+from service.cli_pack import add_packs
 from service.cli_policy import policy_app
 from service.cli_quality import add_quality, evaluate_app
 from service.cli_work import add_work
@@ -40,6 +41,7 @@ app.add_typer(policy_app, name="policy")
 app.add_typer(audit_app, name="audit")
 add_work(app)
 add_localize(app)
+add_packs(app)
 add_quality(app)
 add_fit(app, evaluate_app)
 add_keys(app)

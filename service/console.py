@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
@@ -10,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from service.settings import Settings
 
-__all__ = ["fail", "say", "settings_from", "table"]
+__all__ = ["fail", "say", "settings_from", "stages", "table"]
 
 
 def say(text: str) -> None:
@@ -33,6 +34,21 @@ def settings_from(options: Mapping[str, Any]) -> Settings:
         return load_settings(options).settings
     except SettingsError as error:
         fail(str(error))
+
+
+def stages() -> Callable[[str, int, int], None]:
+    """A progress that says each part of the work once, and on a terminal how far it is."""
+    last: list[str] = []
+
+    def tell(stage: str, done: int, total: int) -> None:
+        if last != [stage]:
+            last[:] = [stage]
+            say(stage)
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r  {done} of {total}" + ("\r\033[K" if done == total else ""))
+            sys.stderr.flush()
+
+    return tell
 
 
 def table(title: str, rows: Sequence[Mapping[str, Any]], *, hide: Sequence[str] = ()) -> None:
