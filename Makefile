@@ -71,6 +71,8 @@ artefacts: install
 	-$(BIN)/palimpsest localize --concept character/pip --neutral 'a gray circle' --out $(PACKS)/character-pip.safetensors
 	-$(BIN)/palimpsest localize --concept style/marlo --out $(PACKS)/style-marlo.safetensors
 	-$(BIN)/palimpsest localize --concept harm/gun --out $(PACKS)/harm-gun.safetensors
+	-$(BIN)/palimpsest localize --concept animal/cat --neutral 'a rabbit' --out $(PACKS)/animal-cat.safetensors
+	-$(BIN)/palimpsest localize --concept place/beach --neutral 'in the desert' --out $(PACKS)/place-beach.safetensors
 	$(BIN)/palimpsest reference report --out evaluation/results/model.json
 	$(BIN)/palimpsest evaluate lettering --evasions --count 120 --out evaluation/results/lettering.json
 	$(BIN)/palimpsest evaluate concepts --out evaluation/results/concepts.json

@@ -58,7 +58,7 @@ def evaluate_lettering(
             },
             "innocent": benign_row(host, service, count=count, seed=seed, progress=say),
         }
-    _report(rows, out, json_)
+    _report(rows, out, json_, asked=_road(url), seed=seed)
 
 
 @evaluate_app.command("concepts")
@@ -89,7 +89,7 @@ def evaluate_concepts(
     with _subject(model, policy, url, key) as (host, service, eyes):
         rows = {each: concept_row(host, service, each, eyes, count=count, seed=seed, progress=say) for each in concepts}
         rows["near neighbours"] = neighbour_row(host, service, concepts, eyes, count=count, seed=seed, progress=say)
-    _report(rows, out, json_)
+    _report(rows, out, json_, asked=_road(url), seed=seed)
 
 
 @evaluate_app.command("detectors")
@@ -229,13 +229,17 @@ def _shipped_insults() -> Path:
     return Path(policies.__file__).parent / "shipped" / "lists" / "toxic.en.txt"
 
 
-def _report(rows: Mapping[str, Mapping[str, Any]], out: Path | None, json_: bool) -> None:
-    """Prints rows of measures, for people or machines, and keeps them with what they were measured on."""
+def _road(url: str | None) -> str:
+    return "in one process" if url is None else "over HTTP"
+
+
+def _report(rows: Mapping[str, Mapping[str, Any]], out: Path | None, json_: bool, **how: Any) -> None:
+    """Prints rows of measures, for people or machines, and keeps them with what they were measured on, and `how`."""
     import platform
 
     import torch
 
-    record = {"machine": platform.machine(), "torch": torch.__version__, "rows": rows}
+    record = {"machine": platform.machine(), "torch": torch.__version__, **how, "rows": rows}
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
