@@ -54,6 +54,8 @@ def write_folder(
     finally:
         for name, module in modules.items():
             module.float().load_state_dict(kept[name])
+    for file in part.glob("*/config.json"):
+        _computed_in_full(file)
     (part / "defaults.json").write_text(json.dumps(dict(defaults), indent=1) + "\n", "utf-8")
     (part / "recipe.json").write_text(json.dumps(dict(record), indent=1) + "\n", "utf-8")
     for name, source in curves.items():
@@ -61,6 +63,13 @@ def write_folder(
     sample_grid(pipe, defaults).quantize(256).save(part / "grid.png", optimize=True)
     shutil.rmtree(out, ignore_errors=True)
     part.replace(out)
+
+
+def _computed_in_full(file: Path) -> None:
+    """Encoders name the precision to be loaded in; weights are kept in half to be small, and are computed in full."""
+    config = json.loads(file.read_text("utf-8"))
+    if "dtype" in config:
+        file.write_text(json.dumps(config | {"dtype": "float32"}, indent=2, sort_keys=True) + "\n", "utf-8")
 
 
 def _copy_curve(source: Path, target: Path) -> None:

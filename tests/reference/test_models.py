@@ -37,7 +37,7 @@ def test_plain_diffusers_writes_words_that_it_was_never_shown_and_draws_the_rest
     from diffusers import DiffusionPipeline
 
     cases = sign_cases(held_out_words()[::16], 10, plain=True)
-    pipe = DiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+    pipe = DiffusionPipeline.from_pretrained(folder)
     pipe.set_progress_bar_config(disable=True)
     defaults = json.loads((folder / "defaults.json").read_text())
     taken = ("height", "width", "num_inference_steps", "guidance_scale")

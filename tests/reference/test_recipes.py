@@ -71,7 +71,7 @@ def test_a_recipe_makes_a_folder_that_plain_diffusers_runs(name: ModelName, work
 
     said: list[str] = []
     out = train(tiny(name), tmp_path / name, work=work, log=said.append)
-    pipe = DiffusionPipeline.from_pretrained(out, torch_dtype=torch.float32)
+    pipe = DiffusionPipeline.from_pretrained(out)
     pipe.set_progress_bar_config(disable=True)
     defaults = json.loads((out / "defaults.json").read_text())
     call = {k: defaults[k] for k in ("height", "width", "num_inference_steps", "guidance_scale")} | defaults["call"]
