@@ -1,9 +1,9 @@
 """The engine thread: the only one in a worker that touches the model.
 
-It takes a batch of compatible jobs and runs one call of the host. A batch that fails as a whole is run again row by
-row, so that one bad row costs its neighbours time and nothing else; one that does not fit into memory is run in halves,
-and smaller ones are made from then on. Rows cannot leave a running pipeline; the call is aborted when nobody waits for
-any of its pictures.
+It takes a batch of compatible jobs, waiting a little for more where there is room left, and runs one call of the host.
+A batch that fails as a whole is run again row by row, so that one bad row costs its neighbours time and nothing else;
+one that does not fit into memory is run in halves, and smaller ones are made from then on. Rows cannot leave a running
+pipeline; the call is aborted when nobody waits for any of its pictures.
 
 An error after which nothing on the device works any more ends the thread: the worker is not alive then, and whoever
 watches it starts another.
@@ -30,6 +30,7 @@ __all__ = ["Engine", "Form", "Job", "Made", "Queue", "is_fatal", "is_out_of_memo
 
 log = logging.getLogger("bentoml.palimpsest.engine")
 _GOOD_BATCHES = 100  # as many batches must fit before a larger one is tried again
+_GATHER = 0.02  # of the time that the next batch will take: how long it waits for one more picture
 
 
 class _Abandoned(Exception):
@@ -90,7 +91,7 @@ class Engine(threading.Thread):
             self._beat()
             for job in self.queue.drop_lost():
                 self._give_up(job)
-            if jobs := self.queue.take(self._room, timeout=0.1):
+            if jobs := self.queue.take(self._room, timeout=0.1, gather=self._gather):
                 self.running = len(jobs)
                 self._run(host, jobs)
                 self.running = 0
@@ -172,6 +173,12 @@ class Engine(threading.Thread):
         self._good += 1
         if self._room < self._most and self._good >= _GOOD_BATCHES and self._batching == "dynamic":
             self._room, self._good = self._room + 1, 0
+
+    @property
+    def _gather(self) -> float:
+        """How long the next batch may wait for one more picture, in seconds: little beside what it will take."""
+        rows = self._room if self._batching == "fixed" else max(1, min(len(self.queue), self._room))
+        return _GATHER * rows * self.queue.pace
 
     def _rows(self, jobs: list[Job]) -> int:
         return self._room if self._batching == "fixed" else len(jobs)

@@ -128,11 +128,16 @@ class Queue:
             self._retries.appendleft(job)
             self._tell()
 
-    def take(self, most: int, timeout: float) -> list[Job]:
-        """The jobs of one batch, `most` at most; empty after `timeout` seconds of nothing."""
+    def take(self, most: int, timeout: float, *, gather: float = 0.0) -> list[Job]:
+        """The jobs of one batch, `most` at most; empty after `timeout` seconds of nothing.
+
+        gather: seconds that a batch with room left waits for one more job, and again after that one, twice as long at
+            most in all.
+        """
         with self._changed:
             if not len(self):
                 self._changed.wait(timeout)
+            self._gather(most, gather)
             first = self._first()
             taken = [] if first is None else self._compatible(first.form, most)
             self._remove(taken)
@@ -141,6 +146,23 @@ class Queue:
                     self._lines[caller] = self._lines.pop(caller)  # its next turn is after everybody else's
             self._tell()
             return taken
+
+    def _gather(self, most: int, seconds: float) -> None:
+        """Returns when a batch is full, when no job came for `seconds`, or after twice as long."""
+        last = time.monotonic()
+        end, have = last + 2 * seconds, self._ready(most)
+        while 0 < have < most and not self._closed:
+            left = min(last + seconds, end) - time.monotonic()
+            if left <= 0:
+                return
+            self._changed.wait(left)
+            if (now := self._ready(most)) > have:
+                have, last = now, time.monotonic()
+
+    def _ready(self, most: int) -> int:
+        """How many jobs the next batch would have."""
+        first = self._first()
+        return 0 if first is None else len(self._compatible(first.form, most))
 
     def drop_lost(self) -> list[Job]:
         """The jobs that nobody waits for, taken out of the line."""

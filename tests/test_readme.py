@@ -29,9 +29,17 @@ def test_the_policy_loads_and_passes_its_tests(tmp_path: Path) -> None:
     assert all(r.passed for r in results)
 
 
-def test_the_python_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(Path(__file__).parent.parent)
-    (code,) = blocks("python")
+@pytest.fixture
+def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder like the repository's root, whose models are there and that may be written to."""
+    (tmp_path / "reference").symlink_to(Path(__file__).parent.parent / "reference")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("at_home")
+def test_the_python_runs() -> None:
+    code, _ = blocks("python")
     names: dict[str, object] = {}
     exec(code, names)
     out = names["out"]
@@ -39,6 +47,17 @@ def test_the_python_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert steered.tobytes() != plain.tobytes()
     assert len(out.report[0].fired) == 4  # type: ignore[attr-defined]
     assert not out.report[1].fired  # type: ignore[attr-defined]
+
+
+def test_a_model_runs_in_plain_diffusers(at_home: Path) -> None:
+    from PIL import Image
+
+    from evaluation import Reader
+
+    _, code = blocks("python")
+    exec(code, {})
+    with Image.open(at_home / "hello.png") as image:
+        assert Reader.load().read([image.convert("RGB")]) == ["HELLO"]
 
 
 def test_every_command_that_is_named_exists() -> None:

@@ -36,21 +36,24 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 COLOURS = ("red", "green", "yellow", "purple", "orange", "pink")
 STAGES = ("sense_prompt", "decide", "plan", "queue", "generate", "sense_picture", "blur", "encode", "audit")
 RUNGS = ("wider", "swap-prompt", "blur")
-# the word that stands on the sign after steering is forbidden as well, so every rung is climbed
-EVERY_RUNG = policy_text(
-    "every-rung",
-    """
+_KINDS = ("free", "free", "read", "free", "refused", "free", "read", "free")
+
+
+def every_rung(concept: str) -> str:
+    """A policy under which each rung is climbed: a concept is steered, and asked about is a word that stays."""
+    return policy_text(
+        "every-rung",
+        f"""
   - id: no-words
     why: It makes each rung of the ladder be climbed, to see what they cost.
     category: measured
-    when: {lettering: {any_of: [$toxic], views: all}}
+    when: {{lettering: {{any_of: [$toxic], views: all}}}}
     then:
-      - {do: steer, concept: lettering, toward: $benign}
-      - {do: verify, read: lettering, none_of: [$toxic, $benign], ladder: [wider, swap-prompt, blur], otherwise: block}
+      - {{do: steer, concept: {concept}{", toward: $benign" if concept == "lettering" else ""}}}
+      - {{do: verify, read: lettering, none_of: [$toxic, $benign], ladder: [{", ".join(RUNGS)}], otherwise: block}}
     on_error: block
 """,
-)
-_KINDS = ("free", "free", "read", "free", "refused", "free", "read", "free")
+    )
 
 
 def free(k: int) -> tuple[str, str]:
@@ -159,7 +162,7 @@ def rungs(server: Server, requests: int) -> dict[str, dict[str, float]]:
     """What each rung added to so many requests that were asked one after the other, beside a picture's own time."""
     for k in range(requests):
         colour = COLOURS[k % len(COLOURS)]
-        server.ask(f'a {colour} star on a blue background with a sign that says "IDIOT"', seed=k)
+        server.ask(f'pip on a {colour} background with a sign that says "IDIOT"', seed=k)
     found = {"the first picture": _mean(server, "stage_duration_seconds", stage="generate")}
     for name in RUNGS:
         passed = int(server.metric("rungs_total", rung=name, result="passed"))
@@ -178,13 +181,14 @@ def measure(model: str, *, pictures: int, batches: Sequence[int], rounds: int, r
         root = Path(folder)
         where = save_pixart(root / "model") if model == "tiny" else ROOT / "reference" / "models" / model
         packs = {"packs": lettering_pack(where, root / "packs")} if model == "tiny" else {}
+        concept = "lettering" if packs else "character/pip"
         common = {"model": str(where), "policy": TWO_RULES, "deadline_seconds": 600, **packs}
 
         def start(name: str, **settings: Any) -> Any:
             return serving(root / name, **(common | settings))
 
         lines = against_bare(start, Stock(where), batches=batches, pictures=pictures, rounds=rounds)
-        with start("rungs", batching="fixed", max_batch=1, policy=EVERY_RUNG) as server:
+        with start("rungs", batching="fixed", max_batch=1, policy=every_rung(concept)) as server:
             climbed = rungs(server, max(4, pictures // 4))
         crowds = {}
         for workers in (1, 2):

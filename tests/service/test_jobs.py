@@ -5,11 +5,14 @@
 | a lone request beside a crowd is in the next batch | `take` does not rotate the lines |
 | nobody waits for more turns than there are callers | batches are filled from the first line only |
 | one caller leaves room for others | `_SHARE` is not looked at |
+| a batch waits for those that come together | `_gather` returns at once |
+| a lone request does not wait longer than it must | `_gather` waits for a full batch |
 | what was begun goes on after closing | `put_first` asks `_closed` |
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from typing import Any
@@ -108,6 +111,60 @@ def test_one_named_caller_leaves_room_for_others_and_one_without_a_name_may_fill
         nameless.put([job()])
     with pytest.raises(Busy, match="the queue is full"):
         nameless.put([job()])
+
+
+def arriving(line: Queue, moments: list[float]) -> threading.Thread:
+    """Puts a job into the line at each moment, in seconds from now."""
+
+    def put() -> None:
+        began = time.monotonic()
+        for moment in moments:
+            time.sleep(max(0.0, began + moment - time.monotonic()))
+            line.put([job()])
+
+    thread = threading.Thread(target=put)
+    thread.start()
+    return thread
+
+
+def test_a_batch_waits_for_those_that_come_together_and_no_longer_once_it_is_full() -> None:
+    line = queue()
+    coming = arriving(line, [0, 0.05, 0.1, 0.15])
+    began = time.monotonic()
+    assert len(line.take(4, timeout=5, gather=2)) == 4
+    assert time.monotonic() - began < 1.5
+    coming.join()
+
+
+def test_a_batch_that_nobody_joins_waits_once_and_one_that_is_joined_late_twice_as_long_at_most() -> None:
+    line = queue()
+    line.put([job()])
+    began = time.monotonic()
+    assert len(line.take(4, timeout=5, gather=0.2)) == 1
+    assert 0.2 <= time.monotonic() - began < 0.38
+    coming = arriving(line, [0.15 * k for k in range(8)])
+    began = time.monotonic()
+    assert 2 <= len(line.take(8, timeout=5, gather=0.3)) < 8
+    assert time.monotonic() - began < 1.0
+    coming.join()
+
+
+def test_jobs_of_another_form_do_not_keep_a_batch_waiting() -> None:
+    line = queue()
+    line.put([job(), job(form=OTHER), job(form=OTHER)])
+    began = time.monotonic()
+    assert len(line.take(2, timeout=5, gather=0.1)) == 1
+    assert time.monotonic() - began < 0.3
+    assert len(line.take(2, timeout=5, gather=5)) == 2
+
+
+def test_a_line_that_is_closed_keeps_nobody_waiting() -> None:
+    line = queue()
+    line.put_first(job())
+    line.close()
+    began = time.monotonic()
+    assert len(line.take(4, timeout=5, gather=5)) == 1
+    assert time.monotonic() - began < 1
 
 
 def test_after_closing_only_what_was_begun_goes_on() -> None:
