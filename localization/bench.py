@@ -75,6 +75,14 @@ class Bench:
             self._known.update({s: Shares(along[:, i], full) for i, s in enumerate(new)})
         return [self._known[s] for s in wanted]
 
+    def alone(self, count: int) -> Tensor:
+        """The exact effect of each unit alone, as a share of the full swap's, on the first `count` contrasts only,
+        [units, levels]."""
+        full = self.full()[:count]
+        each = tuple(tuple(float(u == v) for v in self.units) for u in self.units)
+        answers = self._asked([self._cell("effects", c, each) for c in self.contrasts[:count]])
+        return torch.tensor([a["along"] for a in answers], dtype=torch.float64).sum(0) / full.sum()
+
     def cost_of(self, sets: int) -> int:
         """What asking about so many new sets would cost."""
         return len(self.contrasts) * len(self.levels) * (sets + self.twins) if sets else 0

@@ -19,7 +19,7 @@ WINDOWS = ((0.0, 0.25), (0.0, 0.5), (0.0, 0.75), (0.25, 1.0), (0.5, 1.0))
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What was seen under one treatment, by picture; `own`, `donor` are None without a witness."""
+    """What was seen under one treatment, by picture; `own`, `donor` are None where nobody looks."""
 
     own: tuple[bool, ...] | None
     donor: tuple[bool, ...] | None
@@ -27,11 +27,11 @@ class Seen:
     small: tuple[str, ...]
 
     def counts(self) -> dict[str, Any]:
-        """How often the own concept and the donor's were seen, and the mean change."""
+        """How often the own concept and the donor's were seen, None where nobody looked; and the mean change."""
         drift = round(sum(self.drift) / len(self.drift), 5)
         return {
             "own seen": sum(self.own or ()),
-            "donor seen": sum(self.donor or ()),
+            "donor seen": None if self.donor is None else sum(self.donor),
             "n": len(self.drift),
             "drift": drift,
         }
@@ -62,10 +62,9 @@ class Gallery:
                 answers[n] = answer
                 self.rows += int(answer["rows"])
                 self.tick(done, len(cells))
-            looked = answers[0]["own"] is not None
             self._seen[treatment] = Seen(
-                tuple(v for a in answers for v in a["own"]) if looked else None,
-                tuple(v for a in answers for v in a["donor"]) if looked else None,
+                _together(answers, "own"),
+                _together(answers, "donor"),
                 tuple(v for a in answers for v in a["drift"]),
                 tuple(v for a in answers for v in a["small"]),
             )
@@ -92,6 +91,10 @@ class Gallery:
         names = ("plain", "steered", "everywhere")
         rows = zip(self.contrasts, *columns, strict=False)
         return tuple({"prompt": c.prompt, **dict(zip(names, pictures, strict=True))} for c, *pictures in rows)
+
+
+def _together(answers: Sequence[Mapping[str, Any]], what: str) -> tuple[bool, ...] | None:
+    return None if answers[0][what] is None else tuple(v for a in answers for v in a[what])
 
 
 def windows_of(gallery: Gallery, treatment: Treatment) -> tuple[dict[str, Any], tuple[float, float]]:

@@ -123,6 +123,6 @@ def _row(
         "interval": row["interval"],
         "control": evidence["controls"].get(name),
         "own": f"{seen['own seen']} of {seen['n']}" if seen else "",
-        "donor": f"{seen['donor seen']} of {seen['n']}" if seen else "",
+        "donor": f"{seen['donor seen']} of {seen['n']}" if seen and seen["donor seen"] is not None else "",
         "drift": f"{seen['drift']:.4f}" if seen else "",
     }

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from localization.bench import Bench
 
-__all__ = ["METHODS", "Method", "Screen", "screen"]
+__all__ = ["METHODS", "Method", "Screen", "look_again", "screen"]
 
 Method = Literal["gradient", "contribution", "patching"]
 METHODS: tuple[Method, ...] = ("gradient", "contribution", "patching")
@@ -27,18 +27,26 @@ _NODES: dict[int, tuple[tuple[float, float], ...]] = {
 }
 
 
+_LEAST = 0.25  # of the whole: slopes that add up to less have missed it
+
+
 @dataclass(frozen=True, slots=True)
 class Screen:
     """What a method says of each unit.
 
-    `scores` [units, levels], shares of the whole that add up to about 1; `total`: what they added up to before (for
-    `gradient` 1 when the path was followed finely enough); `rows`: the cost.
+    `scores` [units, levels], shares of the whole that add up to about 1, unless it was missed; `total`: what they added
+    up to before (for `gradient` 1 when the path was followed finely enough); `rows`: the cost.
     """
 
     method: Method
     scores: Tensor
     total: float
     rows: int
+
+    @property
+    def missed(self) -> bool:
+        """True when the scores do not add up to anything like the whole, so that their order says nothing."""
+        return self.total < _LEAST
 
     def ranked(self, units: tuple[str, ...]) -> tuple[str, ...]:
         """Units by score, the highest first."""
@@ -73,8 +81,27 @@ def screen(bench: Bench, method: Method, *, points: int = 1) -> Screen:
         scores = torch.einsum("p,pclu->ul", weights, slopes) / full.sum()
     else:
         scores = _written(bench, bench.writes())
+    return _screen(method, scores, bench.rows - before)
+
+
+def look_again(bench: Bench, first: Screen, *, rows: int) -> Screen:
+    """A second look where the first one missed: the exact effects of each unit alone, on as many contrasts as `rows`
+    row evaluations pay for; the first look itself, where they pay for none.
+
+    The middle of the way from one text to the other may be a place where the model says something else altogether;
+    slopes there point anywhere.
+    """
+    count = min(len(bench.contrasts), rows // (len(bench.levels) * (len(bench.units) + bench.twins)))
+    if not first.missed or count == 0:
+        return first
+    before = bench.rows
+    return _screen("patching", bench.alone(count), first.rows + bench.rows - before)
+
+
+def _screen(method: Method, scores: Tensor, rows: int) -> Screen:
     total = float(scores.sum())
-    return Screen(method, scores / (total if abs(total) > 1e-9 else 1.0), total, bench.rows - before)
+    whole = total if total >= _LEAST else float(scores.abs().sum()) or 1.0
+    return Screen(method, scores / whole, total, rows)
 
 
 def _written(bench: Bench, writes: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Literal
 from localization.answers import Answer, answer_of, carry_sets
 from localization.bench import Bench
 from localization.choose import Grown, choose_ranked
-from localization.screen import Method, Screen, screen
+from localization.screen import Method, Screen, look_again, screen
 
 __all__ = ["BASELINE", "Aim", "Found", "Search", "find_sites"]
 
@@ -17,6 +17,7 @@ BASELINE = 400  # evaluations a site of the exhaustive way: 20 prompts of 20 ste
 _LEVELS = (0.17, 0.5, 0.67)
 _MANY = 24
 _RESERVE = 3  # sets that are left to tell the kind of answer
+_AGAIN = 0.6  # of the budget: what looking may take where the first look missed and a second one is needed
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,7 @@ def find_sites(
     how = how.for_sites(len(sites))
     limit = how.budget or 0
     looked = screen(bench, how.method, points=how.points)
+    looked = look_again(bench, looked, rows=int(_AGAIN * limit) - looked.rows)
     before = bench.rows
 
     def affords(sets: int) -> bool:

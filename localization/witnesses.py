@@ -41,7 +41,7 @@ def _asked(prompt: str, other: str) -> str:
 def witness_score(score: Callable[[Sequence[Image.Image]], Sequence[float]], *, at_least: float = 0.5) -> Witness:
     """A witness that classifies: the concept is seen from `at_least` on; the donor is not looked for."""
 
-    def see_score(images: Sequence[Image.Image], contrasts: Sequence[Contrast]) -> tuple[list[bool], list[bool]]:
-        return [value >= at_least for value in score(images)], [False] * len(contrasts)
+    def see_concept(images: Sequence[Image.Image], contrasts: Sequence[Contrast]) -> tuple[list[bool], None]:
+        return [value >= at_least for value in score(images)], None
 
-    return see_score
+    return see_concept

@@ -27,8 +27,8 @@ from steering import Call, Host, Plan, Swap, Window
 
 __all__ = ["Witness", "Worker", "change_of", "plan_for"]
 
-# what is still seen of the prompt's own concept, and what is seen of the donor's, picture by picture
-Witness = Callable[[Sequence[Image.Image], Sequence[Contrast]], tuple[list[bool], list[bool]]]
+# what is still seen of the prompt's own concept, and of the donor's if that is looked for, picture by picture
+Witness = Callable[[Sequence[Image.Image], Sequence[Contrast]], tuple[list[bool], list[bool] | None]]
 _KEPT = 64  # captured contrasts, and batches of pictures, that stay in memory
 _ROWS = 32  # of one evaluation
 _SMALL = 96  # pixels of a picture in a report
@@ -127,7 +127,7 @@ class Worker:
     # on pictures
 
     def _answer_pictures(self, cell: Cell) -> Answer:
-        """own, donor seen (None without a witness), drift: the mean absolute change, in [0, 1]; all by picture."""
+        """own, donor seen (None where nobody looks), drift: the mean absolute change, in [0, 1]; all by picture."""
         plain, _ = self._drawn(cell.contrasts, Treatment())
         images, rows = self._drawn(cell.contrasts, cell.treatment)
         seen = self.witness(images, list(cell.contrasts)) if self.witness is not None else (None, None)

@@ -199,7 +199,7 @@ def _show(outcome: Outcome) -> None:
                 "95 %": row["interval"],
                 "control's share": evidence["controls"][name],
                 "own still seen": f"{seen['own seen']}/{seen['n']}" if seen else None,
-                "donor seen": f"{seen['donor seen']}/{seen['n']}" if seen else None,
+                "donor seen": f"{seen['donor seen']}/{seen['n']}" if seen and seen["donor seen"] is not None else None,
             }
         )
     told = {"set": "a compact set"}.get(outcome.answer, outcome.answer)

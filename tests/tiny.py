@@ -28,29 +28,31 @@ def save_pixart(folder: Path, *, layers: int = 4, seed: int = 0) -> Path:
     from transformers import ByT5Tokenizer, T5Config, T5EncoderModel
 
     generator = torch.Generator().manual_seed(seed)
-    transformer = PixArtTransformer2DModel(
-        num_attention_heads=2,
-        attention_head_dim=8,
-        in_channels=4,
-        out_channels=4,
-        num_layers=layers,
-        cross_attention_dim=16,
-        sample_size=16,
-        patch_size=2,
-        caption_channels=16,
-        use_additional_conditions=False,
-    )
-    vae = AutoencoderKL(
-        latent_channels=4,
-        block_out_channels=(8, 16, 16),
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        layers_per_block=1,
-        norm_num_groups=4,
-        mid_block_add_attention=False,
-        sample_size=64,
-    )
-    encoder = T5EncoderModel(T5Config(vocab_size=384, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2))
+    with torch.random.fork_rng():  # what is only moved by noise below begins with random values as well
+        torch.manual_seed(seed)
+        transformer = PixArtTransformer2DModel(
+            num_attention_heads=2,
+            attention_head_dim=8,
+            in_channels=4,
+            out_channels=4,
+            num_layers=layers,
+            cross_attention_dim=16,
+            sample_size=16,
+            patch_size=2,
+            caption_channels=16,
+            use_additional_conditions=False,
+        )
+        vae = AutoencoderKL(
+            latent_channels=4,
+            block_out_channels=(8, 16, 16),
+            down_block_types=("DownEncoderBlock2D",) * 3,
+            up_block_types=("UpDecoderBlock2D",) * 3,
+            layers_per_block=1,
+            norm_num_groups=4,
+            mid_block_add_attention=False,
+            sample_size=64,
+        )
+        encoder = T5EncoderModel(T5Config(vocab_size=384, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2))
     with torch.no_grad():
         for module in (transformer, vae, encoder):
             for parameter in module.parameters():

@@ -3,6 +3,7 @@
 | law | mutation that turned it red |
 |---|---|
 | all units are the whole effect, none is nothing | donor's text at all but the last site |
+| a look whose scores cancel out is not believed | `missed` is never true; scores are divided by any sum |
 | a stopped run ends as an uninterrupted one, byte for byte | cost counted of new answers only |
 """
 
@@ -36,6 +37,7 @@ from localization import (
     localize,
 )
 from localization.prompts import control_contrasts
+from localization.screen import Screen, look_again, screen
 from steering import Host, Pack
 from tests.tiny import save_pixart
 
@@ -151,6 +153,48 @@ def test_a_planted_site_is_found_by_every_method(method: Any, tmp_path: Path) ->
     assert found.answer == "set"
     assert found.grown.share > 0.9
     assert found.carried["together"] > 0.9
+
+
+@pytest.mark.parametrize("total", [-0.004, 0.1])
+def test_a_look_that_missed_the_whole_is_not_believed(total: float, tmp_path: Path) -> None:
+    """Slopes that cancel each other out once put the carrier last, and 23 of 24 sites were chosen."""
+    mine = Host.load(save_pixart(tmp_path / "model"), self_test=False)
+    name = mine.sites[2].name
+    with torch.no_grad():
+        for site in mine.sites:
+            mine.pipe.transformer.get_submodule(site.name).to_v.weight.mul_(3.0 if site.name == name else 0.02)
+    bench = Bench(LocalExecutor(Worker(mine)), mine.units, lettering_contrasts(2, seed=1), LEVELS, 3)
+    wrong = torch.full((len(mine.units), len(LEVELS)), 9.0)
+    wrong[2] = -30.0
+    first = Screen("gradient", wrong, total, rows=7)
+    one = len(LEVELS) * len(mine.units)
+    again = look_again(bench, first, rows=one)
+    assert (again.method, again.ranked(mine.units)[0], again.missed) == ("patching", name, False)
+    assert again.rows == 7 + bench.rows
+    assert look_again(bench, first, rows=one - 1) is first  # nothing is left to pay with
+    assert look_again(bench, good := Screen("gradient", wrong, 0.9, rows=7), rows=1000) is good
+
+
+def test_scores_that_cancel_out_keep_their_order() -> None:
+    bench = _Slopes(torch.tensor([0.5, -0.9, 0.1, 0.2]))
+    found = screen(bench, "gradient")  # type: ignore[arg-type]
+    assert found.missed
+    assert found.ranked(("a", "b", "c", "d")) == ("a", "d", "c", "b")
+
+
+class _Slopes:
+    """A bench that answers with given slopes: no host gives ones that cancel out on demand."""
+
+    units, rows = ("a", "b", "c", "d"), 0
+
+    def __init__(self, slopes: torch.Tensor) -> None:
+        self._slopes = slopes.double()
+
+    def full(self) -> torch.Tensor:
+        return torch.ones(1, 1, dtype=torch.float64)
+
+    def slopes(self, points: Any) -> torch.Tensor:
+        return self._slopes[None, None, None].expand(len(points), 1, 1, -1)
 
 
 @pytest.mark.parametrize(("layers", "part"), [(12, 15), (24, 50)])

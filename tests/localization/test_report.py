@@ -74,6 +74,15 @@ class Seen(HTMLParser):
         self.sources += [v for k, v in attrs if k in ("src", "href", "action", "srcset", "data") and v]
 
 
+def test_a_donor_that_nobody_looked_for_is_not_counted_as_unseen() -> None:
+    looked, blind = outcome(), outcome()
+    for row in (*blind.evidence["pictures"].values(), *blind.evidence["windows"].values()):
+        row["donor seen"] = None
+    assert page_of(looked, model="m").count("10 of 12") == 4
+    assert "None of 12" not in page_of(blind, model="m")
+    assert page_of(blind, model="m").count("of 12</td>") == 4  # only what was looked for
+
+
 def test_no_request_leaves_the_page() -> None:
     page = page_of(outcome(), model=NASTY)
     seen = Seen()
