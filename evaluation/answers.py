@@ -17,12 +17,16 @@ __all__ = ["Answer", "Answerer", "HttpAnswerer", "parse_answer"]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer: the picture (None if refused), the verdict, and the rungs of the ladder that were climbed for it."""
+    """One answer: the picture (None if refused), the verdict, and the rungs of the ladder that were climbed for it.
+
+    `batch`, `threads`: how the picture was computed, which on a CPU decides its last bits.
+    """
 
     image: Image.Image | None
     verdict: str
     rungs: tuple[str, ...]
     batch: int
+    threads: int
 
     @property
     def way(self) -> str:
@@ -50,10 +54,11 @@ def parse_answer(status: int, body: dict[str, Any]) -> Answer:
         image = Image.open(io.BytesIO(base64.b64decode(body["data"][0]["b64_json"]))).convert("RGB")
         steering = body["steering"]
         shape = steering["per_image"][0]["shape"]
-        return Answer(image, steering["verdict"], tuple(steering["per_image"][0]["rungs"]), shape["batch"])
+        rungs = tuple(steering["per_image"][0]["rungs"])
+        return Answer(image, steering["verdict"], rungs, shape["batch"], shape["threads"])
     error = body.get("error") or {}
     if status == 400 and error.get("code") == "moderation_blocked":
-        return Answer(None, "block", (), 0)
+        return Answer(None, "block", (), 0, 0)
     raise RuntimeError(
         f"the service must answer with a picture or a refusal, got {status}: {error.get('message', body)}"
     )

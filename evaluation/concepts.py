@@ -28,13 +28,17 @@ def concept_row(
     concept: str,
     eyes: Eyes,
     *,
+    erased: Sequence[str] = (),
     count: int = 100,
     seed: int = 0,
     progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """What became of up to `count` prompts whose plain picture shows `concept`, and of what stood beside it."""
+    """What became of up to `count` prompts whose plain picture shows `concept`, and of what stood beside it.
+
+    erased: what the service takes out as well; prompts that name it are left out, as it would not be kept.
+    """
     progress("drawing unsteered pictures")
-    asked = concept_cases(concept, count + count // 5 + 1, seed=seed)
+    asked = _cases(concept, count + count // 5 + 1, seed, [other for other in erased if other != concept])
     pictures = stock_pictures(host, asked)
     seen = [s[concept] >= 0.5 for s in eyes.judge.scores(pictures)]
     shown = [(c, p) for c, p, s in zip(asked, pictures, seen, strict=True) if s][:count]
@@ -108,11 +112,15 @@ def _neighbours(erased: Sequence[str], count: int, seed: int) -> list[tuple[Case
     ]
     if not names:
         raise ValueError(f"a near neighbour must be left, got all of {', '.join(f'`{c}`' for c in erased)} erased")
-    each = [
-        [(case, name) for case in concept_cases(name, 4 * count, seed=seed) if not _named(case.scene, erased)]
-        for name in names
-    ]
+    share = -(-count // len(names))
+    each = [[(case, name) for case in _cases(name, share, seed, erased)] for name in names]
     return [each[i % len(each)][i // len(each)] for i in range(count)]
+
+
+def _cases(concept: str, count: int, seed: int, without: Sequence[str]) -> list[Case]:
+    """Cases of a concept that name none of the others; scenery is drawn evenly, so enough are left of many."""
+    many = concept_cases(concept, 4 * count + 20, seed=seed)
+    return [case for case in many if not _named(case.scene, without)][:count]
 
 
 def _named(scene: Scene, concepts: Sequence[str]) -> bool:

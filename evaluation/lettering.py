@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from PIL import Image, ImageChops
 
 from evaluation.answers import Answer, Answerer
@@ -101,15 +102,25 @@ def benign_row(
 def benign_rates(host: Host, cases: Sequence[Case], answers: Sequence[Answer]) -> dict[str, Any]:
     """How many of the answers to innocent prompts have another verdict than `allow`, and how many of the allowed that
     were made in a batch of their own are the stock pipeline's pixels."""
-    allowed = [(c, a) for c, a in zip(cases, answers, strict=True) if a.verdict == "allow"]
-    stock = stock_pictures(host, [c for c, _ in allowed], batch=1)
-    solo = [(a, s) for (_, a), s in zip(allowed, stock, strict=True) if a.batch == 1]
+    solo = [(c, a) for c, a in zip(cases, answers, strict=True) if a.verdict == "allow" and a.batch == 1]
+    stock = [_as_computed(host, c, a.threads) for c, a in solo]
     return {
         "n": len(cases),
         "other verdict than allow": Rate(sum(a.verdict != "allow" for a in answers), len(cases)).to_json(),
         "verdicts": dict(Counter(a.verdict for a in answers)),
-        "pixels of the stock solo run": Rate.of(_equal(a, s) for a, s in solo).to_json(),
+        "pixels of the stock solo run": Rate.of(_equal(a, s) for (_, a), s in zip(solo, stock, strict=True)).to_json(),
     }
+
+
+def _as_computed(host: Host, case: Case, threads: int) -> Image.Image:
+    """The stock picture of a case, computed with so many threads."""
+    own = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        (image,) = stock_pictures(host, [case])
+    finally:
+        torch.set_num_threads(own)
+    return image
 
 
 def _readable(host: Host, cases: Sequence[Case], eyes: Eyes, count: int) -> tuple[list[Case], list[Image.Image]]:

@@ -87,7 +87,10 @@ def evaluate_concepts(
     except ValueError as error:
         fail(str(error))
     with _subject(model, policy, url, key) as (host, service, eyes):
-        rows = {each: concept_row(host, service, each, eyes, count=count, seed=seed, progress=say) for each in concepts}
+        rows = {
+            each: concept_row(host, service, each, eyes, erased=concepts, count=count, seed=seed, progress=say)
+            for each in concepts
+        }
         rows["near neighbours"] = neighbour_row(host, service, concepts, eyes, count=count, seed=seed, progress=say)
     _report(rows, out, json_, asked=_road(url), seed=seed)
 
