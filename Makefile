@@ -66,6 +66,7 @@ bench: dev
 # what comes from a trained model: packs and tables. Training itself is `palimpsest reference train`; `localize` exits
 # with 1 where more than half of the sites are needed, and writes the pack all the same
 PACKS := reference/packs/signpost-pixart
+FIVE := $(addprefix --concept ,character/pip animal/cat place/beach style/marlo harm/gun)
 artefacts: install
 	$(BIN)/palimpsest localize --concept lettering --out $(PACKS)/lettering.safetensors
 	-$(BIN)/palimpsest localize --concept character/pip --neutral 'a gray circle' --out $(PACKS)/character-pip.safetensors
@@ -74,7 +75,7 @@ artefacts: install
 	-$(BIN)/palimpsest localize --concept animal/cat --neutral 'a rabbit' --out $(PACKS)/animal-cat.safetensors
 	-$(BIN)/palimpsest localize --concept place/beach --neutral 'in the desert' --out $(PACKS)/place-beach.safetensors
 	$(BIN)/palimpsest reference report --out evaluation/results/model.json
-	$(BIN)/palimpsest evaluate lettering --evasions --count 120 --out evaluation/results/lettering.json
-	$(BIN)/palimpsest evaluate concepts --out evaluation/results/concepts.json
+	$(BIN)/palimpsest evaluate lettering --evasions --count 300 --out evaluation/results/lettering.json
+	$(BIN)/palimpsest evaluate concepts $(FIVE) --policy evaluation/data/five-concepts.yaml --out evaluation/results/concepts.json
 	$(MAKE) demo
 	cp $(OUT)/compare.png evaluation/results/compare.png

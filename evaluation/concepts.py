@@ -49,6 +49,7 @@ def concept_row(
     after = eyes.judge.look(images)
     texts, before = eyes.reader.read(images), eyes.reader.read([p for _, p, _ in left])
     grounds = [o.agrees(c.scene)["ground"] for o, (c, _, _) in zip(after, left, strict=True)]
+    ground = {} if concept.startswith("place/") else {"background right": Rate.of(grounds).to_json()}
     others = [
         now.agrees(c.scene)[fact]
         for now, was, (c, _, _) in zip(after, eyes.judge.look([p for _, p, _ in left]), left, strict=True)
@@ -65,7 +66,7 @@ def concept_row(
         "seen after the loop, by the judge that the service does not ask": Rate.of(again).to_json(),
         "refused": Rate(sum(a.image is None for a in answers), len(answers)).to_json(),
         "ways": dict(Counter(a.way for a in answers)),
-        "background right": Rate.of(grounds).to_json(),
+        **ground,
         "other facts of the picture kept, where they were right": Rate.of(others).to_json(),
         "lettering kept, where it was right": Rate.of(
             t == c.scene.lettering for t, (c, _, _), s in zip(texts, left, signed, strict=True) if s
