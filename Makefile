@@ -74,8 +74,11 @@ artefacts: install
 	-$(BIN)/palimpsest localize --concept harm/gun --out $(PACKS)/harm-gun.safetensors
 	-$(BIN)/palimpsest localize --concept animal/cat --neutral 'a rabbit' --out $(PACKS)/animal-cat.safetensors
 	-$(BIN)/palimpsest localize --concept place/beach --neutral 'in the desert' --out $(PACKS)/place-beach.safetensors
-	$(BIN)/palimpsest reference report --out evaluation/results/model.json
+	$(BIN)/palimpsest localize --model signpost-sd3 --concept lettering --out reference/packs/signpost-sd3/lettering.safetensors
+	-$(BIN)/palimpsest reference report --model signpost-sd3 --count 100 --out evaluation/results/model-sd3.json
+	-$(BIN)/palimpsest reference report --out evaluation/results/model.json
 	$(BIN)/palimpsest evaluate lettering --evasions --count 300 --out evaluation/results/lettering.json
+	$(BIN)/palimpsest evaluate lettering --evasions --seed 1 --count 200 --out evaluation/results/lettering-seed1.json
 	$(BIN)/palimpsest evaluate concepts $(FIVE) --policy evaluation/data/five-concepts.yaml --out evaluation/results/concepts.json
 	$(MAKE) demo
 	cp $(OUT)/compare.png evaluation/results/compare.png
