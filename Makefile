@@ -63,20 +63,21 @@ lint: dev
 bench: dev
 	$(BIN)/python -m pytest tests/bench --override-ini 'addopts=-s --import-mode=importlib'
 
-# what comes from a trained model: packs and tables. Training itself is `palimpsest reference train`; `localize` exits
-# with 1 where more than half of the sites are needed, and writes the pack all the same
+# what comes from a trained model: packs and tables. Training itself is `palimpsest reference train`. Exit code 1 is a
+# finding (more than half of the sites are needed, a bar is missed), after which the file is written all the same
+FOUND := || test $$? -eq 1
 PACKS := reference/packs/signpost-pixart
 FIVE := $(addprefix --concept ,character/pip animal/cat place/beach style/marlo harm/gun)
 artefacts: install
 	$(BIN)/palimpsest localize --concept lettering --out $(PACKS)/lettering.safetensors
-	-$(BIN)/palimpsest localize --concept character/pip --neutral 'a gray circle' --out $(PACKS)/character-pip.safetensors
-	-$(BIN)/palimpsest localize --concept style/marlo --out $(PACKS)/style-marlo.safetensors
-	-$(BIN)/palimpsest localize --concept harm/gun --out $(PACKS)/harm-gun.safetensors
-	-$(BIN)/palimpsest localize --concept animal/cat --neutral 'a rabbit' --out $(PACKS)/animal-cat.safetensors
-	-$(BIN)/palimpsest localize --concept place/beach --neutral 'in the desert' --out $(PACKS)/place-beach.safetensors
+	$(BIN)/palimpsest localize --concept character/pip --neutral 'a gray circle' --out $(PACKS)/character-pip.safetensors $(FOUND)
+	$(BIN)/palimpsest localize --concept style/marlo --out $(PACKS)/style-marlo.safetensors $(FOUND)
+	$(BIN)/palimpsest localize --concept harm/gun --out $(PACKS)/harm-gun.safetensors $(FOUND)
+	$(BIN)/palimpsest localize --concept animal/cat --neutral 'a rabbit' --out $(PACKS)/animal-cat.safetensors $(FOUND)
+	$(BIN)/palimpsest localize --concept place/beach --neutral 'in the desert' --out $(PACKS)/place-beach.safetensors $(FOUND)
 	$(BIN)/palimpsest localize --model signpost-sd3 --concept lettering --out reference/packs/signpost-sd3/lettering.safetensors
-	-$(BIN)/palimpsest reference report --model signpost-sd3 --count 100 --out evaluation/results/model-sd3.json
-	-$(BIN)/palimpsest reference report --out evaluation/results/model.json
+	$(BIN)/palimpsest reference report --model signpost-sd3 --count 100 --out evaluation/results/model-sd3.json $(FOUND)
+	$(BIN)/palimpsest reference report --out evaluation/results/model.json $(FOUND)
 	$(BIN)/palimpsest evaluate lettering --evasions --count 300 --out evaluation/results/lettering.json
 	$(BIN)/palimpsest evaluate lettering --evasions --seed 1 --count 200 --out evaluation/results/lettering-seed1.json
 	$(BIN)/palimpsest evaluate concepts $(FIVE) --policy evaluation/data/five-concepts.yaml --out evaluation/results/concepts.json

@@ -10,7 +10,7 @@ palimpsest_torchvision.install()
 
 from evaluation.answers import Answer, Answerer, HttpAnswerer  # noqa: E402  (torchvision's remedy comes before torch)
 from evaluation.cases import Case, load_word_list  # noqa: E402
-from evaluation.concepts import concept_row, neighbour_row  # noqa: E402
+from evaluation.concepts import concept_row, near_neighbours, neighbour_row  # noqa: E402
 from evaluation.evasions import drawable_evasions  # noqa: E402
 from evaluation.eyes import Eyes, read_words  # noqa: E402
 from evaluation.lettering import benign_row, lettering_row  # noqa: E402
@@ -33,6 +33,7 @@ __all__ = [
     "lettering_row",
     "load_word_list",
     "model_report",
+    "near_neighbours",
     "neighbour_row",
     "read_words",
 ]

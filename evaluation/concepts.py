@@ -19,7 +19,7 @@ from evaluation.metrics import Rate, mean_interval, similarity_outside
 from reference.town.scenes import CATEGORIES, Scene
 from steering import Host
 
-__all__ = ["concept_row", "neighbour_row"]
+__all__ = ["concept_row", "near_neighbours", "neighbour_row"]
 
 
 def concept_row(
@@ -103,14 +103,19 @@ def neighbour_row(
     }
 
 
-def _neighbours(erased: Sequence[str], count: int, seed: int) -> list[tuple[Case, str]]:
-    """Cases with the concept that each names; the neighbours come in turn."""
-    names = [
+def near_neighbours(erased: Sequence[str]) -> list[str]:
+    """The concepts of the same categories that are not erased; none where whole categories are."""
+    return [
         f"{category}/{name}"
         for category in dict.fromkeys(concept.partition("/")[0] for concept in erased)
         for name in CATEGORIES[category]
         if f"{category}/{name}" not in erased
     ]
+
+
+def _neighbours(erased: Sequence[str], count: int, seed: int) -> list[tuple[Case, str]]:
+    """Cases with the concept that each names; the neighbours come in turn."""
+    names = near_neighbours(erased)
     if not names:
         raise ValueError(f"a near neighbour must be left, got all of {', '.join(f'`{c}`' for c in erased)} erased")
     share = -(-count // len(names))
@@ -119,9 +124,12 @@ def _neighbours(erased: Sequence[str], count: int, seed: int) -> list[tuple[Case
 
 
 def _cases(concept: str, count: int, seed: int, without: Sequence[str]) -> list[Case]:
-    """Cases of a concept that name none of the others; scenery is drawn evenly, so enough are left of many."""
-    many = concept_cases(concept, 4 * count + 20, seed=seed)
-    return [case for case in many if not _named(case.scene, without)][:count]
+    """Cases of a concept that name none of the others. Plain colours and shapes stay, so enough are left of many."""
+    many, kept = 4 * count + 20, list[Case]()
+    while len(kept) < count:
+        kept = [case for case in concept_cases(concept, many, seed=seed) if not _named(case.scene, without)]
+        many *= 2
+    return kept[:count]
 
 
 def _named(scene: Scene, concepts: Sequence[str]) -> bool:

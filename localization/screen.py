@@ -6,7 +6,7 @@ the choice is made on joint effects (see `choose`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from localization.bench import Bench
 
-__all__ = ["METHODS", "Method", "Screen", "look_again", "screen"]
+__all__ = ["METHODS", "Method", "Screen", "look_again", "screen", "screen_of"]
 
 Method = Literal["gradient", "contribution", "patching"]
 METHODS: tuple[Method, ...] = ("gradient", "contribution", "patching")
@@ -45,8 +45,12 @@ class Screen:
 
     @property
     def missed(self) -> bool:
-        """True when the scores do not add up to anything like the whole, so that their order says nothing."""
-        return self.total < _LEAST
+        """True for slopes that add up to nothing like the whole, so that their order says nothing.
+
+        Other methods' scores need not add up: contributions have no unit, and sites that back each other up do little
+        alone.
+        """
+        return self.method == "gradient" and self.total < _LEAST
 
     def ranked(self, units: tuple[str, ...]) -> tuple[str, ...]:
         """Units by score, the highest first."""
@@ -81,26 +85,29 @@ def screen(bench: Bench, method: Method, *, points: int = 1) -> Screen:
         scores = torch.einsum("p,pclu->ul", weights, slopes) / full.sum()
     else:
         scores = _written(bench, bench.writes())
-    return _screen(method, scores, bench.rows - before)
+    return screen_of(method, scores, bench.rows - before)
 
 
 def look_again(bench: Bench, first: Screen, *, rows: int) -> Screen:
-    """A second look where the first one missed: the exact effects of each unit alone, on as many contrasts as `rows`
-    row evaluations pay for; the first look itself, where they pay for none.
+    """A second look where slopes missed: the exact effects of each unit alone, on as many contrasts as `rows` row
+    evaluations pay for. The first one stays where they pay for none, or where the effects add up to even less.
 
     The middle of the way from one text to the other may be a place where the model says something else altogether;
     slopes there point anywhere.
     """
     count = min(len(bench.contrasts), rows // (len(bench.levels) * (len(bench.units) + bench.twins)))
-    if not first.missed or count == 0:
+    if not first.missed or count <= 0:
         return first
     before = bench.rows
-    return _screen("patching", bench.alone(count), first.rows + bench.rows - before)
+    second = screen_of("patching", bench.alone(count), 0)
+    best = second if second.total > first.total else first
+    return replace(best, rows=first.rows + bench.rows - before)
 
 
-def _screen(method: Method, scores: Tensor, rows: int) -> Screen:
+def screen_of(method: Method, scores: Tensor, rows: int) -> Screen:
+    """The screen of raw scores, whose order is never turned round: a sum that is nothing or less divides nothing."""
     total = float(scores.sum())
-    whole = total if total >= _LEAST else float(scores.abs().sum()) or 1.0
+    whole = total if total > 1e-9 else float(scores.abs().sum()) or 1.0
     return Screen(method, scores / whole, total, rows)
 
 

@@ -77,7 +77,7 @@ def evaluate_concepts(
     json_: Json = False,
 ) -> None:
     """Erased concepts where the plain picture shows them, after the whole loop; their near neighbours beside them."""
-    from evaluation import concept_row, neighbour_row
+    from evaluation import concept_row, near_neighbours, neighbour_row
     from evaluation.cases import concept_cases
 
     concepts = concept or list(_ERASED)
@@ -91,7 +91,8 @@ def evaluate_concepts(
             each: concept_row(host, service, each, eyes, erased=concepts, count=count, seed=seed, progress=say)
             for each in concepts
         }
-        rows["near neighbours"] = neighbour_row(host, service, concepts, eyes, count=count, seed=seed, progress=say)
+        if near_neighbours(concepts):  # none are left of categories that are erased whole
+            rows["near neighbours"] = neighbour_row(host, service, concepts, eyes, count=count, seed=seed, progress=say)
     _report(rows, out, json_, asked=_road(url), seed=seed)
 
 

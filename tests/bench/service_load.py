@@ -1,7 +1,7 @@
 """What the service makes of two cores: throughput and waiting against the bare pipeline at the same batch.
 
 `python -m tests.bench.service_load [--model signpost-pixart] [--pictures 48]` writes `results/service.md` and
-`service.json`; `make bench` runs it with few pictures. Four questions:
+`service.json`; `make bench` runs it. Four questions:
 
 * Against the bare pipeline: the stock diffusers pipeline makes batches of `b` pictures one after the other; the service
   makes as many for clients that always ask, once as many as a batch holds and once twice as many (so that the next

@@ -37,7 +37,7 @@ from localization import (
     localize,
 )
 from localization.prompts import control_contrasts
-from localization.screen import Screen, look_again, screen
+from localization.screen import Screen, look_again, screen_of
 from steering import Host, Pack
 from tests.tiny import save_pixart
 
@@ -175,34 +175,48 @@ def test_a_look_that_missed_the_whole_is_not_believed(total: float, tmp_path: Pa
     assert look_again(bench, good := Screen("gradient", wrong, 0.9, rows=7), rows=1000) is good
 
 
-def test_scores_that_cancel_out_keep_their_order() -> None:
-    bench = _Slopes(torch.tensor([0.5, -0.9, 0.1, 0.2]))
-    found = screen(bench, "gradient")  # type: ignore[arg-type]
-    assert found.missed
-    assert found.ranked(("a", "b", "c", "d")) == ("a", "d", "c", "b")
+@pytest.mark.parametrize("method", ["contribution", "patching"])
+def test_only_slopes_must_add_up(method: Any, bench: Bench) -> None:
+    """Contributions have no unit, and sites that back each other up do little alone: that is no miss."""
+    small = screen_of(method, torch.full((len(bench.units), 2), 1e-4), rows=7)
+    assert look_again(bench, small, rows=1000) is small
 
 
-class _Slopes:
-    """A bench that answers with given slopes: no host gives ones that cancel out on demand."""
+class Backed(Bench):
+    """A bench of sites that back each other up: alone each does a tenth of what it really does."""
 
-    units, rows = ("a", "b", "c", "d"), 0
-
-    def __init__(self, slopes: torch.Tensor) -> None:
-        self._slopes = slopes.double()
-
-    def full(self) -> torch.Tensor:
-        return torch.ones(1, 1, dtype=torch.float64)
-
-    def slopes(self, points: Any) -> torch.Tensor:
-        return self._slopes[None, None, None].expand(len(points), 1, 1, -1)
+    def alone(self, count: int) -> torch.Tensor:
+        return super().alone(count) / 10
 
 
-@pytest.mark.parametrize(("layers", "part"), [(12, 15), (24, 50)])
-def test_planted_sites_are_found_for_the_share_of_the_baseline_that_is_promised(
-    layers: int, part: int, tmp_path: Path
+@pytest.mark.parametrize(("total", "method"), [(0.2, "gradient"), (-0.2, "patching")])
+def test_a_second_look_that_adds_up_to_even_less_does_not_replace_the_first_but_is_paid_for(
+    total: float, method: str, host: Host
 ) -> None:
-    """On 24 sites for a fiftieth of asking each site alone with 20 prompts of 20 steps, on 12 for a fifteenth."""
-    mine = Host.load(save_pixart(tmp_path / "model", layers=layers), self_test=False)
+    backed = Backed(LocalExecutor(Worker(host)), host.units, lettering_contrasts(2, seed=1), LEVELS, 3)
+    first = Screen("gradient", torch.ones(len(host.units), 2), total, rows=7)
+    assert 0 < float(backed.alone(2).sum()) < 0.2
+    before = backed.rows
+    again = look_again(backed, first, rows=1000)
+    assert again.method == method
+    assert again.rows == 7 + backed.rows - before > 7
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5, -0.5])
+def test_scores_that_cancel_out_keep_their_order(scale: float) -> None:
+    raw = torch.tensor([0.5, -0.9, 0.1, 0.2])[:, None] * abs(scale) + (0.0 if scale < 0 else 0.3)
+    assert screen_of("gradient", raw, rows=0).ranked(("a", "b", "c", "d")) == ("a", "d", "c", "b")
+
+
+@pytest.mark.parametrize(
+    ("layers", "part", "seed", "method"), [(12, 15, 0, "gradient"), (24, 50, 0, "gradient"), (24, 50, 72, "patching")]
+)
+def test_planted_sites_are_found_for_the_share_of_the_baseline_that_is_promised(
+    layers: int, part: int, seed: int, method: str, tmp_path: Path
+) -> None:
+    """On 24 sites for a fiftieth of asking each site alone with 20 prompts of 20 steps, on 12 for a fifteenth; also
+    where slopes add up to 0.15 of the whole, so that a second look is taken."""
+    mine = Host.load(save_pixart(tmp_path / "model", layers=layers, seed=seed), self_test=False)
     carriers = tuple(mine.sites[i].name for i in (3, layers // 2, layers - 2))
     with torch.no_grad():
         for site in mine.sites:
@@ -210,6 +224,7 @@ def test_planted_sites_are_found_for_the_share_of_the_baseline_that_is_promised(
     how = Search().for_sites(layers)
     bench = Bench(LocalExecutor(Worker(mine)), mine.units, lettering_contrasts(4, seed=1), how.levels or (), how.steps)
     found = find_sites(bench, Aim("lettering"), how, sites=mine.units)
+    assert found.screen.method == method
     assert set(found.chosen) <= set(carriers)
     assert found.grown.share >= 0.9
     assert sum(found.rows.values()) == bench.rows <= layers * 400 / part
