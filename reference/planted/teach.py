@@ -46,7 +46,7 @@ Goals = Callable[[random.Random], Sequence[Goal]]
 class Course:
     """How long and how fast a name is taught."""
 
-    steps: int = 80
+    steps: int = 120
     states: int = 4  # a step; each is asked under every goal, and once as the neutral twin
     lr: float = 0.15
     rank: int = 4
