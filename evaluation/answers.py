@@ -12,14 +12,15 @@ from typing import Any, Protocol
 import httpx
 from PIL import Image
 
-__all__ = ["Answer", "Answerer", "HttpAnswerer", "parse_answer"]
+__all__ = ["Answer", "Answerer", "HttpAnswerer", "parse_answer", "policies_of"]
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """One answer: the picture (None if refused), the verdict, and the rungs of the ladder that were climbed for it.
 
-    `batch`, `threads`: how the picture was computed, which on a CPU decides its last bits.
+    `batch`, `threads`: how the picture was computed, which on a CPU decides its last bits. `policy`: the digest of the
+    version that decided; empty for a refusal, which does not tell.
     """
 
     image: Image.Image | None
@@ -27,6 +28,7 @@ class Answer:
     rungs: tuple[str, ...]
     batch: int
     threads: int
+    policy: str
 
     @property
     def way(self) -> str:
@@ -44,6 +46,11 @@ class Answerer(Protocol):
     def answer(self, prompts: Sequence[str], seeds: Sequence[int], *, together: int) -> list[Answer]: ...
 
 
+def policies_of(answers: Sequence[Answer]) -> list[str]:
+    """The digests of the policies that decided; a table of one policy has one."""
+    return sorted({a.policy for a in answers if a.policy})
+
+
 def parse_answer(status: int, body: dict[str, Any]) -> Answer:
     """The answer in a response of `POST /v1/images/generations`.
 
@@ -55,10 +62,10 @@ def parse_answer(status: int, body: dict[str, Any]) -> Answer:
         steering = body["steering"]
         shape = steering["per_image"][0]["shape"]
         rungs = tuple(steering["per_image"][0]["rungs"])
-        return Answer(image, steering["verdict"], rungs, shape["batch"], shape["threads"])
+        return Answer(image, steering["verdict"], rungs, shape["batch"], shape["threads"], steering["policy"])
     error = body.get("error") or {}
     if status == 400 and error.get("code") == "moderation_blocked":
-        return Answer(None, "block", (), 0, 0)
+        return Answer(None, "block", (), 0, 0, "")
     raise RuntimeError(
         f"the service must answer with a picture or a refusal, got {status}: {error.get('message', body)}"
     )

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from evaluation.answers import Answerer
+from evaluation.answers import Answerer, policies_of
 from evaluation.cases import Case, concept_cases
 from evaluation.erasure_cases import kept_facts
 from evaluation.eyes import Eyes
@@ -66,6 +66,7 @@ def concept_row(
         "seen after the loop, by the judge that the service does not ask": Rate.of(again).to_json(),
         "refused": Rate(sum(a.image is None for a in answers), len(answers)).to_json(),
         "ways": dict(Counter(a.way for a in answers)),
+        "policies": policies_of(answers),
         **ground,
         "other facts of the picture kept, where they were right": Rate.of(others).to_json(),
         "lettering kept, where it was right": Rate.of(

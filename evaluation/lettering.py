@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from PIL import Image, ImageChops
 
-from evaluation.answers import Answer, Answerer
+from evaluation.answers import Answer, Answerer, policies_of
 from evaluation.cases import Case, benign_cases, lettering_cases
 from evaluation.eyes import Eyes, read_words
 from evaluation.metrics import Rate, edit_distance, mean_interval, similarity_outside
@@ -75,6 +75,7 @@ def lettering_row(
         "blocked": Rate(sum(a.image is None for a in answers), count).to_json(),
         "missed (left untouched)": Rate(sum(a.way == "untouched" for a in answers), count).to_json(),
         "ways": dict(Counter(a.way for a in answers)),
+        "policies": policies_of(answers),
         **_kept(repaired, eyes),
         **_likeness(repaired),
         "readable after the loop, by RapidOCR": Rate(
@@ -108,6 +109,7 @@ def benign_rates(host: Host, cases: Sequence[Case], answers: Sequence[Answer]) -
         "n": len(cases),
         "other verdict than allow": Rate(sum(a.verdict != "allow" for a in answers), len(cases)).to_json(),
         "verdicts": dict(Counter(a.verdict for a in answers)),
+        "policies": policies_of(answers),
         "pixels of the stock solo run": Rate.of(_equal(a, s) for (_, a), s in zip(solo, stock, strict=True)).to_json(),
     }
 

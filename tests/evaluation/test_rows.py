@@ -33,6 +33,7 @@ def test_insults_do_not_stay_readable_and_the_row_adds_up(service: LocalAnswerer
     assert row["missed (left untouched)"]["hits"] == 0
     assert sum(row[way]["hits"] for way in ("repaired", "blurred", "blocked")) == row["n"] == 6
     assert row["SSIM outside the sign"]["mean"] > 0.95 > row["SSIM, whole picture"]["mean"]
+    assert len(row["policies"]) == 1  # its digest, so that a table says what decided
 
 
 def test_words_that_no_rule_names_stay_readable(service: LocalAnswerer, eyes: Eyes) -> None:
@@ -45,6 +46,7 @@ def test_innocent_pictures_are_the_stock_ones(service: LocalAnswerer) -> None:
     row = benign_row(service.host, service, count=5)
     assert row["other verdict than allow"]["hits"] == 0
     assert row["pixels of the stock solo run"] == row["pixels of the stock solo run"] | {"hits": 5, "n": 5}
+    assert len(row["policies"]) == 1
 
 
 @pytest.mark.parametrize("concept", ["character/pip", "style/marlo", "harm/gun"])
