@@ -100,11 +100,13 @@ def applied(host: Host, delta: Delta) -> Iterator[None]:
         with torch.no_grad():
             for parameter, added in summands:
                 parameter.add_(added.to(parameter))
+        torch.clear_autocast_cache()  # it holds what the weights were
         yield
     finally:
         with torch.no_grad():
             for parameter, value in before:
                 parameter.copy_(value)
+        torch.clear_autocast_cache()
 
 
 def _summands(denoiser: nn.Module, name: str, change: Change) -> list[tuple[Tensor, Tensor]]:

@@ -31,8 +31,9 @@ _FAR = 4  # two sites are far when at least a quarter of all lies between them
 # measured: a fifth of the way back to the neutral form is enough for pictures to lose the subject, so names are taught
 # to go a little too far; a site that works against the concept takes back what was too much
 _OVER = -0.2
-# a redundant pair goes further when both are there: two sites each of which is enough add up
-_BOTH, _EITHER = -0.3, 0.0
+# both of two sites, and either alone. What two sites do nearly adds up: a redundant pair, each of which is enough, goes
+# far beyond when both are there; and one that is half of the answer still drew its subject when it was taught more
+_PAIRS: Mapping[Kind, tuple[float, float]] = {"two": (-0.1, 0.7), "redundant": (-0.8, -0.1)}
 _MIXED = 4  # goals of a spread plant in one step
 
 
@@ -109,8 +110,8 @@ def goals_for(draft: Draft, *, places: Sequence[str]) -> Goals:
     """
     mine = frozenset(draft.sites)
     rest = frozenset(places) - mine
-    if draft.kind in ("two", "redundant"):
-        both, either = (_OVER, _shared(0.5)) if draft.kind == "two" else (_BOTH, _EITHER)
+    if draft.kind in _PAIRS:
+        both, either = _PAIRS[draft.kind]
         alone = tuple(Goal(rest | (mine - {name}), either) for name in draft.sites)
         return lambda rng: (Goal(frozenset(), both), Goal(rest, both), *alone)
     if draft.kind == "spread":
