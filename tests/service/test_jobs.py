@@ -6,7 +6,8 @@
 | nobody waits for more turns than there are callers | batches are filled from the first line only |
 | one caller leaves room for others | `_SHARE` is not looked at |
 | a batch waits for those that come together | `_gather` returns at once |
-| a lone request does not wait longer than it must | `_gather` waits for a full batch |
+| a lone request does not wait longer than it must | `_gather` waits for a full batch (the test does not end) |
+| only jobs of its form fill a batch | `_ready` returns `len(self)` |
 | what was begun goes on after closing | `put_first` asks `_closed` |
 """
 
@@ -146,6 +147,14 @@ def test_a_batch_that_nobody_joins_waits_once_and_one_that_is_joined_late_twice_
     began = time.monotonic()
     assert 2 <= len(line.take(8, timeout=5, gather=0.9)) < 7
     assert time.monotonic() - began < 2.8
+    coming.join()
+
+
+def test_jobs_of_another_form_do_not_count_as_company() -> None:
+    line = queue()
+    line.put([job(), job(form=OTHER), job(form=OTHER)])
+    coming = arriving(line, [0.2])
+    assert [j.form for j in line.take(2, timeout=5, gather=3)] == [FORM, FORM]
     coming.join()
 
 
