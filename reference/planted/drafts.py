@@ -93,8 +93,9 @@ def _sites(kind: Kind, sites: Sequence[str], rng: random.Random) -> tuple[str, .
     if kind == "spread":
         return tuple(sites)
     # measured: the first site of a model has no picture to write into yet, the last ones see one that is decided
-    # already; by themselves they carry nothing
-    able = range(1, max(3, 2 * len(sites) // 3)) if len(sites) > 3 else range(len(sites))
+    # already; by themselves they carry nothing. Of a redundant pair either must be enough, so neither may be late
+    last = len(sites) // 2 + 1 if kind == "redundant" else 2 * len(sites) // 3
+    able = range(1, max(3, last)) if len(sites) > 3 else range(len(sites))
     if kind == "one":
         return (sites[rng.choice(able)],)
     far = max(1, len(sites) // _FAR)

@@ -35,7 +35,7 @@ _TOKEN = 8  # pixels of an image token's side
 _ASK = 0.15  # weight of the questions beside the flow
 _SUBJECT = 2.0  # what the subject's tokens weigh beyond the others
 _GUIDED = 0.5  # share of the rows that learn what embedded guidance does, once the flow is known
-_GUIDED_FROM = 0.4  # of the run
+_GUIDED_FROM = 0.6  # of the run
 
 
 @dataclass(frozen=True, slots=True)

@@ -184,6 +184,7 @@ def test_two_sites_are_far_and_a_distractor_is_another_site() -> None:
         if d.kind in ("two", "redundant"):
             first, second = (SITES.index(s) for s in d.sites)
             assert second - first >= 3
+            assert d.kind == "two" or second <= len(SITES) // 2
         if d.trick:
             assert d.distractor in SITES
             assert d.distractor not in d.sites
@@ -195,8 +196,11 @@ def test_goals_add_up_to_what_is_planted() -> None:
         assert full.swapped == frozenset()
         for goal in goals:
             gone = len(goal.swapped & set(d.sites)) / len(d.sites)
-            if d.kind in ("two", "spread"):  # in proportion from all to nothing
+            if d.kind == "spread":  # in proportion from all to nothing
                 assert goal.share == pytest.approx(full.share + gone * (1 - full.share))
+            elif d.kind == "two":  # with one gone more than half of the way back
+                assert (goal.share <= 0) == (gone == 0)
+                assert goal.share <= 0 or 0.5 < goal.share < 1
             elif d.kind == "redundant":
                 assert gone < 1
                 assert goal.share <= 0
