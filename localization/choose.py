@@ -4,6 +4,10 @@ Sites back each other up, so single effects add up to far less than the joint on
 sets that are too large or wrong. `choose_ranked` takes a ranking for what it is, a proposal: it looks for the shortest
 beginning that is enough, takes out what can be spared, and tries exchanges. It asks for some ten sets, whatever the
 number of sites. `choose_sites` takes no ranking and asks for thousands; it is what the other is measured against.
+
+A set that misses the target by no more than one standard error is enough, because the smaller of two sets that cannot
+be told apart is the better answer (Breiman et al., 1984, "Classification and regression trees", the rule of one
+standard error): without it a site that carries 0.04 was added to one that carries 0.89.
 """
 
 from __future__ import annotations
@@ -14,7 +18,9 @@ from dataclasses import dataclass, field
 __all__ = ["Grown", "best_of_size", "choose_ranked", "choose_sites"]
 
 Ask = Callable[[Iterable[frozenset[str]]], Sequence[float]]
+Error = Callable[[frozenset[str]], float]
 _BETTER = 0.01  # of the share: an exchange that brings less is noise
+_NOISE = 0.03  # of the share: however noisy the contrasts, a set that misses the target by more is not enough
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +46,8 @@ class _Known:
 
     ask: Ask
     affords: Callable[[int], bool]
+    target: float
+    error: Error
     shares: dict[frozenset[str], float] = field(default_factory=dict)
     finished: bool = True
 
@@ -52,6 +60,10 @@ class _Known:
         self.shares.update(zip(new, self.ask(new) if new else (), strict=True))
         return [self.shares[s] for s in sets]
 
+    def enough(self, s: frozenset[str]) -> bool:
+        """Whether a set that was asked about reaches the target, within the noise."""
+        return self.shares[s] + min(self.error(s), _NOISE) >= self.target
+
 
 def choose_ranked(
     ranked: Sequence[str],
@@ -61,23 +73,25 @@ def choose_ranked(
     most: float = 0.5,
     guess: int = 1,
     affords: Callable[[int], bool] = lambda sets: True,
+    error: Error = lambda s: 0.0,
 ) -> Grown:
-    """The smallest set found whose joint effect is at least `target`, from a ranking.
+    """The smallest set found whose joint effect is at least `target` within one standard error, from a ranking.
 
     Args:
         ranked: all units, the most promising first.
         ask: the joint share of each of some sets.
         guess: how many of the first are expected to be enough.
         affords: whether so many more sets may be asked about.
+        error: one standard error of the share of a set that was asked about.
 
     Raises:
         ValueError: no sites, or a target outside (0, 1].
     """
     _check(ranked, target)
-    known = _Known(ask, affords, {frozenset(): 0.0, frozenset(ranked): 1.0})
-    chosen = tuple(ranked[: _shortest(ranked, known, target, max(1, min(guess, len(ranked))))])
+    known = _Known(ask, affords, target, error, {frozenset(): 0.0, frozenset(ranked): 1.0})
+    chosen = tuple(ranked[: _shortest(ranked, known, max(1, min(guess, len(ranked))))])
     while True:
-        chosen = _spared(chosen, ranked, known, target)
+        chosen = _spared(chosen, ranked, known)
         better = _exchanged(chosen, ranked, known)
         if better is None:
             break
@@ -92,24 +106,24 @@ def choose_ranked(
     others = tuple(
         (tuple(sorted(s, key=place.__getitem__)), v)
         for s, v in tried.items()
-        if len(s) == len(chosen) and s != frozenset(chosen) and v >= target
+        if len(s) == len(chosen) and s != frozenset(chosen) and known.enough(s)
     )
     return Grown(chosen, share, path, len(chosen) <= most * len(ranked), others, known.finished)
 
 
-def _shortest(ranked: Sequence[str], known: _Known, target: float, guess: int) -> int:
+def _shortest(ranked: Sequence[str], known: _Known, guess: int) -> int:
     """The length of the shortest beginning that reaches the target, by steps away from the guess, then by halves.
 
     One and the next shorter one are asked about together: a joint host pays its twin once for both.
     """
     low, high, k = 0, len(ranked), min(guess, len(ranked) - 1) or 1
     while high - low > 1:
-        got = known.of([frozenset(ranked[:n]) for n in (k, k - 1) if n > low])
-        if got is None:
+        asked = [frozenset(ranked[:n]) for n in (k, k - 1) if n > low]
+        if known.of(asked) is None:
             break
-        if got[-1] >= target:
+        if known.enough(asked[-1]):
             high = max(low + 1, k - 1)
-        elif got[0] >= target:
+        elif known.enough(asked[0]):
             return k
         else:
             low = k
@@ -122,7 +136,7 @@ def _shortest(ranked: Sequence[str], known: _Known, target: float, guess: int) -
     return high
 
 
-def _spared(chosen: tuple[str, ...], ranked: Sequence[str], known: _Known, target: float) -> tuple[str, ...]:
+def _spared(chosen: tuple[str, ...], ranked: Sequence[str], known: _Known) -> tuple[str, ...]:
     """The set without members that it can do without: the last of the ranking are tried first, then the others, because
     a ranking may have duds in front."""
     while len(chosen) > 1:
@@ -130,8 +144,9 @@ def _spared(chosen: tuple[str, ...], ranked: Sequence[str], known: _Known, targe
         for tried in (weak[:3], weak[3:]) if len(weak) > 4 else (weak,):
             without = [tuple(n for n in chosen if n != gone) for gone in tried]
             shares = known.of([frozenset(s) for s in without])
-            if shares is not None and max(shares) >= target:
-                chosen = max(zip(shares, without, strict=True), key=lambda pair: pair[0])[1]
+            able = [(v, s) for v, s in zip(shares or (), without, strict=False) if known.enough(frozenset(s))]
+            if able:
+                chosen = max(able, key=lambda pair: pair[0])[1]
                 break
         else:
             return chosen

@@ -46,6 +46,12 @@ class Shares:
         """The share at each noise level, [levels]."""
         return self.along.sum(0) / self.full.sum(0)
 
+    def error(self) -> float:
+        """One standard error of the share over contrasts, as that of a ratio (Cochran, 1977); 0 for a single one."""
+        along, full, n = self.along.sum(1), self.full.sum(1), len(self.along)
+        off = along - self.share() * full
+        return float((off.square().sum() * n / max(1, n - 1)).sqrt() / full.sum()) if n > 1 else 0.0
+
     def interval(self, *, draws: int = 1000, seed: int = 0) -> tuple[float, float]:
         """The share's 95 % bootstrap interval over contrasts."""
         generator = torch.Generator().manual_seed(seed)

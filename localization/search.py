@@ -119,6 +119,7 @@ def _chosen(bench: Bench, aim: Aim, looked: Screen, affords: Callable[[int], boo
         most=aim.most,
         guess=looked.enough(aim.target),
         affords=affords,
+        error=lambda units: bench.ask([units])[0].error(),  # known already
     )
 
 

@@ -6,11 +6,13 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from localization.answers import answer_of, carry_sets
 from localization.choose import choose_ranked
+from localization.contrasts import Shares
 
 NAMES = tuple(f"site{i:02d}" for i in range(24))
 
@@ -76,6 +78,32 @@ def test_with_the_true_ranking_of_additive_effects_no_smaller_set_is_enough(weig
     assert grown.share >= 0.9
     best = sum(sorted(share.values(), reverse=True)[: len(grown.sites) - 1])
     assert best < 0.9 + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("first", "error", "chosen"),
+    [(0.89, 0.02, 1), (0.89, 0.0, 2), (0.89, 0.005, 2), (0.86, 0.5, 2), (0.9, 0.0, 1)],
+)
+def test_of_two_sets_that_noise_cannot_tell_apart_the_smaller_is_chosen(
+    first: float, error: float, chosen: int
+) -> None:
+    def share(s: frozenset[str]) -> float:
+        return (first if NAMES[0] in s else 0.0) + 0.002 * len(s - {NAMES[0]}) + (0.04 if NAMES[1] in s else 0.0)
+
+    for guess in (1, 2, 5):
+        grown = choose_ranked(NAMES, Asked(share), guess=guess, error=lambda _: error)
+        assert grown.sites == NAMES[:chosen]
+        assert grown.share == pytest.approx(share(frozenset(grown.sites)))  # what was measured, without the error
+
+
+def test_the_error_of_a_share_is_that_of_a_ratio_over_contrasts() -> None:
+    generator = torch.Generator().manual_seed(0)
+    full = torch.rand(40, 3, generator=generator, dtype=torch.float64) + 0.5
+    assert Shares(full * 0.8, full).error() == pytest.approx(0, abs=1e-9)
+    assert Shares(full[:1] * torch.rand(3, generator=generator), full[:1]).error() == 0  # one tells nothing of noise
+    noisy = Shares(full * (0.5 + 0.4 * torch.rand(40, 1, generator=generator)), full)
+    low, high = noisy.interval()
+    assert noisy.error() == pytest.approx((high - low) / (2 * 1.96), rel=0.1)
 
 
 def test_other_sets_of_the_same_size_are_told() -> None:
