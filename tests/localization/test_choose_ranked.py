@@ -81,14 +81,21 @@ def test_with_the_true_ranking_of_additive_effects_no_smaller_set_is_enough(weig
 
 
 @pytest.mark.parametrize(
-    ("first", "error", "chosen"),
-    [(0.89, 0.02, 1), (0.89, 0.0, 2), (0.89, 0.005, 2), (0.86, 0.5, 2), (0.9, 0.0, 1)],
+    ("first", "second", "error", "chosen"),
+    [
+        (0.89, 0.04, 0.02, 1),
+        (0.89, 0.04, 0.0, 2),
+        (0.89, 0.04, 0.005, 2),
+        (0.89, 0.07, 0.02, 2),  # what brings so much stays
+        (0.86, 0.045, 0.5, 2),  # and noise excuses only so much
+        (0.9, 0.04, 0.0, 1),
+    ],
 )
 def test_of_two_sets_that_noise_cannot_tell_apart_the_smaller_is_chosen(
-    first: float, error: float, chosen: int
+    first: float, second: float, error: float, chosen: int
 ) -> None:
     def share(s: frozenset[str]) -> float:
-        return (first if NAMES[0] in s else 0.0) + 0.002 * len(s - {NAMES[0]}) + (0.04 if NAMES[1] in s else 0.0)
+        return (first if NAMES[0] in s else 0.0) + 0.001 * len(s - {NAMES[0]}) + (second if NAMES[1] in s else 0.0)
 
     for guess in (1, 2, 5):
         grown = choose_ranked(NAMES, Asked(share), guess=guess, error=lambda _: error)
