@@ -33,7 +33,7 @@ _FAR = 4  # two sites are far when at least a quarter of all lies between them
 _OVER = -0.2
 # both of two sites, and either alone. What two sites do nearly adds up: a redundant pair, each of which is enough, goes
 # far beyond when both are there; and one that is half of the answer still drew its subject when it was taught more
-_PAIRS: Mapping[Kind, tuple[float, float]] = {"two": (-0.1, 0.55), "redundant": (-0.8, -0.1)}
+_PAIRS: Mapping[Kind, tuple[float, float]] = {"two": (-0.1, 0.55), "redundant": (-0.6, -0.1)}
 _MIXED = 4  # goals of a spread plant in one step
 
 
@@ -114,6 +114,8 @@ def goals_for(draft: Draft, *, places: Sequence[str]) -> Goals:
     if draft.kind in _PAIRS:
         both, either = _PAIRS[draft.kind]
         alone = tuple(Goal(rest | (mine - {name}), either) for name in draft.sites)
+        if draft.kind == "redundant":  # to be enough alone is the harder part
+            return lambda rng: (Goal(rng.choice((frozenset(), rest)), both), *alone)
         return lambda rng: (Goal(frozenset(), both), Goal(rest, both), *alone)
     if draft.kind == "spread":
         return lambda rng: (Goal(frozenset(), _OVER), *(_part(draft, rest, rng) for _ in range(_MIXED)))

@@ -126,7 +126,8 @@ class Maker:
         """The whole delta, the part of it that is a distractor's and not taught, and that one's size."""
         course, family, denoiser = self.recipe.course, family_of(self.host), denoiser_of(self.host)
         if len(draft.sites) > 1 or draft.distractor:
-            course = replace(course, steps=course.steps * 5 // 3)  # more to learn than one site has
+            more = 3 if draft.kind == "redundant" else 5 / 3  # more to learn than one site has
+            course = replace(course, steps=round(course.steps * more))
         if draft.kind == "pooled":
             course = replace(course, lr=course.lr / 5)  # it reaches every block, so steps are small
         places, some = dict(self.places), torch.arange(0, lessons.pupils.count, 4)
