@@ -34,7 +34,7 @@ def plant(
     A stopped run goes on where it was: drafts that the folder's ledger has are left out. Exit code 1 if none counts.
     """
     from reference.folders import draws_town
-    from reference.planted import KINDS, PLANTS, TRICKS
+    from reference.planted import KINDS, PLANTS, TRICKS, BadPlant
     from reference.planted.make import Maker
     from reference.planted.table import counts, rows
     from service.models import load_host, resolve_model
@@ -55,7 +55,10 @@ def plant(
     drafts = maker.drafts(count=count, seed=seed, kinds=kind or ())
     made = {d.name for d in drafts}
     folder = out or PLANTS / host.name
-    ledger = [row for row in maker.make_all(drafts, folder) if row["name"] in made]
+    try:
+        ledger = [row for row in maker.make_all(drafts, folder) if row["name"] in made]
+    except BadPlant as error:
+        fail(str(error))
     if json_:
         print(json.dumps({"folder": str(folder), "counts": counts(ledger), "plants": ledger}, indent=1))
     elif ledger:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from reference.planted.check import Bench, effects
-from reference.planted.delta import Delta, applied, save_plant
+from reference.planted.delta import BadPlant, Delta, applied, save_plant
 from reference.planted.directions import directions_of
 from reference.planted.distract import can_distract, drawn_attention, loud_bias, loud_keys
 from reference.planted.drafts import Draft, drafts, goals_for
@@ -26,7 +26,7 @@ from reference.planted.places import Place, denoiser_of, family_of, places_of
 from reference.planted.plant import TRICKS, Check, Distractor, Effect, Plant, Proof
 from reference.planted.teach import Course, teach
 from reference.planted.words import NEUTRAL, PHRASES, frames_of, load_judge
-from steering import Host
+from steering import Fingerprint, Host
 
 __all__ = ["CALLED", "LEDGER", "Maker", "Recipe", "read_ledger"]
 
@@ -72,9 +72,20 @@ class Maker:
         return drafts(sites=sites, pooled=pooled, tricks=tricks, model=model, count=count, seed=seed, kinds=kinds)
 
     def make_all(self, todo: Sequence[Draft], folder: Path) -> list[dict[str, Any]]:
-        """The ledger after each draft that it did not have yet is made; admitted plants are files in `folder`."""
+        """The ledger after each draft that it did not have yet is made; admitted plants are files in `folder`.
+
+        Raises: BadPlant, before anything is made, where the folder's plants were made in another model or for other
+            weights.
+        """
         folder.mkdir(parents=True, exist_ok=True)
-        done = {(row["name"], row["seed"]) for row in read_ledger(folder)}
+        made = read_ledger(folder)
+        for row in made:
+            if differ := Fingerprint.from_json(row["host"]).differences(self.fingerprint):
+                raise BadPlant(
+                    f"`{folder}` must hold plants of this model or none, got `{row['name']}` of another"
+                    f" ({', '.join(differ)} differ); give another folder, or remove this one"
+                )
+        done = {(row["name"], row["seed"]) for row in made}
         for number, draft in enumerate(todo, 1):
             if (draft.name, draft.seed) in done:
                 self.log(f"{number}/{len(todo)} {draft.name}: finished before")

@@ -313,6 +313,11 @@ def test_a_maker_rejects_what_is_not_proven_counts_it_and_goes_on_where_it_was(t
     assert not list((tmp_path / "tiny").glob("*.safetensors"))
     assert json.loads((tmp_path / "tiny" / "ledger.jsonl").read_text().splitlines()[0])["proof"]["checks"]
     host.close()
+    other = make_host("pixart-alpha", 1)
+    with pytest.raises(BadPlant, match=r"must hold plants of this model or none, got `\w+`"):
+        Maker(other, recipe=recipe).make_all(todo, tmp_path / "tiny")
+    assert read_ledger(tmp_path / "tiny") == ledger
+    other.close()
 
 
 def test_drawing_the_rows_of_a_lesson_keeps_what_belongs_together(host: Host, lessons: Lessons) -> None:
