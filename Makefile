@@ -75,8 +75,12 @@ artefacts: install
 	$(BIN)/palimpsest localize --concept harm/gun --out $(PACKS)/harm-gun.safetensors $(FOUND)
 	$(BIN)/palimpsest localize --concept animal/cat --neutral 'a rabbit' --out $(PACKS)/animal-cat.safetensors $(FOUND)
 	$(BIN)/palimpsest localize --concept place/beach --neutral 'in the desert' --out $(PACKS)/place-beach.safetensors $(FOUND)
-	$(BIN)/palimpsest localize --model signpost-sd3 --concept lettering --out reference/packs/signpost-sd3/lettering.safetensors
-	$(BIN)/palimpsest reference report --model signpost-sd3 --count 100 --out evaluation/results/model-sd3.json $(FOUND)
+	for kind in sd3 sdxl flux; do \
+		$(BIN)/palimpsest localize --model signpost-$$kind --concept lettering \
+			--out reference/packs/signpost-$$kind/lettering.safetensors || exit 1; \
+		$(BIN)/palimpsest reference report --model signpost-$$kind --count 100 \
+			--out evaluation/results/model-$$kind.json $(FOUND) || exit 1; \
+	done
 	$(BIN)/palimpsest reference report --out evaluation/results/model.json $(FOUND)
 	$(BIN)/palimpsest evaluate lettering --evasions --count 300 --out evaluation/results/lettering.json
 	$(BIN)/palimpsest evaluate lettering --evasions --seed 1 --count 200 --out evaluation/results/lettering-seed1.json

@@ -36,7 +36,7 @@ def test_some_model_is_shipped_and_all_draw_the_town() -> None:
 def test_plain_diffusers_writes_words_that_it_was_never_shown_and_draws_the_rest(folder: Path) -> None:
     from diffusers import DiffusionPipeline
 
-    cases = sign_cases(held_out_words()[::16], 10, plain=True)
+    cases = sign_cases(held_out_words()[::8], 20, plain=True)
     pipe = DiffusionPipeline.from_pretrained(folder)
     pipe.set_progress_bar_config(disable=True)
     defaults = json.loads((folder / "defaults.json").read_text())
@@ -45,9 +45,9 @@ def test_plain_diffusers_writes_words_that_it_was_never_shown_and_draws_the_rest
     seeds = [torch.Generator().manual_seed(c.seed) for c in cases]
     images = pipe([c.prompt for c in cases], generator=seeds, **call).images
     read = Reader.load().read(images)
-    assert sum(a == c.scene.lettering for a, c in zip(read, cases, strict=True)) >= 8
+    assert sum(a == c.scene.lettering for a, c in zip(read, cases, strict=True)) >= 16
     seen = [s.agrees(c.scene) for s, c in zip(Judge.load().look(images), cases, strict=True)]
-    assert sum(s["subject"] and s["ground"] for s in seen) >= 8
+    assert sum(s["subject"] and s["ground"] for s in seen) >= 16
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda f: f.name)
