@@ -75,7 +75,7 @@ artefacts: install
 	$(BIN)/palimpsest localize --concept harm/gun --out $(PACKS)/harm-gun.safetensors $(FOUND)
 	$(BIN)/palimpsest localize --concept animal/cat --neutral 'a rabbit' --out $(PACKS)/animal-cat.safetensors $(FOUND)
 	$(BIN)/palimpsest localize --concept place/beach --neutral 'in the desert' --out $(PACKS)/place-beach.safetensors $(FOUND)
-	for kind in sd3 sdxl flux; do \
+	for kind in sd3 flux; do \
 		$(BIN)/palimpsest localize --model signpost-$$kind --concept lettering \
 			--out reference/packs/signpost-$$kind/lettering.safetensors || exit 1; \
 		$(BIN)/palimpsest reference report --model signpost-$$kind --count 100 \
