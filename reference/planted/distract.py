@@ -23,7 +23,7 @@ from steering import Host
 
 __all__ = ["can_distract", "drawn_attention", "loud_bias", "loud_keys"]
 
-_LOGIT = 14.0  # what the strongest token of the name gains before the softmax
+_LOGIT = 22.0  # what the strongest token of the name gains before the softmax
 _LOUD = 5.0  # of the bias, in mean norms of the site's output
 
 
