@@ -80,6 +80,8 @@ artefacts: install
 			--out reference/packs/signpost-$$kind/lettering.safetensors || exit 1; \
 		$(BIN)/palimpsest reference report --model signpost-$$kind --count 100 \
 			--out evaluation/results/model-$$kind.json $(FOUND) || exit 1; \
+		$(BIN)/palimpsest evaluate lettering --model signpost-$$kind --count 50 \
+			--out evaluation/results/lettering-$$kind.json || exit 1; \
 	done
 	$(BIN)/palimpsest reference report --out evaluation/results/model.json $(FOUND)
 	$(BIN)/palimpsest evaluate lettering --evasions --count 300 --out evaluation/results/lettering.json

@@ -87,11 +87,19 @@ def planted(
     if json_:
         print(json.dumps(record, indent=1))
     elif ledger:
-        table(f"plants in {place}", record["plants"], hide=() if report else ("why",))
+        table(f"plants in {place}", record["plants"], hide=("why",))
+        if report and (gone := [r for r in record["plants"] if r["why"]]):
+            table("rejected", [{"host": r["host"], "name": r["name"], "why": _failed(r["why"])} for r in gone])
         table("counts", record["counts"])
     else:
         say(f"no plants in `{place}`; make some with `palimpsest reference plant`")
     raise typer.Exit(0 if ledger else 1)
+
+
+def _failed(why: str) -> str:
+    """What was seen and wrong, without the checks that were not done because of it."""
+    told = why.split("; ")
+    return "; ".join([w for w in told if " must be done at " not in w] or told)
 
 
 def add_planted(app: typer.Typer) -> None:

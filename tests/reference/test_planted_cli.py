@@ -69,6 +69,9 @@ def test_the_table_for_people_names_every_plant(folder: Path) -> None:
     assert "vorin" in done.stdout
     assert "tamek" in done.stdout
     assert not (folder / "planted.json").exists()
+    told = CliRunner().invoke(app, ["reference", "planted", str(folder), "--report"], env={"COLUMNS": "200"}).stdout
+    assert "(b) seen in 9 of 20" in told
+    assert "must be done at" not in told
 
 
 def test_no_plants_are_a_finding_and_a_wrong_kind_or_model_a_mistake(tmp_path: Path) -> None:
