@@ -83,6 +83,10 @@ artefacts: install
 		$(BIN)/palimpsest evaluate lettering --model signpost-$$kind --count 50 \
 			--out evaluation/results/lettering-$$kind.json || exit 1; \
 	done
+	rm -rf reference/plants/signpost-pixart
+	$(BIN)/palimpsest reference plant --count 13 --seed 1
+	$(BIN)/palimpsest reference planted --report
+	$(BIN)/palimpsest evaluate localization --out evaluation/results/localization.json
 	$(BIN)/palimpsest reference report --out evaluation/results/model.json $(FOUND)
 	$(BIN)/palimpsest evaluate lettering --evasions --count 300 --out evaluation/results/lettering.json
 	$(BIN)/palimpsest evaluate lettering --evasions --seed 1 --count 200 --out evaluation/results/lettering-seed1.json
