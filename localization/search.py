@@ -26,7 +26,7 @@ class Aim:
 
     Attributes:
         concept: the pack's name for it.
-        target: share of the full swap's effect that the chosen sites must carry together.
+        target: share of the full swap's effect that the chosen sites must carry together, within one standard error.
         wider: share that the second set must carry, for requests that the first did not repair.
         most: a set of more than this part of the sites is no compact answer.
         phrases, neutral: the concept's words in prompts and what stands for them in a donor; empty for lettering.
