@@ -83,6 +83,8 @@ artefacts: install
 		$(BIN)/palimpsest evaluate lettering --model signpost-$$kind --count 50 \
 			--out evaluation/results/lettering-$$kind.json || exit 1; \
 	done
+	$(BIN)/palimpsest localize --model signpost-flux --concept character/pip --neutral 'a gray circle' \
+		--out reference/packs/signpost-flux/character-pip.safetensors $(FOUND)
 	rm -rf reference/plants/signpost-pixart
 	$(BIN)/palimpsest reference plant --count 13 --seed 1
 	$(BIN)/palimpsest reference planted --report
