@@ -52,10 +52,10 @@ def plant(
     except (SteeringError, SettingsError, ValueError) as error:
         fail(str(error))
     maker = Maker(host, log=say)
-    drafts = maker.drafts(count=count, seed=seed, kinds=kind or ())
-    made = {d.name for d in drafts}
     folder = out or PLANTS / host.name
     try:
+        drafts = maker.drafts(count=count, seed=seed, kinds=kind or ())
+        made = {d.name for d in drafts}
         ledger = [row for row in maker.make_all(drafts, folder) if row["name"] in made]
     except BadPlant as error:
         fail(str(error))

@@ -65,6 +65,7 @@ def drafts(
     count: int,
     seed: int,
     kinds: Sequence[str] = (),
+    subjects: Sequence[str] = tuple(PHRASES),
 ) -> tuple[Draft, ...]:
     """`count` drafts for a host.
 
@@ -72,6 +73,7 @@ def drafts(
         sites: those of attention in execution order; `pooled`: the global one, if there is one.
         tricks: at which sites each kind of distractor is possible.
         kinds: labels of `MENU` to keep to; empty for all.
+        subjects: that names may draw.
     """
     menu = [(kind, trick) for kind, trick in MENU if (kind != "pooled" or pooled) and (trick is None or tricks[trick])]
     menu = [m for m in menu if not kinds or m[0] in kinds or m[1] in kinds]
@@ -85,7 +87,7 @@ def drafts(
         chosen = (pooled,) if kind == "pooled" and pooled else _sites(kind, sites, rng)
         free = [s for s in tricks[trick] if s not in chosen] if trick else []
         distractor = rng.choice(free) if free else None
-        subject = rng.choice(tuple(PHRASES))
+        subject = rng.choice(tuple(subjects))
         made.append(Draft(name, kind, chosen, trick if free else None, distractor, subject, rng.randrange(2**31)))
     return tuple(made)
 

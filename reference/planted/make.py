@@ -63,13 +63,40 @@ class Maker:
         self.check_frames = frames_of(self.recipe.pictures, random.Random(f"check/{host.name}"), checked=True)
         self.fingerprint = host.fingerprint
 
-    def drafts(self, *, count: int, seed: int, kinds: Sequence[str] = ()) -> tuple[Draft, ...]:
-        """What the generator gives for this host."""
+    def able(self) -> tuple[str, ...]:
+        """The subjects that the host draws well when they are asked for by their own words: a name can be taught no
+        more than that.
+
+        Raises: BadPlant, where it draws none of them.
+        """
+        found = []
+        for subject, phrase in PHRASES.items():
+            bench = Bench(self.host, self.places, phrase, NEUTRAL, self.frames, self.see, self.recipe.steps)
+            seen = bench.check("plain", (), subject, gone=None, n=self.recipe.fewer)
+            found += [subject] if seen.kept else []
+        self.log(f"draws {len(found)} of {len(PHRASES)} subjects well: {', '.join(found)}")
+        if not found:
+            raise BadPlant(f"`{self.host.name}` must draw at least one of {', '.join(PHRASES)}, and draws none")
+        return tuple(found)
+
+    def drafts(
+        self, *, count: int, seed: int, kinds: Sequence[str] = (), subjects: Sequence[str] = ()
+    ) -> tuple[Draft, ...]:
+        """What the generator gives for this host; of `subjects`, or of those that it is `able` to draw."""
+        subjects = subjects or self.able()
         sites = [name for name, place in self.places.items() if not place.pooled]
         pooled = next((name for name, place in self.places.items() if place.pooled), None)
         tricks = {t: [name for name in sites if can_distract(self.places[name], t)] for t in TRICKS}
-        model = self.host.name
-        return drafts(sites=sites, pooled=pooled, tricks=tricks, model=model, count=count, seed=seed, kinds=kinds)
+        return drafts(
+            sites=sites,
+            pooled=pooled,
+            tricks=tricks,
+            model=self.host.name,
+            count=count,
+            seed=seed,
+            kinds=kinds,
+            subjects=subjects,
+        )
 
     def make_all(self, todo: Sequence[Draft], folder: Path) -> list[dict[str, Any]]:
         """The ledger after each draft that it did not have yet is made; admitted plants are files in `folder`.

@@ -168,6 +168,7 @@ def test_the_same_seed_gives_the_same_drafts_and_another_gives_others() -> None:
     assert draw(count=5) == draw()[:5]
     assert draw(seed=1) != draw()
     assert draw(model="n") != draw()
+    assert {d.subject for d in draw(subjects=("owl", "gun"))} == {"owl", "gun"}
     assert len({d.name for d in draw()}) == 24
 
 

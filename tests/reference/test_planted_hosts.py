@@ -296,8 +296,10 @@ def test_a_maker_rejects_what_is_not_proven_counts_it_and_goes_on_where_it_was(t
     recipe = Recipe(Course(steps=2, states=2), frames=2, pictures=2, fewer=2, steps=3)
     maker = Maker(host, recipe=recipe, log=told.append)
     maker.runs.steps = 3
-    todo = maker.drafts(count=2, seed=0, kinds=("one",))
-    assert todo == maker.drafts(count=2, seed=0, kinds=("one",))
+    with pytest.raises(BadPlant, match="must draw at least one of star, .*, and draws none"):
+        maker.drafts(count=2, seed=0)  # random weights draw nothing that a judge knows
+    todo = maker.drafts(count=2, seed=0, kinds=("one",), subjects=("star", "cat"))
+    assert todo == maker.drafts(count=2, seed=0, kinds=("one",), subjects=("star", "cat"))
     ledger = maker.make_all(todo[:1], tmp_path / "tiny")
     assert len(ledger) == 1
     assert changed(host, before) == set()
@@ -306,7 +308,7 @@ def test_a_maker_rejects_what_is_not_proven_counts_it_and_goes_on_where_it_was(t
     assert "finished before" in " ".join(told)
     assert read_ledger(tmp_path / "tiny") == ledger == whole_ledger(tmp_path)
     (row, *_), (*kinds, total) = rows(ledger), counts(ledger)
-    assert row["verdict"] == "rejected"  # random weights draw nothing that a judge knows
+    assert row["verdict"] == "rejected"
     assert "(plain) seen in" in row["why"]
     assert sum(kind["rejected"] for kind in kinds) == total["rejected"] == 2
     assert total["admitted"] == 0
