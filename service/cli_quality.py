@@ -96,6 +96,41 @@ def evaluate_concepts(
     _report(rows, out, json_, asked=_road(url), seed=seed)
 
 
+@evaluate_app.command("curve")
+def evaluate_curve(
+    pack: Annotated[Path, typer.Option(help="The pack that says which sites come first; see `localize`.")],
+    model: Model = None,
+    sizes: Annotated[str | None, typer.Option(help="K by commas; default: up to twice the pack's, and all.")] = None,
+    count: Count = 20,
+    steps: Annotated[int | None, typer.Option(min=2, help="Denoising steps; default: the model's.")] = None,
+    seed: Seed = 0,
+    out: Out = None,
+    json_: Json = False,
+) -> None:
+    """What pictures show against the number of sites: a pack's order, its reverse, and random ones."""
+    from evaluation.curves import CurveJob, curve_rows, parameter_share, ranked, sizes_of
+    from evaluation.eyes import Eyes
+    from steering import Pack, SteeringError
+
+    host = open_host(model)
+    try:
+        loaded = Pack.load(pack, host=host)
+        asked = _whole(sizes) if sizes else sizes_of(len(loaded.sites), len(ranked(loaded)))
+        call = {} if steps is None else {"num_inference_steps": steps}
+        job = CurveJob(tuple(asked), count=count, seed=seed, call=call)
+        rows = curve_rows(host, loaded, Eyes.load(), job, progress=say)
+        share = parameter_share(host, loaded.sites)
+    except (SteeringError, ValueError) as error:
+        fail(str(error))
+    how = {"model": host.name, "concept": loaded.concept, "chosen": len(loaded.sites), "order": list(ranked(loaded))}
+    how["parameters at the chosen sites, of the denoiser's"] = round(share, 5)
+    _keep({**how, "n": count, "seed": seed, "steps": steps, "rows": rows}, out, json_)
+    if not json_:
+        flat = [{"order, K": name, **{k: _brief(v) for k, v in row.items()}} for name, row in rows.items()]
+        table(f"{loaded.concept} on {host.name}, {count} pictures a row", flat)
+        say(f"the pack's {len(loaded.sites)} sites hold {100 * share:.2g} % of the denoiser's parameters")
+
+
 @evaluate_app.command("detectors")
 def evaluate_detectors(
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="Prompts a disguise and a way to ask.")] = 300,
@@ -239,19 +274,40 @@ def _road(url: str | None) -> str:
 
 def _report(rows: Mapping[str, Mapping[str, Any]], out: Path | None, json_: bool, **how: Any) -> None:
     """Prints rows of measures, for people or machines, and keeps them with what they were measured on, and `how`."""
+    _keep({**how, "rows": rows}, out, json_)
+    if json_:
+        return
+    for name, row in rows.items():
+        table(name, [{"measure": k, "value": _shown(v)} for k, v in row.items()])
+
+
+def _whole(text: str) -> list[int]:
+    """Numbers by commas. Raises: ValueError."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f"--sizes must be whole numbers by commas, as `1,2,4`, got `{text}`") from None
+
+
+def _keep(told: Mapping[str, Any], out: Path | None, json_: bool) -> None:
+    """Writes what was measured, and on what, to a file, and prints it for machines, where either is asked for."""
     import platform
 
     import torch
 
-    record = {"machine": platform.machine(), "torch": torch.__version__, **how, "rows": rows}
+    text = json.dumps({"machine": platform.machine(), "torch": torch.__version__, **told}, indent=1)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+        out.write_text(text + "\n", "utf-8")
     if json_:
-        print(json.dumps(record, indent=1))
-        return
-    for name, row in rows.items():
-        table(name, [{"measure": k, "value": _shown(v)} for k, v in row.items()])
+        print(text)
+
+
+def _brief(value: Any) -> str:
+    """A rate as hits of n, a mean alone."""
+    if isinstance(value, Mapping) and "hits" in value:
+        return f"{value['hits']}/{value['n']}"
+    return str(value["mean"]) if isinstance(value, Mapping) and "mean" in value else str(value)
 
 
 def _shown(value: Any) -> str:

@@ -296,7 +296,7 @@ def test_a_maker_rejects_what_is_not_proven_counts_it_and_goes_on_where_it_was(t
     recipe = Recipe(Course(steps=2, states=2), frames=2, pictures=2, fewer=2, steps=3)
     maker = Maker(host, recipe=recipe, log=told.append)
     maker.runs.steps = 3
-    with pytest.raises(BadPlant, match="must draw at least one of star, .*, and draws none"):
+    with pytest.raises(BadPlant, match=r"must draw at least one of star, .*, and draws none"):
         maker.drafts(count=2, seed=0)  # random weights draw nothing that a judge knows
     todo = maker.drafts(count=2, seed=0, kinds=("one",), subjects=("star", "cat"))
     assert todo == maker.drafts(count=2, seed=0, kinds=("one",), subjects=("star", "cat"))
