@@ -42,7 +42,7 @@ _DENOISER = Schedule(steps=5600, lr=1.5e-3, muon_lr=0.005, average=0.998, cooldo
 _OWN = MappingProxyType(
     {
         # at the others' rates the U-Net's loss rises again after 1,400 steps
-        "signpost-sdxl": replace(_DENOISER, steps=4000, lr=6e-4, muon_lr=0.002),
+        "signpost-sdxl": replace(_DENOISER, steps=8000, lr=6e-4, muon_lr=0.002),
         "signpost-flux": replace(_DENOISER, steps=4000),
     }
 )
