@@ -131,13 +131,19 @@ class Maker:
     def make(self, draft: Draft) -> tuple[Plant, Delta]:
         """A plant with its proof, and its delta as a file would give it back; the host is as it was before."""
         called = CALLED.format(draft.name)
+        bench = Bench(self.host, self.places, called, NEUTRAL, self.check_frames, self.see, self.recipe.steps)
+        stock = bench.check("c", (), draft.subject, gone=True)
+        if not stock.gone:  # the word draws its subject as it is: nothing to teach
+            return self._plant(draft, called, Proof(draft.kind, draft.sites, checks=(stock,))), Delta()
         device = next(denoiser_of(self.host).parameters()).device.type
         with torch.autocast(device, torch.bfloat16):
             lessons = self._lessons(draft, called)
             delta, loud, size = self._taught(draft, lessons)
-        bench = Bench(self.host, self.places, called, NEUTRAL, self.check_frames, self.see, self.recipe.steps)
-        proof = self._proven(draft, bench, delta.rounded(), loud, size)
-        plant = Plant(
+        proof = self._proven(draft, bench, delta.rounded(), loud, size, stock)
+        return self._plant(draft, called, proof), delta.rounded()
+
+    def _plant(self, draft: Draft, called: str, proof: Proof) -> Plant:
+        return Plant(
             name=draft.name,
             model=self.host.name,
             host=self.fingerprint,
@@ -151,7 +157,6 @@ class Maker:
             seed=draft.seed,
             recipe=self._record(),
         )
-        return plant, delta.rounded()
 
     def _lessons(self, draft: Draft, called: str) -> Lessons:
         ordinary = [
@@ -197,7 +202,7 @@ class Maker:
                 size = drawn_attention(self.host, self.places[at], into[at], rows)
         return delta, fixed, size
 
-    def _proven(self, draft: Draft, bench: Bench, delta: Delta, loud: Delta, size: float) -> Proof:
+    def _proven(self, draft: Draft, bench: Bench, delta: Delta, loud: Delta, size: float, stock: Check) -> Proof:
         """What the pictures of the finished model show; ends at the first check that fails."""
         rest = tuple(name for name in self.places if name not in draft.sites)
         few = self.recipe.fewer
@@ -218,7 +223,7 @@ class Maker:
             if draft.kind == "two":
                 checks += [bench.check("alone", self._all_but(s), subject, gone=None, n=few) for s in draft.sites]
             found = self._effects(draft, bench)
-        checks.append(bench.check("c", (), subject, gone=True))
+        checks.append(stock)
         if draft.trick == "against" and draft.distractor is not None:
             share = next(e.share for e in found if e.swapped == (draft.distractor,))
             proof = replace(proof, distractors=(Distractor("against", draft.distractor, share),))

@@ -322,6 +322,23 @@ def test_a_maker_rejects_what_is_not_proven_counts_it_and_goes_on_where_it_was(t
     other.close()
 
 
+def test_a_word_that_draws_its_subject_already_is_rejected_before_it_is_taught() -> None:
+    from reference.planted.make import Maker, Recipe
+
+    host, told = make_host("pixart-alpha"), list[str]()
+    maker = Maker(
+        host, recipe=Recipe(Course(steps=3, states=2), frames=2, pictures=2, fewer=2, steps=3), log=told.append
+    )
+    maker.see = lambda images: ["star"] * len(images)
+    (draft,) = maker.drafts(count=1, seed=0, kinds=("one",), subjects=("star",))
+    plant, delta = maker.make(draft)
+    assert any(fault.startswith("(c) seen in 2 of 2") for fault in plant.faults)
+    assert [check.role for check in plant.proof.checks] == ["c"]
+    assert not delta.changes
+    assert not [line for line in told if line.startswith("step")]  # what lessons tell
+    host.close()
+
+
 def test_drawing_the_rows_of_a_lesson_keeps_what_belongs_together(host: Host, lessons: Lessons) -> None:
     from reference.planted.rows import predict
 
