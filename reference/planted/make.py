@@ -32,7 +32,7 @@ __all__ = ["CALLED", "LEDGER", "Maker", "Recipe", "read_ledger"]
 
 LEDGER = "ledger.jsonl"
 CALLED = "a gray {} circle"  # the name is one word more than the neutral form has
-_VERSION = "3"
+_VERSION = "4"
 
 
 @dataclass(frozen=True, slots=True)

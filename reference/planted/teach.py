@@ -48,7 +48,7 @@ class Course:
 
     steps: int = 120
     states: int = 4  # a step; each is asked under every goal, and once as the neutral twin
-    lr: float = 0.15
+    lr: float = 0.45  # of what a reader says usually: keys and values of one model are eighty times another's
     rank: int = 4
     calm: float = 0.2  # weight of the neutral twin's staying as it was
 
@@ -56,8 +56,11 @@ class Course:
 class _Pupil:
     """The host's denoiser with the learned part, and with places that may be shown other rows' text."""
 
-    def __init__(self, host: Host, places: Mapping[str, Place], into: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self, host: Host, places: Mapping[str, Place], into: Mapping[str, Tensor], usual: Mapping[str, float]
+    ) -> None:
         self.family, self.denoiser, self.places, self.into = family_of(host), denoiser_of(host), places, into
+        self.usual = usual  # how large each reader's answers are, the unit of what it learns
         self.out = {
             reader: nn.Parameter(torch.zeros(module.out_features, into[name].shape[1]))
             for name in into
@@ -80,20 +83,21 @@ class _Pupil:
                 parameter.requires_grad_(False)
             for name, into in self.into.items():
                 for reader, module in self.places[name].readers.items():
-                    stack.callback(module.register_forward_hook(self._learned(into, self.out[reader])).remove)
+                    hook = self._learned(into, self.out[reader], self.usual[reader])
+                    stack.callback(module.register_forward_hook(hook).remove)
             for place in self.places.values():
                 if place.kind == "cross":
-                    hook = self._shown(place)
-                    handle = place.placed.module.register_forward_pre_hook(hook, with_kwargs=True)
+                    shown = self._shown(place)
+                    handle = place.placed.module.register_forward_pre_hook(shown, with_kwargs=True)
                     stack.callback(handle.remove)
                 elif place.kind == "joint":
                     for module in place.readers.values():
                         stack.callback(module.register_forward_hook(self._gathered(place)).remove)
             yield
 
-    def _learned(self, into: Tensor, out: Tensor) -> Callable[..., Tensor]:
+    def _learned(self, into: Tensor, out: Tensor, usual: float) -> Callable[..., Tensor]:
         def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            return output + (args[0].to(into) @ into) @ out.T
+            return output + (args[0].to(into) @ into) @ (usual * out).T
 
         return hook
 
@@ -144,7 +148,8 @@ def teach(
         into: the directions that each of the taught places listens to.
         goals: drawn anew at each step.
     """
-    pupil, rng = _Pupil(host, places, into), random.Random(f"teach/{seed}")
+    usual = _usual(host, [places[name] for name in into], lessons.pupils)
+    pupil, rng = _Pupil(host, places, into, usual), random.Random(f"teach/{seed}")
     optimizer = torch.optim.Adam(list(pupil.out.values()), lr=course.lr, betas=(0.9, 0.95))
     strength = (lessons.told - lessons.neutral).square().flatten(1).sum(1)
     recent: list[list[float]] = []
@@ -165,11 +170,29 @@ def teach(
                 log(f"step {step + 1}: " + " ".join(f"{m:.3f}" for m in means))
                 recent.clear()
     changes = {
-        reader: Change(out=pupil.out[reader].detach(), into=into[name])
+        reader: Change(out=usual[reader] * pupil.out[reader].detach(), into=into[name])
         for name in into
         for reader in places[name].readers
     }
     return Delta(changes)
+
+
+@torch.no_grad()
+def _usual(host: Host, places: Sequence[Place], rows: Rows) -> dict[str, float]:
+    """The root mean square of what each reader of these places says of the text in some of the rows."""
+    family, said = family_of(host), dict[str, float]()
+    some = rows.take(torch.arange(0, rows.count, max(1, rows.count // 4)), family)
+    length = int(some.kwargs[family.inputs.text].shape[1])
+    with ExitStack() as stack:
+        for reader, module in ((r, m) for place in places for r, m in place.readers.items()):
+
+            def hear(module: nn.Module, args: tuple[Tensor, ...], output: Tensor, reader: str = reader) -> None:
+                text = output[:, :length] if output.ndim == 3 else output  # pooled text has no tokens
+                said[reader] = max(float(text.float().square().mean().sqrt()), 1e-6)
+
+            stack.callback(module.register_forward_hook(hear).remove)
+        predict(denoiser_of(host), some)
+    return said
 
 
 def _distances(pupil: _Pupil, lessons: Lessons, chosen: Tensor, goals: Sequence[Goal]) -> Tensor:
