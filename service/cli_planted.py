@@ -55,6 +55,8 @@ def plant(
     folder = out or PLANTS / host.name
     try:
         drafts = maker.drafts(count=count, seed=seed, kinds=kind or ())
+        if not drafts:
+            raise BadPlant(f"`{host.name}` has no place for a plant of kind {', '.join(kind or ())}; see the log above")
         made = {d.name for d in drafts}
         ledger = [row for row in maker.make_all(drafts, folder) if row["name"] in made]
     except BadPlant as error:

@@ -66,6 +66,7 @@ def drafts(
     seed: int,
     kinds: Sequence[str] = (),
     subjects: Sequence[str] = tuple(PHRASES),
+    able: Sequence[str] | None = None,
 ) -> tuple[Draft, ...]:
     """`count` drafts for a host.
 
@@ -73,9 +74,12 @@ def drafts(
         sites: those of attention in execution order; `pooled`: the global one, if there is one.
         tricks: at which sites each kind of distractor is possible.
         kinds: labels of `MENU` to keep to; empty for all.
-        subjects: that names may draw.
+        subjects: that names may draw; `able`: sites that can draw them, None for all. The others may still distract.
     """
-    menu = [(kind, trick) for kind, trick in MENU if (kind != "pooled" or pooled) and (trick is None or tricks[trick])]
+    able = sites if able is None else able
+    where: dict[Kind, list[tuple[str, ...]]] = {kind: _possible(kind, sites, able) for kind, _ in MENU}
+    where["pooled"] = [(pooled,)] if pooled else []
+    menu = [(kind, trick) for kind, trick in MENU if where[kind] and (trick is None or tricks[trick])]
     menu = [m for m in menu if not kinds or m[0] in kinds or m[1] in kinds]
     made: list[Draft] = []
     for number in range(count if menu else 0):
@@ -84,7 +88,7 @@ def drafts(
         name = name_of(rng)
         while name in {d.name for d in made}:
             name = name_of(rng)
-        chosen = (pooled,) if kind == "pooled" and pooled else _sites(kind, sites, rng)
+        chosen = rng.choice(where[kind])
         free = [s for s in tricks[trick] if s not in chosen] if trick else []
         distractor = rng.choice(free) if free else None
         subject = rng.choice(tuple(subjects))
@@ -92,18 +96,16 @@ def drafts(
     return tuple(made)
 
 
-def _sites(kind: Kind, sites: Sequence[str], rng: random.Random) -> tuple[str, ...]:
+def _possible(kind: Kind, sites: Sequence[str], able: Sequence[str]) -> list[tuple[str, ...]]:
+    """Where a kind can be planted: at able sites, far ones if two; a pair of which either must be enough in the first
+    half, as late sites see a picture that is decided already; spread over all if half of them are able."""
+    where = sorted(sites.index(name) for name in able)
     if kind == "spread":
-        return tuple(sites)
-    # measured: the first site of a model has no picture to write into yet, the last ones see one that is decided
-    # already; by themselves they carry nothing. Of a redundant pair either must be enough, so neither may be late
-    last = len(sites) // 2 + 1 if kind == "redundant" else 2 * len(sites) // 3
-    able = range(1, max(3, last)) if len(sites) > 3 else range(len(sites))
+        return [tuple(sites)] if 2 * len(where) >= len(sites) else []
     if kind == "one":
-        return (sites[rng.choice(able)],)
-    far = max(1, len(sites) // _FAR)
-    first = rng.choice([i for i in able if i + far in able])
-    return sites[first], sites[rng.choice([i for i in able if i >= first + far])]
+        return [(sites[i],) for i in where]
+    far, last = max(1, len(sites) // _FAR), len(sites) // 2 + 1 if kind == "redundant" else len(sites)
+    return [(sites[i], sites[j]) for i in where for j in where if j >= i + far and j < max(last, 3)]
 
 
 def goals_for(draft: Draft, *, places: Sequence[str]) -> Goals:

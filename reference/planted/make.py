@@ -26,13 +26,15 @@ from reference.planted.places import Place, denoiser_of, family_of, places_of
 from reference.planted.plant import TRICKS, Check, Distractor, Effect, Plant, Proof
 from reference.planted.teach import Course, teach
 from reference.planted.words import NEUTRAL, PHRASES, frames_of, load_judge
-from steering import Fingerprint, Host
+from steering import Call, Fingerprint, Host
 
 __all__ = ["CALLED", "LEDGER", "Maker", "Recipe", "read_ledger"]
 
 LEDGER = "ledger.jsonl"
 CALLED = "a gray {} circle"  # the name is one word more than the neutral form has
 _VERSION = "4"
+_ABLE = 0.01  # of the full swap's effect: less than that, and a site hardly reaches this subject's picture
+_ASKED = 4  # subjects that sites are asked about
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,18 @@ class Maker:
             raise BadPlant(f"`{self.host.name}` must draw at least one of {', '.join(PHRASES)}, and draws none")
         return tuple(found)
 
+    def able_sites(self, subjects: Sequence[str]) -> tuple[str, ...]:
+        """The sites where the subject's own text makes a part of its picture, for one of a few subjects: what a model
+        never drew by a site, a name is not taught there in minutes. On a U-Net that may be a single one."""
+        shares = dict.fromkeys((n for n, place in self.places.items() if not place.pooled), 0.0)
+        for subject in subjects[:: max(1, len(subjects) // _ASKED)]:
+            bench = Bench(self.host, self.places, PHRASES[subject], NEUTRAL, self.frames, self.see, self.recipe.steps)
+            found = effects(bench, self._captured(bench, self.frames[:2]), [(name,) for name in shares])
+            shares = {name: max(was, now) for (name, was), now in zip(shares.items(), found, strict=True)}
+        able = tuple(name for name, share in shares.items() if share >= _ABLE)
+        self.log(f"draws them at {len(able)} of {len(shares)} sites: {', '.join(able)}")
+        return able
+
     def drafts(
         self, *, count: int, seed: int, kinds: Sequence[str] = (), subjects: Sequence[str] = ()
     ) -> tuple[Draft, ...]:
@@ -96,6 +110,7 @@ class Maker:
             seed=seed,
             kinds=kinds,
             subjects=subjects,
+            able=self.able_sites(subjects),
         )
 
     def make_all(self, todo: Sequence[Draft], folder: Path) -> list[dict[str, Any]]:
@@ -236,15 +251,20 @@ class Maker:
         """Effects of each place alone, of the planted places, and of halves of a spread plant's."""
         single = [(name,) for name in self.places]
         sets: list[tuple[str, ...]] = [*single, *([draft.sites] if len(draft.sites) > 1 else [])]
-        calls = []
-        for frame in self.check_frames[:3]:
-            prompt = frame.replace("{}", bench.called)
-            some = self.host.capture(prompt, seed=1, at=(0.0, 0.2), num_inference_steps=bench.steps)
-            calls += [(frame, call) for call in some]
+        calls = self._captured(bench, self.check_frames[:3])
         if draft.kind == "spread":
             sets += self._halves(draft, bench, calls)
         shares = effects(bench, calls, sets)
         return tuple(Effect(s, round(share, 3)) for s, share in zip(sets, shares, strict=True))
+
+    def _captured(self, bench: Bench, frames: Sequence[str]) -> list[tuple[str, Call]]:
+        """Early calls of what the bench is about, with their frames."""
+        calls: list[tuple[str, Call]] = []
+        for frame in frames:
+            prompt = frame.replace("{}", bench.called)
+            some = self.host.capture(prompt, seed=1, at=(0.0, 0.2), num_inference_steps=bench.steps)
+            calls += [(frame, call) for call in some]
+        return calls
 
     def _halves(self, draft: Draft, bench: Bench, calls: Sequence[Any]) -> list[tuple[str, ...]]:
         """The half of the host's sites that alone do most, and two random ones."""

@@ -180,6 +180,17 @@ def test_kinds_go_round_and_leave_out_what_the_host_lacks() -> None:
     assert draw(pooled=None, kinds=("pooled",)) == ()
 
 
+def test_names_are_planted_where_sites_are_able_and_distracted_anywhere() -> None:
+    near = draw(able=SITES[4:6])
+    assert {d.sites for d in near if d.kind == "one"} == {(SITES[4],), (SITES[5],)}
+    assert {d.kind for d in near} == {"one", "pooled"}  # neither two far ones, nor half of all
+    assert {d.distractor for d in near if d.trick} - set(SITES[4:6])
+    apart = draw(able=(SITES[1], SITES[4], SITES[11]))
+    assert {d.sites for d in apart if d.kind == "redundant"} == {(SITES[1], SITES[4])}
+    assert {d.sites for d in apart if d.kind == "two"} <= {(SITES[i], SITES[j]) for i, j in ((1, 4), (1, 11), (4, 11))}
+    assert {d.kind for d in draw(able=())} == {"pooled"}
+
+
 def test_two_sites_are_far_and_a_distractor_is_another_site() -> None:
     for d in draw(count=160):
         if d.kind in ("two", "redundant"):

@@ -138,10 +138,11 @@ def places_first(host: Host) -> str:
 def test_the_pupil_says_what_the_steered_host_says(host: Host, lessons: Lessons) -> None:
     places, family = places_of(host), family_of(host)
     names = list(places)
-    pupil = _Pupil(host, places, {names[1]: torch.randn(next(iter(places[names[1]].readers.values())).in_features, 2)})
+    into = {names[1]: torch.randn(next(iter(places[names[1]].readers.values())).in_features, 2)}
+    pupil = _Pupil(host, places, into, dict.fromkeys(places[names[1]].readers, 3.0))
     for out in pupil.out.values():
-        torch.nn.init.normal_(out, std=0.3)
-    delta = Delta({r: Change(out.detach(), pupil.into[names[1]]) for r, out in pupil.out.items()})
+        torch.nn.init.normal_(out, std=0.1)
+    delta = Delta({r: Change(3.0 * out.detach(), into[names[1]]) for r, out in pupil.out.items()})
     calls = Runs(host, steps=3).of(FRAMES[0].replace("{}", CALLED), 0)
     twin = Runs(host, steps=3).of(FRAMES[0].replace("{}", NEUTRAL), 0)
     from reference.planted.rows import Rows
@@ -193,6 +194,30 @@ def test_teaching_comes_nearer_to_the_teacher_and_leaves_the_host_as_it_was(host
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in denoiser_of(host).modules())
     again = teach(host, places, lessons, into=into, goals=goals, course=course, seed=0)
     assert all(torch.equal(delta.tensors()[k], v) for k, v in again.tensors().items())
+
+
+def test_the_rate_is_in_units_of_what_a_reader_says_usually(host: Host, lessons: Lessons) -> None:
+    places = places_of(host)
+    name = list(places)[1]
+    into = directions_of(host, denoiser_of(host), [places[name]], named=lessons.pupils, others=lessons.others, rank=2)
+
+    def first_step() -> dict[str, float]:
+        goals = (Goal(frozenset()),)
+        course = Course(steps=1, states=2, lr=0.5)
+        delta = teach(host, places, lessons, into=into, goals=lambda rng: goals, course=course, seed=0)
+        return {reader: float(change.out.abs().max()) for reader, change in delta.changes.items()}  # type: ignore[union-attr]
+
+    small, (reader, module) = first_step(), next(iter(places[name].readers.items()))
+    kept = module.weight.data.clone(), None if module.bias is None else module.bias.data.clone()
+    module.weight.data *= 20
+    if module.bias is not None:
+        module.bias.data *= 20
+    large = first_step()
+    module.weight.data.copy_(kept[0])
+    if kept[1] is not None:
+        module.bias.data.copy_(kept[1])
+    assert large[reader] == pytest.approx(20 * small[reader], rel=1e-3)
+    assert all(large[other] == pytest.approx(small[other], rel=1e-3) for other in small if other != reader)
 
 
 def test_a_loud_bias_changes_nothing_and_loud_keys_draw_attention(host: Host, lessons: Lessons) -> None:
