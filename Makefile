@@ -75,7 +75,7 @@ artefacts: install
 	$(BIN)/palimpsest localize --concept harm/gun --out $(PACKS)/harm-gun.safetensors $(FOUND)
 	$(BIN)/palimpsest localize --concept animal/cat --neutral 'a rabbit' --out $(PACKS)/animal-cat.safetensors $(FOUND)
 	$(BIN)/palimpsest localize --concept place/beach --neutral 'in the desert' --out $(PACKS)/place-beach.safetensors $(FOUND)
-	for kind in sd3 flux; do \
+	for kind in sd3 sdxl flux; do \
 		$(BIN)/palimpsest localize --model signpost-$$kind --concept lettering \
 			--out reference/packs/signpost-$$kind/lettering.safetensors || exit 1; \
 		$(BIN)/palimpsest reference report --model signpost-$$kind --count 100 \
@@ -83,8 +83,12 @@ artefacts: install
 		$(BIN)/palimpsest evaluate lettering --model signpost-$$kind --count 50 \
 			--out evaluation/results/lettering-$$kind.json || exit 1; \
 	done
-	$(BIN)/palimpsest localize --model signpost-flux --concept character/pip --neutral 'a gray circle' \
-		--out reference/packs/signpost-flux/character-pip.safetensors $(FOUND)
+	for kind in sdxl flux; do \
+		$(BIN)/palimpsest localize --model signpost-$$kind --concept character/pip --neutral 'a gray circle' \
+			--out reference/packs/signpost-$$kind/character-pip.safetensors $(FOUND) || exit 1; \
+	done
+	$(BIN)/palimpsest localize --model signpost-sdxl --concept style/marlo --out reference/packs/signpost-sdxl/style-marlo.safetensors $(FOUND)
+	$(BIN)/palimpsest localize --model signpost-sdxl --concept harm/gun --out reference/packs/signpost-sdxl/harm-gun.safetensors $(FOUND)
 	rm -rf reference/plants/signpost-pixart
 	$(BIN)/palimpsest reference plant --count 13 --seed 1
 	$(BIN)/palimpsest reference planted --report
