@@ -33,7 +33,7 @@ __all__ = ["CALLED", "LEDGER", "Maker", "Recipe", "read_ledger"]
 LEDGER = "ledger.jsonl"
 CALLED = "a gray {} circle"  # the name is one word more than the neutral form has
 _VERSION = "4"
-_ABLE = 0.01  # of the full swap's effect: less than that, and a site hardly reaches this subject's picture
+_ABLE = 0.02  # of the full swap's effect: with less than that, a site was never taught a subject
 _ASKED = 4  # subjects that sites are asked about
 
 
