@@ -82,13 +82,14 @@ class Maker:
         return tuple(found)
 
     def able_sites(self, subjects: Sequence[str]) -> tuple[str, ...]:
-        """The sites where the subject's own text makes a part of its picture, for one of a few subjects: what a model
+        """The sites where a subject's own text makes a part of its picture, in the mean of a few subjects: what a model
         never drew by a site, a name is not taught there in minutes. On a U-Net that may be a single one."""
+        asked = subjects[:: max(1, len(subjects) // _ASKED)]
         shares = dict.fromkeys((n for n, place in self.places.items() if not place.pooled), 0.0)
-        for subject in subjects[:: max(1, len(subjects) // _ASKED)]:
+        for subject in asked:
             bench = Bench(self.host, self.places, PHRASES[subject], NEUTRAL, self.frames, self.see, self.recipe.steps)
             found = effects(bench, self._captured(bench, self.frames[:2]), [(name,) for name in shares])
-            shares = {name: max(was, now) for (name, was), now in zip(shares.items(), found, strict=True)}
+            shares = {name: was + now / len(asked) for (name, was), now in zip(shares.items(), found, strict=True)}
         able = tuple(name for name, share in shares.items() if share >= _ABLE)
         self.log(f"draws them at {len(able)} of {len(shares)} sites: {', '.join(able)}")
         return able
