@@ -90,7 +90,8 @@ artefacts: install
 	$(BIN)/palimpsest localize --model signpost-sdxl --concept style/marlo --out reference/packs/signpost-sdxl/style-marlo.safetensors $(FOUND)
 	$(BIN)/palimpsest localize --model signpost-sdxl --concept harm/gun --out reference/packs/signpost-sdxl/harm-gun.safetensors $(FOUND)
 	rm -rf reference/plants/signpost-pixart
-	$(BIN)/palimpsest reference plant --count 13 --seed 1
+	$(BIN)/palimpsest reference plant --count 13 --seed 1 || test $$? -eq 1
+	$(BIN)/palimpsest reference plant --count 13 --seed 2 || test $$? -eq 1
 	$(BIN)/palimpsest reference planted --report
 	$(BIN)/palimpsest evaluate localization --out evaluation/results/localization.json
 	$(BIN)/palimpsest reference report --out evaluation/results/model.json $(FOUND)
