@@ -65,7 +65,7 @@ bench: dev
 
 # what comes from a trained model: packs and tables. Training itself is `palimpsest reference train`. Exit code 1 is a
 # finding (more than half of the sites are needed, a bar is missed), after which the file is written all the same
-FOUND := || test $$? -eq 1
+FOUND := $(FOUND)
 PACKS := reference/packs/signpost-pixart
 FIVE := $(addprefix --concept ,character/pip animal/cat place/beach style/marlo harm/gun)
 artefacts: install
@@ -90,8 +90,8 @@ artefacts: install
 	$(BIN)/palimpsest localize --model signpost-sdxl --concept style/marlo --out reference/packs/signpost-sdxl/style-marlo.safetensors $(FOUND)
 	$(BIN)/palimpsest localize --model signpost-sdxl --concept harm/gun --out reference/packs/signpost-sdxl/harm-gun.safetensors $(FOUND)
 	rm -rf reference/plants/signpost-pixart
-	$(BIN)/palimpsest reference plant --count 13 --seed 1 || test $$? -eq 1
-	$(BIN)/palimpsest reference plant --count 13 --seed 2 || test $$? -eq 1
+	$(BIN)/palimpsest reference plant --count 13 --seed 1 $(FOUND)
+	$(BIN)/palimpsest reference plant --count 13 --seed 2 $(FOUND)
 	$(BIN)/palimpsest reference planted --report
 	$(BIN)/palimpsest evaluate localization --out evaluation/results/localization.json
 	$(BIN)/palimpsest reference report --out evaluation/results/model.json $(FOUND)
