@@ -93,7 +93,7 @@ artefacts: install
 	$(BIN)/palimpsest reference plant --count 13 --seed 1 $(FOUND)
 	$(BIN)/palimpsest reference plant --count 13 --seed 2 $(FOUND)
 	$(BIN)/palimpsest reference planted --report
-	$(BIN)/palimpsest evaluate localization --out evaluation/results/localization.json
+	$(BIN)/palimpsest evaluate localization --papers A,B --out evaluation/results/localization.json
 	$(BIN)/palimpsest reference report --out evaluation/results/model.json $(FOUND)
 	$(BIN)/palimpsest evaluate lettering --evasions --count 300 --out evaluation/results/lettering.json
 	$(BIN)/palimpsest evaluate lettering --evasions --seed 1 --count 200 --out evaluation/results/lettering-seed1.json
