@@ -8,7 +8,7 @@ prompt without them is not touched by it; an edit can be put upon any prompt, an
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
 
 from PIL import Image
@@ -205,11 +205,16 @@ def _way(host: Host, concept: str, name: str, sites: tuple[str, ...], job: Erasu
 
 
 def _dose(host: Host, bench: _Bench, way: Way, job: ErasureJob) -> tuple[float, str]:
-    """The dose that a way is judged at, and how it was chosen."""
+    """The dose that a way is judged at, and how it was chosen.
+
+    The bound on drift is about pictures without the concept. A swap is never shown to their prompts, so nothing but
+    erasure chooses its dose; how far it moves the concept's own pictures is a column of the table.
+    """
     doses = tuple(d for d in job.doses if way.edits or d <= 1) or (1.0,)
     if len(doses) == 1:
         return doses[0], "given"
-    curve = calibrate(host, way, bench.setup, doses=doses, plain=bench.tried)
+    setup = bench.setup if way.edits else replace(bench.setup, drift=1.0)
+    curve = calibrate(host, way, setup, doses=doses, plain=bench.tried)
     return (curve.strength, "auto") if curve.strength is not None else _next_best(curve, job)
 
 

@@ -6,6 +6,7 @@
 | a neighbour is not the concept | the concept among its neighbours |
 | a swap does not touch neighbours | swapped with their own text |
 | kept counts facts that were right | all facts |
+| a swap's dose is bound by erasure alone | the setup as it is for edits |
 """
 
 from __future__ import annotations
@@ -72,15 +73,15 @@ def test_a_concept_that_the_town_lacks_or_has_no_contexts_for_is_refused() -> No
 class _Remembers:
     """Sees the concept, and everything as it should be, in pictures that it saw before: plain ones."""
 
-    def __init__(self) -> None:
+    def __init__(self, plain: int) -> None:
         self.known: set[bytes] = set()
-        self.drawn = 0
+        self.plain, self.drawn = plain, 0
 
     def seen(self, images: Sequence[Image.Image]) -> list[bool]:
         return [np.asarray(i).tobytes() in self.known for i in images]
 
     def scores(self, images: Sequence[Image.Image]) -> list[dict[str, float]]:
-        if self.drawn < 6:  # plain pictures come first: three of the concept, then three neighbours, one by one
+        if self.drawn < self.plain:  # plain pictures come first: of the concept, then neighbours, one by one
             self.drawn += len(images)
             self.known |= {np.asarray(i).tobytes() for i in images}
         return [dict.fromkeys(_ANIMALS, float(s)) for s in self.seen(images)]
@@ -94,7 +95,7 @@ _ANIMALS = tuple(f"animal/{name}" for name in CATEGORIES["animal"])
 
 def test_rows_say_what_became_of_concept_picture_and_neighbours(tmp_path: Path) -> None:
     host = Host.load(save_pixart(tmp_path / "model"))
-    eyes = _Remembers()
+    eyes = _Remembers(plain=6)
     judge = Judged(eyes.scores, eyes.agrees, lambda images: [{} for _ in images])
     job = ErasureJob(
         count=3,
@@ -130,3 +131,15 @@ def test_the_dose_is_chosen_on_other_prompts_and_said_if_none_does(tmp_path: Pat
     assert row["erased"]["hits"] == 0
     assert row["chosen"].startswith("no dose does: no dose erases enough")
     assert row["dose"] in (0.5, 1.0)
+
+
+def test_a_swap_is_bound_by_erasure_alone_and_an_edit_by_drift_as_well(tmp_path: Path) -> None:
+    host = Host.load(save_pixart(tmp_path / "model"))
+    call = {"num_inference_steps": 2}
+    for way, chosen in (("swap", "auto"), ("uce", "no dose does: erasure costs too much drift")):
+        eyes = _Remembers(plain=3)  # one of the concept, one neighbour, and one to choose the dose on
+        judge = Judged(eyes.scores, eyes.agrees, lambda images: [{} for _ in images])
+        job = ErasureJob(count=1, fit=2, calibrate=1, ways=(way,), doses=(0.5, 1.0), drift=1e-9, call=call)
+        (row,) = erasure_rows(host, judge, ["animal/cat"], job).values()
+        assert row["chosen"].startswith(chosen)
+        assert row["dose"] == 0.5
