@@ -94,6 +94,11 @@ artefacts: install
 	$(BIN)/palimpsest reference plant --count 13 --seed 2 $(FOUND)
 	$(BIN)/palimpsest reference planted --report
 	$(BIN)/palimpsest evaluate localization --papers A,B --out evaluation/results/localization.json
+	$(BIN)/palimpsest evaluate erasure --count 12 --calibrate 6 --steps 12 --packs $(PACKS) --out evaluation/results/erasure.json
+	for each in pixart/lettering sdxl/lettering sdxl/character-pip; do \
+		$(BIN)/palimpsest evaluate curve --model signpost-$${each%/*} --pack reference/packs/signpost-$$each.safetensors \
+			--out evaluation/results/curve-$$(echo $$each | sed 's,/character-,-,; s,/,-,').json || exit 1; \
+	done
 	$(BIN)/palimpsest reference report --out evaluation/results/model.json $(FOUND)
 	$(BIN)/palimpsest evaluate lettering --evasions --count 300 --out evaluation/results/lettering.json
 	$(BIN)/palimpsest evaluate lettering --evasions --seed 1 --count 200 --out evaluation/results/lettering-seed1.json
