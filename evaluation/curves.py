@@ -76,8 +76,12 @@ def curve_rows(
 ) -> dict[str, dict[str, Any]]:
     """A row for each order and K, one for no place, and one for all; pooled text goes as the pack says, at every K.
 
-    Raises: ValueError, for a concept that nobody here can see, or sizes that the host does not have.
+    Raises: ValueError, for a concept that nobody here can see, a pack that edits, or sizes that the host does not have.
     """
+    if pack.edits:
+        raise ValueError(
+            f"pack `{pack.concept}` must swap text, got one that edits; its operators are for its own sites"
+        )
     order = ranked(pack)
     if wrong := [k for k in job.sizes if not 1 <= k <= len(order)]:
         raise ValueError(f"sizes must be 1 to {len(order)} for host `{host.name}`, got {wrong[0]}")

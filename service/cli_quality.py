@@ -118,8 +118,8 @@ def evaluate_curve(
         asked = _whole(sizes) if sizes else sizes_of(len(loaded.sites), len(ranked(loaded)))
         call = {} if steps is None else {"num_inference_steps": steps}
         job = CurveJob(tuple(asked), count=count, seed=seed, call=call)
-        rows = curve_rows(host, loaded, Eyes.load(), job, progress=say)
         share = parameter_share(host, loaded.sites)
+        rows = curve_rows(host, loaded, Eyes.load(), job, progress=say)
     except (SteeringError, ValueError) as error:
         fail(str(error))
     how = {"model": host.name, "concept": loaded.concept, "chosen": len(loaded.sites), "order": list(ranked(loaded))}

@@ -11,9 +11,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from evaluation.curves import CurveJob, character_f1, curve_rows, parameter_share, ranked, sizes_of, word_pairs
@@ -21,7 +23,7 @@ from evaluation.eyes import Eyes
 from reference.folders import MODELS
 from reference.town.letters import is_held_out
 from service.cli import app
-from steering import Host, Pack
+from steering import Host, Operator, Pack
 
 PACKS = MODELS.parent / "packs" / "signpost-pixart"
 
@@ -87,6 +89,14 @@ def test_the_word_goes_with_the_first_sites_and_stays_with_the_last(host: Host) 
     like = {name: row["SSIM outside the sign"]["mean"] for name, row in rows.items()}
     assert like["none"] == 1.0 > like["most first, 3"] > 0.9
     assert seen
+
+
+def test_a_pack_that_edits_is_refused_before_anything_is_drawn(host: Host) -> None:
+    swaps = Pack.load(PACKS / "lettering.safetensors", host=host)
+    one = torch.eye(1, 160)
+    edits = replace(swaps, operators=dict.fromkeys(swaps.sites, Operator(one, one, 0 * one)), wider=swaps.sites)
+    with pytest.raises(ValueError, match="must swap text, got one that edits"):
+        curve_rows(host, edits, Eyes.load(), CurveJob((1,), count=1))
 
 
 def test_random_sites_are_other_ones_for_each_picture() -> None:
