@@ -87,8 +87,10 @@ artefacts: install
 		$(BIN)/palimpsest localize --model signpost-$$kind --concept character/pip --neutral 'a gray circle' \
 			--out reference/packs/signpost-$$kind/character-pip.safetensors $(FOUND) || exit 1; \
 	done
-	$(BIN)/palimpsest localize --model signpost-sdxl --concept style/marlo --out reference/packs/signpost-sdxl/style-marlo.safetensors $(FOUND)
-	$(BIN)/palimpsest localize --model signpost-sdxl --concept harm/gun --out reference/packs/signpost-sdxl/harm-gun.safetensors $(FOUND)
+	for kind in sdxl flux; do for concept in style/marlo harm/gun; do \
+		$(BIN)/palimpsest localize --model signpost-$$kind --concept $$concept \
+			--out reference/packs/signpost-$$kind/$$(echo $$concept | tr / -).safetensors $(FOUND) || exit 1; \
+	done; done
 	rm -rf reference/plants/signpost-pixart
 	$(BIN)/palimpsest reference plant --count 13 --seed 1 $(FOUND)
 	$(BIN)/palimpsest reference plant --count 13 --seed 2 $(FOUND)
