@@ -91,9 +91,11 @@ artefacts: install
 		$(BIN)/palimpsest localize --model signpost-$$kind --concept $$concept \
 			--out reference/packs/signpost-$$kind/$$(echo $$concept | tr / -).safetensors $(FOUND) || exit 1; \
 	done; done
-	rm -rf reference/plants/signpost-pixart
+	rm -rf reference/plants
 	$(BIN)/palimpsest reference plant --count 13 --seed 1 $(FOUND)
 	$(BIN)/palimpsest reference plant --count 13 --seed 2 $(FOUND)
+	$(BIN)/palimpsest reference plant --model signpost-sdxl --count 6 --seed 2 $(FOUND)
+	$(BIN)/palimpsest reference plant --model signpost-flux --count 1 --seed 2 $(FOUND)
 	$(BIN)/palimpsest reference planted --report
 	$(BIN)/palimpsest evaluate localization --papers A,B --out evaluation/results/localization.json
 	$(BIN)/palimpsest evaluate erasure --count 12 --calibrate 6 --steps 12 --packs $(PACKS) --out evaluation/results/erasure.json

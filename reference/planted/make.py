@@ -33,7 +33,7 @@ __all__ = ["CALLED", "LEDGER", "Maker", "Recipe", "read_ledger"]
 LEDGER = "ledger.jsonl"
 CALLED = "a gray {} circle"  # the name is one word more than the neutral form has
 _VERSION = "4"
-_ABLE = 0.02  # of the full swap's effect: with less than that, a site was never taught a subject
+_ABLE = 0.02  # of the full swap's effect: below it a U-Net's sites were taught nothing, PixArt's only some of the time
 _ASKED = 4  # subjects that sites are asked about
 
 
@@ -82,8 +82,8 @@ class Maker:
         return tuple(found)
 
     def able_sites(self, subjects: Sequence[str]) -> tuple[str, ...]:
-        """The sites where a subject's own text makes a part of its picture, in the mean of a few subjects: what a model
-        never drew by a site, a name is not taught there in minutes. On a U-Net that may be a single one."""
+        """The sites where a subject's own text makes a part of its picture, in the mean of a few subjects. The
+        others are left out to save drafts: a U-Net draws subjects by one site and was taught nothing elsewhere."""
         asked = subjects[:: max(1, len(subjects) // _ASKED)]
         shares = dict.fromkeys((n for n, place in self.places.items() if not place.pooled), 0.0)
         for subject in asked:

@@ -1,7 +1,7 @@
 """The plants that are shipped: each is its host's, its proof holds, and pictures of twelve of them say so again.
 
 Nothing here is skipped: what is asked of plants is asked of those that are there. Forty are wanted now that all four
-models are; the test that asks for them fails, and is marked so until they are there.
+models are, and one in pooled text; the tests that ask for them fail, and are marked so until they are there.
 
 Mutations: a planted file under another model's folder; a check of a file's header changed; a delta with its factors
 set to zero (seen on files made for the purpose).
@@ -58,11 +58,19 @@ def test_the_ledgers_tell_of_every_plant_and_of_the_rejected_ones() -> None:
 
 
 @pytest.mark.xfail(strict=True, reason="the four models are there and forty plants are not yet: Limits in README")
-def test_with_all_four_models_there_are_forty_plants_of_every_kind() -> None:
+def test_with_all_four_models_there_are_forty_plants() -> None:
     if len(SHIPPED) == len(NAMES):
         assert len(ALL) >= 40
-        assert {p.kind for p in ALL} == {"one", "two", "redundant", "pooled", "spread"}
-        assert {d.trick for p in ALL for d in p.distractors} == {"attention", "bias", "against"}
+
+
+@pytest.mark.xfail(strict=True, reason="no draft in pooled text counted yet: Limits in README")
+def test_some_plant_is_in_pooled_text() -> None:
+    assert "pooled" in {p.kind for p in ALL}
+
+
+def test_plants_are_of_every_other_kind_and_of_models_that_are_here() -> None:
+    assert {p.kind for p in ALL} >= {"one", "two", "redundant", "spread"}
+    assert {d.trick for p in ALL for d in p.distractors} == {"attention", "bias", "against"}
     assert {p.model for p in ALL} <= {path.name for path in MODELS.iterdir()}
 
 
