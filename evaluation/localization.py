@@ -20,6 +20,8 @@ from evaluation.metrics import Rate, mean_interval
 from localization import Aim, Bench, Contrast, LocalExecutor, Search, Worker, find_sites
 from localization.choose import best_of_size
 from localization.contrasts import SiteSet
+from localization.finish import finish, finish_contrasts
+from localization.gallery import Gallery
 from localization.published import Published, as_published_a, as_published_b
 from localization.worker import Witness
 from reference.planted import Plant, planted
@@ -41,14 +43,16 @@ _EXHAUSTIVE = 500  # sets that the oracle asks about one by one; more are search
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One method on one plant. `found`: its set; `at_true`: its set of the true size; `of_oracle`: the joint effect of
-    `found` beside that of the best set of its size; `cost`: row evaluations, and as a share of the baseline."""
+    """One method on one plant. `found`: its set; `before`: what that was before pictures; `at_true`: its set of
+    the true size; `of_oracle`: the joint effect of `before` beside that of the best set of its size; `cost`: row
+    evaluations of screening and choice, and as a share of the baseline; `finalists`: those of asking pictures."""
 
     plant: str
     kind: str
     method: str
     truth: tuple[str, ...]
     found: tuple[str, ...]
+    before: tuple[str, ...]
     at_true: tuple[str, ...]
     answer: str | None
     answer_right: bool | None
@@ -56,6 +60,7 @@ class Trial:
     of_oracle: float | None
     cost: int
     of_baseline: float
+    finalists: int = 0
 
     @property
     def recall(self) -> float:
@@ -80,6 +85,7 @@ class Trial:
             "method": self.method,
             "truth": list(self.truth),
             "found": list(self.found),
+            "found before pictures": list(self.before),
             "found at the true K": list(self.at_true),
             "answer": self.answer,
             "answer right": self.answer_right,
@@ -88,6 +94,7 @@ class Trial:
             "of the oracle": None if self.of_oracle is None else round(self.of_oracle, 4),
             "row evaluations": self.cost,
             "of the baseline": round(self.of_baseline, 5),
+            "row evaluations of finalists": self.finalists,
         }
 
 
@@ -107,6 +114,7 @@ def plant_trials(
     """Each method on each plant.
 
     Args:
+        judge: looks at pictures of a plant; without one ours go by numbers alone.
         papers: `A`, `B`: their procedures as well; A looks at `pictures` pictures a site through `judge`.
         count: contrasts to search with; `held`: others, for exact effects and the oracle.
     """
@@ -143,6 +151,10 @@ def _trials_of(
         how = Search(method=method, points=points, steps=_STEPS).for_sites(len(sites))  # type: ignore[arg-type]
         bench = Bench(executor, host.units, search, how.levels or (), _STEPS, twins=int(host.joint))
         found = find_sites(bench, Aim("planted"), how, sites=sites)
+        numbers, finalists = found, 0
+        if witness is not None:
+            ended = finish(found, bench, Gallery(executor, finish_contrasts(search), witness="judge"), sites=sites)
+            found, finalists = ended.found, ended.rows
         k = len(plant.sites)
         at_true = next((s for n, _, s in found.grown.path if n == k), found.screen.ranked(host.units)[:k])
         rank = rank_correlation(found.screen.scores.sum(1).tolist(), [alone[u] for u in host.units])
@@ -154,13 +166,15 @@ def _trials_of(
                 method=name,
                 truth=plant.sites,
                 found=found.chosen,
+                before=numbers.chosen,
                 at_true=tuple(at_true),
                 answer=found.answer,
                 answer_right=found.answer == plant.answer,
                 rank=rank,
-                of_oracle=_beside_oracle(exact, found.chosen),
+                of_oracle=_beside_oracle(exact, numbers.chosen),
                 cost=cost,
                 of_baseline=cost / baseline,
+                finalists=finalists,
             )
         )
     for paper in papers:
@@ -182,6 +196,7 @@ def _of_paper(told: Published, plant: Plant, sites: Sequence[str], exact: Sequen
         method=f"paper {told.paper}, as published",
         truth=plant.sites,
         found=told.chosen if told.chosen is not None else at_true,
+        before=told.chosen if told.chosen is not None else at_true,
         at_true=at_true,
         answer=None,
         answer_right=None,
@@ -241,10 +256,12 @@ def trial_rows(trials: Sequence[Trial]) -> dict[str, dict[str, Any]]:
             "recall at the true K": mean_interval([t.recall for t in sets]) if sets else None,
             "precision at its own K": mean_interval([t.precision for t in sets]) if sets else None,
             "K right": Rate.of(t.k_right for t in sets).to_json(),
+            "K right before pictures": Rate.of(len(t.before) == len(t.truth) for t in sets).to_json(),
             "answer right": Rate.of(answers).to_json() if answers else "gives none",
             "rank correlation with exact effects": mean_interval([t.rank for t in own]),
             "joint effect, of the oracle's": mean_interval(ratios) if ratios else "-",
             "row evaluations": round(sum(t.cost for t in own) / len(own)),
+            "of finalists' pictures": round(sum(t.finalists for t in own) / len(own)),
             "of the baseline": f"1/{round(len(own) / max(1e-9, sum(t.of_baseline for t in own)))}",
         }
     return rows

@@ -8,10 +8,10 @@ from typing import Any
 
 from localization.bench import Tick
 from localization.cells import Cell, Treatment
-from localization.contrasts import Contrast
+from localization.contrasts import Contrast, SiteSet
 from localization.executors import Executor
 
-__all__ = ["Gallery", "Seen", "windows_of"]
+__all__ = ["Gallery", "Seen", "treatment_of", "windows_of"]
 
 _TOGETHER = 6  # pictures in one batch
 WINDOWS = ((0.0, 0.25), (0.0, 0.5), (0.0, 0.75), (0.25, 1.0), (0.5, 1.0))
@@ -95,6 +95,20 @@ class Gallery:
 
 def _together(answers: Sequence[Mapping[str, Any]], what: str) -> tuple[bool, ...] | None:
     return None if answers[0][what] is None else tuple(v for a in answers for v in a[what])
+
+
+def treatment_of(swapped: SiteSet | Sequence[str], *, sites: Sequence[str], units: Sequence[str]) -> Treatment:
+    """What swaps these units in whole pictures; none, nothing. Pooled text alone goes with the first site, which a swap
+    must name.
+
+    Args:
+        sites: those of attention, in execution order; `units`: these and where pooled text enters.
+    """
+    if not swapped:
+        return Treatment()
+    chosen = tuple(s for s in sites if s in swapped)
+    pooled = len(units) > len(sites) and not set(swapped) <= set(sites)
+    return Treatment(chosen or tuple(sites[:1]), "donor" if pooled else "keep")
 
 
 def windows_of(gallery: Gallery, treatment: Treatment) -> tuple[dict[str, Any], tuple[float, float]]:

@@ -54,6 +54,7 @@ def page_of(outcome: Outcome, *, model: str) -> str:
         plot=_plot(evidence["path"], pack.choice.target if pack.choice else 0.9, len(evidence["units"])),
         rows=[_row(name, row, evidence, pictures.get(name)) for name, row in evidence["check"].items()],
         plain=pictures.get("none"),
+        finalists=evidence.get("finalists", ()),  # packs of earlier versions have none
         windows=evidence.get("windows", {}),
         curve=pack.calibration,
         strips=outcome.strips,

@@ -16,7 +16,8 @@ from localization.cells import Treatment
 from localization.contrasts import Contrast, SiteSet, check_contrasts, digest_of
 from localization.errors import BadContrasts, NotDrawn
 from localization.executors import Executor, LocalExecutor
-from localization.gallery import Gallery, windows_of
+from localization.finish import Finish, finish, finish_contrasts
+from localization.gallery import Gallery, treatment_of, windows_of
 from localization.search import BASELINE, Aim, Found, Search, find_sites
 from localization.worker import Witness, Worker
 from steering import CalibrationPoint, Choice, Host, Pack, Window
@@ -84,17 +85,23 @@ def localize(
         _check_drawn(aim, plain.own)
     bench = job.bench(search, f"looking at {len(job.units)} places")
     found = find_sites(bench, aim, how, sites=job.sites, given=given)
+    ended = _finish(job, bench, found, given)
+    numbers, found = found, ended.found
     wide = _wider(bench, aim, found, job)
     sets = _rivals(job, found, wide)
+    if numbers.chosen != found.chosen:
+        sets["before pictures were asked"] = frozenset(numbers.chosen)
     checked = job.bench(check, f"checking {len(found.chosen)} places on {len(check)} other contrasts")
     other = job.bench(controls, "controls")
     evidence = _evidence(job, aim, found, wide, sets, (search, check, controls), checked, other)
+    evidence["finalists"] = list(ended.asked)
     gallery.tick = job.stage("drawing pictures")
     curve, window = _confirm(job, aim, gallery, found, sets, evidence)
     baseline = len(job.sites) * BASELINE
     spent = {
         **found.rows,
-        "wider": bench.rows - sum(found.rows.values()),
+        "finalists": ended.rows,
+        "wider": bench.rows - sum(found.rows.values()) - ended.measured,
         "check": checked.rows,
         "controls": other.rows,
         "pictures": gallery.rows,
@@ -105,7 +112,7 @@ def localize(
         "screening and choice, of the baseline": round(sum(found.rows.values()) / baseline, 5),
     }
     pack = _pack(job, aim, found, wide, checked, curve, window, evidence)
-    return Outcome(pack, found.answer, evidence, gallery.strips(_treatment(job, found.chosen), job.everywhere))
+    return Outcome(pack, found.answer, evidence, gallery.strips(job.treatment(found.chosen), job.everywhere))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +140,14 @@ class _Job:
         assert self.how.levels is not None
         return self.how.levels
 
+    def treatment(self, units: SiteSet | Sequence[str]) -> Treatment:
+        """What swaps these units in whole pictures."""
+        return treatment_of(units, sites=self.sites, units=self.units)
+
     @property
     def everywhere(self) -> Treatment:
         """The whole other prompt."""
-        return _treatment(self, self.units)
+        return self.treatment(self.units)
 
     def stage(self, what: str) -> Callable[[int, int], None]:
         """A tick that says what is under way."""
@@ -148,6 +159,15 @@ class _Job:
         steps = max(least, self.how.steps if own is None else min(own, self.how.steps))
         twins = int(self.host.joint)
         return Bench(self.executor, self.units, contrasts, self.levels, steps, twins=twins, tick=self.stage(what))
+
+
+def _finish(job: _Job, bench: Bench, found: Found, given: Sequence[str] | None) -> Finish:
+    """What pictures say of the finalists; what was given, and what nobody looks at, stays as it is."""
+    if job.witness is None or given is not None:
+        return Finish(found)
+    more = finish_contrasts(bench.contrasts)
+    gallery = Gallery(job.executor, more, job.stage("pictures of the finalists"), witness=_name(job.witness))
+    return finish(found, bench, gallery, sites=job.sites)
 
 
 def _name(witness: Witness | None) -> str:
@@ -264,13 +284,13 @@ def _confirm(
     evidence: dict[str, Any],
 ) -> tuple[tuple[CalibrationPoint, ...], Window]:
     """The calibration curve and the pack's window, from pictures; the evidence gets what was seen in them."""
-    chosen = _treatment(job, found.chosen)
+    chosen = job.treatment(found.chosen)
     if job.witness is None:
         gallery.look(chosen, keep=4)
         gallery.look(job.everywhere, keep=4)
         return (), Window()
     table = {"none": gallery.look(Treatment(), keep=4).counts()}
-    table |= {name: gallery.look(_treatment(job, s), keep=4).counts() for name, s in sets.items() if s}
+    table |= {name: gallery.look(job.treatment(s), keep=4).counts() for name, s in sets.items() if s}
     evidence["pictures"] = table
     windows, smallest = windows_of(gallery, chosen)
     evidence["windows"] = windows
@@ -278,13 +298,6 @@ def _confirm(
     curve = gallery.curve(chosen, _STRENGTHS)
     points = tuple(CalibrationPoint(s, erasure, drift) for s, erasure, drift in curve)
     return points, Window(*smallest) if job.how.window == "auto" else Window()
-
-
-def _treatment(job: _Job, units: SiteSet | Sequence[str]) -> Treatment:
-    """What swaps these units in whole pictures. Pooled text alone goes with the first site, which a swap must name."""
-    sites = tuple(s for s in job.sites if s in units)
-    pooled = len(job.units) > len(job.sites) and not set(units) <= set(job.sites)
-    return Treatment(sites or job.sites[:1], "donor" if pooled else "keep")
 
 
 def _pack(
@@ -297,7 +310,7 @@ def _pack(
     window: Window,
     evidence: Mapping[str, Any],
 ) -> Pack:
-    treated = _treatment(job, found.chosen)
+    treated = job.treatment(found.chosen)
     (final,) = checked.ask([frozenset(found.chosen)])
     low, high = final.interval()
     levels = job.levels

@@ -204,6 +204,9 @@ def _show(outcome: Outcome) -> None:
         )
     told = {"set": "a compact set"}.get(outcome.answer, outcome.answer)
     table(f"joint effect on prompts that were not searched: {told}", rows)
+    if evidence["finalists"]:
+        finalists = [row | {"sites": ", ".join(row["sites"])} for row in evidence["finalists"]]
+        table("finalists, asked on pictures of the searched prompts", finalists)
     cost = evidence["cost"]
     spent = [{"part": k, "row evaluations": v} for k, v in cost["row evaluations"].items()]
     spent.append({"part": "baseline", "row evaluations": cost["baseline"]})

@@ -21,6 +21,7 @@ def trial(**own: Any) -> Trial:
         "method": "gradient",
         "truth": ("a", "b"),
         "found": ("a", "b"),
+        "before": ("a", "b"),
         "at_true": ("a", "b"),
         "answer": "set",
         "answer_right": True,
@@ -38,6 +39,12 @@ def test_recall_is_at_the_true_k_and_precision_at_its_own() -> None:
     assert (trial().recall, trial().precision, trial().k_right) == (1.0, 1.0, True)
 
 
+def test_k_is_told_with_pictures_and_without() -> None:
+    rows = trial_rows([trial(before=("a", "b", "c")), trial(found=("a",))])
+    assert (rows["gradient"]["K right"]["hits"], rows["gradient"]["K right before pictures"]["hits"]) == (1, 1)
+    assert trial(before=("a", "c")).to_json()["found before pictures"] == ["a", "c"]
+
+
 def test_ranks_agree_whatever_the_scale_and_ties_share_theirs() -> None:
     values = [0.1, 5.0, 2.0, 2.0, -3.0]
     assert rank_correlation(values, [v**3 for v in values]) == pytest.approx(1.0)
@@ -48,11 +55,12 @@ def test_ranks_agree_whatever_the_scale_and_ties_share_theirs() -> None:
 
 def test_a_row_leaves_the_spread_out_of_recall_but_not_out_of_answers() -> None:
     spread = trial(kind="spread", found=("a",), at_true=("a",), answer_right=False, cost=400, of_baseline=1 / 12)
-    rows = trial_rows([trial(), spread])
+    rows = trial_rows([trial(finalists=100), spread])
     assert rows["gradient"]["plants"] == 2
     assert rows["gradient"]["recall at the true K"]["mean"] == 1.0
     assert rows["gradient"]["answer right"]["hits"] == 1
     assert rows["gradient"]["K right"]["n"] == 1
+    assert rows["gradient"]["of finalists' pictures"] == 50
     assert rows["gradient"]["row evaluations"] == 300
     assert rows["gradient"]["of the baseline"] == "1/16"
 

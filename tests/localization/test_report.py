@@ -18,6 +18,11 @@ from steering import CalibrationPoint, Choice, Fingerprint, Pack, Window
 NASTY = '<script>alert("x")</script>'
 
 
+def asked(sites: list[str], left: int, others: int | None) -> dict[str, Any]:
+    left_over = {"left when these are swapped": left, "left when all others are swapped": others}
+    return {"sites": sites, "shown plainly": 11, **left_over, "enough": others is not None}
+
+
 def outcome(answer: Any = "set") -> Outcome:
     names = tuple(f"blocks.{i}" for i in range(4))
     row = {"share": 0.93, "interval": [0.9, 0.96], "k": 2}
@@ -37,6 +42,7 @@ def outcome(answer: Any = "set") -> Outcome:
         "check": {"chosen": row, "all": row | {"share": 1.0, "k": 4}},
         "controls": {"chosen": 0.2, "all": 1.0},
         "pictures": {"none": seen, "chosen": seen, "all": seen},
+        "finalists": [asked(list(names[:2]), 0, 10), asked([names[0]], 1, None)],
         "windows": {"0 to 1": {"erasure": 0.9, **seen}},
         "smallest window": [0.0, 1.0],
         "cost": {
@@ -81,6 +87,12 @@ def test_a_donor_that_nobody_looked_for_is_not_counted_as_unseen() -> None:
     assert page_of(looked, model="m").count("10 of 12") == 4
     assert "None of 12" not in page_of(blind, model="m")
     assert page_of(blind, model="m").count("of 12</td>") == 4  # only what was looked for
+
+
+def test_finalists_are_shown_with_what_pictures_said_of_them() -> None:
+    page = " ".join(re.sub(r"<[^>]+>", " ", page_of(outcome(), model="m")).split())
+    assert "blocks.0, blocks.1 0 of 11 10 of 11 yes" in page
+    assert "blocks.0 1 of 11 no" in page  # the other way was not drawn
 
 
 def test_no_request_leaves_the_page() -> None:
