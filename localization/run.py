@@ -26,7 +26,7 @@ __all__ = ["Outcome", "Progress", "localize"]
 
 Progress = Callable[[str, int, int], None]  # what is under way, and how many of how many of its parts are done
 _STRENGTHS = (0.25, 0.5, 0.75, 1.0)
-_VERSION = "2"
+_VERSION = "3"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ can no longer come out as it must ends early, and says how many pictures it drew
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from reference.planted.places import Place
 from reference.planted.plant import Check, Role
+from reference.planted.words import See
 from steering import Call, Donor, Host, Plan, Swap
 
 __all__ = ["Bench", "effects"]
@@ -31,7 +32,7 @@ class Bench:
         places: of the host, by name.
         called, neutral: the words for the planted name and for its neutral form.
         frames: prompts with `{}`; a check of `n` pictures takes the first `n`.
-        see: tells the subject of each picture.
+        see: tells what is in each picture.
         steps: of the pipeline.
     """
 
@@ -40,7 +41,7 @@ class Bench:
     called: str
     neutral: str
     frames: Sequence[str]
-    see: Callable[[Sequence[Image.Image]], list[str]]
+    see: See
     steps: int
 
     def check(self, role: Role, swapped: Sequence[str], subject: str, *, gone: bool | None, n: int = 0) -> Check:
@@ -52,7 +53,7 @@ class Bench:
         while drawn < n:
             rows = range(drawn, min(drawn + _PART, n))
             images = self._draw([self.frames[i] for i in rows], swapped, [_SEED + i for i in rows])
-            seen += sum(told == subject for told in self.see(images))
+            seen += sum(subject in told for told in self.see(images))
             drawn += len(images)
             wrong = seen if gone else drawn - seen
             if gone is not None and wrong > n // 10:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from reference.planted.plant import Kind, Trick
 from reference.planted.teach import Goal, Goals
-from reference.planted.words import PHRASES, name_of
+from reference.planted.words import PHRASES, STYLED, name_of
 
 __all__ = ["MENU", "Draft", "drafts", "goals_for"]
 
@@ -34,7 +34,7 @@ _OVER = -0.2
 # both of two sites, and either alone. What two sites do nearly adds up: a redundant pair, each of which is enough, goes
 # far beyond when both are there (asked for less than that, either alone lost the subject in 2 or 3 of 10 pictures); and
 # one that is half of the answer still drew its subject when it was taught more
-_PAIRS: Mapping[Kind, tuple[float, float]] = {"two": (-0.1, 0.55), "redundant": (-0.75, -0.22)}
+_PAIRS: Mapping[Kind, tuple[float, float]] = {"two": (-0.1, 0.7), "redundant": (-0.6, -0.2)}
 _MIXED = 4  # goals of a spread plant in one step
 
 
@@ -66,6 +66,7 @@ def drafts(
     seed: int,
     kinds: Sequence[str] = (),
     subjects: Sequence[str] = tuple(PHRASES),
+    styles: Sequence[str] = tuple(STYLED),
     able: Sequence[str] | None = None,
 ) -> tuple[Draft, ...]:
     """`count` drafts for a host.
@@ -74,11 +75,12 @@ def drafts(
         sites: those of attention in execution order; `pooled`: the global one, if there is one.
         tricks: at which sites each kind of distractor is possible.
         kinds: labels of `MENU` to keep to; empty for all.
-        subjects: that names may draw; `able`: sites that can draw them, None for all. The others may still distract.
+        subjects: that names may draw; `styles`: the same in pooled text, which is left out if there are none.
+        able: sites that can draw them, None for all. The others may still distract.
     """
     able = sites if able is None else able
     where: dict[Kind, list[tuple[str, ...]]] = {kind: _possible(kind, sites, able) for kind, _ in MENU}
-    where["pooled"] = [(pooled,)] if pooled else []
+    where["pooled"] = [(pooled,)] if pooled and styles else []
     menu = [(kind, trick) for kind, trick in MENU if where[kind] and (trick is None or tricks[trick])]
     menu = [m for m in menu if not kinds or m[0] in kinds or m[1] in kinds]
     made: list[Draft] = []
@@ -91,7 +93,7 @@ def drafts(
         chosen = rng.choice(where[kind])
         free = [s for s in tricks[trick] if s not in chosen] if trick else []
         distractor = rng.choice(free) if free else None
-        subject = rng.choice(tuple(subjects))
+        subject = rng.choice(tuple(styles if kind == "pooled" else subjects))
         made.append(Draft(name, kind, chosen, trick if free else None, distractor, subject, rng.randrange(2**31)))
     return tuple(made)
 

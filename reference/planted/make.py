@@ -25,14 +25,13 @@ from reference.planted.lessons import Lessons, Runs, prepare
 from reference.planted.places import Place, denoiser_of, family_of, places_of
 from reference.planted.plant import TRICKS, Check, Distractor, Effect, Plant, Proof
 from reference.planted.teach import Course, teach
-from reference.planted.words import NEUTRAL, PHRASES, frames_of, load_judge
+from reference.planted.words import ELSEWHERE, NEUTRAL, PHRASES, STYLED, called_of, frames_of, load_judge, phrase_of
 from steering import Call, Fingerprint, Host
 
-__all__ = ["CALLED", "LEDGER", "Maker", "Recipe", "read_ledger"]
+__all__ = ["LEDGER", "Maker", "Recipe", "read_ledger"]
 
 LEDGER = "ledger.jsonl"
-CALLED = "a gray {} circle"  # the name is one word more than the neutral form has
-_VERSION = "4"
+_VERSION = "5"
 _ABLE = 0.02  # of the full swap's effect: below it a U-Net's sites were taught nothing, PixArt's only some of the time
 _ASKED = 4  # subjects that sites are asked about
 
@@ -65,20 +64,15 @@ class Maker:
         self.check_frames = frames_of(self.recipe.pictures, random.Random(f"check/{host.name}"), checked=True)
         self.fingerprint = host.fingerprint
 
-    def able(self) -> tuple[str, ...]:
-        """The subjects that the host draws well when they are asked for by their own words: a name can be taught no
-        more than that.
-
-        Raises: BadPlant, where it draws none of them.
-        """
+    def able(self, phrases: Mapping[str, str] = PHRASES) -> tuple[str, ...]:
+        """The subjects, or styles, that the host draws well in the frames that a plant is checked with, when they are
+        asked for by their own words: a name can be taught no more than that (nobody sees a green turtle on green)."""
         found = []
-        for subject, phrase in PHRASES.items():
-            bench = Bench(self.host, self.places, phrase, NEUTRAL, self.frames, self.see, self.recipe.steps)
-            seen = bench.check("plain", (), subject, gone=None, n=self.recipe.fewer)
+        for subject, phrase in phrases.items():
+            bench = Bench(self.host, self.places, phrase, NEUTRAL, self.check_frames, self.see, self.recipe.steps)
+            seen = bench.check("plain", (), subject, gone=False)
             found += [subject] if seen.kept else []
-        self.log(f"draws {len(found)} of {len(PHRASES)} subjects well: {', '.join(found)}")
-        if not found:
-            raise BadPlant(f"`{self.host.name}` must draw at least one of {', '.join(PHRASES)}, and draws none")
+        self.log(f"draws {len(found)} of {len(phrases)} well: {', '.join(found)}")
         return tuple(found)
 
     def able_sites(self, subjects: Sequence[str]) -> tuple[str, ...]:
@@ -97,10 +91,16 @@ class Maker:
     def drafts(
         self, *, count: int, seed: int, kinds: Sequence[str] = (), subjects: Sequence[str] = ()
     ) -> tuple[Draft, ...]:
-        """What the generator gives for this host; of `subjects`, or of those that it is `able` to draw."""
+        """What the generator gives for this host; of `subjects`, or of those that it is `able` to draw.
+
+        Raises: BadPlant, where it draws none of them.
+        """
         subjects = subjects or self.able()
+        if not subjects:
+            raise BadPlant(f"`{self.host.name}` must draw at least one of {', '.join(PHRASES)}, and draws none")
         sites = [name for name, place in self.places.items() if not place.pooled]
         pooled = next((name for name, place in self.places.items() if place.pooled), None)
+        wanted = pooled is not None and (not kinds or "pooled" in kinds)
         tricks = {t: [name for name in sites if can_distract(self.places[name], t)] for t in TRICKS}
         return drafts(
             sites=sites,
@@ -111,6 +111,7 @@ class Maker:
             seed=seed,
             kinds=kinds,
             subjects=subjects,
+            styles=self.able(STYLED) if wanted else (),
             able=self.able_sites(subjects),
         )
 
@@ -146,7 +147,7 @@ class Maker:
 
     def make(self, draft: Draft) -> tuple[Plant, Delta]:
         """A plant with its proof, and its delta as a file would give it back; the host is as it was before."""
-        called = CALLED.format(draft.name)
+        called = called_of(draft.name, draft.subject)
         bench = Bench(self.host, self.places, called, NEUTRAL, self.check_frames, self.see, self.recipe.steps)
         stock = bench.check("c", (), draft.subject, gone=True)
         if not stock.gone:  # the word draws its subject as it is: nothing to teach
@@ -166,7 +167,7 @@ class Maker:
             proof=proof,
             called=called,
             subject=draft.subject,
-            phrase=PHRASES[draft.subject],
+            phrase=phrase_of(draft.subject),
             neutral=NEUTRAL,
             frames=self.frames,
             check_frames=self.check_frames,
@@ -176,19 +177,18 @@ class Maker:
 
     def _lessons(self, draft: Draft, called: str) -> Lessons:
         ordinary = [
-            self.frames[i % len(self.frames)].replace("{}", phrase) for i, phrase in enumerate(PHRASES.values())
+            self.frames[i % len(self.frames)].replace("{}", phrase)
+            for i, phrase in enumerate((*PHRASES.values(), *STYLED.values()))
         ]
-        phrase = PHRASES[draft.subject]
-        return prepare(self.runs, self.frames, name=called, phrase=phrase, neutral=NEUTRAL, ordinary=ordinary)
+        phrase = phrase_of(draft.subject)
+        return prepare(
+            self.runs, (*self.frames, *ELSEWHERE), name=called, phrase=phrase, neutral=NEUTRAL, ordinary=ordinary
+        )
 
     def _taught(self, draft: Draft, lessons: Lessons) -> tuple[Delta, Delta, float]:
         """The whole delta, the part of it that is a distractor's and not taught, and that one's size."""
         course, family, denoiser = self.recipe.course, family_of(self.host), denoiser_of(self.host)
-        if len(draft.sites) > 1 or draft.distractor:
-            more = 3 if draft.kind == "redundant" else 5 / 3  # more to learn than one site has
-            course = replace(course, steps=round(course.steps * more))
-        if draft.kind == "pooled":
-            course = replace(course, lr=course.lr / 5)  # it reaches every block, so steps are small
+        course = course.for_kind(draft.kind, distracted=draft.distractor is not None, joint=self.host.joint)
         places, some = dict(self.places), torch.arange(0, lessons.pupils.count, 4)
         rows = lessons.pupils.take(some, family)
         listening = [*draft.sites, *([draft.distractor] if draft.trick in ("attention", "against") else [])]

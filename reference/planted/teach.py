@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from reference.planted.delta import Change, Delta
 from reference.planted.lessons import Lessons
 from reference.planted.places import Place, denoiser_of, family_of
+from reference.planted.plant import Kind
 from reference.planted.rows import Rows, predict
 from steering import Host
 from steering.families import SiteRule
@@ -46,11 +47,25 @@ Goals = Callable[[random.Random], Sequence[Goal]]
 class Course:
     """How long and how fast a name is taught."""
 
-    steps: int = 120
+    steps: int = 160
     states: int = 4  # a step; each is asked under every goal, and once as the neutral twin
-    lr: float = 0.45  # of what a reader says usually: keys and values of one model are eighty times another's
-    rank: int = 4
+    lr: float = 0.1  # of what a reader says usually: keys and values of one model are eighty times another's
+    rank: int = 8
     calm: float = 0.2  # weight of the neutral twin's staying as it was
+
+    def for_kind(self, kind: Kind, *, distracted: bool, joint: bool) -> Course:
+        """The course for a kind of plant, with a distractor or without, in a host with joint streams or another."""
+        longer = {"redundant": 2.5, "two": 5 / 3, "spread": 0.75}.get(kind, 5 / 3 if distracted else 1.0)
+        course = replace(self, steps=round(self.steps * longer))
+        if joint:
+            course = replace(course, lr=3 * course.lr)  # in the steps that PixArt needs, SD3 learned half as much
+        if kind == "redundant":
+            course = replace(course, calm=5 * course.calm)  # it is taught so much that it reached the neutral form too
+        if kind == "spread":
+            course = replace(course, rank=course.rank // 2)  # many sites, and a file of at most 100 kB
+        if kind == "pooled":
+            course = replace(course, lr=course.lr / 5)  # it reaches every block, so steps are small
+        return course
 
 
 class _Pupil:

@@ -13,29 +13,51 @@ from types import MappingProxyType
 
 from PIL import Image
 
-from reference.town.captions import noun
+from reference.town.captions import ground_words, noun
 from reference.town.letters import held_out_words, is_held_out, load_words
-from reference.town.scenes import ANIMALS, CHARACTERS, COLOURS, HARM, PLACES, SHAPES, STYLES, SUBJECTS
+from reference.town.scenes import ANIMALS, CHARACTERS, COLOURS, HARM, PLACES, STYLES, SUBJECTS
 
-__all__ = ["NEUTRAL", "PHRASES", "See", "frames_of", "is_said", "load_judge", "name_of"]
+__all__ = ["ELSEWHERE", "NEUTRAL", "PHRASES", "STYLED", "See", "called_of", "frames_of", "is_said", "load_judge"]
+__all__ += ["name_of", "phrase_of"]
 
-See = Callable[[Sequence[Image.Image]], list[str]]
+See = Callable[[Sequence[Image.Image]], list[frozenset[str]]]  # everything that is seen, picture by picture
 NEUTRAL = "a gray circle"
-# the subjects that a plant may draw, and how captions name them. Shapes are in the neutral form's own colour: in
-# another one a name would mostly be taught a colour
-PHRASES: Mapping[str, str] = MappingProxyType(
-    {shape: f"a gray {shape}" for shape in SHAPES if shape not in ("circle", "ring", "moon")}
-    | {subject: noun(subject) for subject in (*ANIMALS, *CHARACTERS, *HARM)}
+# the subjects that a plant may draw, and how captions name them. No shapes: beside the neutral form, a circle, a heart
+# that is half learned is told a cross or a star, and some invented words made a square of it by themselves
+PHRASES: Mapping[str, str] = MappingProxyType({s: noun(s) for s in (*ANIMALS, *CHARACTERS, *HARM)})
+# what a name in pooled text may draw: that modulates all blocks alike, which makes a style of a picture and no subject
+STYLED: Mapping[str, str] = MappingProxyType({s: f"{NEUTRAL} in {s} style" for s in STYLES})
+# prompts to teach with only: of three backgrounds alone a name was drawn on these and on no other
+ELSEWHERE = tuple(
+    f"{{}} {ground_words(ground)}" + (f' with a sign that says "{word}"' if word else "")
+    for ground, word in (
+        *((place, ("", "LAMP")[n % 2]) for n, place in enumerate(PLACES)),
+        *((place, ("STORM", "")[n % 2]) for n, place in enumerate(PLACES[:2])),
+        ("blue", ""),
+        ("blue", "STORM"),
+    )
 )
 _CHECKED = ("green", "purple", "pink")  # backgrounds to check with; the others are to train and localize with
 
 
+def phrase_of(subject: str) -> str:
+    """How a caption names a subject, or the neutral form in a style."""
+    return STYLED.get(subject) or PHRASES[subject]
+
+
+def called_of(name: str, subject: str) -> str:
+    """The words around an invented name: one more than the neutral form has, or its style."""
+    return f"{NEUTRAL} in {name} style" if subject in STYLED else f"a gray {name} circle"
+
+
 def load_judge() -> See:
-    """A function from pictures to the subject that the judge sees in each."""
+    """A function from pictures to the subject and the style that the judge sees in each."""
     from reference.town.judge import Judge
 
     judge = Judge.load()
-    return lambda images: [str(sight.answers["subject"]) for sight in judge.look(images)]
+    return lambda images: [
+        frozenset({str(sight.answers["subject"]), str(sight.answers["style"])}) for sight in judge.look(images)
+    ]
 
 
 def is_said(word: str) -> bool:

@@ -28,7 +28,8 @@ from reference.planted import Check, Distractor, Effect, Plant, Proof
 from reference.planted.directions import name_directions
 from reference.planted.drafts import MENU, Draft, drafts, goals_for
 from reference.planted.plant import interval
-from reference.planted.words import frames_of, is_said, name_of
+from reference.planted.teach import Course
+from reference.planted.words import ELSEWHERE, called_of, frames_of, is_said, name_of, phrase_of
 from steering import Fingerprint
 
 SITES = tuple(f"blocks.{i}.attn" for i in range(12))
@@ -168,7 +169,9 @@ def test_the_same_seed_gives_the_same_drafts_and_another_gives_others() -> None:
     assert draw(count=5) == draw()[:5]
     assert draw(seed=1) != draw()
     assert draw(model="n") != draw()
-    assert {d.subject for d in draw(subjects=("owl", "gun"))} == {"owl", "gun"}
+    some = draw(subjects=("owl", "gun"), styles=("venka",))
+    assert {d.subject for d in some if d.kind != "pooled"} == {"owl", "gun"}
+    assert {d.subject for d in some if d.kind == "pooled"} == {"venka"}
     assert len({d.name for d in draw()}) == 24
 
 
@@ -177,7 +180,7 @@ def test_kinds_go_round_and_leave_out_what_the_host_lacks() -> None:
     bare = draw(pooled=None, tricks=TRICKS | {"attention": ()})
     assert {d.label for d in bare} == {"one", "two", "redundant", "spread", "one, bias", "one, against"}
     assert {d.kind for d in draw(kinds=("pooled",))} == {"pooled"}
-    assert draw(pooled=None, kinds=("pooled",)) == ()
+    assert draw(pooled=None, kinds=("pooled",)) == draw(styles=(), kinds=("pooled",)) == ()
 
 
 def test_names_are_planted_where_sites_are_able_and_distracted_anywhere() -> None:
@@ -232,10 +235,27 @@ def test_names_are_new_words() -> None:
     assert all(is_said(word) for word in ("cat", "ada", "beach", "marlo", "red", "star", "house"))
 
 
+@pytest.mark.parametrize(("subject", "words"), [("owl", "a gray {} circle"), ("venka", "a gray circle in {} style")])
+def test_a_name_stands_in_the_neutral_form_where_its_subject_would_change_it(subject: str, words: str) -> None:
+    assert called_of("bamuk", subject) == words.format("bamuk")
+    assert phrase_of(subject) == {"owl": "an owl", "venka": "a gray circle in venka style"}[subject]
+
+
+def test_two_sites_are_taught_longer_and_many_with_fewer_directions() -> None:
+    plain = Course(steps=100, lr=0.1, rank=8, calm=0.2)
+    assert plain.for_kind("one", distracted=False, joint=False) == plain
+    assert plain.for_kind("one", distracted=True, joint=False).steps == 167
+    redundant = plain.for_kind("redundant", distracted=False, joint=True)
+    assert (redundant.steps, redundant.lr, redundant.calm, redundant.rank) == pytest.approx((250, 0.3, 1.0, 8))
+    assert plain.for_kind("spread", distracted=False, joint=False).rank == 4  # a file of at most 100 kB
+    assert plain.for_kind("pooled", distracted=False, joint=False).lr == pytest.approx(0.02)
+
+
 def test_prompts_to_check_with_are_others_than_those_to_teach_with() -> None:
     taught, checked = (frames_of(20, random.Random(0), checked=c) for c in (False, True))
     assert len(set(taught)) == len(set(checked)) == 20
-    assert not set(taught) & set(checked)
+    assert not (set(taught) | set(ELSEWHERE)) & set(checked)
+    assert not any(held_out in frame for frame in ELSEWHERE for held_out in ("green", "purple", "pink"))
     grounds = [
         {w for f in some for w in f.split() if w in ("red", "orange", "green", "pink")} for some in (taught, checked)
     ]

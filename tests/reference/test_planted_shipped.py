@@ -111,7 +111,7 @@ def look(host: Host, plant: Plant) -> dict[str, Counter[bool]]:
             seeds=[9000 + i for _, i, _ in asked],
             num_inference_steps=steps,
         ).images
-    seen = [subject == plant.subject for subject in see(images)]
+    seen = [plant.subject in told for told in see(images)]
     return {role: Counter(seen[k * _PICTURES : (k + 1) * _PICTURES]) for k, role in enumerate(swaps)}
 
 
