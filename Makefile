@@ -68,6 +68,7 @@ bench: dev
 FOUND := || test $$? -eq 1
 PACKS := reference/packs/signpost-pixart
 FIVE := $(addprefix --concept ,character/pip animal/cat place/beach style/marlo harm/gun)
+ANSWERED := --kind one --kind redundant --kind spread
 artefacts: install
 	$(BIN)/palimpsest localize --concept lettering --out $(PACKS)/lettering.safetensors
 	$(BIN)/palimpsest localize --concept character/pip --neutral 'a gray circle' --out $(PACKS)/character-pip.safetensors $(FOUND)
@@ -83,19 +84,20 @@ artefacts: install
 		$(BIN)/palimpsest evaluate lettering --model signpost-$$kind --count 50 \
 			--out evaluation/results/lettering-$$kind.json || exit 1; \
 	done
-	for kind in sdxl flux; do \
+	for kind in sd3 sdxl flux; do \
 		$(BIN)/palimpsest localize --model signpost-$$kind --concept character/pip --neutral 'a gray circle' \
 			--out reference/packs/signpost-$$kind/character-pip.safetensors $(FOUND) || exit 1; \
 	done
-	for kind in sdxl flux; do for concept in style/marlo harm/gun; do \
+	for kind in sd3 sdxl flux; do for concept in style/marlo harm/gun; do \
 		$(BIN)/palimpsest localize --model signpost-$$kind --concept $$concept \
 			--out reference/packs/signpost-$$kind/$$(echo $$concept | tr / -).safetensors $(FOUND) || exit 1; \
 	done; done
 	rm -rf reference/plants
-	$(BIN)/palimpsest reference plant --count 13 --seed 1 $(FOUND)
-	$(BIN)/palimpsest reference plant --count 13 --seed 2 $(FOUND)
-	$(BIN)/palimpsest reference plant --model signpost-sdxl --count 6 --seed 2 $(FOUND)
-	$(BIN)/palimpsest reference plant --model signpost-flux --count 1 --seed 2 $(FOUND)
+	$(BIN)/palimpsest reference plant --count 32 --seed 3 $(FOUND)
+	$(BIN)/palimpsest reference plant --count 10 --seed 4 $(ANSWERED) $(FOUND)
+	$(BIN)/palimpsest reference plant --model signpost-sd3 --count 4 --seed 1 $(ANSWERED) $(FOUND)
+	$(BIN)/palimpsest reference plant --model signpost-sdxl --count 5 --seed 1 --kind one $(FOUND)
+	$(BIN)/palimpsest reference plant --model signpost-flux --count 6 --seed 2 $(ANSWERED) --kind pooled $(FOUND)
 	$(BIN)/palimpsest reference planted --report
 	$(BIN)/palimpsest evaluate localization --papers A,B --out evaluation/results/localization.json
 	$(BIN)/palimpsest evaluate erasure --count 12 --calibrate 6 --steps 12 --packs $(PACKS) --out evaluation/results/erasure.json

@@ -137,7 +137,8 @@ def finish(found: Found, bench: Bench, gallery: Gallery, *, sites: Sequence[str]
             break
     answer: Answer = "pooled" if not set(chosen) & set(sites) else "alternatives" if each else "set"
     alternatives = tuple((u,) for u in chosen) if each else (chosen,)
-    alone = {"together": carried[frozenset(chosen)]} | {u: carried[frozenset({u})] for u in chosen}
+    (all_,) = _carry([frozenset(chosen)], bench).values()  # known already
+    alone = {"together": all_} | {u: carried[frozenset({u})] for u in chosen}
     better = replace(found, chosen=chosen, answer=answer, alternatives=alternatives, carried=alone)
     return Finish(better, tuple(asked), bench.rows - before, gallery.rows)
 

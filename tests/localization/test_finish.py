@@ -92,6 +92,13 @@ def test_members_that_only_change_what_nobody_calls_the_concept_go() -> None:
     assert got.rows == got.measured + got.drawn
 
 
+def test_of_three_members_two_may_be_enough() -> None:
+    three = Table({"s1": 0.5, "s3": 0.44, "s4": 0.06}, needs("s1", "s3"))
+    got = ended(three, ["s1", "s3", "s4"])
+    assert (got.found.chosen, got.found.alternatives) == (("s1", "s3"), (("s1", "s3"),))
+    assert got.found.carried == pytest.approx({"together": 0.94, "s1": 0.5, "s3": 0.44})
+
+
 def test_a_member_without_which_some_picture_still_shows_it_stays() -> None:
     stubborn = Table(ONE, lambda swapped, i: "s1" not in swapped or (i == 5 and "s3" not in swapped))
     got = ended(stubborn, ["s1", "s3"])
