@@ -94,10 +94,10 @@ artefacts: install
 	done; done
 	rm -rf reference/plants
 	$(BIN)/palimpsest reference plant --count 32 --seed 3 $(FOUND)
-	$(BIN)/palimpsest reference plant --count 10 --seed 4 $(ANSWERED) $(FOUND)
+	$(BIN)/palimpsest reference plant --count 7 --seed 4 $(ANSWERED) $(FOUND)
 	$(BIN)/palimpsest reference plant --model signpost-sd3 --count 4 --seed 1 $(ANSWERED) $(FOUND)
 	$(BIN)/palimpsest reference plant --model signpost-sdxl --count 5 --seed 1 --kind one $(FOUND)
-	$(BIN)/palimpsest reference plant --model signpost-flux --count 6 --seed 2 $(ANSWERED) --kind pooled $(FOUND)
+	$(BIN)/palimpsest reference plant --model signpost-flux --count 3 --seed 2 $(ANSWERED) --kind pooled $(FOUND)
 	$(BIN)/palimpsest reference planted --report
 	$(BIN)/palimpsest evaluate localization --papers A,B --out evaluation/results/localization.json
 	$(BIN)/palimpsest evaluate erasure --count 12 --calibrate 6 --steps 12 --packs $(PACKS) --out evaluation/results/erasure.json

@@ -1,7 +1,7 @@
 """The plants that are shipped: each is its host's, its proof holds, and pictures of twelve of them say so again.
 
-Nothing here is skipped: what is asked of plants is asked of those that are there. Forty are wanted now that all four
-models are, and one in pooled text; the tests that ask for them fail, and are marked so until they are there.
+Nothing here is skipped: what is asked of plants is asked of those that are there. One in pooled text is wanted and not
+there; the test that asks for it fails, and is marked so until it is.
 
 Mutations: a planted file under another model's folder; a check of a file's header changed; a delta with its factors
 set to zero (seen on files made for the purpose).
@@ -57,7 +57,6 @@ def test_the_ledgers_tell_of_every_plant_and_of_the_rejected_ones() -> None:
         assert admitted == {p.name for p in ALL if p.model == folder.name}
 
 
-@pytest.mark.xfail(strict=True, reason="the four models are there and forty plants are not yet: Limits in README")
 def test_with_all_four_models_there_are_forty_plants() -> None:
     if len(SHIPPED) == len(NAMES):
         assert len(ALL) >= 40
