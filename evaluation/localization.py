@@ -156,7 +156,8 @@ def _trials_of(
             ended = finish(found, bench, Gallery(executor, finish_contrasts(search), witness="judge"), sites=sites)
             found, finalists = ended.found, ended.rows
         k = len(plant.sites)
-        at_true = next((s for n, _, s in found.grown.path if n == k), found.screen.ranked(host.units)[:k])
+        path = [found.chosen, *(s for _, _, s in found.grown.path)]
+        at_true = next((s for s in path if len(s) == k), found.screen.ranked(host.units)[:k])
         rank = rank_correlation(found.screen.scores.sum(1).tolist(), [alone[u] for u in host.units])
         cost = sum(found.rows.values())
         trials.append(
