@@ -80,6 +80,11 @@ def pixels(answer: dict[str, Any]) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(answer["data"][0]["b64_json"]))))
 
 
+def apart(a: Any, b: Any) -> int:
+    """The largest difference of two pictures, of 255."""
+    return int(np.abs(np.asarray(a, int) - np.asarray(b, int)).max())
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_model_is_served_with_its_own_defaults_and_its_rules_without_packs_are_shown(
     kind: str, start: Callable[..., Runtime], tmp_path: Path
@@ -101,7 +106,9 @@ def test_every_kind_of_model_is_served_with_its_own_defaults_and_its_rules_witho
     (steered,) = ask(runtime, TOXIC)
     assert steered["steering"]["verdict"] == "steer"
     donors = [host.generate([TOXIC.replace("idiot", w)], plans=[None], seeds=[3]).images[0] for w in ("bread", "music")]
-    assert any(np.array_equal(pixels(steered), np.asarray(donor)) for donor in donors), steered["steering"]
+    own = host.generate([TOXIC], plans=[None], seeds=[3]).images[0]
+    near, far = min(apart(pixels(steered), d) for d in donors), apart(pixels(steered), own)
+    assert near <= 1 < far, f"off by {near} of 255 from the donor's, by {far} from its own"  # a busy machine's last bit
     if kind in DEAF:
         with pytest.raises(BadRequest, match="negative_prompt"):
             ask(runtime, BENIGN, negative_prompt="rust")
