@@ -10,6 +10,7 @@ from localization.answers import Answer, answer_of, carry_sets
 from localization.bench import Bench
 from localization.choose import Grown, choose_ranked
 from localization.screen import Method, Screen, look_again, screen
+from steering import check_concept
 
 __all__ = ["BASELINE", "Aim", "Found", "Search", "find_sites"]
 
@@ -25,7 +26,7 @@ class Aim:
     """What to localize, and how sure to be.
 
     Attributes:
-        concept: the pack's name for it.
+        concept: the pack's name for it. Raises BadPack for what no pack may be called, before anything is measured.
         target: share of the full swap's effect that the chosen sites must carry together, within one standard error.
         wider: share that the second set must carry, for requests that the first did not repair.
         most: a set of more than this part of the sites is no compact answer.
@@ -38,6 +39,9 @@ class Aim:
     most: float = 0.5
     phrases: tuple[str, ...] = ()
     neutral: str | None = None
+
+    def __post_init__(self) -> None:
+        check_concept(self.concept)
 
 
 @dataclass(frozen=True, slots=True)

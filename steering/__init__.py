@@ -29,6 +29,7 @@ from .errors import (
 )
 from .fingerprint import Fingerprint, Likeness
 from .host import Host
+from .pack_checks import check_concept
 from .pack_parts import CalibrationPoint, Choice
 from .packs import Pack
 from .plans import Edit, Plan, Swap, Window
@@ -79,6 +80,7 @@ __all__ = [
     "UnknownSite",
     "Untrusted",
     "Window",
+    "check_concept",
     "find_pack",
     "has_place",
     "merge_edits",

@@ -14,7 +14,7 @@ from .fingerprint import Fingerprint, Likeness
 if TYPE_CHECKING:
     from .packs import Pack
 
-__all__ = ["check_pack"]
+__all__ = ["check_concept", "check_pack"]
 
 _CONCEPT = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*(/[a-z0-9]+(-[a-z0-9]+)*)?")
 _CATEGORY = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*/\*")
@@ -35,12 +35,17 @@ def check_pack(pack: Pack) -> None:
         _check_measured(pack)
 
 
+def check_concept(name: str) -> None:
+    """Nothing, when a pack that was measured may be for this concept. Raises: BadPack."""
+    if _CATEGORY.fullmatch(name):
+        raise BadPack(f"only a published pack may be for a category, got `{name}`; name one concept of it")
+    if not _CONCEPT.fullmatch(name):
+        raise BadPack(f"concept must be kebab-case like `lettering` or `animal/cat`, got `{name}`")
+
+
 def _check_name(pack: Pack) -> None:
-    if _CONCEPT.fullmatch(pack.concept) or (pack.published and _CATEGORY.fullmatch(pack.concept)):
-        return
-    if _CATEGORY.fullmatch(pack.concept):
-        raise BadPack(f"only a published pack may be for a category, got `{pack.concept}`; name one concept of it")
-    raise BadPack(f"concept must be kebab-case like `lettering` or `animal/cat`, got `{pack.concept}`")
+    if not (pack.published and _CATEGORY.fullmatch(pack.concept)):
+        check_concept(pack.concept)
 
 
 def _check_sets(pack: Pack) -> None:

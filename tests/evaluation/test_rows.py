@@ -88,6 +88,7 @@ def test_no_neighbour_is_left_of_a_category_that_is_erased_whole(service: LocalA
     [
         (["localize", "--concept", "character/nobody", "--out", "x.safetensors"], "needs --neutral"),
         (["localize", "--concept", "lettering", "--prompts", "none.jsonl", "--out", "x.safetensors"], "none.jsonl"),
+        (["localize", "--concept", "person/ada brook", "--out", "x.safetensors"], "got `person/ada brook`"),
         (["localize", "--concept", "lettering", "--out", "x"], "must end in `.safetensors`"),
         (["evaluate", "lettering", "--url", "http://127.0.0.1:1", "--policy", "none"], "leave one of them out"),
         (["evaluate", "concepts", "--model", "no-such-model"], "no-such-model"),
