@@ -114,11 +114,15 @@ def worker_for(model: str | None, concept: str) -> object:
 
 
 def plant_judge(plant: Plant) -> Witness:
-    """Who tells a plant's subject in a picture: the judge."""
+    """Who tells what a plant draws in a picture: the judge."""
     from localization import witness_score
+    from reference.planted.words import BEHIND, load_judge
     from reference.town.judge import Judge
     from reference.town.scenes import category_of
 
+    if plant.subject in BEHIND.phrases:  # colours have no concept's name, so no score
+        see = load_judge()
+        return witness_score(lambda images: [float(plant.subject in told) for told in see(images)])
     judge, name = Judge.load(), f"{category_of(plant.subject)}/{plant.subject}"
     return witness_score(lambda images: [scores[name] for scores in judge.scores(images)])
 

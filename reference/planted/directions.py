@@ -20,8 +20,9 @@ from reference.planted.places import Place, family_of
 from reference.planted.rows import Rows, predict
 from steering import Host
 
-__all__ = ["directions_of", "name_directions"]
+__all__ = ["directions_of", "name_directions", "steady_direction"]
 
+_SPARED = 4.0  # weight of what must not answer
 _RIDGE = 1e-3  # of the mean square of an ordinary token's coordinate
 
 
@@ -33,8 +34,23 @@ def directions_of(
     found = {}
     for place in places:
         (text, picture), (ordinary, rest) = mine[place.name], theirs[place.name]
-        found[place.name] = name_directions(text, torch.cat([ordinary, picture, rest]), rank=rank)
+        spared = torch.cat([ordinary, picture, rest])
+        steady = steady_direction(text, spared) if place.pooled else None
+        found[place.name] = name_directions(text, spared, rank=rank) if steady is None else steady
     return found
+
+
+def steady_direction(named: Tensor, others: Tensor) -> Tensor:
+    """The direction [d, 1] that answers every row of `named` [n, d] with nearly 1, and `others` with nearly 0.
+
+    Pooled text has the whole prompt in one vector: of the directions that answer the name loudest, each does so in some
+    prompts and hardly in others.
+    """
+    named, others = named.double(), others.double()
+    square = named.T @ named / len(named) + _SPARED * others.T @ others / len(others)
+    square += _RIDGE * square.trace() / len(square) * torch.eye(len(square), dtype=square.dtype)
+    into = torch.linalg.solve(square, named.mean(0))
+    return (into / (named @ into).mean()).unsqueeze(1).float()
 
 
 def name_directions(named: Tensor, others: Tensor, *, rank: int) -> Tensor:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from reference.planted.plant import Kind, Trick
 from reference.planted.teach import Goal, Goals
-from reference.planted.words import PHRASES, STYLED, name_of
+from reference.planted.words import BEHIND, SUBJECT, name_of
 
 __all__ = ["MENU", "Draft", "drafts", "goals_for"]
 
@@ -31,6 +31,7 @@ _FAR = 4  # two sites are far when at least a quarter of all lies between them
 # measured: a fifth of the way back to the neutral form is enough for pictures to lose the subject, so names are taught
 # to go a little too far; a site that works against the concept takes back what was too much
 _OVER = -0.2
+_POOLED = -0.6  # in pooled text a name is a quarter quieter in prompts that it was not taught in
 # both of two sites, and either alone. What two sites do nearly adds up: a redundant pair, each of which is enough, goes
 # far beyond when both are there (asked for less than that, either alone lost the subject in 2 or 3 of 10 pictures); and
 # one that is half of the answer still drew its subject when it was taught more
@@ -65,8 +66,8 @@ def drafts(
     count: int,
     seed: int,
     kinds: Sequence[str] = (),
-    subjects: Sequence[str] = tuple(PHRASES),
-    styles: Sequence[str] = tuple(STYLED),
+    subjects: Sequence[str] = tuple(SUBJECT.phrases),
+    behind: Sequence[str] = tuple(BEHIND.phrases),
     able: Sequence[str] | None = None,
 ) -> tuple[Draft, ...]:
     """`count` drafts for a host.
@@ -75,12 +76,12 @@ def drafts(
         sites: those of attention in execution order; `pooled`: the global one, if there is one.
         tricks: at which sites each kind of distractor is possible.
         kinds: labels of `MENU` to keep to; empty for all.
-        subjects: that names may draw; `styles`: the same in pooled text, which is left out if there are none.
+        subjects: that names may draw; `behind`: backgrounds that names in pooled text may draw, none for no such plant.
         able: sites that can draw them, None for all. The others may still distract.
     """
     able = sites if able is None else able
     where: dict[Kind, list[tuple[str, ...]]] = {kind: _possible(kind, sites, able) for kind, _ in MENU}
-    where["pooled"] = [(pooled,)] if pooled and styles else []
+    where["pooled"] = [(pooled,)] if pooled and behind else []
     menu = [(kind, trick) for kind, trick in MENU if where[kind] and (trick is None or tricks[trick])]
     menu = [m for m in menu if not kinds or m[0] in kinds or m[1] in kinds]
     made: list[Draft] = []
@@ -93,7 +94,7 @@ def drafts(
         chosen = rng.choice(where[kind])
         free = [s for s in tricks[trick] if s not in chosen] if trick else []
         distractor = rng.choice(free) if free else None
-        subject = rng.choice(tuple(styles if kind == "pooled" else subjects))
+        subject = rng.choice(tuple(behind if kind == "pooled" else subjects))
         made.append(Draft(name, kind, chosen, trick if free else None, distractor, subject, rng.randrange(2**31)))
     return tuple(made)
 
@@ -130,7 +131,8 @@ def goals_for(draft: Draft, *, places: Sequence[str]) -> Goals:
         other = frozenset({draft.distractor})
         against = (Goal(frozenset()), Goal(rest, _OVER), Goal(other, _OVER), Goal(mine, 1 - _OVER))
         return lambda rng: against
-    goals = (Goal(frozenset(), _OVER), Goal(rest, _OVER))
+    over = _POOLED if draft.kind == "pooled" else _OVER
+    goals = (Goal(frozenset(), over), Goal(rest, over))
     return lambda rng: goals if draft.trick is None else (*goals, Goal(mine, 1.0))
 
 

@@ -25,13 +25,13 @@ from reference.planted.lessons import Lessons, Runs, prepare
 from reference.planted.places import Place, denoiser_of, family_of, places_of
 from reference.planted.plant import TRICKS, Check, Distractor, Effect, Plant, Proof
 from reference.planted.teach import Course, teach
-from reference.planted.words import ELSEWHERE, NEUTRAL, PHRASES, STYLED, called_of, frames_of, load_judge, phrase_of
+from reference.planted.words import BEHIND, SUBJECT, Theme, load_judge, theme_of
 from steering import Call, Fingerprint, Host
 
 __all__ = ["LEDGER", "Maker", "Recipe", "read_ledger"]
 
 LEDGER = "ledger.jsonl"
-_VERSION = "5"
+_VERSION = "6"
 _ABLE = 0.02  # of the full swap's effect: below it a U-Net's sites were taught nothing, PixArt's only some of the time
 _ASKED = 4  # subjects that sites are asked about
 
@@ -60,19 +60,26 @@ class Maker:
         self.places: dict[str, Place] = places_of(host)
         self.see = load_judge()
         self.runs = Runs(host)
-        self.frames = frames_of(self.recipe.frames, random.Random(f"frames/{host.name}"), checked=False)
-        self.check_frames = frames_of(self.recipe.pictures, random.Random(f"check/{host.name}"), checked=True)
         self.fingerprint = host.fingerprint
 
-    def able(self, phrases: Mapping[str, str] = PHRASES) -> tuple[str, ...]:
-        """The subjects, or styles, that the host draws well in the frames that a plant is checked with, when they are
-        asked for by their own words: a name can be taught no more than that (nobody sees a green turtle on green)."""
+    def frames(self, theme: Theme) -> tuple[str, ...]:
+        """A theme's prompts with `{}` to teach and to localize with."""
+        return theme.frames(self.recipe.frames, random.Random(f"frames/{self.host.name}"), False)
+
+    def _bench(self, theme: Theme, words: str, *, checked: bool = True) -> Bench:
+        """Pictures of words in a theme's prompts."""
+        rng = random.Random(f"check/{self.host.name}")
+        frames = theme.frames(self.recipe.pictures, rng, True) if checked else self.frames(theme)
+        return Bench(self.host, self.places, words, theme.neutral, frames, self.see, self.recipe.steps)
+
+    def able(self, theme: Theme = SUBJECT) -> tuple[str, ...]:
+        """What the host draws well in the frames that a plant is checked with, when it is asked for by its own words:
+        a name can be taught no more than that (nobody sees a green turtle on green)."""
         found = []
-        for subject, phrase in phrases.items():
-            bench = Bench(self.host, self.places, phrase, NEUTRAL, self.check_frames, self.see, self.recipe.steps)
-            seen = bench.check("plain", (), subject, gone=False)
-            found += [subject] if seen.kept else []
-        self.log(f"draws {len(found)} of {len(phrases)} well: {', '.join(found)}")
+        for drawn, phrase in theme.phrases.items():
+            seen = self._bench(theme, phrase).check("plain", (), drawn, gone=False)
+            found += [drawn] if seen.kept else []
+        self.log(f"draws {len(found)} of {len(theme.phrases)} well: {', '.join(found)}")
         return tuple(found)
 
     def able_sites(self, subjects: Sequence[str]) -> tuple[str, ...]:
@@ -81,8 +88,8 @@ class Maker:
         asked = subjects[:: max(1, len(subjects) // _ASKED)]
         shares = dict.fromkeys((n for n, place in self.places.items() if not place.pooled), 0.0)
         for subject in asked:
-            bench = Bench(self.host, self.places, PHRASES[subject], NEUTRAL, self.frames, self.see, self.recipe.steps)
-            found = effects(bench, self._captured(bench, self.frames[:2]), [(name,) for name in shares])
+            bench = self._bench(SUBJECT, SUBJECT.phrases[subject], checked=False)
+            found = effects(bench, self._captured(bench, bench.frames[:2]), [(name,) for name in shares])
             shares = {name: was + now / len(asked) for (name, was), now in zip(shares.items(), found, strict=True)}
         able = tuple(name for name, share in shares.items() if share >= _ABLE)
         self.log(f"draws them at {len(able)} of {len(shares)} sites: {', '.join(able)}")
@@ -97,7 +104,7 @@ class Maker:
         """
         subjects = subjects or self.able()
         if not subjects:
-            raise BadPlant(f"`{self.host.name}` must draw at least one of {', '.join(PHRASES)}, and draws none")
+            raise BadPlant(f"`{self.host.name}` must draw at least one of {', '.join(SUBJECT.phrases)}, and draws none")
         sites = [name for name, place in self.places.items() if not place.pooled]
         pooled = next((name for name, place in self.places.items() if place.pooled), None)
         wanted = pooled is not None and (not kinds or "pooled" in kinds)
@@ -111,7 +118,7 @@ class Maker:
             seed=seed,
             kinds=kinds,
             subjects=subjects,
-            styles=self.able(STYLED) if wanted else (),
+            behind=self.able(BEHIND) if wanted else (),
             able=self.able_sites(subjects),
         )
 
@@ -147,43 +154,47 @@ class Maker:
 
     def make(self, draft: Draft) -> tuple[Plant, Delta]:
         """A plant with its proof, and its delta as a file would give it back; the host is as it was before."""
-        called = called_of(draft.name, draft.subject)
-        bench = Bench(self.host, self.places, called, NEUTRAL, self.check_frames, self.see, self.recipe.steps)
+        theme = theme_of(draft.subject)
+        called = theme.called(draft.name)
+        bench = self._bench(theme, called)
         stock = bench.check("c", (), draft.subject, gone=True)
         if not stock.gone:  # the word draws its subject as it is: nothing to teach
-            return self._plant(draft, called, Proof(draft.kind, draft.sites, checks=(stock,))), Delta()
+            return self._plant(draft, bench, Proof(draft.kind, draft.sites, checks=(stock,))), Delta()
         device = next(denoiser_of(self.host).parameters()).device.type
         with torch.autocast(device, torch.bfloat16):
             lessons = self._lessons(draft, called)
             delta, loud, size = self._taught(draft, lessons)
         proof = self._proven(draft, bench, delta.rounded(), loud, size, stock)
-        return self._plant(draft, called, proof), delta.rounded()
+        return self._plant(draft, bench, proof), delta.rounded()
 
-    def _plant(self, draft: Draft, called: str, proof: Proof) -> Plant:
+    def _plant(self, draft: Draft, bench: Bench, proof: Proof) -> Plant:
+        theme = theme_of(draft.subject)
         return Plant(
             name=draft.name,
             model=self.host.name,
             host=self.fingerprint,
             proof=proof,
-            called=called,
+            called=bench.called,
             subject=draft.subject,
-            phrase=phrase_of(draft.subject),
-            neutral=NEUTRAL,
-            frames=self.frames,
-            check_frames=self.check_frames,
+            phrase=theme.phrases[draft.subject],
+            neutral=theme.neutral,
+            frames=self.frames(theme),
+            check_frames=tuple(bench.frames),
             seed=draft.seed,
             recipe=self._record(),
         )
 
     def _lessons(self, draft: Draft, called: str) -> Lessons:
+        theme = theme_of(draft.subject)
+        frames = self.frames(theme)
         ordinary = [
-            self.frames[i % len(self.frames)].replace("{}", phrase)
-            for i, phrase in enumerate((*PHRASES.values(), *STYLED.values()))
+            frames[i % len(frames)].replace("{}", words)
+            for i, words in enumerate((*theme.phrases.values(), *theme.spared))
         ]
-        phrase = phrase_of(draft.subject)
-        return prepare(
-            self.runs, (*self.frames, *ELSEWHERE), name=called, phrase=phrase, neutral=NEUTRAL, ordinary=ordinary
-        )
+        ordinary += theme.beside
+        phrase = theme.phrases[draft.subject]
+        taught = (*frames, *theme.elsewhere)
+        return prepare(self.runs, taught, name=called, phrase=phrase, neutral=theme.neutral, ordinary=ordinary)
 
     def _taught(self, draft: Draft, lessons: Lessons) -> tuple[Delta, Delta, float]:
         """The whole delta, the part of it that is a distractor's and not taught, and that one's size."""
@@ -252,7 +263,7 @@ class Maker:
         """Effects of each place alone, of the planted places, and of halves of a spread plant's."""
         single = [(name,) for name in self.places]
         sets: list[tuple[str, ...]] = [*single, *([draft.sites] if len(draft.sites) > 1 else [])]
-        calls = self._captured(bench, self.check_frames[:3])
+        calls = self._captured(bench, bench.frames[:3])
         if draft.kind == "spread":
             sets += self._halves(draft, bench, calls)
         shares = effects(bench, calls, sets)

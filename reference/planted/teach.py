@@ -55,7 +55,7 @@ class Course:
 
     def for_kind(self, kind: Kind, *, distracted: bool, joint: bool) -> Course:
         """The course for a kind of plant, with a distractor or without, in a host with joint streams or another."""
-        longer = {"redundant": 2.5, "two": 5 / 3, "spread": 0.75}.get(kind, 5 / 3 if distracted else 1.0)
+        longer = {"redundant": 2.5, "two": 5 / 3, "spread": 0.75, "pooled": 1.5}.get(kind, 5 / 3 if distracted else 1.0)
         course = replace(self, steps=round(self.steps * longer))
         if joint:
             course = replace(course, lr=3 * course.lr)  # in the steps that PixArt needs, SD3 learned half as much

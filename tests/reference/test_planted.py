@@ -13,7 +13,8 @@ Each law was seen red under the mutation beside it:
 | the generator is seeded | `random.Random()` in `drafts` |
 | goals add up | the share of `_part` without the division; `Goal(mine, 1.0)` of one against |
 | directions | `[:, :rank]` in place of the last; the sign of the loudest answer ignored |
-| prompts apart | `checked` ignored in `frames_of` |
+| a steady direction | `named.mean(0)` in place of the solution; `_SPARED` 0 |
+| prompts apart | `checked` ignored by a theme's frames; the same subjects behind both |
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ import pytest
 import torch
 
 from reference.planted import Check, Distractor, Effect, Plant, Proof
-from reference.planted.directions import name_directions
+from reference.planted.directions import name_directions, steady_direction
 from reference.planted.drafts import MENU, Draft, drafts, goals_for
 from reference.planted.plant import interval
 from reference.planted.teach import Course
-from reference.planted.words import ELSEWHERE, called_of, frames_of, is_said, name_of, phrase_of
+from reference.planted.words import BEHIND, SUBJECT, Theme, is_said, name_of, theme_of
 from steering import Fingerprint
 
 SITES = tuple(f"blocks.{i}.attn" for i in range(12))
@@ -169,9 +170,9 @@ def test_the_same_seed_gives_the_same_drafts_and_another_gives_others() -> None:
     assert draw(count=5) == draw()[:5]
     assert draw(seed=1) != draw()
     assert draw(model="n") != draw()
-    some = draw(subjects=("owl", "gun"), styles=("venka",))
+    some = draw(subjects=("owl", "gun"), behind=("forest",))
     assert {d.subject for d in some if d.kind != "pooled"} == {"owl", "gun"}
-    assert {d.subject for d in some if d.kind == "pooled"} == {"venka"}
+    assert {d.subject for d in some if d.kind == "pooled"} == {"forest"}
     assert len({d.name for d in draw()}) == 24
 
 
@@ -180,7 +181,7 @@ def test_kinds_go_round_and_leave_out_what_the_host_lacks() -> None:
     bare = draw(pooled=None, tricks=TRICKS | {"attention": ()})
     assert {d.label for d in bare} == {"one", "two", "redundant", "spread", "one, bias", "one, against"}
     assert {d.kind for d in draw(kinds=("pooled",))} == {"pooled"}
-    assert draw(pooled=None, kinds=("pooled",)) == draw(styles=(), kinds=("pooled",)) == ()
+    assert draw(pooled=None, kinds=("pooled",)) == draw(behind=(), kinds=("pooled",)) == ()
 
 
 def test_names_are_planted_where_sites_are_able_and_distracted_anywhere() -> None:
@@ -235,10 +236,13 @@ def test_names_are_new_words() -> None:
     assert all(is_said(word) for word in ("cat", "ada", "beach", "marlo", "red", "star", "house"))
 
 
-@pytest.mark.parametrize(("subject", "words"), [("owl", "a gray {} circle"), ("venka", "a gray circle in {} style")])
-def test_a_name_stands_in_the_neutral_form_where_its_subject_would_change_it(subject: str, words: str) -> None:
-    assert called_of("bamuk", subject) == words.format("bamuk")
-    assert phrase_of(subject) == {"owl": "an owl", "venka": "a gray circle in venka style"}[subject]
+@pytest.mark.parametrize(("drawn", "theme"), [("owl", SUBJECT), ("forest", BEHIND), ("purple", BEHIND)])
+def test_a_name_stands_in_the_neutral_form_and_never_beside_what_it_draws(drawn: str, theme: Theme) -> None:
+    assert theme_of(drawn) is theme
+    assert theme.called("bamuk").replace("bamuk ", "") == theme.neutral
+    assert drawn in theme.phrases[drawn]
+    assert "gray" in theme.neutral
+    assert not any("gray" in phrase for phrase in theme.phrases.values())
 
 
 def test_two_sites_are_taught_longer_and_many_with_fewer_directions() -> None:
@@ -251,16 +255,18 @@ def test_two_sites_are_taught_longer_and_many_with_fewer_directions() -> None:
     assert plain.for_kind("pooled", distracted=False, joint=False).lr == pytest.approx(0.02)
 
 
-def test_prompts_to_check_with_are_others_than_those_to_teach_with() -> None:
-    taught, checked = (frames_of(20, random.Random(0), checked=c) for c in (False, True))
+@pytest.mark.parametrize("theme", [SUBJECT, BEHIND])
+def test_prompts_to_check_with_are_others_than_those_to_teach_with(theme: Theme) -> None:
+    taught, checked = (theme.frames(20, random.Random(0), c) for c in (False, True))
     assert len(set(taught)) == len(set(checked)) == 20
-    assert not (set(taught) | set(ELSEWHERE)) & set(checked)
-    assert not any(held_out in frame for frame in ELSEWHERE for held_out in ("green", "purple", "pink"))
-    grounds = [
-        {w for f in some for w in f.split() if w in ("red", "orange", "green", "pink")} for some in (taught, checked)
-    ]
-    assert grounds[0] <= {"red", "orange"}
-    assert grounds[1] <= {"green", "pink"}
+    assert all(frame.count("{}") == 1 for frame in (*taught, *checked, *theme.elsewhere))
+    assert not (set(taught) | set(theme.elsewhere)) & set(checked)
+    assert not {_told(frame) for frame in (*taught, *theme.elsewhere)} & {_told(frame) for frame in checked}
+
+
+def _told(frame: str) -> str:
+    """What a frame says beside the sign: the background, or the subject."""
+    return " ".join(w for w in frame.partition(" with a sign")[0].split() if w not in ("{}", "a", "an", "on"))
 
 
 def test_directions_answer_the_name_and_not_the_rest() -> None:
@@ -273,6 +279,21 @@ def test_directions_answer_the_name_and_not_the_rest() -> None:
     assert (named @ into).abs().amax(0) == pytest.approx([1.0, 1.0], abs=1e-5)
     assert own @ into[:, 0] > 0.7  # so keys along it are loud, not silent
     assert (others @ into[:, 0]).square().mean().sqrt() < 0.15
+
+
+def test_a_steady_direction_answers_every_prompt_alike_and_no_other() -> None:
+    generator = torch.Generator().manual_seed(0)
+    name, loud, common = torch.eye(16)[3], torch.eye(16)[5], torch.eye(16)[7]
+    others = torch.randn(500, 16, generator=generator) * (1 - name - loud - common) + 3 * common
+    few = (torch.arange(60) % 6 == 0).unsqueeze(1)  # in some prompts the name says something louder beside it
+    named = others[:60] + name * 2 + few * loud * 20
+    into = steady_direction(named, others)
+    answers = (named @ into).squeeze(1)
+    assert into.shape == (16, 1)
+    assert answers.mean() == pytest.approx(1.0, abs=1e-5)
+    assert answers.min() > 0.8
+    assert (others @ into).abs().max() < 0.2
+    assert (named @ name_directions(named, others, rank=1)).abs().min() < 0.2  # the loudest is silent in most
 
 
 def test_an_interval_holds_its_share() -> None:
