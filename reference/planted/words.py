@@ -106,7 +106,7 @@ def _behind_subjects(count: int, rng: random.Random, checked: bool) -> tuple[str
     return tuple(found)
 
 
-def _words(checked: bool) -> list[str]:
+def _words(checked: bool) -> Sequence[str]:
     return held_out_words() if checked else [w for w in load_words() if not is_held_out(w)]
 
 
