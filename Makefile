@@ -67,43 +67,38 @@ bench: dev
 # finding (more than half of the sites are needed, a bar is missed), after which the file is written all the same
 FOUND := || test $$? -eq 1
 PACKS := reference/packs/signpost-pixart
+# each with what stands for it in donors, where that is not the town's own neutral form
+CONCEPTS := lettering style/marlo harm/gun 'character/pip=a gray circle' 'animal/cat=a rabbit' \
+	'place/beach=in the desert' 'person/ada-brook=otto vale'
 FIVE := $(addprefix --concept ,character/pip animal/cat place/beach style/marlo harm/gun)
 ANSWERED := --kind one --kind redundant --kind spread
 artefacts: install
-	$(BIN)/palimpsest localize --concept lettering --out $(PACKS)/lettering.safetensors
-	$(BIN)/palimpsest localize --concept character/pip --neutral 'a gray circle' --out $(PACKS)/character-pip.safetensors $(FOUND)
-	$(BIN)/palimpsest localize --concept style/marlo --out $(PACKS)/style-marlo.safetensors $(FOUND)
-	$(BIN)/palimpsest localize --concept harm/gun --out $(PACKS)/harm-gun.safetensors $(FOUND)
-	$(BIN)/palimpsest localize --concept animal/cat --neutral 'a rabbit' --out $(PACKS)/animal-cat.safetensors $(FOUND)
-	$(BIN)/palimpsest localize --concept place/beach --neutral 'in the desert' --out $(PACKS)/place-beach.safetensors $(FOUND)
+	for kind in pixart sd3 sdxl flux; do for each in $(CONCEPTS); do \
+		concept=$${each%%=*}; \
+		set -- --concept $$concept --out reference/packs/signpost-$$kind/$$(echo $$concept | tr / -).safetensors; \
+		case "$$each" in *=*) set -- "$$@" --neutral "$${each#*=}";; esac; \
+		$(BIN)/palimpsest localize --model signpost-$$kind "$$@" $(FOUND) || exit 1; \
+	done; done
 	for kind in sd3 sdxl flux; do \
-		$(BIN)/palimpsest localize --model signpost-$$kind --concept lettering \
-			--out reference/packs/signpost-$$kind/lettering.safetensors || exit 1; \
 		$(BIN)/palimpsest reference report --model signpost-$$kind --count 100 \
 			--out evaluation/results/model-$$kind.json $(FOUND) || exit 1; \
 		$(BIN)/palimpsest evaluate lettering --model signpost-$$kind --count 50 \
 			--out evaluation/results/lettering-$$kind.json || exit 1; \
 	done
-	for kind in sd3 sdxl flux; do \
-		$(BIN)/palimpsest localize --model signpost-$$kind --concept character/pip --neutral 'a gray circle' \
-			--out reference/packs/signpost-$$kind/character-pip.safetensors $(FOUND) || exit 1; \
-	done
-	for kind in sd3 sdxl flux; do for concept in style/marlo harm/gun; do \
-		$(BIN)/palimpsest localize --model signpost-$$kind --concept $$concept \
-			--out reference/packs/signpost-$$kind/$$(echo $$concept | tr / -).safetensors $(FOUND) || exit 1; \
-	done; done
 	rm -rf reference/plants
 	$(BIN)/palimpsest reference plant --count 32 --seed 3 $(FOUND)
 	$(BIN)/palimpsest reference plant --count 7 --seed 4 $(ANSWERED) $(FOUND)
 	$(BIN)/palimpsest reference plant --model signpost-sd3 --count 4 --seed 1 $(ANSWERED) $(FOUND)
 	$(BIN)/palimpsest reference plant --model signpost-sdxl --count 5 --seed 1 --kind one $(FOUND)
-	$(BIN)/palimpsest reference plant --model signpost-flux --count 3 --seed 2 $(ANSWERED) --kind pooled $(FOUND)
+	for kind in flux sd3 sdxl; do \
+		$(BIN)/palimpsest reference plant --model signpost-$$kind --count 3 --seed 6 --kind pooled $(FOUND) || exit 1; \
+	done
 	$(BIN)/palimpsest reference planted --report
 	$(BIN)/palimpsest evaluate localization --papers A,B --out evaluation/results/localization.json
 	$(BIN)/palimpsest evaluate erasure --count 12 --calibrate 6 --steps 12 --packs $(PACKS) --out evaluation/results/erasure.json
-	for each in pixart/lettering sdxl/lettering sdxl/character-pip; do \
+	for each in pixart/lettering sd3/lettering flux/lettering sdxl/lettering sdxl/character-pip pixart/animal-cat; do \
 		$(BIN)/palimpsest evaluate curve --model signpost-$${each%/*} --pack reference/packs/signpost-$$each.safetensors \
-			--out evaluation/results/curve-$$(echo $$each | sed 's,/character-,-,; s,/,-,').json || exit 1; \
+			--out evaluation/results/curve-$$(echo $$each | sed 's,/character-,-,; s,/animal-,-,; s,/,-,').json || exit 1; \
 	done
 	$(BIN)/palimpsest reference report --out evaluation/results/model.json $(FOUND)
 	$(BIN)/palimpsest evaluate lettering --evasions --count 300 --out evaluation/results/lettering.json

@@ -53,6 +53,7 @@ def page_of(outcome: Outcome, *, model: str) -> str:
         levels=[f"{100 * level:.0f} %" for level in evidence["levels"]],
         plot=_plot(evidence["path"], pack.choice.target if pack.choice else 0.9, len(evidence["units"])),
         rows=[_row(name, row, evidence, pictures.get(name)) for name, row in evidence["check"].items()],
+        before=evidence["check"].get("before pictures were asked"),
         plain=pictures.get("none"),
         finalists=evidence.get("finalists", ()),  # packs of earlier versions have none
         windows=evidence.get("windows", {}),
@@ -105,6 +106,7 @@ def _plot(path: Sequence[Mapping[str, Any]], target: float, chosen: int) -> dict
         "line": " ".join(f"{d['x']},{d['y']}" for d in dots),
         "target": y(target),
         "chosen": x(chosen),
+        "ringed": chosen in {p["k"] for p in path},
         "ticks": [{"x": x(k), "k": k} for k in range(1, last + 1)],
         "marks": [{"y": y(v), "share": f"{v:g}"} for v in (0.0, 0.5, 1.0)],
         "width": _WIDE,

@@ -95,6 +95,20 @@ def test_finalists_are_shown_with_what_pictures_said_of_them() -> None:
     assert "blocks.0 1 of 11 no" in page  # the other way was not drawn
 
 
+def test_a_set_that_pictures_made_smaller_is_told_beside_what_numbers_asked_for() -> None:
+    cut, row = outcome(), {"share": 0.93, "interval": [0.9, 0.96], "k": 4}
+    whole = page_of(cut, model="m")
+    assert "ringed: the chosen K" in whole
+    assert 'class="pick"' in whole
+    assert "numbers asked for" not in whole
+    cut.evidence["check"]["before pictures were asked"] = row
+    cut.evidence["path"] = [{"k": 4, "share": 0.93, "sites": list(cut.evidence["scores"])}]
+    page = page_of(cut, model="m")
+    assert "The 4 that numbers asked for reach 0.930" in page
+    assert "The chosen 2 were cut from such a set by pictures" in page
+    assert 'class="pick"' not in page
+
+
 def test_no_request_leaves_the_page() -> None:
     page = page_of(outcome(), model=NASTY)
     seen = Seen()
