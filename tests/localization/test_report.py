@@ -91,7 +91,7 @@ def test_a_donor_that_nobody_looked_for_is_not_counted_as_unseen() -> None:
 
 def test_finalists_are_shown_with_what_pictures_said_of_them() -> None:
     page = " ".join(re.sub(r"<[^>]+>", " ", page_of(outcome(), model="m")).split())
-    assert "blocks.0, blocks.1 0 of 11 10 of 11 yes" in page
+    assert "blocks.0 , blocks.1 0 of 11 10 of 11 yes" in page
     assert "blocks.0 1 of 11 no" in page  # the other way was not drawn
 
 
@@ -102,6 +102,7 @@ def test_a_set_that_pictures_made_smaller_is_told_beside_what_numbers_asked_for(
     assert 'class="pick"' in whole
     assert "numbers asked for" not in whole
     cut.evidence["check"]["before pictures were asked"] = row
+    cut.evidence["controls"]["before pictures were asked"] = 0.3
     cut.evidence["path"] = [{"k": 4, "share": 0.93, "sites": list(cut.evidence["scores"])}]
     page = page_of(cut, model="m")
     assert "The 4 that numbers asked for reach 0.930" in page
