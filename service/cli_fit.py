@@ -12,7 +12,7 @@ import typer
 
 from service.cli_models import is_ours, open_host
 from service.cli_work import Json, Model
-from service.console import fail, say, table
+from service.console import fail, keep, say, table
 
 if TYPE_CHECKING:
     from localization.calibrate import Asked, Setup
@@ -135,13 +135,8 @@ def evaluate_erasure(
         rows = erasure_rows(host, judged(), wanted, job, progress=say)
     except ValueError as error:
         fail(str(error))
-    record = {"model": host.name, "n": count, "seed": seed, "steps": steps, "rows": rows}
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
-    if json_:
-        print(json.dumps(record, indent=1))
-    else:
+    keep({"model": host.name, "n": count, "seed": seed, "steps": steps, "rows": rows}, out, json_)
+    if not json_:
         table(f"erasure on {host.name}", [_erasure_row(name, row) for name, row in rows.items()])
 
 

@@ -12,7 +12,7 @@ import typer
 
 from service.cli_models import is_ours, open_host
 from service.cli_work import Json, Model
-from service.console import fail, say, settings_from, stages, table
+from service.console import fail, keep, say, settings_from, stages, table
 
 if TYPE_CHECKING:
     from localization import Executor, Outcome, Witness
@@ -249,12 +249,8 @@ def evaluate_localization(
     except BadPlant as error:
         fail(str(error))
     rows = trial_rows(trials)
-    record = {"model": host.name, "seed": seed, "rows": rows, "trials": [t.to_json() for t in trials]}
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+    keep({"model": host.name, "seed": seed, "rows": rows, "trials": [t.to_json() for t in trials]}, out, json_)
     if json_:
-        print(json.dumps(record, indent=1))
         return
     for name, row in rows.items():
         table(name, [{"measure": k, "value": json.dumps(v)} for k, v in row.items()])

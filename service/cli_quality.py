@@ -13,7 +13,7 @@ import typer
 from service.cli_models import open_host
 from service.cli_planted import add_planted
 from service.cli_work import Json, Model
-from service.console import fail, say, settings_from, table
+from service.console import fail, keep, say, settings_from, table
 
 if TYPE_CHECKING:
     from evaluation import Answerer, Eyes
@@ -124,7 +124,7 @@ def evaluate_curve(
         fail(str(error))
     how = {"model": host.name, "concept": loaded.concept, "chosen": len(loaded.sites), "order": list(ranked(loaded))}
     how["parameters at the chosen sites, of the denoiser's"] = round(share, 5)
-    _keep({**how, "n": count, "seed": seed, "steps": steps, "rows": rows}, out, json_)
+    keep({**how, "n": count, "seed": seed, "steps": steps, "rows": rows}, out, json_)
     if not json_:
         flat = [{"order, K": name, **{k: _brief(v) for k, v in row.items()}} for name, row in rows.items()]
         table(f"{loaded.concept} on {host.name}, {count} pictures a row", flat)
@@ -274,7 +274,7 @@ def _road(url: str | None) -> str:
 
 def _report(rows: Mapping[str, Mapping[str, Any]], out: Path | None, json_: bool, **how: Any) -> None:
     """Prints rows of measures, for people or machines, and keeps them with what they were measured on, and `how`."""
-    _keep({**how, "rows": rows}, out, json_)
+    keep({**how, "rows": rows}, out, json_)
     if json_:
         return
     for name, row in rows.items():
@@ -287,20 +287,6 @@ def _whole(text: str) -> list[int]:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise ValueError(f"--sizes must be whole numbers by commas, as `1,2,4`, got `{text}`") from None
-
-
-def _keep(told: Mapping[str, Any], out: Path | None, json_: bool) -> None:
-    """Writes what was measured, and on what, to a file, and prints it for machines, where either is asked for."""
-    import platform
-
-    import torch
-
-    text = json.dumps({"machine": platform.machine(), "torch": torch.__version__, **told}, indent=1)
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(text + "\n", "utf-8")
-    if json_:
-        print(text)
 
 
 def _brief(value: Any) -> str:

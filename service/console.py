@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
@@ -11,7 +13,7 @@ import typer
 if TYPE_CHECKING:
     from service.settings import Settings
 
-__all__ = ["fail", "say", "settings_from", "stages", "table"]
+__all__ = ["fail", "keep", "say", "settings_from", "stages", "table"]
 
 
 def say(text: str) -> None:
@@ -24,6 +26,20 @@ def fail(text: str) -> NoReturn:
     for line in text.splitlines():
         typer.echo(f"error: {line}", err=True)
     raise typer.Exit(2)
+
+
+def keep(told: Mapping[str, Any], out: Path | None, json_: bool) -> None:
+    """Writes what was measured, and on what, to a file, and prints it for machines, where either is asked for."""
+    import platform
+
+    import torch
+
+    text = json.dumps({"machine": platform.machine(), "torch": torch.__version__, **told}, indent=1)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text + "\n", "utf-8")
+    if json_:
+        print(text)
 
 
 def settings_from(options: Mapping[str, Any]) -> Settings:
