@@ -1,7 +1,6 @@
 """The plants that are shipped: each is its host's, its proof holds, and pictures of twelve of them say so again.
 
-Nothing here is skipped: what is asked of plants is asked of those that are there. One in pooled text is wanted and not
-there; the test that asks for it fails, and is marked so until it is.
+Nothing here is skipped: what is asked of plants is asked of those that are there.
 
 Mutations: a planted file under another model's folder; a check of a file's header changed; a delta with its factors
 set to zero (seen on files made for the purpose).
@@ -17,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from reference.folders import MODELS
-from reference.planted import LARGEST, PLANTS, Plant, load_plants, planted
+from reference.planted import KINDS, LARGEST, PLANTS, Plant, load_plants, planted
 from reference.planted.check import Bench
 from reference.planted.make import read_ledger
 from reference.planted.places import places_of
@@ -62,15 +61,10 @@ def test_with_all_four_models_there_are_forty_plants() -> None:
         assert len(ALL) >= 40
 
 
-@pytest.mark.xfail(strict=True, reason="no draft in pooled text counted yet: Limits in README")
-def test_some_plant_is_in_pooled_text() -> None:
-    assert "pooled" in {p.kind for p in ALL}
-
-
-def test_plants_are_of_every_other_kind_and_of_models_that_are_here() -> None:
-    assert {p.kind for p in ALL} >= {"one", "two", "redundant", "spread"}
+def test_plants_are_of_every_kind_and_of_every_model() -> None:
+    assert {p.kind for p in ALL} == set(KINDS)
     assert {d.trick for p in ALL for d in p.distractors} == {"attention", "bias", "against"}
-    assert {p.model for p in ALL} <= {path.name for path in MODELS.iterdir()}
+    assert {p.model for p in ALL} == set(SHIPPED)
 
 
 def test_plants_were_made_for_these_weights() -> None:
