@@ -95,6 +95,10 @@ artefacts: install
 	done
 	$(BIN)/palimpsest reference planted --report
 	$(BIN)/palimpsest evaluate localization --papers A,B --out evaluation/results/localization.json
+	for kind in sd3 sdxl flux; do \
+		$(BIN)/palimpsest evaluate localization --model signpost-$$kind \
+			--out evaluation/results/localization-$$kind.json || exit 1; \
+	done
 	$(BIN)/palimpsest evaluate erasure --count 12 --calibrate 6 --steps 12 --packs $(PACKS) --out evaluation/results/erasure.json
 	for each in pixart/lettering sd3/lettering flux/lettering sdxl/lettering sdxl/character-pip pixart/animal-cat; do \
 		$(BIN)/palimpsest evaluate curve --model signpost-$${each%/*} --pack reference/packs/signpost-$$each.safetensors \
