@@ -108,5 +108,7 @@ artefacts: install
 	$(BIN)/palimpsest evaluate lettering --evasions --count 300 --out evaluation/results/lettering.json
 	$(BIN)/palimpsest evaluate lettering --evasions --seed 1 --count 200 --out evaluation/results/lettering-seed1.json
 	$(BIN)/palimpsest evaluate concepts $(FIVE) --policy evaluation/data/five-concepts.yaml --out evaluation/results/concepts.json
+	$(BIN)/palimpsest evaluate concepts --concept character/pip --policy evaluation/data/pip-only.yaml --count 60 \
+		--out evaluation/results/concepts-pip.json
 	$(MAKE) demo
 	cp $(OUT)/compare.png evaluation/results/compare.png
