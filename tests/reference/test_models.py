@@ -78,8 +78,11 @@ def test_the_packs_were_made_for_these_weights(file: Path) -> None:
     host = Host.load(MODELS / file.parent.name, self_test=False)
     pack = Pack.load(file, host=host)  # raises PackMismatch for other weights
     assert pack.evidence["kind"] == "measured"
-    assert 0 < len(pack.sites) <= len(host.sites) / 2 or pack.evidence["answer"] == "no compact set"
-    assert pack.evidence["check"]["bottom"]["share"] < 0.2 < pack.choice.low
+    compact = pack.evidence["answer"] != "no compact set"
+    assert 0 < len(pack.sites) <= len(host.sites) / 2 or not compact
+    # of more than half of the sites, as many with the least effect are partly the same ones
+    assert pack.evidence["check"]["bottom"]["share"] < (0.2 if compact else pack.choice.low / 2)
+    assert pack.choice.low > 0.6
     host.close()
 
 
