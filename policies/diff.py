@@ -206,16 +206,20 @@ def _verifies_more(a: VerifyRule, b: VerifyRule, old: Snapshot, new: Snapshot) -
 
 
 def _exceptions(a: Rule, b: Rule, old: Snapshot, new: Snapshot) -> Iterator[tuple[str, bool]]:
-    def known(new_one: ExceptionRule) -> bool:
-        side = Side(new_one.when, new.words)
-        return any(new_one.expires <= e.expires and implies(side, Side(e.when, old.words)) for e in a.exceptions)
+    def spared(one: ExceptionRule, there: Snapshot, by: Rule, here: Snapshot) -> bool:
+        """Whether some exception of `by` spares all that this one spares, for as long."""
+        side = Side(one.when, there.words)
+        return any(one.expires <= e.expires and implies(side, Side(e.when, here.words)) for e in by.exceptions)
 
+    before, after = {e.id for e in a.exceptions}, {e.id for e in b.exceptions}
     for exception in b.exceptions:
-        if not known(exception):
-            same = any(e.id == exception.id for e in a.exceptions)
-            yield f"exception `{exception.id}` {'spares more, or longer' if same else 'added'}", True
-    gone = {e.id for e in a.exceptions} - {e.id for e in b.exceptions}
-    yield from ((f"exception `{name}` removed", False) for name in sorted(gone))
+        if not spared(exception, new, a, old):
+            yield f"exception `{exception.id}` {'spares more, or longer' if exception.id in before else 'added'}", True
+    for exception in sorted(a.exceptions, key=lambda e: e.id):
+        if exception.id not in after:
+            yield f"exception `{exception.id}` removed", False
+        elif not spared(exception, old, b, new):
+            yield f"exception `{exception.id}` spares less, or not as long", False
 
 
 def _overrides(a: Sequence[OverrideRule], b: Sequence[OverrideRule]) -> Iterator[tuple[str, bool]]:

@@ -90,6 +90,8 @@ def test_each_change_is_told_in_a_sentence_and_marked_when_it_loosens(tmp_path, 
         (f"exceptions: [{{id: e, tenants: [a*], {APPROVED}}}]", f"exceptions: [{{id: f, tenants: [ab], {APPROVED}}}]", False),
         (f"exceptions: [{{id: e, tenants: [ab], {APPROVED}}}]", f"exceptions: [{{id: e, tenants: [a*], {APPROVED}}}]", True),
         (f"exceptions: [{{id: e, tenants: [a], {APPROVED}}}]", f"exceptions: [{{id: e, tenants: [a], {APPROVED.replace('2027', '2028')}}}]", True),
+        (f"exceptions: [{{id: e, tenants: [a], {APPROVED}}}]", f"exceptions: [{{id: e, tenants: [a], {APPROVED.replace('2027', '2026')}}}]", False),
+        (f"exceptions: [{{id: e, tenants: [a*], {APPROVED}}}]", f"exceptions: [{{id: e, tenants: [ab], {APPROVED}}}]", False),
         (f"exceptions: [{{id: e, tenants: [a], {APPROVED}}}]", "on_error: block", False),
     ],
 )  # fmt: skip
