@@ -90,8 +90,9 @@ artefacts: install
 	$(BIN)/palimpsest reference plant --count 7 --seed 4 $(ANSWERED) $(FOUND)
 	$(BIN)/palimpsest reference plant --model signpost-sd3 --count 4 --seed 1 $(ANSWERED) $(FOUND)
 	$(BIN)/palimpsest reference plant --model signpost-sdxl --count 5 --seed 1 --kind one $(FOUND)
-	for kind in flux sd3 sdxl; do \
-		$(BIN)/palimpsest reference plant --model signpost-$$kind --count 3 --seed 6 --kind pooled $(FOUND) || exit 1; \
+	for each in flux=3 sd3=1 sdxl=2; do \
+		$(BIN)/palimpsest reference plant --model signpost-$${each%=*} --count $${each#*=} --seed 6 --kind pooled \
+			$(FOUND) || exit 1; \
 	done
 	$(BIN)/palimpsest reference planted --report
 	$(BIN)/palimpsest evaluate localization --papers A,B --out evaluation/results/localization.json

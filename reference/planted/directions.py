@@ -29,14 +29,14 @@ _RIDGE = 1e-3  # of the mean square of an ordinary token's coordinate
 def directions_of(
     host: Host, denoiser: nn.Module, places: Sequence[Place], *, named: Rows, others: Rows, rank: int
 ) -> dict[str, Tensor]:
-    """For each place the directions [d, rank] that tell the name's rows from others at what its readers read."""
+    """For each place the directions [d, rank] that tell the name's rows from others at what its readers read; of pooled
+    text it is one, see `steady_direction`."""
     mine, theirs = (_read(host, denoiser, places, rows) for rows in (named, others))
     found = {}
     for place in places:
         (text, picture), (ordinary, rest) = mine[place.name], theirs[place.name]
         spared = torch.cat([ordinary, picture, rest])
-        steady = steady_direction(text, spared) if place.pooled else None
-        found[place.name] = name_directions(text, spared, rank=rank) if steady is None else steady
+        found[place.name] = steady_direction(text, spared) if place.pooled else name_directions(text, spared, rank=rank)
     return found
 
 

@@ -75,8 +75,11 @@ def load_judge() -> See:
 
 
 def theme_of(drawn: str) -> Theme:
-    """The theme of what a name draws."""
-    return SUBJECT if drawn in SUBJECT.phrases else BEHIND
+    """The theme of what a name draws. Raises: KeyError, for what is in no theme."""
+    for theme in (SUBJECT, BEHIND):
+        if drawn in theme.phrases:
+            return theme
+    raise KeyError(f"a name draws {', '.join((*SUBJECT.phrases, *BEHIND.phrases))}, got `{drawn}`")
 
 
 def _on_grounds(count: int, rng: random.Random, checked: bool) -> tuple[str, ...]:
