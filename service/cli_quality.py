@@ -189,6 +189,10 @@ def reference_train(
     gpu: Annotated[bool, typer.Option("--gpu", help="The recipe for a CUDA device: larger batches.")] = False,
     compiled: Annotated[bool, typer.Option("--compile/--no-compile", help="Compile the denoiser.")] = True,
     workers: Annotated[int, typer.Option(min=1, help="Processes that paint pictures.")] = 1,
+    start: Annotated[
+        Path | None,
+        typer.Option("--from", help="A finished model's folder: only the recipe's last stage is run, from it."),
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
 ) -> None:
     """Trains a reference model, judges, or the evaluation's reader, and resumes a run that was stopped.
@@ -200,7 +204,9 @@ def reference_train(
     if threads is not None:
         torch.set_num_threads(threads)
     if what.startswith("signpost-"):
-        _train_model(what, out, work, px=px, gpu=gpu, compiled=compiled, workers=workers)
+        _train_model(what, out, work, px=px, gpu=gpu, compiled=compiled, workers=workers, start=start)
+    elif start is not None:
+        fail(f"--from must be given for a model that draws, got it for `{what}`")
     elif what == "judges":
         from reference.town.judge import JUDGE_RECIPES, train_judge
 
@@ -214,7 +220,17 @@ def reference_train(
         say(f"reads {100 * exact:.1f} % of held-out signs exactly")
 
 
-def _train_model(name: str, out: Path | None, work: Path, *, px: int, gpu: bool, compiled: bool, workers: int) -> None:
+def _train_model(
+    name: str,
+    out: Path | None,
+    work: Path,
+    *,
+    px: int,
+    gpu: bool,
+    compiled: bool,
+    workers: int,
+    start: Path | None,
+) -> None:
     """Trains a model into `out`; without it into the work folder, from where it is shipped by hand."""
     import torch
 
@@ -228,7 +244,14 @@ def _train_model(name: str, out: Path | None, work: Path, *, px: int, gpu: bool,
         fail(str(error))
     device = "cuda" if gpu else "cpu"
     target = out or work / "models" / f"{name}-{px}"
-    written = train(recipe, target, work=work, device=device, compiled=compiled, workers=workers, log=say)
+    try:
+        written = train(
+            recipe, target, work=work, device=device, compiled=compiled, workers=workers, start=start, log=say
+        )
+    except (FileNotFoundError, ValueError) as error:
+        if start is None:
+            raise
+        fail(str(error))
     say(f"wrote {written}")
 
 

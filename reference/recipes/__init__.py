@@ -1,10 +1,22 @@
 """The recipes of the reference models of the town: shared parts, one training loop, one recipe file a model.
 
 `shapes` holds what determines a model, `run` trains it; `pixart`, `sd3`, `sdxl` and `flux` say what a family needs;
-`texts`, `tokens`, `marks` and `teach` are about reading captions; `denoise` is the loop; `folder` writes the result.
+`texts`, `tokens`, `marks` and `teach` are about reading captions; `denoise` is the loop, `onward` its last stage;
+`folder` writes the result.
 """
 
 from .run import FAMILIES, NAMES, recipe_for, train
-from .shapes import ModelName, Recipe, Shape, SharedRecipe, TextShape
+from .shapes import ModelName, Onward, Recipe, Shape, SharedRecipe, TextShape
 
-__all__ = ["FAMILIES", "NAMES", "ModelName", "Recipe", "Shape", "SharedRecipe", "TextShape", "recipe_for", "train"]
+__all__ = [
+    "FAMILIES",
+    "NAMES",
+    "ModelName",
+    "Onward",
+    "Recipe",
+    "Shape",
+    "SharedRecipe",
+    "TextShape",
+    "recipe_for",
+    "train",
+]

@@ -8,7 +8,7 @@ the text from the start. The heads that ask are thrown away.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +44,10 @@ class Pictures:
 
     scenes: Sequence[Scene]
     latents: Tensor
+
+    def rows(self, rows: Sequence[int]) -> Pictures:
+        """These rows, in this order, with repeats."""
+        return Pictures([self.scenes[i] for i in rows], self.latents[torch.tensor(rows)])
 
 
 class Guide(nn.Module):
@@ -87,15 +91,22 @@ def train_denoiser(
     device: str = "cpu",
     compiled: bool = False,
     every: int = 250,
+    start: Mapping[str, Tensor] | None = None,
 ) -> Any:
     """A trained denoiser, on the device; resumes from `folder`.
 
     Args:
         texts: frozen, on the device; captions are drawn afresh at every step.
+        start: weights of a finished denoiser, which is trained on: its run has a name of its own, and learns embedded
+            guidance from its first step.
     """
     torch.manual_seed(recipe.seed)
     side = pictures.latents.shape[-1]
-    denoiser = family.build(recipe.shape, recipe.shared.shape, side).to(device).train()
+    denoiser = family.build(recipe.shape, recipe.shared.shape, side)
+    if start is not None:
+        denoiser.load_state_dict(start)
+    denoiser.to(device).train()
+    guided_from = _GUIDED_FROM * recipe.denoiser.steps if start is None else 0
     guide = Guide(denoiser, family, family.width(recipe.shape)).to(device)
     run = torch.compile(guide) if compiled else guide
     attention = plain_attention if device == "cpu" else nullcontext
@@ -122,13 +133,13 @@ def train_denoiser(
             guidance = None
             with attention():
                 if family.guided:
-                    guidance = _strengths(recipe, step).to(device)
+                    guidance = _strengths(recipe.batch, step, guided_from).to(device)
                     flow = _guided(run, x, time, given, empty, flow, guidance)
                 v, letters, subject = run(x, time, given, guidance)
         target = marks[rows].long().to(device)
         return _flow_loss(v.float(), flow, target) + _ASK * _asked(letters, subject, target, step)
 
-    name = f"{recipe.name}-denoiser"
+    name = f"{recipe.name}-{'denoiser' if start is None else 'onward'}"
     fit({"guide": guide}, loss, recipe.denoiser, folder=folder, name=name, every=every)
     guide.hook.remove()
     return denoiser.eval()
@@ -158,12 +169,12 @@ def _asked(letters: Tensor, subject: Tensor, target: Tensor, step: int) -> Tenso
     return spelled + F.cross_entropy(subject.float().flatten(0, 1), target[..., 2].flatten())
 
 
-def _strengths(recipe: Recipe, step: int) -> Tensor:
-    """Guidance of each row: 1 until the flow is known, then for a share of the rows up to 5."""
+def _strengths(batch: int, step: int, known: float) -> Tensor:
+    """Guidance of each row: 1 until step `known`, when the flow is known, then for a share of the rows up to 5."""
     generator = torch.Generator().manual_seed(step + 1_000_000)
-    drawn = torch.ones(recipe.batch)
-    if step >= _GUIDED_FROM * recipe.denoiser.steps:
-        chosen = torch.randperm(recipe.batch, generator=generator)[: round(_GUIDED * recipe.batch)]
+    drawn = torch.ones(batch)
+    if step >= known:
+        chosen = torch.randperm(batch, generator=generator)[: round(_GUIDED * batch)]
         drawn[chosen] += 4 * torch.rand(len(chosen), generator=generator)
     return drawn
 

@@ -32,6 +32,7 @@ class Family:
         middle: the module whose output the guide asks, and how that output becomes image tokens [b, n, d].
         width: of those tokens.
         pipeline: an ordinary pipeline over (autoencoder, texts, denoiser).
+        encoders: where such a pipeline keeps each encoder that the family reads, by the name it has in `Texts`.
         defaults: how the model wants to be called besides size, steps and guidance.
         guided: whether guidance is embedded, so that the denoiser has to learn what guidance does.
     """
@@ -43,5 +44,6 @@ class Family:
     tokens: Callable[[Any], Tensor]
     width: Callable[[Shape], int]
     pipeline: Callable[[Any, Texts, Any], Any]
+    encoders: Mapping[str, str]
     defaults: Mapping[str, Any]
     guided: bool = False

@@ -86,6 +86,7 @@ FAMILY = Family(
     tokens=lambda out: out[1],
     width=lambda shape: shape.width,
     pipeline=_pipeline,
+    encoders=MappingProxyType({"gist": "text_encoder", "bytes_": "text_encoder_2"}),
     defaults=MappingProxyType({"call": {"max_sequence_length": CAPTION_BYTES}}),
     guided=True,
 )

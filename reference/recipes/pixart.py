@@ -66,6 +66,7 @@ FAMILY = Family(
     tokens=lambda out: out,
     width=lambda shape: shape.width,
     pipeline=_pipeline,
+    encoders=MappingProxyType({"bytes_": "text_encoder"}),
     defaults=MappingProxyType(
         {
             "min_inference_steps": 2,  # PixArt's pipeline treats a single step as a consistency model's

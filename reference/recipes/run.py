@@ -1,4 +1,4 @@
-"""Runs a recipe from nothing to a diffusers folder; every stage resumes where it was stopped.
+"""Runs a recipe from nothing, or its last stage from a finished model, to a diffusers folder; stages resume.
 
 Stages: pictures, autoencoder, text encoders and latents, which all models of a size share; then the denoiser. What a
 stage has finished lies in the work folder, so a second model begins with its denoiser.
@@ -10,6 +10,7 @@ import platform
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -23,7 +24,8 @@ from reference.loop import Schedule
 from reference.recipes import flux, pixart, sd3, sdxl
 from reference.recipes.denoise import Pictures, train_denoiser
 from reference.recipes.folder import model_defaults, write_folder
-from reference.recipes.shapes import ModelName, Recipe, SharedRecipe
+from reference.recipes.onward import last_stage, open_finished, preferred
+from reference.recipes.shapes import ModelName, Onward, Recipe, SharedRecipe
 from reference.recipes.teach import teach_texts
 from reference.town.data import render_set
 
@@ -39,6 +41,12 @@ _AUTOENCODER = Schedule(steps=1000, lr=2e-3, weight_decay=0.0, cooldown=0.6)
 _TEXT = Schedule(steps=1900, lr=2e-3, muon_lr=0.005)
 _GIST = Schedule(steps=1000, lr=2e-3, muon_lr=0.005)
 _DENOISER = Schedule(steps=5600, lr=1.5e-3, muon_lr=0.005, average=0.998, cooldown=0.5)
+_ONWARD = MappingProxyType(
+    {
+        "signpost-sdxl": Onward(replace(_DENOISER, steps=3700, lr=6e-4, muon_lr=0.002, cooldown=0.75), two_lines=4.0),
+        "signpost-flux": Onward(replace(_DENOISER, steps=2500, lr=1e-3, muon_lr=0.0035, cooldown=0.75)),
+    }
+)
 _OWN = MappingProxyType(
     {
         # at the others' rates the U-Net's loss rises again after 1,400 steps
@@ -71,7 +79,8 @@ def recipe_for(name: ModelName, *, px: int = 64, gpu: bool = False) -> Recipe:
             batch=64,
         )
         batch, denoiser = 256, replace(denoiser, steps=6000, average=0.999)
-    return Recipe(name, "2", shared, _MODULES[name].SHAPE, denoiser, batch)
+    onward = _ONWARD.get(name)
+    return Recipe(name, "3" if onward else "2", shared, _MODULES[name].SHAPE, denoiser, batch, onward=onward)
 
 
 def train(
@@ -82,6 +91,7 @@ def train(
     device: str = "cpu",
     compiled: bool = False,
     workers: int = 1,
+    start: Path | None = None,
     log: Callable[[str], None] = print,
 ) -> Path:
     """Trains what `work` does not hold yet, and writes the model into `out`.
@@ -92,42 +102,52 @@ def train(
         device: `cpu` or `cuda`.
         compiled: compile the denoiser, which takes minutes and saves a fifth of each step on a CPU.
         workers: processes that paint pictures.
+        start: the folder of a finished model of this recipe's shape: only the recipe's last stage is run, from its
+            denoiser, with its autoencoder and text encoders.
+
+    Raises:
+        FileNotFoundError, ValueError: nothing of the kind is in `start`, or the recipe has no last stage.
     """
     began, shared, family = time.monotonic(), recipe.shared, FAMILIES[recipe.name]
-    common = work / f"town-{shared.px}"
+    finished = open_finished(start, recipe, family) if start else None
+    common = work / (f"{recipe.name}-from-{finished.digest[:12]}" if finished else f"town-{shared.px}")
     common.mkdir(parents=True, exist_ok=True)
     scenes, images = render_set(shared.pictures, seed=shared.seed, size=shared.px, workers=workers)
     log(f"painted {len(scenes)} pictures")
-    torch.manual_seed(shared.seed)
-    vae = train_autoencoder(
-        images[: shared.autoencoder_pictures], shared.autoencoder, folder=common, batch=shared.batch, device=device
-    )
-    texts = teach_texts(shared, folder=common, device=device)
-    latents = _latents(vae.to(device), images, common / "latents.safetensors")
+    if finished:
+        vae, texts = finished.vae, finished.texts.to(device)
+    else:
+        torch.manual_seed(shared.seed)
+        few = images[: shared.autoencoder_pictures]
+        vae = train_autoencoder(few, shared.autoencoder, folder=common, batch=shared.batch, device=device)
+        texts = teach_texts(shared, folder=common, device=device)
+    pictures = Pictures(scenes, _latents(vae.to(device), images, common / "latents.safetensors"))
     del images
     log("autoencoder, text encoders and latents are ready")
-
-    def save(denoiser: Any, step: int) -> None:
-        record = {
-            "world": "town",
-            "recipe": asdict(recipe),
-            "steps done": step,
-            "seconds in this run": round(time.monotonic() - began),
-            "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
-            "machine": platform.machine(),
-            "torch": torch.__version__,
-            "threads": torch.get_num_threads(),
-        }
-        pipe = family.pipeline(vae, texts, denoiser).to("cpu")
-        curves = {p.name.removesuffix(".curve.jsonl"): p for p in sorted(common.glob("*.curve.jsonl"))}
-        own = {n: p for n, p in curves.items() if "denoiser" not in n or n.startswith(recipe.name)}
-        write_folder(pipe, out, defaults=model_defaults(recipe, family), record=record, curves=own)
-        log(f"wrote step {step} to {out}")
-
-    denoiser = train_denoiser(
-        recipe, family, Pictures(scenes, latents), texts, folder=common, device=device, compiled=compiled
-    )
-    save(denoiser, recipe.denoiser.steps)
+    fit_one = partial(train_denoiser, family=family, texts=texts, folder=common, device=device, compiled=compiled)
+    denoiser: Any = None if finished else fit_one(recipe, pictures=pictures)
+    if recipe.onward:
+        weights = finished.weights if finished else denoiser.state_dict()
+        shown = pictures.rows(preferred(scenes, recipe.onward))
+        denoiser = fit_one(last_stage(recipe), pictures=shown, start=weights)
+    record = {
+        "world": "town",
+        "recipe": asdict(recipe),
+        "steps done": recipe.denoiser.steps + (recipe.onward.schedule.steps if recipe.onward else 0),
+        "seconds in this run": round(time.monotonic() - began),
+        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+        "machine": platform.machine(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+    }
+    record |= {"trained on from": finished.origin} if finished else {}
+    curves = {
+        p.name.removesuffix(".curve.jsonl"): p for f in (start, common) if f for p in sorted(f.glob("*.curve.jsonl"))
+    }
+    own = {n: p for n, p in curves.items() if not n.startswith("signpost-") or n.startswith(recipe.name)}
+    pipe = family.pipeline(vae, texts, denoiser).to("cpu")
+    write_folder(pipe, out, defaults=model_defaults(recipe, family), record=record, curves=own)
+    log(f"wrote {out}")
     return out
 
 

@@ -80,5 +80,6 @@ FAMILY = Family(
     tokens=lambda out: out[1],
     width=lambda shape: shape.width,
     pipeline=_pipeline,
+    encoders=MappingProxyType({"gist": "text_encoder", "gist_2": "text_encoder_2", "bytes_": "text_encoder_3"}),
     defaults=MappingProxyType({"call": {"max_sequence_length": CAPTION_BYTES}}),
 )

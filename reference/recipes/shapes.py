@@ -7,7 +7,7 @@ from typing import Literal
 
 from reference.loop import Schedule
 
-__all__ = ["LETTERS", "ModelName", "Recipe", "Shape", "SharedRecipe", "TextShape"]
+__all__ = ["LETTERS", "ModelName", "Onward", "Recipe", "Shape", "SharedRecipe", "TextShape"]
 
 ModelName = Literal["signpost-pixart", "signpost-sd3", "signpost-sdxl", "signpost-flux"]
 LETTERS = 16  # letters that the last tokens of a CLIP text have a place for: two lines of eight
@@ -65,6 +65,26 @@ class Shape:
 
 
 @dataclass(frozen=True, slots=True)
+class Onward:
+    """A last stage: a finished denoiser is trained on, and shown oftener what it has learned least.
+
+    Every scene has a weight of 1 and what its traits add; so many scenes are then drawn by weight, with repeats.
+
+    Attributes:
+        outlines: what an animal or a character adds; outlines are learned last.
+        styled: what a style adds.
+        two_lines: what a sign of two lines adds.
+    """
+
+    schedule: Schedule
+    outlines: float = 2.0
+    styled: float = 1.0
+    two_lines: float = 1.0
+    pictures: int = 100_000
+    seed: int = 3
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """Everything that determines a model's weights, but for the machine's arithmetic."""
 
@@ -77,3 +97,4 @@ class Recipe:
     seed: int = 2
     steps: int = 24
     guidance: float = 3.0
+    onward: Onward | None = None

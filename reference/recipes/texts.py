@@ -26,6 +26,12 @@ class Texts:
     gist_2: Any
     shape: TextShape
 
+    def to(self, device: str) -> Texts:
+        """The same encoders, moved to `device` in place."""
+        for encoder in (self.bytes_, self.letters, self.gist, self.gist_2):
+            encoder.to(device)
+        return self
+
     def masked_bytes(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
         """States [b, l, d] and mask of lower-cased captions, as the PixArt pipeline asks its T5."""
         ids, mask = byte_ids([c.lower().strip() for c in captions])

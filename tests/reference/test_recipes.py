@@ -7,6 +7,8 @@
 | leave out the projection of pooled text | training asks the denoiser as the pipeline does |
 | forget to put the fused processors back | a denoiser is shipped as diffusers builds it |
 | mark the right half of an image token as the left | image tokens know their letters |
+| begin the last stage from new weights, or teach the encoders in it too | a finished model is trained on |
+| draw the last stage's scenes without their weights | the last stage prefers what is learned last |
 | let a vague caption answer with the subject | a caption's facts are what it says |
 """
 
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,16 +24,29 @@ from typing import Any
 import pytest
 import torch
 
+from reference.folders import MODELS
 from reference.loop import Schedule
-from reference.recipes import FAMILIES, NAMES, ModelName, Recipe, Shape, SharedRecipe, TextShape, recipe_for, train
+from reference.recipes import (
+    FAMILIES,
+    NAMES,
+    ModelName,
+    Onward,
+    Recipe,
+    Shape,
+    SharedRecipe,
+    TextShape,
+    recipe_for,
+    train,
+)
 from reference.recipes.denoise import guided_target
 from reference.recipes.marks import FACTS, caption_facts, caption_letters, token_marks
+from reference.recipes.onward import preferred
 from reference.recipes.shapes import LETTERS
 from reference.recipes.texts import build_texts
 from reference.recipes.tokens import byte_ids, clip_ids
 from reference.town.captions import Caption, sample_caption
 from reference.town.letters import ALPHABET
-from reference.town.scenes import SUBJECTS, sample_scene
+from reference.town.scenes import ANIMALS, CHARACTERS, SUBJECTS, Scene, sample_scene
 
 SHORT = Schedule(steps=2, lr=1e-3, muon_lr=1e-3)
 TEXT = TextShape(bytes_=(64, 1), letters=(32, 2), gist=(32, 2))
@@ -55,7 +71,8 @@ def tiny(name: ModelName) -> Recipe:
         shape=TEXT,
         autoencoder_pictures=8,
     )
-    return Recipe(name, "test", shared, TINY[name], replace(SHORT, average=0.9), batch=4, steps=2)
+    onward = Onward(SHORT, pictures=16) if name in ("signpost-sdxl", "signpost-flux") else None
+    return Recipe(name, "test", shared, TINY[name], replace(SHORT, average=0.9), batch=4, steps=2, onward=onward)
 
 
 @pytest.fixture(scope="module")
@@ -79,10 +96,63 @@ def test_a_recipe_makes_a_folder_that_plain_diffusers_runs(name: ModelName, work
     assert first.size == (64, 64)
     assert first.tobytes() != second.tobytes()
     record = json.loads((out / "recipe.json").read_text())
-    assert record["steps done"] == 2
+    assert record["steps done"] == (4 if tiny(name).onward else 2)
     assert record["recipe"]["shape"]["width"] == TINY[name].width
     assert (out / "grid.png").stat().st_size > 1000
     assert not [p for p in out.rglob("*") if p.suffix in (".bin", ".pt", ".pkl")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["signpost-sdxl", "signpost-flux"])
+def test_a_finished_model_is_trained_on(name: ModelName, work: Path, tmp_path: Path) -> None:
+    """Its last stage alone, from its folder: the denoiser moves, all else stays; a second run of it is the same."""
+    from safetensors.torch import load_file
+
+    first = train(tiny(name), tmp_path / "first", work=work, log=lambda _: None)
+    longer = replace(tiny(name), onward=Onward(replace(SHORT, steps=3), pictures=16, seed=4))
+    again = [
+        train(longer, tmp_path / out, work=tmp_path / f"work-{out}", start=first, log=lambda _: None) for out in "ab"
+    ]
+    weights = [
+        {f.relative_to(root).as_posix(): load_file(f) for f in root.glob("*/*.safetensors")} for root in (first, *again)
+    ]
+    assert weights[0].keys() == weights[1].keys()
+    for part, old in weights[0].items():
+        moved = [n for n, value in old.items() if not torch.equal(value, weights[1][part][n])]
+        assert bool(moved) == (part.split("/")[0] in ("unet", "transformer")), part
+        assert all(torch.equal(value, weights[2][part][n]) for n, value in weights[1][part].items())
+    record = json.loads((again[0] / "recipe.json").read_text())
+    assert record["trained on from"]["steps done"] == 4
+    curves = {f.name for f in again[0].glob("*.curve.jsonl")}
+    assert curves >= {f.name for f in first.glob("*.curve.jsonl")}
+
+
+def test_a_model_that_cannot_be_trained_on_is_refused(tmp_path: Path) -> None:
+    sdxl, pixart = recipe_for("signpost-sdxl"), recipe_for("signpost-pixart")
+    with pytest.raises(ValueError, match="the recipe of `signpost-pixart` has no last stage"):
+        train(pixart, tmp_path / "out", work=tmp_path, start=MODELS / "signpost-pixart")
+    with pytest.raises(FileNotFoundError, match=r"must be a folder with `model_index\.json`"):
+        train(sdxl, tmp_path / "out", work=tmp_path, start=tmp_path)
+    with pytest.raises(ValueError, match=r"must hold a `signpost-sdxl` of the recipe's shape .* got a FluxPipeline"):
+        train(sdxl, tmp_path / "out", work=tmp_path, start=MODELS / "signpost-flux")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_last_stage_prefers_what_is_learned_last() -> None:
+    scenes = [sample_scene(random.Random(i)) for i in range(2000)]
+    shown = [scenes[i] for i in preferred(scenes, Onward(SHORT, outlines=2.0, styled=1.0, two_lines=4.0))]
+    plain = [scenes[i] for i in preferred(scenes, Onward(SHORT, outlines=0.0, styled=0.0, two_lines=0.0))]
+
+    def share(told: list[Scene], has: Callable[[Scene], bool]) -> float:
+        return sum(map(has, told)) / len(told)
+
+    for has in (
+        lambda s: s.subject in ANIMALS + CHARACTERS,
+        lambda s: s.style is not None,
+        lambda s: len(s.lines) == 2,
+    ):
+        assert share(plain, has) == pytest.approx(share(scenes, has), abs=0.01)
+        assert share(shown, has) > 1.2 * share(scenes, has)
 
 
 @pytest.mark.slow

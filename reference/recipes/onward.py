@@ -1,0 +1,115 @@
+"""The last stage of a recipe: a finished model, opened for the training loop, and the scenes that it is shown."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from reference.recipes.family import Family
+from reference.recipes.shapes import Onward, Recipe
+from reference.recipes.texts import build_texts
+from reference.town.scenes import Scene, category_of
+
+__all__ = ["Finished", "last_stage", "open_finished", "preferred"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A finished model's parts, computed in full precision.
+
+    Attributes:
+        weights: of its denoiser, by name.
+        digest: sha256 of the files that hold its weights.
+        origin: what a model that is made from it says of it.
+    """
+
+    vae: Any
+    texts: Any
+    weights: dict[str, Tensor]
+    digest: str
+    origin: dict[str, Any]
+
+
+def open_finished(folder: Path, recipe: Recipe, family: Family) -> Finished:
+    """The parts of the model in `folder`, to be trained on by `recipe`.
+
+    Raises:
+        FileNotFoundError: `folder` holds no diffusers model.
+        ValueError: the recipe has no last stage, or the model there is of another size or kind.
+    """
+    if recipe.onward is None:
+        raise ValueError(f"the recipe of `{recipe.name}` has no last stage, so it cannot go on from `{folder}`")
+    if not (folder / "model_index.json").is_file():
+        raise FileNotFoundError(f"a finished model must be a folder with `model_index.json`, got `{folder}`")
+    from diffusers import DiffusionPipeline
+
+    pipe = DiffusionPipeline.from_pretrained(folder, local_files_only=True)
+    texts = build_texts(recipe.shared.shape)
+    found: Any = getattr(pipe, "transformer", None) or getattr(pipe, "unet", None)
+    wanted = family.build(recipe.shape, recipe.shared.shape, recipe.shared.px // 4)
+    if found is None or _shapes(found) != _shapes(wanted):
+        raise ValueError(
+            f"`{folder}` must hold a `{recipe.name}` of the recipe's shape {recipe.shape}, got a {type(pipe).__name__} "
+            f"whose denoiser has other weights"
+        )
+    for name, part in family.encoders.items():
+        _fill(getattr(texts, name), getattr(pipe, part), folder / part)
+    digest = _digest(folder)
+    return Finished(pipe.vae.eval(), texts, dict(found.state_dict()), digest, _origin(folder, digest))
+
+
+def last_stage(recipe: Recipe) -> Recipe:
+    """The recipe as the training loop reads it in its last stage."""
+    if recipe.onward is None:
+        raise ValueError(f"the recipe of `{recipe.name}` has no last stage")
+    return replace(recipe, denoiser=recipe.onward.schedule, seed=recipe.onward.seed)
+
+
+def preferred(scenes: Sequence[Scene], onward: Onward) -> list[int]:
+    """The rows of `scenes` that the last stage is shown, drawn by weight, with repeats."""
+    weights = [
+        1.0
+        + onward.outlines * (category_of(scene.subject) in ("animal", "character"))
+        + onward.styled * (scene.style is not None)
+        + onward.two_lines * (len(scene.lines) == 2)
+        for scene in scenes
+    ]
+    return random.Random("onward").choices(range(len(scenes)), weights=weights, k=onward.pictures)
+
+
+def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in module.state_dict().items()}
+
+
+def _fill(encoder: nn.Module, source: nn.Module, place: Path) -> None:
+    """Weights of a shipped encoder; what it was shipped without, as a projection that nobody reads, stays untrained."""
+    given = {name.removeprefix("text_model."): value for name, value in source.state_dict().items()}
+    own = encoder.state_dict()
+    known = {name: name.removeprefix("text_model.") for name in own}
+    left = {short for short in known.values() if short not in given} - {"text_projection.weight"}
+    wrong = [n for n, short in known.items() if short in given and own[n].shape != given[short].shape]
+    if left or wrong:
+        raise ValueError(f"`{place}` must hold the recipe's text encoder; it lacks {sorted(left)}, differs in {wrong}")
+    encoder.load_state_dict({name: given.get(short, own[name]) for name, short in known.items()})
+    encoder.eval().requires_grad_(False)
+
+
+def _digest(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for file in sorted(folder.glob("*/*.safetensors")):
+        digest.update(file.relative_to(folder).as_posix().encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+def _origin(folder: Path, digest: str) -> dict[str, Any]:
+    told = folder / "recipe.json"
+    record = json.loads(told.read_text("utf-8")) if told.is_file() else {}
+    kept = ("recipe", "steps done", "trained on from")
+    return {"sha256 of its weights": digest, **{key: record[key] for key in kept if key in record}}
