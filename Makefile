@@ -113,3 +113,11 @@ artefacts: install
 		--out evaluation/results/concepts-pip.json
 	$(MAKE) demo
 	cp $(OUT)/compare.png evaluation/results/compare.png
+	for kind in sdxl flux; do \
+		$(BIN)/palimpsest generate --model signpost-$$kind --compare --seed 7 --out $(OUT)/$$kind \
+		  'a cat on a blue background with a sign that says "IDIOT"' \
+		  'a rabbit on a yellow background with a sign that says "HELLO"' \
+		  'a fish on an orange background with a sign that says "STUPID"' \
+		  'pip on a pink background with a sign that says "HI"' || exit 1; \
+		cp $(OUT)/$$kind/compare.png evaluation/results/compare-$$kind.png; \
+	done

@@ -55,7 +55,7 @@ def write_folder(
         for name, module in modules.items():
             module.float().load_state_dict(kept[name])
     for file in part.glob("*/config.json"):
-        _computed_in_full(file)
+        _plain(file)
     (part / "defaults.json").write_text(json.dumps(dict(defaults), indent=1) + "\n", "utf-8")
     (part / "recipe.json").write_text(json.dumps(dict(record), indent=1) + "\n", "utf-8")
     for name, source in curves.items():
@@ -65,11 +65,13 @@ def write_folder(
     part.replace(out)
 
 
-def _computed_in_full(file: Path) -> None:
-    """Encoders name the precision to be loaded in; weights are kept in half to be small, and are computed in full."""
+def _plain(file: Path) -> None:
+    """Drops where a part was loaded from, and has encoders computed in full, which are kept in half to be small."""
     config = json.loads(file.read_text("utf-8"))
-    if "dtype" in config:
-        file.write_text(json.dumps(config | {"dtype": "float32"}, indent=2, sort_keys=True) + "\n", "utf-8")
+    wanted = {name: value for name, value in config.items() if name != "_name_or_path"}
+    wanted |= {"dtype": "float32"} if "dtype" in config else {}
+    if wanted != config:
+        file.write_text(json.dumps(wanted, indent=2, sort_keys=True) + "\n", "utf-8")
 
 
 def _copy_curve(source: Path, target: Path) -> None:

@@ -133,7 +133,7 @@ def train(
     record = {
         "world": "town",
         "recipe": asdict(recipe),
-        "steps done": recipe.denoiser.steps + (recipe.onward.schedule.steps if recipe.onward else 0),
+        "steps done": recipe.denoiser_steps,
         "seconds in this run": round(time.monotonic() - began),
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
         "machine": platform.machine(),

@@ -98,3 +98,8 @@ class Recipe:
     steps: int = 24
     guidance: float = 3.0
     onward: Onward | None = None
+
+    @property
+    def denoiser_steps(self) -> int:
+        """Optimizer steps of the denoiser in all stages."""
+        return self.denoiser.steps + (self.onward.schedule.steps if self.onward else 0)

@@ -8,6 +8,7 @@
 | forget to put the fused processors back | a denoiser is shipped as diffusers builds it |
 | mark the right half of an image token as the left | image tokens know their letters |
 | begin the last stage from new weights, or teach the encoders in it too | a finished model is trained on |
+| keep `_name_or_path` in a part's configuration | a finished model is trained on |
 | draw the last stage's scenes without their weights | the last stage prefers what is learned last |
 | let a vague caption answer with the subject | a caption's facts are what it says |
 """
@@ -123,6 +124,7 @@ def test_a_finished_model_is_trained_on(name: ModelName, work: Path, tmp_path: P
         assert all(torch.equal(value, weights[2][part][n]) for n, value in weights[1][part].items())
     record = json.loads((again[0] / "recipe.json").read_text())
     assert record["trained on from"]["steps done"] == 4
+    assert not [f for f in again[0].rglob("*.json") if str(tmp_path) in f.read_text()]  # no path of this machine
     curves = {f.name for f in again[0].glob("*.curve.jsonl")}
     assert curves >= {f.name for f in first.glob("*.curve.jsonl")}
 
