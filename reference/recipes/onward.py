@@ -50,7 +50,10 @@ def open_finished(folder: Path, recipe: Recipe, family: Family) -> Finished:
         raise FileNotFoundError(f"a finished model must be a folder with `model_index.json`, got `{folder}`")
     from diffusers import DiffusionPipeline
 
-    pipe = DiffusionPipeline.from_pretrained(folder, local_files_only=True)
+    try:
+        pipe = DiffusionPipeline.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, AttributeError, KeyError) as error:
+        raise ValueError(f"`{folder}` must hold a model that diffusers opens, got: {error}") from error
     texts = build_texts(recipe.shared.shape)
     found: Any = getattr(pipe, "transformer", None) or getattr(pipe, "unet", None)
     wanted = family.build(recipe.shape, recipe.shared.shape, recipe.shared.px // 4)

@@ -135,6 +135,11 @@ def test_a_model_that_cannot_be_trained_on_is_refused(tmp_path: Path) -> None:
         train(pixart, tmp_path / "out", work=tmp_path, start=MODELS / "signpost-pixart")
     with pytest.raises(FileNotFoundError, match=r"must be a folder with `model_index\.json`"):
         train(sdxl, tmp_path / "out", work=tmp_path, start=tmp_path)
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "model_index.json").write_text("{")
+    with pytest.raises(ValueError, match="must hold a model that diffusers opens"):
+        train(sdxl, tmp_path / "out", work=tmp_path, start=broken)
     with pytest.raises(ValueError, match=r"must hold a `signpost-sdxl` of the recipe's shape .* got a FluxPipeline"):
         train(sdxl, tmp_path / "out", work=tmp_path, start=MODELS / "signpost-flux")
     assert not (tmp_path / "out").exists()
