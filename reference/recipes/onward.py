@@ -28,6 +28,7 @@ class Finished:
         weights: of its denoiser, by name.
         digest: sha256 of the files that hold its weights.
         origin: what a model that is made from it says of it.
+        steps: that its denoiser had; None where its `recipe.json` does not say.
     """
 
     vae: Any
@@ -35,6 +36,10 @@ class Finished:
     weights: dict[str, Tensor]
     digest: str
     origin: dict[str, Any]
+
+    @property
+    def steps(self) -> int | None:
+        return self.origin.get("steps done")
 
 
 def open_finished(folder: Path, recipe: Recipe, family: Family) -> Finished:
@@ -62,6 +67,8 @@ def open_finished(folder: Path, recipe: Recipe, family: Family) -> Finished:
             f"`{folder}` must hold a `{recipe.name}` of the recipe's shape {recipe.shape}, got a {type(pipe).__name__} "
             f"whose denoiser has other weights"
         )
+    if (px := pipe.vae.config.sample_size) != recipe.shared.px:
+        raise ValueError(f"`{folder}` must draw pictures of {recipe.shared.px} px, as the recipe does, got {px}")
     for name, part in family.encoders.items():
         _fill(getattr(texts, name), getattr(pipe, part), folder / part)
     digest = _digest(folder)

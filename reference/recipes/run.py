@@ -130,10 +130,12 @@ def train(
         weights = finished.weights if finished else denoiser.state_dict()
         shown = pictures.rows(preferred(scenes, recipe.onward))
         denoiser = fit_one(last_stage(recipe), pictures=shown, start=weights)
+    before = finished.steps if finished else recipe.denoiser.steps
+    later = recipe.onward.schedule.steps if recipe.onward else 0
     record = {
         "world": "town",
         "recipe": asdict(recipe),
-        "steps done": recipe.denoiser_steps,
+        "steps done": None if before is None else before + later,
         "seconds in this run": round(time.monotonic() - began),
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
         "machine": platform.machine(),

@@ -74,6 +74,8 @@ class Onward:
         outlines: what an animal or a character adds; outlines are learned last.
         styled: what a style adds.
         two_lines: what a sign of two lines adds.
+        pictures: scenes that are drawn, with repeats.
+        seed: of the captions.
     """
 
     schedule: Schedule

@@ -9,6 +9,7 @@
 | mark the right half of an image token as the left | image tokens know their letters |
 | begin the last stage from new weights, or teach the encoders in it too | a finished model is trained on |
 | keep `_name_or_path` in a part's configuration | a finished model is trained on |
+| count the recipe's steps instead of those that the finished model had | a finished model is trained on |
 | draw the last stage's scenes without their weights | the last stage prefers what is learned last |
 | let a vague caption answer with the subject | a caption's facts are what it says |
 """
@@ -110,7 +111,7 @@ def test_a_finished_model_is_trained_on(name: ModelName, work: Path, tmp_path: P
     from safetensors.torch import load_file
 
     first = train(tiny(name), tmp_path / "first", work=work, log=lambda _: None)
-    longer = replace(tiny(name), onward=Onward(replace(SHORT, steps=3), pictures=16, seed=4))
+    longer = replace(tiny(name), onward=Onward(Schedule(steps=3, lr=2e-4, muon_lr=2e-4), pictures=16, seed=4))
     again = [
         train(longer, tmp_path / out, work=tmp_path / f"work-{out}", start=first, log=lambda _: None) for out in "ab"
     ]
@@ -121,9 +122,11 @@ def test_a_finished_model_is_trained_on(name: ModelName, work: Path, tmp_path: P
     for part, old in weights[0].items():
         moved = [n for n, value in old.items() if not torch.equal(value, weights[1][part][n])]
         assert bool(moved) == (part.split("/")[0] in ("unet", "transformer")), part
+        assert max((value - weights[1][part][n]).abs().max() for n, value in old.items()) < 5e-3  # from where it was
         assert all(torch.equal(value, weights[2][part][n]) for n, value in weights[1][part].items())
     record = json.loads((again[0] / "recipe.json").read_text())
     assert record["trained on from"]["steps done"] == 4
+    assert record["steps done"] == 4 + 3  # what it had, and this stage: it may be a second one
     assert not [f for f in again[0].rglob("*.json") if str(tmp_path) in f.read_text()]  # no path of this machine
     curves = {f.name for f in again[0].glob("*.curve.jsonl")}
     assert curves >= {f.name for f in first.glob("*.curve.jsonl")}
@@ -142,6 +145,8 @@ def test_a_model_that_cannot_be_trained_on_is_refused(tmp_path: Path) -> None:
         train(sdxl, tmp_path / "out", work=tmp_path, start=broken)
     with pytest.raises(ValueError, match=r"must hold a `signpost-sdxl` of the recipe's shape .* got a FluxPipeline"):
         train(sdxl, tmp_path / "out", work=tmp_path, start=MODELS / "signpost-flux")
+    with pytest.raises(ValueError, match="must draw pictures of 128 px, as the recipe does, got 64"):
+        train(recipe_for("signpost-sdxl", px=128), tmp_path / "out", work=tmp_path, start=MODELS / "signpost-sdxl")
     assert not (tmp_path / "out").exists()
 
 
