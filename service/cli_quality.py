@@ -191,7 +191,7 @@ def reference_train(
     workers: Annotated[int, typer.Option(min=1, help="Processes that paint pictures.")] = 1,
     start: Annotated[
         Path | None,
-        typer.Option("--from", help="A finished model's folder: only the recipe's last stage is run, from it."),
+        typer.Option("--from", help="A model's folder: the stages of the recipe that it has not had are run, from it."),
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
 ) -> None:

@@ -1,7 +1,7 @@
 """The recipes of the reference models of the town: shared parts, one training loop, one recipe file a model.
 
 `shapes` holds what determines a model, `run` trains it; `pixart`, `sd3`, `sdxl` and `flux` say what a family needs;
-`texts`, `tokens`, `marks` and `teach` are about reading captions; `denoise` is the loop, `onward` its last stage;
+`texts`, `tokens`, `marks` and `teach` are about reading captions; `denoise` is the loop, `onward` its later stages;
 `folder` writes the result.
 """
 

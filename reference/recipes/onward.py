@@ -1,4 +1,4 @@
-"""The last stage of a recipe: a finished model, opened for the training loop, and the scenes that it is shown."""
+"""The later stages of a recipe: a finished model, opened for the training loop, and the scenes that it is shown."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from reference.recipes.shapes import Onward, Recipe
 from reference.recipes.texts import build_texts
 from reference.town.scenes import Scene, category_of
 
-__all__ = ["Finished", "last_stage", "open_finished", "preferred"]
+__all__ = ["Finished", "later_stage", "open_finished", "preferred"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Finished:
         weights: of its denoiser, by name.
         digest: sha256 of the files that hold its weights.
         origin: what a model that is made from it says of it.
-        steps: that its denoiser had; None where its `recipe.json` does not say.
+        stages: of the recipe that its denoiser has had, 1 or more.
     """
 
     vae: Any
@@ -36,10 +36,7 @@ class Finished:
     weights: dict[str, Tensor]
     digest: str
     origin: dict[str, Any]
-
-    @property
-    def steps(self) -> int | None:
-        return self.origin.get("steps done")
+    stages: int
 
 
 def open_finished(folder: Path, recipe: Recipe, family: Family) -> Finished:
@@ -47,10 +44,11 @@ def open_finished(folder: Path, recipe: Recipe, family: Family) -> Finished:
 
     Raises:
         FileNotFoundError: `folder` holds no diffusers model.
-        ValueError: the recipe has no last stage, or the model there is of another size or kind.
+        ValueError: the recipe has one stage only, or the model there is of another size or kind, or has not had the
+            recipe's first stages and no more.
     """
-    if recipe.onward is None:
-        raise ValueError(f"the recipe of `{recipe.name}` has no last stage, so it cannot go on from `{folder}`")
+    if not recipe.onward:
+        raise ValueError(f"the recipe of `{recipe.name}` has one stage, so it cannot go on from `{folder}`")
     if not (folder / "model_index.json").is_file():
         raise FileNotFoundError(f"a finished model must be a folder with `model_index.json`, got `{folder}`")
     from diffusers import DiffusionPipeline
@@ -72,18 +70,22 @@ def open_finished(folder: Path, recipe: Recipe, family: Family) -> Finished:
     for name, part in family.encoders.items():
         _fill(getattr(texts, name), getattr(pipe, part), folder / part)
     digest = _digest(folder)
-    return Finished(pipe.vae.eval(), texts, dict(found.state_dict()), digest, _origin(folder, digest))
+    origin = _origin(folder, digest)
+    if (had := origin.get("steps done")) not in (later := recipe.steps_after[:-1]):
+        raise ValueError(
+            f"`{folder}` must hold a model that has had the first stages of the recipe, {' or '.join(map(str, later))} "
+            f"steps by its `recipe.json`, got {had}"
+        )
+    return Finished(pipe.vae.eval(), texts, dict(found.state_dict()), digest, origin, later.index(had) + 1)
 
 
-def last_stage(recipe: Recipe) -> Recipe:
-    """The recipe as the training loop reads it in its last stage."""
-    if recipe.onward is None:
-        raise ValueError(f"the recipe of `{recipe.name}` has no last stage")
-    return replace(recipe, denoiser=recipe.onward.schedule, seed=recipe.onward.seed)
+def later_stage(recipe: Recipe, stage: Onward) -> Recipe:
+    """The recipe as the training loop reads it in this stage."""
+    return replace(recipe, denoiser=stage.schedule, seed=stage.seed)
 
 
 def preferred(scenes: Sequence[Scene], onward: Onward) -> list[int]:
-    """The rows of `scenes` that the last stage is shown, drawn by weight, with repeats."""
+    """The rows of `scenes` that a later stage is shown, drawn by weight, with repeats."""
     weights = [
         1.0
         + onward.outlines * (category_of(scene.subject) in ("animal", "character"))

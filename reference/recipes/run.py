@@ -24,7 +24,7 @@ from reference.loop import Schedule
 from reference.recipes import flux, pixart, sd3, sdxl
 from reference.recipes.denoise import Pictures, train_denoiser
 from reference.recipes.folder import model_defaults, write_folder
-from reference.recipes.onward import last_stage, open_finished, preferred
+from reference.recipes.onward import later_stage, open_finished, preferred
 from reference.recipes.shapes import ModelName, Onward, Recipe, SharedRecipe
 from reference.recipes.teach import teach_texts
 from reference.town.data import render_set
@@ -41,10 +41,11 @@ _AUTOENCODER = Schedule(steps=1000, lr=2e-3, weight_decay=0.0, cooldown=0.6)
 _TEXT = Schedule(steps=1900, lr=2e-3, muon_lr=0.005)
 _GIST = Schedule(steps=1000, lr=2e-3, muon_lr=0.005)
 _DENOISER = Schedule(steps=5600, lr=1.5e-3, muon_lr=0.005, average=0.998, cooldown=0.5)
+_LATER = replace(_DENOISER, lr=1e-3, muon_lr=0.0035, cooldown=0.75)
 _ONWARD = MappingProxyType(
     {
-        "signpost-sdxl": Onward(replace(_DENOISER, steps=3700, lr=6e-4, muon_lr=0.002, cooldown=0.75), two_lines=4.0),
-        "signpost-flux": Onward(replace(_DENOISER, steps=2500, lr=1e-3, muon_lr=0.0035, cooldown=0.75)),
+        "signpost-sdxl": (Onward(replace(_LATER, steps=3700, lr=6e-4, muon_lr=0.002), two_lines=4.0),),
+        "signpost-flux": (Onward(replace(_LATER, steps=2500)),),
     }
 )
 _OWN = MappingProxyType(
@@ -79,8 +80,8 @@ def recipe_for(name: ModelName, *, px: int = 64, gpu: bool = False) -> Recipe:
             batch=64,
         )
         batch, denoiser = 256, replace(denoiser, steps=6000, average=0.999)
-    onward = _ONWARD.get(name)
-    return Recipe(name, "3" if onward else "2", shared, _MODULES[name].SHAPE, denoiser, batch, onward=onward)
+    later = _ONWARD.get(name, ())
+    return Recipe(name, str(2 + len(later)), shared, _MODULES[name].SHAPE, denoiser, batch, onward=later)
 
 
 def train(
@@ -102,11 +103,11 @@ def train(
         device: `cpu` or `cuda`.
         compiled: compile the denoiser, which takes minutes and saves a fifth of each step on a CPU.
         workers: processes that paint pictures.
-        start: the folder of a finished model of this recipe's shape: only the recipe's last stage is run, from its
+        start: the folder of a model that has had the first stages of this recipe: only the others are run, from its
             denoiser, with its autoencoder and text encoders.
 
     Raises:
-        FileNotFoundError, ValueError: nothing of the kind is in `start`, or the recipe has no last stage.
+        FileNotFoundError, ValueError: nothing of the kind is in `start`, or the recipe has no stage for it.
     """
     began, shared, family = time.monotonic(), recipe.shared, FAMILIES[recipe.name]
     finished = open_finished(start, recipe, family) if start else None
@@ -126,16 +127,16 @@ def train(
     log("autoencoder, text encoders and latents are ready")
     fit_one = partial(train_denoiser, family=family, texts=texts, folder=common, device=device, compiled=compiled)
     denoiser: Any = None if finished else fit_one(recipe, pictures=pictures)
-    if recipe.onward:
-        weights = finished.weights if finished else denoiser.state_dict()
-        shown = pictures.rows(preferred(scenes, recipe.onward))
-        denoiser = fit_one(last_stage(recipe), pictures=shown, start=weights)
-    before = finished.steps if finished else recipe.denoiser.steps
-    later = recipe.onward.schedule.steps if recipe.onward else 0
+    for number, stage in enumerate(recipe.onward, 1):
+        if finished and number < finished.stages:
+            continue
+        weights = finished.weights if finished and denoiser is None else denoiser.state_dict()
+        shown = pictures.rows(preferred(scenes, stage))
+        denoiser = fit_one(later_stage(recipe, stage), pictures=shown, start=weights, stage=number)
     record = {
         "world": "town",
         "recipe": asdict(recipe),
-        "steps done": None if before is None else before + later,
+        "steps done": recipe.steps_after[-1],
         "seconds in this run": round(time.monotonic() - began),
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
         "machine": platform.machine(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Literal
 
 from reference.loop import Schedule
@@ -66,7 +67,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Onward:
-    """A last stage: a finished denoiser is trained on, and shown oftener what it has learned least.
+    """A later stage: a finished denoiser is trained on, and shown oftener what it has learned least.
 
     Every scene has a weight of 1 and what its traits add; so many scenes are then drawn by weight, with repeats.
 
@@ -99,9 +100,9 @@ class Recipe:
     seed: int = 2
     steps: int = 24
     guidance: float = 3.0
-    onward: Onward | None = None
+    onward: tuple[Onward, ...] = ()
 
     @property
-    def denoiser_steps(self) -> int:
-        """Optimizer steps of the denoiser in all stages."""
-        return self.denoiser.steps + (self.onward.schedule.steps if self.onward else 0)
+    def steps_after(self) -> tuple[int, ...]:
+        """Optimizer steps that the denoiser has had at the end of each stage."""
+        return tuple(accumulate((self.denoiser.steps, *(stage.schedule.steps for stage in self.onward))))
