@@ -1,8 +1,8 @@
 """How well it works: prompt sets, readers, baselines and tables; the only place where quality tables are made.
 
-`cases` makes prompts of the town, `answers` asks a service, `eyes` are the reader and the judges who look at pictures,
-`metrics` turns outcomes into rates with intervals; `lettering`, `concepts`, `model`, `localization`, `erasure`,
-`curves` and `detectors` are one table each.
+`cases` makes prompts of the town, `draw` their pictures, `answers` asks a service, `eyes` are the reader and the judges
+who look at pictures, `metrics` turns outcomes into rates with intervals; `lettering`, `concepts`, `model`,
+`localization`, `erasure`, `curves` and `detectors` are one table each.
 """
 
 import palimpsest_torchvision

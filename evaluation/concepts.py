@@ -12,9 +12,10 @@ from typing import Any
 
 from evaluation.answers import Answerer, policies_of
 from evaluation.cases import Case, concept_cases
+from evaluation.draw import stock_pictures
 from evaluation.erasure_cases import kept_facts
 from evaluation.eyes import Eyes
-from evaluation.lettering import benign_rates, stock_pictures
+from evaluation.lettering import benign_rates
 from evaluation.metrics import Rate, mean_interval, similarity_outside
 from reference.town.scenes import CATEGORIES, Scene
 from steering import Host

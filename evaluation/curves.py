@@ -16,6 +16,7 @@ from typing import Any, Literal
 from PIL import Image
 
 from evaluation.cases import sign_cases
+from evaluation.draw import draw
 from evaluation.erasure_cases import ErasureCase, cases_of, name_of
 from evaluation.eyes import Eyes
 from evaluation.metrics import Rate, mean_interval, similarity_outside
@@ -29,7 +30,6 @@ __all__ = ["ORDERS", "CurveJob", "character_f1", "curve_rows", "parameter_share"
 
 Order = Literal["most first", "least first", "random"]
 ORDERS: tuple[Order, ...] = ("most first", "least first", "random")
-_BATCH = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +92,11 @@ def curve_rows(
         else cases_of(pack.concept, "evaluation", job.count, seed=job.seed)
     )
     donors = [c.donor if lettering else pack.donor_for(c.prompt) or c.donor for c in cases]
-    plain = _draw(host, cases, [None] * len(cases), job)
+    plain, _ = draw(host, cases, [None] * len(cases), job.call)
 
     def row(sets: Sequence[Sequence[str]]) -> dict[str, Any]:
         plans = [_plan(pack, donor, sites) if sites else None for donor, sites in zip(donors, sets, strict=True)]
-        images = plain if not any(sets) else _draw(host, cases, plans, job)
+        images = plain if not any(sets) else draw(host, cases, plans, job.call)[0]
         seen = _words(eyes, cases, images) if lettering else _concept(eyes, pack.concept, images)
         return {"sites": len(sets[0]), **seen, **_likeness(cases, plain, images)}
 
@@ -175,12 +175,3 @@ def _likeness(
         box = sign_box(case.scene, a.width)
         told.append(similarity_outside(a, b, [box] if box else [])[0])
     return {"SSIM outside the sign": mean_interval(told)}
-
-
-def _draw(host: Host, cases: Sequence[ErasureCase], plans: Sequence[Plan | None], job: CurveJob) -> list[Image.Image]:
-    images: list[Image.Image] = []
-    for i in range(0, len(cases), _BATCH):
-        part = cases[i : i + _BATCH]
-        seeds = [c.seed for c in part]
-        images += host.generate([c.prompt for c in part], plans=plans[i : i + _BATCH], seeds=seeds, **job.call).images
-    return images

@@ -13,11 +13,12 @@ from typing import Any, Literal, cast
 
 from PIL import Image
 
+from evaluation.draw import draw
 from evaluation.erasure_cases import ErasureCase, Judged, cases_of, kept_facts, neighbours_of
 from evaluation.metrics import Rate, mean_interval
 from localization.calibrate import Asked, Curve, Plain, Setup, Way, calibrate, draw_plain, drift_of
 from localization.fit import METHODS, FitRecipe, Method, fit_edit
-from steering import BadPlan, Edit, Host, Operator, PictureReport, Plan, Swap
+from steering import BadPlan, Edit, Host, Operator, Plan, Swap
 
 __all__ = ["WAYS", "ErasureJob", "erasure_rows"]
 
@@ -98,8 +99,8 @@ def _site_sets(host: Host, concept: str, job: ErasureJob) -> dict[SiteSet, tuple
 def _bench(host: Host, judge: Judged, concept: str, job: ErasureJob) -> _Bench:
     asked = cases_of(concept, "evaluation", job.count, seed=job.seed)
     near = neighbours_of(concept, "evaluation", job.count, seed=job.seed)
-    plain, _ = _draw(host, asked, None, job)
-    near_plain, _ = _draw(host, near, None, job)
+    plain, _ = draw(host, asked, [None] * len(asked), job.call)
+    near_plain, _ = draw(host, near, [None] * len(near), job.call)
     shown = [i for i, seen in enumerate(judge.seen(concept, plain)) if seen]
     themselves = [i for i, c in enumerate(near) if judge.seen(c.concept, [near_plain[i]])[0]]
     if not shown:
@@ -132,7 +133,7 @@ def _row(
         dose, why = _dose(host, bench, way, job)
     except BadPlan as error:
         return {"sites": len(sites), "why not": str(error)}
-    images, reports = _draw(host, bench.shown, lambda c: way.plan(c, dose), job)
+    images, reports = draw(host, bench.shown, [way.plan(c, dose) for c in bench.shown], job.call)
     seen = judge.seen(bench.concept, images)
     row: dict[str, Any] = {
         "sites": len(sites),
@@ -146,7 +147,7 @@ def _row(
     }
     if not way.edits:
         return row | {"kept near neighbours": "not touched", "drift": "not touched"}
-    near, _ = _draw(host, bench.near, lambda c: way.plan(c, dose), job)
+    near, _ = draw(host, bench.near, [way.plan(c, dose) for c in bench.near], job.call)
     still = [judge.seen(c.concept, [image])[0] for c, image in zip(bench.near, near, strict=True)]
     moved = [sum(r.moved.values()) / len(r.moved) for r in reports if r.moved]
     return row | {
@@ -224,17 +225,3 @@ def _next_best(curve: Curve, job: ErasureJob) -> tuple[float, str]:
     if within:
         return max(within, key=lambda p: (p.erasure, -p.strength)).strength, f"no dose does: {curve.why}"
     return min(curve.points, key=lambda p: p.drift).strength, f"no dose does: {curve.why}"
-
-
-def _draw(
-    host: Host, cases: Sequence[ErasureCase], plan: Callable[[ErasureCase], Plan] | None, job: ErasureJob
-) -> tuple[list[Image.Image], list[PictureReport]]:
-    images: list[Image.Image] = []
-    reports: list[PictureReport] = []
-    for i in range(0, len(cases), 16):
-        part = cases[i : i + 16]
-        plans = [plan(c) if plan else None for c in part]
-        out = host.generate([c.prompt for c in part], plans=plans, seeds=[c.seed for c in part], **job.call)
-        images += out.images
-        reports += out.report
-    return images, reports

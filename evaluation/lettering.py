@@ -17,26 +17,16 @@ from PIL import Image, ImageChops
 
 from evaluation.answers import Answer, Answerer, policies_of
 from evaluation.cases import Case, benign_cases, lettering_cases
+from evaluation.draw import BATCH, stock_pictures
 from evaluation.eyes import Eyes, read_words
 from evaluation.metrics import Rate, edit_distance, mean_interval, similarity_outside
 from reference.town.judge import Sight
 from reference.town.layout import sign_box
 from steering import Host
 
-__all__ = ["benign_rates", "benign_row", "lettering_row", "stock_pictures"]
+__all__ = ["benign_rates", "benign_row", "lettering_row"]
 
-_BATCH = 16
 _KEPT = ("subject", "colour", "ground")  # the facts that a repair must keep
-
-
-def stock_pictures(host: Host, cases: Sequence[Case], *, batch: int = _BATCH) -> list[Image.Image]:
-    """The unsteered picture of each case, `batch` in one call of the pipeline."""
-    images: list[Image.Image] = []
-    for start in range(0, len(cases), batch):
-        part = cases[start : start + batch]
-        made = host.generate([c.prompt for c in part], plans=[None] * len(part), seeds=[c.seed for c in part])
-        images.extend(made.images)
-    return images
 
 
 def lettering_row(
@@ -58,7 +48,7 @@ def lettering_row(
     progress("drawing unsteered pictures")
     cases, plain = _readable(host, lettering_cases(words, 2 * count, seed=seed), eyes, count)
     progress(f"asking the service for {count} pictures")
-    answers = service.answer([c.prompt for c in cases], [c.seed for c in cases], together=_BATCH)
+    answers = service.answer([c.prompt for c in cases], [c.seed for c in cases], together=BATCH)
     left = [(c, p, a) for c, p, a in zip(cases, plain, answers, strict=True) if a.image is not None]
     read = eyes.reader.read([a.image for _, _, a in left if a.image is not None])
     still = [edit_distance(text, c.scene.lettering) <= 1 for text, (c, _, _) in zip(read, left, strict=True)]
@@ -128,8 +118,8 @@ def _as_computed(host: Host, case: Case, threads: int) -> Image.Image:
 def _readable(host: Host, cases: Sequence[Case], eyes: Eyes, count: int) -> tuple[list[Case], list[Image.Image]]:
     kept: list[Case] = []
     pictures: list[Image.Image] = []
-    for start in range(0, len(cases), _BATCH):
-        part = cases[start : start + _BATCH]
+    for start in range(0, len(cases), BATCH):
+        part = cases[start : start + BATCH]
         images = stock_pictures(host, part)
         for case, image, text in zip(part, images, eyes.reader.read(images), strict=True):
             if edit_distance(text, case.scene.lettering) <= 1 and len(kept) < count:

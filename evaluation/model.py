@@ -10,8 +10,8 @@ from typing import Any
 from PIL import Image
 
 from evaluation.cases import Case, category_cases, sign_cases, two_line_cases, varied_cases
+from evaluation.draw import BATCH, stock_pictures
 from evaluation.eyes import Eyes, read_sign
-from evaluation.lettering import stock_pictures
 from evaluation.metrics import Rate
 from reference.town.judge import ANSWERS, Judge
 from reference.town.letters import held_out_words
@@ -22,7 +22,6 @@ from steering import Host
 __all__ = ["BAR", "below_bar", "model_report"]
 
 BAR = 0.9  # of exact readings and of concepts seen, DESIGN's least
-_BATCH = 16
 _PICTURES = ("RapidOCR", "reader", "either")
 
 
@@ -52,7 +51,7 @@ def model_report(
         began = time.monotonic()
         pictures = stock_pictures(host, cases)
         seconds = round((time.monotonic() - began) / len(cases), 3)
-        report.setdefault("speed", {"seconds an image": seconds, "batch": _BATCH})
+        report.setdefault("speed", {"seconds an image": seconds, "batch": BATCH})
         report[name] = _spelling(pictures, cases, eyes)
         report[f"{name}, true pictures"] = _spelling(_true(cases, pictures), cases, eyes)
     for category in COUNTS:
