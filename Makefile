@@ -113,7 +113,7 @@ artefacts: install
 		--out evaluation/results/concepts-pip.json
 	$(MAKE) demo
 	cp $(OUT)/compare.png evaluation/results/compare.png
-	for kind in sdxl flux; do \
+	for kind in sd3 sdxl flux; do \
 		$(BIN)/palimpsest generate --model signpost-$$kind --compare --seed 7 --out $(OUT)/$$kind \
 		  'a cat on a blue background with a sign that says "IDIOT"' \
 		  'a rabbit on a yellow background with a sign that says "HELLO"' \
