@@ -44,8 +44,12 @@ _DENOISER = Schedule(steps=5600, lr=1.5e-3, muon_lr=0.005, average=0.998, cooldo
 _LATER = replace(_DENOISER, lr=1e-3, muon_lr=0.0035, cooldown=0.75)
 _ONWARD = MappingProxyType(
     {
+        "signpost-sd3": (Onward(replace(_LATER, steps=2400), outlines=3.0),),
         "signpost-sdxl": (Onward(replace(_LATER, steps=3700, lr=6e-4, muon_lr=0.002), two_lines=4.0),),
-        "signpost-flux": (Onward(replace(_LATER, steps=2500)),),
+        "signpost-flux": (
+            Onward(replace(_LATER, steps=2500)),
+            Onward(replace(_LATER, steps=2700), outlines=3.0, styled=2.0, seed=4),
+        ),
     }
 )
 _OWN = MappingProxyType(
