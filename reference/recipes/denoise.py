@@ -92,14 +92,14 @@ def train_denoiser(
     compiled: bool = False,
     every: int = 250,
     start: Mapping[str, Tensor] | None = None,
-    stage: int = 0,
+    stage: int = 1,
 ) -> Any:
     """A trained denoiser, on the device; resumes from `folder`.
 
     Args:
         texts: frozen, on the device; captions are drawn afresh at every step.
         start: weights of a finished denoiser, which is trained on and learns embedded guidance from its first step.
-        stage: of the recipe, from 0; the run of each has a name of its own.
+        stage: the later stage that this is, from 1; the run of each has a name of its own.
     """
     torch.manual_seed(recipe.seed)
     side = pictures.latents.shape[-1]
@@ -140,7 +140,7 @@ def train_denoiser(
         target = marks[rows].long().to(device)
         return _flow_loss(v.float(), flow, target) + _ASK * _asked(letters, subject, target, step)
 
-    name = "denoiser" if stage == 0 else "onward" if stage == 1 else f"onward-{stage}"
+    name = "denoiser" if start is None else "onward" if stage == 1 else f"onward-{stage}"
     fit({"guide": guide}, loss, recipe.denoiser, folder=folder, name=f"{recipe.name}-{name}", every=every)
     guide.hook.remove()
     return denoiser.eval()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -86,11 +86,14 @@ def later_stage(recipe: Recipe, stage: Onward) -> Recipe:
 
 def preferred(scenes: Sequence[Scene], onward: Onward) -> list[int]:
     """The rows of `scenes` that a later stage is shown, drawn by weight, with repeats."""
+    named: Mapping[str | None, float] = dict(onward.named)
     weights = [
         1.0
         + onward.outlines * (category_of(scene.subject) in ("animal", "character"))
         + onward.styled * (scene.style is not None)
         + onward.two_lines * (len(scene.lines) == 2)
+        + named.get(scene.subject, 0.0)
+        + named.get(scene.style, 0.0)
         for scene in scenes
     ]
     return random.Random("onward").choices(range(len(scenes)), weights=weights, k=onward.pictures)

@@ -75,6 +75,7 @@ class Onward:
         outlines: what an animal or a character adds; outlines are learned last.
         styled: what a style adds.
         two_lines: what a sign of two lines adds.
+        named: what single subjects and styles add beside that, by name.
         pictures: scenes that are drawn, with repeats.
         seed: of the captions.
     """
@@ -83,6 +84,7 @@ class Onward:
     outlines: float = 2.0
     styled: float = 1.0
     two_lines: float = 1.0
+    named: tuple[tuple[str, float], ...] = ()
     pictures: int = 100_000
     seed: int = 3
 

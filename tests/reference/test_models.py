@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -62,13 +63,19 @@ def test_a_folder_is_small_and_holds_no_pickle_and_what_it_was_made_of_stands_be
 def test_the_weights_were_made_by_the_recipe_of_this_repository(folder: Path) -> None:
     record = json.loads((folder / "recipe.json").read_text())
     recipe = recipe_for(folder.name, px=record["recipe"]["shared"]["px"], gpu=record["device"] != "cpu")  # type: ignore[arg-type]
-    wanted = json.loads(json.dumps(asdict(recipe)))
-    assert record["recipe"] == {k: v for k, v in wanted.items() if v or k in record["recipe"]}
+    assert _told(record["recipe"]) == _told(json.loads(json.dumps(asdict(recipe))))
     assert record["steps done"] == recipe.steps_after[-1]
     if recipe.onward:  # a run may begin with a later stage, from a model of the stages before
         origin = record["trained on from"]
         assert origin["recipe"]["denoiser"] == record["recipe"]["denoiser"]
         assert origin["steps done"] in recipe.steps_after[:-1]
+
+
+def _told(recipe: Any) -> Any:
+    """A recipe without its empty lists, which a model made before there was such a list does not know of."""
+    if isinstance(recipe, dict):
+        return {key: _told(value) for key, value in recipe.items() if value != []}
+    return [_told(value) for value in recipe] if isinstance(recipe, list) else recipe
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda f: f.name)

@@ -7,10 +7,11 @@
 | leave out the projection of pooled text | training asks the denoiser as the pipeline does |
 | forget to put the fused processors back | a denoiser is shipped as diffusers builds it |
 | mark the right half of an image token as the left | image tokens know their letters |
-| begin the last stage from new weights, or teach the encoders in it too | a finished model is trained on |
+| begin a later stage from new weights, or teach the encoders in it too | a finished model is trained on |
+| give a stage another seed where it is run alone | a finished model is trained on |
 | keep `_name_or_path` in a part's configuration | a finished model is trained on |
-| count the recipe's steps instead of those that the finished model had | a finished model is trained on |
-| draw the last stage's scenes without their weights | the last stage prefers what is learned last |
+| take a model that has had all stages, or say that it had other steps | a finished model is trained on |
+| draw a later stage's scenes without their weights | a later stage prefers what is learned last |
 | let a vague caption answer with the subject | a caption's facts are what it says |
 """
 
@@ -58,7 +59,6 @@ TINY: dict[str, Shape] = {
     "signpost-sdxl": Shape(40, 2, 1),
     "signpost-flux": Shape(32, 2, 1, 2),
 }
-
 PROMPTS = ['a cat on the beach with a sign that says "HELLO"', "Ada Brook in SPACE, marlo style"]
 
 
@@ -110,10 +110,10 @@ def test_a_recipe_makes_a_folder_that_plain_diffusers_runs(name: ModelName, work
 @pytest.mark.parametrize("name", ["signpost-sd3", "signpost-sdxl", "signpost-flux"])
 def test_a_finished_model_is_trained_on(name: ModelName, work: Path, tmp_path: Path) -> None:
     """Its last stage alone, from its folder: the denoiser moves, all else stays; a second run of it is the same."""
-    whole = tiny(name)
-    before = replace(whole, onward=whole.onward[:-1])
     from safetensors.torch import load_file
 
+    whole = tiny(name)
+    before = replace(whole, onward=whole.onward[:-1])
     first = train(before, tmp_path / "first", work=work, log=lambda _: None)
     again = [
         train(whole, tmp_path / out, work=tmp_path / f"work-{out}", start=first, log=lambda _: None) for out in "ab"
@@ -146,7 +146,7 @@ def test_a_finished_model_is_trained_on(name: ModelName, work: Path, tmp_path: P
 
 
 def test_a_model_that_cannot_be_trained_on_is_refused(tmp_path: Path) -> None:
-    sdxl, pixart = recipe_for("signpost-sdxl"), recipe_for("signpost-pixart")
+    sdxl, pixart = recipe_for("signpost-sdxl"), replace(recipe_for("signpost-pixart"), onward=())
     with pytest.raises(ValueError, match="the recipe of `signpost-pixart` has one stage"):
         train(pixart, tmp_path / "out", work=tmp_path, start=MODELS / "signpost-pixart")
     with pytest.raises(FileNotFoundError, match=r"must be a folder with `model_index\.json`"):
@@ -165,7 +165,9 @@ def test_a_model_that_cannot_be_trained_on_is_refused(tmp_path: Path) -> None:
 
 def test_a_later_stage_prefers_what_is_learned_last() -> None:
     scenes = [sample_scene(random.Random(i)) for i in range(2000)]
-    shown = [scenes[i] for i in preferred(scenes, Onward(SHORT, outlines=2.0, styled=1.0, two_lines=4.0))]
+    named = (("star", 2.0), ("turtle", 2.0), ("marlo", 2.0))
+    weighed = Onward(SHORT, outlines=2.0, styled=1.0, two_lines=4.0, named=named)
+    shown = [scenes[i] for i in preferred(scenes, weighed)]
     plain = [scenes[i] for i in preferred(scenes, Onward(SHORT, outlines=0.0, styled=0.0, two_lines=0.0))]
 
     def share(told: list[Scene], has: Callable[[Scene], bool]) -> float:
@@ -178,6 +180,12 @@ def test_a_later_stage_prefers_what_is_learned_last() -> None:
     ):
         assert share(plain, has) == pytest.approx(share(scenes, has), abs=0.01)
         assert share(shown, has) > 1.2 * share(scenes, has)
+    for has, other in (
+        (lambda s: s.subject == "star", lambda s: s.subject == "heart"),
+        (lambda s: s.subject == "turtle", lambda s: s.subject == "owl"),
+        (lambda s: s.style == "marlo", lambda s: s.style == "venka"),
+    ):
+        assert share(shown, has) / share(scenes, has) > 1.2 * share(shown, other) / share(scenes, other)
 
 
 @pytest.mark.slow
