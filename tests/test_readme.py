@@ -1,4 +1,4 @@
-"""README's code runs."""
+"""README's code runs, and what it and the page of measurements point at is there."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import pytest
 from detectors.text import sense
 from policies import Loader, run_tests
 
-README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+MEASURED = ROOT / "evaluation" / "README.md"
 
 
 def blocks(language: str) -> list[str]:
@@ -60,12 +62,28 @@ def test_a_model_runs_in_plain_diffusers(at_home: Path) -> None:
         assert Reader.load().read([image.convert("RGB")]) == ["HELLO"]
 
 
+@pytest.mark.parametrize("page", [ROOT / "README.md", MEASURED], ids=["README", "measured"])
+def test_links_lead_somewhere(page: Path) -> None:
+    text = page.read_text("utf-8")
+    links = re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", text)
+    headings = {re.sub(r"[^a-z0-9 -]", "", h.lower()).replace(" ", "-") for h in re.findall(r"^#+ (.+)$", text, re.M)}
+    assert links
+    for link in (a or b for a, b in links):
+        if link.startswith("#"):
+            assert link[1:] in headings, link
+        else:
+            assert (page.parent / link).is_file(), link
+    files = set(re.findall(r"`((?:evaluation|tests|reference|policies|steering|deploy)/[\w/.-]+\.\w+)`", text))
+    assert files
+    assert not {file for file in files if not (ROOT / file).is_file()}
+
+
 def test_every_command_that_is_named_exists() -> None:
     from typer.testing import CliRunner
 
     from service.cli import app
 
-    named = set(re.findall(r"palimpsest ((?:[a-z-]+ ?){1,2})", README))
+    named = set(re.findall(r"palimpsest ((?:[a-z-]+ ?){1,2})", README + MEASURED.read_text("utf-8")))
     groups = {
         "policy": "check",
         "keys": "new",
