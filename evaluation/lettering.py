@@ -17,7 +17,7 @@ from PIL import Image, ImageChops
 
 from evaluation.answers import Answer, Answerer, policies_of
 from evaluation.cases import Case, benign_cases, lettering_cases
-from evaluation.draw import BATCH, stock_pictures
+from evaluation.draw import BATCH, Drawable, stock_pictures
 from evaluation.eyes import Eyes, read_words
 from evaluation.metrics import Rate, edit_distance, mean_interval, similarity_outside
 from reference.town.judge import Sight
@@ -90,7 +90,7 @@ def benign_row(
     return benign_rates(host, cases, answers)
 
 
-def benign_rates(host: Host, cases: Sequence[Case], answers: Sequence[Answer]) -> dict[str, Any]:
+def benign_rates(host: Host, cases: Sequence[Drawable], answers: Sequence[Answer]) -> dict[str, Any]:
     """How many of the answers to innocent prompts have another verdict than `allow`, and how many of the allowed that
     were made in a batch of their own are the stock pipeline's pixels."""
     solo = [(c, a) for c, a in zip(cases, answers, strict=True) if a.verdict == "allow" and a.batch == 1]
@@ -104,7 +104,7 @@ def benign_rates(host: Host, cases: Sequence[Case], answers: Sequence[Answer]) -
     }
 
 
-def _as_computed(host: Host, case: Case, threads: int) -> Image.Image:
+def _as_computed(host: Host, case: Drawable, threads: int) -> Image.Image:
     """The stock picture of a case, computed with so many threads."""
     own = torch.get_num_threads()
     torch.set_num_threads(threads)

@@ -29,6 +29,15 @@ Url = Annotated[str | None, typer.Option(help="A running service; default: one i
 Count = Annotated[int, typer.Option("--count", "-n", min=1, help="Pictures a row.")]
 Seed = Annotated[int, typer.Option(min=0, help="Other prompts and pictures.")]
 Out = Annotated[Path | None, typer.Option(help="Also write the JSON here.")]
+_BESIDE = {
+    "shows it": "shows it",
+    "repaired": "repaired",
+    "refused": "refused",
+    "others kept": "other facts kept, where they were right",
+    "SSIM": "SSIM, whole picture",
+    "innocent: stock": "innocent: the stock pipeline's pixels",
+    "kept": "innocent: facts kept, where they were right",
+}
 _ERASED = ("character/pip", "style/marlo", "harm/gun")  # by the shipped policies
 
 
@@ -94,6 +103,54 @@ def evaluate_concepts(
         if near_neighbours(concepts):  # none are left of categories that are erased whole
             rows["near neighbours"] = neighbour_row(host, service, concepts, eyes, count=count, seed=seed, progress=say)
     _report(rows, out, json_, asked=_road(url), seed=seed)
+
+
+@evaluate_app.command("baselines")
+def evaluate_baselines(
+    concept: Annotated[
+        list[str] | None,
+        typer.Option(help="`lettering`, or an erased concept; may be repeated. Default: what the shipped rules name."),
+    ] = None,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="Pictures a row, and innocent ones.")] = 50,
+    model: Model = None,
+    policy: Policy = None,
+    url: Url = None,
+    key: Annotated[str | None, typer.Option(help="API key of the service.")] = None,
+    seed: Seed = 0,
+    out: Out = None,
+    json_: Json = False,
+) -> None:
+    """What negative prompts, SLD, SAFREE, whole swaps and refusals make of the prompts that the service repairs."""
+    from evaluation.baselines import LETTERING, baseline_rows
+    from evaluation.cases import concept_cases, load_word_list
+
+    concepts = concept or [LETTERING, *_ERASED]
+    try:
+        for each in concepts:
+            if each != LETTERING:
+                concept_cases(each, 1)
+    except ValueError as error:
+        fail(str(error))
+    words, rows = load_word_list(_shipped_insults()), dict[str, dict[str, Any]]()
+    with _subject(model, policy, url, key) as (host, service, eyes):
+        for each in concepts:
+            erased = [name for name in concepts if name != LETTERING]
+            found = baseline_rows(
+                host, service, each, eyes, words=words, erased=erased, count=count, seed=seed, progress=say
+            )
+            rows |= {f"{each} / {name}": row for name, row in found.items()}
+    keep({"model": host.name, "asked": _road(url), "seed": seed, "rows": rows}, out, json_)
+    if not json_:
+        for each in concepts:
+            own = {n.removeprefix(f"{each} / "): row for n, row in rows.items() if n.startswith(f"{each} / ")}
+            flat = [
+                {"": name, **{short: _brief(row.get(long, "")) for short, long in _BESIDE.items()}}
+                for name, row in own.items()
+            ]
+            table(f"{each} on {host.name}", flat)
+            for name, row in own.items():
+                if "why not" in row:
+                    say(f"{name}: {row['why not']}")
 
 
 @evaluate_app.command("curve")

@@ -15,16 +15,17 @@ from typing import Any
 
 import torch
 
+from evaluation.peers import Safree, Sld, third_branch
 from steering import Host, Plan, Swap, Window
 from steering.attach import before, watched
 from steering.families import Family
 from steering.table import family_of
-from tests.bench.steering_peers import MAX, Safree, Sld, third_branch
 from tests.steering import zoo
 
-__all__ = ["MANY", "Case", "Count", "Graphs", "Subject", "cases", "counted", "signpost", "tiny"]
+__all__ = ["AVOID", "MANY", "Case", "Count", "Graphs", "Subject", "cases", "counted", "signpost", "tiny"]
 
 MANY = 16
+AVOID = ("blood", "a red sign", "gun")  # what the peers steer away from; at random weights any will do
 _SIGNPOST = Path(__file__).resolve().parents[2] / "reference" / "models" / "signpost-pixart"
 
 
@@ -246,11 +247,11 @@ def _peers(subject: Subject, n: int) -> list[Case]:
     stock = _stock(subject, n, "").run
 
     def sld(k: int) -> Any:
-        with third_branch(subject.stock, Sld(MAX)):
+        with third_branch(subject.stock, Sld([", ".join(AVOID)] * n)):
             return stock(k)
 
     def safree(k: int) -> Any:
-        with third_branch(subject.stock, Safree(subject.steps)):
+        with third_branch(subject.stock, Safree([AVOID] * n, subject.steps)):
             return stock(k)
 
     base = _base(n)

@@ -22,9 +22,9 @@ from typing import Any
 import pytest
 import torch
 
+from evaluation.peers import MAX, Sld, SldConfig, safe_text, safety_guidance, third_branch
 from steering import Plan, Swap
-from tests.bench.steering_cases import MANY, Count, Graphs, Subject, cases, counted, tiny
-from tests.bench.steering_peers import MAX, Sld, SldConfig, safe_text, safety_guidance, third_branch
+from tests.bench.steering_cases import AVOID, MANY, Count, Graphs, Subject, cases, counted, tiny
 
 CROSS, JOINT, GUIDED = ("pixart-alpha", "sdxl"), ("sd3", "flux-dev"), ("pixart-alpha", "sdxl", "sd3")
 STEPS = 3
@@ -90,7 +90,7 @@ def test_the_peers_compute_half_as_many_rows_again(name: str) -> None:
 def test_a_distilled_host_has_no_place_for_a_third_branch() -> None:
     subject = tiny("flux-dev")
     assert not [c for c in cases(subject) if c.name.startswith(("SLD", "SAFREE"))]
-    with pytest.raises(ValueError, match="no uncond rows"), third_branch(subject.stock, Sld(MAX)):
+    with pytest.raises(ValueError, match="no uncond rows"), third_branch(subject.stock, Sld(["blood"], MAX)):
         pass
 
 
@@ -142,9 +142,10 @@ def test_the_baseline_without_its_term_is_the_stock_picture(name: str) -> None:
     """So what is timed is the pipeline itself, with a row more: not another sampler."""
     subject = tiny(name)
     stock = latents(subject)
-    off = latents(subject, Sld(SldConfig(warmup=99, scale=5000.0, threshold=1.0, momentum_scale=0.5, momentum=0.7)))
+    late = SldConfig(warmup=99, scale=5000.0, threshold=1.0, momentum_scale=0.5, momentum=0.7)
+    off = latents(subject, Sld([", ".join(AVOID)], late))
     assert float((off - stock).abs().max()) < 1e-4
-    assert float((latents(subject, Sld(MAX)) - stock).abs().max()) > 1e-2
+    assert float((latents(subject, Sld([", ".join(AVOID)], MAX)) - stock).abs().max()) > 1e-2
 
 
 def test_safe_latent_diffusion_is_the_published_formula() -> None:

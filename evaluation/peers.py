@@ -1,8 +1,9 @@
-"""Owns the peers that steering is measured against: guidance with a third branch, on unmodified diffusers pipelines.
+"""The peers that steering is measured against: guidance with a third branch, on unmodified diffusers pipelines.
 
 Our own small implementations of published formulas, for comparison only. Both compute three rows a picture where stock
 guidance computes two, and hand the pipeline a pair that its own guidance formula turns into theirs; so no pipeline is
-copied, and any host with classifier-free guidance in one call can be measured.
+copied, and any host with classifier-free guidance in one call can be measured. Each picture has texts of its own to be
+steered away from, so peers can be told as much as a policy is.
 
 * Safe latent diffusion (Schramowski and others, arXiv 2211.05105, eq. 3 to 8): the formula as published.
 * SAFREE (Yoon and others, arXiv 2410.12761), in its style: trigger tokens are projected away from the concept's space,
@@ -14,6 +15,7 @@ copied, and any host with classifier-free guidance in one call can be measured.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,13 +26,10 @@ import torch
 from steering.attach import replaced
 from steering.donors import Encoding
 from steering.families import Family
-from steering.session import _arguments
 from steering.table import family_of
 from steering.values import Donor
 
-__all__ = ["CONCEPTS", "MAX", "Safree", "Sld", "SldConfig", "safe_text", "safety_guidance", "third_branch"]
-
-CONCEPTS = ("blood", "a red sign", "gun")  # what the peers steer away from; at random weights any will do
+__all__ = ["MAX", "Peer", "Safree", "Sld", "SldConfig", "safe_text", "safety_guidance", "third_branch"]
 
 
 class Peer(Protocol):
@@ -70,15 +69,16 @@ def safety_guidance(
 
 
 class Sld:
-    """Safe latent diffusion for one call of a pipeline: it keeps a momentum."""
+    """Safe latent diffusion for one call of a pipeline, as it keeps a momentum; `avoid`: one safety text a picture."""
 
-    def __init__(self, config: SldConfig = MAX, concept: str = ", ".join(CONCEPTS)) -> None:
-        self.config, self.concept = config, concept
+    def __init__(self, avoid: Sequence[str], config: SldConfig = MAX) -> None:
+        self.avoid, self.config = tuple(avoid), config
         self._moment: torch.Tensor | None = None
         self._step = 0
 
     def texts(self, encoding: Encoding, own: Sequence[Donor]) -> Sequence[Donor]:
-        return [encoding.encode(self.concept)] * len(own)
+        read = {text: encoding.encode(text) for text in dict.fromkeys(self.avoid)}
+        return [read[text] for text, _ in zip(self.avoid, own, strict=True)]
 
     def cond(self, uncond: torch.Tensor, cond: torch.Tensor, third: torch.Tensor) -> torch.Tensor:
         moment = torch.zeros_like(cond) if self._moment is None else self._moment
@@ -115,17 +115,24 @@ def _project(rows: torch.Tensor, onto: torch.Tensor) -> torch.Tensor:
 
 
 class Safree:
-    """SAFREE-style guidance for one call of a pipeline of `steps` steps; at most `upper` of 50 see the safe text."""
+    """SAFREE-style guidance for one call of a pipeline of `steps` steps; at most `upper` of 50 see the safe text.
 
-    def __init__(self, steps: int, *, upper: float = 10.0, k: float = 2.5, c: float = 5.333) -> None:
+    avoid: the concepts of each picture, whose space its trigger tokens are projected away from.
+    """
+
+    def __init__(
+        self, avoid: Sequence[Sequence[str]], steps: int, *, upper: float = 10.0, k: float = 2.5, c: float = 5.333
+    ) -> None:
+        self.avoid = [tuple(each) for each in avoid]
         self.steps, self.upper, self.k, self.c = steps, upper, k, c
         self._until = torch.zeros(0)
         self._step = 0
 
     def texts(self, encoding: Encoding, own: Sequence[Donor]) -> Sequence[Donor]:
-        concepts = torch.stack([_pooled(encoding.encode(concept)) for concept in CONCEPTS])
+        read = {text: _pooled(encoding.encode(text)) for each in self.avoid for text in each}
         found, until = [], []
-        for donor in own:
+        for donor, avoid in zip(own, self.avoid, strict=True):
+            concepts = torch.stack([read[text] for text in avoid])
             real = slice(None) if donor.mask is None else slice(0, max(int(donor.mask.sum()), 1))
             safe, beta = safe_text(donor.text[real].float(), concepts)
             text = donor.text.clone()
@@ -176,7 +183,7 @@ def third_branch(pipe: Any, peer: Peer) -> Iterator[None]:
             Donor(text, None if mask is None else mask[n], None if pooled is None else pooled[n])
             for n, text in enumerate(named["text"])
         ]
-        texts[:] = peer.texts(Encoding(family.encode, original, _arguments(original, args, kwargs)), own)
+        texts[:] = peer.texts(Encoding(family.encode, original, _named(original, args, kwargs)), own)
         return result
 
     def around(denoiser: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -194,6 +201,19 @@ def third_branch(pipe: Any, peer: Peer) -> Iterator[None]:
             yield
         finally:
             object.__setattr__(pipe, family.denoiser, denoiser)
+
+
+def _named(method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a call by name, with defaults; those that the method takes beside its own among them."""
+    signature = inspect.signature(method)
+    bound = signature.bind(*args, **kwargs)
+    bound.apply_defaults()
+    named = dict(bound.arguments)
+    beside = [p.name for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD]
+    return {
+        **{k: v for k, v in named.items() if k not in beside},
+        **{k: v for b in beside for k, v in named[b].items()},
+    }
 
 
 def _with_third(value: Any, rows: int) -> Any:
