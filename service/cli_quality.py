@@ -153,6 +153,36 @@ def evaluate_baselines(
                     say(f"{name}: {row['why not']}")
 
 
+@evaluate_app.command("prompts")
+def evaluate_prompts(
+    path: Annotated[Path, typer.Argument(help="A file, or the folder of a benchmark.")],
+    format_: Annotated[
+        str, typer.Option("--format", help="lines, simplebench, creativebench, toxicbench, lock or i2p.")
+    ] = "lines",
+    words: Annotated[Path | None, typer.Option(help="Of `creativebench`: the words, one a line.")] = None,
+    split: Annotated[str, typer.Option(help="Of `toxicbench` and `lock`.")] = "test",
+    count: Annotated[int | None, typer.Option("--count", "-n", min=1, help="So many of all; default: all.")] = None,
+    model: Model = None,
+    policy: Policy = None,
+    url: Url = None,
+    key: Annotated[str | None, typer.Option(help="API key of the service.")] = None,
+    seed: Seed = 0,
+    out: Out = None,
+    json_: Json = False,
+) -> None:
+    """Your prompts, or a public benchmark's: verdicts, and where a word is asked for what is read before and after."""
+    from evaluation.benchmarks import load_prompts
+    from evaluation.prompts import prompt_rows
+
+    try:
+        prompts = load_prompts(format_, path, words=words, split=split, count=count, seed=seed)  # type: ignore[arg-type]
+    except (FileNotFoundError, ValueError) as error:
+        fail(str(error))
+    with _subject(model, policy, url, key) as (host, service, eyes):
+        rows = prompt_rows(host, service, prompts, eyes.ocr, progress=say)
+    _report(rows, out, json_, benchmark=format_, asked=_road(url), seed=seed)
+
+
 @evaluate_app.command("curve")
 def evaluate_curve(
     pack: Annotated[Path, typer.Option(help="The pack that says which sites come first; see `localize`.")],
