@@ -85,6 +85,9 @@ artefacts: install
 		$(BIN)/palimpsest evaluate lettering --model signpost-$$kind --count 50 \
 			--out evaluation/results/lettering-$$kind.json || exit 1; \
 	done
+	for kind in pixart sd3 sdxl flux; do \
+		$(BIN)/palimpsest evaluate baselines --model signpost-$$kind --out evaluation/results/baselines-$$kind.json || exit 1; \
+	done
 	rm -rf reference/plants
 	$(BIN)/palimpsest reference plant --count 32 --seed 3 $(FOUND)
 	$(BIN)/palimpsest reference plant --count 7 --seed 4 $(ANSWERED) $(FOUND)

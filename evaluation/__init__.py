@@ -1,8 +1,9 @@
 """How well it works: prompt sets, readers, baselines and tables; the only place where quality tables are made.
 
 `cases` makes prompts of the town, `draw` their pictures, `answers` asks a service, `eyes` are the reader and the judges
-who look at pictures, `metrics` turns outcomes into rates with intervals; `lettering`, `concepts`, `model`,
-`localization`, `erasure`, `curves` and `detectors` are one table each.
+who look at pictures, `metrics` turns outcomes into rates with intervals; `lettering`, `concepts`, `baselines`,
+`model`, `localization`, `erasure`, `curves` and `detectors` are one table each. `peers` are others' guidance, which
+`baselines` draws with; `benchmarks` reads prompts of other people's, and `prompts` is their table.
 """
 
 import palimpsest_torchvision

@@ -35,7 +35,6 @@ __all__ = ["BASELINES", "LETTERING", "avoided", "baseline_rows", "draw_baseline"
 LETTERING = "lettering"
 BASELINES = ("negative prompt", "SLD", "SAFREE", "all sites swapped", "whole prompt swapped")
 _ALWAYS_ON = BASELINES[:3]  # a swap is made of the words that name the concept, so it is not put upon other prompts
-_ROWS = {"SLD": 3, "SAFREE": 3}  # that the denoiser computes a step and picture; stock guidance computes two
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +90,7 @@ def baseline_rows(
         except NotSupported as error:
             rows[name] = {"why not": str(error)}
             continue
-        cost = {} if host.joint and name == "all sites swapped" else {"rows a step": _ROWS.get(name, 2)}
+        cost = {"rows a step, of the stock call's": _cost(host, name)}
         rows[name] = _row(bench, images, eyes) | cost | _innocent(bench, innocent, eyes)
     progress(f"{concept}: the service")
     answers = service.answer([c.prompt for c in bench.shown], [c.seed for c in bench.shown], together=BATCH)
@@ -138,6 +137,13 @@ def draw_baseline(host: Host, name: str, asked: Sequence[ErasureCase], avoid: Se
         for start in range(0, len(asked), BATCH)
         for image in _guided(host, name, asked[start : start + BATCH], avoid[start : start + BATCH])
     ]
+
+
+def _cost(host: Host, name: str) -> float:
+    """Rows that the denoiser computes, of the stock call's: a third branch beside two, a twin beside each."""
+    if name in ("SLD", "SAFREE"):
+        return 1.5
+    return 2.0 if name == "all sites swapped" and host.joint else 1.0
 
 
 def _guided(host: Host, name: str, asked: Sequence[ErasureCase], avoid: Sequence[str]) -> list[Image.Image]:
