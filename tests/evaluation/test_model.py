@@ -6,6 +6,7 @@
 | take rows nearer than three places | the same |
 | leave out `is_for_evaluation` in `contexts` | cases of a category share no prompt with localization |
 | compare a place with the subject | a category's row |
+| hand the true pictures on as they are | what the autoencoder loses |
 """
 
 from __future__ import annotations
@@ -26,13 +27,16 @@ from evaluation.cases import (
     varied_cases,
 )
 from evaluation.eyes import read_sign
-from evaluation.model import below_bar
+from evaluation.model import below_bar, through_autoencoder
 from evaluation.reader import Reader, collapse, letter_places, lines_of
+from localization.calibrate import drift_of
+from reference.folders import MODELS
 from reference.town.layout import sign_box
 from reference.town.letters import is_held_out
 from reference.town.paint import paint
 from reference.town.prompts import COUNTS, concept_prompts
 from reference.town.scenes import CATEGORIES, sample_scene
+from steering import Host
 
 
 def test_places_of_a_scene_spell_its_lettering() -> None:
@@ -99,6 +103,16 @@ def test_the_reader_reads_true_pictures_of_held_out_words() -> None:
     cases = [*sign_cases(["STONE", "HARBOR", "LIME"], 30, plain=True), *two_line_cases(20)]
     read = Reader.load().read([paint(c.scene) for c in cases])
     assert sum(a == c.scene.lettering for a, c in zip(read, cases, strict=True)) >= 49
+
+
+def test_what_the_autoencoder_loses_is_its_own_ceiling() -> None:
+    host = Host.load(MODELS / "signpost-sdxl", self_test=False)
+    true = [paint(c.scene) for c in sign_cases(["STONE", "HARBOR"], 18, plain=True)]
+    made = through_autoencoder(host, true)
+    assert [image.size for image in made] == [image.size for image in true]
+    assert all(0 < drift_of(a, b) < 0.08 for a, b in zip(true, made, strict=True))
+    assert drift_of(true[0], made[1]) > 0.1  # in their order
+    host.close()
 
 
 def test_what_misses_the_bar_is_named() -> None:
