@@ -86,7 +86,8 @@ artefacts: install
 			--out evaluation/results/lettering-$$kind.json || exit 1; \
 	done
 	for kind in pixart sd3 sdxl flux; do \
-		$(BIN)/palimpsest evaluate baselines --model signpost-$$kind --out evaluation/results/baselines-$$kind.json || exit 1; \
+		$(BIN)/palimpsest evaluate baselines --model signpost-$$kind --count 30 \
+			--out evaluation/results/baselines-$$kind.json || exit 1; \
 	done
 	rm -rf reference/plants
 	$(BIN)/palimpsest reference plant --count 32 --seed 3 $(FOUND)

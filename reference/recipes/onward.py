@@ -29,6 +29,7 @@ class Finished:
         digest: sha256 of the files that hold its weights.
         origin: what a model that is made from it says of it.
         stages: of the recipe that its denoiser has had, 1 or more.
+        sharpened: whether its decoder has had its later stage.
     """
 
     vae: Any
@@ -37,6 +38,7 @@ class Finished:
     digest: str
     origin: dict[str, Any]
     stages: int
+    sharpened: bool
 
 
 def open_finished(folder: Path, recipe: Recipe, family: Family) -> Finished:
@@ -47,7 +49,7 @@ def open_finished(folder: Path, recipe: Recipe, family: Family) -> Finished:
         ValueError: the recipe has one stage only, or the model there is of another size or kind, or has not had the
             recipe's first stages and no more.
     """
-    if not recipe.onward:
+    if not recipe.onward and recipe.shared.decoder is None:
         raise ValueError(f"the recipe of `{recipe.name}` has one stage, so it cannot go on from `{folder}`")
     if not (folder / "model_index.json").is_file():
         raise FileNotFoundError(f"a finished model must be a folder with `model_index.json`, got `{folder}`")
@@ -71,12 +73,17 @@ def open_finished(folder: Path, recipe: Recipe, family: Family) -> Finished:
         _fill(getattr(texts, name), getattr(pipe, part), folder / part)
     digest = _digest(folder)
     origin = _origin(folder, digest)
-    if (had := origin.get("steps done")) not in (later := recipe.steps_after[:-1]):
+    sharpened = origin.get("decoder steps", 0) > 0
+    lacks_decoder = recipe.shared.decoder is not None and not sharpened
+    later = recipe.steps_after if lacks_decoder else recipe.steps_after[:-1]
+    if not later:
+        raise ValueError(f"`{folder}` lacks no stage of the recipe of `{recipe.name}`")
+    if (had := origin.get("steps done")) not in later:
         raise ValueError(
             f"`{folder}` must hold a model that has had the first stages of the recipe, {' or '.join(map(str, later))} "
             f"steps by its `recipe.json`, got {had}"
         )
-    return Finished(pipe.vae.eval(), texts, dict(found.state_dict()), digest, origin, later.index(had) + 1)
+    return Finished(pipe.vae.eval(), texts, dict(found.state_dict()), digest, origin, later.index(had) + 1, sharpened)
 
 
 def later_stage(recipe: Recipe, stage: Onward) -> Recipe:
@@ -126,5 +133,5 @@ def _digest(folder: Path) -> str:
 def _origin(folder: Path, digest: str) -> dict[str, Any]:
     told = folder / "recipe.json"
     record = json.loads(told.read_text("utf-8")) if told.is_file() else {}
-    kept = ("recipe", "steps done", "trained on from")
+    kept = ("recipe", "steps done", "decoder steps", "trained on from")
     return {"sha256 of its weights": digest, **{key: record[key] for key in kept if key in record}}

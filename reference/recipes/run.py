@@ -1,4 +1,4 @@
-"""Runs a recipe from nothing, or its last stage from a finished model, to a diffusers folder; stages resume.
+"""Runs a recipe from nothing, or the stages that a finished model lacks, to a diffusers folder; stages resume.
 
 Stages: pictures, autoencoder, text encoders and latents, which all models of a size share; then the denoiser. What a
 stage has finished lies in the work folder, so a second model begins with its denoiser.
@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from reference.autoencoder import encode, train_autoencoder
+from reference.autoencoder import encode, sharpen_decoder, train_autoencoder
 from reference.loop import Schedule
 from reference.recipes import flux, pixart, sd3, sdxl
 from reference.recipes.denoise import Pictures, train_denoiser
@@ -38,14 +38,25 @@ NAMES: tuple[ModelName, ...] = ("signpost-pixart", "signpost-sd3", "signpost-sdx
 FAMILIES = MappingProxyType({name: module.FAMILY for name, module in _MODULES.items()})
 
 _AUTOENCODER = Schedule(steps=1000, lr=2e-3, weight_decay=0.0, cooldown=0.6)
+_DECODER = Schedule(steps=3000, lr=1.5e-3, weight_decay=0.0, cooldown=0.75, average=0.995)
+_SHARPENED: tuple[ModelName, ...] = ("signpost-sdxl",)  # whose decoder has had that stage
 _TEXT = Schedule(steps=1900, lr=2e-3, muon_lr=0.005)
 _GIST = Schedule(steps=1000, lr=2e-3, muon_lr=0.005)
 _DENOISER = Schedule(steps=5600, lr=1.5e-3, muon_lr=0.005, average=0.998, cooldown=0.5)
 _LATER = replace(_DENOISER, lr=1e-3, muon_lr=0.0035, cooldown=0.75)
+_SLOWER = replace(_LATER, lr=6e-4, muon_lr=0.002)
 _ONWARD = MappingProxyType(
     {
         "signpost-sd3": (Onward(replace(_LATER, steps=2400), outlines=3.0),),
-        "signpost-sdxl": (Onward(replace(_LATER, steps=3700, lr=6e-4, muon_lr=0.002), two_lines=4.0),),
+        "signpost-sdxl": (
+            Onward(replace(_SLOWER, steps=3700), two_lines=4.0),
+            Onward(
+                replace(_SLOWER, steps=2700),
+                outlines=4.0,
+                named=(("turtle", 8.0), ("tika", 2.0), ("orlin", 3.0)),
+                seed=4,
+            ),
+        ),
         "signpost-flux": (
             Onward(replace(_LATER, steps=2500)),
             Onward(replace(_LATER, steps=2700), outlines=3.0, styled=2.0, seed=4),
@@ -71,7 +82,8 @@ def recipe_for(name: ModelName, *, px: int = 64, gpu: bool = False) -> Recipe:
         raise ValueError(f"model must be one of {NAMES}, got `{name}`")
     if px not in (64, 128):
         raise ValueError(f"px must be 64 or 128, got {px}")
-    shared = SharedRecipe(px=px, pictures=60000, autoencoder=_AUTOENCODER, text=_TEXT, gist=_GIST)
+    sharper = _DECODER if name in _SHARPENED else None
+    shared = SharedRecipe(px=px, pictures=60000, autoencoder=_AUTOENCODER, text=_TEXT, gist=_GIST, decoder=sharper)
     batch, denoiser = 32, _OWN.get(name, _DENOISER)
     if gpu:
         longer = replace(_TEXT, steps=3000)
@@ -85,7 +97,8 @@ def recipe_for(name: ModelName, *, px: int = 64, gpu: bool = False) -> Recipe:
         )
         batch, denoiser = 256, replace(denoiser, steps=6000, average=0.999)
     later = _ONWARD.get(name, ())
-    return Recipe(name, str(2 + len(later)), shared, _MODULES[name].SHAPE, denoiser, batch, onward=later)
+    version = 2 + len(later) + (sharper is not None)
+    return Recipe(name, str(version), shared, _MODULES[name].SHAPE, denoiser, batch, onward=later)
 
 
 def train(
@@ -127,6 +140,9 @@ def train(
         vae = train_autoencoder(few, shared.autoencoder, folder=common, batch=shared.batch, device=device)
         texts = teach_texts(shared, folder=common, device=device)
     pictures = Pictures(scenes, _latents(vae.to(device), images, common / "latents.safetensors"))
+    if shared.decoder is not None and not (finished and finished.sharpened):
+        latents = pictures.latents
+        vae = sharpen_decoder(vae, images, latents, shared.decoder, folder=common, batch=shared.batch, device=device)
     del images
     log("autoencoder, text encoders and latents are ready")
     fit_one = partial(train_denoiser, family=family, texts=texts, folder=common, device=device, compiled=compiled)
@@ -137,10 +153,14 @@ def train(
         weights = finished.weights if finished and denoiser is None else denoiser.state_dict()
         shown = pictures.rows(preferred(scenes, stage))
         denoiser = fit_one(later_stage(recipe, stage), pictures=shown, start=weights, stage=number)
+    if finished and denoiser is None:  # it lacked the decoder's stage only
+        denoiser = family.build(recipe.shape, shared.shape, pictures.latents.shape[-1])
+        denoiser.load_state_dict(finished.weights)
     record = {
         "world": "town",
         "recipe": asdict(recipe),
         "steps done": recipe.steps_after[-1],
+        "decoder steps": 0 if shared.decoder is None else shared.decoder.steps,
         "seconds in this run": round(time.monotonic() - began),
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
         "machine": platform.machine(),

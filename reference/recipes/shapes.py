@@ -34,7 +34,11 @@ class TextShape:
 
 @dataclass(frozen=True, slots=True)
 class SharedRecipe:
-    """How what all models share is trained: autoencoder and text encoders, for pictures of one size."""
+    """How what all models share is trained: autoencoder and text encoders, for pictures of one size.
+
+    Attributes:
+        decoder: a later stage of the autoencoder, in which its decoder alone is trained on; None: there is none.
+    """
 
     px: int
     pictures: int
@@ -46,6 +50,7 @@ class SharedRecipe:
     text_batch: int = 64
     autoencoder_pictures: int = 20000
     shape: TextShape = field(default_factory=TextShape)
+    decoder: Schedule | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,16 +65,21 @@ def test_the_weights_were_made_by_the_recipe_of_this_repository(folder: Path) ->
     recipe = recipe_for(folder.name, px=record["recipe"]["shared"]["px"], gpu=record["device"] != "cpu")  # type: ignore[arg-type]
     assert _told(record["recipe"]) == _told(json.loads(json.dumps(asdict(recipe))))
     assert record["steps done"] == recipe.steps_after[-1]
+    assert record.get("decoder steps", 0) == (recipe.shared.decoder.steps if recipe.shared.decoder else 0)
     if recipe.onward:  # a run may begin with a later stage, from a model of the stages before
         origin = record["trained on from"]
         assert origin["recipe"]["denoiser"] == record["recipe"]["denoiser"]
-        assert origin["steps done"] in recipe.steps_after[:-1]
+        assert origin["steps done"] in recipe.steps_after
+        assert (origin["steps done"], origin.get("decoder steps", 0)) != (
+            record["steps done"],
+            record.get("decoder steps", 0),
+        )
 
 
 def _told(recipe: Any) -> Any:
-    """A recipe without its empty lists, which a model made before there was such a list does not know of."""
+    """A recipe without what is empty in it, which a model made before there was such a stage does not know of."""
     if isinstance(recipe, dict):
-        return {key: _told(value) for key, value in recipe.items() if value != []}
+        return {key: _told(value) for key, value in recipe.items() if value not in ([], None)}
     return [_told(value) for value in recipe] if isinstance(recipe, list) else recipe
 
 

@@ -11,6 +11,8 @@
 | give a stage another seed where it is run alone | a finished model is trained on |
 | keep `_name_or_path` in a part's configuration | a finished model is trained on |
 | take a model that has had all stages, or say that it had other steps | a finished model is trained on |
+| train the encoder with its decoder, or the decoder twice | a decoder alone is trained on |
+| sharpen a copy, and ship the decoder as it was | a decoder alone is trained on |
 | draw a later stage's scenes without their weights | a later stage prefers what is learned last |
 | let a vague caption answer with the subject | a caption's facts are what it says |
 """
@@ -73,6 +75,7 @@ def tiny(name: ModelName) -> Recipe:
         text_batch=4,
         shape=TEXT,
         autoencoder_pictures=8,
+        decoder=None if name == "signpost-flux" else SHORT,
     )
     later = tuple(Onward(replace(SHORT, steps=n + 1, lr=2e-4, muon_lr=2e-4), pictures=16, seed=n) for n in (2, 3))
     onward = later[: {"signpost-pixart": 0, "signpost-flux": 2}.get(name, 1)]
@@ -145,8 +148,37 @@ def test_a_finished_model_is_trained_on(name: ModelName, work: Path, tmp_path: P
         train(whole, tmp_path / "d", work=work, start=again[0], log=lambda _: None)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["signpost-pixart", "signpost-sd3"])
+def test_a_decoder_alone_is_trained_on(name: ModelName, work: Path, tmp_path: Path) -> None:
+    """From a model that has had all else: encoder, denoiser and texts stay; in one run it comes out the same."""
+    from safetensors.torch import load_file
+
+    whole = tiny(name)
+    before = replace(whole, shared=replace(whole.shared, decoder=None))
+    first = train(before, tmp_path / "first", work=work, log=lambda _: None)
+    then = train(whole, tmp_path / "then", work=tmp_path / "work", start=first, log=lambda _: None)
+    through = train(whole, tmp_path / "through", work=work, log=lambda _: None)
+    for file in sorted(first.glob("*/*.safetensors")):
+        part = file.relative_to(first)
+        old, new, one_run = (load_file(root / part) for root in (first, then, through))
+        moved = {n for n, value in old.items() if not torch.equal(value, new[n])}
+        assert bool(moved) == (part.parts[0] == "vae"), part
+        assert all(n.startswith(("decoder.", "post_quant_conv.")) for n in moved)
+        if moved:
+            apart, way = (
+                torch.cat([(a[n] - new[n]).float().abs().flatten() for n in moved]).mean() for a in (one_run, old)
+            )
+            assert apart <= 0.2 * way
+    records = [json.loads((out / "recipe.json").read_text()) for out in (first, then, through)]
+    assert [r["decoder steps"] for r in records] == [0, SHORT.steps, SHORT.steps]
+    with pytest.raises(ValueError, match=r"lacks no stage of the recipe|has had the first stages of the recipe"):
+        train(whole, tmp_path / "again", work=tmp_path, start=then, log=lambda _: None)
+
+
 def test_a_model_that_cannot_be_trained_on_is_refused(tmp_path: Path) -> None:
-    sdxl, pixart = recipe_for("signpost-sdxl"), replace(recipe_for("signpost-pixart"), onward=())
+    sdxl, pixart = recipe_for("signpost-sdxl"), recipe_for("signpost-pixart")
+    pixart = replace(pixart, onward=(), shared=replace(pixart.shared, decoder=None))
     with pytest.raises(ValueError, match="the recipe of `signpost-pixart` has one stage"):
         train(pixart, tmp_path / "out", work=tmp_path, start=MODELS / "signpost-pixart")
     with pytest.raises(FileNotFoundError, match=r"must be a folder with `model_index\.json`"):
