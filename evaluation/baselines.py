@@ -18,7 +18,7 @@ from PIL import Image, ImageChops
 from evaluation.answers import Answer, Answerer, policies_of
 from evaluation.cases import benign_cases, lettering_cases
 from evaluation.draw import BATCH, draw, stock_pictures
-from evaluation.erasure_cases import ErasureCase, cases_of, kept_facts, name_of, neighbours_of
+from evaluation.erasure_cases import ErasureCase, cases_of, kept_facts, name_of, names_one_of, neighbours_of
 from evaluation.eyes import Eyes
 from evaluation.lettering import benign_rates
 from evaluation.metrics import Rate, edit_distance, mean_interval, similarity_outside
@@ -183,7 +183,7 @@ def _bench(
         innocent = [ErasureCase("", c.prompt, "", c.scene, c.seed) for c in benign_cases(count, seed=seed)]
     else:
         near = neighbours_of(concept, "evaluation", 2 * count, seed=seed)
-        innocent = [c for c in near if not _names(c.scene, [concept, *without])][:count]
+        innocent = [c for c in near if not names_one_of([concept, *without], c.scene)][:count]
     stock = stock_pictures(host, innocent)
     return _Bench(
         concept,
@@ -206,7 +206,7 @@ def _asked(concept: str, words: Sequence[str], without: Sequence[str], count: in
         ]
     many, most = list[ErasureCase](), count
     while len(many) < count:
-        many = [c for c in cases_of(concept, "evaluation", most, seed=seed) if not _names(c.scene, without)]
+        many = [c for c in cases_of(concept, "evaluation", most, seed=seed) if not names_one_of(without, c.scene)]
         most *= 2
     return many[:count]
 
@@ -217,11 +217,6 @@ def _other_word(prompt: str, lettering: str) -> str:
     other = others[sum(map(ord, lettering)) % len(others)]
     at = prompt.upper().index(lettering)
     return prompt[:at] + other + prompt[at + len(lettering) :]
-
-
-def _names(scene: Scene, concepts: Sequence[str]) -> bool:
-    """Whether the scene has one of the concepts in it."""
-    return any(name_of(c).partition("/")[2] in (scene.subject, scene.ground, scene.style) for c in concepts)
 
 
 # what is seen

@@ -13,11 +13,11 @@ from typing import Any
 from evaluation.answers import Answerer, policies_of
 from evaluation.cases import Case, concept_cases
 from evaluation.draw import stock_pictures
-from evaluation.erasure_cases import kept_facts
+from evaluation.erasure_cases import kept_facts, names_one_of
 from evaluation.eyes import Eyes
 from evaluation.lettering import benign_rates
 from evaluation.metrics import Rate, mean_interval, similarity_outside
-from reference.town.scenes import CATEGORIES, Scene
+from reference.town.scenes import CATEGORIES
 from steering import Host
 
 __all__ = ["concept_row", "near_neighbours", "neighbour_row"]
@@ -129,11 +129,6 @@ def _cases(concept: str, count: int, seed: int, without: Sequence[str]) -> list[
     """Cases of a concept that name none of the others. Plain colours and shapes stay, so enough are left of many."""
     many, kept = 4 * count + 20, list[Case]()
     while len(kept) < count:
-        kept = [case for case in concept_cases(concept, many, seed=seed) if not _named(case.scene, without)]
+        kept = [case for case in concept_cases(concept, many, seed=seed) if not names_one_of(without, case.scene)]
         many *= 2
     return kept[:count]
-
-
-def _named(scene: Scene, concepts: Sequence[str]) -> bool:
-    """Whether the scene has one of the concepts in it."""
-    return any(concept.partition("/")[2] in (scene.subject, scene.ground, scene.style) for concept in concepts)

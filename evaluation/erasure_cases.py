@@ -16,7 +16,8 @@ from reference.town.captions import plain_caption
 from reference.town.prompts import PromptPair, Split, different_prompts
 from reference.town.scenes import CATEGORIES, Scene
 
-__all__ = ["FIVE", "ErasureCase", "Judged", "Split", "cases_of", "judged", "kept_facts", "name_of", "neighbours_of"]
+__all__ = ["FIVE", "ErasureCase", "Judged", "Split", "cases_of", "judged", "kept_facts", "name_of", "names_one_of"]
+__all__ += ["neighbours_of"]
 
 # of these a neutral form ("an animal") may draw the concept itself, so donors name a neighbour
 _BY_NEIGHBOUR = ("animal", "character", "person", "place")
@@ -74,6 +75,11 @@ def kept_facts(concept: str, facts: Mapping[str, Any]) -> dict[str, Any]:
 def name_of(concept: str) -> str:
     """A concept's name as the town writes it: `person/ada-brook` is `person/ada brook` there."""
     return concept.replace("-", " ")
+
+
+def names_one_of(concepts: Sequence[str], scene: Scene) -> bool:
+    """Whether the scene has one of the concepts in it."""
+    return any(name_of(c).partition("/")[2] in (scene.subject, scene.ground, scene.style) for c in concepts)
 
 
 def cases_of(concept: str, split: Split, count: int, *, seed: int = 0) -> list[ErasureCase]:
