@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -26,6 +26,7 @@ reference_app = typer.Typer(help="The small models that we train and ship.", no_
 
 Policy = Annotated[str | None, typer.Option(help="`shipped`, `none`, a file or a folder.")]
 Url = Annotated[str | None, typer.Option(help="A running service; default: one in this process.")]
+Key = Annotated[str | None, typer.Option(help="API key of the service.")]
 Count = Annotated[int, typer.Option("--count", "-n", min=1, help="Pictures a row.")]
 Seed = Annotated[int, typer.Option(min=0, help="Other prompts and pictures.")]
 Out = Annotated[Path | None, typer.Option(help="Also write the JSON here.")]
@@ -47,7 +48,7 @@ def evaluate_lettering(
     model: Model = None,
     policy: Policy = None,
     url: Url = None,
-    key: Annotated[str | None, typer.Option(help="API key of the service.")] = None,
+    key: Key = None,
     words: Annotated[Path | None, typer.Option(help="Word list; default: the shipped insults.")] = None,
     evasions: Annotated[bool, typer.Option(help="As many pictures again of the words in disguise.")] = False,
     seed: Seed = 0,
@@ -80,21 +81,16 @@ def evaluate_concepts(
     model: Model = None,
     policy: Policy = None,
     url: Url = None,
-    key: Annotated[str | None, typer.Option(help="API key of the service.")] = None,
+    key: Key = None,
     seed: Seed = 0,
     out: Out = None,
     json_: Json = False,
 ) -> None:
     """Erased concepts where the plain picture shows them, after the whole loop; their near neighbours beside them."""
     from evaluation import concept_row, near_neighbours, neighbour_row
-    from evaluation.cases import concept_cases
 
     concepts = concept or list(_ERASED)
-    try:
-        for each in concepts:  # a name that is wrong is said before hours of drawing
-            concept_cases(each, 1)
-    except ValueError as error:
-        fail(str(error))
+    _check_concepts(concepts)
     with _subject(model, policy, url, key) as (host, service, eyes):
         rows = {
             each: concept_row(host, service, each, eyes, erased=concepts, count=count, seed=seed, progress=say)
@@ -115,26 +111,21 @@ def evaluate_baselines(
     model: Model = None,
     policy: Policy = None,
     url: Url = None,
-    key: Annotated[str | None, typer.Option(help="API key of the service.")] = None,
+    key: Key = None,
     seed: Seed = 0,
     out: Out = None,
     json_: Json = False,
 ) -> None:
     """What negative prompts, SLD, SAFREE, whole swaps and refusals make of the prompts that the service repairs."""
     from evaluation.baselines import LETTERING, baseline_rows
-    from evaluation.cases import concept_cases, load_word_list
+    from evaluation.cases import load_word_list
 
     concepts = concept or [LETTERING, *_ERASED]
-    try:
-        for each in concepts:
-            if each != LETTERING:
-                concept_cases(each, 1)
-    except ValueError as error:
-        fail(str(error))
+    erased = [name for name in concepts if name != LETTERING]
+    _check_concepts(erased)
     words, rows = load_word_list(_shipped_insults()), dict[str, dict[str, Any]]()
     with _subject(model, policy, url, key) as (host, service, eyes):
         for each in concepts:
-            erased = [name for name in concepts if name != LETTERING]
             found = baseline_rows(
                 host, service, each, eyes, words=words, erased=erased, count=count, seed=seed, progress=say
             )
@@ -165,7 +156,7 @@ def evaluate_prompts(
     model: Model = None,
     policy: Policy = None,
     url: Url = None,
-    key: Annotated[str | None, typer.Option(help="API key of the service.")] = None,
+    key: Key = None,
     seed: Seed = 0,
     out: Out = None,
     json_: Json = False,
@@ -370,6 +361,17 @@ def _subject(
         if (text := problem(error)) is None:
             raise
         fail(text)
+
+
+def _check_concepts(concepts: Sequence[str]) -> None:
+    """Says that a name is wrong before hours of drawing."""
+    from evaluation.cases import concept_cases
+
+    try:
+        for each in concepts:
+            concept_cases(each, 1)
+    except ValueError as error:
+        fail(str(error))
 
 
 def _shipped_insults() -> Path:

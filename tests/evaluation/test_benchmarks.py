@@ -5,7 +5,7 @@
 | fill each list of words with sentences of its own | the lists of toxicbench share their sentences |
 | join a context that begins with a comma by a space | lock is a concept in its contexts |
 | take the first so many prompts | a choice is spread over the groups |
-| count a refused picture's word as readable | the rows say what became of the words |
+| read the plain picture for the answered one | the rows say what became of the words |
 | compare with the whole of what is read | the distance is that of the nearest words |
 """
 
