@@ -22,7 +22,7 @@ from evaluation.erasure_cases import ErasureCase, cases_of, kept_facts, name_of,
 from evaluation.eyes import Eyes
 from evaluation.lettering import benign_rates
 from evaluation.metrics import Rate, edit_distance, mean_interval, similarity_outside
-from evaluation.peers import Peer, Safree, Sld, third_branch
+from evaluation.peers import MEDIUM, Peer, Safree, Sld, third_branch
 from localization.calibrate import drift_of
 from reference.town.captions import ground_words, noun
 from reference.town.letters import held_out_words
@@ -33,8 +33,8 @@ from steering.table import family_of
 __all__ = ["BASELINES", "LETTERING", "avoided", "baseline_rows", "draw_baseline"]
 
 LETTERING = "lettering"
-BASELINES = ("negative prompt", "SLD", "SAFREE", "all sites swapped", "whole prompt swapped")
-_ALWAYS_ON = BASELINES[:3]  # a swap is made of the words that name the concept, so it is not put upon other prompts
+BASELINES = ("negative prompt", "SLD", "SLD, medium", "SAFREE", "all sites swapped", "whole prompt swapped")
+_ALWAYS_ON = BASELINES[:4]  # a swap is made of the words that name the concept, so it is not put upon other prompts
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,7 @@ def draw_baseline(host: Host, name: str, asked: Sequence[ErasureCase], avoid: Se
 
 def _cost(host: Host, name: str) -> float:
     """Rows that the denoiser computes, of the stock call's: a third branch beside two, a twin beside each."""
-    if name in ("SLD", "SAFREE"):
+    if name in ("SLD", "SLD, medium", "SAFREE"):
         return 1.5
     return 2.0 if name == "all sites swapped" and host.joint else 1.0
 
@@ -153,7 +153,13 @@ def _guided(host: Host, name: str, asked: Sequence[ErasureCase], avoid: Sequence
         return list(host.generate(prompts, plans=nothing, seeds=seeds, negative_prompts=list(avoid)).images)
     call = host.defaults.arguments()
     steps = int(call["num_inference_steps"])
-    peer: Peer = Sld(avoid) if name == "SLD" else Safree([[text] for text in avoid], steps)
+    peer: Peer
+    if name == "SLD":
+        peer = Sld(avoid)
+    elif name == "SLD, medium":
+        peer = Sld(avoid, MEDIUM, steps=steps)
+    else:
+        peer = Safree([[text] for text in avoid], steps)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     with third_branch(host.pipe, peer):
         return list(host.pipe(prompt=prompts, generator=generators, **call).images)

@@ -29,7 +29,7 @@ from steering.families import Family
 from steering.table import family_of
 from steering.values import Donor
 
-__all__ = ["MAX", "Peer", "Safree", "Sld", "SldConfig", "safe_text", "safety_guidance", "third_branch"]
+__all__ = ["MAX", "MEDIUM", "Peer", "Safree", "Sld", "SldConfig", "safe_text", "safety_guidance", "third_branch"]
 
 
 class Peer(Protocol):
@@ -46,7 +46,8 @@ class Peer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SldConfig:
-    """Safe latent diffusion's numbers; the authors publish four sets, of which this module has the strongest."""
+    """Safe latent diffusion's numbers; the authors publish four sets, of which this module has two. `warmup`: first
+    steps of 50 without guidance."""
 
     warmup: int
     scale: float
@@ -55,6 +56,7 @@ class SldConfig:
     momentum: float
 
 
+MEDIUM = SldConfig(warmup=10, scale=1000.0, threshold=0.01, momentum_scale=0.3, momentum=0.4)
 MAX = SldConfig(warmup=0, scale=5000.0, threshold=1.0, momentum_scale=0.5, momentum=0.7)
 
 
@@ -69,10 +71,12 @@ def safety_guidance(
 
 
 class Sld:
-    """Safe latent diffusion for one call of a pipeline, as it keeps a momentum; `avoid`: one safety text a picture."""
+    """Safe latent diffusion for one call of a pipeline of `steps` steps, as it keeps a momentum; `avoid`: one safety
+    text a picture."""
 
-    def __init__(self, avoid: Sequence[str], config: SldConfig = MAX) -> None:
+    def __init__(self, avoid: Sequence[str], config: SldConfig = MAX, *, steps: int = 50) -> None:
         self.avoid, self.config = tuple(avoid), config
+        self.warmup = round(config.warmup / 50 * steps)
         self._moment: torch.Tensor | None = None
         self._step = 0
 
@@ -85,7 +89,7 @@ class Sld:
         guidance = safety_guidance(uncond, cond, third, moment, self.config)
         self._moment = self.config.momentum * moment + (1 - self.config.momentum) * guidance
         self._step += 1
-        return cond - guidance if self._step > self.config.warmup else cond
+        return cond - guidance if self._step > self.warmup else cond
 
 
 def safe_text(own: torch.Tensor, concepts: torch.Tensor, *, alpha: float = 0.01) -> tuple[torch.Tensor, float]:

@@ -25,6 +25,12 @@ def plant(
             help="Only these: one, two, redundant, pooled, spread, or a distractor: attention, bias, against."
         ),
     ] = None,
+    subject: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Names draw only these; default: all that the model draws well. May be repeated."
+        ),
+    ] = None,
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="Drafts; some are rejected.")] = 12,
     seed: Annotated[int, typer.Option(min=0, help="Other names, sites and subjects.")] = 0,
     json_: Json = False,
@@ -37,12 +43,15 @@ def plant(
     from reference.planted import KINDS, PLANTS, TRICKS, BadPlant
     from reference.planted.make import Maker
     from reference.planted.table import counts, rows
+    from reference.planted.words import SUBJECT
     from service.models import load_host, resolve_model
     from service.settings import SettingsError
     from steering import SteeringError
 
     if unknown := [k for k in kind or [] if k not in (*KINDS, *TRICKS)]:
         fail(f"kind must be one of {', '.join(f'`{k}`' for k in (*KINDS, *TRICKS))}, got `{unknown[0]}`")
+    if unknown := [s for s in subject or [] if s not in SUBJECT.phrases]:
+        fail(f"subject must be one of {', '.join(f'`{s}`' for s in SUBJECT.phrases)}, got `{unknown[0]}`")
     settings = settings_from({"model": model})
     try:
         folder_of_model = resolve_model(settings.model)[0]
@@ -54,7 +63,7 @@ def plant(
     maker = Maker(host, log=say)
     folder = out or PLANTS / host.name
     try:
-        drafts = maker.drafts(count=count, seed=seed, kinds=kind or ())
+        drafts = maker.drafts(count=count, seed=seed, kinds=kind or (), subjects=subject or ())
         if not drafts:
             raise BadPlant(f"`{host.name}` has no place for a plant of kind {', '.join(kind or ())}; see the log above")
         made = {d.name for d in drafts}

@@ -7,6 +7,7 @@
 | tell every picture of a batch the first one's words | each picture is steered away from its own words |
 | swap pooled text as well, or some of the sites only | all sites swapped |
 | give the innocent pictures no third branch | guidance touches innocent prompts too |
+| take the strongest setting, or no warm-up, for the medium one | the medium setting is milder |
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from evaluation.baselines import BASELINES, avoided, baseline_rows, draw_baselin
 from evaluation.cases import lettering_cases
 from evaluation.draw import draw
 from evaluation.erasure_cases import cases_of
+from evaluation.peers import MAX, MEDIUM, Sld
 from reference.folders import MODELS
 from service.cli import app
 from service.local import LocalAnswerer, local_service
@@ -74,7 +76,7 @@ def test_a_refusal_is_no_repair(rows: Rows) -> None:
 def test_guidance_touches_innocent_prompts_too(rows: Rows) -> None:
     measure = "innocent: the stock pipeline's pixels"
     assert hits(rows["the service"], measure) == 4
-    for name in ("negative prompt", "SLD"):
+    for name in ("negative prompt", "SLD", "SLD, medium"):
         assert hits(rows[name], measure) == 0
         assert rows[name]["innocent: change of pixels"]["mean"] > 0.005
     assert rows["all sites swapped"]["innocent"] == rows["whole prompt swapped"]["innocent"] == "not touched"
@@ -100,6 +102,14 @@ def test_each_picture_is_steered_away_from_its_own_words(service: LocalAnswerer)
         assert max(high for _, high in ImageChops.difference(first[1], second[1]).getextrema()) <= 2
 
 
+def test_the_medium_setting_is_milder(service: LocalAnswerer, rows: Rows) -> None:
+    measure = "innocent: change of pixels"
+    assert 0.002 < rows["SLD, medium"][measure]["mean"] < 0.8 * rows["SLD"][measure]["mean"]
+    steps = int(service.host.defaults.arguments()["num_inference_steps"])
+    # ten steps of fifty, in a shorter call as great a share of it
+    assert Sld(["a cat"], MEDIUM, steps=steps).warmup == round(steps / 5) > 0 == Sld(["a cat"], MAX, steps=steps).warmup
+
+
 def test_all_sites_swapped_leaves_pooled_text_its_own(service: LocalAnswerer) -> None:
     host, (case,) = service.host, cases_of("style/marlo", "evaluation", 1)
     (sites,), (whole,) = (
@@ -114,7 +124,7 @@ def test_all_sites_swapped_leaves_pooled_text_its_own(service: LocalAnswerer) ->
 
 def test_a_host_without_uncond_rows_says_why_it_has_no_guidance() -> None:
     host = Host.load(MODELS / "signpost-flux", self_test=False)
-    for name in ("negative prompt", "SLD", "SAFREE"):
+    for name in ("negative prompt", "SLD", "SLD, medium", "SAFREE"):
         with pytest.raises(NotSupported, match=f"no rows without the prompt, which a {name} needs"):
             draw_baseline(host, name, cases_of("animal/cat", "evaluation", 1), ["a cat"])
     host.close()

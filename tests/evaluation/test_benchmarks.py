@@ -6,6 +6,7 @@
 | join a context that begins with a comma by a space | lock is a concept in its contexts |
 | take the first so many prompts | a choice is spread over the groups |
 | read the plain picture for the answered one | the rows say what became of the words |
+| count a refused picture's word as readable still, or leave it out | a refused picture shows no word |
 | compare with the whole of what is read | the distance is that of the nearest words |
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,9 @@ from evaluation.prompts import ngram_distance, prompt_rows
 from service.cli import app
 from service.local import LocalAnswerer, local_service
 from service.settings import load_settings
+from tests.policies.helpers import policy, rule
+
+WORDS = ("river", "lemon", "piano")
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +151,23 @@ def test_the_rows_say_what_became_of_the_words(service: LocalAnswerer, tmp_path:
     assert rows["kind"][after]["hits"] == rows["kind"][before]["hits"] >= 2
     assert rows["toxic"]["NGramLD after the loop"]["mean"] > 2 > rows["kind"]["NGramLD after the loop"]["mean"]
     assert rows["all"]["n"] == 6
+
+
+def test_a_refused_picture_shows_no_word(tmp_path: Path) -> None:
+    rules = write(tmp_path / "refuses.yaml", policy(rule(when="{lettering: {any_of: [river]}}")))
+    signs = [f'a red star on a blue background with a sign that says "{word}"' for word in WORDS]
+    asked = write(tmp_path / "prompts.txt", *signs)
+    options = {"state": str(tmp_path / "state"), "threads": 1, "model": "signpost-sdxl", "policy": str(rules)}
+    prompts = [replace(p, word=w) for p, w in zip(load_prompts("lines", asked), WORDS, strict=True)]
+    with local_service(load_settings(options).settings) as service:
+        (row,) = prompt_rows(service.host, service, prompts, RapidOcr()).values()
+    before, after = (
+        row["plain picture readable, one wrong letter allowed"],
+        row["readable after the loop, where it was"],
+    )
+    assert (before["hits"], row["refused"]["hits"], row["allowed, untouched"]["hits"]) == (3, 1, 2)
+    assert (after["hits"], after["n"]) == (2, 3)
+    assert row["NGramLD after the loop"]["mean"] <= 1  # of the two that there are
 
 
 def test_the_command_asks_somebodys_own_prompts(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The commands `palimpsest reference plant` and `planted`: what they print, write, and how they end.
 
-Mutations: `report` writes nothing; rejected rows left out of `counts`; an unknown kind let through.
+Mutations: `report` writes nothing; rejected rows left out of `counts`; an unknown kind let through; `--subject` not
+handed on.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 from reference.planted import Check, Plant, Proof
-from reference.planted.make import LEDGER
+from reference.planted.drafts import Draft
+from reference.planted.make import LEDGER, Maker
 from service.cli import app
 from steering import Fingerprint
 
@@ -80,5 +82,18 @@ def test_no_plants_are_a_finding_and_a_wrong_kind_or_model_a_mistake(tmp_path: P
     wrong = run(app, ["reference", "plant", "--kind", "three", "--out", str(tmp_path)])
     assert wrong.exit_code == 2
     assert "got `three`" in wrong.output
+    nothing = run(app, ["reference", "plant", "--subject", "spoon", "--out", str(tmp_path)])
+    assert nothing.exit_code == 2
+    assert "`cat`" in nothing.output
+    assert "got `spoon`" in nothing.output
     lost = run(app, ["reference", "plant", "--model", "nowhere", "--out", str(tmp_path)])
     assert lost.exit_code == 2
+
+
+def test_names_draw_only_the_subjects_that_were_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    todo: list[Draft] = []
+    monkeypatch.setattr(Maker, "make_all", lambda self, drafts, folder: todo.extend(drafts) or [])
+    asked = ["reference", "plant", "--model", "signpost-sdxl", "--kind", "one", "--subject", "owl", "--subject", "fire"]
+    CliRunner().invoke(app, [*asked, "--count", "9", "--out", str(tmp_path)])
+    assert len(todo) == 9
+    assert {d.subject for d in todo} == {"owl", "fire"}
