@@ -27,9 +27,7 @@ def plant(
     ] = None,
     subject: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Names draw only these; default: all that the model draws well. May be repeated."
-        ),
+        typer.Option(help="Names draw only these; default: all that the model draws well. May be repeated."),
     ] = None,
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="Drafts; some are rejected.")] = 12,
     seed: Annotated[int, typer.Option(min=0, help="Other names, sites and subjects.")] = 0,
