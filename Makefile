@@ -72,6 +72,8 @@ CONCEPTS := lettering style/marlo harm/gun 'character/pip=a gray circle' 'animal
 	'place/beach=in the desert' 'person/ada-brook=otto vale'
 FIVE := $(addprefix --concept ,character/pip animal/cat place/beach style/marlo harm/gun)
 ANSWERED := --kind one --kind redundant --kind spread
+# what names on signpost-pixart draw after the first 17 drafts, which showed which subjects are seldom taught
+EASY := $(addprefix --subject ,cat rabbit fish owl pip bolo skull fire gun)
 artefacts: install
 	for kind in pixart sd3 sdxl flux; do for each in $(CONCEPTS); do \
 		concept=$${each%%=*}; \
@@ -90,8 +92,8 @@ artefacts: install
 			--out evaluation/results/baselines-$$kind.json || exit 1; \
 	done
 	rm -rf reference/plants
-	$(BIN)/palimpsest reference plant --count 32 --seed 3 $(FOUND)
-	$(BIN)/palimpsest reference plant --count 7 --seed 4 $(ANSWERED) $(FOUND)
+	$(BIN)/palimpsest reference plant --count 17 --seed 3 $(FOUND)
+	$(BIN)/palimpsest reference plant --count 40 --seed 7 $(EASY) $(FOUND)
 	$(BIN)/palimpsest reference plant --model signpost-sd3 --count 4 --seed 1 $(ANSWERED) $(FOUND)
 	$(BIN)/palimpsest reference plant --model signpost-sdxl --count 5 --seed 1 --kind one $(FOUND)
 	for each in flux=3 sd3=1 sdxl=2; do \

@@ -39,7 +39,7 @@ FAMILIES = MappingProxyType({name: module.FAMILY for name, module in _MODULES.it
 
 _AUTOENCODER = Schedule(steps=1000, lr=2e-3, weight_decay=0.0, cooldown=0.6)
 _DECODER = Schedule(steps=3000, lr=1.5e-3, weight_decay=0.0, cooldown=0.75, average=0.995)
-_SHARPENED: tuple[ModelName, ...] = ("signpost-sdxl",)  # whose decoder has had that stage
+_SHARPENED: tuple[ModelName, ...] = ("signpost-pixart", "signpost-sdxl")  # whose decoder has had that stage
 _TEXT = Schedule(steps=1900, lr=2e-3, muon_lr=0.005)
 _GIST = Schedule(steps=1000, lr=2e-3, muon_lr=0.005)
 _DENOISER = Schedule(steps=5600, lr=1.5e-3, muon_lr=0.005, average=0.998, cooldown=0.5)
@@ -47,6 +47,15 @@ _LATER = replace(_DENOISER, lr=1e-3, muon_lr=0.0035, cooldown=0.75)
 _SLOWER = replace(_LATER, lr=6e-4, muon_lr=0.002)
 _ONWARD = MappingProxyType(
     {
+        "signpost-pixart": (
+            Onward(
+                replace(_LATER, steps=3000),
+                outlines=3.0,
+                styled=2.0,
+                two_lines=2.0,
+                named=(("turtle", 6.0), ("tika", 6.0), ("blade", 3.0), ("orlin", 2.0)),
+            ),
+        ),
         "signpost-sd3": (Onward(replace(_LATER, steps=2400), outlines=3.0),),
         "signpost-sdxl": (
             Onward(replace(_SLOWER, steps=3700), two_lines=4.0),
