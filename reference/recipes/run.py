@@ -39,7 +39,6 @@ FAMILIES = MappingProxyType({name: module.FAMILY for name, module in _MODULES.it
 
 _AUTOENCODER = Schedule(steps=1000, lr=2e-3, weight_decay=0.0, cooldown=0.6)
 _DECODER = Schedule(steps=3000, lr=1.5e-3, weight_decay=0.0, cooldown=0.75, average=0.995)
-_SHARPENED: tuple[ModelName, ...] = ("signpost-pixart", "signpost-sdxl")  # whose decoder has had that stage
 _TEXT = Schedule(steps=1900, lr=2e-3, muon_lr=0.005)
 _GIST = Schedule(steps=1000, lr=2e-3, muon_lr=0.005)
 _DENOISER = Schedule(steps=5600, lr=1.5e-3, muon_lr=0.005, average=0.998, cooldown=0.5)
@@ -91,8 +90,7 @@ def recipe_for(name: ModelName, *, px: int = 64, gpu: bool = False) -> Recipe:
         raise ValueError(f"model must be one of {NAMES}, got `{name}`")
     if px not in (64, 128):
         raise ValueError(f"px must be 64 or 128, got {px}")
-    sharper = _DECODER if name in _SHARPENED else None
-    shared = SharedRecipe(px=px, pictures=60000, autoencoder=_AUTOENCODER, text=_TEXT, gist=_GIST, decoder=sharper)
+    shared = SharedRecipe(px=px, pictures=60000, autoencoder=_AUTOENCODER, text=_TEXT, gist=_GIST, decoder=_DECODER)
     batch, denoiser = 32, _OWN.get(name, _DENOISER)
     if gpu:
         longer = replace(_TEXT, steps=3000)
@@ -106,7 +104,7 @@ def recipe_for(name: ModelName, *, px: int = 64, gpu: bool = False) -> Recipe:
         )
         batch, denoiser = 256, replace(denoiser, steps=6000, average=0.999)
     later = _ONWARD.get(name, ())
-    version = 2 + len(later) + (sharper is not None)
+    version = 3 + len(later)
     return Recipe(name, str(version), shared, _MODULES[name].SHAPE, denoiser, batch, onward=later)
 
 
