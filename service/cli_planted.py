@@ -27,7 +27,7 @@ def plant(
     ] = None,
     subject: Annotated[
         list[str] | None,
-        typer.Option(help="Names draw only these; default: all that the model draws well. May be repeated."),
+        typer.Option(help="Names at sites of attention draw only these; default: all that the model draws well."),
     ] = None,
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="Drafts; some are rejected.")] = 12,
     seed: Annotated[int, typer.Option(min=0, help="Other names, sites and subjects.")] = 0,
@@ -50,6 +50,10 @@ def plant(
         fail(f"kind must be one of {', '.join(f'`{k}`' for k in (*KINDS, *TRICKS))}, got `{unknown[0]}`")
     if unknown := [s for s in subject or [] if s not in SUBJECT.phrases]:
         fail(f"subject must be one of {', '.join(f'`{s}`' for s in SUBJECT.phrases)}, got `{unknown[0]}`")
+    if subject and kind and set(kind) == {"pooled"}:
+        fail(
+            "subject is for names at sites of attention; names in pooled text draw backgrounds, so give no `--subject`"
+        )
     settings = settings_from({"model": model})
     try:
         folder_of_model = resolve_model(settings.model)[0]

@@ -86,6 +86,9 @@ def test_no_plants_are_a_finding_and_a_wrong_kind_or_model_a_mistake(tmp_path: P
     assert nothing.exit_code == 2
     assert "`cat`" in nothing.output
     assert "got `spoon`" in nothing.output
+    behind = run(app, ["reference", "plant", "--kind", "pooled", "--subject", "cat", "--out", str(tmp_path)])
+    assert behind.exit_code == 2
+    assert "draw backgrounds" in behind.output
     lost = run(app, ["reference", "plant", "--model", "nowhere", "--out", str(tmp_path)])
     assert lost.exit_code == 2
 
