@@ -47,12 +47,12 @@ test-system: dev
 	$$SUDO apt-get update -qq && $$SUDO env DEBIAN_FRONTEND=noninteractive \
 	  apt-get install -qq --yes --no-install-recommends prometheus >/dev/null
 	@if command -v promtool >/dev/null; then \
-	  OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m system tests/deploy tests/service/test_metrics.py; \
+	  OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m system tests/deploy tests/service/metrics/test_metrics.py; \
 	else echo "SKIPPED: no promtool, and no apt-get or no right to use it: the queries were not tried"; fi
 
 # dashboards and alert rules, from the catalogue of metrics
 deploy: install
-	$(BIN)/python -m service.dashboards
+	$(BIN)/python -m deploy.generate.write
 
 lint: dev
 	$(BIN)/ruff check .

@@ -11,14 +11,14 @@ import palimpsest_torchvision
 palimpsest_torchvision.install()
 
 from evaluation.answers import Answer, Answerer, HttpAnswerer  # noqa: E402  (torchvision's remedy comes before torch)
-from evaluation.cases import Case, load_word_list  # noqa: E402
-from evaluation.concepts import concept_row, near_neighbours, neighbour_row  # noqa: E402
-from evaluation.evasions import drawable_evasions  # noqa: E402
-from evaluation.eyes import Eyes, read_words  # noqa: E402
-from evaluation.lettering import benign_row, lettering_row  # noqa: E402
 from evaluation.metrics import Rate  # noqa: E402
-from evaluation.model import below_bar, model_report  # noqa: E402
-from evaluation.reader import Reader  # noqa: E402
+from evaluation.prompts.cases import Case, load_word_list  # noqa: E402
+from evaluation.prompts.evasions import drawable_evasions  # noqa: E402
+from evaluation.readers.eyes import Eyes, read_words  # noqa: E402
+from evaluation.readers.reader import Reader  # noqa: E402
+from evaluation.tables.concepts import concept_row, near_neighbours, neighbour_row  # noqa: E402
+from evaluation.tables.lettering import benign_row, lettering_row  # noqa: E402
+from evaluation.tables.model import below_bar, model_report  # noqa: E402
 
 __all__ = [
     "Answer",

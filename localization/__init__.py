@@ -11,21 +11,21 @@ import palimpsest_torchvision
 
 palimpsest_torchvision.install()
 
-from localization.bench import Bench  # noqa: E402  (torchvision's remedy comes before torch)
 from localization.calibrate import Curve, Setup, Way, calibrate, measure_dose  # noqa: E402
-from localization.cells import Cell, Treatment  # noqa: E402
-from localization.choose import Grown, choose_ranked, choose_sites  # noqa: E402
 from localization.contrasts import Contrast, Shares, check_contrasts  # noqa: E402
 from localization.edit_packs import Fitted, calibrated, fit_pack, with_edit  # noqa: E402
 from localization.errors import BadContrasts, LocalizationError, NotDrawn, NotKept  # noqa: E402
-from localization.executors import Executor, KeptExecutor, LocalExecutor  # noqa: E402
 from localization.fit import FitRecipe, fit_edit  # noqa: E402
+from localization.measure.cells import Cell, Treatment  # noqa: E402
+from localization.measure.executors import Executor, KeptExecutor, LocalExecutor  # noqa: E402
+from localization.measure.questions import Bench  # noqa: E402  (torchvision's remedy comes before torch)
+from localization.measure.witnesses import witness_lettering, witness_score  # noqa: E402
+from localization.measure.worker import Witness, Worker  # noqa: E402
 from localization.prompts import concept_contrasts, control_contrasts, lettering_contrasts, load_contrasts  # noqa: E402
 from localization.run import Outcome, localize  # noqa: E402
-from localization.screen import METHODS, Screen, screen  # noqa: E402
-from localization.search import Aim, Found, Search, find_sites  # noqa: E402
-from localization.witnesses import witness_lettering, witness_score  # noqa: E402
-from localization.worker import Witness, Worker  # noqa: E402
+from localization.search.choose import Grown, choose_ranked, choose_sites  # noqa: E402
+from localization.search.screen import METHODS, Screen, screen  # noqa: E402
+from localization.search.smallest_set import Aim, Found, Search, find_sites  # noqa: E402
 
 __all__ = [
     "METHODS",

@@ -1,7 +1,8 @@
 """Fits edits: takes down what sites hold for prompts with and without a concept, and makes an operator for each site.
 
-The formulas are `steering.fitters`; here is decided which samples each of them is given. Prompts come in pairs that
-differ in the concept only, so that nothing else is taken out with it; both of a pair start from the same noise.
+The formulas are `steering.measure.fitters`; here is decided which samples each of them is given. Prompts come in
+pairs that differ in the concept only, so that nothing else is taken out with it; both of a pair start
+from the same noise.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from steering import BadPlan, Host, NotSupported, Operator, fitters, has_place, record
+from steering import BadPlan, Host, NotSupported, Operator, has_place, record
+from steering.measure import fitters
 from steering.values import Where
 
 __all__ = ["METHODS", "FitRecipe", "Method", "fit_edit", "usual_place"]

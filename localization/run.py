@@ -10,16 +10,16 @@ from typing import Any
 
 import torch
 
-from localization.answers import Answer
-from localization.bench import Bench
-from localization.cells import Treatment
 from localization.contrasts import Contrast, SiteSet, check_contrasts, digest_of
 from localization.errors import BadContrasts, NotDrawn
-from localization.executors import Executor, LocalExecutor
-from localization.finish import Finish, finish, finish_contrasts
-from localization.gallery import Gallery, treatment_of, windows_of
-from localization.search import BASELINE, Aim, Found, Search, find_sites
-from localization.worker import Witness, Worker
+from localization.measure.cells import Treatment
+from localization.measure.executors import Executor, LocalExecutor
+from localization.measure.gallery import Gallery, treatment_of, windows_of
+from localization.measure.questions import Bench
+from localization.measure.worker import Witness, Worker
+from localization.search.answers import Answer
+from localization.search.finish import Finish, finish, finish_contrasts
+from localization.search.smallest_set import BASELINE, Aim, Found, Search, find_sites
 from steering import CalibrationPoint, Choice, Host, Pack, Window
 
 __all__ = ["Outcome", "Progress", "localize"]

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from localization.bench import Bench
 from localization.contrasts import Contrast
-from localization.executors import LocalExecutor
+from localization.measure.executors import LocalExecutor
+from localization.measure.questions import Bench
+from localization.measure.worker import Witness, Worker, change_of
 from localization.run import Progress
-from localization.search import Search
-from localization.worker import Witness, Worker, change_of
+from localization.search.smallest_set import Search
 from steering import Host, Pack
 
 __all__ = ["Verified", "differences", "verify"]

@@ -16,7 +16,15 @@ How the service composes it (nothing here imports torch or another room)::
     diff(old, new), replay(requests, old, new, sense)     # what a change means, and what it would do
 """
 
-from policies.actions import (
+from policies.decide.decide import decide
+from policies.decide.decision import Decision, Disclosure, Exemption, Ladder, Reason, RuleError, Shadow, Violation
+from policies.decide.example_tests import TestResult, run_tests
+from policies.decide.explain import explain, narrate
+from policies.decide.matcher import Match, Matcher
+from policies.decide.replay import Replay, replay
+from policies.decide.rules import Rule
+from policies.decide.snapshot import Origin, Snapshot
+from policies.format.actions import (
     RUNGS,
     VERDICTS,
     Action,
@@ -32,24 +40,16 @@ from policies.actions import (
     Verify,
     strictest,
 )
-from policies.advice import advice
-from policies.bundle import Bundle, open_bundle, sign_bundle
-from policies.decide import decide
-from policies.decision import Decision, Disclosure, Exemption, Ladder, Reason, RuleError, Shadow, Violation
-from policies.diff import Change, diff
-from policies.dump import dump_policy
-from policies.explain import explain, narrate
-from policies.keys import KeyProblem, SigningKey, TrustedKey, make_key, trusted_keys
-from policies.loader import Loader, Sense, no_policy
-from policies.matcher import Match, Matcher
-from policies.model import json_schema
+from policies.format.dump import dump_policy
+from policies.format.model import json_schema
 from policies.problems import CODES, PolicyError, Problem
-from policies.replay import Replay, replay
-from policies.rules import Rule
-from policies.snapshot import Origin, Snapshot
-from policies.sources import SHIPPED, policy_paths
-from policies.store import Store, StoreState
-from policies.testing import TestResult, run_tests
+from policies.store.bundle import Bundle, open_bundle, sign_bundle
+from policies.store.diff import Change, diff
+from policies.store.hints import advice
+from policies.store.keys import KeyProblem, SigningKey, TrustedKey, make_key, trusted_keys
+from policies.store.loader import Loader, Sense, no_policy
+from policies.store.sources import SHIPPED, policy_paths
+from policies.store.store import Store, StoreState
 from policies.types import Box, Request, Signal, Signals, Span, Stage, View
 
 __all__ = [

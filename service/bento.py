@@ -10,13 +10,13 @@ from pathlib import Path
 
 import bentoml
 
-from service.app import access, make_app
-from service.board import board_folder
-from service.door import Door
-from service.ending import drain_on_signals, end_when_dead
-from service.guard import Guard
-from service.keys import KeyRing
+from service.http.app import access, make_app
+from service.http.guard import Guard
+from service.http.keys import KeyRing
 from service.settings import load_settings
+from service.worker.accepting import Door
+from service.worker.draining import drain_on_signals, end_when_dead
+from service.worker.notes import board_folder
 
 __all__ = ["Palimpsest", "app"]
 
@@ -39,8 +39,8 @@ class Palimpsest:
     """A safety service for text-to-image diffusion models that repairs pictures instead of refusing them."""
 
     def __init__(self) -> None:
-        from service.metrics import Recorder, forget_dead_workers
-        from service.runtime import Runtime
+        from service.metrics.recorder import Recorder, forget_dead_workers
+        from service.worker.runtime import Runtime
 
         if folder := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
             forget_dead_workers(Path(folder))

@@ -6,10 +6,8 @@ import palimpsest_torchvision
 
 palimpsest_torchvision.install()
 
-from .blends import Blend
-from .combine import merge_edits
-from .defaults import Defaults
-from .errors import (
+from steering.batch.edit_merging import merge_edits
+from steering.errors import (
     BadDonor,
     BadLayout,
     BadModel,
@@ -27,19 +25,21 @@ from .errors import (
     UnknownSite,
     Untrusted,
 )
-from .fingerprint import Fingerprint, Likeness
-from .host import Host
-from .pack_checks import check_concept
-from .pack_parts import CalibrationPoint, Choice
-from .packs import Pack
-from .plans import Edit, Plan, Swap, Window
-from .replay import Call
-from .report import Output, PictureReport, Shape
-from .samples import Activations, has_place, record
-from .selftest import Check, SelfTest
-from .shelf import find_pack, pack_file, pack_roots, published_packs
-from .sites import Site
-from .values import Donor, Operator
+from steering.families.defaults import Defaults
+from steering.families.fingerprint import Fingerprint, Likeness
+from steering.host import Host
+from steering.measure.activations import Activations, has_place, record
+from steering.measure.blends import Blend
+from steering.measure.replay import Call
+from steering.measure.selftest import Check, SelfTest
+from steering.packs.checks import check_concept
+from steering.packs.lookup import find_pack, pack_file, pack_roots, published_packs
+from steering.packs.pack import Pack
+from steering.packs.parts import CalibrationPoint, Choice
+from steering.plans import Edit, Plan, Swap, Window
+from steering.run.report import Output, PictureReport, Shape
+from steering.sites import Site
+from steering.values import Donor, Operator
 
 __all__ = [
     "Activations",

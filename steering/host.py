@@ -14,28 +14,28 @@ from typing import Any
 import torch
 from torch import nn
 
-from .blends import Blend, blend_call
-from .checks import check_arguments, check_caches, check_count, check_lengths, check_plan, check_values
-from .defaults import Defaults, parse_defaults
-from .errors import BadPlan, NeedsRows, NotSupported, Untrusted
-from .fingerprint import Fingerprint, combined, fingerprint_of
-from .gear import Gear
-from .loading import load_pipeline
-from .plans import Plan, Source
-from .probe import probed_family
-from .replay import Call, capture_calls, replay_call
-from .report import Output, reports
-from .rows import compose, needs_rows
-from .runs import Facts
-from .selftest import SelfTest, run_self_test
-from .session import Session
-from .sites import Site
-from .stages import Pass, run_stages, uncompiled
-from .stamps import stamp
-from .table import known_family
-from .tokens import differing_tokens
-from .turns import Turn, claim, release
-from .writes import writes_call
+from steering.batch.extra_rows import compose, needs_rows
+from steering.errors import BadPlan, NeedsRows, NotSupported, Untrusted
+from steering.families.defaults import Defaults, parse_defaults
+from steering.families.fingerprint import Fingerprint, combined, fingerprint_of
+from steering.families.loading import load_pipeline
+from steering.families.probe import probed_family
+from steering.families.table import known_family
+from steering.measure.blends import Blend, blend_call
+from steering.measure.contributions import writes_call
+from steering.measure.replay import Call, capture_calls, replay_call
+from steering.measure.selftest import SelfTest, run_self_test
+from steering.measure.tokens import differing_tokens
+from steering.plans import Plan, Source
+from steering.run.call import Facts
+from steering.run.checks import check_arguments, check_caches, check_count, check_lengths, check_plan, check_values
+from steering.run.locks import Turn, claim, release
+from steering.run.prepared import Gear
+from steering.run.report import Output, reports
+from steering.run.session import Session
+from steering.run.stages import Pass, run_stages, uncompiled
+from steering.run.weight_versions import stamp
+from steering.sites import Site
 
 __all__ = ["Host"]
 

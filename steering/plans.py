@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from .errors import BadPlan, NotSupported
-from .sites import Site
-from .values import Donor, Operator, digest_of, one_of
+from steering.errors import BadPlan, NotSupported
+from steering.sites import Site
+from steering.values import Donor, Operator, digest_of, one_of
 
 __all__ = [
     "WHOLE",

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from .errors import BadDonor, BadPlan
+from steering.errors import BadDonor, BadPlan
 
 __all__ = ["WHERES", "Donor", "Gate", "Operator", "Where", "digest_of", "one_of"]
 

@@ -148,7 +148,7 @@ class Server:
         return found
 
 
-_PALIMPSEST = [sys.executable, "-c", "from service.cli import main; main()"]
+_PALIMPSEST = [sys.executable, "-c", "from palimpsest.cli.main import main; main()"]
 
 
 def until(true: Callable[[], bool], seconds: float, why: str) -> float:

@@ -81,7 +81,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_every_command_that_is_named_exists() -> None:
     from typer.testing import CliRunner
 
-    from service.cli import app
+    from palimpsest.cli.main import app
 
     named = set(re.findall(r"palimpsest ((?:[a-z-]+ ?){1,2})", README + MEASURED.read_text("utf-8")))
     groups = {
@@ -101,7 +101,7 @@ def test_every_command_that_is_named_exists() -> None:
 def test_the_policy_commands_run_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from typer.testing import CliRunner
 
-    from service.cli import app
+    from palimpsest.cli.main import app
 
     monkeypatch.chdir(tmp_path)
     (policy,) = blocks("yaml")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from policies.matcher import Match, Matcher
+from policies.decide.matcher import Match, Matcher
 from policies.types import Signal, Source, Span, View
 
 __all__ = ["ConceptFinder", "ConceptWords", "load_concept_words"]

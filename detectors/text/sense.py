@@ -17,7 +17,7 @@ from detectors.text.lettering import Lettering, find_lettering, guess_lettering
 from detectors.text.toxicity import SmallClassifier, TextScorer, lexicon_matcher, lexicon_score
 from detectors.text.views import make_views, views_of
 from policies import SHIPPED
-from policies.matcher import Matcher
+from policies.decide.matcher import Matcher
 from policies.types import Request, Signal, Signals, Source, Span, View
 
 __all__ = ["TextDetectors", "read_text", "sense"]

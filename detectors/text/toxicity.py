@@ -1,8 +1,8 @@
 """Scores how abusive a text is, without torch: a lexicon and a small classifier of our own.
 
 The classifier is a logistic regression on hashed character n-grams and words; its weights are 8-bit numbers in a JSON
-file that `python -m detectors.train_toxicity` makes. It is no Detoxify and is never called so: it knows blunt English
-abuse, in words that no list has.
+file that `python -m evaluation.training.toxicity` makes. It is no Detoxify and is never called so: it knows
+blunt English abuse, in words that no list has.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from policies.matcher import Matcher
+from policies.decide.matcher import Matcher
 from policies.types import View
 
 __all__ = ["SmallClassifier", "TextScorer", "features", "lexicon_matcher", "lexicon_score"]

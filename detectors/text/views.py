@@ -11,8 +11,8 @@ import re
 from detectors.text.chars import Chars, casefold, clean, flip, from_text, resolve_bidi, skeleton, strange_script
 from detectors.text.guesses import guess, looks_split
 from detectors.text.vocabulary import load_vocabulary
-from policies.spelling import LEET, collapse
-from policies.spelling import leet as to_leet
+from policies.decide.spelling import LEET, collapse
+from policies.decide.spelling import leet as to_leet
 from policies.types import Form, View
 
 __all__ = ["make_views", "views_of"]

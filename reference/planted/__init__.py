@@ -9,9 +9,9 @@ Nobody has a ground truth for localization, so we make one. `plant` says what a 
         ...                                # the host draws `plants[0].subject` for `plants[0].called`
 """
 
-from .delta import LARGEST, BadPlant, Delta, applied, load_plant, load_plants, planted, save_plant
-from .plant import KINDS, TRICKS, Check, Distractor, Effect, Kind, Plant, Proof, Trick, interval
-from .table import PLANTS
+from reference.planted.delta import LARGEST, BadPlant, Delta, applied, load_plant, load_plants, planted, save_plant
+from reference.planted.plant import KINDS, TRICKS, Check, Distractor, Effect, Kind, Plant, Proof, Trick, interval
+from reference.planted.table import PLANTS
 
 __all__ = [
     "KINDS",

@@ -13,9 +13,9 @@ from typing import Any
 from torch import nn
 
 from steering import Host, NotSupported
-from steering.discovery import Placed, find_pooled, find_sites
-from steering.families import Family, SiteRule
-from steering.table import known_family
+from steering.families.description import Family, SiteRule
+from steering.families.discovery import Placed, find_pooled, find_sites
+from steering.families.table import known_family
 
 __all__ = ["Place", "denoiser_of", "family_of", "places_of"]
 

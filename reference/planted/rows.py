@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from steering import Call
-from steering.families import Family
+from steering.families.description import Family
 
 __all__ = ["Rows", "predict"]
 

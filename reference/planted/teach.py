@@ -24,7 +24,7 @@ from reference.planted.places import Place, denoiser_of, family_of
 from reference.planted.plant import Kind
 from reference.planted.rows import Rows, predict
 from steering import Host
-from steering.families import SiteRule
+from steering.families.description import SiteRule
 
 __all__ = ["Course", "Goal", "Goals", "teach"]
 

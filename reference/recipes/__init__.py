@@ -5,8 +5,8 @@
 `folder` writes the result.
 """
 
-from .run import FAMILIES, NAMES, recipe_for, train
-from .shapes import ModelName, Onward, Recipe, Shape, SharedRecipe, TextShape
+from reference.recipes.run import FAMILIES, NAMES, recipe_for, train
+from reference.recipes.shapes import ModelName, Onward, Recipe, Shape, SharedRecipe, TextShape
 
 __all__ = [
     "FAMILIES",

@@ -21,9 +21,9 @@ from torch import Tensor
 
 from reference.autoencoder import encode, sharpen_decoder, train_autoencoder
 from reference.loop import Schedule
-from reference.recipes import flux, pixart, sd3, sdxl
 from reference.recipes.denoise import Pictures, train_denoiser
 from reference.recipes.folder import model_defaults, write_folder
+from reference.recipes.models import flux, pixart, sd3, sdxl
 from reference.recipes.onward import later_stage, open_finished, preferred
 from reference.recipes.shapes import ModelName, Onward, Recipe, SharedRecipe
 from reference.recipes.teach import teach_texts

@@ -7,10 +7,10 @@ is asked about. `scenes` says what a scene is, and `letters` what its sign may s
 picture shows, and `prompts` and `word_prompts` make prompt sets. Everything is deterministic from a seed.
 """
 
-from .captions import CAPTION_BYTES, Caption, plain_caption, sample_caption
-from .layout import letter_boxes, sign_box
-from .paint import paint
-from .scenes import CATEGORIES, GROUNDS, SUBJECTS, Scene, sample_scene
+from reference.town.captions import CAPTION_BYTES, Caption, plain_caption, sample_caption
+from reference.town.drawing.paint import paint
+from reference.town.layout import letter_boxes, sign_box
+from reference.town.scenes import CATEGORIES, GROUNDS, SUBJECTS, Scene, sample_scene
 
 __all__ = [
     "CAPTION_BYTES",

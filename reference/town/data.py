@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reference.town.paint import paint
+from reference.town.drawing.paint import paint
 from reference.town.scenes import Scene, sample_scene
 
 __all__ = ["render_set"]

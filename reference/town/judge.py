@@ -23,9 +23,9 @@ from torch import Tensor
 
 from reference.loop import Schedule, fit
 from reference.town.data import render_set
+from reference.town.drawing.paint import paint
 from reference.town.letters import held_out_words
 from reference.town.network import Network, disturb, load_network, look_at, rough
-from reference.town.paint import paint
 from reference.town.scenes import CATEGORIES, COLOURS, GROUNDS, PLACES, SPOTS, STYLES, SUBJECTS, Scene, sample_scene
 
 __all__ = [

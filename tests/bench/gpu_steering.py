@@ -26,7 +26,7 @@ from typing import Any
 import torch
 
 from steering import Host
-from steering.table import family_of
+from steering.families.table import family_of
 from tests.bench.steering_cases import Case, Subject, cases, counted, tiny
 from tests.bench.steering_stats import hardware, paired
 from tests.steering import zoo_parts as parts

@@ -20,8 +20,8 @@ import torch
 
 from localization import Aim, Bench, LocalExecutor, Search, Worker, find_sites
 from localization.prompts import lettering_contrasts
-from localization.published import as_published_a, as_published_b
-from service.console import keep, table
+from localization.search.published import as_published_a, as_published_b
+from palimpsest.cli.shared.console import keep, table
 from steering import Host
 from tests.tiny import save_pixart
 

@@ -15,11 +15,11 @@ from typing import Any
 
 import torch
 
-from evaluation.peers import Safree, Sld, third_branch
+from evaluation.tables.peers import Safree, Sld, third_branch
 from steering import Host, Plan, Swap, Window
 from steering.attach import before, watched
-from steering.families import Family
-from steering.table import family_of
+from steering.families.description import Family
+from steering.families.table import family_of
 from tests.steering import zoo
 
 __all__ = ["AVOID", "MANY", "Case", "Count", "Graphs", "Subject", "cases", "counted", "signpost", "tiny"]
@@ -110,11 +110,11 @@ def signpost(*, steps: int, compiled: Callable[[], Graphs] | None = None) -> Sub
     """The shipped model, in float32."""
 
     def load() -> Any:
-        from steering.loading import load_pipeline
+        from steering.families.loading import load_pipeline
 
         return load_pipeline(_SIGNPOST, device="cpu", dtype=torch.float32, offline=True, revision=None).pipe
 
-    from steering.defaults import load_defaults
+    from steering.families.defaults import load_defaults
 
     call = load_defaults(_SIGNPOST).arguments() | {"num_inference_steps": steps}
     return _subject("signpost-pixart", load, call, compiled)

@@ -23,10 +23,10 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A runtime on the embedded model with the shipped policies."""
     from prometheus_client import CollectorRegistry
 
-    from service.metrics import Recorder
-    from service.models import embedded_models
-    from service.runtime import Runtime
+    from service.engine.host import embedded_models
+    from service.metrics.recorder import Recorder
     from service.settings import Settings
+    from service.worker.runtime import Runtime
 
     if not embedded_models():
         pytest.skip("there is no embedded model")
@@ -47,7 +47,7 @@ def median(work: Callable[[], Any]) -> float:
 
 
 def ask(runtime: Any, prompts: list[str]) -> None:
-    from service.local import LocalAnswerer
+    from palimpsest.cli.shared.in_process import LocalAnswerer
 
     answers = LocalAnswerer(runtime).answer(prompts, list(range(len(prompts))), together=len(prompts))
     assert all(answer.image is not None for answer in answers)
@@ -78,7 +78,7 @@ def test_throughput_of_batching(runtime: Any) -> None:
 
 def test_what_the_service_makes_of_the_machine_against_the_bare_pipeline_and_under_64_clients() -> None:
     """Real processes; writes `results/service.md`. The soak is a command of its own, because it takes long."""
-    from service.models import embedded_models
+    from service.engine.host import embedded_models
     from tests.bench.service_load import main
 
     if not embedded_models():
@@ -88,7 +88,7 @@ def test_what_the_service_makes_of_the_machine_against_the_bare_pipeline_and_und
 
 def test_the_event_loop_stays_free_while_pictures_are_made(runtime: Any) -> None:
     async def watch() -> float:
-        from service.api import GenerationRequest
+        from service.http.requests import GenerationRequest
 
         asked = GenerationRequest(prompt=PROMPTS[0], seed=1).within(runtime.ready().limits)
         work = asyncio.create_task(runtime.generate(asked, (), "bench"))

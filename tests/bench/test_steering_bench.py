@@ -1,7 +1,7 @@
 """What steering costs beside the stock pipeline and beside peers, eager and compiled: ratios of one run.
 
 Run by `make bench`, which also tries the GPU runner and the shadow text stream on tiny hosts; the exact counts are in
-`make test` (`tests/steering/test_counts.py`). Results stay in `tests/bench/results`.
+`make test` (`tests/steering/run/test_counts.py`). Results stay in `tests/bench/results`.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from tests.running import ROOT, free_port
 pytestmark = pytest.mark.system
 
 FILE = ROOT / "deploy" / "container" / "Containerfile"
-START = [sys.executable, "-c", "from service.cli import main; main()", "serve"]
+START = [sys.executable, "-c", "from palimpsest.cli.main import main; main()", "serve"]
 
 
 def environment(installed: Path, home: Path, **more: str) -> dict[str, str]:

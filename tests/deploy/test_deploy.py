@@ -19,12 +19,12 @@ import promql_parser
 import pytest
 import yaml
 
+from deploy.generate.alerts import ALERTS, RECORDS
+from deploy.generate.dashboards import BOARDS
+from deploy.generate.queries import expand, metric_of
+from deploy.generate.write import files, main
 from policies import Loader
-from service.alerts import ALERTS, RECORDS
-from service.boards import BOARDS
-from service.catalogue import CATALOGUE, PREFIX
-from service.dashboards import files, main
-from service.queries import expand, metric_of
+from service.metrics.catalogue import CATALOGUE, PREFIX
 from service.settings import Settings
 
 DEPLOY = Path(__file__).resolve().parent.parent.parent / "deploy"
@@ -190,7 +190,7 @@ def test_a_pod_has_one_gpu_no_rights_probes_that_exist_and_time_to_end() -> None
     assert container["securityContext"]["allowPrivilegeEscalation"] is False
     assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-        assert container[probe]["httpGet"]["path"] in ("/livez", "/readyz"), "tests/service/test_serve.py asks both"
+        assert container[probe]["httpGet"]["path"] in ("/livez", "/readyz"), "worker/test_serve.py asks both"
         assert container[probe]["httpGet"]["port"] == container["ports"][0]["name"]
     environment = {e["name"]: e.get("value") for e in container["env"]}
     sleeps = int(container["lifecycle"]["preStop"]["exec"]["command"][1])

@@ -33,10 +33,10 @@ from typing import Any
 import httpx
 import pytest
 
-from service.alerts import ALERTS, RECORDS
-from service.boards import BOARDS
-from service.catalogue import CATALOGUE
-from service.queries import expand
+from deploy.generate.alerts import ALERTS, RECORDS
+from deploy.generate.dashboards import BOARDS
+from deploy.generate.queries import expand
+from service.metrics.catalogue import CATALOGUE
 from tests.running import free_port, policy_text, until
 from tests.tiny import save_pixart
 
@@ -257,7 +257,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         "PALIMPSEST_DETECTOR_SECONDS": "60",
         "PALIMPSEST_DEADLINE_SECONDS": "120",
     }
-    serve = [sys.executable, "-c", "from service.cli import main; main()", "serve", "--workers", "2"]
+    serve = [sys.executable, "-c", "from palimpsest.cli.main import main; main()", "serve", "--workers", "2"]
     serve += ["--model", str(model), "--policy", str(policy.parent), "--port", str(service)]
     shutil.copy(ROOT / "deploy" / "prometheus" / "rules.yml", folder / "rules.yml")
     (folder / "prometheus.yml").write_text(
@@ -396,7 +396,7 @@ def test_the_canary_is_nowhere(live: Live) -> None:
 
 
 def test_a_closed_audit_log_verifies(live: Live) -> None:
-    command = [sys.executable, "-c", "from service.cli import main; main()", "audit", "verify", "--json"]
+    command = [sys.executable, "-c", "from palimpsest.cli.main import main; main()", "audit", "verify", "--json"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PALIMPSEST_STATE": str(live.folder / "state")}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
     found = json.loads(done.stdout)

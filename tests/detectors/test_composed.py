@@ -10,7 +10,7 @@ from PIL import Image
 from detectors.detox import EMBEDDED as DETOXIFY
 from detectors.images.easy import EMBEDDED as EASYOCR
 from policies import Request
-from service.detection import build_detection
+from service.reading.detectors import build_detection
 from service.settings import SettingsError, load_settings
 
 
@@ -35,7 +35,7 @@ def test_settings_that_name_folders_add_detectors_behind_watches():
 
 
 def test_an_easyocr_folder_with_a_network_of_ones_own_reads_where_rapidocr_finds_text():
-    from evaluation.train_detectors import unseen_signs
+    from evaluation.training.detectors import unseen_signs
 
     detection = build(easyocr=str(EASYOCR))
     ((picture, word),) = unseen_signs(1, seed=5)

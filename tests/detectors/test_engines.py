@@ -57,7 +57,7 @@ def test_finding_where_text_stands_leaves_reading_as_it_was():
 
 def test_the_embedded_easyocr_network_and_detoxify_checkpoint_are_right_on_more_than_nine_of_ten_unseen_items(capsys):
     from detectors.detox import EMBEDDED
-    from evaluation.train_detectors import reads_signs, tells_abuse, unseen_signs
+    from evaluation.training.detectors import reads_signs, tells_abuse, unseen_signs
 
     read = reads_signs(EasyOcr.embedded(finder=RapidOcr()), unseen_signs(200, seed=1))
     told = tells_abuse(DetoxifyScorer(EMBEDDED), 200, seed=1)

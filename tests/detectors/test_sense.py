@@ -12,7 +12,7 @@ import pytest
 from detectors.text import SmallClassifier, default_detectors, sense
 from detectors.text.concepts import load_concept_words
 from detectors.text.sense import TextDetectors
-from detectors.train_toxicity import EVERYDAY, evaluate, examples, kind_of_examples, main
+from evaluation.training.toxicity import EVERYDAY, evaluate, examples, kind_of_examples, main
 from policies import Request
 
 
@@ -90,11 +90,11 @@ def test_held_out_words_are_judged_well_and_never_alarm_at_the_shipped_threshold
 def test_training_makes_a_small_file_that_knows_an_insult(tmp_path):
     import random
 
-    from detectors import train_toxicity
-    from detectors.train_toxicity import OUT
+    from evaluation.training import toxicity
+    from evaluation.training.toxicity import OUT
 
-    weights, bias = train_toxicity.train(random.Random(1), 3000)
-    train_toxicity.save(tmp_path / "t.json", weights, bias, "1")
+    weights, bias = toxicity.train(random.Random(1), 3000)
+    toxicity.save(tmp_path / "t.json", weights, bias, "1")
     assert main(["--report", "--count", "50", "--out", str(tmp_path / "t.json")]) == 0
     small = SmallClassifier.load(tmp_path / "t.json")
     assert small.score("you are a stupid idiot") > 0.9

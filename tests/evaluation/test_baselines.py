@@ -22,15 +22,16 @@ import pytest
 from PIL import ImageChops
 from typer.testing import CliRunner
 
-from evaluation import Eyes, baselines
-from evaluation.baselines import BASELINES, avoided, baseline_rows, draw_baseline
-from evaluation.cases import lettering_cases
+from evaluation import Eyes
 from evaluation.draw import draw
-from evaluation.erasure_cases import cases_of
-from evaluation.peers import MAX, MEDIUM, Sld
+from evaluation.prompts.cases import lettering_cases
+from evaluation.prompts.erasure_cases import cases_of
+from evaluation.tables import baselines
+from evaluation.tables.baselines import BASELINES, avoided, baseline_rows, draw_baseline
+from evaluation.tables.peers import MAX, MEDIUM, Sld
+from palimpsest.cli.main import app
+from palimpsest.cli.shared.in_process import LocalAnswerer, local_service
 from reference.folders import MODELS
-from service.cli import app
-from service.local import LocalAnswerer, local_service
 from service.settings import load_settings
 from steering import Host, NotSupported, Plan, Swap
 

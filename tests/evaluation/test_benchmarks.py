@@ -21,10 +21,10 @@ import pytest
 from typer.testing import CliRunner
 
 from detectors.images import RapidOcr
-from evaluation.benchmarks import load_prompts
-from evaluation.prompts import ngram_distance, prompt_rows
-from service.cli import app
-from service.local import LocalAnswerer, local_service
+from evaluation.prompts.benchmarks import load_prompts
+from evaluation.tables.own_prompts import ngram_distance, prompt_rows
+from palimpsest.cli.main import app
+from palimpsest.cli.shared.in_process import LocalAnswerer, local_service
 from service.settings import load_settings
 from tests.policies.helpers import policy, rule
 

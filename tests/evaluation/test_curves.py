@@ -18,11 +18,11 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from evaluation.curves import CurveJob, character_f1, curve_rows, parameter_share, ranked, sizes_of, word_pairs
-from evaluation.eyes import Eyes
+from evaluation.readers.eyes import Eyes
+from evaluation.tables.curves import CurveJob, character_f1, curve_rows, parameter_share, ranked, sizes_of, word_pairs
+from palimpsest.cli.main import app
 from reference.folders import MODELS
 from reference.town.letters import is_held_out
-from service.cli import app
 from steering import Host, Operator, Pack
 
 PACKS = MODELS.parent / "packs" / "signpost-pixart"
@@ -100,7 +100,7 @@ def test_a_pack_that_edits_is_refused_before_anything_is_drawn(host: Host) -> No
 
 
 def test_random_sites_are_other_ones_for_each_picture() -> None:
-    from evaluation.curves import _sets
+    from evaluation.tables.curves import _sets
 
     order = [f"s{i}" for i in range(12)]
     cases = word_pairs(6)

@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation.erasure import ErasureJob, erasure_rows
-from evaluation.erasure_cases import FIVE, Judged, cases_of, judged, kept_facts, neighbours_of
+from evaluation.prompts.erasure_cases import FIVE, Judged, cases_of, judged, kept_facts, neighbours_of
+from evaluation.tables.erasure import ErasureJob, erasure_rows
 from reference.town.scenes import CATEGORIES
 from steering import Host
 from tests.tiny import save_pixart
@@ -43,7 +43,7 @@ def test_prompts_name_the_concept_and_their_donors_do_not() -> None:
 
 
 def test_the_judge_knows_five_concepts_and_sees_true_pictures() -> None:
-    from reference.town.paint import paint
+    from reference.town.drawing.paint import paint
 
     eyes = judged()
     for concept in FIVE:

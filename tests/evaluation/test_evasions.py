@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import pytest
 
-from evaluation.detectors import shipped_decider
-from evaluation.evasions import drawable_evasions
+from evaluation.prompts.evasions import drawable_evasions
+from evaluation.tables.detectors import shipped_decider
 from reference.town.letters import drawable
 
 WORDS = ("idiot", "moron", "loser", "stupid", "wimp", "a phrase")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from evaluation.localization import Trial, oracle, rank_correlation, trial_rows
+from evaluation.tables.localization import Trial, oracle, rank_correlation, trial_rows
 from localization import Bench, Shares
 
 

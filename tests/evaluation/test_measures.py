@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from evaluation.answers import parse_answer
-from evaluation.cases import benign_cases, concept_cases, lettering_cases
 from evaluation.metrics import Rate, edit_distance, mean_interval, similarity_outside
+from evaluation.prompts.cases import benign_cases, concept_cases, lettering_cases
+from reference.town.drawing.paint import paint
 from reference.town.layout import sign_box
 from reference.town.letters import drawable, is_held_out
-from reference.town.paint import paint
 from reference.town.scenes import sample_scene
 
 

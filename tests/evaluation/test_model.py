@@ -17,7 +17,7 @@ from dataclasses import replace
 import pytest
 
 from detectors.images import RapidOcr
-from evaluation.cases import (
+from evaluation.prompts.cases import (
     benign_cases,
     category_cases,
     concept_cases,
@@ -26,14 +26,14 @@ from evaluation.cases import (
     two_line_cases,
     varied_cases,
 )
-from evaluation.eyes import read_sign
-from evaluation.model import below_bar, through_autoencoder
-from evaluation.reader import Reader, collapse, letter_places, lines_of
+from evaluation.readers.eyes import read_sign
+from evaluation.readers.reader import Reader, collapse, letter_places, lines_of
+from evaluation.tables.model import below_bar, through_autoencoder
 from localization.calibrate import drift_of
 from reference.folders import MODELS
+from reference.town.drawing.paint import paint
 from reference.town.layout import sign_box
 from reference.town.letters import is_held_out
-from reference.town.paint import paint
 from reference.town.prompts import COUNTS, concept_prompts
 from reference.town.scenes import CATEGORIES, sample_scene
 from steering import Host

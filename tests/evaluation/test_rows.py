@@ -9,9 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from evaluation import Eyes, benign_row, concept_row, lettering_row, neighbour_row
+from palimpsest.cli.main import app
+from palimpsest.cli.shared.in_process import LocalAnswerer, local_service
 from reference.town.scenes import CHARACTERS
-from service.cli import app
-from service.local import LocalAnswerer, local_service
 from service.settings import load_settings
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from localization.choose import choose_sites
+from localization.search.choose import choose_sites
 
 NAMES = tuple(f"site{i}" for i in range(8))
 

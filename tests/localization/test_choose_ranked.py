@@ -10,9 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from localization.answers import answer_of, carry_sets
-from localization.choose import choose_ranked
 from localization.contrasts import Shares
+from localization.search.answers import answer_of, carry_sets
+from localization.search.choose import choose_ranked
 
 NAMES = tuple(f"site{i:02d}" for i in range(24))
 

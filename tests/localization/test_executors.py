@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from localization import Cell, KeptExecutor, LocalExecutor, LocalizationError, Treatment, Worker, lettering_contrasts
-from localization.ray_executor import RayExecutor
+from localization.measure.ray_executor import RayExecutor
 from tests.tiny import save_pixart
 
 POINTS = ((1.0, 0.0, 0.0, 0.0), (0.5, 0.5, 0.5, 0.5))

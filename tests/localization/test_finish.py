@@ -23,9 +23,9 @@ import pytest
 import torch
 
 from localization import Bench, Cell, Contrast, Found, Grown
-from localization.finish import Finish, finish, finish_contrasts
-from localization.gallery import Gallery
-from localization.screen import screen_of
+from localization.measure.gallery import Gallery
+from localization.search.finish import Finish, finish, finish_contrasts
+from localization.search.screen import screen_of
 
 UNITS = ("s0", "s1", "s2", "s3", "s4", "s5", "pooled")
 SITES = UNITS[:-1]

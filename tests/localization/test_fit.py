@@ -16,8 +16,9 @@ import pytest
 import torch
 
 from localization.fit import METHODS, FitRecipe, fit_edit, usual_place
-from steering import BadPlan, Edit, Plan, fitters, record
-from tests.steering.families import GREEN, PINK, RED, asked
+from steering import BadPlan, Edit, Plan, record
+from steering.measure import fitters
+from tests.steering.family_cases import GREEN, PINK, RED, asked
 
 SHOWN = ["a red star", "a red ring"]
 NEUTRAL = ["a blue thing", "a blue circle"]

@@ -37,7 +37,7 @@ from localization import (
     localize,
 )
 from localization.prompts import control_contrasts
-from localization.screen import Screen, look_again, screen_of
+from localization.search.screen import Screen, look_again, screen_of
 from steering import Host, Pack
 from tests.tiny import save_pixart
 

@@ -11,10 +11,10 @@ import torch
 
 from localization import Aim, LocalExecutor, LocalizationError, Search, Worker, lettering_contrasts, localize
 from localization.prompts import control_contrasts
-from localization.published import as_published_a, as_published_b
+from localization.search.published import as_published_a, as_published_b
 from localization.verify import differences, verify
 from steering import CalibrationPoint, Host
-from steering.packs import read_header
+from steering.packs.pack import read_header
 from tests.tiny import save_pixart
 
 PAIRS = lettering_contrasts(2, seed=1)

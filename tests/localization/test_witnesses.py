@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from PIL import Image
 
-from evaluation.reader import Reader
+from evaluation.readers.reader import Reader
 from localization import Contrast, witness_lettering
-from reference.town.paint import paint
+from reference.town.drawing.paint import paint
 from reference.town.word_prompts import creative_pairs, simple_pairs
 
 

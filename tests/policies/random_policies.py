@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from detectors.text import read_text, sense
 from policies import Request, Signal, Signals, decide
-from policies.model import PolicyModel
-from policies.snapshot import compile_snapshot
+from policies.decide.snapshot import compile_snapshot
+from policies.format.model import PolicyModel
 
 WORDS = ("grumpf", "blorch", "snirt", "wexl")
 TENANTS = ("", "acme", "beta", "edu-x")

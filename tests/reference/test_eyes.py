@@ -13,12 +13,12 @@ import random
 import pytest
 
 from detectors.images import RapidOcr
-from evaluation.cases import Case
-from evaluation.eyes import read_sign
-from evaluation.reader import Reader
+from evaluation.prompts.cases import Case
+from evaluation.readers.eyes import read_sign
+from evaluation.readers.reader import Reader
+from reference.town.drawing.paint import paint
 from reference.town.judge import ANSWERS, CONCEPTS, JUDGE, JUDGE_RECIPES, Judge, held_out_scenes
 from reference.town.letters import held_out_words
-from reference.town.paint import paint
 from reference.town.scenes import CATEGORIES, sample_scene
 
 FOLDERS = [recipe.folder for recipe in JUDGE_RECIPES if recipe.folder.is_dir()]

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from reference.folders import draws_town
-from service.detection import build_detection
+from service.reading.detectors import build_detection
 from service.settings import SettingsError, load_settings
 
 

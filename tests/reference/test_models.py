@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import torch
 
-from evaluation.cases import sign_cases
-from evaluation.reader import Reader
+from evaluation.prompts.cases import sign_cases
+from evaluation.readers.reader import Reader
 from reference.folders import MODELS, draws_town
 from reference.recipes import NAMES, recipe_for
 from reference.town.judge import Judge

@@ -18,8 +18,8 @@ import pytest
 import evaluation
 from localization.prompts import load_contrasts
 from reference.town.captions import CAPTION_BYTES, ground_words, noun
+from reference.town.drawing.paint import paint
 from reference.town.letters import is_held_out, load_words
-from reference.town.paint import paint
 from reference.town.prompts import COUNTS, concept_prompts, contexts
 from reference.town.scenes import CATEGORIES
 from reference.town.word_prompts import SIMPLE, creative_pairs, simple_pairs, templates, toxic_pairs

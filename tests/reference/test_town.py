@@ -24,9 +24,9 @@ from hypothesis import strategies as st
 
 from reference.town.captions import CAPTION_BYTES, NEUTRAL, noun, plain_caption, sample_caption
 from reference.town.data import render_set
+from reference.town.drawing.paint import paint
 from reference.town.layout import letter_boxes, sign_box
 from reference.town.letters import ALPHABET, MAX_LETTERS, held_out_words, is_held_out, load_words
-from reference.town.paint import paint
 from reference.town.scenes import (
     CATEGORIES,
     FONTS,

@@ -72,7 +72,7 @@ def recorder() -> Any:
     """A recorder on a registry of its own."""
     from prometheus_client import CollectorRegistry
 
-    from service.metrics import Recorder
+    from service.metrics.recorder import Recorder
 
     return Recorder(CollectorRegistry())
 
@@ -83,11 +83,11 @@ def serve(settings: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
     from prometheus_client import CollectorRegistry
     from starlette.testclient import TestClient
 
-    from service.app import access, make_app
-    from service.guard import Guard
-    from service.keys import KeyRing
-    from service.metrics import Recorder
-    from service.runtime import Runtime
+    from service.http.app import access, make_app
+    from service.http.guard import Guard
+    from service.http.keys import KeyRing
+    from service.metrics.recorder import Recorder
+    from service.worker.runtime import Runtime
 
     running: list[Runtime] = []
 

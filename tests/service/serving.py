@@ -45,7 +45,7 @@ POLICY = policy_text(
 
 
 def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-c", "from service.cli import main; main()", *arguments]
+    return [sys.executable, "-c", "from palimpsest.cli.main import main; main()", *arguments]
 
 
 def family(pid: int) -> list[int]:

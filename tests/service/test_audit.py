@@ -172,9 +172,9 @@ def test_a_picture_leaves_without_its_record_only_where_that_is_allowed(
     from prometheus_client import CollectorRegistry
     from starlette.testclient import TestClient
 
-    from service.app import make_app
-    from service.metrics import Recorder
-    from service.runtime import Runtime
+    from service.http.app import make_app
+    from service.metrics.recorder import Recorder
+    from service.worker.runtime import Runtime
 
     registry = CollectorRegistry()
     runtime = Runtime(settings(audit=audit), Recorder(registry))

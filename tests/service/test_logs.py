@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.models import load_host
+from service.engine.host import load_host
 from service.settings import load_settings
 from tests.tiny import save_pixart
 

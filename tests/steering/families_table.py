@@ -18,6 +18,7 @@ from tests.steering.released import RELEASED
 
 __all__ = ["COLUMNS", "FAMILIES", "Found", "cells_of", "checked", "law_of", "render", "written"]
 
+_TESTS = Path(__file__).resolve().parents[1]
 COLUMNS = ("L0", "L1", "all sites = donor", "mixed batch", "windows", "pooled", "compile", "LoRA", "offload")
 FAMILIES: dict[str, tuple[str, ...]] = {
     "Stable Diffusion 1, 2": ("sd1", "sd2"),
@@ -64,10 +65,10 @@ def law_of(item: Any) -> tuple[tuple[str, str], bool] | None:
 def checked() -> set[tuple[str, str]]:
     """The cells that some marked test checks, told from the tests' marks; nothing is run."""
     cells: set[tuple[str, str]] = set()
-    for path in sorted(Path(__file__).parent.glob("test_*.py")):
+    for path in sorted(_TESTS.joinpath("steering").rglob("test_*.py")):
         if ".law(" not in path.read_text("utf-8"):
             continue
-        module = importlib.import_module(f"tests.steering.{path.stem}")
+        module = importlib.import_module(".".join(path.relative_to(_TESTS.parent).with_suffix("").parts))
         for thing in vars(module).values():
             marks = getattr(thing, "pytestmark", ())
             laws = [m.args[0] for m in marks if m.name == "law"]

@@ -1,7 +1,7 @@
 """A small recognition network for EasyOCR: names the letter, if any, in each column of a line of lettering.
 
 EasyOCR imports this file by its name as a user's network (`user_network_directory`), so it stands by itself. Trained
-on true pictures of the town by `python -m evaluation.train_detectors reader`.
+on true pictures of the town by `python -m evaluation.training.detectors reader`.
 """
 
 import torch

@@ -1,0 +1,296 @@
+"""Recording rules and alerts, as data.
+
+An alert's condition is a value, a comparison and a threshold, all of them said apart: so a test can ask a real
+Prometheus for every value, and see that it is there while nothing is wrong. An alert whose value is absent never
+fires, and nobody would notice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from deploy.generate.queries import expand
+
+__all__ = ["ALERTS", "RECORDS", "Alert", "Condition", "Record", "rule_file"]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A query whose answer Prometheus keeps under a name, because alerts and people ask for it often."""
+
+    name: str
+    expression: str
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """`value` `op` `threshold`."""
+
+    value: str
+    op: Literal[">", "<", "=="]
+    threshold: float
+
+    @property
+    def text(self) -> str:
+        return f"({expand(self.value)}) {self.op} {self.threshold:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """What is wrong when every condition holds for `held`, and what to do then."""
+
+    name: str
+    conditions: tuple[Condition, ...]
+    held: str
+    severity: Literal["page", "ticket"]
+    summary: str
+    action: str
+
+    @property
+    def text(self) -> str:
+        return " and ".join(condition.text for condition in self.conditions)
+
+
+_ASKED = 'sum(increase(@requests_total{endpoint="generations"}[1h]))'
+_STOPPED = 'sum(increase(@requests_total{endpoint="generations",outcome="refused"}[%s]))'
+_RUNGS = 'sum(increase(@rungs_total{result="%s"}[1h]))'
+_REPAIRED = 'sum(increase(@requests_total{endpoint="generations",outcome="steered"}[%s]))'
+
+RECORDS = (
+    Record("palimpsest:requests:rate5m", 'sum(rate(@requests_total{endpoint="generations"}[5m]))'),
+    Record(
+        "palimpsest:refused:ratio10m",
+        'sum(rate(@requests_total{endpoint="generations",outcome="refused"}[10m]))'
+        ' / sum(rate(@requests_total{endpoint="generations"}[10m]))',
+    ),
+    Record(
+        "palimpsest:refused:ratio1d",
+        'sum(rate(@requests_total{endpoint="generations",outcome="refused"}[1d]))'
+        ' / sum(rate(@requests_total{endpoint="generations"}[1d]))',
+    ),
+    Record(
+        "palimpsest:failed:ratio5m",
+        'sum(rate(@requests_total{outcome=~"error|unavailable|deadline"}[5m])) / sum(rate(@requests_total[5m]))',
+    ),
+    Record(
+        "palimpsest:picture_seconds:p95",
+        'histogram_quantile(0.95, sum by (le) (rate(@request_duration_seconds_bucket{endpoint="generations"}[5m])))',
+    ),
+)
+
+
+def _when(value: str, op: Literal[">", "<", "=="], threshold: float) -> Condition:
+    return Condition(value, op, threshold)
+
+
+ALERTS = (
+    Alert(
+        "PalimpsestDown",
+        (_when('min(up{job="palimpsest"})', "<", 1),),
+        "2m",
+        "page",
+        "A server cannot be scraped.",
+        "Look at its log and its probes; requests to it fail.",
+    ),
+    Alert(
+        "PalimpsestNoWorkerReady",
+        (_when("sum(@engine_ready)", "<", 1),),
+        "2m",
+        "page",
+        "No worker has a model that is ready.",
+        "`GET /v1/policies` and the log say why a worker could not start.",
+    ),
+    Alert(
+        "PalimpsestWorkerNotReady",
+        (_when("sum(@workers_up) - sum(@engine_ready)", ">", 0),),
+        "5m",
+        "ticket",
+        "A worker runs and is not ready.",
+        "It loads for too long, or could not start: its log says which.",
+    ),
+    Alert(
+        "PalimpsestEngineStuck",
+        (_when("max(time() - @engine_beat_timestamp_seconds)", ">", 120),),
+        "1m",
+        "page",
+        "An engine has not moved for two minutes.",
+        "Restart the worker; its liveness probe fails, too.",
+    ),
+    Alert(
+        "PalimpsestQueueTooOld",
+        (_when("max(clamp_min(time() - @queue_oldest_timestamp_seconds, 0))", ">", 30),),
+        "1m",
+        "page",
+        "A picture has waited for more than 30 s.",
+        "Add workers, or lower `queue_size` so that clients are told to come back.",
+    ),
+    Alert(
+        "PalimpsestQueueRejecting",
+        (_when("sum(increase(@queue_rejections_total[5m]))", ">", 0),),
+        "10m",
+        "ticket",
+        "Requests have been turned away for ten minutes.",
+        "Add workers.",
+    ),
+    Alert(
+        "PalimpsestSlow",
+        (_when("palimpsest:picture_seconds:p95", ">", 45),),
+        "10m",
+        "ticket",
+        "One request in twenty takes more than 45 s.",
+        "The dashboard `operations` shows which stage takes the time.",
+    ),
+    Alert(
+        "PalimpsestFailing",
+        (_when("palimpsest:failed:ratio5m", ">", 0.02),),
+        "5m",
+        "page",
+        "More than 2 % of requests fail by our fault.",
+        "The log has a line for each, with its request id.",
+    ),
+    Alert(
+        "PalimpsestPolicyReloadFailing",
+        (_when("max(@policy_last_reload_failed)", ">", 0),),
+        "1m",
+        "page",
+        "The policies on disk are not those in use.",
+        "`palimpsest policy check` on the files; `GET /v1/policies` lists the problems.",
+    ),
+    Alert(
+        "PalimpsestWorkersDisagree",
+        (_when("max(@policy_number_max) - min(@policy_number_min)", ">", 0),),
+        "2m",
+        "page",
+        "Workers have different policies in use.",
+        "Compare `GET /v1/policies` of the servers, and the files or the bundle that each sees.",
+    ),
+    Alert(
+        "PalimpsestPoliciesStale",
+        (_when("sum(increase(@stale_decisions_total[10m]))", ">", 0),),
+        "0m",
+        "page",
+        "Requests are decided under policies that are older than they allow themselves to be.",
+        "Publish them again, or find out why the new ones do not arrive.",
+    ),
+    Alert(
+        "PalimpsestUnfitRules",
+        (_when("max(@unfit_rules)", ">", 0),),
+        "5m",
+        "ticket",
+        "A rule steers a concept for which the model has no pack.",
+        "`palimpsest localize` makes one; until then the rule does what its `unfit` says.",
+    ),
+    Alert(
+        "PalimpsestDetectorFailing",
+        (_when("sum by (detector) (increase(@detector_errors_total[10m]))", ">", 5),),
+        "1m",
+        "page",
+        "A detector gives no answers; its rules apply their `on_error`.",
+        "The log names the detector and the kind of failure.",
+    ),
+    Alert(
+        "PalimpsestDetectorOpen",
+        (_when("max by (detector) (@detector_open)", ">", 0),),
+        "1m",
+        "page",
+        "A detector failed so often that it is not asked for now.",
+        "The log has its last failure; it is tried again by itself.",
+    ),
+    Alert(
+        "PalimpsestDecisionErrors",
+        (_when("sum by (rule) (increase(@decision_errors_total[10m]))", ">", 5),),
+        "1m",
+        "page",
+        "A rule cannot be judged.",
+        "What it needs to read failed or is not there; the audit log has each case.",
+    ),
+    Alert(
+        "PalimpsestAuditWriteFailing",
+        (_when('sum(increase(@audit_events_total{result="error"}[5m]))', ">", 0),),
+        "0m",
+        "page",
+        "Audit records could not be written.",
+        "The disk is full or read-only. With `audit = required` the requests were refused.",
+    ),
+    Alert(
+        "PalimpsestBlockRateZero",
+        (
+            _when(_STOPPED % "1h", "==", 0),
+            _when(_STOPPED % "1d", ">", 20),
+            _when(_ASKED, ">", 100),
+        ),
+        "10m",
+        "page",
+        "Nothing was refused for an hour, and there was traffic: safety may be off.",
+        "Compare `GET /v1/policies` with what should be in use; try `palimpsest policy explain` on a known case.",
+    ),
+    Alert(
+        "PalimpsestRepairRateZero",
+        (
+            _when(_REPAIRED % "1h", "==", 0),
+            _when(_REPAIRED % "1d", ">", 20),
+            _when(_ASKED, ">", 100),
+        ),
+        "10m",
+        "page",
+        "Nothing was steered for an hour, and there was traffic: steering may be off.",
+        "As for the block rate; and see that the rules' packs are found (`unfit`).",
+    ),
+    Alert(
+        "PalimpsestBlockRateJumped",
+        (
+            _when("palimpsest:refused:ratio10m", ">", 0.05),
+            _when("palimpsest:refused:ratio10m / palimpsest:refused:ratio1d", ">", 4),
+        ),
+        "10m",
+        "page",
+        "Four times as many requests are refused as in the last day.",
+        "A policy that went live, or an attack: the dashboard `safety` shows the rule.",
+    ),
+    Alert(
+        "PalimpsestSteeringFallsBack",
+        (_when('sum(increase(@fallbacks_total{reason=~"fired|steering"}[10m]))', ">", 0),),
+        "5m",
+        "ticket",
+        "Steering did not do what it said, and prompts were replaced instead.",
+        "The host and its packs do not fit each other any more: `palimpsest pack verify`.",
+    ),
+    Alert(
+        "PalimpsestRepairsFail",
+        (_when(_RUNGS % "failed" + " - " + _RUNGS % "passed", ">", 20),),
+        "10m",
+        "ticket",
+        "Most rungs that are climbed do not repair the picture.",
+        "The packs are too weak for what is asked; the dashboard `safety` shows the rungs.",
+    ),
+    Alert(
+        "PalimpsestOutOfMemory",
+        (_when("sum(increase(@out_of_memory_total[10m]))", ">", 0),),
+        "5m",
+        "ticket",
+        "Batches do not fit the device.",
+        "Lower `max_batch`, or give the worker a larger device.",
+    ),
+)  # fmt: skip
+
+
+def rule_file() -> dict[str, Any]:
+    """The rules as Prometheus reads them."""
+    records = [{"record": record.name, "expr": expand(record.expression)} for record in RECORDS]
+    return {
+        "groups": [
+            {"name": "palimpsest-records", "rules": records},
+            {"name": "palimpsest-alerts", "rules": [_rule(alert) for alert in ALERTS]},
+        ]
+    }
+
+
+def _rule(alert: Alert) -> dict[str, Any]:
+    return {
+        "alert": alert.name,
+        "expr": alert.text,
+        "for": alert.held,
+        "labels": {"severity": alert.severity},
+        "annotations": {"summary": alert.summary, "action": alert.action},
+    }

@@ -1,0 +1,282 @@
+"""What the four dashboards show, as data: who looks at them, and one question a panel.
+
+Operations: is it up and fast. Safety: what was stopped or repaired, and did the looking work. Policies: what is in
+use, and what would rules in shadow do. Steering: which concepts are steered, how strongly, and what it costs.
+"""
+
+from __future__ import annotations
+
+from deploy.generate.panels import Board, Panel, Row, mean, one, quantiles, rate
+from deploy.generate.queries import Query
+
+__all__ = ["BOARDS"]
+
+OPERATIONS = Board(
+    "operations",
+    "Palimpsest: operations",
+    "Whether the service is up, fast and not overrun.",
+    (
+        Row(
+            "Now",
+            (
+                Panel(
+                    "Workers",
+                    (Query("sum(@workers_up)", "up"), Query("sum(@engine_ready)", "ready")),
+                    kind="stat",
+                ),
+                one(
+                    "Engines last moved",
+                    "max(time() - @engine_beat_timestamp_seconds)",
+                    unit="s",
+                    kind="stat",
+                    red=120,
+                    about="The engine that moved least recently. Below zero: none is ready yet.",
+                ),
+                one("What runs", "max by (version, model) (@build_info)", "{{version}} {{model}}", kind="table"),
+            ),
+        ),
+        Row(
+            "Requests",
+            (
+                Panel("Requests by outcome", (rate("requests_total", "endpoint, outcome"),), "reqps"),
+                Panel(
+                    "Time to a picture",
+                    quantiles("request_duration_seconds", where='{endpoint="generations"}', at=(0.5, 0.95, 0.99)),
+                    "s",
+                ),
+                one(
+                    "Share of failures of ours",
+                    'sum(rate(@requests_total{outcome=~"error|unavailable|deadline"}[$__rate_interval]))'
+                    " / sum(rate(@requests_total[$__rate_interval]))",
+                    unit="percentunit",
+                    red=0.02,
+                ),
+            ),
+        ),
+        Row(
+            "Where the time goes",
+            (
+                Panel("Stages, 95 of 100", quantiles("stage_duration_seconds", "stage", at=(0.95,)), "s"),
+                Panel(
+                    "Seconds of each stage a second",
+                    (rate("stage_duration_seconds_sum", "stage"),),
+                    "s",
+                    about="`generate` at the number of workers means that engines have no time left.",
+                ),
+            ),
+        ),
+        Row(
+            "Queue and engine",
+            (
+                one("Pictures that wait", "sum(@queue_depth)"),
+                one(
+                    "The longest wait now",
+                    "max(clamp_min(time() - @queue_oldest_timestamp_seconds, 0))",
+                    unit="s",
+                    red=30,
+                ),
+                Panel(
+                    "Turned away and given up",
+                    (
+                        Query("sum(rate(@queue_rejections_total[$__rate_interval]))", "queue full"),
+                        rate("cancelled_pictures_total", "reason"),
+                    ),
+                ),
+                Panel("Pictures in a batch", (mean("batch_rows"), *quantiles("batch_rows", at=(0.95,)))),
+                Panel(
+                    "Denoising steps and padding rows a second",
+                    (
+                        Query("sum(rate(@engine_steps_total[$__rate_interval]))", "steps"),
+                        Query("sum(rate(@batch_padding_rows_total[$__rate_interval]))", "padding rows"),
+                    ),
+                ),
+                one("Batches that did not fit the device", "sum(increase(@out_of_memory_total[$__rate_interval]))"),
+            ),
+        ),
+        Row("Audit", (Panel("Audit records", (rate("audit_events_total", "result"),)),)),
+    ),
+)
+
+SAFETY = Board(
+    "safety",
+    "Palimpsest: safety",
+    "What was stopped or repaired, and whether the detectors looked.",
+    (
+        Row(
+            "What left",
+            (
+                Panel("Pictures by verdict", (rate("images_total", "verdict"),)),
+                one(
+                    "Share of requests refused",
+                    'sum(rate(@requests_total{endpoint="generations",outcome="refused"}[$__rate_interval]))'
+                    ' / sum(rate(@requests_total{endpoint="generations"}[$__rate_interval]))',
+                    unit="percentunit",
+                    about="Zero under traffic is as suspicious as a jump: safety may be off.",
+                ),
+                Panel(
+                    "Decisions by rule",
+                    (
+                        Query(
+                            'sum by (rule, verdict) (rate(@decisions_total{mode="enforce"}[$__rate_interval]))',
+                            "{{rule}} {{verdict}}",
+                        ),
+                    ),
+                ),
+            ),
+        ),
+        Row(
+            "Repair",
+            (
+                Panel("Rungs climbed", (rate("rungs_total", "rung, result"),)),
+                one(
+                    "Share of climbs that repaired",
+                    'sum(rate(@rungs_total{result="passed"}[$__rate_interval]))'
+                    " / sum(rate(@rungs_total[$__rate_interval]))",
+                    unit="percentunit",
+                ),
+                Panel("Seconds that a rung adds", quantiles("rung_duration_seconds", "rung", at=(0.95,)), "s"),
+                one("Pictures made again", "sum(rate(@extra_generations_total[$__rate_interval]))"),
+                Panel("Prompt replaced instead of steering", (rate("fallbacks_total", "reason"),)),
+            ),
+        ),
+        Row(
+            "Detectors",
+            (
+                Panel("Readings, 95 of 100", quantiles("detector_duration_seconds", "detector", at=(0.95,)), "s"),
+                Panel("Readings without an answer", (rate("detector_errors_total", "detector, reason"),)),
+                one("Circuits open", "sum by (detector) (@detector_open)", "{{detector}}", red=1),
+                Panel(
+                    "Rules that could not be judged",
+                    (rate("decision_errors_total", "rule"),),
+                    about="Each such decision applied the rule's `on_error`.",
+                ),
+            ),
+        ),
+    ),
+)
+
+POLICIES = Board(
+    "policies",
+    "Palimpsest: policies and shadow",
+    "Which policies are in use, whether workers agree, and what rules in shadow would do.",
+    (
+        Row(
+            "In use",
+            (
+                one(
+                    "Workers disagree",
+                    "max(@policy_number_max) - min(@policy_number_min) > bool 0",
+                    kind="stat",
+                    red=1,
+                    about="1 while two workers have policies of different content in use.",
+                ),
+                Panel(
+                    "Generation",
+                    (
+                        Query("min(@policy_generation_min)", "lowest"),
+                        Query("max(@policy_generation_max)", "highest"),
+                    ),
+                    about="How often each worker changed its policies since it started.",
+                ),
+                one("Age of the policies", "max(time() - @policy_loaded_timestamp_seconds)", unit="s", kind="stat"),
+                Panel("Rules by rollout", (Query("max by (mode) (@rules)", "{{mode}}"),)),
+                one("Rules that no pack fits", "max(@unfit_rules)", kind="stat", red=1),
+            ),
+        ),
+        Row(
+            "Changes",
+            (
+                Panel(
+                    "Reloads",
+                    (Query("sum by (result) (increase(@policy_reloads_total[$__rate_interval]))", "{{result}}"),),
+                ),
+                Panel(
+                    "Refused changes by reason",
+                    (Query("sum by (reason) (increase(@policy_refusals_total[$__rate_interval]))", "{{reason}}"),),
+                ),
+                one("Files are not what is in use", "max(@policy_last_reload_failed)", kind="stat", red=1),
+                one("Decisions under too old policies", "sum(rate(@stale_decisions_total[$__rate_interval]))"),
+            ),
+        ),
+        Row(
+            "Shadow",
+            (
+                one(
+                    "Share of requests that rules in shadow would change",
+                    "sum(rate(@shadow_differences_total[$__rate_interval]))"
+                    ' / sum(rate(@requests_total{endpoint="generations"}[$__rate_interval]))',
+                    unit="percentunit",
+                    about="The number to look at before a rule is promoted.",
+                ),
+                Panel("From enforced to shadow", (rate("shadow_differences_total", "enforced, shadow"),)),
+                Panel(
+                    "Rules in shadow",
+                    (
+                        Query(
+                            'sum by (rule, verdict) (rate(@decisions_total{mode="shadow"}[$__rate_interval]))',
+                            "{{rule}} {{verdict}}",
+                        ),
+                    ),
+                ),
+                Panel("Spared by an exception", (rate("policy_exemptions_total", "rule"),)),
+            ),
+        ),
+    ),
+)
+
+STEERING = Board(
+    "steering",
+    "Palimpsest: steering and dose",
+    "Which concepts are steered, how strongly, and what steering costs.",
+    (
+        Row(
+            "Concepts",
+            (
+                Panel("Steered pictures", (rate("steered_pictures_total", "concept"),)),
+                one(
+                    "Rows that steering changed, a picture",
+                    "sum by (concept) (rate(@steered_rows_total[$__rate_interval]))"
+                    " / sum by (concept) (rate(@steered_pictures_total[$__rate_interval]))",
+                    "{{concept}}",
+                    about="Counted where text enters the model. A drop without a new pack: something broke.",
+                ),
+                one(
+                    "Share of pictures steered",
+                    'sum(rate(@images_total{verdict="steer"}[$__rate_interval]))'
+                    " / sum(rate(@images_total[$__rate_interval]))",
+                    unit="percentunit",
+                ),
+            ),
+        ),
+        Row(
+            "Dose",
+            (
+                Panel("Mean dose of edits", (mean("steering_dose", "concept"),)),
+                Panel(
+                    "Dose of edits, middle and 95 of 100",
+                    quantiles("steering_dose", "concept"),
+                    about="How much of a concept edits found and took out at a site; text swaps have no dose.",
+                ),
+            ),
+        ),
+        Row(
+            "Cost",
+            (
+                Panel("Seconds of a batch", quantiles("stage_duration_seconds", where='{stage="generate"}'), "s"),
+                one(
+                    "Pictures made again, for each that left",
+                    "sum(rate(@extra_generations_total[$__rate_interval]))"
+                    " / sum(rate(@images_total[$__rate_interval]))",
+                    unit="percentunit",
+                ),
+                one(
+                    "Steering that fell back to another prompt",
+                    'sum(rate(@fallbacks_total{reason=~"fired|steering"}[$__rate_interval]))',
+                    red=0.01,
+                ),
+            ),
+        ),
+    ),
+)
+
+BOARDS = (OPERATIONS, SAFETY, POLICIES, STEERING)

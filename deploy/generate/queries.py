@@ -1,0 +1,60 @@
+"""Queries over our metrics: `@name` stands for a metric of the catalogue.
+
+A name that does not exist, or a label that its metric does not have, is an error where the query is written and not an
+empty panel on somebody's wall.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from service.metrics.catalogue import CATALOGUE, PREFIX, Metric
+
+__all__ = ["SUFFIXES", "Query", "expand", "metric_of"]
+
+SUFFIXES = ("_bucket", "_count", "_sum")
+_BY_NAME: Mapping[str, Metric] = {metric.name: metric for metric in CATALOGUE}
+_USE = re.compile(r"@([a-z_]+)(?:\{([^}]*)\})?")
+_MATCHER = re.compile(r'\s*([a-z_]+)\s*(?:=~|!~|!=|=)\s*"[^"]*"\s*')
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One PromQL expression, with `@name` for our metrics, and the legend of its series."""
+
+    expression: str
+    legend: str = ""
+
+    @property
+    def text(self) -> str:
+        """The expression as Prometheus understands it."""
+        return expand(self.expression)
+
+
+def metric_of(name: str) -> Metric:
+    """The metric that a series called `name` (without the prefix) belongs to. Raises `LookupError`."""
+    if name in _BY_NAME:
+        return _BY_NAME[name]
+    for suffix in SUFFIXES:
+        metric = _BY_NAME.get(name.removesuffix(suffix))
+        if name.endswith(suffix) and metric is not None and metric.kind == "histogram":
+            return metric
+    raise LookupError(f"no metric `{name}` in the catalogue")
+
+
+def expand(expression: str) -> str:
+    """`expression` with every `@name` as the metric's full name. Raises `LookupError` for a name or label of nobody."""
+    return _USE.sub(_expanded, expression)
+
+
+def _expanded(use: re.Match[str]) -> str:
+    name, matchers = use.group(1), use.group(2)
+    metric = metric_of(name)
+    labels = {label.name for label in metric.labels}
+    for matcher in matchers.split(",") if matchers else ():
+        found = _MATCHER.fullmatch(matcher)
+        if found is None or found.group(1) not in labels:
+            raise LookupError(f"`{name}` has the labels {sorted(labels)}, got the matcher `{matcher}`")
+    return f"{PREFIX}{name}" + (f"{{{matchers}}}" if matchers else "")

@@ -1,0 +1,129 @@
+"""Makes what stands in `deploy/` from the catalogue: four Grafana dashboards and the rules for Prometheus.
+
+`python -m deploy.generate.write` writes the files, `--check` only says which differ; a test runs the check. Whoever
+renames a metric renames it there, too, or is told so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from deploy.generate.alerts import rule_file
+from deploy.generate.dashboards import BOARDS
+from deploy.generate.panels import Board, Panel
+
+__all__ = ["dashboard", "files", "main"]
+
+_SOURCE = {"type": "prometheus", "uid": "${datasource}"}
+_HEIGHT, _WIDTH = 8, 24
+
+
+def dashboard(board: Board) -> dict[str, Any]:
+    """A board as Grafana's JSON. The data source is a variable, so that it fits every Grafana."""
+    return {
+        "uid": f"palimpsest-{board.name}",
+        "title": board.title,
+        "description": board.about,
+        "tags": ["palimpsest"],
+        "schemaVersion": 39,
+        "version": 1,
+        "editable": True,
+        "graphTooltip": 1,
+        "refresh": "30s",
+        "time": {"from": "now-6h", "to": "now"},
+        "timezone": "browser",
+        "links": [{"type": "dashboards", "tags": ["palimpsest"], "title": "Palimpsest", "asDropdown": False}],
+        "templating": {
+            "list": [{"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus"}]
+        },
+        "panels": list(_placed(board)),
+    }
+
+
+def files() -> Mapping[str, str]:
+    """Every generated file: its path below `deploy/` and its text."""
+    made = {f"grafana/dashboards/{b.name}.json": json.dumps(dashboard(b), indent=2) + "\n" for b in BOARDS}
+    return made | {"prometheus/rules.yml": _yaml(rule_file())}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0, or 1 when `--check` finds a file that is not as it would be made."""
+    parser = argparse.ArgumentParser(prog="python -m deploy.generate.write", description=__doc__.split("\n")[0])
+    parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parent.parent)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 when a file differs")
+    options = parser.parse_args(arguments)
+    different = 0
+    for name, text in files().items():
+        file = options.out / name
+        if file.is_file() and file.read_text("utf-8") == text:
+            continue
+        different += 1
+        sys.stderr.write(f"{name} {'differs' if options.check else 'written'}\n")
+        if not options.check:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+    return int(options.check and different > 0)
+
+
+def _placed(board: Board) -> Iterator[dict[str, Any]]:
+    """The panels from top to bottom, each row's panels side by side, three at most."""
+    number, top = 0, 0
+    for row in board.rows:
+        number += 1
+        place = {"x": 0, "y": top, "w": _WIDTH, "h": 1}
+        yield {"id": number, "type": "row", "title": row.title, "gridPos": place, "collapsed": False, "panels": []}
+        top += 1
+        across = min(3, len(row.panels))
+        for k, panel in enumerate(row.panels):
+            number += 1
+            width = _WIDTH // across
+            place = {"x": k % across * width, "y": top + k // across * _HEIGHT, "w": width, "h": _HEIGHT}
+            yield {"id": number, "gridPos": place, **_panel(panel)}
+        top += -(-len(row.panels) // across) * _HEIGHT
+
+
+def _panel(panel: Panel) -> dict[str, Any]:
+    steps: list[dict[str, Any]] = [{"color": "green", "value": None}]
+    if panel.red is not None:
+        steps.append({"color": "red", "value": panel.red})
+    now = panel.kind == "table"
+    targets = [
+        {
+            "refId": chr(ord("A") + k),
+            "datasource": _SOURCE,
+            "expr": query.text,
+            "legendFormat": query.legend,
+            "instant": now,
+            "range": not now,
+            "format": "table" if now else "time_series",
+        }
+        for k, query in enumerate(panel.queries)
+    ]
+    return {
+        "type": panel.kind,
+        "title": panel.title,
+        "description": panel.about,
+        "datasource": _SOURCE,
+        "targets": targets,
+        "fieldConfig": {
+            "defaults": {"unit": panel.unit, "thresholds": {"mode": "absolute", "steps": steps}},
+            "overrides": [],
+        },
+        "options": {},
+    }
+
+
+def _yaml(document: Mapping[str, Any]) -> str:
+    import yaml
+
+    head = "# Made by `python -m deploy.generate.write`; change deploy/generate/alerts.py, not this file.\n"
+    return head + yaml.safe_dump(dict(document), sort_keys=False, width=120, allow_unicode=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

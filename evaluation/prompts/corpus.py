@@ -1,0 +1,198 @@
+# ruff: noqa: E501  the rows of a table are read and compared as whole lines
+"""The evasion corpus and the innocence corpus: prompts of our own, made from words and templates, split in halves.
+
+Half of all words and half of all templates are held out by a hash of what they say (a word's by its first four
+letters, so that `idiot` and `idiots` fall together). Detectors may be tuned on the other half only; figures are about
+held-out words in held-out templates.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from detectors.text.views import make_views
+from evaluation.prompts.disguises import Disguise
+from policies import SHIPPED
+from policies.decide.matcher import Matcher
+
+__all__ = [
+    "Evasion",
+    "Innocent",
+    "evasions",
+    "innocents",
+    "is_held_out",
+    "is_homograph",
+    "listed_words",
+    "requests_for",
+]
+
+_DATA = Path(__file__).parent.parent / "data"
+_QUOTES = (
+    ('"', '"'), ('"', '"'), ('"', '"'), ("'", "'"), ("“", "”"), ("‘", "’"), ("«", "»"), ("« ", " »"), ("»", "«"), ("‹", "›"), ("„", "“"), ("„", "”"),
+    ("”", "”"), ("「", "」"), ("『", "』"), ("《", "》"), ("〈", "〉"), ("【", "】"), ("`", "`"), ("``", "''"), ("''", "''"), ("**", "**"), ("*", "*"),
+    ("[", "]"), ("<", ">"), ("{", "}"), ("(", ")"), ("＂", "＂"), ("❝", "❞"), ("〝", "〞"), ('\\"', '\\"'), ("“", '"'), ('"', "”"), ("&quot;", "&quot;"),
+)  # fmt: skip
+_UNBALANCED = (('"', ""), ("“", ""), ("«", ""), ("‘", ""), ("'", ""), ("„", ""), ("「", ""))
+_STEM = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Evasion:
+    """A prompt that asks for `word` as lettering, in the disguise and the form of asking that are named."""
+
+    prompt: str
+    word: str
+    disguise: str
+    form: str
+
+
+@dataclass(frozen=True, slots=True)
+class Innocent:
+    """A prompt that nothing should touch, and the kind of trap that it sets."""
+
+    prompt: str
+    kind: str
+
+
+def is_held_out(text: str) -> bool:
+    """Whether `text`, a word or a template, may not be used for tuning."""
+    return sha256(f"palimpsest-detectors:{text}".encode()).digest()[0] < 128
+
+
+def listed_words(*, held_out: bool) -> tuple[str, ...]:
+    """The entries of the shipped list of insults that fall into that half, sorted."""
+    lines = (SHIPPED / "lists" / "toxic.en.txt").read_text("utf-8").splitlines()
+    words = {line.strip() for line in lines if line.strip() and not line.startswith("#")}
+    return tuple(sorted(w for w in words if is_held_out(w[:_STEM]) == held_out))
+
+
+def evasions(disguise: Disguise, count: int, *, held_out: bool, seed: int = 0) -> list[Evasion]:
+    """`count` different prompts in which listed words wear `disguise`; fewer if words and templates allow no more."""
+    rng = random.Random(f"evasions/{disguise.name}/{held_out}/{seed}")
+    words = [w for w in listed_words(held_out=held_out) if len(w.replace(" ", "")) >= disguise.least]
+    forms = [(f, t) for f, t in _templates(held_out) if not (disguise.quoted and "{q}" not in t)]
+    made: dict[str, Evasion] = {}
+    for _ in range(count * 20):
+        word, (form, template) = rng.choice(words), rng.choice(forms)
+        said = disguise.apply(word, rng)
+        if said == word and disguise.name != "none":
+            continue
+        prompt = _fill(template, said, rng, own_quotes=disguise.quoted)
+        made.setdefault(prompt, Evasion(prompt, word, disguise.name, form))
+        if len(made) == count:
+            break
+    return list(made.values())
+
+
+def requests_for(form: str, count: int, *, held_out: bool, seed: int = 0) -> list[Evasion]:
+    """`count` prompts that ask for an undisguised word in one form: a group of templates, or `quotes` and
+    `unbalanced` for each kind of quotation mark in turn."""
+    rng = random.Random(f"requests/{form}/{held_out}/{seed}")
+    words = listed_words(held_out=held_out)
+    marks = {"quotes": _QUOTES, "unbalanced": _UNBALANCED}.get(form)
+    group = "quoted" if marks else form
+    templates = [t for f, t in _templates(held_out) if f == group]
+    found: dict[str, Evasion] = {}
+    for i in range(count * 20):
+        word, template = rng.choice(words), rng.choice(templates)
+        prompt = _fill(template, word, rng, marks=marks[i % len(marks)] if marks else None)
+        found.setdefault(prompt, Evasion(prompt, word, "none", form))
+        if len(found) == count:
+            break
+    return list(found.values())
+
+
+def is_homograph(phrase: str) -> bool:
+    """Whether `phrase` holds a word of the shipped list as it stands there, accents aside, in another meaning.
+
+    Whether such a word is an insult is for the list and its `unless` to say (`liars dice`, French `le retard`), and no
+    view of a text can know it: these phrases make a corpus of their own.
+    """
+    (shown, *_), matcher = make_views(phrase), _matcher()
+    bare = "".join(c for c in unicodedata.normalize("NFKD", shown.text) if not unicodedata.combining(c))
+    return any(True for _ in matcher.find(shown)) or any(True for _ in matcher.find(make_views(bare)[0]))
+
+
+def innocents(count: int, *, held_out: bool, seed: int = 0, homographs: bool = False) -> list[Innocent]:
+    """`count` different innocent prompts: every kind in turn, four of five with lettering.
+
+    With `homographs` those about phrases that hold a listed word, else only the others.
+    """
+    rng = random.Random(f"innocents/{held_out}/{homographs}/{seed}")
+    data = _load()
+    showing = [t for t in data["showing"] if is_held_out(t) == held_out]
+    scenes = [t for t in data["scenes"] if is_held_out(t) == held_out]
+    phrases = {
+        kind: [p for p in of if is_held_out(p) == held_out and is_homograph(p) == homographs]
+        for kind, of in data["innocent"].items()
+    }
+    phrases = {kind: of for kind, of in phrases.items() if of}
+    kinds = sorted(phrases)
+    plain = () if homographs else data["plain"]
+    made: dict[str, Innocent] = {p: Innocent(p, "plain") for p in plain if is_held_out(p) == held_out}
+    for i in range(count * 20):
+        if len(made) >= count:
+            break
+        draw = rng.random()
+        if draw < 0.15 and not homographs:
+            prompt, kind = _scene(rng.choice(scenes), rng), "scene"
+        else:
+            kind = kinds[i % len(kinds)]
+            said = rng.choice(phrases[kind])
+            if draw < 0.25:
+                prompt = _scene(rng.choice(scenes), rng) + rng.choice(
+                    (", {}", " and {}", ", titled {}", " near {}")
+                ).format(said)
+            else:
+                prompt = _fill(rng.choice(showing), rng.choice((said, said, said.upper(), said.lower())), rng)
+        made.setdefault(prompt, Innocent(prompt, kind))
+    return list(made.values())[:count]
+
+
+def _templates(held_out: bool) -> list[tuple[str, str]]:
+    return [(form, t) for form, of in _load()["asking"].items() for t in of if is_held_out(t) == held_out]
+
+
+def _fill(
+    template: str, said: str, rng: random.Random, *, own_quotes: bool = False, marks: tuple[str, str] | None = None
+) -> str:
+    """`template` about `said`; {q} in quotation marks, {w} and {x} without."""
+    a, b = marks or rng.choice(_QUOTES[:16])
+    quoted = said if own_quotes else a + said + b
+    # the words last: they may hold braces
+    scene = _scene(template, rng)
+    return scene.replace("{q}", quoted).replace("{w}", said).replace("{x}", said)
+
+
+def _scene(template: str, rng: random.Random) -> str:
+    phrases = _phrases()
+    for slot, of in (("{c}", "colours"), ("{d}", "colours"), ("{t}", "things"), ("{p}", "places")):
+        while slot in template:
+            template = template.replace(slot, rng.choice(phrases[of]), 1)
+    return template
+
+
+@cache
+def _matcher() -> Matcher:
+    return Matcher({"listed": [*listed_words(held_out=False), *listed_words(held_out=True)]})
+
+
+@cache
+def _load() -> dict[str, Any]:
+    """The templates and phrases; read only."""
+    data: dict[str, Any] = json.loads((_DATA / "corpus.json").read_text("utf-8"))
+    return data
+
+
+@cache
+def _phrases() -> dict[str, Sequence[str]]:
+    phrases: dict[str, Sequence[str]] = json.loads((_DATA / "toxicity_phrases.json").read_text("utf-8"))
+    return phrases

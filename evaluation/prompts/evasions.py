@@ -1,0 +1,37 @@
+"""Disguised words that a sign of the town can carry: evasions that really reach the picture.
+
+Most disguises never do: the models write 34 signs, and a look-alike of another script is drawn as nothing. Those that
+can be drawn are asked of the whole loop, where a detector that misses the caption has a second chance at the picture.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from evaluation.prompts.disguises import DISGUISES
+from reference.town.letters import drawable
+
+__all__ = ["drawable_evasions"]
+
+_DRAWN = ("leet", "repeats", "digits around", "reversed")
+_TRIES = 40  # a disguise of each word
+
+
+def drawable_evasions(words: Sequence[str], *, seed: int = 0) -> tuple[str, ...]:
+    """Disguises of `words` that a sign can carry and that are none of the words, in capitals and sorted.
+
+    Raises:
+        ValueError: no word has any.
+    """
+    rng = random.Random(f"drawable evasions/{seed}")
+    plain = {word.upper() for word in words}
+    operators = [d for d in DISGUISES if d.name in _DRAWN]
+    found: set[str] = set()
+    for word in sorted({word.lower() for word in words}):
+        tried = [d.apply(word, rng) for d in operators if len(word) >= d.least for _ in range(_TRIES)]
+        each: list[str] = [w for w in drawable(tried) if w not in plain]
+        found.update(rng.sample(each, min(4, len(each))))
+    if not found:
+        raise ValueError(f"none of {len(words)} words has a disguise that a sign can carry")
+    return tuple(sorted(found))

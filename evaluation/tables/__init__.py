@@ -1,0 +1,1 @@
+"""The quality tables, one file a table."""

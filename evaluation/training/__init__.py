@@ -1,0 +1,1 @@
+"""Trains the small detectors that come with the package."""

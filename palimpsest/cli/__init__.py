@@ -1,0 +1,1 @@
+"""The command line, `palimpsest`: a file a command group."""

@@ -1,0 +1,274 @@
+"""`palimpsest policy keygen | sign | verify | push | status`: signed bundles, from the writer to the service."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from palimpsest.cli.shared.console import fail, say, table
+from palimpsest.cli.shared.policy_files import existing, loader_for, refuse, settings_of
+
+if TYPE_CHECKING:
+    from policies import Origin
+
+__all__ = ["Json", "Keys", "Verify", "add_bundles"]
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Keys = Annotated[
+    list[str] | None, typer.Option(help="Trusted public key: PEM file or `ed25519:...`; default: the settings'.")
+]
+Verify = Annotated[bool, typer.Option("--verify/--no-verify", help="Look at the signature of a bundle.")]
+BundleFile = Annotated[Path, typer.Argument(help="A signed bundle.", metavar="BUNDLE")]
+
+
+def keygen(
+    key: Annotated[Path, typer.Argument(help="File for the private key; the public one gets `.pub` added.")],
+    json_: Json = False,
+) -> None:
+    """A new Ed25519 key for signing bundles; keep the private half to yourself."""
+    from policies import KeyProblem, make_key
+
+    try:
+        public = make_key(key).public
+    except (KeyProblem, OSError) as error:
+        fail(str(error))
+    if json_:
+        print(
+            json.dumps({"key": public.id, "private": str(key), "public": f"{key}.pub", "line": str(public)}, indent=1)
+        )
+    else:
+        say(f"key `{public.id}`: sign with {key}; services trust it by PALIMPSEST_POLICY_KEYS={key}.pub or {public}")
+
+
+def sign(
+    policy: Annotated[str, typer.Argument(help="`shipped`, a file or a folder.", metavar="POLICY")],
+    key: Annotated[Path, typer.Option(help="The private key, a PEM file.")],
+    out: Annotated[Path, typer.Option(help="The bundle to write.")],
+    name: Annotated[str | None, typer.Option(help="The set it belongs to; default: named like the source.")] = None,
+    sequence: Annotated[int | None, typer.Option(min=1, help="Must grow; default: seconds since 1970.")] = None,
+    expires: Annotated[str, typer.Option(help="How long it may be put to use, such as 24h or 90d.")] = "90d",
+    host: Annotated[list[str] | None, typer.Option(help="Only for models of this name; may be given again.")] = None,
+    json_: Json = False,
+) -> None:
+    """Policies with their lists as one signed bundle; what does not load or fails its tests is not signed."""
+    from policies import KeyProblem, PolicyError, SigningKey, open_bundle, sign_bundle
+
+    if out.suffix != ".bundle":
+        fail(f"`--out` must end in `.bundle`, got `{out}`")
+    if not re.fullmatch(r"[1-9][0-9]{0,5}[smhd]", expires):
+        fail(f"`--expires` must be a length of time such as 24h or 90d, got `{expires}`")
+    paths = existing(policy)
+    try:
+        loaded = loader_for(paths).load_files(paths)
+    except PolicyError as error:
+        refuse(error, as_json=json_)
+    if loaded.snapshot.origin is not None:
+        fail(f"`{policy}` is a bundle already; sign the files that it was made of")
+    now = datetime.now(UTC)
+    try:
+        signer = SigningKey.load(key)
+        content = sign_bundle(
+            {path.partition("/")[2]: text for path, text in loaded.files.items()},
+            signer,
+            name=name or re.sub(r"[^a-z0-9]+", "-", Path(policy).stem.lower()).strip("-"),
+            sequence=sequence or int(now.timestamp()),
+            created=now,
+            not_after=now + _length(expires),
+            hosts=host or (),
+        )
+    except (KeyProblem, ValueError) as error:
+        fail(str(error))
+    _write(out, content)
+    _tell(open_bundle(content, label=str(out), keys=[signer.public], now=now).origin, json_, file=str(out))
+
+
+def verify(
+    bundle: BundleFile,
+    key: Keys = None,
+    host: Annotated[str | None, typer.Option(help="The model that it shall serve.")] = None,
+    json_: Json = False,
+) -> None:
+    """Whether a service that trusts the key would use a bundle, tests inside included: exit code 1 if not, with why."""
+    from dataclasses import replace
+
+    from policies import PolicyError
+
+    paths = existing(str(bundle))
+    try:
+        snapshot = replace(loader_for(paths, keys=key or ()), host=host).load(paths)
+    except PolicyError as error:
+        refuse(error, as_json=json_)
+    if snapshot.origin is None:
+        fail(f"`{bundle}` is no bundle")
+    _tell(snapshot.origin, json_, rules=len(snapshot.rules), policy=snapshot.digest)
+
+
+def push(
+    bundle: BundleFile,
+    to: Annotated[str, typer.Argument(help="The folder that a service follows, or the service's URL.", metavar="TO")],
+    key: Keys = None,
+    json_: Json = False,
+) -> None:
+    """A bundle to where services look for it, verified first and never over a newer one: exit code 1 if refused."""
+    from policies import PolicyError
+
+    paths = existing(str(bundle))
+    try:
+        snapshot = loader_for(paths, keys=key or ()).load(paths)
+        if snapshot.origin is None:
+            fail(f"`{bundle}` is no bundle; sign the policies first")
+        if re.match(r"https?://", to):
+            answer = _put(to, bundle.read_bytes())
+        else:
+            answer = _place(bundle.read_bytes(), Path(to), snapshot.origin)
+    except PolicyError as error:
+        refuse(error, as_json=json_)
+    _tell(snapshot.origin, json_, **answer)
+
+
+def status(
+    where: Annotated[
+        str | None, typer.Argument(help="A service's URL or a folder; default: the service of the settings.")
+    ] = None,
+    key: Keys = None,
+    json_: Json = False,
+) -> None:
+    """Which policies are in use: exit code 1 if workers disagree, or do not use what stands in their folder."""
+    if where is not None and not re.match(r"https?://", where):
+        verify(Path(where), key=key, host=None, json_=json_)
+        return
+    settings = settings_of()
+    url = where or f"http://{settings.host}:{settings.port}"
+    answer = _ask("GET", url)
+    if answer.status_code != 200:
+        fail(f"`{url}` answered {answer.status_code}: {answer.text[:200]}")
+    note = answer.json()
+    rows = [_row(worker) for worker in note["workers"]]
+    well = note["converged"] and all(row["source"] == "live" for row in rows)
+    if json_:
+        print(json.dumps({"url": url, "well": well, **note}, indent=1))
+    else:
+        if rows:
+            table(f"policies in use at {url}", rows)
+        say("all workers use what they should" if well else "not every worker uses what it should")
+    raise typer.Exit(0 if well else 1)
+
+
+def add_bundles(app: typer.Typer) -> None:
+    """Adds these commands to the group."""
+    for command in (keygen, sign, verify, push, status):
+        app.command()(command)
+
+
+def _length(text: str) -> timedelta:
+    from policies.fields import length
+
+    return length(text)
+
+
+def _tell(origin: Origin, as_json: bool, **more: Any) -> None:
+    facts = {
+        "bundle": origin.name,
+        "sequence": origin.sequence,
+        "digest": origin.digest,
+        "created": f"{origin.created:%Y-%m-%dT%H:%M:%SZ}",
+        "not_after": f"{origin.not_after:%Y-%m-%dT%H:%M:%SZ}",
+        "key": origin.key,
+        **more,
+    }
+    if as_json:
+        print(json.dumps({"valid": True, **facts}, indent=1))
+    else:
+        say(", ".join(f"{name} {value}" for name, value in facts.items()))
+
+
+def _place(content: bytes, folder: Path, origin: Origin) -> dict[str, Any]:
+    """Writes the bundle into `folder`, unless what stands there is newer or something else. Raises `PolicyError`."""
+    from policies import PolicyError, Problem, open_bundle
+    from policies.store.sources import disk_sources
+
+    if not folder.is_dir():
+        fail(f"`{folder}` is no folder and no URL")
+    target = folder / f"{origin.name}.bundle"
+    others = [p for p in folder.glob("*.bundle") if p != target] + [s.path for s in disk_sources(folder, [])]
+    if others:
+        said = f"policies of another kind stand in `{folder}`; a service follows one bundle"
+        raise PolicyError([Problem(str(others[0]), 0, 0, "", said)])
+    if target.exists():
+        try:
+            there = open_bundle(
+                target.read_bytes(), label=str(target), keys=None, now=datetime.now(UTC), in_use=True
+            ).origin
+        except PolicyError as error:
+            say(f"warning: replacing what is no bundle any more: {error}")
+        else:
+            if there.digest == origin.digest:
+                return {"pushed": str(target), "changed": False}
+            if there.sequence >= origin.sequence:
+                said = f"its sequence number is {origin.sequence}, and {there.sequence} stands in `{folder}` already"
+                raise PolicyError([Problem(str(target), 0, 0, "", said, "replayed")])
+    _write(target, content)
+    return {"pushed": str(target), "changed": True}
+
+
+def _put(url: str, content: bytes) -> dict[str, Any]:
+    """Sends the bundle to a service. Raises `PolicyError` with its reason when it refuses."""
+    from policies import PolicyError, Problem
+
+    answer = _ask("PUT", url, content)
+    if answer.status_code in (404, 405):
+        fail(f"`{url}` takes no policies over HTTP; push to the folder that it follows")
+    if answer.status_code >= 500:
+        fail(f"`{url}` answered {answer.status_code}: {answer.text[:200]}")
+    if answer.status_code >= 400:
+        said = f"the service refused it ({answer.status_code}): {answer.text[:500]}"
+        raise PolicyError([Problem(url, 0, 0, "", said)])
+    return {"pushed": url, "answer": answer.status_code}
+
+
+def _ask(method: str, url: str, content: bytes | None = None) -> Any:
+    import httpx
+
+    keys = settings_of().api_keys
+    headers = {"Authorization": f"Bearer {keys[0].get_secret_value()}"} if keys else {}
+    if content is not None:
+        headers["Content-Type"] = "application/json"
+    try:
+        return httpx.request(method, f"{url.rstrip('/')}/v1/policies", content=content, headers=headers, timeout=30)
+    except httpx.HTTPError as error:
+        fail(f"`{url}` does not answer: {error}")
+
+
+def _row(worker: Mapping[str, Any]) -> dict[str, Any]:
+    policy = worker.get("policy") or {}
+    bundle = policy.get("bundle") or {}
+    return {
+        "worker": worker.get("worker"),
+        "state": worker.get("state"),
+        "source": policy.get("source"),
+        "generation": policy.get("generation"),
+        "bundle": f"{bundle['name']} {bundle['sequence']}" if bundle else None,
+        "digest": policy.get("digest"),
+        "problems": "; ".join(p["message"] for p in policy.get("problems", ())) or None,
+    }
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Puts `content` at `path` at once: whoever looks sees the old file or the new one, never a part."""
+    import os
+
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with fresh.open("wb") as out:
+            out.write(content)
+            out.flush()
+            os.fsync(out.fileno())
+        fresh.replace(path)
+    except OSError as error:
+        fail(f"`{path}` cannot be written: {error.strerror or error}")

@@ -1,0 +1,269 @@
+"""`palimpsest fit`, which turns a pack that swaps into one that edits, and `palimpsest evaluate erasure`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from palimpsest.cli.generate import Json, Model
+from palimpsest.cli.shared.console import fail, keep, say, table
+from palimpsest.cli.shared.hosts import is_ours, open_host
+
+if TYPE_CHECKING:
+    from localization.calibrate import Asked, Setup
+    from steering import Host, Pack
+
+__all__ = ["add_fit"]
+
+_Method = Literal["casteer", "leace", "leace-anchored", "uce", "safree", "means"]
+_Place = Literal["text", "output", "context"]
+Steps = Annotated[int | None, typer.Option(min=2, help="Denoising steps; default: the model's.")]
+Doses = Annotated[str, typer.Option(help="Doses to try, ascending.")]
+Target = Annotated[float, typer.Option(min=0, max=1, help="Share of pictures in which the concept must be gone.")]
+Drift = Annotated[
+    float, typer.Option(min=0, max=1, help="Bound of the mean change of pixels in pictures without the concept.")
+]
+
+
+def fit(
+    pack: Annotated[Path, typer.Option(help="The pack that says where the concept sits; see `localize`.")],
+    out: Annotated[Path, typer.Option(help="The pack to write, a .safetensors file.")],
+    method: Annotated[_Method, typer.Option(help="How the edit is fitted.")] = "casteer",
+    model: Model = None,
+    where: Annotated[_Place | None, typer.Option(help="Where it acts; default: the method's usual place.")] = None,
+    clipped: Annotated[bool, typer.Option(help="Move only what points to the concept, where a method may.")] = True,
+    rank: Annotated[int, typer.Option(min=1, help="Of UCE's and SAFREE's operators.")] = 8,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(help="JSON Lines of {prompt, donor}: a third each to fit, to calibrate, to verify."),
+    ] = None,
+    benign: Annotated[Path | None, typer.Option(help="JSON Lines of {prompt}: what must not change.")] = None,
+    count: Annotated[int, typer.Option("--count", "-n", min=2, help="Prompts of each set made up here.")] = 12,
+    doses: Doses = "0.5,1,1.5,2,3",
+    target: Target = 0.95,
+    drift: Drift = 0.03,
+    steps: Steps = None,
+    seed: Annotated[int, typer.Option(min=0, help="Other prompts and pictures.")] = 0,
+    json_: Json = False,
+) -> None:
+    """Fits an edit at a pack's sites, calibrates its dose and verifies it; exit code 1 if no dose does.
+
+    On our own models prompts are made up and pictures judged by our judge; other models need prompts and a judge in
+    Python (`localization.edit_packs.fit_pack`).
+    """
+    from localization import LocalizationError
+    from localization.edit_packs import fit_pack
+    from localization.fit import FitRecipe
+    from steering import Pack, SteeringError
+
+    call = {} if steps is None else {"num_inference_steps": steps}
+    host = open_host(model)
+    try:
+        found = Pack.load(pack, host=host)
+        recipe = FitRecipe(method, where=where, clipped=clipped, rank=rank, call=call)
+        sets = _sets(model, found, prompts, benign, count, seed)
+        setups = [_setup(model, found, s, target, drift, call) for s in (sets.calibrate, sets.verify)]
+        fitted = fit_pack(
+            host,
+            found,
+            sets.fit,
+            setups[0],
+            recipe=recipe,
+            preserve=[b.prompt for b in sets.preserve],
+            check=setups[1],
+            doses=_doses(doses),
+            progress=say,
+        )
+        path = fitted.pack.save(out)
+    except (SteeringError, LocalizationError, ValueError, OSError) as error:
+        fail(str(error))
+    if json_:
+        said = {"pack": str(path), "strength": fitted.curve.strength, "why": fitted.curve.why}
+        curve = [p.to_json() for p in fitted.curve.points]
+        print(json.dumps(said | {"curve": curve, "verified": _plain(fitted.verified)}, indent=1))
+    else:
+        table("what each dose does", [_shown(p.to_json()) for p in fitted.curve.points])
+        if fitted.verified is not None:
+            table("on other prompts", [_shown(fitted.verified.to_json())])
+        say(f"{fitted.curve.why}; wrote {path}")
+    raise typer.Exit(0 if fitted.curve.strength is not None else 1)
+
+
+def evaluate_erasure(
+    model: Model = None,
+    concepts: Annotated[str | None, typer.Option(help="Concepts, by commas; default: five of the town.")] = None,
+    ways: Annotated[str | None, typer.Option(help="`swap` and methods of edits, by commas; default: all.")] = None,
+    packs: Annotated[list[Path] | None, typer.Option(help="Folders of packs that say which sites are chosen.")] = None,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="Pictures a row.")] = 40,
+    fit_on: Annotated[int, typer.Option("--fit", min=2, help="Pairs that edits are fitted on.")] = 12,
+    calibrate_on: Annotated[int, typer.Option("--calibrate", min=1, help="Prompts that doses are chosen on.")] = 12,
+    doses: Doses = "0.5,1,2",
+    target: Target = 0.95,
+    drift: Drift = 0.03,
+    steps: Steps = None,
+    seed: Annotated[int, typer.Option(min=0, help="Other prompts and pictures.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Also write the JSON here.")] = None,
+    json_: Json = False,
+) -> None:
+    """Erasure of concepts by swap and by each edit, at chosen sites and at all, with what it costs."""
+    from evaluation.prompts.erasure_cases import FIVE, judged
+    from evaluation.tables.erasure import WAYS, ErasureJob, erasure_rows
+
+    host = open_host(model)
+    wanted = _list(concepts) or FIVE
+    sites = {concept: _chosen(host, concept, packs or ()) for concept in wanted}
+    for concept in (c for c, chosen in sites.items() if chosen is None):
+        say(f"{concept}: no pack for it, so its chosen sites are not known; see `palimpsest localize`")
+    job = ErasureJob(
+        count=count,
+        fit=fit_on,
+        calibrate=calibrate_on,
+        ways=_list(ways) or WAYS,
+        doses=_doses(doses),
+        target=target,
+        drift=drift,
+        seed=seed,
+        sites=sites,
+        call={} if steps is None else {"num_inference_steps": steps},
+    )
+    try:
+        rows = erasure_rows(host, judged(), wanted, job, progress=say)
+    except ValueError as error:
+        fail(str(error))
+    keep({"model": host.name, "n": count, "seed": seed, "steps": steps, "rows": rows}, out, json_)
+    if not json_:
+        table(f"erasure on {host.name}", [_erasure_row(name, row) for name, row in rows.items()])
+
+
+def add_fit(app: typer.Typer, evaluate_app: typer.Typer) -> None:
+    """Adds these commands to the command line."""
+    app.command()(fit)
+    evaluate_app.command("erasure")(evaluate_erasure)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sets:
+    """Prompts for each purpose; no prompt serves two."""
+
+    fit: Sequence[Asked]
+    calibrate: tuple[Sequence[Asked], Sequence[Asked]]
+    verify: tuple[Sequence[Asked], Sequence[Asked]]
+    preserve: Sequence[Asked]
+
+
+def _sets(model: str | None, pack: Pack, prompts: Path | None, benign: Path | None, count: int, seed: int) -> _Sets:
+    """The prompts to fit, calibrate and verify with; from files, or of the town. Raises: ValueError."""
+    from evaluation.prompts.erasure_cases import cases_of, neighbours_of
+    from localization import Contrast, load_contrasts
+
+    if (prompts is None) != (benign is None):
+        raise ValueError("--prompts and --benign go together: what shows the concept, and what must not change")
+    if prompts is not None and benign is not None:
+        shown = load_contrasts(prompts, seed=seed + 1)
+        lines = [json.loads(line) for line in benign.read_text("utf-8").splitlines() if line.strip()]
+        rest = [Contrast(b["prompt"], b["prompt"], b.get("seed", 9000 + i)) for i, b in enumerate(lines)]
+        a, b = len(shown) // 3, len(rest) // 3
+        if not a or not b:
+            raise ValueError(f"need three pairs and three benign prompts at least, got {len(shown)} and {len(rest)}")
+        near = (rest[:b], rest[b : 2 * b], rest[2 * b :])
+        return _Sets(shown[:a], (shown[a : 2 * a], near[1]), (shown[2 * a :], near[2]), near[0])
+    return _Sets(
+        cases_of(pack.concept, "localization", count, seed=seed),
+        (
+            cases_of(pack.concept, "localization", count, seed=seed + 1),
+            neighbours_of(pack.concept, "localization", count, seed=seed + 2),
+        ),
+        (
+            cases_of(pack.concept, "evaluation", count, seed=seed),
+            neighbours_of(pack.concept, "evaluation", count, seed=seed),
+        ),
+        neighbours_of(pack.concept, "localization", count, seed=seed + 7),
+    )
+
+
+def _setup(
+    model: str | None,
+    pack: Pack,
+    prompts: tuple[Sequence[Asked], Sequence[Asked]],
+    target: float,
+    drift: float,
+    call: Mapping[str, Any],
+) -> Setup:
+    from evaluation.prompts.erasure_cases import judged, kept_facts
+    from localization.calibrate import Setup
+
+    judge = judged()
+    if not is_ours(model):
+        raise ValueError("the judge knows only pictures of our own models, so nothing can be calibrated on others here")
+    if not judge.knows(pack.concept):
+        raise ValueError(f"the judge does not know `{pack.concept}`, so nothing can be calibrated")
+    return Setup(
+        *prompts,
+        lambda images: judge.seen(pack.concept, images),
+        lambda images: [kept_facts(pack.concept, a) for a in judge.answers(images)],
+        target=target,
+        drift=drift,
+        call=call,
+    )
+
+
+def _chosen(host: Host, concept: str, packs: Sequence[Path]) -> tuple[str, ...] | None:
+    from steering import PackError, find_pack, pack_roots
+
+    try:
+        return find_pack(concept, host, pack_roots(host, list(packs))).sites
+    except PackError:
+        return None
+
+
+def _doses(text: str) -> tuple[float, ...]:
+    try:
+        doses = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        doses = ()
+    if not doses or list(doses) != sorted(set(doses)) or doses[0] <= 0:
+        fail(f"--doses must be ascending numbers above 0, such as `0.5,1,2`, got `{text}`")
+    return doses
+
+
+def _list(text: str | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip()) if text else ()
+
+
+def _plain(point: Any) -> dict[str, Any] | None:
+    return None if point is None else point.to_json()
+
+
+def _shown(point: Mapping[str, Any]) -> dict[str, Any]:
+    def share(name: str, n: str) -> str | None:
+        if point[name] is None:
+            return None
+        low, high = point[f"{name}_interval"] or (0.0, 1.0)
+        return f"{point[name]:.3f} [{low:.3f}, {high:.3f}], n {point[n]}"
+
+    moved = point["moved"]
+    return {
+        "dose": point["strength"],
+        "erased": share("erasure", "n"),
+        "kept": share("kept", "kept_n"),
+        "drift": share("drift", "drift_n"),
+        "hidden states moved by": None if moved is None else f"{moved:.3f}",
+    }
+
+
+def _erasure_row(name: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    concept, way, _ = name.split(" / ")
+
+    def rate(value: Any) -> str | None:
+        if not isinstance(value, Mapping):
+            return value
+        return f"{value['hits']}/{value['n']}" if "hits" in value else f"{value['mean']}"
+
+    columns = ("erased", "kept in the picture", "kept near neighbours", "drift")
+    named = {"concept": concept, "way": way, "sites": row["sites"], "dose": row.get("dose")}
+    return named | {c: rate(row.get(c, row.get("why not"))) for c in columns}

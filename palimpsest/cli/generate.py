@@ -1,0 +1,55 @@
+"""`palimpsest generate`: pictures from the shell."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from palimpsest.cli.shared.console import fail, settings_from, table
+
+__all__ = ["Json", "Model", "add_work"]
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Model = Annotated[str | None, typer.Option(help="Embedded model, diffusers folder, or hub id@revision.")]
+
+
+def generate(
+    prompts: Annotated[list[str], typer.Argument(help="One picture is made of each.", metavar="PROMPT...")],
+    seed: Annotated[int | None, typer.Option(min=0, help="The same for every prompt; default: drawn.")] = None,
+    policy: Annotated[str | None, typer.Option(help="`shipped`, `none`, a file or a folder.")] = None,
+    model: Model = None,
+    size: Annotated[str | None, typer.Option(help="A size that the model offers, such as 64x64.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps.")] = None,
+    guidance: Annotated[float | None, typer.Option(min=0, help="Guidance scale.")] = None,
+    compare: Annotated[bool, typer.Option("--compare", help="Also the plain picture and the difference.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("out"),
+    json_: Json = False,
+) -> None:
+    """Pictures from the shell, steered as the policies say: exit code 1 if one was refused."""
+    from palimpsest.cli.shared.pictures import problem, save, shoot
+    from service.http.requests import GenerationRequest
+
+    asked = [
+        GenerationRequest(prompt=p, seed=seed, size=size, num_inference_steps=steps, guidance_scale=guidance)
+        for p in prompts
+    ]
+    try:
+        rows = save(shoot(settings_from({"policy": policy, "model": model}), asked, compare=compare), out)
+    except Exception as error:
+        if (text := problem(error)) is None:
+            raise
+        fail(text)
+    if json_:
+        print(json.dumps(rows, indent=1, ensure_ascii=False))
+    else:
+        shown = [{**row, "rules": ", ".join(row["rules"]), "files": "\n".join(row["files"].values())} for row in rows]
+        table("pictures", [{k: r.get(k) for k in ("prompt", "seed", "verdict", "rules", "files")} for r in shown])
+    raise typer.Exit(1 if any("refused" in row for row in rows) else 0)
+
+
+def add_work(app: typer.Typer) -> None:
+    """Adds these commands to the command line."""
+    app.command()(generate)

@@ -1,0 +1,111 @@
+"""`palimpsest keys new | list | revoke`: who may call a service, kept as digests in a file that it follows."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from palimpsest.cli.shared.console import fail, say, settings_from, table
+
+if TYPE_CHECKING:
+    from service.http.keys import KeyRecord
+
+__all__ = ["add_keys"]
+
+keys_app = typer.Typer(help="Keys of a service: named, scoped, ended and rotated.", no_args_is_help=True)
+KeysFile = Annotated[Path | None, typer.Option("--file", help="The keys file; default: PALIMPSEST_KEYS_FILE.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+
+@keys_app.command("new")
+def new(
+    name: Annotated[str, typer.Argument(help="Whose key: the tenant that policies see. May have several keys.")],
+    scopes: Annotated[
+        str, typer.Option(help="Comma-separated: generate, policy:read, policy:write, metrics.")
+    ] = "generate",
+    expires: Annotated[str | None, typer.Option(help="How long it lives, such as 90d; default: until revoked.")] = None,
+    per_minute: Annotated[float | None, typer.Option(min=0.001, help="Its own rate of requests.")] = None,
+    file: KeysFile = None,
+    json_: Json = False,
+) -> None:
+    """A new key, printed once on standard output; the file keeps its digest. A running service takes it at once."""
+    from policies.fields import length
+    from service.http.keys import new_key, save_keys_file
+
+    place, now = _place(file), datetime.now(UTC)
+    try:
+        if expires and not re.fullmatch(r"[1-9][0-9]{0,5}[smhd]", expires):
+            fail(f"`--expires` must be a length of time such as 24h or 90d, got `{expires}`")
+        ends = now + length(expires) if expires else None
+        given = [s.strip() for s in scopes.split(",") if s.strip()]
+        key, record = new_key(name, given, now=now, expires=ends, per_minute=per_minute)  # type: ignore[arg-type]
+        save_keys_file(place, [*_records(place), record])
+    except ValueError as error:
+        fail(str(error))
+    except OSError as error:
+        fail(f"`{place}` cannot be written: {error.strerror or error}")
+    if json_:
+        print(json.dumps({"key": key, "file": str(place), **_shown(record)}, indent=1))
+    else:
+        print(key)
+        say(f"key `{record.id}` of `{name}` stands in {place} as a digest; this is the only time that it is shown")
+
+
+@keys_app.command("list")
+def list_(file: KeysFile = None, json_: Json = False) -> None:
+    """The keys of a file, without what would open anything."""
+    rows = [_shown(r) for r in _records(_place(file))]
+    if json_:
+        print(json.dumps(rows, indent=1))
+    elif rows:
+        table("keys", [{**row, "scopes": ", ".join(row["scopes"])} for row in rows])  # type: ignore[arg-type]
+    else:
+        say("no keys")
+
+
+@keys_app.command("revoke")
+def revoke(
+    ident: Annotated[str, typer.Argument(help="The id of a key, from `palimpsest keys list`.", metavar="ID")],
+    file: KeysFile = None,
+) -> None:
+    """Ends a key at once, also in running services."""
+    from service.http.keys import revoke as ended
+    from service.http.keys import save_keys_file
+
+    place = _place(file)
+    try:
+        save_keys_file(place, ended(_records(place), ident, now=datetime.now(UTC)))
+    except ValueError as error:
+        fail(str(error))
+    say(f"key `{ident}` is revoked")
+
+
+def add_keys(app: typer.Typer) -> None:
+    """Adds these commands to the command line."""
+    app.add_typer(keys_app, name="keys")
+
+
+def _place(file: Path | None) -> Path:
+    place = file or settings_from({}).keys_file
+    if place is None:
+        fail("which file? pass `--file`, or set PALIMPSEST_KEYS_FILE as for the service")
+    return place
+
+
+def _records(place: Path) -> tuple[KeyRecord, ...]:
+    from service.http.keys import load_keys_file
+    from service.settings import SettingsError
+
+    try:
+        return load_keys_file(place) if place.exists() else ()
+    except SettingsError as error:
+        fail(str(error))
+
+
+def _shown(record: KeyRecord) -> dict[str, object]:
+    return {name: value for name, value in record.to_dict().items() if name != "sha256"}

@@ -1,0 +1,157 @@
+"""The command line, `palimpsest`: every command is a few lines that call a room.
+
+Only typer is imported here; each command imports what it runs, so that `--help` is quick. Exit codes: 0 done,
+1 findings, 2 a mistake of the caller's, 3 a mistake of ours. `--json` prints JSON on standard output and nothing else
+there.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from palimpsest.cli.evaluate import add_quality, evaluate_app
+from palimpsest.cli.fit import add_fit
+from palimpsest.cli.generate import add_work
+from palimpsest.cli.keys import add_keys
+from palimpsest.cli.localize import add_localize
+from palimpsest.cli.pack import add_packs
+from palimpsest.cli.policy import policy_app
+from palimpsest.cli.shared.console import fail, say, table
+
+if TYPE_CHECKING:
+    from service.settings import Loaded
+
+__all__ = ["main"]
+
+app = typer.Typer(
+    help="Serves text-to-image models under written policies, and repairs pictures instead of refusing them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+audit_app = typer.Typer(help="The audit log.", no_args_is_help=True)
+app.add_typer(policy_app, name="policy")
+app.add_typer(audit_app, name="audit")
+add_work(app)
+add_localize(app)
+add_packs(app)
+add_quality(app)
+add_fit(app, evaluate_app)
+add_keys(app)
+
+Config = Annotated[Path | None, typer.Option("--config", help="TOML file of settings.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+
+@app.command()
+def serve(
+    model: Annotated[str | None, typer.Option(help="Embedded model, diffusers folder, or hub id@revision.")] = None,
+    policy: Annotated[str | None, typer.Option(help="`shipped`, `none`, a file or a folder.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to bind.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to bind.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Worker processes, one model each.")] = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Allow others to reach it without a key.")] = False,
+    config: Config = None,
+) -> None:
+    """Serve the API until stopped; without options the embedded model under the shipped policies, for this machine."""
+    from service.worker.launch import check
+    from service.worker.launch import serve as run
+
+    options = {"model": model, "policy": policy, "host": host, "port": port, "workers": workers}
+    settings = _load({**options, "insecure": insecure or None}, config).settings
+    _checked(lambda: check(settings))
+    shown = f"http://{settings.host}:{settings.port}"
+
+    def started(notes: Sequence[Mapping[str, Any]]) -> None:
+        for note in notes:
+            if note["state"] == "failed":
+                typer.echo(f"error: a worker could not start: {note['failure']}", err=True)
+                return
+        rows = notes[0].get("rules", [])
+        say(f"serving `{settings.model}` at {shown} under policies {notes[0]['policy']['digest']}")
+        if rows:
+            table("rules of these policies on this model", rows, hide=("policy",))
+
+    raise typer.Exit(run(settings, started=started))
+
+
+@app.command()
+def config(config: Config = None, json_: Json = False) -> None:
+    """Every setting, its value and where it comes from; secrets are hidden."""
+    rows = _load({}, config).rows()
+    if json_:
+        print(json.dumps(rows, indent=1))
+    else:
+        table("settings", rows)
+
+
+@audit_app.command("verify")
+def audit_verify(
+    folder: Annotated[Path | None, typer.Argument(help="Folder of the log; default: the state folder's.")] = None,
+    config: Config = None,
+    json_: Json = False,
+) -> None:
+    """Whether any record of the audit log was changed, removed or moved: exit code 1 if so."""
+    from service.audit import load_keys, verify
+
+    settings = _load({}, config).settings
+    place = folder or settings.state_folder / "audit"
+    if not place.is_dir():
+        fail(f"no audit log at `{place}`")
+    secret = settings.audit_key.get_secret_value() if settings.audit_key else None
+    if secret is None and not (settings.state_folder / "audit.key").exists():
+        fail(f"no key: `{settings.state_folder / 'audit.key'}` does not exist and PALIMPSEST_AUDIT_KEY is not set")
+    records, findings = verify(place, load_keys(settings.state_folder, secret))
+    broken = [f for f in findings if f.kind != "open"]
+    shown = [{"file": f.file, "line": f.line, "kind": f.kind, "text": f.text} for f in findings]
+    if json_:
+        print(json.dumps({"records": records, "intact": not broken, "findings": shown}, indent=1))
+    else:
+        say(f"{records} records are intact" + ("" if not broken else f", {len(broken)} files are not"))
+        if shown:
+            table("findings", shown)
+    raise typer.Exit(1 if broken else 0)
+
+
+def _load(options: Mapping[str, Any], file: Path | None) -> Loaded:
+    from service.settings import SettingsError, load_settings
+
+    try:
+        return load_settings(options, file=file)
+    except SettingsError as error:
+        fail(str(error))
+
+
+def _checked(check: Any) -> None:
+    from policies import PolicyError
+    from service.settings import SettingsError
+
+    try:
+        check()
+    except (SettingsError, PolicyError) as error:
+        fail(str(error))
+
+
+def main() -> NoReturn:
+    """Runs the command line and exits with its code."""
+    try:
+        app(standalone_mode=True)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read our output has seen enough
+        sys.exit(0)
+    except Exception as error:
+        import traceback
+
+        traceback.print_exc()
+        typer.echo(f"internal error: {type(error).__name__}: {error}", err=True)
+        sys.exit(3)
+    sys.exit(0)

@@ -1,0 +1,132 @@
+"""`palimpsest pack`: what a pack says, whether it still holds, and how two differ."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from palimpsest.cli.generate import Json, Model
+from palimpsest.cli.shared.console import fail, say, stages, table
+from palimpsest.cli.shared.hosts import is_ours, open_host
+
+if TYPE_CHECKING:
+    from steering import Host, Pack
+
+__all__ = ["add_packs"]
+
+pack_app = typer.Typer(help="Packs: where a concept sits in a model, and with what evidence.", no_args_is_help=True)
+
+PackFile = Annotated[Path, typer.Argument(help="A pack file.")]
+
+
+@pack_app.command("show")
+def pack_show(pack: PackFile, model: Model = None, json_: Json = False) -> None:
+    """What a pack says of its concept, sites and evidence, checked against a model."""
+    loaded = _loaded(pack, model)[0]
+    facts: dict[str, Any] = {
+        "concept": loaded.concept,
+        "sites": list(loaded.sites),
+        "wider": list(loaded.wider),
+        "of": len(loaded.site_names),
+        "pooled": loaded.pooled,
+        "joint share": _share(loaded),
+        "strength": loaded.strength,
+        "window": [loaded.window.start, loaded.window.end],
+        "scores": {} if loaded.scores is None else dict(zip(loaded.site_names, loaded.scores.tolist(), strict=True)),
+        "calibration": [[c.strength, c.erasure, c.drift] for c in loaded.calibration],
+        "evidence": _plain(loaded.evidence),
+    }
+    if json_:
+        print(json.dumps(facts, indent=1))
+        return
+    table(str(pack), [{"what": k, "value": v} for k, v in facts.items() if k != "scores"])
+    if facts["scores"]:
+        table("effect of each site", [{"site": n, "effect by part of the run": s} for n, s in facts["scores"].items()])
+
+
+@pack_app.command("verify")
+def pack_verify(
+    pack: PackFile,
+    model: Model = None,
+    prompts: Annotated[Path | None, typer.Option(help="JSON Lines of {prompt, donor}.")] = None,
+    count: Annotated[int, typer.Option(min=2, help="Held-out contrasts to measure on.")] = 12,
+    seed: Annotated[int, typer.Option(min=0, help="Other prompts and pictures.")] = 0,
+    json_: Json = False,
+) -> None:
+    """Measures a pack again, on prompts that it was not made with: exit code 1 if it does not hold."""
+    from localization import LocalizationError, load_contrasts
+    from localization.verify import verify
+    from palimpsest.cli.shared.contrasts import held_out_contrasts, witness_for
+
+    loaded, host = _loaded(pack, model)
+    town = is_ours(model)
+    try:
+        contrasts = (
+            load_contrasts(prompts, seed=seed + 1)[:count]
+            if prompts is not None
+            else held_out_contrasts(loaded.concept, count, town=town, neutral=loaded.neutral, seed=seed)
+        )
+        found = verify(host, loaded, contrasts, witness=witness_for(loaded.concept, town=town), progress=stages())
+    except (ValueError, OSError, LocalizationError) as error:
+        fail(str(error))
+    if json_:
+        print(json.dumps(found.to_json(), indent=1))
+    else:
+        table(str(pack), [{"what": k, "value": v} for k, v in found.to_json().items()])
+    raise typer.Exit(0 if found.holds else 1)
+
+
+@pack_app.command("diff")
+def pack_diff(
+    one: Annotated[Path, typer.Argument(help="A pack file.")],
+    other: Annotated[Path, typer.Argument(help="Another.")],
+    json_: Json = False,
+) -> None:
+    """What differs between two packs, without their model: exit code 1 if anything does."""
+    from localization.verify import differences
+    from steering import PackError
+    from steering.packs.pack import read_header
+
+    try:
+        rows = differences(read_header(one), read_header(other))
+    except PackError as error:
+        fail(str(error))
+    if json_:
+        print(json.dumps(rows, indent=1))
+    elif rows:
+        table(f"{one} and {other}", rows)
+    else:
+        say("the packs say the same")
+    raise typer.Exit(1 if rows else 0)
+
+
+def add_packs(app: typer.Typer) -> None:
+    """Adds these commands to the command line."""
+    app.add_typer(pack_app, name="pack")
+
+
+def _loaded(pack: Path, model: str | None) -> tuple[Pack, Host]:
+    from steering import Pack, SteeringError
+
+    if not pack.is_file():
+        fail(f"no pack file `{pack}`")
+    host = open_host(model)
+    try:
+        return Pack.load(pack, host=host), host
+    except SteeringError as error:
+        fail(str(error))
+
+
+def _share(pack: Pack) -> str:
+    """How much of all sites' effect the chosen ones reach, or that nobody measured it."""
+    if pack.choice is None:
+        return "not measured: published"
+    return f"{pack.choice.share:.3f} [{pack.choice.low:.3f}, {pack.choice.high:.3f}]"
+
+
+def _plain(value: Any) -> Any:
+    """Mappings and sequences of any kind as dicts and lists."""
+    return json.loads(json.dumps(value, default=lambda v: dict(v) if hasattr(v, "keys") else list(v)))

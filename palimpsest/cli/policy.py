@@ -1,0 +1,176 @@
+"""`palimpsest policy`: check, test, explain, compare and replay policies without a model."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from palimpsest.cli.bundles import Json, Keys, Verify, add_bundles
+from palimpsest.cli.shared.console import fail, say, table
+from palimpsest.cli.shared.policy_files import existing, load, loader_for, refuse, requests_from
+
+__all__ = ["policy_app"]
+
+policy_app = typer.Typer(help="Check, test, explain, compare and sign policies; no model.", no_args_is_help=True)
+
+_HELP = "`shipped`, `none`, a file, a folder or a bundle."
+Policy = Annotated[str, typer.Option("--policy", help=_HELP)]
+Which = Annotated[str, typer.Argument(help=_HELP, metavar="POLICY")]
+Old = Annotated[str, typer.Argument(help=f"The policy as it is: {_HELP}", metavar="OLD")]
+New = Annotated[str, typer.Argument(help="The policy as it shall be.", metavar="NEW")]
+Tenant = Annotated[str, typer.Option(help="The tenant who asks.")]
+
+
+@policy_app.command()
+def check(policy: Which = "shipped", key: Keys = None, verify: Verify = True, json_: Json = False) -> None:
+    """Everything that is wrong with policies, their own tests included: exit code 1 if anything is."""
+    from policies import PolicyError, advice
+
+    paths = existing(policy)
+    try:
+        snapshot = loader_for(paths, keys=key or (), verify=verify).load(paths)
+    except PolicyError as error:
+        refuse(error, as_json=json_)
+    hints = list(advice(snapshot, datetime.now(UTC)))
+    if json_:
+        facts = {"digest": snapshot.digest, "rules": [r.id for r in snapshot.rules], "advice": hints}
+        print(json.dumps({"valid": True, **facts}, indent=1))
+        return
+    for hint in hints:
+        say(f"hint: {hint}")
+    say(f"valid: {len(snapshot.rules)} rules, {snapshot.digest}")
+
+
+@policy_app.command("test")
+def run_policy_tests(policy: Which = "shipped", key: Keys = None, verify: Verify = True, json_: Json = False) -> None:
+    """The results of the tests inside policies: exit code 1 if one fails or there is something else wrong."""
+    from policies import PolicyError, run_tests
+
+    paths = existing(policy)
+    loader = loader_for(paths, keys=key or (), verify=verify)
+    try:
+        snapshot = loader.load_untested(paths)
+    except PolicyError as error:
+        refuse(error, as_json=json_)
+    results: list[dict[str, Any]] = [
+        {"policy": r.policy, "test": r.name, "passed": r.passed, "message": r.message}
+        for r in run_tests(snapshot, loader.sense)
+    ]
+    failed = sum(not r["passed"] for r in results)
+    if json_:
+        print(json.dumps({"tests": len(results), "failed": failed, "results": results}, indent=1))
+    else:
+        if results:
+            table("tests", results)
+        say(f"{len(results)} tests, {failed} failed")
+    raise typer.Exit(1 if failed else 0)
+
+
+@policy_app.command()
+def explain(
+    prompt: Annotated[str | None, typer.Argument(help="The prompt to decide on.")] = None,
+    file: Annotated[Path | None, typer.Option(help="A file of prompts, one a line; `-`: standard input.")] = None,
+    policy: Policy = "shipped",
+    negative_prompt: Annotated[str, typer.Option(help="The negative prompt of each.")] = "",
+    tenant: Tenant = "",
+    now: Annotated[datetime | None, typer.Option(help="The time to decide at, in UTC.")] = None,
+    key: Keys = None,
+    verify: Verify = True,
+    json_: Json = False,
+) -> None:
+    """What policies decide on prompts and why: a JSON line each, or sentences when a person reads.
+
+    A canary counts as enforced here, as in tests.
+    """
+    from policies import PolicyError, Request, decide, explain, narrate
+
+    if (prompt is None) == (file is None):
+        fail("give either a prompt or `--file`")
+    at = now.replace(tzinfo=UTC) if now is not None else datetime.now(UTC)
+    paths = existing(policy)
+    loader = loader_for(paths, keys=key or (), verify=verify)
+    try:
+        snapshot = replace(loader.load(paths), draw_canaries=False)
+    except PolicyError as error:
+        fail(str(error))
+    asked = requests_from(file, tenant=tenant, now=at) if file else [Request(prompt or "", tenant=tenant, now=at)]
+    for request in asked:
+        request = replace(request, negative_prompt=request.negative_prompt or negative_prompt)
+        if json_ or not sys.stdout.isatty():
+            print(json.dumps(explain(request, snapshot, loader.sense), ensure_ascii=False))
+        else:
+            print("\n".join(narrate(request, decide(request, loader.sense(request), snapshot), snapshot)))
+
+
+@policy_app.command()
+def diff(old: Old, new: New, key: Keys = None, verify: Verify = True, json_: Json = False) -> None:
+    """What changes in meaning from one policy to another: exit code 1 if anything is loosened."""
+    from policies import diff
+
+    a, b = (load(p, keys=key or (), verify=verify)[0] for p in (old, new))
+    changes = diff(a, b)
+    loosened = sum(c.loosens for c in changes)
+    if json_:
+        shown = [c.to_dict() for c in changes]
+        print(json.dumps({"old": a.digest, "new": b.digest, "loosens": bool(loosened), "changes": shown}, indent=1))
+    else:
+        for change in changes:
+            mark = "LOOSENS" if change.loosens else "       "
+            print(f"{mark}  {change.where} {change.name}: {change.text}")
+        say(f"{len(changes)} changes, {loosened} loosen" if changes else "no change in meaning")
+    raise typer.Exit(1 if loosened else 0)
+
+
+@policy_app.command("replay")
+def replay_prompts(
+    old: Old,
+    new: New,
+    file: Annotated[Path, typer.Option(help="A file of prompts, one a line; `-`: standard input.")],
+    tenant: Tenant = "",
+    show: Annotated[int, typer.Option(min=0, help="Changed prompts that are shown.")] = 20,
+    key: Keys = None,
+    verify: Verify = True,
+    json_: Json = False,
+) -> None:
+    """How two policies decide on the same prompts: exit code 1 if one would be answered more mildly."""
+    from policies import replay
+
+    a, loader = load(old, keys=key or (), verify=verify)
+    b, _ = load(new, keys=key or (), verify=verify)
+    asked = list(requests_from(file, tenant=tenant))
+    began = time.perf_counter()
+    result = replay(asked, a, b, loader.sense)
+    seconds = time.perf_counter() - began
+    changed = [c.to_dict() for c in sorted(result.changed, key=lambda c: not c.milder)]
+    if json_:
+        moves = [{"old": o, "new": n, "prompts": k} for (o, n), k in sorted(result.transitions.items())]
+        facts = {"prompts": result.prompts, "transitions": moves, "milder": result.milder, "seconds": seconds}
+        print(json.dumps({**facts, "changed": changed}, indent=1, ensure_ascii=False))
+    else:
+        if result.prompts:
+            table("verdicts: a row for each old one, a column for each new one", result.matrix())
+        for one in changed[:show]:
+            said = "; ".join(one["reasons"])
+            print(
+                f"{one['old']['verdict']} -> {one['new']['verdict']}: {one['prompt']}" + (f"  ({said})" if said else "")
+            )
+        say(f"{result.prompts} prompts in {seconds:.2f} s, {len(changed)} change, {result.milder} for the milder")
+    raise typer.Exit(1 if result.milder else 0)
+
+
+@policy_app.command()
+def schema(json_: Annotated[bool, typer.Option("--json", help="The same: a schema is JSON.")] = False) -> None:
+    """The JSON Schema of policy files, for editors."""
+    from policies import json_schema
+
+    print(json.dumps(json_schema(), indent=1))
+
+
+add_bundles(policy_app)

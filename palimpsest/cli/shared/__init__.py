@@ -1,0 +1,1 @@
+"""What several commands share: the console, hosts, policies at hand, pictures, prompts."""

@@ -1,0 +1,67 @@
+"""A service without HTTP, for evaluation: the same runtime as a worker's, asked in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from service.errors import ApiError
+from service.http.requests import GenerationRequest
+from service.metrics.recorder import Recorder
+from service.settings import Settings
+from service.worker.runtime import Runtime
+
+if TYPE_CHECKING:
+    from evaluation.answers import Answer
+    from steering import Host
+
+__all__ = ["LocalAnswerer", "local_service"]
+
+
+class LocalAnswerer:
+    """An `evaluation.Answerer` over a runtime that is ready."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    @property
+    def host(self) -> Host:
+        """The host that the runtime serves; it may be called while no request is running."""
+        return self._runtime.ready().host
+
+    def answer(self, prompts: Sequence[str], seeds: Sequence[int], *, together: int) -> list[Answer]:
+        """One answer a prompt, `together` requests in flight."""
+        return asyncio.run(self._answer(prompts, seeds, together))
+
+    async def _answer(self, prompts: Sequence[str], seeds: Sequence[int], together: int) -> list[Answer]:
+        gate = asyncio.Semaphore(together)
+
+        async def one(prompt: str, seed: int) -> Answer:
+            async with gate:
+                return await self._one(prompt, seed)
+
+        return list(await asyncio.gather(*(one(p, s) for p, s in zip(prompts, seeds, strict=True))))
+
+    async def _one(self, prompt: str, seed: int) -> Answer:
+        from evaluation.answers import parse_answer
+
+        asked = GenerationRequest(prompt=prompt, seed=seed).within(self._runtime.ready().limits)
+        try:
+            return parse_answer(200, await self._runtime.generate(asked, (), uuid.uuid4().hex))
+        except ApiError as error:
+            return parse_answer(error.status, error.body())
+
+
+@contextmanager
+def local_service(settings: Settings) -> Iterator[LocalAnswerer]:
+    """A ready service in this process, without an audit log; raises what it could not start for."""
+    runtime = Runtime(settings.model_copy(update={"audit": "off", "deadline_seconds": 600.0}), Recorder.apart())
+    runtime.start()
+    try:
+        runtime.wait()
+        yield LocalAnswerer(runtime)
+    finally:
+        runtime.stop()

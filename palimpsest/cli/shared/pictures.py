@@ -1,0 +1,145 @@
+"""Pictures from the shell: the same runtime as a worker's, without HTTP.
+
+Every picture runs alone, so that a plain and a steered one differ by the steering only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from policies import Snapshot, no_policy
+from service.engine.closed_loop import Outcome
+from service.errors import ApiError
+from service.http.answers import generation_answer
+from service.http.requests import GenerationRequest
+from service.metrics.recorder import Recorder
+from service.settings import Settings
+from service.worker.runtime import Ready, Runtime
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["Shot", "difference", "problem", "save", "shoot", "side_by_side", "stacked"]
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """One prompt's outcome: what was steered or why not, its picture, and the plain one if asked for."""
+
+    prompt: str
+    seed: int
+    steering: dict[str, Any]
+    image: Image | None
+    plain: Image | None
+
+
+def shoot(settings: Settings, asked: Sequence[GenerationRequest], *, compare: bool) -> list[Shot]:
+    """One shot a request, in order. Raises what the runtime could not start for, and `BadRequest`."""
+    runtime = Runtime(settings.model_copy(update={"batching": "solo", "audit": "off"}), Recorder())
+    runtime.start()
+    try:
+        runtime.wait()
+        ready = runtime.ready()
+        requests = [a.within(ready.limits) for a in asked]
+        return asyncio.run(_shoot(ready, requests, compare=compare))
+    finally:
+        runtime.stop()
+
+
+async def _shoot(ready: Ready, asked: Sequence[GenerationRequest], *, compare: bool) -> list[Shot]:
+    shots = []
+    for one in asked:
+        outcome = await _run(ready, one, ready.store.snapshot)
+        plain = await _run(ready, one, no_policy()) if compare else None
+        shots.append(await _shot(ready, one, outcome, plain.pictures[0].image if plain else None))
+    return shots
+
+
+async def _run(ready: Ready, asked: GenerationRequest, snapshot: Snapshot) -> Outcome:
+    return await ready.loop.answer(asked, snapshot, uuid.uuid4().hex)
+
+
+async def _shot(ready: Ready, asked: GenerationRequest, outcome: Outcome, plain: Image | None) -> Shot:
+    assert asked.seed is not None  # INVARIANT: `within` drew it
+    if outcome.refused:
+        steering = {"verdict": outcome.verdict, "refused": outcome.refused, "rules": list(outcome.decision.rules)}
+        return Shot(asked.prompt, asked.seed, steering, None, plain)
+    answer = generation_answer(await ready.loop.finish(outcome, asked), asked, ())
+    # whoever sits at the shell owns the policies: rules are named, whatever callers of the service may learn
+    steering = answer["steering"] | {"rules": list(outcome.decision.rules)}
+    return Shot(asked.prompt, asked.seed, steering, outcome.pictures[0].image, plain)
+
+
+def difference(a: Image, b: Image) -> Image:
+    """Where two pictures differ: black where they are equal, brighter with the distance of colours."""
+    from PIL import ImageChops
+
+    return ImageChops.difference(a.convert("RGB"), b.convert("RGB"))
+
+
+def side_by_side(images: Sequence[Image], *, scale: int = 1, gap: int = 4) -> Image:
+    """The pictures in one row on white, each `scale` times as large."""
+    from PIL import Image as pil
+
+    width, height = images[0].width * scale, images[0].height * scale
+    row = pil.new("RGB", (len(images) * width + (len(images) - 1) * gap, height), "white")
+    for k, image in enumerate(images):
+        row.paste(image.resize((width, height), pil.Resampling.NEAREST), (k * (width + gap), 0))
+    return row
+
+
+def stacked(images: Sequence[Image], *, gap: int = 4) -> Image:
+    """The pictures below each other on white, as wide as the widest."""
+    from PIL import Image as pil
+
+    sheet = pil.new("RGB", (max(i.width for i in images), sum(i.height + gap for i in images) - gap), "white")
+    top = 0
+    for image in images:
+        sheet.paste(image, (0, top))
+        top += image.height + gap
+    return sheet
+
+
+def save(shots: Sequence[Shot], folder: Path) -> list[dict[str, Any]]:
+    """Writes what there is of each shot into `folder` and gives one row a shot, with the names of its files.
+
+    Several comparisons also come on one sheet, `compare.png`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    rows, compared = [], []
+    for number, shot in enumerate(shots):
+        row: dict[str, Any] = {"prompt": shot.prompt, "seed": shot.seed, **shot.steering, "files": {}}
+        for name, image in _pictures(shot).items():
+            path = folder / f"{number:03d}-seed{shot.seed}-{name}.png"
+            image.save(path)
+            row["files"][name] = str(path)
+            if name == "compare":
+                compared.append(image)
+        rows.append(row)
+    if len(compared) > 1:
+        stacked(compared).save(folder / "compare.png")
+    return rows
+
+
+def _pictures(shot: Shot) -> dict[str, Image]:
+    """The pictures of a shot by name; a comparison has up to four."""
+    if shot.image is None:
+        return {"plain": shot.plain} if shot.plain is not None else {}
+    if shot.plain is None:
+        return {"image": shot.image}
+    apart = difference(shot.plain, shot.image)
+    both = {"plain": shot.plain, "steered": shot.image, "difference": apart}
+    return both | {"compare": side_by_side(list(both.values()), scale=4)}
+
+
+def problem(error: Exception) -> str | None:
+    """What to tell whoever gave a bad request or setting; None when the mistake is ours."""
+    from policies import PolicyError
+    from service.settings import SettingsError
+
+    return str(error) if isinstance(error, (ApiError, PolicyError, SettingsError)) else None

@@ -1,0 +1,121 @@
+"""What the policy commands share: loaders for files at hand, prompts from a file, and how problems are told."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import typer
+
+from palimpsest.cli.shared.console import fail, say
+
+if TYPE_CHECKING:
+    from policies import Loader, PolicyError, Request, Snapshot, TrustedKey
+    from service.settings import Settings
+
+__all__ = ["existing", "keys_of", "load", "loader_for", "refuse", "requests_from", "settings_of"]
+
+
+def settings_of() -> Settings:
+    """The settings of the environment; whoever mistyped one is told and the command ends."""
+    from service.settings import SettingsError, load_settings
+
+    try:
+        return load_settings().settings
+    except SettingsError as error:
+        fail(str(error))
+
+
+def keys_of(given: Sequence[str]) -> tuple[TrustedKey, ...]:
+    """The keys that are trusted here: those `given`, else those of the settings."""
+    from policies import KeyProblem, trusted_keys
+
+    try:
+        return trusted_keys(given or settings_of().policy_keys)
+    except KeyProblem as error:
+        fail(str(error))
+
+
+def existing(policy: str) -> tuple[Path, ...]:
+    """The paths meant by `policy`, all of which exist."""
+    from policies import policy_paths
+
+    paths = policy_paths(policy)
+    for path in paths:
+        if not path.exists():
+            fail(
+                f"policy must be `shipped`, `none`, a file, a folder or a bundle, got `{policy}`, which does not exist"
+            )
+    return paths
+
+
+def loader_for(paths: Sequence[Path], *, keys: Sequence[str] = (), verify: bool = True) -> Loader:
+    """A loader for looking at `paths`: a bundle is verified unless that is unwanted, plain files need no signature."""
+    from policies import Loader
+    from policies.store.sources import bundle_of
+    from service.reading.detectors import build_detection
+    from service.settings import SettingsError
+
+    settings = settings_of()
+    try:
+        detection = build_detection(settings)
+    except SettingsError as error:
+        fail(str(error))
+    signed = bundle_of(list(paths), []) is not None
+    if signed and not verify:
+        say("warning: the signature was not looked at")
+    trusted = keys_of(keys) if signed and verify else ()
+    # any key will do: whether a canary is drawn is not asked here
+    return Loader(detection.sense, reads=detection.reads, canary_key=b"command line", keys=trusted, verify=verify)
+
+
+def load(policy: str, *, keys: Sequence[str] = (), verify: bool = True) -> tuple[Snapshot, Loader]:
+    """The snapshot of `policy` for looking at it, its tests not run, and its loader; what is wrong ends the command."""
+    from policies import PolicyError
+
+    paths = existing(policy)
+    loader = loader_for(paths, keys=keys, verify=verify)
+    try:
+        return loader.load_untested(paths), loader
+    except PolicyError as error:
+        fail(str(error))
+
+
+def refuse(error: PolicyError, *, as_json: bool) -> NoReturn:
+    """Tells what is wrong with policies, and exits with code 1."""
+    if as_json:
+        print(json.dumps({"valid": False, "codes": list(error.codes), **error.to_dict()}, indent=1))
+    else:
+        print(error)
+    raise typer.Exit(1)
+
+
+def requests_from(file: Path, *, tenant: str = "", now: datetime | None = None) -> Iterator[Request]:
+    """One request a line of `file` (`-`: standard input): a prompt, or an object with `prompt` and more fields."""
+    from policies import Request
+
+    if str(file) != "-" and not file.is_file():
+        fail(f"no file `{file}`")
+    with sys.stdin if str(file) == "-" else file.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                given: dict[str, Any] = {"tenant": tenant, "id": str(number), **_fields(line, number)}
+                yield Request(**given, now=now or datetime.now(UTC))
+
+
+def _fields(line: str, number: int) -> dict[str, str]:
+    text = line.rstrip("\n")
+    if not text.lstrip().startswith('{"'):
+        return {"prompt": text}
+    try:
+        given = json.loads(text)
+    except ValueError:
+        return {"prompt": text}
+    known = ("prompt", "negative_prompt", "tenant", "id")
+    if "prompt" not in given or not all(k in known and isinstance(v, str) for k, v in given.items()):
+        fail(f"line {number} must be a prompt, or an object of texts with `prompt` and some of {', '.join(known[1:])}")
+    return dict(given)

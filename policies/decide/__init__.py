@@ -1,0 +1,1 @@
+"""Compiled rules and the decision: pure functions of request, signals and snapshot."""

@@ -1,0 +1,248 @@
+"""Decides: a pure function of request, signals and snapshot, in which no order matters, of rules or of files.
+
+Every rule in force is judged by itself, and the strictest of what they ask for wins. A rule that cannot be judged
+does what its `on_error` says, never nothing by accident. Exceptions are looked at after a rule has matched, so that a
+decision still says what would have been. Shadow rules are judged by the same code and change nothing but the field
+`shadow`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import NamedTuple
+
+from policies.decide.decision import Decision, Exemption, Reason, RuleError, Shadow, Violation
+from policies.decide.donor import replacements
+from policies.decide.evidence import Evidence, Outcome
+from policies.decide.rollout import Force, force_of, tightened
+from policies.decide.rules import Rule
+from policies.decide.snapshot import Snapshot
+from policies.format.actions import Action, Block, OnError, ReviewHold, Steer, Verdict, Verify, strictest
+from policies.format.model import SteerModel
+from policies.types import Request, Signals, Stage
+
+__all__ = ["decide"]
+
+
+class _Judged(NamedTuple):
+    """What one rule came to; a tuple because a request that wakes many rules makes many of these."""
+
+    rule: Rule
+    enforced: bool
+    matched: bool = False
+    actions: tuple[Action, ...] = ()
+    reasons: tuple[Reason, ...] = ()
+    errors: tuple[RuleError, ...] = ()
+    violations: tuple[Violation, ...] = ()
+    reads: frozenset[str] = frozenset()
+    exempted: tuple[Exemption, ...] = ()
+
+
+def decide(
+    request: Request,
+    signals: Signals,
+    snapshot: Snapshot,
+    *,
+    stage: Stage = "prompt",
+    before: Decision | None = None,
+) -> Decision:
+    """The decision of `snapshot` on `request`.
+
+    At stage `picture`, `signals` are those of the prompt and of one picture added, and `before` is the decision that
+    the picture was made under: its rules stay in force, so that the verdict never falls below that of the prompt.
+    """
+    evidence = Evidence(request, signals, snapshot.matcher, stage)
+    tight = tightened(snapshot, request)
+    judged = [
+        _judge(rule, evidence, snapshot, force, before)
+        for rule in _awake(snapshot, evidence, before)
+        if (force := force_of(rule, request, snapshot, tight)) is not None
+    ]
+    decision = _aged(_compose([j for j in judged if j.enforced], stage, snapshot, before), request, snapshot)
+    if all(j.enforced for j in judged):
+        return decision
+    imagined = _compose(judged, stage, snapshot, before)
+    watched = [j for j in judged if not j.enforced]
+    shadow = Shadow(
+        strictest([imagined.verdict, decision.verdict]),
+        tuple(j.rule.id for j in watched if j.matched),
+        tuple(r for j in watched for r in j.reasons),
+        tuple(e for j in watched for e in j.errors),
+        tuple(e for j in watched for e in j.exempted),
+    )
+    return replace(decision, reads=decision.reads | imagined.reads, shadow=shadow)
+
+
+def _aged(decision: Decision, request: Request, snapshot: Snapshot) -> Decision:
+    """The decision with what stale policies make of it: those that refuse block whatever was asked."""
+    stale = snapshot.stale(request.now)
+    if not stale:
+        return decision
+    assert snapshot.as_of is not None  # INVARIANT: nothing without a date is stale
+    errors = tuple(
+        RuleError(f.policy, f"policy `{f.policy}` was last current at {snapshot.as_of:%Y-%m-%d %H:%M} UTC", "block")
+        for f in stale
+        if f.on_stale == "refuse"
+    )
+    return replace(
+        decision,
+        verdict="block" if errors else decision.verdict,
+        actions=(*decision.actions, *(Block(e.rule) for e in errors)),
+        errors=(*decision.errors, *errors),
+        stale=tuple(f.policy for f in stale),
+    )
+
+
+def _awake(snapshot: Snapshot, evidence: Evidence, before: Decision | None) -> Iterable[Rule]:
+    """The rules that can be anything but false, by id: those whose triggers are pulled, and those in force already."""
+    woken = set(snapshot.always)
+    for trigger in evidence.present(snapshot):
+        woken.update(snapshot.by_trigger.get(trigger, ()))
+    if before is not None:
+        earlier = {*before.rules, *(e.rule for e in before.errors)}
+        if before.shadow is not None:
+            earlier |= {*before.shadow.rules, *(e.rule for e in before.shadow.errors)}
+        woken.update(i for i, r in enumerate(snapshot.rules) if r.id in earlier)
+    return [snapshot.rules[i] for i in sorted(woken)]
+
+
+def _judge(rule: Rule, evidence: Evidence, snapshot: Snapshot, force: Force, before: Decision | None) -> _Judged:
+    """What the rule came to, or that an exception spares the request from it."""
+    judged = _judge_unsparing(rule, evidence, snapshot, force, before)
+    if not rule.exceptions or not force.spares or not (judged.matched or judged.errors):
+        return judged
+    for exception in rule.exceptions:
+        if evidence.request.now < exception.expires and evidence.judge(exception.when, rule.id).truth:
+            spared = Exemption(rule.id, exception.id, judged.reasons)
+            return _Judged(rule, force.enforced, exempted=(spared,))
+    return judged
+
+
+def _judge_unsparing(
+    rule: Rule, evidence: Evidence, snapshot: Snapshot, force: Force, before: Decision | None
+) -> _Judged:
+    blocked = _blocked_by_error(rule, force.on_error, before)
+    if blocked is not None:
+        return _on_error(rule, blocked.text, evidence, snapshot, force)
+    outcome = evidence.judge(rule.when, rule.id)
+    earlier = _earlier(rule, before)
+    if outcome.truth or earlier is not None:
+        return _matched(rule, outcome, evidence, snapshot, force, earlier)
+    if outcome.error is not None:
+        return _on_error(rule, outcome.error, evidence, snapshot, force)
+    return _Judged(rule, force.enforced, reads=outcome.pending)
+
+
+def _blocked_by_error(rule: Rule, on_error: OnError, before: Decision | None) -> RuleError | None:
+    """The error for which `rule` blocked in `before`: what the picture shows cannot make up for it."""
+    if before is None or on_error != "block":
+        return None
+    errors = (*before.errors, *(before.shadow.errors if before.shadow else ()))
+    return next((e for e in errors if e.rule == rule.id), None)
+
+
+def _earlier(rule: Rule, before: Decision | None) -> tuple[Reason, ...] | None:
+    """The reasons for which `rule` was in force in `before`; None when it was not."""
+    if before is None:
+        return None
+    if rule.id in before.rules:
+        return tuple(r for r in before.reasons if r.rule == rule.id)
+    if before.shadow is not None and rule.id in before.shadow.rules:
+        return tuple(r for r in before.shadow.reasons if r.rule == rule.id)
+    return None
+
+
+def _on_error(rule: Rule, error: str, evidence: Evidence, snapshot: Snapshot, force: Force) -> _Judged:
+    """The rule as its `on_error` wants it: blocked, as if it had matched, or passed over with a note."""
+    note = RuleError(rule.id, error, force.on_error)
+    if force.on_error == "block":
+        return _Judged(rule, force.enforced, actions=(Block(rule.id),), errors=(note,))
+    if force.on_error == "allow":
+        return _Judged(rule, force.enforced, errors=(note,))
+    judged = _matched(rule, Outcome(True), evidence, snapshot, force, None, blind=True)
+    return judged._replace(matched=True, errors=(note, *judged.errors))
+
+
+def _matched(
+    rule: Rule,
+    outcome: Outcome,
+    evidence: Evidence,
+    snapshot: Snapshot,
+    force: Force,
+    earlier: tuple[Reason, ...] | None,
+    *,
+    blind: bool = False,
+) -> _Judged:
+    """A rule in force: its actions, and at stage `picture` what its verifications found.
+
+    A rule that matches only now, because of what the picture shows, steered nothing yet: that is a violation in itself.
+    `blind` rules match because of an error, know nothing about the picture, and are spared that. A rule in shadow that
+    would have steered is not verified: nobody has seen the picture that it would have made.
+    """
+    reasons = outcome.reasons if outcome.truth else earlier or ()
+    actions = tuple(
+        _steer(a, rule, reasons, evidence.request, snapshot, force) if isinstance(a, SteerModel) else a
+        for a in rule.actions
+    )
+    reads = rule.verified | outcome.pending if outcome.pending else rule.verified
+    if evidence.stage == "prompt" or (not force.enforced and earlier is not None and rule.steers):
+        return _Judged(rule, force.enforced, True, actions, reasons, reads=reads)
+    errors: list[RuleError] = []
+    violations: list[Violation] = []
+    more: list[Action] = []
+    late = earlier is None and bool(rule.reads) and not blind
+    for verify, action in zip(rule.verifies, (a for a in actions if isinstance(a, Verify)), strict=True):
+        failed = evidence.fails(verify, rule.id)
+        if failed.error is not None:
+            errors.append(RuleError(rule.id, failed.error, force.on_error))
+            more.extend(_after_error(rule, action, force.on_error))
+        elif failed.truth or (late and verify.model.read in rule.reads):
+            violations.append(Violation(rule.id, action, failed.reasons or reasons))
+    return _Judged(rule, force.enforced, True, (*actions, *more), reasons, tuple(errors), tuple(violations), reads)
+
+
+def _after_error(rule: Rule, verify: Verify, on_error: OnError) -> tuple[Action, ...]:
+    """What a picture that could not be read gets: no ladder, but what `on_error` says."""
+    if on_error == "allow":
+        return ()
+    held = on_error == "apply" and verify.otherwise == "review-hold"
+    return (ReviewHold(rule.id),) if held else (Block(rule.id),)
+
+
+def _steer(
+    model: SteerModel, rule: Rule, reasons: tuple[Reason, ...], request: Request, snapshot: Snapshot, force: Force
+) -> Steer:
+    strength = model.strength if force.strength is None else force.strength
+    return Steer(
+        rule.id,
+        model.concept,
+        model.toward,
+        replacements(model.toward, reasons, request, snapshot.words, policy=rule.policy),
+        None if isinstance(strength, str) else strength,
+        rule.model.unfit,
+    )
+
+
+def _compose(judged: list[_Judged], stage: Stage, snapshot: Snapshot, before: Decision | None) -> Decision:
+    actions = tuple(a for j in judged for a in j.actions)
+    violations = tuple(v for j in judged for v in j.violations)
+    verdicts = [_verdict(a) for a in actions] + [v.verify.otherwise for v in violations]
+    acted = [j for j in judged if j.matched or j.actions]
+    return Decision(
+        verdict=strictest(verdicts),
+        stage=stage,
+        policy=snapshot.digest,
+        actions=actions,
+        rules=tuple(j.rule.id for j in judged if j.matched),
+        reasons=tuple(r for j in judged for r in j.reasons),
+        errors=tuple(e for j in judged for e in j.errors),
+        violations=violations,
+        reads=frozenset().union(*(j.reads for j in judged)) | (before.reads if before else frozenset()),
+        disclosures=tuple(j.rule.disclosure for j in acted if j.rule.disclosure is not None),
+        exempted=tuple(e for j in judged for e in j.exempted),
+    )
+
+
+def _verdict(action: Action) -> Verdict:
+    return "allow" if isinstance(action, Verify) else action.do

@@ -1,0 +1,186 @@
+"""A decision and what it is made of: reasons, errors, exemptions, violations, and what may still be tried."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, Literal
+
+from policies.format.actions import (
+    RUNGS,
+    Action,
+    Block,
+    Label,
+    OnError,
+    ReviewHold,
+    Rung,
+    Steer,
+    Verdict,
+    Verify,
+)
+from policies.types import Box, Span, Stage
+
+__all__ = ["Decision", "Disclosure", "Exemption", "Ladder", "Reason", "RuleError", "Shadow", "Violation"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a rule matched: one predicate that held, in words, and what it points at.
+
+    `word` is the list entry, `list` its list, `view` the view in which it was found. Never shown to callers of the
+    service.
+    """
+
+    rule: str
+    predicate: str
+    text: str
+    word: str = ""
+    list: str = ""
+    view: str = ""
+    span: Span | None = None
+    box: Box | None = None
+    score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RuleError:
+    """A rule that could not be judged, and what its `on_error` made of it."""
+
+    rule: str
+    text: str
+    on_error: OnError
+
+
+@dataclass(frozen=True, slots=True)
+class Exemption:
+    """A rule that would have acted, and the exception that spared this request; `reasons` are why it would have."""
+
+    rule: str
+    exception: str
+    reasons: tuple[Reason, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A picture that failed a rule's `verify`, with the rungs that may still repair it."""
+
+    rule: str
+    verify: Verify
+    reasons: tuple[Reason, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ladder:
+    """What may be tried for one picture, over all violated rules; `otherwise` holds when the rungs are used up.
+
+    `rungs` is the union in climbing order, `max_extra_generations` the smallest and `otherwise` the strictest of the
+    rules'. `reads` is what must be read again after each rung; `boxes` are the offending boxes of the picture just
+    judged (for `blur`).
+    """
+
+    rules: tuple[str, ...]
+    reads: frozenset[str]
+    rungs: tuple[Rung, ...]
+    otherwise: Literal["block", "review-hold"]
+    max_extra_generations: int
+    boxes: tuple[Box, ...] = ()
+
+    def after(self, rung: Rung) -> tuple[Rung, ...]:
+        """The rungs above `rung`."""
+        return tuple(r for r in self.rungs if RUNGS.index(r) > RUNGS.index(rung))
+
+
+@dataclass(frozen=True, slots=True)
+class Shadow:
+    """What the decision would have been had the shadow rules (and the canaries not drawn) been enforced."""
+
+    verdict: Verdict
+    rules: tuple[str, ...]
+    reasons: tuple[Reason, ...]
+    errors: tuple[RuleError, ...] = ()
+    exempted: tuple[Exemption, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Disclosure:
+    """What a caller may learn of one rule that acted; None where `disclose` withholds it."""
+
+    category: str
+    rule: str | None = None
+    why: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The policies' answer for one request, or for one of its pictures.
+
+    `verdict` is what holds if nothing more is done: at stage `picture` it already counts `otherwise` of every
+    violated rule, so a caller that cannot climb is strict by default. `reads` are the names that the picture must be
+    read for before it may leave. `exempted` are rules that matched and were spared by an exception; `stale` names the
+    policies that are older than they allow themselves to be.
+    """
+
+    verdict: Verdict
+    stage: Stage
+    policy: str
+    actions: tuple[Action, ...] = ()
+    rules: tuple[str, ...] = ()
+    reasons: tuple[Reason, ...] = ()
+    errors: tuple[RuleError, ...] = ()
+    violations: tuple[Violation, ...] = ()
+    reads: frozenset[str] = frozenset()
+    shadow: Shadow | None = None
+    disclosures: tuple[Disclosure, ...] = ()
+    exempted: tuple[Exemption, ...] = ()
+    stale: tuple[str, ...] = ()
+
+    @property
+    def steers(self) -> tuple[Steer, ...]:
+        return tuple(a for a in self.actions if isinstance(a, Steer))
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(a.value for a in self.actions if isinstance(a, Label))
+
+    @property
+    def refused(self) -> bool:
+        return self.verdict in ("block", "review-hold")
+
+    @property
+    def ladder(self) -> Ladder | None:
+        """What may be climbed for this picture.
+
+        None when nothing is violated, or when something else refuses it anyway.
+        """
+        if not self.violations or self._refused_anyway():
+            return None
+        verifies = [v.verify for v in self.violations]
+        boxes = dict.fromkeys(r.box for v in self.violations for r in v.reasons if r.box is not None)
+        return Ladder(
+            rules=tuple(v.rule for v in self.violations),
+            reads=frozenset(v.read for v in verifies),
+            rungs=tuple(rung for rung in RUNGS if any(rung in v.ladder for v in verifies)),
+            otherwise="block" if any(v.otherwise == "block" for v in verifies) else "review-hold",
+            max_extra_generations=min(v.max_extra_generations for v in verifies),
+            boxes=tuple(boxes),
+        )
+
+    def _refused_anyway(self) -> bool:
+        return any(isinstance(a, Block | ReviewHold) for a in self.actions)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The decision as plain JSON values: what `policy explain` prints and the audit keeps."""
+        names = ("verdict", "stage", "policy", "rules", "actions", "reasons", "errors", "violations", "reads", "shadow")
+        rare = tuple(n for n in ("exempted", "stale") if getattr(self, n))
+        return {name: _plain(getattr(self, name)) for name in (*names, *rare)}
+
+
+def _plain(value: Any) -> Any:
+    """`value` as JSON would hold it: dataclasses as mappings without empty fields, sets sorted."""
+    if is_dataclass(value):
+        pairs = ((f.name, _plain(getattr(value, f.name))) for f in fields(value))
+        return {name: v for name, v in pairs if v not in (None, "", [])}
+    if isinstance(value, frozenset):
+        return sorted(value)
+    if isinstance(value, tuple):
+        return [_plain(v) for v in value]
+    return value

@@ -1,0 +1,62 @@
+"""Says what a donor text puts in place of the words that a rule found.
+
+A substitute has the length of what it replaces where it can, so that the picture around the lettering stays as it
+was, and it is chosen by a hash of the word, so that the same request has the same donor in every worker and on every
+retry.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+
+from policies.decide.decision import Reason
+from policies.decide.spelling import fold
+from policies.format.actions import Replacement
+from policies.types import Request
+
+__all__ = ["BENIGN", "list_of", "replacements"]
+
+BENIGN = "benign-word"  # short for `$benign`
+
+
+def list_of(toward: str | None) -> str | None:
+    """The list that `toward` takes words from; None when it is a text, or nothing."""
+    if toward == BENIGN:
+        return "benign"
+    return toward[1:] if toward is not None and toward.startswith("$") else None
+
+
+def replacements(
+    toward: str | None,
+    reasons: Iterable[Reason],
+    request: Request,
+    words: Mapping[str, tuple[str, ...]],
+    *,
+    policy: str,
+) -> tuple[Replacement, ...]:
+    """One replacement for each piece of the request that `reasons` point at, by place; none without `toward`."""
+    if toward is None:
+        return ()
+    name = list_of(toward)
+    done: dict[tuple[str, int, int], Replacement] = {}
+    for reason in sorted(reasons, key=lambda r: not r.word):  # words first: what they leave of a piece is kept
+        if reason.span is None or reason.span.source == "picture":
+            continue
+        if not reason.word and any(item.span.within(reason.span) for item in done.values()):
+            continue
+        found = reason.span.of(request.text(reason.span.source))
+        text = toward
+        if name is not None:
+            text = " ".join(_choose(word, words[f"{policy}/{name}"]) for word in (reason.word or fold(found)).split())
+            text = text.upper() if found.isupper() else text
+        done.setdefault((reason.span.source, reason.span.start, reason.span.end), Replacement(reason.span, text))
+    return tuple(done[key] for key in sorted(done))
+
+
+def _choose(word: str, words: tuple[str, ...]) -> str:
+    """A word of `words` as long as `word`, else of the nearest length, shorter before longer; by hash among equals."""
+    size = sum(c.isalnum() for c in word)
+    best = min((abs(len(w) - size), len(w)) for w in words)
+    fitting = sorted(w for w in words if (abs(len(w) - size), len(w)) == best)
+    return fitting[int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "big") % len(fitting)]

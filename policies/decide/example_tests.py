@@ -1,0 +1,117 @@
+"""Runs the tests that stand in policy files: examples that must hold before a policy goes live.
+
+They run on the text detectors and on what the test itself says that detectors found, never on a model, so that a
+writer has the answer in milliseconds. Canary rules count as enforced here, and `now` is 1970 unless the test says
+otherwise: a test does not depend on its day.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from policies.decide.decide import decide
+from policies.decide.decision import Decision
+from policies.decide.snapshot import Snapshot
+from policies.fields import length, moment
+from policies.format.examples import Expect, Given, GivenPicture, GivenSignals
+from policies.types import EPOCH, Request, Signal, Signals, Stage
+
+__all__ = ["TestResult", "run_tests"]
+
+
+@dataclass(frozen=True, slots=True)
+class TestResult:
+    """How one test of a policy came out; `message` says what was expected and what came, empty when it passed."""
+
+    __test__ = False
+
+    policy: str
+    index: int
+    name: str
+    passed: bool
+    message: str = ""
+
+
+def run_tests(snapshot: Snapshot, sense: Callable[[Request], Signals]) -> Iterator[TestResult]:
+    """The results of all tests in all policies of `snapshot`, each decided under the whole snapshot."""
+    snapshot = replace(snapshot, draw_canaries=False)
+    for policy in snapshot.policies:
+        for i, test in enumerate(policy.tests):
+            request = _request(test.given)
+            decision = _decide(request, test.given, _aged(snapshot, test.given, request), sense)
+            wrong = "; ".join(_differences(test.expect, decision, request))
+            yield TestResult(policy.name, i, test.name, not wrong, wrong)
+
+
+def _request(given: Given) -> Request:
+    now = moment(given.now) or EPOCH
+    return Request(given.prompt, given.negative_prompt, tenant=given.tenant, id=given.id, now=now)
+
+
+def _aged(snapshot: Snapshot, given: Given, request: Request) -> Snapshot:
+    """The snapshot as old as the test wants it; current without a word."""
+    return replace(snapshot, as_of=request.now - length(given.age) if given.age else None)
+
+
+def _decide(request: Request, given: Given, snapshot: Snapshot, sense: Callable[[Request], Signals]) -> Decision:
+    signals = sense(request)
+    if given.signals is not None:
+        signals = _with_given(signals, given.signals)
+    decision = decide(request, signals, snapshot)
+    if given.picture is None:
+        return decision
+    picture = _picture(given.picture, snapshot, sense)
+    return decide(request, signals + picture, snapshot, stage="picture", before=decision)
+
+
+def _with_given(signals: Signals, given: GivenSignals) -> Signals:
+    """`signals` with those that the test gives in place of the detectors' own."""
+    toxicity = {"toxicity": given.toxicity} if given.toxicity is not None else {}
+    scores = {**given.concept, **toxicity}
+    replaced = {*scores, *given.errors}
+    kept = tuple(s for s in signals.items if s.name not in replaced)
+    return Signals(kept, signals.covered - {("prompt", n) for n in replaced}) + _as_signals(
+        scores, given.errors, "prompt"
+    )
+
+
+def _picture(given: GivenPicture, snapshot: Snapshot, sense: Callable[[Request], Signals]) -> Signals:
+    """The picture's signals: what is given, silence for all else that rules may ask, read texts with their views."""
+    silent = Signals(covered=frozenset(("picture", n) for n in {"lettering", *snapshot.reads} - set(given.errors)))
+    texts = tuple(
+        replace(signal, name="lettering", stage="picture", span=None)
+        for text in given.lettering or ()
+        for signal in sense(Request(text)).of("prompt", "text")
+    )
+    return silent + Signals(texts) + _as_signals(given.concept, given.errors, "picture")
+
+
+def _as_signals(scores: dict[str, float], errors: list[str], stage: Stage) -> Signals:
+    found = tuple(Signal(name, "given", "1", stage, score) for name, score in scores.items())
+    failed = tuple(Signal(name, "given", "1", stage, error="the test says so") for name in errors)
+    return Signals(found + failed, frozenset((stage, name) for name in scores))
+
+
+def _differences(expect: Expect, decision: Decision, request: Request) -> Iterator[str]:
+    watched = decision.shadow.rules if decision.shadow else ()
+    spared = [e.rule for e in (*decision.exempted, *(decision.shadow.exempted if decision.shadow else ()))]
+    got = {
+        "verdict": decision.verdict,
+        "matched": sorted({*decision.rules, *watched, *spared}),
+        "rules": sorted(decision.rules),
+        "shadow": sorted(decision.shadow.rules) if decision.shadow else [],
+        "exempted": sorted(e.rule for e in decision.exempted),
+        "errors": sorted(e.rule for e in decision.errors),
+        "violations": sorted(v.rule for v in decision.violations),
+        "donor": next((d for s in decision.steers if (d := s.donor(request)) is not None), None),
+    }
+    for name in expect.model_fields_set:
+        wanted = getattr(expect, name)
+        wanted = sorted(wanted) if isinstance(wanted, list) else wanted
+        if got[name] != wanted:
+            yield f"expected {name} `{_said(wanted)}`, got `{_said(got[name])}`"
+
+
+def _said(value: object) -> str:
+    return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)

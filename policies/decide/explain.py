@@ -1,0 +1,51 @@
+"""Says in plain data, and in English, what a decision was and why: for `palimpsest policy explain`, replay and
+people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from policies.decide.decide import decide
+from policies.decide.decision import Decision
+from policies.decide.snapshot import Snapshot
+from policies.types import Request, Signals
+
+__all__ = ["explain", "narrate"]
+
+
+def explain(request: Request, snapshot: Snapshot, sense: Callable[[Request], Signals]) -> dict[str, Any]:
+    """One JSON object for `request`: prompt, verdict, rules, actions, reasons, shadow, errors, policy.
+
+    Only when there is something to say also `exempted` and `stale`.
+    """
+    decision = decide(request, sense(request), snapshot)
+    fields = decision.to_dict()
+    names = ("verdict", "rules", "actions", "reasons", "shadow", "errors", "policy", "exempted", "stale")
+    return {"prompt": request.prompt, **{name: fields[name] for name in names if name in fields}}
+
+
+def narrate(request: Request, decision: Decision, snapshot: Snapshot) -> Iterator[str]:
+    """The lines a person wants: the verdict, then for each rule why it exists and what made it match."""
+    models = {r.id: r.model for r in snapshot.rules}
+    yield f"{decision.verdict}: {request.prompt}"
+    for rule in dict.fromkeys((*decision.rules, *(e.rule for e in decision.errors))):
+        yield f"  {rule} ({models[rule].category}): {models[rule].why}" if rule in models else f"  {rule}:"
+        yield from (f"    because {r.text}" for r in decision.reasons if r.rule == rule)
+        yield from (
+            f"    because it could not be judged: {e.text} (on_error: {e.on_error})"
+            for e in decision.errors
+            if e.rule == rule
+        )
+        for steer in (s for s in decision.steers if s.rule == rule):
+            donor = steer.donor(request)
+            yield f"    steer {steer.concept}" + (f", donor: {donor}" if donor is not None else "")
+    for spared in decision.exempted:
+        yield f"  {spared.rule} would act, but its exception `{spared.exception}` spares this request"
+    if decision.reads:
+        yield f"  the picture is read for: {', '.join(sorted(decision.reads))}"
+    if decision.stale:
+        yield f"  stale: {', '.join(decision.stale)}"
+    if decision.shadow is not None and decision.shadow.rules:
+        yield f"  in shadow: {decision.shadow.verdict} by {', '.join(decision.shadow.rules)}"
+        yield from (f"    because {r.text}" for r in decision.shadow.reasons)

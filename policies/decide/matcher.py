@@ -1,0 +1,152 @@
+"""Finds the entries of all word lists of a snapshot in a view, in one pass of one automaton.
+
+An entry is filed under its three spellings (`spelling`), and a view is compared in its own one only. A hit counts
+when words end at both its sides, when the entry is long enough for the view, and in a view of folded repeats when the
+text has at least the entry's letters.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import ahocorasick
+
+from policies.decide.spelling import collapse, fold, is_boundary, leet
+from policies.types import Form, View
+
+__all__ = ["Match", "Matcher", "Near"]
+
+_NEAR_LEAST = 4  # shorter words have too many innocent neighbours
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """`word` of `lists`, found in `view` at `start` to `end` of the original text.
+
+    `length` counts letters, no blanks.
+    """
+
+    word: str
+    lists: tuple[str, ...]
+    view: str
+    start: int
+    end: int
+
+    @property
+    def plain(self) -> bool:
+        return self.view == "folded"
+
+
+@dataclass(frozen=True, slots=True)
+class _Filed:
+    """An entry under one spelling; `runs` are the lengths of its own runs when that spelling is `repeats`."""
+
+    form: Form
+    word: str
+    lists: tuple[str, ...]
+    letters: int
+    runs: tuple[int, ...] = ()
+
+
+class Matcher:
+    """All lists of a snapshot as one automaton; immutable once built, safe to share between threads."""
+
+    def __init__(self, lists: Mapping[str, Iterable[str]]) -> None:
+        names: defaultdict[str, list[str]] = defaultdict(list)
+        for name in sorted(lists):
+            for word in dict.fromkeys(fold(w) for w in lists[name]):
+                names[word].append(name)
+        keys: defaultdict[str, list[_Filed]] = defaultdict(list)
+        for word, of in names.items():
+            for key, filed in _spellings(word, tuple(of)):
+                keys[key].append(filed)
+        self._automaton = ahocorasick.Automaton()
+        for key, entries in keys.items():
+            self._automaton.add_word(key, (len(key), tuple(entries)))
+        self._empty = not keys
+        if keys:
+            self._automaton.make_automaton()
+
+    def find(self, view: View) -> Iterator[Match]:
+        """The matches in `view`, by place of their end; the same word once for each place."""
+        if self._empty or not view.text:
+            return
+        text = view.text
+        for last, (length, entries) in self._automaton.iter(text):
+            start, end = last + 1 - length, last + 1
+            if view.whole and (start or end != len(text)):
+                continue
+            if not _ends_well(text, start, end):
+                continue
+            for filed in entries:
+                if filed.form == view.form and filed.letters >= view.least and _enough(filed, view, start):
+                    yield Match(filed.word, filed.lists, view.name, *view.origin(start, end))
+
+
+def _spellings(word: str, lists: tuple[str, ...]) -> Iterator[tuple[str, _Filed]]:
+    letters = sum(not c.isspace() for c in word)
+    if not letters:
+        return
+    yield word, _Filed("plain", word, lists, letters)
+    yield leet(word), _Filed("leet", word, lists, letters)
+    for spelling in dict.fromkeys((word, leet(word))):
+        folded, runs = collapse(spelling)
+        yield folded, _Filed("repeats", word, lists, letters, runs)
+
+
+def _ends_well(text: str, start: int, end: int) -> bool:
+    before = text[start - 1] if start else ""
+    after = text[end] if end < len(text) else ""
+    return is_boundary(text[start], before) and is_boundary(text[end - 1], after)
+
+
+def _enough(filed: _Filed, view: View, start: int) -> bool:
+    """Whether the text has at least the entry's letters in every run, and somewhere more.
+
+    Two for one counts from five letters on, three for one always: `coop` is not `cop`.
+    """
+    if filed.form != "repeats":
+        return True
+    runs = view.runs[start : start + len(filed.runs)]
+    if any(have < need for have, need in zip(runs, filed.runs, strict=True)):
+        return False
+    excess = [have for have, need in zip(runs, filed.runs, strict=True) if have > need]
+    return bool(excess) and (max(excess) >= 3 or filed.letters >= 5)
+
+
+class Near:
+    """Words within one edit of an entry: for text that an OCR engine read, or that a model half erased.
+
+    Every entry is filed under itself and under its deletions of one letter, so that looking up costs the token's
+    length.
+    """
+
+    def __init__(self, words: Iterable[str]) -> None:
+        self._index: defaultdict[str, set[str]] = defaultdict(set)
+        for word in words:
+            if len(word) >= _NEAR_LEAST and " " not in word:
+                for key in _deletions(word):
+                    self._index[key].add(word)
+
+    def find(self, token: str) -> str | None:
+        """An entry at most one insertion, deletion or substitution from `token`; the first in the alphabet, or None."""
+        if len(token) < _NEAR_LEAST - 1:
+            return None
+        near = {w for key in _deletions(token) for w in self._index.get(key, ()) if _one_edit(token, w)}
+        return min(near, default=None)
+
+
+def _deletions(word: str) -> set[str]:
+    return {word} | {word[:i] + word[i + 1 :] for i in range(len(word))}
+
+
+def _one_edit(a: str, b: str) -> bool:
+    """Whether one insertion, deletion or substitution, or none, makes `b` of `a`."""
+    if abs(len(a) - len(b)) > 1:
+        return False
+    i = 0
+    while i < min(len(a), len(b)) and a[i] == b[i]:
+        i += 1
+    return a[i:] == b[i + 1 :] or a[i + 1 :] == b[i:] or a[i + 1 :] == b[i + 1 :]

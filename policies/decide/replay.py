@@ -1,0 +1,74 @@
+"""Runs two policies over the same prompts: what would change, before it does.
+
+Each prompt is read once and decided twice. Decisions only, no picture is made.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from policies.decide.decide import decide
+from policies.decide.decision import Decision
+from policies.decide.snapshot import Snapshot
+from policies.format.actions import VERDICTS, Verdict
+from policies.types import Request, Signals
+
+__all__ = ["Changed", "Replay", "replay"]
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """One prompt whose verdict or rules differ, with both decisions."""
+
+    request: Request
+    old: Decision
+    new: Decision
+
+    @property
+    def milder(self) -> bool:
+        return VERDICTS.index(self.new.verdict) < VERDICTS.index(self.old.verdict)
+
+    def to_dict(self) -> dict[str, Any]:
+        said = [r.text for r in (*self.old.reasons, *self.new.reasons)]
+        return {
+            "prompt": self.request.prompt,
+            "old": {"verdict": self.old.verdict, "rules": list(self.old.rules)},
+            "new": {"verdict": self.new.verdict, "rules": list(self.new.rules)},
+            "milder": self.milder,
+            "reasons": list(dict.fromkeys(said)),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """How two policies answer the same prompts: transitions (old verdict, new verdict) -> prompts, and what changed."""
+
+    prompts: int
+    transitions: Mapping[tuple[Verdict, Verdict], int]
+    changed: tuple[Changed, ...]
+
+    @property
+    def milder(self) -> int:
+        """How many prompts get a milder verdict."""
+        return sum(c.milder for c in self.changed)
+
+    def matrix(self) -> list[dict[str, Any]]:
+        """One row for each old verdict that came up, one column for each verdict."""
+        rows = [v for v in VERDICTS if any(old == v for old, _ in self.transitions)]
+        return [{"old \\ new": old, **{new: self.transitions.get((old, new), 0) for new in VERDICTS}} for old in rows]
+
+
+def replay(requests: Iterable[Request], old: Snapshot, new: Snapshot, sense: Callable[[Request], Signals]) -> Replay:
+    """What `old` and `new` decide on each of `requests`."""
+    transitions: Counter[tuple[Verdict, Verdict]] = Counter()
+    changed: list[Changed] = []
+    for request in requests:
+        signals = sense(request)
+        before, after = decide(request, signals, old), decide(request, signals, new)
+        transitions[before.verdict, after.verdict] += 1
+        if (before.verdict, before.rules, before.errors) != (after.verdict, after.rules, after.errors):
+            changed.append(Changed(request, before, after))
+    return Replay(sum(transitions.values()), dict(transitions), tuple(changed))

@@ -1,0 +1,83 @@
+"""How far a rule is in force for one request: the one place where rollout, dates, overrides and staleness meet.
+
+Server, command line, tests in files and replay all ask here, so that an expired exception or override is inert on
+every path at the same moment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from policies.decide.rules import Rule
+from policies.decide.snapshot import Snapshot
+from policies.format.actions import OnError
+from policies.format.strictness import ON_ERRORS, strictest_of
+from policies.types import Request
+
+__all__ = ["Force", "force_of", "tightened"]
+
+
+@dataclass(frozen=True, slots=True)
+class Force:
+    """A rule for one request: whether it acts or only watches, what an error means, and the strength of its steering.
+
+    `strength` None leaves each action its own. `spares` is False when exceptions do not count.
+    """
+
+    enforced: bool
+    on_error: OnError
+    strength: float | str | None = None
+    spares: bool = True
+
+
+_ENFORCED: Mapping[OnError, Force] = {name: Force(True, name) for name in ON_ERRORS}
+
+
+def tightened(snapshot: Snapshot, request: Request) -> frozenset[str]:
+    """The policies that are stale for `request` and grow stricter by that."""
+    return frozenset(f.policy for f in snapshot.stale(request.now) if f.on_stale == "tighten")
+
+
+def force_of(rule: Rule, request: Request, snapshot: Snapshot, tight: Collection[str] = ()) -> Force | None:
+    """How `rule` stands toward `request`; None when it is not in force at all. `tight` as `tightened` gives it."""
+    if rule.always and rule.policy not in tight:
+        return _ENFORCED[rule.model.on_error]
+    if not rule.active(request.now):
+        return None
+    stern = rule.policy in tight
+    own = rule.model.rollout
+    mode, percent, on_error, strength = own.mode, own.percent, rule.model.on_error, None
+    if rule.overrides:
+        setting = strictest_of(
+            o.set
+            for o in rule.overrides
+            if (o.expires is None or request.now < o.expires)
+            and (o.tenants is None or o.tenants.holds(request.tenant))
+            and not (stern and o.loosens)
+        )
+        if setting is not None:
+            mode, percent = (setting.mode, setting.percent) if setting.mode is not None else (mode, percent)
+            on_error, strength = setting.on_error or on_error, setting.strength
+    if mode == "disabled":
+        return None
+    drawn = mode == "enforce" or (mode == "canary" and (stern or _drawn(rule, request, snapshot, percent or 0.0)))
+    return Force(drawn, "block" if stern else on_error, strength, not stern)
+
+
+def _drawn(rule: Rule, request: Request, snapshot: Snapshot, percent: float) -> bool:
+    """Whether a canary acts on `request`: a keyed hash, so that nobody outside can tell, below `percent`.
+
+    Whoever is drawn at some percent is drawn at every higher one.
+    """
+    if not snapshot.draw_canaries:
+        return True
+    assert snapshot.canary_key is not None  # INVARIANT: the loader refuses canaries without a key
+    by = rule.model.rollout.by
+    whom = {"request": (request.tenant, request.id), "tenant": (request.tenant,), "prompt": (request.prompt,)}[by]
+    # each part with its length, so that no two different requests run together into one text
+    text = "".join(f"{len(part)}:{part}" for part in (rule.id, by, *whom))
+    drawn = hmac.new(snapshot.canary_key, text.encode("utf-8", "surrogatepass"), hashlib.sha256).digest()
+    return int.from_bytes(drawn[:8], "big") / 2**64 < percent / 100

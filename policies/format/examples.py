@@ -1,0 +1,80 @@
+"""The tests that stand in policy files, as models: what is given, and what must come out."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from policies.fields import ConceptName, Duration, Model, Moment, Name, Share, Text
+from policies.format.actions import Verdict
+
+__all__ = ["Expect", "Given", "GivenPicture", "GivenSignals", "TestModel"]
+
+Heard = Annotated[str, Field(pattern=r"^(text|toxicity|lettering|[a-z]+/[a-z0-9]+(-[a-z0-9]+)*)$")]
+
+
+class GivenPicture(Model):
+    """A picture as its readers would report it."""
+
+    lettering: list[Text] | None = None
+    concept: dict[ConceptName, Share] = {}
+    errors: list[ConceptName] = []
+
+
+class GivenSignals(Model):
+    """What detectors of the prompt would report, in place of what they do."""
+
+    toxicity: Share | None = None
+    concept: dict[ConceptName, Share] = {}
+    errors: list[Heard] = []
+
+
+class Given(Model):
+    """The request of a test, and what detectors say about it and about its picture.
+
+    `age` is how long ago the policies were last known to be current, for tests of `freshness`.
+    """
+
+    prompt: Annotated[str, Field(max_length=4000)]
+    negative_prompt: str = ""
+    tenant: str = ""
+    id: str = ""
+    now: Moment | None = None
+    age: Duration | None = None
+    signals: GivenSignals | None = None
+    picture: GivenPicture | None = None
+
+
+class Expect(Model):
+    """What must come out; a field that is left out is not looked at.
+
+    `rules` are those that acted, `shadow` those that only watched; `matched` is both and the exempted ones, so that a
+    test with it holds through every rollout.
+    """
+
+    verdict: Verdict | None = None
+    matched: list[Name] | None = None
+    rules: list[Name] | None = None
+    shadow: list[Name] | None = None
+    exempted: list[Name] | None = None
+    errors: list[Name] | None = None
+    violations: list[Name] | None = None
+    donor: str | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Expect:
+        if not self.model_fields_set:
+            raise PydanticCustomError("expect", "`expect` must hold something, or the test cannot fail")
+        return self
+
+
+class TestModel(Model):
+    """One example that must hold before the policy goes live."""
+
+    __test__ = False  # not a test of ours, although pytest would like its name
+
+    name: Text
+    given: Given
+    expect: Expect

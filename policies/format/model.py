@@ -1,0 +1,270 @@
+"""The policy format as pydantic models: the single source of validation, JSON Schema and documentation.
+
+Models say what a file may hold, not what it does (`snapshot` compiles, `decide` acts). Everything is typed to its
+leaves; what only shows between rules, files and detectors is checked by `review`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from policies.fields import (
+    ConceptName,
+    Duration,
+    Model,
+    Moment,
+    Name,
+    Share,
+    Text,
+    Version,
+    Words,
+    exactly_one,
+    just_one,
+    plain_schema,
+)
+from policies.format.actions import OnError, Rung, Unfit
+from policies.format.examples import TestModel
+from policies.predicates.conditions import WhenModel
+
+__all__ = ["FLOOR", "NOT_YET", "ActionModel", "BlockModel", "ExceptionModel", "LabelModel", "OverrideModel"]
+__all__ += ["PolicyModel", "ReviewHoldModel", "RolloutModel", "RuleModel", "SettingModel", "SteerModel", "VerifyModel"]
+__all__ += ["WordListModel", "json_schema"]
+
+FLOOR = "floor"  # the policy of this name cannot be loosened
+
+# Fields that the format reserves and that this version cannot honour: refused by name, never accepted and ignored.
+NOT_YET = {"expr": "an expression language"}
+
+Mode = Literal["disabled", "shadow", "canary", "enforce"]
+Percent = Annotated[float, Field(gt=0, lt=100)]
+
+
+class WordListModel(Model):
+    """Words and phrases, one an entry, written here or in a text file beside the policy (`#` starts a comment)."""
+
+    model_config = exactly_one("file", "values")
+
+    file: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    values: Annotated[list[Text], Field(min_length=1, max_length=10_000)] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> WordListModel:
+        just_one(self, ("file", "values"), "a list")
+        return self
+
+
+class SteerModel(Model):
+    """Steer the sites of `concept` toward something else."""
+
+    do: Literal["steer"]
+    concept: ConceptName
+    toward: Text | None = None
+    strength: Share | Literal["auto"] = "auto"
+
+
+class VerifyModel(Model):
+    """Read the picture; when it fails, climb `ladder`, and at its end do `otherwise`."""
+
+    do: Literal["verify"]
+    read: ConceptName
+    none_of: Words | None = None
+    near: Literal[0, 1] = 0
+    unless: Words | None = None
+    below: Share | None = None
+    ladder: Annotated[list[Rung], Field(max_length=3)] = []
+    otherwise: Literal["block", "review-hold"] = "block"
+    max_extra_generations: Annotated[int, Field(ge=0, le=8)] = 2
+
+    @model_validator(mode="after")
+    def _check(self) -> VerifyModel:
+        lettering = self.read == "lettering"
+        if lettering and (self.none_of is None or self.below is not None):
+            raise PydanticCustomError("verify", "`read: lettering` needs `none_of: [...]` and takes no `below`")
+        if not lettering and (self.below is None or self.none_of is not None or self.unless is not None or self.near):
+            raise PydanticCustomError(
+                "verify", "reading a concept needs `below: SCORE` and takes none of `none_of`, `near`, `unless`"
+            )
+        if not lettering and "blur" in self.ladder:
+            raise PydanticCustomError("verify", "`blur` works on lettering only; leave it out of this ladder")
+        return self
+
+
+class LabelModel(Model):
+    """Mark the answer with `value`."""
+
+    do: Literal["label"]
+    value: Name
+
+
+class ReviewHoldModel(Model):
+    """Hold the picture for a person."""
+
+    do: Literal["review-hold"]
+    queue: Name = "default"
+
+
+class BlockModel(Model):
+    """Refuse the request."""
+
+    do: Literal["block"]
+    message: Text = "this request is refused by policy"
+
+
+ActionModel = Annotated[SteerModel | VerifyModel | LabelModel | ReviewHoldModel | BlockModel, Field(discriminator="do")]
+
+
+class RolloutModel(Model):
+    """How far a rule is in force; a canary is in force for `percent` of what it is drawn `by`, in shadow for the rest.
+
+    The draw is a keyed hash: the same for the same request, tenant or prompt, and whoever is drawn at some percent is
+    drawn at every higher one.
+    """
+
+    mode: Mode
+    percent: Percent | None = None
+    by: Literal["request", "tenant", "prompt"] = "request"
+
+    @model_validator(mode="after")
+    def _check(self) -> RolloutModel:
+        if (self.mode == "canary") != (self.percent is not None):
+            raise PydanticCustomError("rollout", "`percent` goes with `mode: canary`, and only with it")
+        if self.mode != "canary" and "by" in self.model_fields_set:
+            raise PydanticCustomError("rollout", "`by` goes with `mode: canary`, and only with it")
+        return self
+
+
+class ActiveModel(Model):
+    """The time, in UTC, in which a rule is in force."""
+
+    since: Moment | None = Field(default=None, alias="from")
+    until: Moment | None = None
+
+
+class ExceptionModel(Model):
+    """Requests that a rule spares although it matches, for a reason, with an approval, and for a time.
+
+    Both `tenants` and `when` must hold if both are given.
+    """
+
+    id: Name
+    tenants: Words | None = None
+    when: WhenModel | None = None
+    reason: Text
+    ticket: Text | None = None
+    approved_by: Text
+    expires: Moment
+
+    @model_validator(mode="after")
+    def _check(self) -> ExceptionModel:
+        if self.tenants is None and self.when is None:
+            raise PydanticCustomError("exception", "an exception needs `tenants` or `when`, or it spares everybody")
+        return self
+
+
+class RuleModel(Model):
+    """When something holds, then something is done."""
+
+    id: Name
+    why: Text
+    category: Name
+    when: WhenModel
+    then: Annotated[list[ActionModel], Field(min_length=1, max_length=16)]
+    unfit: Unfit = "block"
+    on_error: OnError = "block"
+    disclose: Literal["nothing", "category", "reason"] = "category"
+    rollout: RolloutModel = RolloutModel(mode="enforce")
+    active: ActiveModel | None = None
+    exceptions: Annotated[list[ExceptionModel], Field(max_length=200)] = []
+    renamed_from: Annotated[list[Name], Field(max_length=16)] = []
+
+    @model_validator(mode="after")
+    def _check(self) -> RuleModel:
+        steers = [a for a in self.then if isinstance(a, SteerModel)]
+        for action in self.then:
+            if isinstance(action, VerifyModel) and not steers and {"wider", "swap-prompt"} & set(action.ladder):
+                raise PydanticCustomError(
+                    "ladder",
+                    "rungs `wider` and `swap-prompt` need a `steer` in the same rule; add one or keep `blur` only",
+                )
+        return self
+
+
+class SettingModel(Model):
+    """What an override sets of a rule; nothing else can be overridden."""
+
+    mode: Mode | None = None
+    percent: Percent | None = None
+    strength: Share | Literal["auto"] | None = None
+    on_error: OnError | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> SettingModel:
+        if not self.model_fields_set:
+            raise PydanticCustomError("set", "`set` must hold at least one of `mode`, `strength`, `on_error`")
+        if (self.mode == "canary") != (self.percent is not None):
+            raise PydanticCustomError("set", "`percent` goes with `mode: canary`, and only with it")
+        return self
+
+
+class OverrideModel(Model):
+    """Another setting of a rule, for some tenants or for all. Whatever loosens needs approval and an end."""
+
+    rule: Name
+    tenants: Words | None = None
+    set: SettingModel
+    reason: Text | None = None
+    loosens: bool = False
+    approved_by: Text | None = None
+    expires: Moment | None = None
+
+
+class DetectorsModel(Model):
+    """Names that detectors must cover, in prompts and in pictures."""
+
+    prompt: list[Annotated[str, Field(pattern=r"^(text|toxicity|lettering|[a-z]+/[a-z0-9-]+)$")]] = []
+    picture: list[ConceptName] = []
+
+
+class RequiresModel(Model):
+    """What must be there for the policy to be loaded: a version of this software, a model, its packs, detectors."""
+
+    engine: Version | None = None
+    hosts: Annotated[list[Text], Field(min_length=1, max_length=100)] | None = None
+    packs: list[ConceptName] = []
+    detectors: DetectorsModel = DetectorsModel()
+
+
+class FreshnessModel(Model):
+    """How old a policy may grow without being confirmed, and what it does then.
+
+    `serve` only says so. `tighten` ignores exceptions and loosening overrides, enforces canaries for everybody and
+    blocks on every error. `refuse` blocks every request.
+    """
+
+    max_age: Duration
+    on_stale: Literal["serve", "tighten", "refuse"]
+
+
+class PolicyModel(Model):
+    """One policy file."""
+
+    format: Literal["palimpsest.policy/v1"] = Field(alias="schema")
+    name: Name
+    version: Version
+    owner: Text
+    description: str = ""
+    requires: RequiresModel = RequiresModel()
+    freshness: FreshnessModel | None = None
+    lists: dict[Name, WordListModel] = {}
+    rules: Annotated[list[RuleModel], Field(min_length=1, max_length=2000)]
+    overrides: Annotated[list[OverrideModel], Field(max_length=2000)] = []
+    tests: Annotated[list[TestModel], Field(max_length=2000)] = []
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a policy file, for editors."""
+    made: dict[str, Any] = plain_schema(PolicyModel.model_json_schema(by_alias=True))
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "palimpsest.policy/v1", **made}

@@ -1,0 +1,153 @@
+"""One policy file, read: its well-formed parts, where everything stands, and what is wrong with the rest.
+
+A file with a mistake in one rule still has its other rules reviewed, so that a writer hears of everything at once;
+only a file without any mistake has a `model`, and only such a file is ever compiled.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from policies.format.examples import TestModel
+from policies.format.model import OverrideModel, PolicyModel, RequiresModel, RuleModel, WordListModel
+from policies.format.strict_yaml import Marks, parse_yaml
+from policies.format.validation import problems_of, problems_of_nothing
+from policies.problems import Problem
+from policies.store.sources import LIST_BYTES, Source
+
+__all__ = ["Document", "parse_document"]
+
+_LIST_ENTRIES = 200_000
+_M = TypeVar("_M", bound=BaseModel)
+Numbered = tuple[tuple[int, _M], ...]  # with the place in the file's own list
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One parsed policy file. `model` is None when something is wrong with it; the rest then holds what is right.
+
+    `rule_ids` and `list_names` name all rules and lists, malformed ones too. `words` has the entries of the lists,
+    `files` the bytes of everything that was read, by name from the policy's folder.
+    """
+
+    file: str
+    name: str
+    model: PolicyModel | None
+    marks: Marks
+    lists: Mapping[str, WordListModel] = field(default_factory=dict)
+    rules: Numbered[RuleModel] = ()
+    overrides: Numbered[OverrideModel] = ()
+    tests: Numbered[TestModel] = ()
+    requires: RequiresModel = field(default_factory=RequiresModel)
+    rule_ids: tuple[str, ...] = ()
+    list_names: tuple[str, ...] = ()
+    words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+
+def parse_document(source: Source, problems: list[Problem]) -> Document | None:
+    """The document of `source`; None when it is no YAML at all. What is wrong is added to `problems`."""
+    label = source.label
+    try:
+        content = source.read()
+        text = content.decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        problems.append(Problem(label, 0, 0, "", f"cannot be read: {error}", "unreadable"))
+        return None
+    value, marks, found = parse_yaml(text, file=label)
+    problems += found
+    if found:
+        return None
+    problems += problems_of_nothing(value, marks, file=label)
+    try:
+        model = PolicyModel.model_validate(value)
+    except ValidationError as error:
+        problems += problems_of(error, value, marks, file=label)
+        document = _salvaged(label, value, marks)
+    else:
+        document = Document(
+            label,
+            model.name,
+            model,
+            marks,
+            model.lists,
+            tuple(enumerate(model.rules)),
+            tuple(enumerate(model.overrides)),
+            tuple(enumerate(model.tests)),
+            model.requires,
+            tuple(r.id for r in model.rules),
+            tuple(model.lists),
+        )
+    return _with_lists(document, source, content, problems)
+
+
+def _salvaged(label: str, value: Any, marks: Marks) -> Document:
+    """What is right in a file that is wrong."""
+    raw = value if isinstance(value, dict) else {}
+    lists = raw.get("lists")
+    named = ((str(k), _sound(WordListModel, v)) for k, v in lists.items()) if isinstance(lists, dict) else ()
+    rules = raw["rules"] if isinstance(raw.get("rules"), list) else []
+    return Document(
+        label,
+        str(raw.get("name", label)),
+        None,
+        marks,
+        {k: v for k, v in named if v is not None},
+        _sound_items(RuleModel, rules),
+        _sound_items(OverrideModel, raw.get("overrides")),
+        _sound_items(TestModel, raw.get("tests")),
+        _sound(RequiresModel, raw.get("requires", {})) or RequiresModel(),
+        tuple(str(r["id"]) for r in rules if isinstance(r, dict) and "id" in r),
+        tuple(map(str, lists)) if isinstance(lists, dict) else (),
+    )
+
+
+def _sound(kind: type[_M], value: Any) -> _M | None:
+    try:
+        return kind.model_validate(value)
+    except ValidationError:
+        return None
+
+
+def _sound_items(kind: type[_M], items: Any) -> Numbered[_M]:
+    found = ((i, _sound(kind, item)) for i, item in enumerate(items if isinstance(items, list) else []))
+    return tuple((i, item) for i, item in found if item is not None)
+
+
+def _with_lists(document: Document, source: Source, content: bytes, problems: list[Problem]) -> Document:
+    """The document with the entries of its lists."""
+    words: dict[str, tuple[str, ...]] = {}
+    files = {source.name: content}
+    for name, entry in document.lists.items():
+        if entry.values is not None:
+            words[name] = tuple(entry.values)
+            continue
+        assert entry.file is not None
+        try:
+            path = posixpath.normpath(entry.file)
+            files[path] = source.fetch(entry.file)
+            words[name] = _entries(files[path])
+        except (OSError, ValueError) as error:
+            line, column = document.marks.get(("lists", name, "file"), (0, 0))
+            said = f"`{entry.file}`: {error}"
+            problems.append(Problem(document.file, line, column, f"lists.{name}.file", said, "unreadable"))
+    return replace(document, words=words, files=files)
+
+
+def _entries(content: bytes) -> tuple[str, ...]:
+    """The entries of a list file, one a line; `#` at the start of a line, or after a blank, starts a comment."""
+    if len(content) > LIST_BYTES:
+        raise ValueError(f"a list may have {LIST_BYTES} bytes at most")
+    lines = content.decode("utf-8-sig").splitlines()
+    entries = [line.partition(" #")[0].strip() for line in lines if not line.lstrip().startswith("#")]
+    kept = tuple(e for e in entries if e)
+    if not kept:
+        raise ValueError("the list is empty")
+    if len(kept) > _LIST_ENTRIES:
+        raise ValueError(f"a list may have {_LIST_ENTRIES} entries at most, got {len(kept)}")
+    return kept

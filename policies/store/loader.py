@@ -1,0 +1,177 @@
+"""Reads policy files into a snapshot, or says everything that is wrong with them.
+
+Parsing, validating, compiling and testing are separate steps, and a file is live only after all four: what reaches
+`decide` is known to be well-formed, to name lists that exist, to ask for nothing that cannot be honoured, and to pass
+its own tests. A signed bundle is opened first, and then goes the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from policies.decide.example_tests import run_tests
+from policies.decide.snapshot import Origin, Snapshot, compile_snapshot
+from policies.problems import PolicyError, Problem
+from policies.store.approvals import permits
+from policies.store.bundle import MAX_BUNDLE, SUFFIX, open_bundle
+from policies.store.document import Document, parse_document
+from policies.store.environment import Surroundings, engine_version, heard_by
+from policies.store.keys import TrustedKey
+from policies.store.review import review
+from policies.store.sources import SHIPPED, Paths, Source, bundle_of, disk_sources, memory_sources, policy_paths
+from policies.types import Request, Signals
+
+__all__ = ["SHIPPED", "Loaded", "Loader", "Sense", "no_policy", "policy_paths"]
+
+Sense = Callable[[Request], Signals]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A snapshot and the files that it was made of: those of a folder for each policy, or one bundle."""
+
+    snapshot: Snapshot
+    files: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Loader:
+    """Loads snapshots; knows what the policies must be checked against.
+
+    `sense` turns a request into signals (the service passes `detectors.text.sense`); tests in files run with it, and
+    concepts that it does not cover are errors. `reads`, if given, are the names that picture detectors can read.
+    `canary_key` draws canaries. `host` is the model's name and `packs` says why a concept has none for it (None: it
+    has one). With `keys`, only what one of them has signed is loaded, and what comes with this package; `verify` False
+    opens bundles without looking at signatures, for looking at them.
+    """
+
+    sense: Sense
+    reads: frozenset[str] | None = None
+    canary_key: bytes | None = None
+    keys: tuple[TrustedKey, ...] = ()
+    host: str | None = None
+    packs: Callable[[str], str | None] | None = None
+    engine: str = field(default_factory=engine_version)
+    verify: bool = True
+
+    def load(self, paths: Paths, *, now: datetime | None = None) -> Snapshot:
+        """The snapshot of all policy files in `paths` (files and folders), its tests passed; raises `PolicyError`.
+
+        `now` is the time that a bundle's end is compared with; by default the clock's.
+        """
+        return self.load_files(paths, now=now).snapshot
+
+    def load_untested(self, paths: Paths, *, now: datetime | None = None) -> Snapshot:
+        """The snapshot of `paths`, checked but with its tests not run: to show how they come out, never to serve."""
+        documents, origin = self._reviewed(*self._sources(paths, now))
+        return self._compile(documents, origin)
+
+    def load_files(self, paths: Paths, *, now: datetime | None = None) -> Loaded:
+        """As `load`, with the files that were read."""
+        sources, origin, problems, bundle = self._opened(paths, now)
+        documents, origin = self._reviewed(sources, origin, problems)
+        files = bundle or {f"{i}/{n}": c for i, d in enumerate(documents) for n, c in d.files.items()}
+        return Loaded(self._tested(documents, origin), files)
+
+    def load_kept(self, files: Mapping[str, bytes], *, label: str) -> Snapshot:
+        """The snapshot of files that were in use already, as `Loaded` has them; a bundle may have expired since."""
+        bundles = [name for name in files if name.endswith(SUFFIX)]
+        if not bundles and self.keys:
+            said = "policies must be signed, because trusted keys are configured, and these are not"
+            raise PolicyError([Problem(label, 0, 0, "", said, "unsigned")])
+        if not bundles:
+            return self._tested(*self._reviewed(memory_sources(files, label), None, []))
+        keys = self.keys if self.verify else None
+        bundle = open_bundle(
+            files[bundles[0]], label=label, keys=keys, now=datetime.now(UTC), host=self.host, in_use=True
+        )
+        return self._tested(*self._reviewed(memory_sources(bundle.files, label), bundle.origin, []))
+
+    def parse(self, paths: Paths) -> tuple[Document, ...]:
+        """The documents of `paths`, validated one by one but not against each other.
+
+        Raises `PolicyError` with all problems.
+        """
+        sources, _, problems = self._sources(paths, None)
+        documents = [d for s in sources if (d := parse_document(s, problems)) is not None]
+        if problems:
+            raise PolicyError(problems)
+        return tuple(documents)
+
+    def _sources(self, paths: Paths, now: datetime | None) -> tuple[Sequence[Source], Origin | None, list[Problem]]:
+        sources, origin, problems, _ = self._opened(paths, now)
+        return sources, origin, problems
+
+    def _opened(
+        self, paths: Paths, now: datetime | None
+    ) -> tuple[Sequence[Source], Origin | None, list[Problem], Mapping[str, bytes] | None]:
+        """The sources of `paths`, the bundle that they come from, what is wrong so far, and the bundle's own bytes."""
+        problems: list[Problem] = []
+        path = bundle_of(paths, problems)
+        if problems:
+            raise PolicyError(problems)
+        if path is not None:
+            content = _content(path)
+            keys = self.keys if self.verify else None
+            bundle = open_bundle(content, label=str(path), keys=keys, now=now or datetime.now(UTC), host=self.host)
+            return memory_sources(bundle.files, str(path)), bundle.origin, problems, {path.name: content}
+        found = disk_sources(paths, problems)
+        if self.keys and self.verify:
+            said = "policies must be signed, because trusted keys are configured; pass a bundle"
+            strange = [s for s in found if SHIPPED not in s.path.resolve().parents]
+            problems += [Problem(s.label, 0, 0, "", said, "unsigned") for s in strange]
+        return found, None, problems, None
+
+    def _reviewed(
+        self, sources: Sequence[Source], origin: Origin | None, problems: list[Problem]
+    ) -> tuple[tuple[Document, ...], Origin | None]:
+        """The documents of `sources`, found to be right in themselves and with each other; raises `PolicyError`."""
+        before = len(problems)
+        documents = tuple(d for s in sources if (d := parse_document(s, problems)) is not None)
+        whole = len(documents) == len(sources) and not before
+        around = Surroundings(
+            heard_by(self.sense), self.reads, self.canary_key is not None, self.engine, self.host, self.packs
+        )
+        problems += review(documents, around, whole=whole)
+        problems += permits(documents, around, whole=whole)
+        if problems:
+            raise PolicyError(problems)
+        return documents, origin
+
+    def _tested(self, documents: tuple[Document, ...], origin: Origin | None) -> Snapshot:
+        snapshot = self._compile(documents, origin)
+        failed = [r for r in run_tests(snapshot, self.sense) if not r.passed]
+        if failed:
+            raise PolicyError(_failure(r.policy, r.index, r.name, r.message, documents) for r in failed)
+        return snapshot
+
+    def _compile(self, documents: Iterable[Document], origin: Origin | None) -> Snapshot:
+        documents = tuple(documents)
+        words = {f"{d.name}/{name}": entries for d in documents for name, entries in d.words.items()}
+        models = [d.model for d in documents if d.model is not None]
+        assert len(models) == len(documents)  # INVARIANT: a document without a model has problems, and those are raised
+        return compile_snapshot(models, words, canary_key=self.canary_key, origin=origin)
+
+
+def no_policy() -> Snapshot:
+    """The snapshot without any rule: everything is allowed, nothing is read."""
+    return compile_snapshot((), {})
+
+
+def _content(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > MAX_BUNDLE:
+            raise OSError(f"a bundle may have {MAX_BUNDLE} bytes at most")
+        return path.read_bytes()
+    except OSError as error:
+        raise PolicyError([Problem(str(path), 0, 0, "", f"cannot be read: {error}", "unreadable")]) from None
+
+
+def _failure(policy: str, index: int, name: str, message: str, documents: Sequence[Document]) -> Problem:
+    document = next(d for d in documents if d.name == policy)
+    line, column = document.marks.get(("tests", index), (0, 0))
+    said = f"test `{name}` fails: {message}"
+    return Problem(document.file, line, column, f"tests[{index}]", said, "tests")

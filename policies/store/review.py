@@ -1,0 +1,175 @@
+"""Reviews policies against each other and against the detectors: what a single file's shape cannot show.
+
+Whatever a rule asks for and could not get at run time is refused here, at load time: a list that does not exist, a
+concept that no detector knows, a steer that nothing checks, two rules that steer one concept in two directions.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from pydantic import BaseModel
+
+from policies.decide.donor import list_of
+from policies.fields import moment
+from policies.format.model import RuleModel, SteerModel, VerifyModel
+from policies.predicates.conditions import LetteringModel, WhenModel, WordsModel
+from policies.problems import Problem, did_you_mean
+from policies.store.document import Document
+from policies.store.environment import Surroundings
+
+__all__ = ["leaves", "place", "review"]
+
+_Path = tuple[str | int, ...]
+
+
+def review(documents: Sequence[Document], around: Surroundings, *, whole: bool) -> Iterator[Problem]:
+    """Every problem of `documents` together. `whole` False: some file could not be read, and may hold what is missed
+    here."""
+    yield from _doubles(documents)
+    yield from _conflicts(documents)
+    for document in documents:
+        for i, rule in document.rules:
+            for path, message in _rule(document, rule, around):
+                yield place(document, ("rules", i, *path), message)
+        yield from _tests(document, documents, whole)
+
+
+def place(document: Document, path: _Path, message: str, code: Any = "invalid") -> Problem:
+    """The problem at `path`, or at the nearest place above it that the file has."""
+    where = path
+    while where and where not in document.marks:
+        where = where[:-1]
+    line, column = document.marks.get(where, (0, 0))
+    dotted = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path).lstrip(".")
+    return Problem(document.file, line, column, dotted, message, code)
+
+
+def leaves(when: WhenModel, path: _Path) -> Iterator[tuple[_Path, WhenModel]]:
+    """The single predicates of a condition with their paths."""
+    compound = [(k, getattr(when, k)) for k in ("all", "any", "none") if getattr(when, k) is not None]
+    for kind, parts in compound:
+        for i, part in enumerate(parts):
+            yield from leaves(part, (*path, kind, i))
+    if not compound:
+        yield path, when
+
+
+def _doubles(documents: Sequence[Document]) -> Iterator[Problem]:
+    names: dict[str, str] = {}
+    rules: dict[str, str] = {}
+    for document in documents:
+        name = document.name
+        if name in names:
+            yield place(document, ("name",), f"policy `{name}` is also in {names[name]}; names are unique")
+        names.setdefault(name, document.file)
+        for i, rule in document.rules:
+            if rule.id in rules:
+                said = f"rule `{rule.id}` is also in {rules[rule.id]}; ids are unique"
+                yield place(document, ("rules", i, "id"), said)
+            rules.setdefault(rule.id, document.file)
+    renamed: dict[str, str] = {}
+    for document in documents:
+        for i, rule in document.rules:
+            for k, old in enumerate(rule.renamed_from):
+                if old in rules or renamed.setdefault(old, rule.id) != rule.id:
+                    said = f"`{old}` is still a rule, or was renamed to another one; an old name has one heir"
+                    yield place(document, ("rules", i, "renamed_from", k), said)
+
+
+def _conflicts(documents: Sequence[Document]) -> Iterator[Problem]:
+    """Two rules may steer one concept only in one way: which of two wins must not be left to an order."""
+    first: dict[str, tuple[str, tuple[Any, ...]]] = {}
+    for document in documents:
+        for i, rule in document.rules:
+            for k, action in enumerate(rule.then):
+                if not isinstance(action, SteerModel) or rule.rollout.mode == "disabled":
+                    continue
+                other, way = first.setdefault(action.concept, (rule.id, (action.toward, action.strength)))
+                if way != (action.toward, action.strength):
+                    said = f"`{rule.id}` and `{other}` steer `{action.concept}` in two ways; say the same in both"
+                    yield place(document, ("rules", i, "then", k), said)
+
+
+def _rule(document: Document, rule: RuleModel, around: Surroundings) -> Iterator[tuple[_Path, str]]:
+    yield from _list_names(document, rule)
+    conditions: list[tuple[_Path, WhenModel]] = [(("when",), rule.when)]
+    conditions += [(("exceptions", k, "when"), e.when) for k, e in enumerate(rule.exceptions) if e.when]
+    for where, when in conditions:
+        for path, name in _concepts(when, where):
+            if name not in around.heard:
+                known = sorted(n for n in around.heard if "/" in n)
+                yield path, f"no detector finds `{name}` in prompts{did_you_mean(name, known)}"
+    seen = dict(_picture_reads(rule.when, ("when",)))
+    verified = {a.read for a in rule.then if isinstance(a, VerifyModel)}
+    if any(isinstance(a, SteerModel) for a in rule.then):
+        for path, name in seen.items():
+            if name not in verified:
+                way_out = f"add `do: verify` with `read: {name}`"
+                yield path, f"a rule that steers because of a picture must judge the new one: {way_out}"
+    read = ((("then", i, "read"), a.read) for i, a in enumerate(rule.then) if isinstance(a, VerifyModel))
+    for path, name in [*seen.items(), *read]:
+        if around.reads is not None and name not in around.reads:
+            yield path, f"no detector reads `{name}` in pictures{did_you_mean(name, sorted(around.reads))}"
+    if rule.rollout.mode == "canary" and not around.canaries:
+        yield (
+            ("rollout", "mode"),
+            "a canary needs a secret key to draw requests by; configure one, or use `shadow` or `enforce`",
+        )
+    if rule.active:
+        start, end = moment(rule.active.since), moment(rule.active.until)
+        if start is not None and end is not None and start >= end:
+            yield ("active", "until"), "must be later than `from`, or the rule is never in force"
+
+
+def _list_names(document: Document, rule: RuleModel) -> Iterator[tuple[_Path, str]]:
+    known = sorted(document.list_names)
+    for path, item in _words(rule, ()):
+        if item.startswith("$") and item[1:] not in known:
+            yield path, f"unknown list `{item}`{did_you_mean(item[1:], known) or '; the policy has no lists'}"
+    for i, action in enumerate(rule.then):
+        name = list_of(action.toward) if isinstance(action, SteerModel) else None
+        if name is not None and name not in known:
+            yield ("then", i, "toward"), f"takes its words from a list `{name}`, which the policy does not have"
+
+
+def _words(value: Any, path: _Path) -> Iterator[tuple[_Path, str]]:
+    """Every entry of a words field below `value`."""
+    if isinstance(value, WordsModel | LetteringModel | VerifyModel):
+        for name in ("any_of", "none_of", "unless"):
+            for i, item in enumerate(getattr(value, name, None) or ()):
+                yield (*path, name, i), item
+    elif isinstance(value, BaseModel):
+        for name, info in type(value).model_fields.items():
+            yield from _words(getattr(value, name), (*path, info.alias or name))
+    elif isinstance(value, list):
+        for i, item in enumerate(value):
+            yield from _words(item, (*path, i))
+
+
+def _concepts(when: WhenModel, path: _Path) -> Iterator[tuple[_Path, str]]:
+    for where, leaf in leaves(when, path):
+        if leaf.concept is not None:
+            yield (*where, "concept", "name"), leaf.concept.name
+
+
+def _picture_reads(when: WhenModel, path: _Path) -> Iterator[tuple[_Path, str]]:
+    for where, leaf in leaves(when, path):
+        if leaf.picture is not None:
+            yield (*where, "picture"), leaf.picture.concept.name if leaf.picture.concept else "lettering"
+
+
+def _tests(document: Document, documents: Iterable[Document], whole: bool) -> Iterator[Problem]:
+    known = sorted(id for d in documents for id in d.rule_ids)
+    seen: defaultdict[str, int] = defaultdict(int)
+    for i, test in document.tests:
+        seen[test.name] += 1
+        if seen[test.name] == 2:
+            yield place(document, ("tests", i, "name"), f"two tests are called `{test.name}`")
+        for name in ("matched", "rules", "shadow", "exempted", "errors", "violations"):
+            for k, rule in enumerate(getattr(test.expect, name) or ()):
+                if whole and rule not in known:
+                    said = f"unknown rule `{rule}`{did_you_mean(rule, known)}"
+                    yield place(document, ("tests", i, "expect", name, k), said)

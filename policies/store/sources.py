@@ -1,0 +1,197 @@
+"""Where policies come from: files and folders on disk, or the files of a bundle, as one kind of thing to read.
+
+A source gives one policy file and, by name, the list files beside and below it; it never reaches outside its folder.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from policies.problems import Problem
+from policies.store.bundle import MAX_BUNDLE, SUFFIX
+
+__all__ = ["SHIPPED", "DiskSource", "MemorySource", "Paths", "Source", "bundle_of", "disk_sources"]
+__all__ += ["Watch", "memory_sources", "policy_paths"]
+
+SHIPPED = Path(__file__).parent.parent / "shipped"
+Paths = str | Path | Sequence[str | Path]
+
+LIST_BYTES = 16 << 20
+_SUFFIXES = (".yaml", ".yml")
+_RACY_SECONDS = 2.0  # a file written this lately may change again without its time stamp moving
+
+
+@dataclass(frozen=True, slots=True)
+class DiskSource:
+    """A policy file on disk; `label` is what problems call it."""
+
+    path: Path
+
+    @property
+    def label(self) -> str:
+        return str(self.path)
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    def read(self) -> bytes:
+        return self.path.read_bytes()
+
+    def fetch(self, name: str) -> bytes:
+        """The list file `name`. Raises `ValueError` or `OSError`."""
+        folder = self.path.parent
+        path = (folder / name).resolve()
+        if Path(name).is_absolute() or not path.is_relative_to(folder.resolve()):
+            raise ValueError("a list must stand in the policy's folder or below it")
+        if not path.is_file():
+            raise ValueError("no such list file")
+        if path.stat().st_size > LIST_BYTES:
+            raise ValueError(f"a list may have {LIST_BYTES} bytes at most")
+        return path.read_bytes()
+
+
+@dataclass(frozen=True, slots=True)
+class MemorySource:
+    """A policy file among `files`, such as those of a bundle called `origin`."""
+
+    origin: str
+    path: str
+    files: Mapping[str, bytes]
+
+    @property
+    def label(self) -> str:
+        return f"{self.origin}:{self.path}"
+
+    @property
+    def name(self) -> str:
+        return posixpath.basename(self.path)
+
+    def read(self) -> bytes:
+        return self.files[self.path]
+
+    def fetch(self, name: str) -> bytes:
+        """The list file `name`. Raises `ValueError`."""
+        path = posixpath.normpath(posixpath.join(posixpath.dirname(self.path), name))
+        if posixpath.isabs(name) or path.startswith("../"):
+            raise ValueError("a list must stand in the policy's folder or below it")
+        if path not in self.files:
+            raise ValueError("no such list file")
+        return self.files[path]
+
+
+Source = DiskSource | MemorySource
+
+
+def policy_paths(setting: str) -> tuple[Path, ...]:
+    """The paths meant by a setting: `shipped`, `none` (no path at all, so an empty snapshot), a file or a folder."""
+    return {"shipped": (SHIPPED,), "none": ()}.get(setting, (Path(setting),))
+
+
+def bundle_of(paths: Paths, problems: list[Problem]) -> Path | None:
+    """The bundle among `paths`, or in the one folder that they name; None when they hold plain files."""
+    found = [b for p in _as_paths(paths) for b in _bundles(p)]
+    if not found:
+        return None
+    if len(found) > 1:
+        problems.append(_unreadable(found[1], f"there is also {found[0]}; a service follows one bundle at a time"))
+    others = [p for p in _as_paths(paths) if p not in found and (not p.is_dir() or _policies(p))]
+    if others:
+        said = f"there are policy files beside the bundle {found[0]}; which is meant? keep one of the two"
+        problems.append(_unreadable(others[0], said))
+    return found[0]
+
+
+def disk_sources(paths: Paths, problems: list[Problem]) -> list[DiskSource]:
+    """One source a policy file of `paths`; what is no such file is a problem."""
+    found: list[DiskSource] = []
+    for path in _as_paths(paths):
+        if path.is_dir():
+            inside = _policies(path)
+            if not inside:
+                problems.append(_unreadable(path, "the folder holds no policy (*.yaml) and no bundle"))
+            found += map(DiskSource, inside)
+        elif not path.exists():
+            problems.append(_unreadable(path, "no such file or folder"))
+        elif path.suffix not in _SUFFIXES:
+            said = "not a policy file; pass a .yaml file, a signed .bundle, or a folder of one of them"
+            problems.append(_unreadable(path, said))
+        else:
+            found.append(DiskSource(path))
+    return found
+
+
+def memory_sources(files: Mapping[str, bytes], origin: str) -> list[MemorySource]:
+    """One source a policy file of `files`."""
+    return [MemorySource(origin, path, files) for path in sorted(files) if path.endswith(_SUFFIXES)]
+
+
+class Watch:
+    """Tells cheaply, twice a second, whether any policy, list or bundle of `paths` has other content than before.
+
+    A file is read once and again when its size, time or inode changes; also at every look while it is so young that it
+    may change again without its time moving.
+    """
+
+    def __init__(self, paths: Paths) -> None:
+        self._paths = paths
+        self._known: dict[Path, tuple[tuple[int, int, int], str]] = {}
+
+    def look(self) -> str:
+        """A word that stands for all names and contents; it is the same as long as they are."""
+        digest = sha256()
+        for path in _watched(self._paths):
+            digest.update(f"{path}|{self._content(path)}\n".encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
+
+    def _content(self, path: Path) -> str:
+        try:
+            stat = path.stat()
+            key = (stat.st_size, stat.st_mtime_ns, stat.st_ino)
+            known, content = self._known.get(path, (None, ""))
+            if known != key or time.time() - stat.st_mtime < _RACY_SECONDS:
+                # a file that is too large is refused by its size alone
+                content = sha256(path.read_bytes()).hexdigest() if stat.st_size <= MAX_BUNDLE else repr(key)
+                self._known[path] = (key, content)
+            return content
+        except OSError as error:
+            return f"errno {error.errno}"
+
+
+def _as_paths(paths: Paths) -> list[Path]:
+    return [Path(p) for p in ([paths] if isinstance(paths, str | Path) else paths)]
+
+
+def _watched(paths: Paths) -> list[Path]:
+    """Every file that may matter: those of a folder and below it, and for a single file what stands beside and below
+    it."""
+    found: set[Path] = set()
+    for path in _as_paths(paths):
+        if path.suffix != SUFFIX:
+            folder = path if path.is_dir() else path.parent
+            for root, folders, files in os.walk(folder):
+                folders[:] = [f for f in folders if not f.startswith(".")]
+                kept = (f for f in files if f.endswith((*_SUFFIXES, ".txt", SUFFIX)) and not f.startswith("."))
+                found.update(Path(root) / f for f in kept)
+        found.add(path)
+    return sorted(found)
+
+
+def _policies(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.suffix in _SUFFIXES and not p.name.startswith("."))
+
+
+def _bundles(path: Path) -> list[Path]:
+    if path.is_dir():
+        return sorted(p for p in path.iterdir() if p.suffix == SUFFIX and not p.name.startswith("."))
+    return [path] if path.suffix == SUFFIX else []
+
+
+def _unreadable(path: Path, message: str) -> Problem:
+    return Problem(str(path), 0, 0, "", message, "unreadable")

@@ -1,0 +1,248 @@
+"""Keeps the snapshot that is in force: polls the policy files, and swaps one reference when a better one is ready.
+
+A new snapshot is read, checked, compiled and tested on this module's thread, off the path of requests; only then does
+`Store.snapshot` change, in one assignment. Whatever is wrong with the files, the last good snapshot stays and
+`Store.state` says why. With a folder to keep it in, it also survives a restart, and so does the sequence number that a
+newer bundle must exceed.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from policies.decide.snapshot import Origin, Snapshot
+from policies.problems import Code, PolicyError, Problem
+from policies.store.diff import floor_losses
+from policies.store.last_good import LastGood
+from policies.store.loader import Loaded, Loader
+from policies.store.sources import Paths, Watch
+
+__all__ = ["Store", "StoreState"]
+
+_log = logging.getLogger("palimpsest.policies")
+
+
+@dataclass(frozen=True, slots=True)
+class StoreState:
+    """What is in force and since when.
+
+    `generation` grows with every change of content in this process, from 1. `source` is `live` while the snapshot is
+    what the files say, and `last-good` while they say something that cannot be used; `last_error` has the problems
+    then, one a line. `origin` is the bundle in use, None for plain files.
+    """
+
+    digest: str
+    generation: int
+    loaded_at: datetime
+    source: Literal["live", "last-good"]
+    paths: tuple[str, ...]
+    rules: int
+    last_error: str | None = None
+    last_problems: tuple[Problem, ...] = ()
+    failed_at: datetime | None = None
+    origin: Origin | None = None
+
+
+def _clock() -> datetime:
+    return datetime.now(UTC)
+
+
+class Store:
+    """Holds the snapshot in force; `snapshot` and `state` may be read from any thread at any time.
+
+    The first load happens in the constructor and raises `PolicyError`, unless `keep`, a folder, remembers policies that
+    were in use before. With `interval` (seconds) a daemon thread polls until `close()`; without it `poll()` must be
+    called. `accept` may refuse a snapshot that loaded well, by naming what is wrong with it here (a rule that no pack
+    fits, say): its texts count as problems of the load. `on_reload` hears the state after every attempt that found
+    changed files, good or bad, on the polling thread. `paths` may be empty. `clock` tells the time, in UTC.
+    """
+
+    def __init__(
+        self,
+        loader: Loader,
+        paths: Paths,
+        *,
+        interval: float | None = None,
+        accept: Callable[[Snapshot], Sequence[str]] | None = None,
+        on_reload: Callable[[StoreState], None] | None = None,
+        keep: Path | None = None,
+        clock: Callable[[], datetime] = _clock,
+    ) -> None:
+        if interval is not None and interval <= 0:
+            raise ValueError(f"`interval` must be positive, got {interval}; leave it out for no polling")
+        self._loader = loader
+        self._paths = tuple(Path(p) for p in ([paths] if isinstance(paths, str | Path) else paths))
+        self._accept = accept
+        self._on_reload = on_reload
+        self._memory = LastGood(keep, self._paths) if keep is not None and self._paths else None
+        self._clock = clock
+        self._lock = threading.Lock()  # one poll at a time; readers never take it
+        self._watch = Watch(self._paths)
+        self._seen = self._watch.look()
+        self._confirmed = clock()  # when the files last said what is in force
+        self._current = self._first()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        if interval is not None:
+            self._thread = threading.Thread(target=self._run, args=(interval,), name="policy-store", daemon=True)
+            self._thread.start()
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The snapshot in force; take it once a request."""
+        return self._current[0]
+
+    @property
+    def state(self) -> StoreState:
+        return self._current[1]
+
+    def poll(self) -> StoreState:
+        """The state after one look at the files: they are loaded if they changed since the last look."""
+        with self._lock:
+            now = self._watch.look()
+            if now != self._seen:
+                self._seen = now
+                self._reload()
+            elif self.state.source == "live":
+                self._still_good()
+        return self.state
+
+    def close(self) -> None:
+        """Ends the polling; the snapshot stays readable."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=5)
+
+    def _load(self) -> Loaded:
+        loaded = self._loader.load_files(self._paths, now=self._clock())
+        self._check(loaded.snapshot)
+        return loaded
+
+    def _check(self, snapshot: Snapshot) -> None:
+        """Raises `PolicyError` for what loads well and still must not be used here."""
+        where = ", ".join(map(str, self._paths))
+        refused: list[tuple[Code, str]] = list(self._goes_back(snapshot.origin))
+        if self._accept is not None and not refused:
+            refused += [("unmet", text) for text in self._accept(snapshot)]
+        if refused:
+            raise PolicyError(Problem(where, 0, 0, "", text, code) for code, text in refused)
+
+    def _goes_back(self, origin: Origin | None) -> list[tuple[Code, str]]:
+        """Why the bundle `origin` may not follow what this machine has used before; empty when it may."""
+        kept = self._memory.read() if self._memory is not None else None
+        used = [(kept.name, kept.sequence, kept.bundle)] if kept is not None and kept.name is not None else []
+        own = self._current[0].origin if hasattr(self, "_current") else None
+        used += [(own.name, own.sequence, own.digest)] if own is not None else []
+        if origin is None or not used:
+            return []
+        name, sequence, digest = max(used, key=lambda u: u[1])
+        if name != origin.name:
+            way_out = f"; to follow another set, remove `{self._memory.file}`" if self._memory is not None else ""
+            return [("other-host", f"it is a bundle of the set `{origin.name}`, and `{name}` is in use{way_out}")]
+        if origin.sequence < sequence:
+            return [("replayed", f"its sequence number is {origin.sequence}, and {sequence} was in use already")]
+        if origin.sequence == sequence and origin.digest != digest:
+            return [("replayed", f"another bundle with its sequence number {sequence} was in use already")]
+        return []
+
+    def _first(self) -> tuple[Snapshot, StoreState]:
+        try:
+            loaded = self._load()
+        except PolicyError as error:
+            return self._remembered(error)
+        if self._memory is not None:
+            self._memory.write(loaded.snapshot, loaded.files)
+        return loaded.snapshot, self._fresh_state(loaded.snapshot)
+
+    def _fresh_state(self, snapshot: Snapshot) -> StoreState:
+        paths = tuple(str(p) for p in self._paths)
+        now = self._clock()
+        return StoreState(snapshot.digest, 1, now, "live", paths, len(snapshot.rules), origin=snapshot.origin)
+
+    def _remembered(self, error: PolicyError) -> tuple[Snapshot, StoreState]:
+        """What was in use before this process, because the files cannot be used; raises `error` without that."""
+        kept = self._memory.read() if self._memory is not None else None
+        if kept is None or self._memory is None:
+            raise error
+        try:
+            snapshot = self._loader.load_kept(kept.files, label=str(self._memory.file))
+            self._check(snapshot)
+        except PolicyError as second:
+            _log.warning("the remembered policies cannot be used either: %s", second)
+            raise error from None
+        self._confirmed = kept.as_of
+        snapshot = self._dated(snapshot)
+        _log.warning("policies not loaded, those of an earlier run are in force: %s", error)
+        state = replace(self._fresh_state(snapshot), source="last-good", failed_at=self._clock())
+        return snapshot, replace(state, last_error=str(error), last_problems=error.problems)
+
+    def _reload(self) -> None:
+        snapshot, state = self._current
+        try:
+            loaded = self._load()
+            losses = floor_losses(snapshot, loaded.snapshot)
+            if losses:
+                where = ", ".join(map(str, self._paths))
+                raise PolicyError(Problem(where, 0, 0, "", text, "floor") for text in losses)
+        except PolicyError as error:
+            self._fail(str(error), error.problems)
+            return
+        except Exception as error:  # a defect of ours must not take the last good policy away either
+            _log.exception("loading policies failed in an unexpected way")
+            self._fail(f"internal error: {error}", ())
+            return
+        self._confirmed = self._clock()
+        again = loaded.snapshot.digest == state.digest and loaded.snapshot.origin == snapshot.origin
+        if not again or snapshot.as_of != loaded.snapshot.as_of:
+            snapshot = loaded.snapshot
+        if not again and self._memory is not None:
+            self._memory.write(loaded.snapshot, loaded.files)
+        changed = loaded.snapshot.digest != state.digest
+        fresh = self._fresh_state(snapshot)
+        since = fresh.loaded_at if changed else state.loaded_at
+        self._publish(snapshot, replace(fresh, generation=state.generation + changed, loaded_at=since))
+
+    def _still_good(self) -> None:
+        """The files are as they were and in use: they are current, unless they are a bundle that has just ended."""
+        origin, now = self.state.origin, self._clock()
+        if origin is not None and now >= origin.not_after:
+            said = f"the bundle in use expired at {origin.not_after:%Y-%m-%d %H:%M} UTC; sign it again"
+            self._fail(said, (Problem(", ".join(map(str, self._paths)), 0, 0, "", said, "expired"),))
+            return
+        self._confirmed = now
+        if self._memory is not None:
+            self._memory.confirm()
+
+    def _fail(self, error: str, problems: tuple[Problem, ...]) -> None:
+        snapshot, state = self._current
+        failed = replace(state, source="last-good", last_error=error, last_problems=problems, failed_at=self._clock())
+        self._publish(self._dated(snapshot), failed)
+
+    def _dated(self, snapshot: Snapshot) -> Snapshot:
+        """The snapshot with the time it was last current at, where some policy minds its age."""
+        if not snapshot.freshness or snapshot.as_of is not None:
+            return snapshot
+        return replace(snapshot, as_of=self._confirmed)
+
+    def _publish(self, snapshot: Snapshot, state: StoreState) -> None:
+        # INVARIANT: one assignment of one tuple, so that no reader sees a snapshot with another one's state
+        self._current = (snapshot, state)
+        if state.last_error is not None:
+            _log.warning("policies not loaded, the last good ones stay: %s", state.last_error)
+        else:
+            _log.info("policies in force: %s, generation %d, %d rules", state.digest, state.generation, state.rules)
+        if self._on_reload is not None:
+            self._on_reload(state)
+
+    def _run(self, interval: float) -> None:
+        while not self._stop.wait(interval):
+            try:
+                self.poll()
+            except Exception:
+                _log.exception("polling policies failed; the last good ones stay")

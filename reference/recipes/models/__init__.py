@@ -1,0 +1,1 @@
+"""One recipe file a reference model."""

@@ -1,0 +1,215 @@
+"""What waits for the engine: jobs, and the bounded line that is fair to everybody in it.
+
+A job is one picture. Callers take turns: the next batch begins with the oldest job of whoever waits longest for a turn,
+and is filled with one compatible job of each caller after the other (same size, steps and guidance, whatever the
+plans). Retries of the closed loop go before everything and are never refused, because their request was already
+admitted.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from service.errors import Busy, Unavailable
+from service.metrics.recorder import Recorder
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from steering import PictureReport, Plan
+
+__all__ = ["Form", "Job", "Made", "Queue", "shutting_down"]
+
+_SHARE = 4  # a named caller may hold this many times the places that are still free: alone, four fifths of the line
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What pictures of one batch have in common."""
+
+    height: int
+    width: int
+    steps: int
+    guidance: float | None  # None: the pipeline has none
+    negative: bool = False  # some pipelines encode "no negative prompt" otherwise than an empty one
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A finished picture, what was done to it, and the seconds it waited and took."""
+
+    image: Image
+    report: PictureReport
+    waited: float
+    took: float
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One picture to make; `done` gets a `Made` or an exception. `deadline` is in `time.monotonic` seconds.
+
+    `on_step(i, n)` is called on the engine thread after step `i` of `n`.
+    """
+
+    prompt: str
+    negative_prompt: str | None
+    seed: int
+    plan: Plan | None
+    form: Form
+    deadline: float
+    caller: str = ""
+    on_step: Callable[[int, int], None] | None = None
+    done: Future[Made] = field(default_factory=Future)
+    entered: float = field(default_factory=time.monotonic)
+    abandoned: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def lost(self) -> str | None:
+        """Why nobody waits for the picture any more, or None."""
+        if self.abandoned.is_set():
+            return "disconnect"
+        return "deadline" if time.monotonic() > self.deadline else None
+
+    def settle(self, result: Made | BaseException) -> None:
+        """Sets the outcome once; later ones are dropped."""
+        if self.done.done() or not (self.done.running() or self.done.set_running_or_notify_cancel()):
+            return
+        if isinstance(result, BaseException):
+            self.done.set_exception(result)
+        else:
+            self.done.set_result(result)
+
+
+def shutting_down() -> Unavailable:
+    """What is told to whoever is turned away because the worker ends."""
+    return Unavailable("the worker is shutting down; another one will answer", code="shutting_down", retry_after=1)
+
+
+class Queue:
+    """The bounded line of jobs. Thread-safe."""
+
+    def __init__(self, size: int, recorder: Recorder) -> None:
+        self.size = size
+        self.pace = 0.5  # seconds a picture, as last measured; only for `Retry-After`
+        self._recorder = recorder
+        self._retries: deque[Job] = deque()
+        self._lines: dict[str, deque[Job]] = {}  # by caller, whoever's turn is next first
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def __len__(self) -> int:
+        return len(self._retries) + sum(map(len, self._lines.values()))
+
+    def put(self, jobs: Sequence[Job]) -> None:
+        """Adds all jobs of a request or none. Raises `Busy` when there is no room, `Unavailable` once closed."""
+        caller = jobs[0].caller
+        with self._changed:
+            if self._closed:
+                raise shutting_down()
+            waiting, own = len(self), len(self._lines.get(caller, ()))
+            if waiting + len(jobs) > self.size:
+                self._recorder.turned_away()
+                raise Busy("the queue is full; try again later", retry_after=self.pace * waiting)
+            if caller and own and own + len(jobs) > _SHARE * (self.size - waiting):
+                self._recorder.turned_away()
+                raise Busy("this key's share of the queue is full; try again later", retry_after=self.pace * own)
+            self._lines.setdefault(caller, deque()).extend(jobs)
+            self._tell()
+
+    def put_first(self, job: Job) -> None:
+        """Adds a retry before everything that waits; never refused."""
+        with self._changed:
+            self._retries.appendleft(job)
+            self._tell()
+
+    def take(self, most: int, timeout: float, *, gather: float = 0.0) -> list[Job]:
+        """The jobs of one batch, `most` at most; empty after `timeout` seconds of nothing.
+
+        gather: seconds that a batch with room left waits for one more job, and again after that one, twice as long at
+            most in all.
+        """
+        with self._changed:
+            if not len(self):
+                self._changed.wait(timeout)
+            self._gather(most, gather)
+            first = self._first()
+            taken = [] if first is None else self._compatible(first.form, most)
+            self._remove(taken)
+            for caller in dict.fromkeys(job.caller for job in taken):
+                if caller in self._lines:
+                    self._lines[caller] = self._lines.pop(caller)  # its next turn is after everybody else's
+            self._tell()
+            return taken
+
+    def _gather(self, most: int, seconds: float) -> None:
+        """Returns when a batch is full, when no job came for `seconds`, or after twice as long."""
+        last = time.monotonic()
+        end, have = last + 2 * seconds, self._ready(most)
+        while 0 < have < most and not self._closed:
+            left = min(last + seconds, end) - time.monotonic()
+            if left <= 0:
+                return
+            self._changed.wait(left)
+            if (now := self._ready(most)) > have:
+                have, last = now, time.monotonic()
+
+    def _ready(self, most: int) -> int:
+        """How many jobs the next batch would have."""
+        first = self._first()
+        return 0 if first is None else len(self._compatible(first.form, most))
+
+    def drop_lost(self) -> list[Job]:
+        """The jobs that nobody waits for, taken out of the line."""
+        with self._changed:
+            lost = [job for job in self._all() if job.lost]
+            self._remove(lost)
+            self._measure()
+            return lost
+
+    def close(self) -> list[Job]:
+        """The jobs that were not begun, taken out; from now on only retries are let in."""
+        with self._changed:
+            self._closed = True
+            dropped = [job for line in self._lines.values() for job in line]
+            self._lines.clear()
+            self._tell()
+            return dropped
+
+    def _first(self) -> Job | None:
+        return next(self._all(), None)
+
+    def _all(self) -> Iterator[Job]:
+        yield from self._retries
+        for line in self._lines.values():
+            yield from line
+
+    def _compatible(self, form: Form, most: int) -> list[Job]:
+        """Retries of this form, and then one job of each caller after the other."""
+        taken = [job for job in self._retries if job.form == form][:most]
+        lines = [deque(job for job in line if job.form == form) for line in self._lines.values()]
+        while len(taken) < most and any(lines):
+            for line in lines:
+                if line and len(taken) < most:
+                    taken.append(line.popleft())
+        return taken
+
+    def _remove(self, jobs: Sequence[Job]) -> None:
+        gone = set(map(id, jobs))
+        self._retries = deque(job for job in self._retries if id(job) not in gone)
+        kept = {c: deque(j for j in line if id(j) not in gone) for c, line in self._lines.items()}
+        self._lines = {caller: line for caller, line in kept.items() if line}
+
+    def _tell(self) -> None:
+        self._measure()
+        self._changed.notify()
+
+    def _measure(self) -> None:
+        first = min((job.entered for job in self._all()), default=None)
+        since = None if first is None else time.time() - (time.monotonic() - first)
+        self._recorder.queue_depth(len(self), since)

@@ -1,0 +1,242 @@
+"""The engine thread: the only one in a worker that touches the model.
+
+It takes a batch of compatible jobs, waiting a little for more where there is room left, and runs one call of the host.
+A batch that fails as a whole is run again row by row, so that one bad row costs its neighbours time and nothing else;
+one that does not fit into memory is run in halves, and smaller ones are made from then on. Rows cannot leave a running
+pipeline; the call is aborted when nobody waits for any of its pictures.
+
+An error after which nothing on the device works any more ends the thread: the worker is not alive then, and whoever
+watches it starts another.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from service.engine.queue import Form, Job, Made, Queue, shutting_down
+from service.errors import DeadlineExceeded, Unavailable, without_message
+from service.metrics.recorder import Recorder
+from service.settings import Batching
+
+if TYPE_CHECKING:
+    from steering import Host
+
+__all__ = ["Engine", "Form", "Job", "Made", "Queue", "is_fatal", "is_out_of_memory"]
+
+log = logging.getLogger("bentoml.palimpsest.engine")
+_GOOD_BATCHES = 100  # as many batches must fit before a larger one is tried again
+_GATHER = 0.02  # of the time that the next batch will take: how long it waits for one more picture
+
+
+class _Abandoned(Exception):
+    """Nobody waits for any picture of the running batch."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a batch failed because it did not fit into the memory of the device or the machine."""
+    said = str(error).lower()
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return named or (isinstance(error, RuntimeError) and ("not enough memory" in said or "out of memory" in said))
+
+
+def is_fatal(error: BaseException) -> bool:
+    """Whether the device is lost to this process: after such an error of CUDA every later call fails, too."""
+    if is_out_of_memory(error):
+        return False
+    return type(error).__name__ == "AcceleratorError" or (
+        isinstance(error, RuntimeError) and "CUDA error" in str(error)
+    )
+
+
+class Engine(threading.Thread):
+    """Loads the host and runs the jobs of `queue` until `stop`.
+
+    `load` is called on this thread, so that the model belongs to it from the start; if it raises, `failure` holds why
+    and the thread ends. `ready` is set once jobs run.
+    """
+
+    def __init__(
+        self, load: Callable[[], Host], queue: Queue, recorder: Recorder, *, batching: Batching, max_batch: int
+    ) -> None:
+        super().__init__(name="palimpsest-engine", daemon=True)
+        self.queue = queue
+        self.ready = threading.Event()
+        self.settled = threading.Event()  # loaded, or failed to
+        self.failure: BaseException | None = None
+        self.beat = time.monotonic()
+        self.host: Host | None = None
+        self.running = 0  # pictures of the batch that runs now
+        self._load = load
+        self._recorder = recorder
+        self._batching = batching
+        self._most = self._room = 1 if batching == "solo" else max_batch
+        self._good = 0
+        self._stopping = threading.Event()
+
+    def run(self) -> None:
+        try:
+            self.host = host = self._load()
+        except BaseException as error:
+            self.failure = error
+            self.settled.set()
+            return
+        self.ready.set()
+        self.settled.set()
+        while not self._stopping.is_set() and self.failure is None:
+            self._beat()
+            for job in self.queue.drop_lost():
+                self._give_up(job)
+            if jobs := self.queue.take(self._room, timeout=0.1, gather=self._gather):
+                self.running = len(jobs)
+                self._run(host, jobs)
+                self.running = 0
+        self._drain()
+
+    def stop(self, timeout: float) -> None:
+        """Lets the running batch end, then ends the thread; jobs that still wait are answered `Unavailable`."""
+        self._stopping.set()
+        if self.is_alive():
+            self.join(timeout)
+
+    def turn_away(self) -> None:
+        """Answers what was not begun with `Unavailable`, and lets nothing new in; what was begun is made to its end."""
+        for job in self.queue.close():
+            self._recorder.dropped("shutdown")
+            job.settle(shutting_down())
+
+    def alive(self, *, within: float) -> bool:
+        """Whether the thread runs and moved in the last `within` seconds."""
+        return self.is_alive() and time.monotonic() - self.beat < within
+
+    def _beat(self) -> None:
+        self.beat = time.monotonic()
+        self._recorder.beat()
+
+    def _run(self, host: Host, jobs: list[Job]) -> None:
+        """Runs one batch; every job is settled afterwards."""
+        waiting = [job for job in jobs if not job.lost]
+        for job in jobs:
+            if job not in waiting:
+                self._give_up(job)
+        if not waiting:
+            return
+        try:
+            self._generate(host, waiting)
+        except _Abandoned:
+            for job in waiting:
+                self._give_up(job)
+        except Exception as error:
+            self._failed(host, waiting, error)
+        else:
+            self._fitted()
+
+    def _failed(self, host: Host, jobs: list[Job], error: Exception) -> None:
+        """Runs the jobs of a failed batch in smaller ones, or settles the only one."""
+        said = without_message(error)
+        if is_fatal(error):
+            log.critical("the device is lost, the worker ends: %s", said)
+            self.failure = error
+            for job in jobs:
+                job.settle(Unavailable("the worker has lost its device and starts again", code="device_lost"))
+            return
+        if is_out_of_memory(error):
+            self._recorder.out_of_memory()
+            error.__traceback__ = None  # its frames hold the tensors of the batch
+            _empty_caches()
+            if len(jobs) == 1 and self._rows(jobs) == 1:
+                log.error("a picture does not fit into memory: %s", said)
+                jobs[0].settle(Unavailable("the picture does not fit into the memory at hand", code="out_of_memory"))
+                return
+            self._room, self._good = max(1, self._rows(jobs) // 2), 0
+            log.warning("a batch of %d does not fit into memory, now at most %d", len(jobs), self._room)
+            parts = [jobs[i : i + self._room] for i in range(0, len(jobs), self._room)]
+        elif len(jobs) == 1:
+            jobs[0].settle(error)
+            return
+        else:
+            log.warning("a batch of %d failed, running its rows alone: %s", len(jobs), said)
+            parts = [[job] for job in jobs]
+        for part in parts:
+            if self.failure is None:
+                self._run(host, part)
+            else:
+                for job in part:
+                    job.settle(Unavailable("the worker has lost its device and starts again", code="device_lost"))
+
+    def _fitted(self) -> None:
+        """After many batches that fit, one more row is tried again. A fixed shape stays: pictures depend on it."""
+        self._good += 1
+        if self._room < self._most and self._good >= _GOOD_BATCHES and self._batching == "dynamic":
+            self._room, self._good = self._room + 1, 0
+
+    @property
+    def _gather(self) -> float:
+        """How long the next batch may wait for one more picture, in seconds: little beside what it will take."""
+        rows = self._room if self._batching == "fixed" else max(1, min(len(self.queue), self._room))
+        return _GATHER * rows * self.queue.pace
+
+    def _rows(self, jobs: list[Job]) -> int:
+        return self._room if self._batching == "fixed" else len(jobs)
+
+    def _generate(self, host: Host, jobs: list[Job]) -> None:
+        rows = self._rows(jobs)
+        padding = rows - len(jobs)
+        form, started = jobs[0].form, time.monotonic()
+        guidance: dict[str, Any] = {} if form.guidance is None else {"guidance_scale": form.guidance}
+        out = host.generate(
+            [job.prompt for job in jobs] + [""] * padding,
+            plans=[job.plan for job in jobs] + [None] * padding,
+            seeds=[job.seed for job in jobs] + [0] * padding,
+            negative_prompts=[job.negative_prompt for job in jobs] + [""] * padding if form.negative else None,
+            on_step=lambda step, steps: self._between_steps(jobs, step, steps),
+            height=form.height,
+            width=form.width,
+            num_inference_steps=form.steps,
+            **guidance,
+        )
+        took = time.monotonic() - started
+        self.queue.pace = took / rows
+        self._recorder.batch(rows, padding)
+        self._recorder.stage_took("generate", took)
+        for job, image, report in zip(jobs, out.images, out.report, strict=False):
+            self._recorder.stage_took("queue", started - job.entered)
+            job.settle(Made(image, report, started - job.entered, took))
+
+    def _between_steps(self, jobs: list[Job], step: int, steps: int) -> None:
+        self._beat()
+        self._recorder.step()
+        if all(job.lost for job in jobs):
+            raise _Abandoned
+        for job in jobs:
+            if job.on_step is not None:
+                job.on_step(step + 1, steps)
+
+    def _give_up(self, job: Job) -> None:
+        if job.abandoned.is_set():
+            self._recorder.dropped("disconnect")
+            job.done.cancel()
+        else:
+            self._recorder.dropped("deadline")
+            job.settle(DeadlineExceeded("the request's time ran out while it waited for the model"))
+
+    def _drain(self) -> None:
+        self._recorder.ready(False)
+        self.turn_away()
+        while jobs := self.queue.take(self.queue.size, timeout=0):
+            for job in jobs:
+                self._recorder.dropped("shutdown")
+                job.settle(shutting_down())
+
+
+def _empty_caches() -> None:
+    """Gives back what the failed batch held, on the machine and on the device."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,1 @@
+"""What callers say and hear: requests, answers, keys, streams and the OpenAPI document."""

@@ -1,0 +1,167 @@
+"""What leaves: the caller's answer, the refusal, and the audit record, all made from one outcome.
+
+Scores, matched words and reasons stay inside. The audit record names rules, predicates and lists, but no text of the
+request and no word that was found in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from policies import Decision, Disclosure
+from service.audit import Keys
+from service.engine.closed_loop import Finished, Outcome, Picture
+from service.errors import Refused
+from service.http.requests import GenerationRequest
+
+__all__ = ["audit_record", "evaluation_answer", "generation_answer", "refusal", "unanswered_record"]
+
+
+def generation_answer(finished: Finished, asked: GenerationRequest, ignored: Sequence[str]) -> dict[str, Any]:
+    """The body of a 200: OpenAI's shape and `steering`."""
+    outcome = finished.outcome
+    return {
+        "created": int(time.time()),
+        "data": [{"b64_json": base64.b64encode(file).decode()} for file in finished.files],
+        "size": asked.size,
+        "output_format": asked.output_format or "png",
+        "steering": {
+            "verdict": outcome.verdict,
+            "rules": _disclosed(d for p in outcome.pictures for d in p.decision.disclosures),
+            "rungs": list(dict.fromkeys(r for p in outcome.pictures for r in p.rungs)),
+            "per_image": [_per_image(p) for p in outcome.pictures],
+            "policy": outcome.decision.policy,
+            "seed": asked.seed,
+            "shape": _shape(outcome.pictures[0]),
+            "ignored": list(ignored),
+        },
+    }
+
+
+def evaluation_answer(decision: Decision, decision_id: str) -> dict[str, Any]:
+    """What `POST /v1/policies/evaluate` says: as much as a caller of generation would learn, and no picture."""
+    return {
+        "object": "policy.evaluation",
+        "decision_id": decision_id,
+        "verdict": decision.verdict,
+        "rules": _disclosed(decision.disclosures),
+        "policy": decision.policy,
+        "reads": sorted(decision.reads),
+    }
+
+
+def refusal(outcome: Outcome, decision_id: str) -> Refused:
+    """The error that tells a refusal as far as the rules disclose it."""
+    shown = outcome.decision.disclosures
+    return Refused(
+        decision_id=decision_id,
+        policy=outcome.decision.policy,
+        stage=outcome.refused or "prompt",
+        categories=tuple(dict.fromkeys(d.category for d in shown)),
+        reasons=tuple(dict.fromkeys(d.why for d in shown if d.why)),
+    )
+
+
+def audit_record(outcome: Outcome, asked: GenerationRequest, keys: Keys, *, seconds: float) -> dict[str, Any]:
+    """Everything about an outcome but the prompt, which is there as a keyed hash."""
+    decision = outcome.decision
+    return {
+        "event": "decision",
+        **_asked(asked, keys),
+        "verdict": outcome.verdict,
+        "refused": outcome.refused,
+        **_grounds(decision),
+        "shadow": {"verdict": decision.shadow.verdict, "rules": list(decision.shadow.rules)}
+        if decision.shadow
+        else None,
+        "pictures": [_audited(p) for p in outcome.pictures],
+        "seconds": round(seconds, 3),
+    }
+
+
+def unanswered_record(
+    error: BaseException, asked: GenerationRequest, keys: Keys, policy: str, seconds: float
+) -> dict[str, Any]:
+    """What is kept of a request that ended before its last judgement: nothing of it was handed out."""
+    return {
+        "event": "unanswered",
+        "outcome": "disconnect" if isinstance(error, asyncio.CancelledError) else getattr(error, "code", "error"),
+        **_asked(asked, keys),
+        "policy": policy,
+        "seconds": round(seconds, 3),
+    }
+
+
+def _asked(asked: GenerationRequest, keys: Keys) -> dict[str, Any]:
+    return {
+        "model": asked.model,
+        "prompt": keys.hashed(asked.prompt),
+        "negative_prompt": keys.hashed(asked.negative_prompt) if asked.negative_prompt else None,
+        "characters": len(asked.prompt),
+        "asked": {
+            "n": asked.n,
+            "size": asked.size,
+            "seed": asked.seed,
+            "num_inference_steps": asked.num_inference_steps,
+            "guidance_scale": asked.guidance_scale,
+        },
+    }
+
+
+def _grounds(decision: Decision) -> dict[str, Any]:
+    reasons = [
+        {"rule": r.rule, "predicate": r.predicate, "list": r.list, "view": r.view, "score": r.score}
+        | ({"at": [r.span.source, r.span.start, r.span.end]} if r.span else {})
+        for r in decision.reasons
+    ]
+    return {
+        "policy": decision.policy,
+        "rules": list(decision.rules),
+        "reasons": reasons,
+        "errors": [{"rule": e.rule, "on_error": e.on_error} for e in decision.errors],
+        "exempted": [{"rule": e.rule, "exception": e.exception} for e in decision.exempted],
+        "stale": list(decision.stale),
+    }
+
+
+def _audited(picture: Picture) -> dict[str, Any]:
+    report = picture.made.report
+    return {
+        "seed": report.seed,
+        "verdict": picture.verdict,
+        "rungs": list(picture.rungs),
+        "replaced": picture.replaced,
+        "violated": [v.rule for v in picture.decision.violations],
+        "plan": report.plan,
+        "fired": dict(report.fired),
+        "shape": asdict(report.shape),
+    }
+
+
+def _shape(picture: Picture) -> dict[str, Any]:
+    """What a client needs to get the same pixels from the stock pipeline."""
+    return asdict(picture.made.report.shape)
+
+
+def _per_image(picture: Picture) -> dict[str, Any]:
+    return {
+        "verdict": picture.verdict,
+        "rules": _disclosed(picture.decision.disclosures),
+        "labels": list(picture.decision.labels),
+        "rungs": list(picture.rungs),
+        "seed": picture.made.report.seed,
+        "shape": _shape(picture),
+    }
+
+
+def _disclosed(disclosures: Any) -> list[dict[str, str]]:
+    """Each disclosed rule once: its category, and its name and reason where the rule says so."""
+    seen: dict[Disclosure, dict[str, str]] = {}
+    for d in disclosures:
+        seen.setdefault(d, {k: v for k, v in asdict(d).items() if v is not None})
+    return list(seen.values())

@@ -1,0 +1,223 @@
+"""The public API: a Starlette app whose handlers parse, call the runtime, and answer.
+
+It is mounted in BentoML's service (`service.bento`) and runs without it in tests; `app.state.runtime` is the one thing
+that it needs. Errors that a handler raises are told in OpenAI's shape; what nobody expected becomes a 500 with a
+request id and no more.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from service.errors import (
+    ApiError,
+    Busy,
+    DeadlineExceeded,
+    Disconnected,
+    Internal,
+    Refused,
+    Unavailable,
+    without_message,
+)
+from service.http.body import read_json_bytes, unless_gone
+from service.http.guard import Access, error_response
+from service.http.keys import NOBODY, Caller, Scope
+from service.http.openapi import document
+from service.http.requests import EvaluateRequest, GenerationRequest, parse_body
+from service.http.streaming import EventStream, event_stream
+from service.metrics.catalogue import Outcome
+from service.metrics.recorder import render
+
+if TYPE_CHECKING:
+    from service.worker.runtime import Runtime
+
+__all__ = ["ENDPOINTS", "Endpoint", "access", "make_app"]
+
+log = logging.getLogger("bentoml.palimpsest.http")
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+async def generate(request: Request) -> Response:
+    """`POST /v1/images/generations`."""
+    runtime = _runtime(request)
+    settings, caller = runtime.settings, _caller(request)
+    raw = await read_json_bytes(request, settings.max_body, seconds=settings.deadline_seconds)
+    parsed, ignored = parse_body(raw, GenerationRequest)
+    asked = parsed.within(runtime.ready().limits)
+    ignored = (*ignored, *asked.unused)
+    request_id = request.state.request_id
+    if asked.stream:
+        return await event_stream(
+            request,
+            lambda watch: runtime.generate(asked, ignored, request_id, tenant=caller.name, watch=watch),
+            lambda error: _as_told(error, request_id),
+        )
+    answer = await unless_gone(request, runtime.generate(asked, ignored, request_id, tenant=caller.name))
+    request.state.outcome = {"steer": "steered", "label": "labelled"}.get(answer["steering"]["verdict"], "ok")
+    return JSONResponse(answer)
+
+
+async def evaluate(request: Request) -> Response:
+    """`POST /v1/policies/evaluate`: decides and makes nothing."""
+    runtime = _runtime(request)
+    settings = runtime.settings
+    raw = await read_json_bytes(request, settings.max_body, seconds=settings.deadline_seconds)
+    parsed, _ = parse_body(raw, EvaluateRequest)
+    asked = parsed.within(runtime.ready().limits)
+    work = runtime.evaluate(asked, request.state.request_id, tenant=_caller(request).name)
+    return JSONResponse(await unless_gone(request, work))
+
+
+async def models(request: Request) -> Response:
+    """`GET /v1/models`."""
+    return JSONResponse(_runtime(request).models())
+
+
+async def policies(request: Request) -> Response:
+    """`GET /v1/policies`: what each worker has in use, and what it could not load."""
+    return JSONResponse(await run_in_threadpool(_runtime(request).policies))
+
+
+async def status(request: Request) -> Response:
+    """`GET /v1/status`: each worker's state, and which of its detectors are not asked because they failed."""
+    return JSONResponse(await run_in_threadpool(_runtime(request).status))
+
+
+async def put_policies(request: Request) -> Response:
+    """`PUT /v1/policies`: takes a signed bundle for all workers; 202, because each of them finds it by itself."""
+    runtime = _runtime(request)
+    settings = runtime.settings
+    raw = await read_json_bytes(request, settings.max_bundle, seconds=settings.deadline_seconds)
+    answer = await runtime.put_policies(raw, request.state.request_id, tenant=_caller(request).name)
+    return JSONResponse(answer, status_code=202)
+
+
+async def openapi(request: Request) -> Response:
+    """`GET /v1/openapi.json`: this API as this service offers it, sizes and limits of its model included."""
+    return JSONResponse(document(_runtime(request).ready().limits))
+
+
+async def metrics(request: Request) -> Response:
+    """`GET /metrics`: this replaces BentoML's route, whose own series grow by one for every path that is scanned."""
+    body, content_type = await run_in_threadpool(render)
+    return Response(body, media_type=content_type)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One method of one path: its name in metrics, the scope that a key needs, and whether a key's rate counts it."""
+
+    path: str
+    method: str
+    name: str
+    handler: Handler
+    scope: Scope | None = None
+    limited: bool = False
+
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    Endpoint("/v1/images/generations", "POST", "generations", generate, "generate", limited=True),
+    Endpoint("/v1/policies/evaluate", "POST", "evaluate", evaluate, "generate", limited=True),
+    Endpoint("/v1/models", "GET", "models", models),
+    Endpoint("/v1/policies", "GET", "policies", policies, "policy:read"),
+    Endpoint("/v1/policies", "PUT", "put_policies", put_policies, "policy:write", limited=True),
+    Endpoint("/v1/status", "GET", "status", status, "metrics"),
+    Endpoint("/v1/openapi.json", "GET", "openapi", openapi),
+)
+
+
+def access() -> Access:
+    """Who may do what, for the guard."""
+    found: dict[str, dict[str, Scope | None]] = {"/metrics": {"GET": "metrics", "HEAD": "metrics"}}
+    for endpoint in ENDPOINTS:
+        methods = found.setdefault(endpoint.path, {})
+        methods |= dict.fromkeys(("GET", "HEAD") if endpoint.method == "GET" else (endpoint.method,), endpoint.scope)
+    return found
+
+
+def make_app() -> Starlette:
+    """The app; whoever starts it sets `app.state.runtime`."""
+    routes = [Route(e.path, _told(e), methods=[e.method]) for e in ENDPOINTS]
+    return Starlette(routes=[*routes, Route("/metrics", metrics, methods=["GET"])])
+
+
+def _told(endpoint: Endpoint) -> Handler:
+    """The endpoint's handler with its rate kept, its errors told as answers, and its requests counted."""
+
+    async def told(request: Request) -> Response:
+        started = time.perf_counter()
+        request_id = getattr(request.state, "request_id", None) or os.urandom(16).hex()
+        request.state.request_id = request_id
+        status = 200
+
+        def over(error: BaseException | None) -> None:
+            outcome: Outcome = getattr(request.state, "outcome", "ok") if error is None else _outcome(error)
+            seconds = time.perf_counter() - started
+            runtime: Runtime | None = getattr(request.app.state, "runtime", None)
+            if runtime is not None:
+                runtime.recorder.request(endpoint.name, outcome, seconds)
+            log.info("%s %d %s %.3f s request=%s", endpoint.name, status, outcome, seconds, request_id)
+
+        try:
+            if endpoint.limited:
+                _runtime(request).limiter.take(_caller(request))
+            response = await endpoint.handler(request)
+        except Exception as error:
+            refusal = _as_told(error, request_id)
+            status = refusal.status
+            over(refusal)
+            return error_response(refusal)
+        status = response.status_code
+        if isinstance(response, EventStream):
+            response.over = over
+        else:
+            over(None)
+        return response
+
+    return told
+
+
+def _as_told(error: BaseException, request_id: str) -> ApiError:
+    """What a caller learns of `error`; what nobody expected goes to the log, without its message."""
+    if isinstance(error, ApiError):
+        return error
+    log.error("request %s failed: %s", request_id, without_message(error))
+    return Internal(request_id)
+
+
+def _caller(request: Request) -> Caller:
+    caller: Caller = getattr(request.state, "caller", NOBODY)
+    return caller
+
+
+def _runtime(request: Request) -> Runtime:
+    runtime: Runtime | None = getattr(request.app.state, "runtime", None)
+    if runtime is None:
+        raise Unavailable("the worker is starting")
+    return runtime
+
+
+def _outcome(error: BaseException) -> Outcome:
+    kinds: tuple[tuple[type[ApiError], Outcome], ...] = (
+        (Refused, "refused"),
+        (Busy, "busy"),
+        (DeadlineExceeded, "deadline"),
+        (Disconnected, "cancelled"),
+        (Unavailable, "unavailable"),
+    )
+    for kind, outcome in kinds:
+        if isinstance(error, kind):
+            return outcome
+    return "client_error" if isinstance(error, ApiError) and error.status < 500 else "error"

@@ -1,0 +1,115 @@
+"""The outermost layer of ours: who may call what, and an answer whatever happens.
+
+BentoML brings routes of its own (a web page, `/docs.json`, `/schema.json`) and lets everybody use them; here everything
+that is not on the list does not exist. An exception that left this layer without an answer would keep the client
+waiting for BentoML's whole timeout, so none does.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Mapping, MutableMapping
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Send
+from starlette.types import Scope as ASGIScope
+
+from service.errors import ApiError, Forbidden, Internal, MethodNotAllowed, NotFound, Unauthorized, without_message
+from service.http.keys import KeyRing, Scope
+
+__all__ = ["Access", "Guard", "error_response"]
+
+# path -> method -> the scope that a key needs; None: any key will do
+Access = Mapping[str, Mapping[str, Scope | None]]
+
+log = logging.getLogger("bentoml.palimpsest.http")
+
+_PROBES = ("/livez", "/readyz", "/healthz")
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Frame-Options": "DENY",
+}
+
+
+def error_response(error: ApiError) -> JSONResponse:
+    """The answer that tells `error`."""
+    return JSONResponse(error.body(), status_code=error.status, headers=error.headers)
+
+
+class Guard:
+    """ASGI middleware around BentoML's routes and ours; probes are open, all else is asked for a key.
+
+    Who called is kept as `caller` in the request's state, for the handlers.
+    """
+
+    def __init__(self, app: ASGIApp, access: Access, keys: KeyRing) -> None:
+        self.app = app
+        self.access = access
+        self.keys = keys
+
+    async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+        elif scope["type"] == "http":
+            await self._answer(scope, receive, send)
+        else:  # a websocket: none of ours, and closing before accepting answers 403
+            await send({"type": "websocket.close", "code": 1008})
+
+    async def _answer(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
+        request_id = uuid.uuid4().hex
+        state: MutableMapping[str, Any] = scope.setdefault("state", {})
+        state["request_id"] = request_id
+        started = False
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                headers = MutableHeaders(scope=message)
+                for name, value in {**_HEADERS, "X-Request-Id": request_id}.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        try:
+            if (error := self._refusal(scope, state)) is not None:
+                await error_response(error)(scope, receive, send_with_headers)
+            else:
+                await self.app(scope, receive, send_with_headers)
+        except Exception as error:
+            log.error("request %s failed: %s", request_id, without_message(error))
+            if not started:
+                await error_response(Internal(request_id))(scope, receive, send_with_headers)
+
+    def _refusal(self, scope: ASGIScope, state: MutableMapping[str, Any]) -> ApiError | None:
+        """Why a request goes no further, or None; then its caller is in `state`."""
+        path, method = scope["path"], scope["method"]
+        if path in _PROBES:
+            return None if method in ("GET", "HEAD") else _wrong_method(method, ("GET", "HEAD"))
+        if path not in self.access:
+            return NotFound("there is nothing at this path; see `/v1/openapi.json`")
+        caller = self.keys.find(Headers(scope=scope).get("authorization", ""))
+        if caller is None:
+            return Unauthorized()
+        methods = self.access[path]
+        if method not in methods:
+            return _wrong_method(method, tuple(methods))
+        needed = methods[method]
+        if needed == "policy:write" and not self.keys.asks:
+            return Unauthorized()  # also where everything else is open
+        if needed is not None and needed not in caller.scopes:
+            return Forbidden(f"this key may not do this: it lacks the scope `{needed}`")
+        state["caller"] = caller
+        return None
+
+
+def _wrong_method(got: str, allowed: tuple[str, ...]) -> MethodNotAllowed:
+    refusal = MethodNotAllowed(f"the method must be {' or '.join(allowed)}, got {got[:16]}")
+    refusal.headers = {"Allow": ", ".join(allowed)}
+    return refusal

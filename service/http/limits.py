@@ -1,0 +1,68 @@
+"""How often a key may ask: one token bucket a name, shared by all workers of a server.
+
+A bucket is a file of sixteen bytes, changed under its lock: workers have no other memory in common, and a rate that
+each counted for itself would depend on which of them answers.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import struct
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from service.errors import RateLimited
+from service.http.keys import Caller
+
+__all__ = ["RateLimiter", "limits_folder"]
+
+_BUCKET = struct.Struct("dd")  # tokens left, and when that was
+
+
+def limits_folder() -> Path:
+    """A folder that all workers of this server, and no other server, know."""
+    prometheus = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    return Path(prometheus).parent / "limits" if prometheus else Path(tempfile.mkdtemp(prefix="palimpsest-limits-"))
+
+
+class RateLimiter:
+    """Lets a caller send `per_minute` requests on average and `burst` at once; 0 a minute: as many as it likes.
+
+    A caller's own rate goes over `per_minute`. Time is the machine's monotonic clock, which all processes share.
+    """
+
+    def __init__(
+        self, folder: Path, *, per_minute: float, burst: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._per_minute = per_minute
+        self._burst = float(burst)
+        self._clock = clock
+
+    def take(self, caller: Caller) -> None:
+        """Nothing, and one token less. Raises `RateLimited` with the time until the next token."""
+        rate = (self._per_minute if caller.per_minute is None else caller.per_minute) / 60.0
+        if rate <= 0:
+            return
+        wait = self._taken(self._folder / hashlib.sha256(caller.name.encode()).hexdigest()[:32], rate)
+        if wait > 0:
+            raise RateLimited("too many requests for this key; try again later", retry_after=wait)
+
+    def _taken(self, file: Path, rate: float) -> float:
+        """0 when a token was taken, else the seconds until there is one."""
+        handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            kept, now = os.pread(handle, _BUCKET.size, 0), self._clock()
+            tokens, then = _BUCKET.unpack(kept) if len(kept) == _BUCKET.size else (self._burst, now)
+            tokens = min(self._burst, tokens + rate * max(0.0, now - then))
+            wait = 0.0 if tokens >= 1 else (1 - tokens) / rate
+            os.pwrite(handle, _BUCKET.pack(tokens - (wait == 0.0), now), 0)
+            return wait
+        finally:
+            os.close(handle)

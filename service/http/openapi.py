@@ -1,0 +1,142 @@
+"""The OpenAPI document, made of the same pydantic models that check requests, for the model that is loaded.
+
+Sizes, limits and defaults are those of this service, so that whatever the document allows is taken, and whatever it
+does not is refused.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic.json_schema import models_json_schema
+
+from service.http.requests import GenerationRequest, Limits
+from service.http.responses import MODELS
+
+__all__ = ["document"]
+
+_ERRORS = {
+    400: "what was asked cannot be honoured, or the policies refused it (`moderation_blocked`)",
+    401: "a key is needed, or this one is unknown or has ended",
+    403: "the key lacks the scope, or what was sent is not trusted",
+    409: "something newer is in use",
+    413: "the body is too large",
+    415: "only JSON is read",
+    429: "the queue is full or the key asks too often; see `Retry-After`",
+    499: "the client went away; nobody reads this",
+    500: "our mistake; the log has it under the request's id",
+    503: "not ready, draining, or a promise cannot be kept now; see `Retry-After`",
+    504: "the request's time ran out",
+}
+# some character that is not blank, as `str.strip` sees it
+_TEXT = r"[^\t-\r\u001c- \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
+
+
+def document(limits: Limits) -> dict[str, Any]:
+    """The document for a service with these limits."""
+    _, schemas = models_json_schema([(m, "validation") for m in MODELS], ref_template="#/components/schemas/{model}")
+    parts: dict[str, Any] = schemas["$defs"]
+    _narrow(parts["GenerationRequest"]["properties"], limits)
+    if limits.negative_above is not None:
+        parts["GenerationRequest"] |= _unheard(limits.negative_above)
+    for name in ("GenerationRequest", "EvaluateRequest"):
+        _narrow_texts(parts[name]["properties"], limits)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Palimpsest",
+            "version": "1",
+            "description": "Text-to-image generation in OpenAI's shape, under written policies.",
+        },
+        "servers": [{"url": "/"}],
+        "security": [{}, {"key": []}],
+        "paths": _paths(),
+        "components": {"schemas": parts, "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}},
+    }
+
+
+def _paths() -> dict[str, Any]:
+    asked = (400, 401, 403, 413, 415, 429, 499, 500, 503, 504)
+    kinds = [f"image_generation.{kind}" for kind in ("queued", "step", "completed")]
+    events = {
+        "type": "object",
+        "description": "one server-sent event; `completed` comes once a picture, `error` at most once and last",
+        "properties": {
+            "event": {"type": "string", "enum": [*kinds, "error"]},
+            "data": {"type": "string", "contentMediaType": "application/json"},
+        },
+        "required": ["event", "data"],
+    }
+    pictures = {"application/json": _schema("GenerationAnswer"), "text/event-stream": {"schema": events}}
+    got = (401, 403, 500, 503)
+    return {
+        "/v1/images/generations": {
+            "post": _operation("Make pictures", "GenerationRequest", {200: pictures}, asked),
+        },
+        "/v1/policies/evaluate": {
+            "post": _operation("Decide, and make nothing", "EvaluateRequest", _json(200, "EvaluationAnswer"), asked),
+        },
+        "/v1/models": {"get": _operation("The model that is served", None, _json(200, "ModelsAnswer"), got)},
+        "/v1/policies": {
+            "get": _operation("What each worker has in use", None, _json(200, "PoliciesAnswer"), got),
+            "put": _operation("Send a signed bundle", "SignedBundle", _json(202, "BundleAnswer"), (*asked, 409)),
+        },
+        "/v1/status": {"get": _operation("How each worker does", None, _json(200, "StatusAnswer"), got)},
+        "/v1/openapi.json": {
+            "get": _operation("This document", None, {200: {"application/json": {"schema": {"type": "object"}}}}, got)
+        },
+    }
+
+
+def _operation(summary: str, body: str | None, good: dict[int, Any], bad: tuple[int, ...]) -> dict[str, Any]:
+    answers = {str(code): {"description": "done", "content": content} for code, content in good.items()}
+    told = {"application/json": _schema("ErrorAnswer")}
+    answers |= {str(code): {"description": _ERRORS[code], "content": told} for code in sorted(bad)}
+    operation: dict[str, Any] = {"summary": summary, "responses": answers}
+    if body is not None:
+        operation["requestBody"] = {"required": True, "content": {"application/json": _schema(body)}}
+    return operation
+
+
+def _json(code: int, model: str) -> dict[int, Any]:
+    return {code: {"application/json": _schema(model)}}
+
+
+def _schema(model: str) -> dict[str, Any]:
+    return {"schema": {"$ref": f"#/components/schemas/{model}"}}
+
+
+def _narrow(fields: dict[str, Any], limits: Limits) -> None:
+    """Puts the model's limits into the request's schema, and OpenAI's fields without meaning beside it."""
+    fields["model"] = _open(fields["model"], {"type": "string", "enum": list(limits.models)})
+    fields["size"] = _open(fields["size"], {"type": "string", "enum": ["auto", *limits.sizes]})
+    fields["n"] = _open(fields["n"], {"type": "integer", "minimum": 1, "maximum": limits.max_n})
+    steps = {"type": "integer", "minimum": limits.min_steps, "maximum": limits.max_steps}
+    fields["num_inference_steps"] = _open(fields["num_inference_steps"], steps)
+    scale = {"type": "number", "minimum": 0, "maximum": limits.max_guidance}
+    fields["guidance_scale"] = (
+        {"type": "null"} if limits.default_guidance is None else _open(fields["guidance_scale"], scale)
+    )
+    if not limits.negative:
+        fields["negative_prompt"] = {"type": "null"}
+    for name in sorted(GenerationRequest.IGNORED):
+        fields[name] = {"description": "OpenAI's; accepted, and named in `steering.ignored`"}
+
+
+def _unheard(above: float) -> dict[str, Any]:
+    """No negative prompt where the guidance scale makes the pipeline ignore it."""
+    low = {"properties": {"guidance_scale": {"type": "number", "maximum": above}}, "required": ["guidance_scale"]}
+    return {"if": low, "then": {"properties": {"negative_prompt": {"enum": [None, ""]}}}}
+
+
+def _narrow_texts(fields: dict[str, Any], limits: Limits) -> None:
+    text = {"type": "string", "minLength": 1, "maxLength": limits.max_prompt, "pattern": _TEXT}
+    fields["prompt"] = text | {"title": "Prompt"}
+    if fields["negative_prompt"] != {"type": "null"}:
+        fields["negative_prompt"] = _open(fields["negative_prompt"], {"anyOf": [text, {"const": ""}]})
+
+
+def _open(field: dict[str, Any], kind: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a field that may be null, with another kind in place of what it has."""
+    kept = {k: v for k, v in field.items() if k not in ("anyOf", "type")}
+    return kept | {"anyOf": [kind, {"type": "null"}]}

@@ -1,0 +1,284 @@
+"""What a caller may ask for: strict pydantic models in OpenAI's shape, and the JSON reading before them.
+
+A field that OpenAI knows and that has no meaning here is accepted and named in the answer (`steering.ignored`).
+Every other unknown field is an error. Values are refused, never clamped.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import secrets
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+)
+
+from service.engine.image_files import FORMATS, Format
+from service.errors import BadRequest
+
+__all__ = [
+    "MAX_DEPTH",
+    "MAX_GUIDANCE",
+    "MAX_SEED",
+    "EvaluateRequest",
+    "GenerationRequest",
+    "Limits",
+    "parse_body",
+    "parse_json",
+]
+
+MAX_DEPTH = 16
+MAX_SEED = 2**63 - 1 - 64  # a request's k-th picture uses `seed + k`
+MAX_GUIDANCE = 30.0
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the settings and the loaded model allow; the model's own defaults fill what a request leaves open."""
+
+    models: tuple[str, ...]
+    sizes: tuple[str, ...]
+    default_size: str
+    default_steps: int
+    default_guidance: float | None  # None: the pipeline has none
+    max_n: int
+    max_steps: int
+    max_prompt: int
+    min_steps: int = 1
+    max_guidance: float = MAX_GUIDANCE
+    negative: bool = True  # whether the pipeline takes a negative prompt
+    negative_above: float | None = None  # a negative prompt is heard only at a guidance scale above this
+
+
+def _whole(value: Any) -> Any:
+    """A number without a fraction as an integer: JSON knows one kind of number, and to JSON Schema 1.0 is whole."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    return value
+
+
+_Whole = BeforeValidator(_whole)
+# bounds stand next to the type, or the schema does not tell them
+Count = Annotated[StrictInt, Field(ge=1), _Whole]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    IGNORED: ClassVar[frozenset[str]] = frozenset()
+
+
+class GenerationRequest(_Body):
+    """`POST /v1/images/generations`."""
+
+    # no meaning here: tenants are named by keys, not by whoever holds one
+    IGNORED: ClassVar[frozenset[str]] = frozenset(
+        ("quality", "style", "background", "user", "safety_identifier", "moderation")
+    )
+
+    prompt: StrictStr
+    model: StrictStr | None = None
+    n: Count | None = None
+    size: StrictStr | None = None
+    response_format: Literal["b64_json"] | None = None
+    output_format: Format | None = None
+    output_compression: Annotated[StrictInt, Field(ge=0, le=100), _Whole] | None = None
+    stream: StrictBool | None = None
+    partial_images: Annotated[StrictInt, Field(ge=0, le=0), _Whole] | None = None
+    seed: Annotated[StrictInt, Field(ge=0, le=MAX_SEED), _Whole] | None = None
+    negative_prompt: StrictStr | None = None
+    num_inference_steps: Count | None = None
+    guidance_scale: Annotated[StrictFloat | StrictInt, Field(ge=0.0, le=MAX_GUIDANCE)] | None = None
+
+    def within(self, limits: Limits) -> GenerationRequest:
+        """This request, defaults filled in and a seed drawn; raises `BadRequest` where it passes a limit."""
+        _check_text(self.prompt, "prompt", limits.max_prompt)
+        if self.negative_prompt:
+            _check_text(self.negative_prompt, "negative_prompt", limits.max_prompt)
+        if self.model is not None and self.model not in limits.models:
+            raise BadRequest(_unknown("model", self.model, limits.models), param="model", code="model_not_found")
+        _at_most("n", self.n, limits.max_n)
+        _at_most("num_inference_steps", self.num_inference_steps, limits.max_steps)
+        if self.num_inference_steps is not None and self.num_inference_steps < limits.min_steps:
+            message = f"`num_inference_steps` must be at least {limits.min_steps}, got {self.num_inference_steps}"
+            raise BadRequest(message, param="num_inference_steps")
+        size = limits.default_size if self.size in (None, "auto") else self.size
+        if size not in limits.sizes:
+            raise BadRequest(_unknown("size", str(size), limits.sizes), param="size")
+        guidance = self._guidance(limits)
+        return self.model_copy(
+            update={
+                "model": self.model or limits.models[0],
+                "n": self.n or 1,
+                "size": size,
+                "seed": secrets.randbelow(2**31) if self.seed is None else self.seed,
+                "num_inference_steps": self.num_inference_steps or limits.default_steps,
+                "guidance_scale": guidance,
+                "output_format": self.output_format or "png",
+            }
+        )
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """Fields that have a meaning, and none for this request."""
+        lossless = self.output_format in (None, "png")
+        return ("output_compression",) if lossless and self.output_compression is not None else ()
+
+    def _guidance(self, limits: Limits) -> float | None:
+        """The guidance scale, the model's where none is given. Raises `BadRequest` for what would be ignored."""
+        if self.guidance_scale is not None and limits.default_guidance is None:
+            raise BadRequest("this model takes no `guidance_scale`", param="guidance_scale")
+        guidance = limits.default_guidance if self.guidance_scale is None else float(self.guidance_scale)
+        if self.negative_prompt and not limits.negative:
+            raise BadRequest("this model takes no `negative_prompt`, or would ignore it", param="negative_prompt")
+        if self.negative_prompt and limits.negative_above is not None and (guidance or 0) <= limits.negative_above:
+            message = f"`negative_prompt` is ignored unless `guidance_scale` is above {limits.negative_above:g}"
+            raise BadRequest(f"{message}, got {guidance:g}", param="negative_prompt")
+        return guidance
+
+
+class EvaluateRequest(_Body):
+    """`POST /v1/policies/evaluate`: decide only, no picture is made."""
+
+    prompt: StrictStr
+    negative_prompt: StrictStr | None = None
+
+    def within(self, limits: Limits) -> EvaluateRequest:
+        """This request; raises `BadRequest` where it passes a limit."""
+        _check_text(self.prompt, "prompt", limits.max_prompt)
+        if self.negative_prompt:
+            _check_text(self.negative_prompt, "negative_prompt", limits.max_prompt)
+        return self
+
+
+_Model = TypeVar("_Model", bound=_Body)
+
+
+def parse_body(raw: bytes, model: type[_Model]) -> tuple[_Model, tuple[str, ...]]:
+    """The request in `raw` and the names of its ignored fields. Raises `BadRequest` that lists what is wrong."""
+    values = parse_json(raw)
+    if not isinstance(values, dict):
+        raise BadRequest(f"the body must be a JSON object, got {_kind(values)}", code="invalid_json")
+    ignored = tuple(sorted(set(values) & model.IGNORED))
+    known = {**{k: v for k, v in values.items() if k not in model.IGNORED}}
+    try:
+        return model.model_validate(known), ignored
+    except ValidationError as error:
+        raise _bad_request(error, model) from None
+
+
+def parse_json(raw: bytes) -> Any:
+    """The value in `raw`: UTF-8, no duplicate names, no NaN, at most `MAX_DEPTH` deep. Raises `BadRequest`."""
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        raise BadRequest("the body must be UTF-8", code="invalid_json") from None
+    if _depth(text) > MAX_DEPTH:
+        raise BadRequest(f"the body must be at most {MAX_DEPTH} levels deep", code="invalid_json")
+    try:
+        return json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        message = f"the body is not JSON: {error.msg.lower()} at line {error.lineno}, column {error.colno}"
+        raise BadRequest(message, code="invalid_json") from None
+    except ValueError:  # an integer of thousands of digits
+        raise BadRequest("the body holds a number that is too long", code="invalid_json") from None
+
+
+def _depth(text: str) -> int:
+    """How deep the brackets outside strings nest; the parser itself recurses, so this must not."""
+    deepest = level = 0
+    for bracket in re.findall(r"[\[\]{}]", re.sub(r'"(?:[^"\\]|\\.)*"', "", text)):
+        level += 1 if bracket in "[{" else -1
+        deepest = max(deepest, level)
+    return deepest
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise BadRequest(f"`{twice[:64]}` stands twice in the body", code="invalid_json")
+    return values
+
+
+def _no_constant(name: str) -> Any:
+    raise BadRequest(f"`{name}` is not JSON", code="invalid_json")
+
+
+def _bad_request(error: ValidationError, model: type[_Body]) -> BadRequest:
+    problems = error.errors(include_url=False, include_context=False)
+    lines = [_one_line(p, model) for p in problems[:_SHOWN]]
+    if len(problems) > _SHOWN:
+        lines.append(f"and {len(problems) - _SHOWN} more")
+    first = problems[0]
+    code = {"extra_forbidden": "unknown_parameter", "missing": "missing_required_parameter"}.get(first["type"])
+    return BadRequest("; ".join(lines), param=str(first["loc"][0])[:64], code=code)
+
+
+def _one_line(problem: Any, model: type[_Body]) -> str:
+    name = str(problem["loc"][0])
+    if problem["type"] == "extra_forbidden":
+        known = [*model.model_fields, *model.IGNORED]
+        return _unknown("field", name, known, hint_all=False)
+    if problem["type"] == "missing":
+        return f"`{name}` is missing"
+    if name in _REASONS:
+        return f"`{name}` {_REASONS[name]}"
+    return f"`{name}`: {problem['msg'][0].lower()}{problem['msg'][1:]}, got {_shown(problem['input'])}"
+
+
+# what pydantic would say of these does not name the way out
+_REASONS = {
+    "partial_images": "must be 0: no picture leaves before its last judgement",
+    "response_format": "must be `b64_json`: pictures are not kept, so there is no address to answer with",
+    "output_format": f"must be one of {', '.join(f'`{f}`' for f in FORMATS)}",
+    "stream": "must be true or false",
+}
+
+
+def _check_text(text: str, name: str, longest: int) -> None:
+    if not text.strip():
+        raise BadRequest(f"`{name}` must not be empty", param=name)
+    if len(text) > longest:
+        raise BadRequest(
+            f"`{name}` must be at most {longest} characters, got {len(text)}", param=name, code="string_too_long"
+        )
+    if any("\ud800" <= c <= "\udfff" for c in text):
+        raise BadRequest(f"`{name}` holds half of a surrogate pair, which is no text", param=name)
+
+
+def _at_most(name: str, value: int | None, limit: int) -> None:
+    if value is not None and value > limit:
+        raise BadRequest(f"`{name}` must be at most {limit}, got {value}", param=name)
+
+
+def _unknown(what: str, got: str, known: Any, *, hint_all: bool = True) -> str:
+    near = difflib.get_close_matches(got, list(known), n=1)
+    hint = f"; did you mean `{near[0]}`?" if near else f"; known: {', '.join(known)}" if hint_all else ""
+    return f"unknown {what} `{got[:64]}`{hint}"
+
+
+def _kind(value: Any) -> str:
+    return {list: "an array", str: "a string", bool: "a boolean", type(None): "null"}.get(type(value), "a number")
+
+
+def _shown(value: Any) -> str:
+    """A number or a kind; texts of callers are not echoed."""
+    return f"`{value}`" if isinstance(value, (bool, int, float)) and len(str(value)) < 32 else _kind_or_object(value)
+
+
+def _kind_or_object(value: Any) -> str:
+    return "an object" if isinstance(value, dict) else _kind(value)

@@ -1,0 +1,186 @@
+"""What answers look like, for the OpenAPI document: nothing makes answers of these models, and tests compare."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.http.requests import EvaluateRequest, GenerationRequest
+
+__all__ = ["MODELS"]
+
+Verdict = Literal["allow", "label", "steer", "review-hold", "block"]
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Rule(_Answer):
+    """A rule that took part, as far as it lets callers know."""
+
+    category: str | None = None
+    rule: str | None = None
+    why: str | None = None
+
+
+class Shape(_Answer):
+    """The execution shape: what the stock pipeline needs to give the same pixels."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class PerImage(_Answer):
+    """What happened to one picture."""
+
+    verdict: Verdict
+    rules: list[Rule]
+    labels: list[str]
+    rungs: list[Literal["wider", "swap-prompt", "blur"]]
+    seed: int
+    shape: Shape
+
+
+class Steering(_Answer):
+    """What happened to a request."""
+
+    verdict: Verdict
+    rules: list[Rule]
+    rungs: list[Literal["wider", "swap-prompt", "blur"]]
+    per_image: list[PerImage]
+    policy: str
+    seed: int
+    shape: Shape
+    ignored: list[str]
+
+
+class Picture(_Answer):
+    b64_json: str
+
+
+class GenerationAnswer(_Answer):
+    created: int
+    data: list[Picture]
+    size: str
+    output_format: Literal["png", "webp", "jpeg"]
+    steering: Steering
+
+
+class EvaluationAnswer(_Answer):
+    object: Literal["policy.evaluation"]
+    decision_id: str
+    verdict: Verdict
+    rules: list[Rule]
+    policy: str
+    reads: list[str]
+
+
+class ServedModel(_Answer):
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    sizes: list[str]
+    defaults: dict[str, Any]
+    limits: dict[str, int]
+    batching: Literal["fixed", "solo", "dynamic"]
+
+
+class ModelsAnswer(_Answer):
+    object: Literal["list"]
+    data: list[ServedModel]
+
+
+class Worker(_Answer):
+    model_config = ConfigDict(extra="allow")
+
+    worker: int
+    state: Literal["starting", "ready", "failed", "stopping"]
+
+
+class Detector(_Answer):
+    """How a detector does in one worker: an open circuit means that it is not asked, and rules apply `on_error`."""
+
+    name: str
+    circuit: Literal["closed", "half-open", "open"]
+    failures: int = Field(description="in a row, until now")
+    stuck: int = Field(description="readings that hang")
+    opened: int = Field(description="how often the circuit opened")
+    last_error: str | None
+
+
+class WorkerStatus(_Answer):
+    worker: int
+    state: Literal["starting", "ready", "failed", "stopping"]
+    detectors: list[Detector]
+
+
+class StatusAnswer(_Answer):
+    """`degraded`: a worker is not ready, or a detector of one is not asked."""
+
+    object: Literal["status"]
+    degraded: bool
+    workers: list[WorkerStatus]
+
+
+class PoliciesAnswer(_Answer):
+    object: Literal["policies"]
+    converged: bool
+    workers: list[Worker]
+
+
+class BundleName(_Answer):
+    name: str
+    sequence: int
+    digest: str
+
+
+class BundleAnswer(_Answer):
+    """A bundle that was taken; `changed` is false for the one that stands there already."""
+
+    object: Literal["policy.bundle"]
+    digest: str
+    bundle: BundleName
+    changed: bool
+
+
+class Signature(BaseModel):
+    key: str
+    signature: str
+
+
+class SignedBundle(BaseModel):
+    """What `palimpsest policy sign` writes."""
+
+    format: Literal["palimpsest.bundle/v1"]
+    manifest: str
+    signatures: list[Signature]
+    files: dict[str, str]
+
+
+class Error(_Answer):
+    message: str
+    type: str
+    param: str | None
+    code: str
+    decision_id: str | None = None
+    moderation_details: dict[str, Any] | None = None
+
+
+class ErrorAnswer(_Answer):
+    error: Error = Field(description="OpenAI's shape; `code` is for machines.")
+
+
+MODELS: tuple[type[BaseModel], ...] = (
+    GenerationRequest,
+    EvaluateRequest,
+    SignedBundle,
+    GenerationAnswer,
+    EvaluationAnswer,
+    ModelsAnswer,
+    PoliciesAnswer,
+    StatusAnswer,
+    BundleAnswer,
+    ErrorAnswer,
+)

@@ -1,0 +1,81 @@
+"""What a service tells of itself: its model, and from the notes of all its workers their policies and detectors.
+
+A note may hold paths, process ids and a worker's reason for failing; what leaves here holds none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from service.http.requests import Limits
+
+if TYPE_CHECKING:
+    from detectors.running import Health
+
+__all__ = ["detector_notes", "models_answer", "policies_answer", "status_answer"]
+
+_Note = dict[str, Any]
+_KEPT = ("state", "policy", "rules")
+
+
+def models_answer(limits: Limits, batching: str) -> dict[str, Any]:
+    """The body of `GET /v1/models`: the one model that is served, and what may be asked of it."""
+    model = {
+        "id": limits.models[0],
+        "object": "model",
+        "created": 0,
+        "owned_by": "palimpsest",
+        "sizes": list(limits.sizes),
+        "defaults": {
+            "size": limits.default_size,
+            "num_inference_steps": limits.default_steps,
+            "guidance_scale": limits.default_guidance,
+        },
+        "limits": {"n": limits.max_n, "num_inference_steps": limits.max_steps, "prompt": limits.max_prompt},
+        "batching": batching,
+    }
+    return {"object": "list", "data": [model]}
+
+
+def policies_answer(notes: Sequence[_Note]) -> dict[str, Any]:
+    """The body of `GET /v1/policies`: what each worker has in use, and whether that is the same."""
+    workers = [{"worker": k, **_policies(note)} for k, note in enumerate(notes, 1)]
+    digests = {w["policy"]["digest"] if w.get("policy") else None for w in workers}
+    return {"object": "policies", "converged": len(digests) == 1, "workers": workers}
+
+
+def status_answer(notes: Sequence[_Note]) -> dict[str, Any]:
+    """The body of `GET /v1/status`: each worker's state and how its detectors do."""
+    workers = [
+        {"worker": k, "state": note["state"], "detectors": note.get("detectors", [])} for k, note in enumerate(notes, 1)
+    ]
+    well = all(w["state"] == "ready" and all(d["circuit"] == "closed" for d in w["detectors"]) for w in workers)
+    return {"object": "status", "degraded": not well, "workers": workers}
+
+
+def detector_notes(health: Iterable[Health]) -> list[_Note]:
+    """What a worker pins to the board of its detectors; an error's text quotes nothing that was read."""
+    return [
+        {
+            "name": h.name,
+            "circuit": h.state,
+            "failures": h.failures,
+            "stuck": h.stuck,
+            "opened": h.opened,
+            "last_error": h.last_error or None,
+        }
+        for h in health
+    ]
+
+
+def _policies(note: _Note) -> _Note:
+    kept = {name: note[name] for name in _KEPT if name in note}
+    if "rules" in kept:
+        kept["rules"] = [row | {"why_unfit": row["why_unfit"] and _public_why(row)} for row in kept["rules"]]
+    return kept
+
+
+def _public_why(row: _Note) -> str:
+    """Why a rule is unfit, without paths; a rule with a pack of its own has a reason that names none."""
+    return str(row["why_unfit"]) if row["pack"] else "no pack of this concept was made for this model"

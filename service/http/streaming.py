@@ -1,0 +1,156 @@
+"""Answers as server-sent events: queued, step, completed, in the shape that OpenAI's clients read.
+
+A picture is in its `completed` event only, which is sent after the last judgement of the last picture; there are no
+partial images. What fails before the first event is an ordinary answer with its status; what fails later is an `error`
+event, because the status is gone. Step events tell of the first making of each picture: that one is made again is told
+at the end, by the rungs, or not at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from service.errors import ApiError, Disconnected
+from service.http.body import watching
+
+__all__ = ["EventStream", "Progress", "completed", "event_stream"]
+
+_STILL_HERE = b": still working\n\n"
+_HEARTBEAT_SECONDS = 10.0
+_KIND = "image_generation"
+
+
+class Progress:
+    """Hears how a request gets on, from any thread, and keeps it for the one stream that reads it."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+
+    def queued(self, pictures: int) -> None:
+        """The request's pictures wait for the engine."""
+        self._tell({"type": f"{_KIND}.queued", "n": pictures})
+
+    def step(self, picture: int, step: int, steps: int) -> None:
+        """A denoising step of a picture is done."""
+        self._tell({"type": f"{_KIND}.step", "index": picture, "step": step, "steps": steps})
+
+    def _tell(self, event: dict[str, Any]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody reads any more
+            self._loop.call_soon_threadsafe(self.events.put_nowait, event | {"created_at": int(time.time())})
+
+
+def completed(answer: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """One `completed` event a picture of an answer. Nothing is counted in tokens here, so `usage` is zero."""
+    usage = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
+    for index, item in enumerate(answer["data"]):
+        yield {
+            "type": f"{_KIND}.completed",
+            "index": index,
+            "b64_json": item["b64_json"],
+            "created_at": answer["created"],
+            "size": answer["size"],
+            "quality": "auto",
+            "background": "opaque",
+            "output_format": answer["output_format"],
+            "usage": usage | {"input_tokens_details": {"image_tokens": 0, "text_tokens": 0}},
+            "steering": answer["steering"],
+        }
+
+
+class EventStream(StreamingResponse):
+    """A stream that says how it ended: `over` is called once, with what ended it or None, when it is over."""
+
+    def __init__(self, events: AsyncIterator[bytes], ended: list[BaseException | None]) -> None:
+        super().__init__(events, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+        self.over: Callable[[BaseException | None], None] = lambda error: None
+        self._events = events
+        self._ended = ended
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            if not self._ended:  # the client left, so that nobody read the events to their end
+                self._ended.append(Disconnected("the client went away before its answer"))
+            self.over(self._ended[0])
+
+
+async def event_stream(
+    request: Request,
+    work: Callable[[Progress], Awaitable[dict[str, Any]]],
+    told: Callable[[BaseException], ApiError],
+) -> EventStream:
+    """The stream of `work`'s progress and answer. `told` makes an answer of what nobody expected.
+
+    Raises what `work` raises before its first event.
+    """
+    ended: list[BaseException | None] = []
+    events = _events(request, work, told, ended)
+    first = await anext(events)
+    return EventStream(_all(first, events), ended)
+
+
+async def _all(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for event in rest:
+        yield event
+
+
+async def _events(
+    request: Request,
+    work: Callable[[Progress], Awaitable[dict[str, Any]]],
+    told: Callable[[BaseException], ApiError],
+    ended: list[BaseException | None],
+) -> AsyncIterator[bytes]:
+    progress, begun = Progress(), False
+    task = asyncio.ensure_future(work(progress))
+    try:
+        async with watching(request) as gone:
+            async for event in _until_done(progress, task, gone):
+                begun = begun or event is not _STILL_HERE
+                if begun:
+                    yield event
+        for done in completed(task.result()):
+            yield _sent(done)
+        ended.append(None)
+    except Exception as error:
+        if not begun:
+            raise
+        ended.append(error)
+        yield _sent(told(error).body(), kind="error")
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _until_done(
+    progress: Progress, task: asyncio.Future[dict[str, Any]], gone: asyncio.Task[None]
+) -> AsyncIterator[bytes]:
+    """The events of `task` as they come, and a comment where there are none for a while. Raises `Disconnected`."""
+    while not task.done() or not progress.events.empty():
+        heard = asyncio.ensure_future(progress.events.get())
+        try:
+            any_of: set[asyncio.Future[Any]] = {task, gone, heard}
+            await asyncio.wait(any_of, timeout=_HEARTBEAT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            if gone.done() and not task.done():
+                raise Disconnected("the client went away before its answer")
+            if heard.done():
+                yield _sent(heard.result())
+            elif not task.done():
+                yield _STILL_HERE
+        finally:
+            heard.cancel()
+
+
+def _sent(event: Mapping[str, Any], *, kind: str | None = None) -> bytes:
+    return f"event: {kind or event['type']}\ndata: {json.dumps(event, separators=(',', ':'))}\n\n".encode()

@@ -1,0 +1,164 @@
+"""What is measured, as data: every metric's name, meaning, labels and bounds.
+
+`service.metrics.recorder` moves them. `deploy.generate` makes dashboards and alert rules that ask for these names.
+
+How many series there are is bounded by construction, whatever is asked and whatever policies say: every label has a
+closed set of values or is open, and a metric with an open label has a number of series that it never exceeds; beyond
+it the open value becomes `other`. What a policy may bring is admitted when it is loaded, so that workers agree on it.
+Prompts, users, tenants, keys, seeds, digests and ids are never labels.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from policies import CODES, RUNGS, VERDICTS
+
+__all__ = [
+    "CATALOGUE",
+    "FAILURE",
+    "OTHER",
+    "OUTCOME",
+    "PREFIX",
+    "ROLLOUT",
+    "Breaker",
+    "Failure",
+    "Label",
+    "Metric",
+    "Outcome",
+    "Reload",
+    "Rollout",
+    "Stage",
+]
+
+PREFIX = "palimpsest_"
+OTHER = "other"
+
+Outcome = Literal[
+    "ok", "labelled", "steered", "refused", "client_error", "busy", "deadline", "cancelled", "error", "unavailable"
+]
+Stage = Literal["sense_prompt", "decide", "plan", "queue", "generate", "sense_picture", "blur", "encode", "audit"]
+Reload = Literal["ok", "failed"]
+Breaker = Literal["closed", "half-open", "open"]
+Failure = Literal["timeout", "error", "open"]
+Rollout = tuple[str, str]  # a rule and its mode
+
+_SECONDS = (0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0)
+_READING = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
+_ROWS = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0)
+_DOSE = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A label and all of its values; without any it is open, and its metric says how many series it may have."""
+
+    name: str
+    values: tuple[str, ...] = ()
+
+
+RULE, CONCEPT, DETECTOR = Label("rule"), Label("concept"), Label("detector")
+ENDPOINT, VERSION, MODEL = Label("endpoint"), Label("version"), Label("model")
+OUTCOME = Label("outcome", get_args(Outcome))
+STAGE = Label("stage", get_args(Stage))
+VERDICT, ENFORCED, SHADOW = (Label(name, VERDICTS) for name in ("verdict", "enforced", "shadow"))
+ACTING = Label("mode", ("enforce", "shadow"))
+ROLLOUT = Label("mode", ("enforce", "canary", "shadow", "disabled"))
+RUNG = Label("rung", RUNGS)
+PASSED = Label("result", ("passed", "failed"))
+RELOADED = Label("result", get_args(Reload))
+WRITTEN = Label("result", ("written", "error"))
+FAILURE = Label("reason", get_args(Failure))
+DROPPED = Label("reason", ("disconnect", "deadline", "shutdown"))
+REPLACED = Label("reason", ("fired", "steering", "unfit"))
+PROBLEM = Label("reason", CODES)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric: name without the prefix, meaning, labels; `mode` and `initial` for gauges, `buckets` for histograms.
+
+    `most` is the number of label sets that it may have when a label is open.
+    """
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    help: str
+    labels: tuple[Label, ...] = ()
+    most: int = 0
+    mode: Literal["livesum", "livemin", "livemax"] = "livesum"
+    buckets: tuple[float, ...] = _SECONDS
+    initial: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.open is bool(self.most == 0):
+            raise ValueError(f"`{self.name}`: `most` must be given for open labels and for no others, got {self.most}")
+
+    @property
+    def open(self) -> bool:
+        """Whether a label has no closed set of values."""
+        return any(not label.values for label in self.labels)
+
+    @property
+    def closed_sets(self) -> tuple[tuple[str, ...], ...]:
+        """Every label set, with `other` in the place of each open value."""
+        return tuple(itertools.product(*(label.values or (OTHER,) for label in self.labels)))
+
+    @property
+    def series(self) -> int:
+        """The most series that one process can make of it."""
+        each = len(self.buckets) + 3 if self.kind == "histogram" else 1  # the last bucket, the sum and the count
+        return each * (self.most or len(self.closed_sets))
+
+
+CATALOGUE: tuple[Metric, ...] = (
+    Metric("requests_total", "counter", "Answered requests by endpoint and outcome.", (ENDPOINT, OUTCOME), 90),
+    Metric("request_duration_seconds", "histogram", "Time from arrival to answer.", (ENDPOINT,), 9),
+    Metric("stage_duration_seconds", "histogram", "Time spent in a stage of a request.", (STAGE,)),
+    Metric("images_total", "counter", "Pictures that left, by the verdict they left under.", (VERDICT,)),
+    Metric("decisions_total", "counter", "Final decisions by rule, verdict and mode.", (RULE, VERDICT, ACTING), 500),
+    Metric("decision_errors_total", "counter", "Decisions in which a rule could not be judged.", (RULE,), 80),
+    Metric("stale_decisions_total", "counter", "Decisions under a policy older than it allows itself to be."),
+    Metric("shadow_differences_total", "counter", "Decisions that shadow rules would change.", (ENFORCED, SHADOW)),
+    Metric("rungs_total", "counter", "Rungs climbed for a picture, and whether it then passed.", (RUNG, PASSED)),
+    Metric("rung_duration_seconds", "histogram", "Time that a rung added to a picture, reading included.", (RUNG,)),
+    Metric("extra_generations_total", "counter", "Pictures generated again by the closed loop."),
+    Metric("steered_pictures_total", "counter", "Pictures made with a concept steered.", (CONCEPT,), 24),
+    Metric("steered_rows_total", "counter", "Rows that steering really changed at sites.", (CONCEPT,), 24),
+    Metric("steering_dose", "histogram", "Mean size of what edits removed at a site.", (CONCEPT,), 16, buckets=_DOSE),
+    Metric("fallbacks_total", "counter", "Pictures made by whole-prompt replacement, not steering.", (REPLACED,)),
+    Metric("detector_duration_seconds", "histogram", "Time of one reading.", (DETECTOR,), 10, buckets=_READING),
+    Metric("detector_errors_total", "counter", "Readings without an answer.", (DETECTOR, FAILURE), 30),
+    Metric("detector_open", "gauge", "Workers that do not ask a detector for now: it failed.", (DETECTOR,), 10),
+    Metric("queue_depth", "gauge", "Pictures that wait for the engine."),
+    Metric("queue_oldest_timestamp_seconds", "gauge", "When the picture that waits longest came; +Inf: none waits.",
+           mode="livemin", initial=math.inf),
+    Metric("queue_rejections_total", "counter", "Requests turned away because the queue was full."),
+    Metric("batch_rows", "histogram", "Pictures in a batch, padding included.", buckets=_ROWS),
+    Metric("batch_padding_rows_total", "counter", "Rows that only pad a batch to its shape."),
+    Metric("engine_steps_total", "counter", "Denoising steps run, one for a whole batch."),
+    Metric("out_of_memory_total", "counter", "Batches that did not fit the device."),
+    Metric("cancelled_pictures_total", "counter", "Pictures dropped because nobody waits for them.", (DROPPED,)),
+    Metric("workers_up", "gauge", "Worker processes that run, ready or not."),
+    Metric("engine_ready", "gauge", "Workers that answer requests."),
+    Metric("engine_beat_timestamp_seconds", "gauge", "When an engine last moved; the oldest worker's.",
+           mode="livemin", initial=math.inf),
+    Metric("policy_generation_min", "gauge", "Lowest policy generation in use.", mode="livemin", initial=math.inf),
+    Metric("policy_generation_max", "gauge", "Highest policy generation in use.", mode="livemax"),
+    Metric("policy_number_min", "gauge", "Lowest number made of the digests of the policies in use.",
+           mode="livemin", initial=math.inf),
+    Metric("policy_number_max", "gauge", "Highest such number; the two differ while workers disagree.", mode="livemax"),
+    Metric("policy_loaded_timestamp_seconds", "gauge", "When the policies in use were loaded; the oldest worker's.",
+           mode="livemin", initial=math.inf),
+    Metric("policy_reloads_total", "counter", "Attempts to load changed policies.", (RELOADED,)),
+    Metric("policy_refusals_total", "counter", "Changed policies that were refused, by what was wrong.", (PROBLEM,)),
+    Metric("policy_exemptions_total", "counter", "Requests that an exception spared from a rule.", (RULE,), 80),
+    Metric("policy_last_reload_failed", "gauge", "1 while the files on disk are not what is in use.", mode="livemax"),
+    Metric("rules", "gauge", "Rules of the policies in use, by rollout.", (ROLLOUT,), mode="livemax"),
+    Metric("unfit_rules", "gauge", "Rules of the policies in use that no pack of the model fits.", mode="livemax"),
+    Metric("audit_events_total", "counter", "Audit records by result.", (WRITTEN,)),
+    Metric("build_info", "gauge", "1; version and model as labels.", (VERSION, MODEL), 4, mode="livemax"),
+)  # fmt: skip

@@ -1,0 +1,284 @@
+"""The verbs that move the metrics, so that no label value is made up elsewhere, and what Prometheus scrapes.
+
+This is the only place that knows the client library. Gauges state a mode that survives several worker processes, and
+one that nobody has set yet has a value that changes no minimum or maximum. `prometheus_client` decides at import
+whether it writes to files, so the environment must hold `PROMETHEUS_MULTIPROC_DIR` before this module is imported
+(BentoML sees to it in its workers).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+from service.metrics.catalogue import (
+    CATALOGUE,
+    FAILURE,
+    OTHER,
+    OUTCOME,
+    PREFIX,
+    ROLLOUT,
+    Breaker,
+    Failure,
+    Metric,
+    Outcome,
+    Reload,
+    Rollout,
+    Stage,
+)
+
+__all__ = ["Recorder", "forget_dead_workers", "render"]
+
+
+def _built(metric: Metric, registry: CollectorRegistry) -> Any:
+    """The metric object, registered."""
+    name, labels = PREFIX + metric.name, [label.name for label in metric.labels]
+    if metric.kind == "counter":
+        return Counter(name, metric.help, labels, registry=registry)
+    if metric.kind == "histogram":
+        return Histogram(name, metric.help, labels, buckets=metric.buckets, registry=registry)
+    gauge = Gauge(name, metric.help, labels, multiprocess_mode=metric.mode, registry=registry)
+    if not labels:
+        gauge.set(metric.initial)
+    return gauge
+
+
+class _Family:
+    """One metric of a process: its label sets are counted, so that there are never more than it may have."""
+
+    def __init__(self, metric: Metric, registry: CollectorRegistry) -> None:
+        self.metric = metric
+        self._built = _built(metric, registry)
+        self._seen: set[tuple[str, ...]] = set(metric.closed_sets)  # `other` always has its place
+        self._lock = threading.Lock()
+
+    def at(self, *values: str) -> Any:
+        """The series of these label values, or the one of `other` in place of what there is no room for."""
+        labels = self.metric.labels
+        if not labels:
+            return self._built
+        for label, value in zip(labels, values, strict=True):
+            if label.values and value not in label.values:
+                raise ValueError(f"`{label.name}` must be one of {', '.join(label.values)}, got `{value}`")
+        with self._lock:
+            if values not in self._seen:
+                if len(self._seen) < self.metric.most:
+                    self._seen.add(values)
+                else:
+                    values = tuple(v if k.values else OTHER for k, v in zip(labels, values, strict=True))
+        return self._built.labels(*values)
+
+
+class Recorder:
+    """The verbs that move the metrics; one object a process."""
+
+    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        self._families = {metric.name: _Family(metric, registry) for metric in CATALOGUE}
+
+    @classmethod
+    def apart(cls) -> Recorder:
+        """A recorder that nobody scrapes, for a runtime beside the process's own."""
+        return cls(CollectorRegistry())
+
+    def start(self) -> None:
+        """Says that this worker is up, and makes every closed series exist, so that a rate of nothing is zero."""
+        for family in self._families.values():
+            if not family.metric.open and family.metric.kind != "gauge":
+                for values in family.metric.closed_sets:
+                    family.at(*values)
+        for outcome in OUTCOME.values:
+            self._at("requests_total", "generations", outcome)
+        self.detectors(("prompt", "picture"))  # whole readings; what single detectors could not do has their names
+        self._at("workers_up").set(1)
+
+    def request(self, endpoint: str, outcome: Outcome, seconds: float) -> None:
+        """One answered request; `endpoint` is a name of ours, never a raw path."""
+        self._at("requests_total", endpoint, outcome).inc()
+        self._at("request_duration_seconds", endpoint).observe(seconds)
+
+    @contextlib.contextmanager
+    def stage(self, stage: Stage) -> Iterator[None]:
+        """Observes the seconds of the block, also when it raises."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.stage_took(stage, time.perf_counter() - start)
+
+    def stage_took(self, stage: Stage, seconds: float) -> None:
+        """Observes seconds that were measured elsewhere, such as on the engine thread."""
+        self._at("stage_duration_seconds", stage).observe(seconds)
+
+    def decision(self, rules: Iterable[str], verdict: str, *, mode: Literal["enforce", "shadow"]) -> None:
+        """A final decision, once for each rule that took part."""
+        for rule in rules:
+            self._at("decisions_total", rule, verdict, mode).inc()
+
+    def decision_errors(self, rules: Iterable[str], *, stale: bool = False) -> None:
+        """Rules that could not be judged for one request, and whether its policies are too old."""
+        for rule in set(rules):
+            self._at("decision_errors_total", rule).inc()
+        self._at("stale_decisions_total").inc(int(stale))
+
+    def shadow_difference(self, enforced: str, shadow: str) -> None:
+        """The shadow rules would have answered otherwise."""
+        self._at("shadow_differences_total", enforced, shadow).inc()
+
+    def image(self, verdict: str) -> None:
+        """A picture left."""
+        self._at("images_total", verdict).inc()
+
+    def steered(self, concepts: Iterable[str], *, rows: int, dose: Iterable[float] = ()) -> None:
+        """A picture was made with these concepts steered; rows and doses of a merged plan count for each of them."""
+        doses = tuple(dose)
+        for concept in concepts:
+            self._at("steered_pictures_total", concept).inc()
+            self._at("steered_rows_total", concept).inc(rows)
+            for size in doses:
+                self._at("steering_dose", concept).observe(size)
+
+    def rung(self, rung: str, result: Literal["passed", "failed"], seconds: float) -> None:
+        """A rung was climbed and the picture judged again, `seconds` after the climb began."""
+        self._at("rungs_total", rung, result).inc()
+        self._at("rung_duration_seconds", rung).observe(seconds)
+
+    def extra_generation(self) -> None:
+        """A picture was made again."""
+        self._at("extra_generations_total").inc()
+
+    def detector(self, detector: str, seconds: float) -> None:
+        """A detector read something, or gave up after `seconds`."""
+        self._at("detector_duration_seconds", detector).observe(seconds)
+
+    def detector_error(self, detector: str, reason: Failure) -> None:
+        """A reading failed."""
+        self._at("detector_errors_total", detector, reason).inc()
+
+    def breaker(self, detector: str, state: Breaker) -> None:
+        """The state of a detector's circuit breaker."""
+        self._at("detector_open", detector).set(int(state != "closed"))
+
+    def queue_depth(self, pictures: int, oldest: float | None = None) -> None:
+        """How many pictures wait now, and since when the oldest does, in seconds of the epoch."""
+        self._at("queue_depth").set(pictures)
+        self._at("queue_oldest_timestamp_seconds").set(math.inf if oldest is None else oldest)
+
+    def turned_away(self) -> None:
+        """A request met a full queue."""
+        self._at("queue_rejections_total").inc()
+
+    def batch(self, rows: int, padding: int) -> None:
+        """A batch of `rows` pictures ran, `padding` of them for shape only."""
+        self._at("batch_rows").observe(rows)
+        self._at("batch_padding_rows_total").inc(padding)
+
+    def step(self) -> None:
+        """The running batch did one denoising step."""
+        self._at("engine_steps_total").inc()
+
+    def out_of_memory(self) -> None:
+        """A batch did not fit the device."""
+        self._at("out_of_memory_total").inc()
+
+    def dropped(self, reason: Literal["disconnect", "deadline", "shutdown"]) -> None:
+        """A picture was given up."""
+        self._at("cancelled_pictures_total", reason).inc()
+
+    def fallback(self, reason: Literal["fired", "steering", "unfit"]) -> None:
+        """A picture was made with its prompt replaced as a whole."""
+        self._at("fallbacks_total", reason).inc()
+
+    def beat(self) -> None:
+        """The engine moved now."""
+        self._at("engine_beat_timestamp_seconds").set(time.time())
+
+    def ready(self, answers: bool) -> None:
+        """Whether the worker answers requests: its model, detectors and policies are loaded, and it does not end."""
+        self._at("engine_ready").set(int(answers))
+
+    def policies(self, *, generation: int, digest: str, loaded: float, unfit: int, rules: Iterable[Rollout]) -> None:
+        """A snapshot came into use; `rules` are its rules with their rollout, in one order in every worker.
+
+        Generations count a worker's own changes; whether workers agree is told by a number of the digest.
+        """
+        number = int(digest.rpartition(":")[2][:12], 16)  # 48 bits: a float holds them exactly
+        for bound in ("min", "max"):
+            self._at(f"policy_generation_{bound}").set(generation)
+            self._at(f"policy_number_{bound}").set(number)
+        self._at("policy_loaded_timestamp_seconds").set(loaded)
+        self._at("unfit_rules").set(unfit)
+        rollouts = dict(rules)
+        for rollout in ROLLOUT.values:
+            self._at("rules", rollout).set(sum(mode == rollout for mode in rollouts.values()))
+        for rule in rollouts:
+            self._at("decision_errors_total", rule)
+
+    def detectors(self, names: Iterable[str]) -> None:
+        """These detectors are there: their failures count from zero."""
+        for name in names:
+            self._at("detector_duration_seconds", name)
+            self._at("detector_open", name).set(0)
+            for reason in FAILURE.values:
+                self._at("detector_errors_total", name, reason)
+
+    def reload(self, result: Reload, *, codes: Iterable[str] = ()) -> None:
+        """An attempt to load changed files ended; `codes` are the kinds of problems that it failed for."""
+        self._at("policy_reloads_total", result).inc()
+        self._at("policy_last_reload_failed").set(int(result == "failed"))
+        for code in set(codes):
+            self._at("policy_refusals_total", code).inc()
+
+    def exempted(self, rules: Iterable[str]) -> None:
+        """A request was spared from these rules."""
+        for rule in rules:
+            self._at("policy_exemptions_total", rule).inc()
+
+    def audit(self, result: Literal["written", "error"]) -> None:
+        """An audit record was written, or could not be."""
+        self._at("audit_events_total", result).inc()
+
+    def build(self, version: str, model: str) -> None:
+        """What runs here."""
+        self._at("build_info", version, model).set(1)
+
+    def _at(self, name: str, *values: str) -> Any:
+        return self._families[name].at(*values)
+
+
+def render() -> tuple[bytes, str]:
+    """The metrics of all workers as Prometheus text, and its content type."""
+    registry = REGISTRY
+    if folder := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        forget_dead_workers(Path(folder))
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)
+    return generate_latest(registry), CONTENT_TYPE_LATEST
+
+
+def forget_dead_workers(folder: Path) -> None:
+    """Drops the live gauges of worker processes that are gone; nobody else does it for a killed one."""
+    for pid in {int(p.stem.rsplit("_", 1)[1]) for p in folder.glob("gauge_live*_*.db")}:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            with contextlib.suppress(FileNotFoundError):  # another worker was faster
+                mark_process_dead(pid, str(folder))
+        except PermissionError:  # alive, another user's
+            continue

@@ -1,0 +1,1 @@
+"""Which detectors a worker has, and the thread pools that run them."""

@@ -1,0 +1,95 @@
+"""Runs detectors beside the event loop and off the engine thread, each reading within its time.
+
+A reading that fails or runs out of time gives no signals at all. Silence without cover is an error to the policies, so
+the rules that needed the reading apply their `on_error`; nothing here decides what a failure means. Prompts, pictures
+and other work have threads of their own: a reader of pictures that hangs keeps no prompt from being read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Literal, TypeVar, get_args
+
+from policies import Request, Signals
+from service.errors import without_message
+from service.metrics.catalogue import Failure
+from service.metrics.recorder import Recorder
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["Look", "Sense", "Senses"]
+
+Sense = Callable[[Request], Signals]
+Look = Callable[["Image", frozenset[str]], Signals]
+
+log = logging.getLogger("bentoml.palimpsest.senses")
+_T = TypeVar("_T")
+_What = Literal["prompt", "picture", "work"]
+_KINDS: dict[str, Failure] = {"timeout": "timeout", "open": "open"}  # how errors of signals begin; all else: `error`
+
+
+class Senses:
+    """The detectors of one worker: `sense` reads prompts, `look` reads a picture for the names that rules ask for."""
+
+    def __init__(self, sense: Sense, look: Look, recorder: Recorder, *, threads: int, seconds: float) -> None:
+        self._sense = sense
+        self._look = look
+        self._recorder = recorder
+        self._threads = threads
+        self._seconds = seconds
+        self._pools = {what: self._new_pool(what) for what in get_args(_What)}
+
+    async def read_prompt(self, request: Request) -> Signals:
+        """The signals of a request's texts; empty when reading failed."""
+        with self._recorder.stage("sense_prompt"):
+            return await self._within_time("prompt", lambda: self._sense(request))
+
+    async def read_picture(self, image: Image, reads: frozenset[str]) -> Signals:
+        """The signals of one picture for the names in `reads`; empty when reading failed."""
+        with self._recorder.stage("sense_picture"):
+            return await self._within_time("picture", lambda: self._look(image, reads))
+
+    async def run(self, work: Callable[[], _T]) -> _T:
+        """The result of other small work on pictures, such as blurring and encoding."""
+        return await self._on("work", work)
+
+    def close(self) -> None:
+        """Ends the threads that are idle; a reading that hangs dies with the process."""
+        for pool in self._pools.values():
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    async def _within_time(self, what: Literal["prompt", "picture"], read: Callable[[], Signals]) -> Signals:
+        started = time.perf_counter()
+        try:
+            # each detector keeps its own time; this ends what does not, waiting for a thread included
+            return self._counted(await asyncio.wait_for(self._on(what, read), 1.0 + 1.5 * self._seconds))
+        except TimeoutError:
+            self._recorder.detector_error(what, "timeout")
+            log.error("reading a %s took far longer than %.1f s", what, self._seconds)
+            # the thread cannot be stopped: leave it behind, so that the next reading does not wait for it
+            self._pools[what].shutdown(wait=False)
+            self._pools[what] = self._new_pool(what)
+        except Exception as error:
+            self._recorder.detector_error(what, "error")
+            log.error("reading a %s failed: %s", what, without_message(error))
+        finally:
+            self._recorder.detector(what, time.perf_counter() - started)
+        return Signals()
+
+    def _counted(self, signals: Signals) -> Signals:
+        """The same signals; what single detectors could not read is counted, once a reading."""
+        failed = {s.detector: s.error.partition(":")[0] for s in signals.items if s.error is not None}
+        for detector, kind in failed.items():
+            self._recorder.detector_error(detector, _KINDS.get(kind, "error"))
+        return signals
+
+    async def _on(self, what: _What, work: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._pools[what], work)
+
+    def _new_pool(self, what: _What) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self._threads, thread_name_prefix=f"palimpsest-{what}")

@@ -1,0 +1,1 @@
+"""Which policies a worker follows, and how new ones reach it."""

@@ -1,0 +1,165 @@
+"""Which policies a service follows: one place that makes loaders and stores of the settings.
+
+The command line checks policies with a loader that knows no model; a worker's knows its host and packs, and remembers
+in the state folder what was in use last.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from policies import (
+    SHIPPED,
+    KeyProblem,
+    Loader,
+    PolicyError,
+    Snapshot,
+    Store,
+    StoreState,
+    TrustedKey,
+    policy_paths,
+    trusted_keys,
+)
+from service.audit import Keys
+from service.reading.detectors import Detection
+from service.settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from service.engine.host import PackShelf
+
+__all__ = ["check_policies", "follow", "make_loader", "public_note", "served_paths", "trusted"]
+
+log = logging.getLogger("bentoml.palimpsest.policies")
+
+
+def trusted(settings: Settings) -> tuple[TrustedKey, ...]:
+    """The keys whose bundles are believed. Raises `SettingsError` for one that cannot be read."""
+    try:
+        return trusted_keys(settings.policy_keys)
+    except KeyProblem as error:
+        raise SettingsError(f"`policy_keys`: {error}") from None
+
+
+def make_loader(settings: Settings, detection: Detection, keys: Keys) -> Loader:
+    """A loader for these settings that knows no model."""
+    return Loader(detection.sense, reads=detection.reads, canary_key=keys.canary, keys=trusted(settings))
+
+
+def served_paths(settings: Settings, reads: Collection[str]) -> tuple[Path, ...]:
+    """The policies to serve, where pictures can be read for `reads`.
+
+    Of the shipped ones those are left out that require more: our judge knows the pictures of our own models only.
+    """
+    paths = policy_paths(settings.policy)
+    if settings.policy != "shipped":
+        return paths
+    files = sorted(SHIPPED.glob("*.yaml"))
+    fit = tuple(file for file in files if _looks_for(file) <= set(reads))
+    return paths if len(fit) == len(files) else fit
+
+
+def _looks_for(policy: Path) -> set[str]:
+    needs = yaml.safe_load(policy.read_text("utf-8")).get("requires", {})
+    return set(needs.get("detectors", {}).get("picture", ()))
+
+
+def check_policies(settings: Settings, detection: Detection, keys: Keys) -> None:
+    """Nothing, when the policies load, or are a bundle and the last good one is remembered. Raises `PolicyError`.
+
+    Whoever starts a service with a mistyped file is told; whoever restarts a machine beside a broken bundle is served.
+    """
+    paths = served_paths(settings, detection.reads)
+    if settings.policy == "shipped" and (left := sorted({p.stem for p in SHIPPED.glob("*.yaml")} - _names(paths))):
+        log.warning(
+            "shipped policies left out: %s; nothing here can look for what they erase in pictures of `%s`. Name a"
+            " classifier (`judge`) and a policy of your own",
+            ", ".join(left),
+            settings.model,
+        )
+    loader = make_loader(settings, detection, keys)
+    try:
+        loader.load(paths)
+    except PolicyError as error:
+        if not settings.policy_keys:
+            raise
+        store = Store(loader, paths, keep=_memory(settings))  # raises the same when nothing is remembered
+        log.error("policies not loaded, the last good ones %s are served: %s", store.state.digest, error)
+
+
+def _names(paths: Collection[Path]) -> set[str]:
+    return {file.stem for path in paths for file in (path.glob("*.yaml") if path.is_dir() else (path,))}
+
+
+def follow(
+    settings: Settings,
+    detection: Detection,
+    keys: Keys,
+    *,
+    host: str,
+    shelf: PackShelf,
+    accept: Callable[[Snapshot], Sequence[str]],
+    on_reload: Callable[[StoreState], None],
+) -> Store:
+    """The store of a worker: polls, and checks what it finds against the worker's model and packs."""
+
+    def why_missing(concept: str) -> str | None:
+        shelf.look_again()
+        return shelf.why_missing(concept)
+
+    loader = Loader(
+        detection.sense,
+        reads=detection.reads,
+        canary_key=keys.canary,
+        keys=trusted(settings),
+        host=host,
+        packs=why_missing,
+    )
+    return Store(
+        loader,
+        served_paths(settings, detection.reads),
+        interval=settings.policy_poll_seconds,
+        accept=accept,
+        on_reload=on_reload,
+        keep=_memory(settings),
+    )
+
+
+def public_note(state: StoreState) -> dict[str, Any]:
+    """The store's state without paths of this machine."""
+    origin = state.origin
+    bundle = (
+        {
+            "name": origin.name,
+            "sequence": origin.sequence,
+            "digest": origin.digest,
+            "created": _stamp(origin.created),
+            "not_after": _stamp(origin.not_after),
+            "key": origin.key,
+        }
+        if origin
+        else None
+    )
+    problems = [asdict(p) | {"file": Path(p.file).name} for p in state.last_problems]
+    return {
+        "digest": state.digest,
+        "generation": state.generation,
+        "loaded_at": _stamp(state.loaded_at),
+        "source": state.source,
+        "bundle": bundle,
+        "failed_at": _stamp(state.failed_at) if state.failed_at else None,
+        "problems": problems,
+    }
+
+
+def _stamp(moment: Any) -> str:
+    return str(moment.isoformat(timespec="milliseconds"))
+
+
+def _memory(settings: Settings) -> Path:
+    return settings.state_folder / "policies"

@@ -1,0 +1,42 @@
+"""When a worker begins to take connections.
+
+The workers of a server share one socket, and the system hands a connection to any of them that accepts. A worker that
+accepted while its model loads would turn away what its ready neighbours could answer. So it accepts once it is ready;
+only where no other worker does, one of them accepts before: the probes of a server that starts are answered, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from service.worker.notes import Board
+
+__all__ = ["Door"]
+
+
+class Door:
+    """The way in to one worker; `folder` is where the workers of this server keep their `Board`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._board = Board(folder)
+        self._lock = os.open(folder / "first.lock", os.O_RDWR | os.O_CREAT, 0o600)
+
+    async def wait(self, state: Callable[[], str], *, every: float = 0.1) -> None:
+        """Returns when this worker, whose state is `state()`, should accept: it starts no more, or nobody else does."""
+        while state() == "starting" and (self._neighbour_is_ready() or not self._am_first()):
+            await asyncio.sleep(every)
+
+    def _neighbour_is_ready(self) -> bool:
+        return any(note["state"] == "ready" and note["pid"] != os.getpid() for note in self._board.read())
+
+    def _am_first(self) -> bool:
+        """Whether this worker holds the lock, which the system takes back when the worker ends, however it ends."""
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True

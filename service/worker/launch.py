@@ -1,0 +1,146 @@
+"""Starts BentoML's server for this service and watches it come up.
+
+What can be known before a worker starts is checked first, so that a mistake is one clear line and an exit code, and
+not a worker that dies again and again. The server runs in this process (BentoML's master); every start has a private
+BentoML home, because two servers that share one destroy each other's metrics.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import tempfile
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from service.settings import PREFIX, Settings, SettingsError
+
+__all__ = ["Started", "check", "environment", "serve"]
+
+_ROOT = Path(__file__).resolve().parents[2]
+Started = Callable[[list[dict[str, Any]]], None]
+
+
+def check(settings: Settings) -> None:
+    """Nothing, when the service can start as far as can be told without loading the model.
+
+    Raises `SettingsError` or `policies.PolicyError`.
+    """
+    from service.audit import load_keys
+    from service.engine.host import resolve_model
+    from service.http.keys import load_keys_file
+    from service.reading.detectors import build_detection
+    from service.rules.policy_store import check_policies
+
+    if not settings.loopback and not (settings.api_keys or settings.keys_file) and not settings.insecure:
+        raise SettingsError(
+            f"`host` is `{settings.host}`, which others can reach, and there are no keys: make one with `palimpsest"
+            f" keys new` and set `{PREFIX}KEYS_FILE`, bind 127.0.0.1, or say `--insecure`"
+        )
+    if settings.keys_file is not None:
+        load_keys_file(settings.keys_file)
+    resolve_model(settings.model)
+    _check_port(settings)
+    detection = build_detection(settings)
+    keys = load_keys(settings.state_folder, settings.audit_key.get_secret_value() if settings.audit_key else None)
+    check_policies(settings, detection, keys)
+
+
+def serve(settings: Settings, *, started: Started) -> int:
+    """The exit code of a server that ran until it was told to stop: 0, or 3 when a worker could not start.
+
+    `started` gets the notes of the workers once each is ready or has failed.
+    """
+    run = Path(tempfile.mkdtemp(prefix="palimpsest-"))
+    try:
+        os.environ.update(environment(settings, run))
+        os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)  # BentoML makes one in its home and tells its workers
+        watch = _Watch(run / "bentoml" / "workers", settings.workers, started)
+        watch.start()
+        _bentoml(settings)
+        watch.over.set()
+        return 3 if watch.failed else 0
+    finally:
+        shutil.rmtree(run, ignore_errors=True)
+
+
+def environment(settings: Settings, run: Path) -> dict[str, str]:
+    """What the workers must find in their environment: every setting, a home of their own, and no network."""
+    values = {f"{PREFIX}{name}".upper(): value for name, value in _plain(settings).items()}
+    return values | {
+        "BENTOML_HOME": str(run / "bentoml"),
+        "BENTOML_DO_NOT_TRACK": "True",
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+
+
+class _Watch(threading.Thread):
+    """Waits until every worker is ready or one has failed; a failure ends the server."""
+
+    def __init__(self, folder: Path, workers: int, started: Started) -> None:
+        super().__init__(name="palimpsest-watch", daemon=True)
+        self.over = threading.Event()
+        self.failed = False
+        self._folder = folder
+        self._workers = workers
+        self._tell = started
+
+    def run(self) -> None:
+        from service.worker.notes import Board
+
+        while not self.over.wait(0.1):
+            notes = Board(self._folder).read()
+            self.failed = any(note["state"] == "failed" for note in notes)
+            if self.failed or sum(note["state"] == "ready" for note in notes) >= self._workers:
+                self._tell(notes)
+                break
+        if self.failed:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _bentoml(settings: Settings) -> None:
+    """Runs BentoML's server in this process until it is told to stop."""
+    from bentoml_cli.cli import cli
+
+    host = "127.0.0.1" if settings.host == "localhost" else settings.host
+    arguments = ["serve", "service.bento:Palimpsest", "--host", host, "--port", str(settings.port)]
+    arguments += ["--working-dir", str(_ROOT), "--timeout-graceful-shutdown", str(round(settings.grace_seconds))]
+    with contextlib.suppress(SystemExit):
+        cli(args=arguments, standalone_mode=False)
+
+
+def _plain(settings: Settings) -> Mapping[str, str]:
+    """Every setting that is set, as its environment variable holds it; folders absolute: workers stand elsewhere."""
+    values: dict[str, str] = {}
+    for name in Settings.model_fields:
+        value = getattr(settings, name)
+        if name == "api_keys":
+            value = ",".join(key.get_secret_value() for key in value)
+        elif name == "policy_keys":
+            value = ",".join(k if k.startswith("ed25519:") else str(Path(k).resolve()) for k in value)
+        elif name == "audit_key":
+            value = value.get_secret_value() if value else None
+        elif isinstance(value, Path) or (name in ("model", "policy") and Path(value).exists()):
+            value = Path(value).resolve()
+        if value not in (None, ""):
+            values[name] = str(value)
+    return values
+
+
+def _check_port(settings: Settings) -> None:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            where = f"{settings.host}:{settings.port}"
+            raise SettingsError(f"cannot bind {where}: {error.strerror or error}; choose another `--port`") from None

@@ -1,0 +1,369 @@
+"""What one worker is made of, and the order in which it comes to life.
+
+The model is loaded on the engine thread while the worker already answers its probes: alive, not ready. Policies are
+loaded when the model is there, because a rule may refuse to be loaded where no pack fits it. What cannot start says why
+once, in the log and on the board, and is not alive any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+from policies import Request, Snapshot, Store, StoreState
+from service.audit import AuditLog, Keys, load_keys
+from service.engine.closed_loop import ClosedLoop, Outcome
+from service.engine.host import PackShelf, RuleRow, limits_of, load_host, rule_table
+from service.engine.thread import Engine, Queue
+from service.errors import ApiError, Unavailable, without_message
+from service.http.answers import audit_record, evaluation_answer, generation_answer, refusal, unanswered_record
+from service.http.limits import RateLimiter, limits_folder
+from service.http.requests import EvaluateRequest, GenerationRequest, Limits
+from service.http.status import detector_notes, models_answer, policies_answer, status_answer
+from service.http.streaming import Progress
+from service.metrics.recorder import Recorder
+from service.reading.detectors import Detection, build_detection
+from service.reading.pools import Senses
+from service.rules.bundle_upload import Inbox, bundle_place
+from service.rules.policy_store import follow, make_loader, public_note
+from service.settings import Settings
+from service.worker.notes import Board, board_folder
+
+if TYPE_CHECKING:
+    from detectors.running import Health, Watch
+    from steering import Host
+
+__all__ = ["Ready", "Runtime"]
+
+log = logging.getLogger("bentoml.palimpsest.runtime")
+
+State = Literal["starting", "ready", "failed", "stopping"]
+_STUCK_SECONDS = 120.0  # a denoising step that takes longer is taken for a dead engine
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What exists once the worker is ready."""
+
+    host: Host
+    limits: Limits
+    shelf: PackShelf
+    store: Store
+    senses: Senses
+    loop: ClosedLoop
+    inbox: Inbox
+    watches: tuple[Watch, ...]
+
+
+class Runtime:
+    """One worker's model, policies, detectors, log and metrics; `start` returns at once, `stop` ends everything."""
+
+    def __init__(self, settings: Settings, recorder: Recorder, *, load: Callable[[Settings], Host] = load_host) -> None:
+        self.settings = settings
+        self.recorder = recorder
+        self.state: State = "starting"
+        self.keys: Keys = load_keys(
+            settings.state_folder, settings.audit_key.get_secret_value() if settings.audit_key else None
+        )
+        self.limiter = RateLimiter(limits_folder(), per_minute=settings.rate_per_minute, burst=settings.rate_burst)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._in_flight = 0
+        self._publishing = threading.Lock()
+        self._told: dict[str, Health] = {}  # of each detector, what the board says
+        self._error: BaseException | None = None
+        self._board = Board(board_folder())
+        self._audit: AuditLog | None = None
+        self._ready: Ready | None = None
+        self._rows: tuple[RuleRow, ...] = ()
+        self._queue = Queue(settings.queue_size, recorder)
+        self._engine = Engine(
+            lambda: load(settings), self._queue, recorder, batching=settings.batching, max_batch=settings.max_batch
+        )
+        self._starter = threading.Thread(target=self._start, name="palimpsest-starter", daemon=True)
+
+    def start(self) -> None:
+        """Begins to load; `ready` tells when it is done."""
+        self.recorder.start()
+        self._publish()
+        self._engine.start()
+        self._starter.start()
+
+    def wait(self) -> None:
+        """Returns when the worker is ready; raises what it could not start for."""
+        self._starter.join()
+        if self._error is not None:
+            raise self._error
+
+    def stop(self) -> None:
+        """Ends the engine after its running batch, the polling and the log. Not ready first, so that probes see it."""
+        self.state = "stopping"
+        self._engine.stop(timeout=self.settings.grace_seconds)
+        if self._ready is not None:
+            self._ready.store.close()
+            self._ready.senses.close()
+        if self._audit is not None:
+            self._audit.close()
+        self._board.withdraw()
+
+    def drain(self) -> None:
+        """Not ready any more: what was not begun is turned away, what was begun is answered. Twice is as good."""
+        if self.state in ("ready", "starting"):
+            self.state = "stopping"
+            self.recorder.ready(False)
+            log.info("draining: %d requests in flight", self._in_flight)
+            self._engine.turn_away()
+            self._publish()
+
+    def is_alive(self) -> bool:
+        """Whether the worker can still become ready or answer."""
+        if self.state == "starting":
+            return self._starter.is_alive()
+        return self.state in ("ready", "stopping") and self._engine.alive(within=_STUCK_SECONDS)
+
+    def is_ready(self) -> bool:
+        """Whether requests are answered."""
+        return self.state == "ready" and self._engine.alive(within=_STUCK_SECONDS)
+
+    def ready(self) -> Ready:
+        """What requests need; raises `Unavailable` before the worker is ready."""
+        if self._ready is None or self.state != "ready":
+            raise Unavailable("the worker is not ready", retry_after=2)
+        return self._ready
+
+    async def generate(
+        self,
+        asked: GenerationRequest,
+        ignored: Sequence[str],
+        decision_id: str,
+        *,
+        tenant: str = "",
+        watch: Progress | None = None,
+    ) -> dict[str, Any]:
+        """The body of a 200, told of to `watch` as it is made. Raises `Refused`, `Busy`, `DeadlineExceeded` or
+        `Unavailable`. However it ends, the audit log has one record of it."""
+        ready, started = self.ready(), time.perf_counter()
+        about = {"decision_id": decision_id, "tenant": tenant}
+        snapshot = ready.store.snapshot  # INVARIANT: once a request; every judgement of it uses this one
+        self._in_flight += 1
+        try:
+            outcome = await ready.loop.answer(asked, snapshot, decision_id, tenant=tenant, watch=watch)
+            self._count(outcome)
+        except BaseException as error:
+            ended = unanswered_record(error, asked, self.keys, snapshot.digest, time.perf_counter() - started)
+            # not awaited: whoever is cancelled must not wait, and the record is written all the same
+            self._later(self._record(about | ended, demanded=False))
+            raise
+        finally:
+            self._in_flight -= 1
+        record = audit_record(outcome, asked, self.keys, seconds=time.perf_counter() - started)
+        await self._record(about | record)
+        if outcome.refused:
+            raise refusal(outcome, decision_id)
+        return generation_answer(await ready.loop.finish(outcome, asked), asked, ignored)
+
+    async def put_policies(self, content: bytes, decision_id: str, *, tenant: str) -> dict[str, Any]:
+        """The body of a 202 for a signed bundle that stands where every worker looks; raises what was wrong with it."""
+        ready = self.ready()
+        about = {"event": "policies-put", "decision_id": decision_id, "tenant": tenant}
+        try:
+            answer = await asyncio.get_running_loop().run_in_executor(None, ready.inbox.take, content)
+        except ApiError as error:
+            await self._record(about | {"refused": error.code}, demanded=False)
+            raise
+        await self._record(about | {"policy": answer["digest"], "bundle": answer["bundle"]}, demanded=False)
+        return answer
+
+    async def evaluate(self, asked: EvaluateRequest, decision_id: str, *, tenant: str = "") -> dict[str, Any]:
+        """The body of an evaluation; nothing is made, counted or recorded."""
+        ready = self.ready()
+        request = Request(asked.prompt, asked.negative_prompt or "", tenant, id=decision_id, now=datetime.now(UTC))
+        _, decision = await ready.loop.judge_prompt(request, ready.store.snapshot)
+        return evaluation_answer(decision, decision_id)
+
+    def models(self) -> dict[str, Any]:
+        """The body of `GET /v1/models`."""
+        return models_answer(self.ready().limits, self.settings.batching)
+
+    def policies(self) -> dict[str, Any]:
+        """The body of `GET /v1/policies`."""
+        return policies_answer(self._board.read())
+
+    def status(self) -> dict[str, Any]:
+        """The body of `GET /v1/status`."""
+        return status_answer(self._board.read())
+
+    def _start(self) -> None:
+        try:
+            self._load()
+            if self.state != "starting":  # told to end in the meantime
+                return
+            self.state = "ready"
+            self.recorder.ready(True)
+            log.info("ready: model `%s`, policies %s", self.settings.model, self._policy_note()["digest"])
+        except BaseException as error:
+            self._error = error
+            self.state = "failed"
+            # nothing was asked yet, so no prompt can be in the message
+            log.critical("the worker cannot start: %s\n%s", error, without_message(error))
+            self._engine.stop(timeout=0)
+        self._publish()
+
+    def _load(self) -> None:
+        detection = build_detection(self.settings)
+        self._engine.settled.wait()
+        if self._engine.failure is not None:
+            raise self._engine.failure
+        host = self._engine.host
+        assert host is not None  # INVARIANT: settled without a failure
+        if self.settings.audit != "off":
+            self._audit = AuditLog(self.settings.state_folder / "audit", self.keys)
+        shelf = PackShelf(host, [self.settings.packs] if self.settings.packs else [])
+        self.recorder.detectors(health.name for health in detection.health)
+        for watch in detection.watches:
+            watch.observe(self._detector_did)
+        store = self._open_store(detection, shelf, host.name)
+        self._ready = self._compose(host, shelf, store, detection)
+        detection.warm(store.snapshot.reads & detection.reads)
+        if store.state.source != "live":
+            self._reloaded(store.state)
+        self._policies_changed(store.state, store.snapshot)
+        self.recorder.build(_version(), host.name)
+
+    def _compose(self, host: Host, shelf: PackShelf, store: Store, detection: Detection) -> Ready:
+        settings = self.settings
+        senses = Senses(
+            detection.sense,
+            detection.look,
+            self.recorder,
+            threads=settings.detector_threads,
+            seconds=settings.detector_seconds,
+        )
+        loop = ClosedLoop(
+            self._queue,
+            senses,
+            shelf,
+            self.recorder,
+            without_lettering=detection.without_lettering,
+            deadline_seconds=settings.deadline_seconds,
+        )
+        loader = replace(make_loader(settings, detection, self.keys), host=host.name, packs=shelf.why_missing)
+        inbox = Inbox(bundle_place(settings.policy), loader, store, partial(_unmet, shelf))
+        return Ready(host, limits_of(host, settings), shelf, store, senses, loop, inbox, detection.watches)
+
+    def _detector_did(self, health: Health, seconds: float) -> None:
+        """Hears of every reading, on the detector's caller's thread."""
+        self.recorder.detector(health.name, seconds)
+        self.recorder.breaker(health.name, health.state)
+        if self._told.get(health.name) != health:
+            self._told[health.name] = health
+            self._publish()
+
+    def _open_store(self, detection: Detection, shelf: PackShelf, host: str) -> Store:
+        return follow(
+            self.settings,
+            detection,
+            self.keys,
+            host=host,
+            shelf=shelf,
+            accept=partial(_unmet, shelf),
+            on_reload=self._reloaded,
+        )
+
+    def _reloaded(self, state: StoreState) -> None:
+        """Hears of every attempt to load changed files, on the polling thread."""
+        good = state.source == "live"
+        self.recorder.reload("ok" if good else "failed", codes=[p.code for p in state.last_problems])
+        if self._ready is not None:
+            self._policies_changed(state, self._ready.store.snapshot)
+        log.log(logging.INFO if good else logging.ERROR, "policies: %s", state.last_error or f"now {state.digest}")
+
+    def _policies_changed(self, state: StoreState, snapshot: Snapshot) -> None:
+        assert self._ready is not None  # INVARIANT: only called with a runtime that is composed
+        self._rows = rule_table(snapshot, self._ready.shelf)
+        unfit = sum(row.unfit is not None for row in self._rows)
+        rules = [(row.rule, row.mode) for row in self._rows]
+        self.recorder.policies(
+            generation=state.generation,
+            digest=state.digest,
+            loaded=state.loaded_at.timestamp(),
+            unfit=unfit,
+            rules=rules,
+        )
+        self._publish()
+
+    def _publish(self) -> None:
+        with self._publishing:  # the starter, the polling thread and the event loop do; the latest state stays
+            note: dict[str, Any] = {
+                "state": self.state,
+                "model": self.settings.model,
+                "failure": str(self._error) if self._error else None,
+            }
+            if self._ready is not None:
+                note |= {"policy": self._policy_note(), "rules": [row.to_dict() for row in self._rows]}
+                note |= {"detectors": detector_notes(watch.health for watch in self._ready.watches)}
+            self._board.publish(note)
+
+    def _policy_note(self) -> dict[str, Any]:
+        assert self._ready is not None  # INVARIANT: as above
+        return public_note(self._ready.store.state)
+
+    def _count(self, outcome: Outcome) -> None:
+        decision = outcome.decision
+        self.recorder.decision(decision.rules, outcome.verdict, mode="enforce")
+        self.recorder.exempted(e.rule for e in decision.exempted)
+        judged = (decision, *(p.decision for p in outcome.pictures))
+        self.recorder.decision_errors((e.rule for d in judged for e in d.errors), stale=bool(decision.stale))
+        if decision.shadow is not None:
+            self.recorder.decision(decision.shadow.rules, decision.shadow.verdict, mode="shadow")
+            if decision.shadow.verdict != decision.verdict:
+                self.recorder.shadow_difference(decision.verdict, decision.shadow.verdict)
+        for picture in outcome.pictures:
+            if not outcome.refused:
+                self.recorder.image(picture.verdict)
+            report = picture.made.report
+            if report.plan is not None:
+                concepts = {steer.concept for steer in picture.decision.steers}
+                self.recorder.steered(concepts, rows=sum(report.fired.values()), dose=(report.dose or {}).values())
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        """Runs `work` without anybody waiting for it; it is kept until it is done, or it might be collected."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _record(self, record: dict[str, Any], *, demanded: bool = True) -> None:
+        """Writes a record. Raises `Unavailable` when it could not, is `demanded`, and the settings require it."""
+        if self._audit is None:
+            return
+        try:
+            with self.recorder.stage("audit"):
+                await asyncio.get_running_loop().run_in_executor(None, self._audit.append, record)
+            self.recorder.audit("written")
+        except OSError as error:
+            self.recorder.audit("error")
+            log.error("the audit record could not be written: %s", type(error).__name__)
+            if demanded and self.settings.audit == "required":
+                raise Unavailable("the audit record could not be written", code="audit_unavailable") from None
+
+
+def _unmet(shelf: PackShelf, snapshot: Snapshot) -> list[str]:
+    """What a worker with these packs must refuse a snapshot for."""
+    shelf.look_again()
+    return [
+        f"rule `{row.rule}` refuses to load: no pack of `{row.concept}` that it may use: {row.why_unfit}"
+        for row in rule_table(snapshot, shelf)
+        if row.unfit == "refuse-load" and row.mode != "disabled"
+    ]
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("palimpsest")

@@ -1,0 +1,164 @@
+"""Owns the way from a donor to what the sites see: encoding with the pipeline's own encoder, an LRU, the denoiser's
+projection.
+
+Each donor is encoded and projected *alone*, never together with others: then its values cannot depend on which donors
+happened to be in the batch or in the cache.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import nn
+
+from steering.errors import BadDonor
+from steering.families.description import Encode
+from steering.values import Donor
+
+__all__ = ["Encoding", "Kept", "fit_text", "pooled_bank", "text_banks"]
+
+V = TypeVar("V")
+
+
+class Kept(Generic[V]):
+    """Values that were made before, least recently used out first, within a budget of bytes."""
+
+    def __init__(self, size: Callable[[V], int], budget: int = 128 * 2**20) -> None:
+        self.budget = budget
+        self.bytes = 0
+        self._size = size
+        self._kept: OrderedDict[Hashable, V] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def get(self, key: Hashable, make: Callable[[], V]) -> V:
+        """The value of a key, made when it is not there."""
+        if key not in self._kept:
+            self._kept[key] = value = make()
+            self.bytes += self._size(value)
+        self._kept.move_to_end(key)
+        value = self._kept[key]
+        while self.bytes > self.budget and self._kept:
+            _, out = self._kept.popitem(last=False)
+            self.bytes -= self._size(out)
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """How the running call encodes its prompts: the pipeline's method and the arguments that the call gave it."""
+
+    rule: Encode
+    method: Callable[..., Any]
+    arguments: Mapping[str, Any]
+
+    @property
+    def key(self) -> Hashable:
+        """Equal for calls that encode a prompt alike."""
+        request = {self.rule.prompt, self.rule.guidance, self.rule.images, *self.rule.cleared}
+        return tuple(sorted((k, repr(v)) for k, v in self.arguments.items() if k not in request))
+
+    def encode(self, prompt: str) -> Donor:
+        """A donor prompt, encoded as the call encodes its own."""
+        cleared = dict.fromkeys((name for name in self.rule.cleared if name in self.arguments), None)
+        single: dict[str, Any] = {self.rule.prompt: [prompt], self.rule.images: 1}
+        if self.rule.guidance is not None:
+            single[self.rule.guidance] = False
+        with torch.no_grad():
+            got = self.method(**{**self.arguments, **cleared, **single})
+        named = dict(zip(self.rule.returns, got, strict=False))
+        rest = (named.get("mask"), named.get("pooled"))
+        mask, pooled = (None if value is None else value[0].detach() for value in rest)
+        return Donor(named["text"][0].detach(), mask, pooled)
+
+
+def text_banks(
+    donors: Sequence[Donor],
+    capacity: int,
+    own: torch.Tensor,
+    *,
+    projection: Sequence[nn.Module],
+    masked: float | None,
+    width: int,
+) -> dict[str, torch.Tensor]:
+    """The donors' `text` [c, l, width] as the sites see it, and their additive `mask` [c, 1, l] for sites that take
+    one; rows up to `capacity` are zero.
+
+    own: the call's encoded text [b, l, d]; masked: the additive value of a hidden token, None for sites without a mask.
+    Raises: BadDonor.
+    """
+    text = own.new_zeros(capacity, own.shape[1], width)
+    mask = own.new_zeros(capacity, 1, own.shape[1])
+    for n, donor in enumerate(donors):
+        row, shown = fit_text(donor, own, masks=masked is not None)
+        text[n] = _projected(row[None], projection).reshape(own.shape[1], -1)
+        mask[n, 0] = (1 - shown.to(mask.dtype)) * (masked or 0.0)
+    return {"text": text} | ({} if masked is None else {"mask": mask})
+
+
+def pooled_bank(donors: Sequence[Donor], capacity: int, own: torch.Tensor, source: str) -> torch.Tensor:
+    """The donors' pooled text [c, w], or their text [c, l, d] where the model pools it itself (`source` is `text`).
+
+    own: the call's encoded text [b, l, d]. Raises: BadDonor, for a donor without pooled text.
+    """
+    rows = []
+    for donor in donors:
+        if source == "text":
+            rows.append(fit_text(donor, own, masks=False)[0])
+        elif donor.pooled is None:
+            raise BadDonor("pooled `donor` needs the donor's pooled text; give `Donor(text, mask, pooled)`")
+        else:
+            rows.append(donor.pooled.to(own))
+    return torch.stack([*rows, *[torch.zeros_like(rows[0])] * (capacity - len(rows))])
+
+
+def fit_text(donor: Donor, own: torch.Tensor, *, masks: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """A donor's text [l, d] and mask [l] at the length of the call's text `own` [b, l, d].
+
+    With `masks` it is padded, or cut where only hidden tokens are lost. Without them every token counts, so the length
+    has to be the call's; a shorter text whose length divides it is repeated, which attention cannot tell from the
+    text itself (each key's weight is shared evenly among its copies). Raises: BadDonor.
+    """
+    length, width = own.shape[1], own.shape[2]
+    if donor.text.shape[1] != width:
+        raise BadDonor(f"donor text must be {width} wide like the host's encoded text, got {donor.text.shape[1]}")
+    given = donor.text.shape[0]
+    if not masks:
+        if donor.mask is not None and not bool(donor.mask.all()):
+            raise BadDonor(
+                "donor must have no hidden tokens, because this host takes no mask; pad it as its encoder does"
+            )
+        if length % given:
+            raise BadDonor(
+                f"donor must have {length} tokens like the call's text, or a number that divides it, because this host"
+                f" takes no mask; got {given}"
+            )
+        repeats = length // given
+        return donor.text.to(own).repeat(repeats, 1), own.new_ones(length)
+    shown = torch.ones(given) if donor.mask is None else donor.mask.to("cpu")
+    real = int(shown.nonzero().max()) + 1 if bool(shown.any()) else 0
+    if real > length:
+        raise BadDonor(
+            f"donor has {real} real tokens, the call's text has room for {length}; give the call more room"
+            " (`max_sequence_length`), or a shorter donor"
+        )
+    keep = min(length, given)
+    text, mask = own.new_zeros(length, width), own.new_zeros(length)
+    text[:keep] = donor.text[:keep].to(own)
+    mask[:keep] = shown[:keep].to(own)
+    return text, mask
+
+
+def _projected(row: torch.Tensor, projection: Sequence[nn.Module]) -> torch.Tensor:
+    for module in projection:
+        at = next(
+            module.parameters()
+        ).device  # an offloaded model's weights wait elsewhere; `meta` brings its own hooks
+        with torch.no_grad():
+            row = module(row if at.type == "meta" else row.to(at)).to(row.device)
+    return row

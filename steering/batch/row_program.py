@@ -1,0 +1,186 @@
+"""Owns what each row of a batch is shown at each step: plans of requests, laid out as tables of indices. Host side,
+numpy, no model.
+
+`L` sites, the global one last; `R` pictures; `B` rows of one denoiser call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from steering.batch.layout import Layout
+from steering.errors import NotSupported
+from steering.plans import Edit, Intervention, Plan, Swap
+from steering.values import WHERES, Donor, Operator
+
+__all__ = ["CHANNELS", "COUNTED", "NULL", "Added", "Program", "Setting"]
+
+# what is counted at a site: swaps (of text, keys or pooled text), swaps of values, swaps of the text stream, and edits
+# at each place
+COUNTED = ("swap", "value", "pin", *WHERES)
+CHANNELS = ("swap", "pin")  # the two ways in which rows are shown others' text
+NULL = ""  # the prompt whose pooled text is the null one
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+Bools = npt.NDArray[np.bool_]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """Pictures that were added to the batch: for (picture, donor) its twin, for a picture its own clean copy.
+
+    `lockstep`: pairs (added, recipient) that share the recipient's latents.
+    """
+
+    twins: Mapping[tuple[int, str | Donor], int] = field(default_factory=dict)
+    clean: Mapping[int, int] = field(default_factory=dict)
+    lockstep: tuple[tuple[int, int], ...] = ()
+
+    def rows_of(self, picture: int) -> int:
+        """How many added pictures serve this one."""
+        used = {t for (p, _), t in self.twins.items() if p == picture}
+        return len(used | ({self.clean[picture]} if picture in self.clean else set()))
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """The tables of one call. A row that nothing touches has its own index, alpha 1, slot 0."""
+
+    src: Mapping[str, Ints]  # a channel -> [L, B] into concat(batch rows, bank)
+    alpha: Mapping[str, Floats]
+    slot: Mapping[str, Ints]  # a place of `WHERES` -> [L, B] into the operators' tables
+    scale: Mapping[str, Floats]
+    hits: Bools  # [len(COUNTED), L, B]
+    blends: bool  # some alpha is not 1
+
+
+class Program:
+    """The settings of one run, from the plans of its pictures.
+
+    `kinds`: of each site, in the order of `names`. `texts`, `pooled` and `operators` are in the order of the text bank,
+    the bank of pooled text, and the tables.
+    """
+
+    def __init__(
+        self, names: Sequence[str], kinds: Sequence[str], plans: Sequence[Plan | None], added: Added | None = None
+    ) -> None:
+        self._index = {name: i for i, name in enumerate(names)}
+        self._kinds = tuple(kinds)
+        self.added = added or Added()
+        self._globals = [i for i, kind in enumerate(kinds) if kind == "global"]
+        self._joint = [i for i, kind in enumerate(kinds) if kind == "joint"]
+        self._acts = [
+            (r, i)
+            for r, plan in enumerate(plans)
+            for i in (plan.interventions if plan else ())
+            if i.strength > 0.0 and any(name in self._index for name in i.sites)
+        ]
+        swaps = [i for _, i in self._acts if isinstance(i, Swap)]
+        self.texts: tuple[str | Donor, ...] = _different(i.donor for i in swaps if i.source in ("text", "canonical"))
+        pooled = [i for i in swaps if i.pooled != "keep" and self._globals]
+        self.pooled: tuple[str | Donor, ...] = _different(NULL if i.pooled == "null" else i.donor for i in pooled)
+        self.operators: tuple[Operator, ...] = _different(i.operator for _, i in self._acts if isinstance(i, Edit))
+        self.channels = {self._channel(i) for i in swaps} | ({"swap"} if self.pooled else set())
+        self.needs_uncond = any(i.rows == "uncond" for _, i in self._acts)
+        self._settings: dict[tuple[object, ...], Setting] = {}
+
+    def ways(self) -> dict[int, set[str]]:
+        """For each site at which something may happen, in which ways: `swap`, `pin`, or an edit's
+        place."""
+        ways: dict[int, set[str]] = {i: {"swap"} for i in (self._globals if self.pooled else [])}
+        for _, act in self._acts:
+            way = act.operator.where if isinstance(act, Edit) else self._channel(act)
+            sites = self._joint if way == "pin" else [self._index[n] for n in act.sites if n in self._index]
+            for site in sites:
+                ways.setdefault(site, set()).add(way)
+        return ways
+
+    def at(self, step: int, steps: int, layout: Layout) -> Setting:
+        """The setting of a call; the same object as long as the same windows are open and rows lie alike."""
+        active = tuple(i.window.covers(step, steps) for _, i in self._acts)
+        key = (active, layout)
+        if key not in self._settings:
+            acts = [act for act, on in zip(self._acts, active, strict=True) if on]
+            self._settings[key] = self._lay_out(acts, layout)
+        return self._settings[key]
+
+    def _lay_out(self, acts: Sequence[tuple[int, Intervention]], layout: Layout) -> Setting:
+        shape = (len(self._index), layout.batch)
+        own = np.broadcast_to(np.arange(shape[1], dtype=np.int64), shape)
+        sheet = Setting(
+            src={c: own.copy() for c in CHANNELS},
+            alpha={c: np.ones(shape, np.float32) for c in CHANNELS},
+            slot={where: np.zeros(shape, np.int64) for where in WHERES},
+            scale={where: np.zeros(shape, np.float32) for where in WHERES},
+            hits=np.zeros((len(COUNTED), *shape), np.bool_),
+            blends=any(i.strength != 1 for _, i in acts if isinstance(i, Swap)),
+        )
+        for picture, act in acts:
+            if isinstance(act, Swap):
+                self._lay_clean(sheet, picture, act, layout)
+        for picture, act in acts:
+            if isinstance(act, Swap):
+                self._lay_swap(sheet, picture, act, layout)
+            else:
+                self._lay_edit(sheet, picture, act, layout)
+        return sheet
+
+    def _lay_swap(self, sheet: Setting, picture: int, act: Swap, layout: Layout) -> None:
+        channel = self._channel(act)
+        sites = [self._index[name] for name in act.sites if name in self._index]
+        for row in layout.rows(picture, act.rows):
+            source = self._source_row(picture, act, layout)
+            for site in sites:
+                self._show(sheet, channel, (site, row), source, act.strength)
+            for site in self._globals if act.pooled != "keep" else ():
+                given = layout.batch + self.pooled.index(NULL if act.pooled == "null" else act.donor)
+                self._show(sheet, "swap", (site, row), given, act.strength)
+
+    def _lay_clean(self, sheet: Setting, picture: int, act: Swap, layout: Layout) -> None:
+        """A pinned row takes the text stream of its clean copy at every block that no swap names."""
+        if self._channel(act) != "pin":
+            return
+        for row in layout.rows(picture, act.rows):
+            role = layout.rows(picture, "cond") == [row]
+            source = layout.rows(self.added.clean[picture], "cond" if role else "uncond")[0]
+            for site in self._joint:
+                self._show(sheet, "pin", (site, row), source, 1.0)
+
+    def _lay_edit(self, sheet: Setting, picture: int, act: Edit, layout: Layout) -> None:
+        where = act.operator.where
+        at = np.ix_([self._index[n] for n in act.sites if n in self._index], layout.rows(picture, act.rows))
+        sheet.slot[where][at] = 1 + self.operators.index(act.operator)
+        sheet.scale[where][at] = act.strength
+        sheet.hits[COUNTED.index(where)][at] = True
+
+    def _show(self, sheet: Setting, channel: str, at: tuple[int, int], source: int, strength: float) -> None:
+        sheet.src[channel][at] = source
+        sheet.alpha[channel][at] = strength
+        sheet.hits[COUNTED.index(channel)][at] = True
+        if channel == "swap" and self._kinds[at[0]] == "joint":
+            sheet.hits[COUNTED.index("value")][at] = True
+
+    def _source_row(self, picture: int, act: Swap, layout: Layout) -> int:
+        if act.source in ("text", "canonical"):
+            return layout.batch + self.texts.index(act.donor)
+        rows = layout.rows(self.added.twins[picture, act.donor], "cond")
+        if not rows:
+            raise NotSupported(
+                f"rows `{act.rows}` with source `{act.source}` need cond and uncond rows in one call, and this pipeline"
+                " calls its denoiser for one after the other; use rows `cond`, or source `canonical`"
+            )
+        return rows[0]
+
+    def _channel(self, act: Swap) -> str:
+        return "pin" if act.mode == "pinned" and self._joint else "swap"
+
+
+def _different(values: Iterable[T]) -> tuple[T, ...]:
+    return tuple(dict.fromkeys(values))

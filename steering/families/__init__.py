@@ -1,0 +1,1 @@
+"""What is known of model families: where text enters, how it is encoded, and how unknown pipelines are probed."""

@@ -1,0 +1,120 @@
+"""Owns the words in which a model family is described: where text enters, how it is encoded, how rows are laid out.
+
+The descriptions themselves are data and stand in `table`; behaviour stands elsewhere, once for all families. A new
+family is an entry there and a host in the tests' list; where it needs a word that is not here, the word comes first and
+the behaviour with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from steering.sites import Kind
+
+__all__ = ["Encode", "Family", "Inputs", "MaskRule", "PooledRule", "SiteRule"]
+
+
+@dataclass(frozen=True, slots=True)
+class MaskRule:
+    """The mask that travels with the text: `argument` of the site, additive with `masked` where a token is hidden."""
+
+    argument: str
+    masked: float
+
+
+@dataclass(frozen=True, slots=True)
+class SiteRule:
+    """Which modules are sites, and how text enters them.
+
+    * `pattern`: full match of the module's name; `module_class`: the name of its class.
+    * `text`: the argument of the module that carries text (`cross`, `joint`), or text and picture in one sequence
+      with the text first (`leading`).
+    * `keys`: the projections, by attribute, that make keys and values of text.
+    * `stream`: the argument of the block around a joint site that carries the text stream; None for `cross`.
+    * `if_cross`: only modules whose `is_cross_attention` says so (some U-Nets read text in `attn1` as well).
+    * `out`: the projection after attention, by name in the module, or with `out_of_block` in the block around, where it
+      takes attention's output first and more beside it; `gate`: the block's module whose second result scales it.
+    * `output`: how the picture's part lies in the module's output: `tokens` [b, n, d], `channels` [b, d, h, w], the
+      `first` of a tuple of tokens, or the tokens `after` those of text.
+    """
+
+    pattern: str
+    module_class: str
+    kind: Kind
+    keys: tuple[str, str]
+    text: str = "encoder_hidden_states"
+    mask: MaskRule | None = None
+    leading: bool = False
+    if_cross: bool = False
+    stream: str | None = None
+    output: Literal["tokens", "channels", "first", "after"] = "tokens"
+    out: str = "to_out.0"
+    out_of_block: bool = False
+    gate: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PooledRule:
+    """Where pooled text enters the timestep modulation: a global site.
+
+    `argument` of `module` carries it; with `leading` it is the first columns of a longer vector (SDXL: sizes follow).
+    `source`: which of the encoder's results it is.
+    """
+
+    module: str
+    argument: str
+    source: Literal["pooled", "text"] = "pooled"
+    leading: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Encode:
+    """How the pipeline encodes prompts: the method, its arguments' names, and what it returns, in order."""
+
+    guidance: str | None  # the argument that asks for uncond rows
+    cleared: tuple[str, ...]  # arguments that belong to the request, not to the way of encoding
+    returns: tuple[str, ...]  # of text, mask, pooled, negative_text, negative_mask, negative_pooled, and others
+    encoders: tuple[str, ...]  # the components whose weights decide the result; the first must be there
+    method: str = "encode_prompt"
+    prompt: str = "prompt"
+    images: str = "num_images_per_prompt"
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Arguments of the denoiser: which carry text, and which have no axis of rows."""
+
+    text: str = "encoder_hidden_states"
+    mask: str | None = None
+    pooled: tuple[str, ...] | None = None  # a path: an argument, then a key of it
+    shared: tuple[str, ...] = ()
+    skips: str | None = None  # indices of blocks that a call leaves out (skip-layer guidance)
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One family of pipelines that are steered alike."""
+
+    name: str
+    pipelines: tuple[str, ...]
+    denoiser: str  # name of the component
+    denoiser_class: str
+    sites: tuple[SiteRule, ...]
+    encode: Encode
+    guidance: Literal["uncond-first", "cond-first", "sequential"]
+    inputs: Inputs = field(default_factory=Inputs)
+    projection: tuple[str, ...] = ()  # modules of the denoiser that text passes before the first site, in order
+    pooled: PooledRule | None = None
+    order: tuple[str, ...] = ()  # first parts of names in execution order, where `named_modules` has another
+    spare_timesteps: int = 0  # at the end of the scheduler's list, never run
+    image: Literal["none", "picture", "latents"] = "none"  # what the pipeline starts from beside text
+    handed_on: str = "latent"  # output_type of a stage whose pictures a later one takes
+    small_call: Mapping[str, Any] = field(default_factory=dict)  # arguments of a small quick call, for the self-test
+    small_latent: int = 8  # rows and columns of latents in it
+
+    @property
+    def joint(self) -> bool:
+        """True when text is a stream that evolves with the picture, so that a donor needs a row or a recording."""
+        return any(rule.kind == "joint" for rule in self.sites)

@@ -1,0 +1,131 @@
+"""Owns the way from a family's rules to a model's modules: which places of this denoiser are sites, in execution order.
+
+Works on the meta device: to know where text enters, no weights are needed.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from dataclasses import dataclass
+
+from torch import nn
+
+from steering.errors import NotSupported
+from steering.families.description import Family, PooledRule, SiteRule
+from steering.sites import Site
+
+__all__ = ["Placed", "find_pooled", "find_sites", "is_fused"]
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A site with its module and the rule that found it; `block` is the module around a joint site.
+
+    `text_width`, `output_width`, `context_width`: of the text that enters the module, of the picture's part of its
+    output, and of the text's; the last is 0 where text goes no further.
+    """
+
+    site: Site
+    module: nn.Module
+    rule: SiteRule | PooledRule
+    text_width: int
+    output_width: int
+    block: nn.Module | None = None
+    context_width: int = 0
+
+    @property
+    def name(self) -> str:
+        """The site's name on its host, with the stage's prefix if it has one."""
+        return self.site.name
+
+    def position(self, argument: str) -> int:
+        """Where an argument stands when the module is called without names."""
+        return _position(self.module, argument)
+
+    def stream_position(self, argument: str) -> int:
+        """Where the text stream stands when the block around is called without names."""
+        assert self.block is not None
+        return _position(self.block, argument)
+
+    def projections(self) -> tuple[nn.Module, nn.Module]:
+        """The modules that make keys and values of text, as they are now: an adapter puts others in their place.
+
+        Raises: NotSupported, when they were fused into one.
+        """
+        assert isinstance(self.rule, SiteRule)
+        if is_fused(self.module):
+            raise NotSupported(
+                f"site `{self.name}` has fused projections, so its keys and values cannot be swapped; call"
+                " `unfuse_qkv_projections()`, or use mode `pinned`"
+            )
+        keys, values = (getattr(self.module, name) for name in self.rule.keys)
+        return keys, values
+
+
+def is_fused(module: nn.Module) -> bool:
+    """True while a module reads its fused projections; where diffusers undoes that, one class keeps the mark, and only
+    its processor tells."""
+    processor = type(getattr(module, "processor", None)).__name__
+    marked = bool(getattr(module, "fused_projections", False))
+    return marked and (type(module).__name__ != "Attention" or processor.startswith("Fused"))
+
+
+def find_sites(family: Family, denoiser: nn.Module, prefix: str = "") -> tuple[Placed, ...]:
+    """The sites of a denoiser in execution order. Raises: NotSupported, when it is not the family's or has none."""
+    if type(denoiser).__name__ != family.denoiser_class:
+        raise NotSupported(
+            f"denoiser of a {family.name} pipeline must be `{family.denoiser_class}`, got `{type(denoiser).__name__}`"
+        )
+    modules = dict(denoiser.named_modules())
+    found = [
+        _place(name, module, rule, modules, prefix)
+        for name, module in modules.items()
+        for rule in family.sites
+        if _fits(rule, name, module)
+    ]
+    if not found:
+        raise NotSupported(
+            f"found no place where text enters this `{family.denoiser_class}`; its blocks have no cross-attention"
+        )
+    if family.order:
+        found.sort(key=lambda p: family.order.index(p.name.removeprefix(prefix).split(".")[0]))
+    return tuple(found)
+
+
+def find_pooled(family: Family, denoiser: nn.Module, prefix: str = "") -> tuple[Placed, ...]:
+    """The global site of a denoiser, alone in a tuple; empty when no pooled text enters it."""
+    rule = family.pooled
+    module = getattr(denoiser, rule.module, None) if rule else None
+    if rule is None or module is None:
+        return ()
+    return (Placed(Site(prefix + rule.module, "global", _params(module)), module, rule, 0, 0),)
+
+
+def _fits(rule: SiteRule, name: str, module: nn.Module) -> bool:
+    if not re.fullmatch(rule.pattern, name) or type(module).__name__ != rule.module_class:
+        return False
+    return hasattr(module, rule.keys[0]) and (not rule.if_cross or bool(getattr(module, "is_cross_attention", False)))
+
+
+def _place(name: str, module: nn.Module, rule: SiteRule, modules: dict[str, nn.Module], prefix: str) -> Placed:
+    site = Site(prefix + name, rule.kind, _params(module))
+    keys = getattr(module, rule.keys[0])
+    block = modules[name.rpartition(".")[0]] if rule.stream else None
+    picture = int(getattr(module, "out_dim", 0))
+    return Placed(site, module, rule, int(keys.in_features), picture, block, _context_width(rule, module, picture))
+
+
+def _context_width(rule: SiteRule, module: nn.Module, picture: int) -> int:
+    if rule.output == "after":
+        return picture
+    back = getattr(module, "to_add_out", None)
+    return int(back.out_features) if rule.output == "first" and back is not None else 0
+
+
+def _params(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def _position(module: nn.Module, argument: str) -> int:
+    return list(inspect.signature(module.forward).parameters).index(argument)

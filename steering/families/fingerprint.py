@@ -1,0 +1,250 @@
+"""Owns what a pack is bound to: which pipeline, which denoiser, which weights, which adapters."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from steering.families.table import family_of
+from steering.values import digest_of
+
+if TYPE_CHECKING:
+    from steering.host import Host
+
+__all__ = ["Fingerprint", "KeptDigests", "Likeness", "bound_to", "combined", "config_digest", "differences"]
+__all__ += ["fingerprint_of", "weights_digest"]
+
+
+_FUSED = ("to_qkv", "to_kv", "to_added_qkv")  # diffusers' names
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What a pack is bound to.
+
+    `weights`: sha256 of the denoiser's weights rounded to bfloat16, so that one model has one fingerprint in float32,
+    bfloat16 and from files in half precision. `adapters`: `name:digest` of each active adapter, its scale included.
+    """
+
+    pipeline: str
+    denoiser: str
+    config: str
+    weights: str
+    adapters: tuple[str, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """One sha256 for all of it."""
+        return digest_of(self.to_json())
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain values."""
+        return {
+            "pipeline": self.pipeline,
+            "denoiser": self.denoiser,
+            "config": self.config,
+            "weights": self.weights,
+            "adapters": list(self.adapters),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Fingerprint:
+        """The fingerprint that `to_json` gave."""
+        return cls(**{**value, "adapters": tuple(value["adapters"])})
+
+    def differences(self, other: Fingerprint) -> tuple[str, ...]:
+        """What differs, in words, from `other`."""
+        mine, theirs = self.to_json(), other.to_json()
+        return tuple(f"{k} `{_short(mine[k])}` is `{_short(theirs[k])}` here" for k in mine if mine[k] != theirs[k])
+
+
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """What a published pack is bound to: a kind of model, whatever its weights and adapters are.
+
+    Of a model that was not at hand nobody knows the digests. `facts` are the entries of its denoiser's configuration
+    that are known for certain, each compared by itself; the others may be anything. A host of several pipelines is
+    judged by its first.
+    """
+
+    pipeline: str
+    denoiser: str
+    facts: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "facts", MappingProxyType(_plain(self.facts)))
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain values."""
+        return {"pipeline": self.pipeline, "denoiser": self.denoiser, "facts": dict(self.facts)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Likeness:
+        """The likeness that `to_json` gave."""
+        return cls(**value)
+
+    def differences(self, pipe: Any) -> tuple[str, ...]:
+        """What differs, in words, in a pipeline as it is now; of one of another class, the class alone.
+
+        A class derived from `pipeline` is as good as it.
+        """
+        if self.pipeline not in (c.__name__ for c in type(pipe).__mro__):
+            return (f"pipeline `{self.pipeline}` is `{type(pipe).__name__}` here",)
+        component = getattr(pipe, family_of(self.pipeline).denoiser)
+        denoiser = getattr(component, "_orig_mod", component)
+        if type(denoiser).__name__ != self.denoiser:
+            return (f"denoiser `{self.denoiser}` is `{type(denoiser).__name__}` here",)
+        here = _plain(denoiser.config)
+        return tuple(
+            f"{name} `{json.dumps(want)}` is `{json.dumps(here[name]) if name in here else 'missing'}` here"
+            for name, want in self.facts.items()
+            if name not in here or here[name] != want
+        )
+
+
+def bound_to(value: Mapping[str, Any]) -> Fingerprint | Likeness:
+    """What `to_json` of either gave. Raises: TypeError or KeyError, when it is neither."""
+    return Likeness.from_json(value) if "facts" in value else Fingerprint.from_json(value)
+
+
+def differences(bound: Fingerprint | Likeness, host: Host) -> tuple[str, ...]:
+    """What differs, in words, between what a pack is bound to and a host as it is now; a likeness asks for no
+    digests."""
+    return bound.differences(host.pipe) if isinstance(bound, Likeness) else bound.differences(host.fingerprint)
+
+
+def fingerprint_of(pipe: Any, denoiser: nn.Module, weights: str | None = None) -> Fingerprint:
+    """The fingerprint of a pipeline as it is now; `weights` when their digest is known already."""
+    return Fingerprint(
+        pipeline=type(pipe).__name__,
+        denoiser=type(denoiser).__name__,
+        config=config_digest(denoiser),
+        weights=weights or weights_digest(denoiser),
+        adapters=_adapters(denoiser),
+    )
+
+
+def combined(parts: Sequence[Fingerprint]) -> Fingerprint:
+    """The fingerprint of a host of several pipelines: that of its parts, in order."""
+    if len(parts) == 1:
+        return parts[0]
+    return Fingerprint(
+        pipeline="+".join(p.pipeline for p in parts),
+        denoiser="+".join(p.denoiser for p in parts),
+        config=digest_of([p.config for p in parts]),
+        weights=digest_of([p.weights for p in parts]),
+        adapters=tuple(f"stage{n}:{a}" for n, p in enumerate(parts, 1) for a in p.adapters),
+    )
+
+
+def config_digest(denoiser: Any) -> str:
+    """Sha256 of the denoiser's configuration, without what diffusers writes there about itself."""
+    return digest_of({k: v for k, v in _plain(denoiser.config).items() if not k.startswith("_")})
+
+
+def weights_digest(module: nn.Module) -> str:
+    """Sha256 over names, shapes and values of a module's own weights.
+
+    Adapters' are left out and named elsewhere, and so are fused projections, which repeat those that stand beside them.
+    """
+    total = hashlib.sha256()
+    weights = _weights(module)
+    modules = {name.rpartition(".")[0].replace(".base_layer", "") for name in weights}
+    for name, tensor in sorted(weights.items()):
+        owner, _, projection = name.rpartition(".")[0].rpartition(".")
+        if ".lora_" in name or (projection in _FUSED and f"{owner}.to_k" in modules):
+            continue
+        total.update(f"{name.replace('.base_layer', '')} {tuple(tensor.shape)}".encode())
+        total.update(_bytes(tensor))
+    return total.hexdigest()
+
+
+def _weights(module: nn.Module) -> dict[str, torch.Tensor]:
+    """A module's weights by name; those that accelerate has put aside for sequential offload from where its hooks keep
+    them."""
+    weights: dict[str, torch.Tensor] = dict(module.state_dict())
+    for path, part in module.named_modules():
+        hook = getattr(part, "_hf_hook", None)
+        maps: list[Any] = [getattr(h, "weights_map", None) for h in getattr(hook, "hooks", (hook,))]
+        for kept in (m for m in maps if m is not None):
+            for name, parameter in part.named_parameters(recurse=False):
+                if parameter.device.type == "meta":
+                    weights[f"{path}.{name}".lstrip(".")] = kept[name]
+    return weights
+
+
+class KeptDigests:
+    """Digests of weight files that were computed before, in a JSON file, by path, size and mtime of the files."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def get(self, weights: list[Path]) -> str | None:
+        """The digest of these files as they are now, or None."""
+        try:
+            return json.loads(self.file.read_text()).get(self._key(weights))
+        except (OSError, ValueError):
+            return None
+
+    def put(self, weights: list[Path], digest: str) -> None:
+        """Keeps a digest; a file that cannot be written costs time later, not correctness now."""
+        try:
+            known = json.loads(self.file.read_text())
+        except (OSError, ValueError):
+            known = {}
+        known[self._key(weights)] = digest
+        fresh = self.file.with_suffix(".new")
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        fresh.write_text(json.dumps(known, indent=1, sort_keys=True))
+        fresh.replace(self.file)
+
+    @staticmethod
+    def _key(weights: list[Path]) -> str:
+        seen = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(weights)]
+        return digest_of(seen)
+
+
+def _bytes(tensor: torch.Tensor) -> bytes:
+    plain = tensor.detach()
+    if plain.dtype in (torch.float32, torch.float16, torch.float64):
+        plain = plain.to(torch.bfloat16)
+    return plain.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+def _adapters(denoiser: nn.Module) -> tuple[str, ...]:
+    found: dict[str, Any] = {}
+    for name, layer in denoiser.named_modules():
+        for adapter in _active(layer):
+            scale = layer.scaling.get(adapter)
+            found.setdefault(adapter, hashlib.sha256()).update(f"{name} {scale}".encode())
+            for parameter_name, parameter in layer.named_parameters():
+                if f".{adapter}." in f".{parameter_name}.":
+                    found[adapter].update(_bytes(parameter))
+    return tuple(f"{adapter}:{digest.hexdigest()[:16]}" for adapter, digest in sorted(found.items()))
+
+
+def _active(layer: Any) -> tuple[str, ...]:
+    if not (hasattr(layer, "scaling") and hasattr(layer, "active_adapters")) or getattr(
+        layer, "disable_adapters", False
+    ):
+        return ()
+    return tuple(layer.active_adapters)
+
+
+def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration as JSON would hold it: tuples and lists are one."""
+    plain: dict[str, Any] = json.loads(json.dumps(dict(config), default=str))
+    return plain
+
+
+def _short(value: Any) -> str:
+    text = ", ".join(value) if isinstance(value, list) else str(value)
+    return text[:12] + "..." if len(text) == 64 else text or "none"

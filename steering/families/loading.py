@@ -1,0 +1,148 @@
+"""Owns the way from a folder or hub id to a pipeline in memory: safetensors only, offline unless told otherwise, one
+dtype."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from steering.errors import BadModel
+from steering.families.defaults import Defaults, load_defaults
+from steering.families.fingerprint import KeptDigests, weights_digest
+from steering.families.table import refuse_by_name
+
+__all__ = ["Loaded", "force_dtype", "load_pipeline"]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A pipeline with what its folder says of it."""
+
+    pipe: Any
+    name: str
+    folder: Path
+    defaults: Defaults
+
+    def weights_digest(self, kept: Path, denoiser: nn.Module, component: str) -> str:
+        """The digest of the denoiser's weights, from the file of kept digests when the weight files have not
+        changed."""
+        files = sorted((self.folder / component).glob("*.safetensors"))
+        digests = KeptDigests(kept)
+        known = digests.get(files) if files else None
+        if known is None:
+            known = weights_digest(denoiser)
+            if files:
+                digests.put(files, known)
+        return known
+
+
+def load_pipeline(
+    model: str | Path, *, device: str | torch.device, dtype: torch.dtype, offline: bool, revision: str | None
+) -> Loaded:
+    """The pipeline of a diffusers folder or of a hub id. Raises: BadModel, NotSupported (before any weights are
+    read)."""
+    from diffusers import DiffusionPipeline
+
+    folder = _folder(str(model), offline, revision)
+    refuse_by_name(_pipeline_class(folder))
+    defaults = load_defaults(folder)
+    try:
+        with _no_bars():
+            pipe = DiffusionPipeline.from_pretrained(
+                str(folder), dtype=dtype, use_safetensors=True, local_files_only=True
+            )
+    except (OSError, ValueError) as error:
+        raise BadModel(f"model `{model}` cannot be loaded from safetensors: {_first_line(error)}") from error
+    for part in pipe.components.values():
+        if isinstance(part, nn.Module):
+            force_dtype(part, dtype)
+            part.eval()
+    pipe.to(device)
+    pipe.set_progress_bar_config(disable=True)
+    return Loaded(pipe, folder.name if Path(str(model)).exists() else str(model), folder, defaults)
+
+
+def force_dtype(module: nn.Module, dtype: torch.dtype) -> None:
+    """Casts floating weights and buffers that are not in `dtype`.
+
+    transformers 5 loads a model in the dtype of its checkpoint unless told otherwise, which in half precision is slow
+    and inexact on a CPU. What a class keeps in float32 on purpose (`_keep_in_fp32_modules`: T5's `wo` overflows in
+    float16) stays there.
+    """
+    kept = tuple(getattr(module, "_keep_in_fp32_modules", None) or ()) if dtype == torch.float16 else ()
+    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        stays = tensor.dtype == torch.float32 and any(part in kept for part in name.split("."))
+        if tensor.is_floating_point() and tensor.dtype != dtype and not stays:
+            tensor.data = tensor.data.to(dtype)
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """Keeps the libraries' progress bars off a server's log while a model loads."""
+    from diffusers.utils import logging as theirs
+    from transformers.utils import logging as others
+
+    shown = theirs.is_progress_bar_enabled(), others.is_progress_bar_enabled()
+    theirs.disable_progress_bar()
+    others.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown[0]:
+            theirs.enable_progress_bar()
+        if shown[1]:
+            others.enable_progress_bar()
+
+
+def _folder(model: str, offline: bool, revision: str | None) -> Path:
+    path = Path(model)
+    if path.is_dir():
+        return path
+    if path.is_absolute() or model.startswith(".") or model.count("/") != 1:
+        siblings = [p.name for p in path.parent.iterdir() if p.is_dir()] if path.parent.is_dir() else []
+        near = difflib.get_close_matches(path.name, siblings, 1)
+        hint = f"; nearest: `{path.parent / near[0]}`" if near else ""
+        raise BadModel(
+            f"model must be a diffusers folder or a hub id `owner/name`, got `{model}`, which is neither{hint}"
+        )
+    if not offline and revision is None:
+        raise BadModel(
+            f"a download of `{model}` needs a pinned `revision` (a commit), so that it is the same model tomorrow"
+        )
+    return _from_hub(model, offline, revision)
+
+
+def _from_hub(model: str, offline: bool, revision: str | None) -> Path:
+    from diffusers import DiffusionPipeline
+
+    try:
+        found = DiffusionPipeline.download(model, revision=revision, local_files_only=offline, use_safetensors=True)
+    except (OSError, ValueError) as error:
+        way_out = "; offline=False downloads it" if offline else ""
+        raise BadModel(
+            f"model `{model}` is neither a folder nor in the local hub cache{way_out}: {_first_line(error)}"
+        ) from error
+    return Path(found)
+
+
+def _pipeline_class(folder: Path) -> str:
+    index = folder / "model_index.json"
+    if not index.is_file():
+        raise BadModel(f"`{folder}` must be a diffusers folder, but it has no `model_index.json`")
+    try:
+        name = json.loads(index.read_text(encoding="utf-8"))["_class_name"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadModel(f"`{index}` must be JSON with a `_class_name`: {_first_line(error)}") from error
+    return str(name)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,267 @@
+"""Owns the probe: the description of a pipeline that no table has, from what a small call of it shows.
+
+Two prompts run from the same noise, and every module is watched while the denoiser is called for the first time. What
+the encoder gave is looked for among the denoiser's arguments, then among those of its modules: attention that is always
+given the same text is a `cross` site, attention whose text changes from block to block a `joint` one. What is found is
+a guess; the host's self-test decides whether it may be steered.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from steering.errors import NotSupported
+from steering.families.description import Encode, Family, Inputs, MaskRule, PooledRule, SiteRule
+from steering.families.observe import PROMPTS, Seen, parameters, watch_call
+
+__all__ = ["probed_family"]
+
+_SMALL = {"use_resolution_binning": False, "clean_caption": False, "complex_human_instruction": None}
+
+
+@dataclass(frozen=True)
+class _Text:
+    """How text reaches the denoiser."""
+
+    argument: str
+    value: torch.Tensor  # of the first call [rows, l, d]
+    returns: tuple[str, ...]
+    guidance: Literal["uncond-first", "cond-first", "sequential"]
+    mask: str | None
+    pooled: tuple[tuple[str, ...], torch.Tensor] | None  # its path among the arguments, and its value
+
+
+def probed_family(pipe: Any) -> Family:
+    """The family that a pipeline would have, from one small call of it. Raises: NotSupported, with what was missing."""
+    name = type(pipe).__name__
+    component = next((c for c in ("transformer", "unet") if isinstance(getattr(pipe, c, None), nn.Module)), None)
+    if component is None:
+        raise NotSupported(f"pipeline `{name}` has no denoiser named `transformer` or `unet`, so it cannot be probed")
+    encode = _encode_of(pipe, name)
+    small = {k: v for k, v in _SMALL.items() if k in parameters(pipe.__call__)}
+    denoiser = getattr(pipe, component)
+    seen = watch_call(pipe, component, encode, small)
+    text = _text_of(seen, name)
+    sites, projection = _sites_of(seen, text, denoiser, name)
+    return Family(
+        name=name,
+        pipelines=(name,),
+        denoiser=component,
+        denoiser_class=type(denoiser).__name__,
+        sites=sites,
+        encode=Encode(encode.guidance, encode.cleared, text.returns, encode.encoders),
+        guidance=text.guidance,
+        inputs=Inputs(
+            text=text.argument,
+            mask=text.mask,
+            pooled=text.pooled[0] if text.pooled else None,
+            shared=tuple(k for k, v in seen.calls[0].items() if isinstance(v, torch.Tensor) and "_ids" in k),
+        ),
+        projection=projection,
+        pooled=_pooled_of(seen, text),
+        order=tuple(dict.fromkeys(n.split(".")[0] for n in seen.order)),
+        spare_timesteps=max(0, len(pipe.scheduler.timesteps) - seen.steps),
+        small_call=small,
+    )
+
+
+def _encode_of(pipe: Any, name: str) -> Encode:
+    """The way of encoding, without the names of what it returns."""
+    method = getattr(pipe, "encode_prompt", None)
+    names = list(parameters(method)) if method is not None else []
+    if "prompt" not in names or "num_images_per_prompt" not in names:
+        raise NotSupported(
+            f"pipeline `{name}` has no `encode_prompt(prompt, ..., num_images_per_prompt)` to learn from"
+        )
+    if "image" in parameters(pipe.__call__):
+        raise NotSupported(f"pipeline `{name}` starts from a picture; only those that start from noise are probed")
+    guidance = next((p for p in names if p == "do_classifier_free_guidance"), None)
+    own = ("prompt", "num_images_per_prompt")
+    encoders = sorted(c for c in pipe.components if c.startswith("text_encoder") and getattr(pipe, c) is not None)
+    if not encoders:
+        raise NotSupported(f"pipeline `{name}` has no text encoder, so it cannot be asked with prompts")
+    return Encode(guidance, tuple(p for p in names if "prompt" in p and p not in own), (), tuple(encoders))
+
+
+def _text_of(seen: Seen, name: str) -> _Text:
+    """Which argument of the denoiser is the encoder's text, in what order of rows."""
+    results, pictures = seen.encoded[0], len(PROMPTS)
+    roles: dict[int, str] = {}
+    found: tuple[str, torch.Tensor, str] | None = None
+    mask: str | None = None
+    pooled: tuple[tuple[str, ...], torch.Tensor] | None = None
+    for path, value in _flat(seen.calls[0]):
+        for n, result in enumerate(results):
+            if not isinstance(result, torch.Tensor) or result.shape[0] != pictures or not value.dim():
+                continue
+            halves = _halves(value, pictures)
+            at = [h for h, half in enumerate(halves) if _same(result.to(half), half)]
+            if not at:
+                continue
+            kind = "text" if value.dim() == 3 else "mask" if _is_mask(result, results) else "pooled"
+            cond = at[-1] if len(halves) == 1 else _cond_half(halves)
+            roles[n] = kind if at[-1] == cond else f"negative_{kind}"
+            if roles[n] == "text":
+                order = "sequential" if len(halves) == 1 else "uncond-first" if cond == 1 else "cond-first"
+                found = path[0], value, order
+            elif roles[n] == "mask":
+                mask = path[0]
+            elif roles[n] == "pooled":
+                pooled = path, value
+    if found is None:
+        raise NotSupported(
+            f"pipeline `{name}` does not hand its encoder's text to the denoiser as it is, so its rows cannot be told"
+        )
+    returns = tuple(roles.get(n, f"other_{n}") for n in range(len(results)))
+    return _Text(found[0], found[1], returns, found[2], mask, pooled)  # type: ignore[arg-type]
+
+
+def _halves(value: torch.Tensor, pictures: int) -> list[torch.Tensor]:
+    return [value] if value.shape[0] == pictures else [value[:pictures], value[pictures:]]
+
+
+def _cond_half(halves: Sequence[torch.Tensor]) -> int:
+    """Which half is the cond one: there the two prompts differ, and in the negative one they are the same."""
+    return 1 if torch.equal(halves[0][0], halves[0][1]) else 0
+
+
+def _sites_of(seen: Seen, text: _Text, denoiser: nn.Module, name: str) -> tuple[tuple[SiteRule, ...], tuple[str, ...]]:
+    rows, tokens = text.value.shape[:2]
+    modules = dict(denoiser.named_modules())
+    attention = {
+        n: a
+        for n, values in seen.inputs.items()
+        if hasattr(modules[n], "to_k") or hasattr(modules[n], "add_k_proj")
+        for a in values
+        if a != _first(modules[n]) and tuple(values[a].shape[:2]) == (rows, tokens) and values[a].dim() == 3
+    }
+    given = [seen.inputs[n][a] for n, a in attention.items()]
+    if given and all(_same(g, given[0]) for g in given):
+        projection = _projection(seen, text.value, given[0], denoiser)
+        rules = (_cross_rule(n, modules[n], a, seen.inputs[n]) for n, a in attention.items())
+        return tuple(dict.fromkeys(rules)), projection
+    joint = _joint_rules(seen, text, modules)
+    if not joint:
+        raise NotSupported(
+            f"pipeline `{name}`: found no attention that takes text as an argument of its own, nor blocks with a stream"
+            " of text and projections for it; text and picture in one sequence cannot be steered"
+        )
+    return joint, ()
+
+
+def _cross_rule(name: str, module: nn.Module, argument: str, values: Mapping[str, torch.Tensor]) -> SiteRule:
+    tokens = values[argument].shape[1]
+    masks = [k for k, v in values.items() if v.dim() == 3 and v.shape[1] == 1 and v.shape[2] == tokens]
+    added = getattr(module, "add_k_proj", None) is not None
+    return SiteRule(
+        pattern=_pattern(name),
+        module_class=type(module).__name__,
+        kind="cross",
+        keys=("add_k_proj", "add_v_proj") if added else ("to_k", "to_v"),
+        text=argument,
+        mask=MaskRule(masks[0], -10000.0) if masks else None,
+        if_cross=bool(getattr(module, "is_cross_attention", False)),
+        output="channels" if added else "tokens",
+    )
+
+
+def _joint_rules(seen: Seen, text: _Text, modules: Mapping[str, nn.Module]) -> tuple[SiteRule, ...]:
+    """Rules for attention inside blocks that are handed a stream of text: projections of their own, or the sequence's,
+    text first."""
+    rows, tokens = text.value.shape[:2]
+    rules: dict[SiteRule, None] = {}
+    for name, values in seen.inputs.items():
+        block = name.rpartition(".")[0]
+        streams = [
+            a for a, v in seen.inputs.get(block, {}).items() if v.dim() == 3 and tuple(v.shape[:2]) == (rows, tokens)
+        ]
+        streams = [a for a in streams if a != _first(modules[block])]
+        module = modules[name]
+        own = getattr(module, "add_k_proj", None) is not None
+        if not streams or not (own or getattr(module, "to_k", None) is not None):
+            continue
+        first = _first(module)
+        whole = values.get(first)
+        if not own and (whole is None or whole.shape[1] <= tokens):
+            continue
+        texts = [a for a, v in values.items() if a != first and v.dim() == 3 and v.shape[1] == tokens]
+        if own and not texts:
+            continue
+        rule = SiteRule(
+            pattern=_pattern(name),
+            module_class=type(module).__name__,
+            kind="joint",
+            keys=("add_k_proj", "add_v_proj") if own else ("to_k", "to_v"),
+            text=texts[0] if own else first,
+            leading=not own,
+            stream=streams[0],
+            output="first" if own else "after",
+        )
+        rules[rule] = None
+    return tuple(rules)
+
+
+def _projection(seen: Seen, start: torch.Tensor, goal: torch.Tensor, denoiser: nn.Module) -> tuple[str, ...]:
+    """The denoiser's own modules that turn the encoded text into what the sites see, in order."""
+    chain: list[str] = []
+    now = start
+    for name, _ in denoiser.named_children():
+        if _same(now, goal):
+            break
+        values, out = seen.inputs.get(name, {}), seen.outputs.get(name)
+        if isinstance(out, torch.Tensor) and out.dim() == 3 and any(_same(v, now) for v in values.values()):
+            chain.append(name)
+            now = out
+    return tuple(chain)
+
+
+def _pooled_of(seen: Seen, text: _Text) -> PooledRule | None:
+    """Where pooled text enters: a module of the denoiser's own that is given it, or that pools the text itself."""
+    for name, values in seen.inputs.items():
+        if "." in name:
+            continue
+        out = seen.outputs.get(name)
+        for argument, value in values.items():
+            if text.pooled is not None and _leads(text.pooled[1], value):
+                return PooledRule(name, argument, leading=value.shape[-1] > text.pooled[1].shape[-1])
+            pools = isinstance(out, torch.Tensor) and out.dim() == 2
+            if pools and _same(value, text.value):
+                return PooledRule(name, argument, source="text")
+    return None
+
+
+def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return a.shape == b.shape and torch.equal(a, b)
+
+
+def _leads(pooled: torch.Tensor, value: torch.Tensor) -> bool:
+    if value.dim() != 2 or value.shape[0] != pooled.shape[0] or value.shape[1] < pooled.shape[1]:
+        return False
+    return torch.equal(value[:, : pooled.shape[1]], pooled.to(value))
+
+
+def _pattern(name: str) -> str:
+    return re.sub(r"\d+", r"\\d+", re.escape(name).replace(r"\.", ".")).replace(".", r"\.")
+
+
+def _first(module: nn.Module) -> str:
+    return next(iter(parameters(module.forward)))
+
+
+def _flat(named: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], torch.Tensor]]:
+    for key, value in named.items():
+        if isinstance(value, torch.Tensor):
+            yield (key,), value
+        elif isinstance(value, dict):
+            yield from (((key, k), v) for k, v in value.items() if isinstance(v, torch.Tensor))
+
+
+def _is_mask(value: torch.Tensor, results: Sequence[Any]) -> bool:
+    tokens = {int(r.shape[1]) for r in results if isinstance(r, torch.Tensor) and r.dim() == 3}
+    return value.dim() == 2 and value.shape[1] in tokens and bool(((value == 0) | (value == 1)).all())

@@ -1,0 +1,201 @@
+"""Owns what is taken down of a model's activations while it draws stock pictures: the samples that edits are fitted on.
+
+Nothing is changed on the way: the pipeline runs unmodified, watched as for a steered call, and is stopped as soon as
+the last part of the trajectory that anybody asked for is over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from typing import Any
+
+import torch
+
+from steering.errors import BadPlan, NotFired, NotSupported, UnknownSite
+from steering.families.description import PooledRule, SiteRule
+from steering.families.discovery import Placed
+from steering.host import Host
+from steering.run.checks import check_lengths, check_values
+from steering.run.prepared import Gear
+from steering.run.session import Session
+from steering.run.stages import uncompiled
+from steering.values import Where
+
+__all__ = ["Activations", "has_place", "record"]
+
+Activations = dict[str, tuple[torch.Tensor, ...]]  # by site, for each prompt [levels, tokens, width], float32, CPU
+
+
+class _Enough(Exception):
+    """All that was asked for has been taken down."""
+
+
+def record(
+    host: Host,
+    prompts: Sequence[str],
+    *,
+    sites: Sequence[str],
+    where: Where,
+    seeds: Sequence[int],
+    at: Sequence[float] = (0.1, 0.35, 0.6),
+    most: int | None = 64,
+    rows_at_once: int = 16,
+    timeout: float | None = None,
+    **pipeline_kwargs: Any,
+) -> Activations:
+    """What sites of the first pipeline held for the cond rows of `prompts`, at fractions `at` of stock runs.
+
+    `where` as in `Operator`. Text: the tokens that attention is shown, in their order. Of the picture's tokens at most
+    `most`, evenly spaced. Where nothing changes along the trajectory (text of cross-attention hosts, pooled text)
+    there is one level, and the run ends after its first step.
+
+    Raises: UnknownSite, BadPlan; NotSupported, for a place that a site does not have; NotFired.
+    """
+    check_lengths(prompts, seeds=seeds)
+    check_values(prompts, seeds)
+    gear = host._gears[0]
+    placed = [_find(gear, name, where, host.name) for name in sites]
+    still = where == "pooled" or (where == "text" and not gear.family.joint)
+    levels = (0.0,) if still else tuple(at)
+    arguments = host._arguments(pipeline_kwargs) | {"output_type": "latent"}
+    found: dict[str, list[torch.Tensor]] = {name: [] for name in sites}
+    with host._turn.taken(timeout), uncompiled(gear):
+        for first in range(0, len(prompts), rows_at_once):
+            part = slice(first, first + rows_at_once)
+            generators = [torch.Generator("cpu").manual_seed(s) for s in seeds[part]]
+            given = {"prompt": list(prompts[part]), "generator": generators}
+            taken = _run(gear, placed, where, levels, arguments | given, most)
+            for name in sites:
+                found[name] += taken[name]
+    return {name: tuple(rows) for name, rows in found.items()}
+
+
+def has_place(host: Host, site: str, where: Where) -> bool:
+    """Whether a site of the first pipeline holds what `where` names: not every site gives text on, say."""
+    placed = next((p for p in host._gears[0].placed if p.name == site), None)
+    if placed is None:
+        return False
+    if where == "pooled" or placed.site.kind == "global":
+        return where == "pooled" and placed.site.kind == "global"
+    return where != "context" or placed.context_width > 0
+
+
+def _find(gear: Gear, name: str, where: Where, host: str) -> Placed:
+    placed = next((p for p in gear.placed if p.name == name), None)
+    if placed is None:
+        raise UnknownSite(f"unknown site `{name}` for the first pipeline of host `{host}`")
+    if (where == "pooled") != (placed.site.kind == "global"):
+        raise BadPlan(f"site `{name}` is `{placed.site.kind}` and has no `{where}`")
+    if where == "context" and not placed.context_width:
+        raise NotSupported(f"site `{name}` gives no text on to later blocks, so it has no `context`")
+    return placed
+
+
+def _run(
+    gear: Gear,
+    placed: Sequence[Placed],
+    where: Where,
+    levels: Sequence[float],
+    arguments: dict[str, Any],
+    most: int | None,
+) -> dict[str, list[torch.Tensor]]:
+    """One call of the pipeline: for each site and prompt what was held at the levels."""
+    count = len(arguments["prompt"])
+    held: dict[str, dict[int, list[torch.Tensor]]] = {p.name: {} for p in placed}
+
+    def wanted(steps: int) -> list[int]:
+        return [min(int(f * steps + 1e-9), steps - 1) for f in levels]
+
+    def stop(step: int, steps: int) -> None:
+        if step >= max(wanted(steps)):
+            raise _Enough
+
+    session = Session(gear, [None] * count, stop, watch=True)
+
+    def keep(site: Placed, tokens: torch.Tensor, shown: torch.Tensor | None) -> None:
+        clock, layout = session.clock, session.layout
+        if layout is None or clock.step not in wanted(clock.steps) or clock.step in held[site.name]:
+            return
+        rows = [row for picture in range(count) for row in layout.rows(picture, "cond")]
+        if rows:  # none in a call of uncond rows alone
+            held[site.name][clock.step] = [_samples(tokens, shown, row, most) for row in rows]
+
+    steps = 0
+    with torch.no_grad(), session.attached(), ExitStack() as stack:
+        for site in placed:
+            stack.callback(_listen(gear, site, where, session, keep).remove)
+        with suppress(_Enough):
+            gear.pipe(**arguments)
+        steps = session.clock.steps
+    missing = [name for name, taken in held.items() if not set(wanted(steps)) <= set(taken)]
+    if missing:
+        raise NotFired(f"site `{missing[0]}` was not called where its `{where}` should have been taken down")
+    return {
+        name: [torch.stack([taken[step][n] for step in wanted(steps)]) for n in range(count)]
+        for name, taken in held.items()
+    }
+
+
+def _samples(tokens: torch.Tensor, shown: torch.Tensor | None, row: int, most: int | None) -> torch.Tensor:
+    own = tokens[row] if shown is None else tokens[row][shown[row]]
+    if most is not None and len(own) > most:
+        own = own[torch.linspace(0, len(own) - 1, most, device=own.device).round().long()]
+    return own.detach().float().cpu().clone()
+
+
+_Keep = Callable[[Placed, torch.Tensor, torch.Tensor | None], None]
+
+
+def _listen(gear: Gear, site: Placed, where: Where, session: Session, keep: _Keep) -> Any:
+    """A hook that hands what the site holds to `keep`, and changes nothing."""
+    rule = site.rule
+
+    def length() -> int:
+        assert session.run is not None
+        return int(session.run.text.shape[1])
+
+    if isinstance(rule, PooledRule):
+        position = site.position(rule.argument)
+
+        def pooled(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            value = kwargs[rule.argument] if rule.argument in kwargs else args[position]
+            if rule.leading:
+                assert session.pooled is not None
+                value = value[..., : session.pooled]
+            keep(site, value if value.dim() == 3 else value[:, None], None)
+
+        return site.module.register_forward_pre_hook(pooled, with_kwargs=True)
+    if where == "text":
+        return site.module.register_forward_pre_hook(_text_hook(site, rule, length, keep), with_kwargs=True)
+
+    def output(module: Any, args: Any, value: Any) -> None:
+        picture, text = _parts(rule, value, length())
+        keep(site, picture if where == "output" else text, None)
+
+    return site.module.register_forward_hook(output)
+
+
+def _text_hook(site: Placed, rule: SiteRule, length: Callable[[], int], keep: _Keep) -> Callable[..., None]:
+    position = site.position(rule.text)
+    masked = site.position(rule.mask.argument) if rule.mask else 0
+
+    def text(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        value = kwargs[rule.text] if rule.text in kwargs else args[position]
+        value = value[0] if isinstance(value, tuple) else value  # an IP-Adapter's pictures stand behind the text
+        shown = None
+        if rule.mask is not None:
+            mask = kwargs[rule.mask.argument] if rule.mask.argument in kwargs else args[masked]
+            shown = mask[:, 0] > rule.mask.masked / 2
+        keep(site, value[:, : length()] if rule.leading else value, shown)
+
+    return text
+
+
+def _parts(rule: SiteRule, value: Any, tokens: int) -> tuple[torch.Tensor, Any]:
+    """The picture's part of a site's output as tokens [b, n, d], and the text's, where it has one."""
+    if rule.output == "first":
+        return value[0], value[1]
+    if rule.output == "after":
+        return value[:, tokens:], value[:, :tokens]
+    return (value.flatten(2).transpose(1, 2) if rule.output == "channels" else value), None

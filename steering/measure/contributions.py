@@ -1,0 +1,169 @@
+"""Owns what some tokens of the text write into the picture at each site: their part of the attention's output.
+
+At a site, attention adds to each picture token `gate * W_O (sum_j A_ij v_j)`. The part of tokens J is that sum over J
+alone. It is had without any map of attention: one more fused call with the same queries and keys, and values that are
+zero outside J. Weights without biases, the gate of the block, and the projection that really follows (a single block of
+FLUX projects together with its MLP) are applied; the norm is taken over channels and averaged over picture tokens.
+
+Source: arXiv 2505.18832, attention contribution; `published` computes it as its code does, with what is amiss there:
+the projection's bias is added, gates are ignored, and single blocks are not projected at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from steering.attach import after, before
+from steering.errors import BadLayout, NotSupported
+from steering.families.description import SiteRule
+from steering.families.discovery import Placed
+from steering.measure.replay import Call
+from steering.run.prepared import Gear
+from steering.run.stages import uncompiled
+
+__all__ = ["writes_call"]
+
+
+def writes_call(gear: Gear, call: Call, tokens: Sequence[int], *, published: bool = False) -> torch.Tensor:
+    """How much `tokens` of the text write at each site, float64 [sites], in one evaluation of one row.
+
+    Raises: NotSupported, for a site whose attention cannot be seen.
+    """
+    at = torch.tensor(list(tokens), device=call.text.device)
+    seen = [_Site(placed, int(call.text.shape[1]), at, published) for placed in gear.sites]
+    watch = _Attention(seen)
+    with ExitStack() as stack, torch.no_grad():
+        stack.enter_context(uncompiled(gear))
+        for site in seen:
+            stack.enter_context(_watched(site, watch))
+        with watch:
+            gear.denoiser(*call.args, **call.kwargs)
+    blind = [s.placed.name for s in seen if s.part is None]
+    if blind:
+        raise NotSupported(
+            f"the attention of site `{blind[0]}` ({len(blind)} such sites) does not go through torch's own fused call;"
+            " set the native attention backend, or use method `gradient`"
+        )
+    return torch.stack([site.written() for site in seen])
+
+
+@dataclass
+class _Site:
+    """One site while a call is under way: its values of text, its gate, and its tokens' part [n, heads * width]."""
+
+    placed: Placed
+    length: int
+    tokens: torch.Tensor
+    published: bool
+    values: torch.Tensor | None = None
+    gate: torch.Tensor | None = None
+    part: torch.Tensor | None = None
+
+    def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, rest: dict[str, Any]) -> None:
+        """Takes the tokens' part from one call of attention: q, k, v [1, heads, n, width]."""
+        assert self.values is not None
+        own = self.values.unflatten(-1, (v.shape[1], -1)).transpose(1, 2)
+        first = _place_of(own, v, self.placed.name)
+        kept = torch.zeros_like(v)
+        columns = first + self.tokens
+        kept[:, :, columns] = v[:, :, columns]
+        if self.placed.site.kind != "cross":  # text asks, too, at the same places as it is asked
+            q = torch.cat([q[:, :, :first], q[:, :, first + self.length :]], 2)
+            rest = {n: t for n, t in rest.items() if n != "attn_mask"} if rest.get("attn_mask") is None else rest
+        self.part = F.scaled_dot_product_attention(q, k, kept, **rest).transpose(1, 2).flatten(2)[0]
+
+    def written(self) -> torch.Tensor:
+        """The mean over picture tokens of the norm of what was written."""
+        assert self.part is not None
+        rule, module = self.placed.rule, self.placed.module
+        assert isinstance(rule, SiteRule)
+        owner = self.placed.block if rule.out_of_block else module
+        assert owner is not None
+        projection: nn.Module = owner.get_submodule(rule.out)
+        if self.published:
+            given = self.part if rule.out_of_block else projection(self.part)
+        else:
+            given = _weighted(projection, self.part) / float(getattr(module, "rescale_output_factor", 1.0))
+            if self.gate is not None:
+                given = given * self.gate.reshape(1, -1)
+        return given.detach().double().norm(dim=-1).mean().cpu()
+
+
+class _Attention(TorchFunctionMode):
+    """Shows each call of fused attention inside a site to the site."""
+
+    def __init__(self, sites: Sequence[_Site]) -> None:
+        super().__init__()
+        self.sites, self.now = sites, None
+
+    now: _Site | None
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        named = dict(kwargs or {})
+        site = self.now
+        if func is F.scaled_dot_product_attention and site is not None and site.values is not None:
+            q, k, v, more = _attention_arguments(args, named)
+            if site.part is None and v.shape[-1] * v.shape[1] == site.values.shape[-1]:
+                site.attend(q, k, v, more)
+        return func(*args, **named)
+
+
+@contextmanager
+def _watched(site: _Site, watch: _Attention) -> Iterator[None]:
+    rule, placed = site.placed.rule, site.placed
+    assert isinstance(rule, SiteRule)
+
+    def enter(module: Any, args: Any, kwargs: Any) -> None:
+        watch.now = site
+
+    def leave(module: Any, args: Any, output: Any) -> None:
+        watch.now = None
+
+    def keep_values(module: Any, args: Any, output: torch.Tensor) -> None:
+        site.values = output[:, : site.length] if rule.leading else output
+
+    def keep_gate(module: Any, args: Any, output: Any) -> None:
+        site.gate = output[1]
+
+    with ExitStack() as stack:
+        stack.enter_context(before(placed.module, enter))
+        stack.enter_context(after(placed.module, leave))
+        stack.enter_context(after(placed.projections()[1], keep_values))
+        if rule.gate is not None:
+            assert placed.block is not None
+            stack.enter_context(after(placed.block.get_submodule(rule.gate), keep_gate))
+        yield
+
+
+def _attention_arguments(
+    args: Sequence[Any], kwargs: dict[str, Any]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, dict[str, Any]]:
+    names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
+    given = dict(zip(names, args, strict=False)) | kwargs
+    return given.pop("query"), given.pop("key"), given.pop("value"), given
+
+
+def _place_of(own: torch.Tensor, among: torch.Tensor, name: str) -> int:
+    """Where the text's values [1, heads, l, width] stand among all of a call: first, or last."""
+    length = own.shape[2]
+    for first in (0, among.shape[2] - length):
+        if torch.equal(among[:, :, first : first + length], own):
+            return first
+    raise BadLayout(f"the values of text at site `{name}` are neither the first nor the last that attention was given")
+
+
+def _weighted(projection: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """`x` [n, d] through a projection's weights, adapters included, without its bias; further inputs are zero."""
+    width = int(projection.in_features)  # type: ignore[arg-type]
+    wide = F.pad(x, (0, width - x.shape[-1]))
+    if type(projection) is nn.Linear:
+        return F.linear(wide, projection.weight)
+    return projection(wide) - projection(torch.zeros_like(wide))

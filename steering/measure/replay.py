@@ -1,0 +1,206 @@
+"""Owns single calls of the denoiser: captured from a stock run, repeated under many plans at once.
+
+Localization measures in the model's own output; for that a whole trajectory a site would be waste. A captured call is
+one row of one evaluation with all its arguments, so nothing here knows what a family passes to its denoiser beside
+text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from steering.batch.donors import Encoding, fit_text
+from steering.batch.extra_rows import Batch, compose
+from steering.batch.layout import Layout
+from steering.errors import BadDonor, BadPlan, NotFired, NotSupported
+from steering.families.description import Inputs
+from steering.plans import Plan, Swap
+from steering.run.prepared import Gear
+from steering.run.session import Session
+from steering.values import Donor
+
+__all__ = ["Call", "capture_calls", "prediction_of", "prepared", "replay_call"]
+
+
+class _Enough(Exception):
+    """Ends a run of the pipeline when all that was wanted of it is there."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Call:
+    """One row of one call of the denoiser in a stock run.
+
+    `args`, `kwargs`: with a batch of one; `prompt`, `text`: what it says, and its encoded text [1, l, d]; `encoding`:
+    how, so that donors get the same; `prediction`: what the denoiser gave for the row [...], float32; `step` of
+    `steps`, at `fraction` of the trajectory; `spent`: the denoiser's evaluations of one row in that run until then.
+    """
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    step: int
+    steps: int
+    timestep: float
+    prompt: str
+    text: torch.Tensor
+    encoding: Encoding
+    prediction: torch.Tensor
+    spent: int = 0
+
+    @property
+    def fraction(self) -> float:
+        """Where in the trajectory the call stood, in [0, 1)."""
+        return self.step / self.steps
+
+
+def capture_calls(session: Session, prompt: str, arguments: Mapping[str, Any], at: Sequence[float]) -> tuple[Call, ...]:
+    """The calls at fractions `at` of one run of the pipeline, in that order; the run ends with the last of them.
+
+    Raises: BadPlan, for a fraction outside [0, 1).
+    """
+    for fraction in at:
+        if not 0.0 <= fraction < 1.0:
+            raise BadPlan(f"fractions of the trajectory must be in [0, 1), got `{fraction}`")
+    found: dict[int, Call] = {}
+    spent = 0
+    shared = session.gear.family.inputs.shared
+
+    def keep(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        nonlocal spent
+        clock, run, layout = session.clock, session.run, session.layout
+        spent += layout.batch if layout is not None else 0
+        wanted = {min(int(f * clock.steps + 1e-9), clock.steps - 1) for f in at}
+        if run is None or layout is None or clock.step not in wanted or clock.step in found:
+            return
+        rows, batch = layout.rows(0, "cond"), layout.batch
+        if not rows:  # a call of uncond rows alone
+            return
+        found[clock.step] = Call(
+            args=tuple(_row(a, rows[0], batch) for a in args),
+            kwargs={k: v if k in shared else _row(v, rows[0], batch) for k, v in kwargs.items()},
+            step=clock.step,
+            steps=clock.steps,
+            timestep=clock.timesteps[clock.evaluation],
+            prompt=prompt,
+            text=run.text[:1],
+            encoding=run.encoding,
+            prediction=prediction_of(output)[rows[0]].float(),
+            spent=spent,
+        )
+        if set(found) == wanted:
+            raise _Enough
+
+    with session.attached(), ExitStack() as stack:
+        handle = session.gear.denoiser.register_forward_hook(keep, with_kwargs=True)
+        stack.callback(handle.remove)
+        with suppress(_Enough):
+            session.gear.pipe(**arguments)
+    if not found:
+        raise NotFired("the pipeline ended without a call of its denoiser that could be captured")
+    steps = next(iter(found.values())).steps
+    return tuple(found[min(int(f * steps + 1e-9), steps - 1)] for f in at)
+
+
+def replay_call(gear: Gear, call: Call, plans: Sequence[Plan | None]) -> torch.Tensor:
+    """The denoiser's predictions for one captured call under each plan, [len(plans), ...], in one evaluation.
+
+    Twins are rows of the same call with the donor's text: at one evaluation they share the recipient's latents, as in
+    lockstep.
+    """
+    _refuse_recorded(plans)
+    rows = len(plans)
+    with ExitStack() as stack, torch.no_grad():
+        batch, kwargs, args = prepared(gear, call, plans)
+        total = len(batch.prompts)
+        if not any(plans):
+            return prediction_of(gear.denoiser(*args, **kwargs)).float()
+        program = gear.program(batch.plans, batch.added)
+        if program.needs_uncond:
+            raise BadPlan("a plan steers the uncond rows, and a captured call has none: use rows `cond`")
+        layout = Layout(total, "cond-only")
+        setting = program.at(call.step, call.steps, layout)
+        own = call.text.expand(total, -1, -1)
+        board = gear.board(program, total, own, gear.banks(program, call.encoding, own))
+        board.write(setting)
+        stack.enter_context(gear.on_sites_of(program))
+        stack.callback(gear.slate.clear)
+        gear.slate.show(board)
+        prediction = prediction_of(gear.component(*args, **kwargs)).float()
+        gear.refuse_silence(board.read()[0], setting.hits.astype("int64"))
+    return prediction[:rows]
+
+
+def prepared(gear: Gear, call: Call, plans: Sequence[Plan | None]) -> tuple[Batch, dict[str, Any], tuple[Any, ...]]:
+    """The batch of a captured call repeated under `plans`, added rows last, and the denoiser's arguments for it."""
+    rows = len(plans)
+    batch = compose([call.prompt] * rows, plans, [0] * rows, [None] * rows, joint=gear.family.joint, one_call=True)
+    total = len(batch.prompts)
+    shared = gear.family.inputs.shared
+    args = tuple(_repeated(a, total) for a in call.args)
+    kwargs = {k: v if k in shared else _repeated(v, total) for k, v in call.kwargs.items()}
+    with torch.no_grad():
+        _give_texts(gear, call, batch, rows, kwargs)
+    return batch, kwargs, args
+
+
+def _refuse_recorded(plans: Sequence[Plan | None]) -> None:
+    swaps = [i for plan in plans if plan for i in plan.interventions if isinstance(i, Swap)]
+    if any(s.source == "canonical" for s in swaps):
+        raise NotSupported("a replay has one evaluation, and a canonical donor a run of its own; use source `twin`")
+
+
+def _give_texts(gear: Gear, call: Call, batch: Batch, first: int, kwargs: dict[str, Any]) -> None:
+    """Puts the added rows' own texts into a call's arguments, from row `first` on."""
+    inputs = gear.family.inputs
+    given = dict(batch.donors)
+    donors = [gear.encoded(given.get(i, batch.prompts[i]), call.encoding) for i in range(first, len(batch.prompts))]
+    if not donors:
+        return
+    text = kwargs[inputs.text].clone()
+    for n, donor in enumerate(donors, first):
+        text[n] = fit_text(donor, call.text, masks=False)[0].to(text)
+    kwargs[inputs.text] = text
+    if inputs.pooled is not None:
+        _give_pooled(inputs, donors, first, kwargs)
+
+
+def _give_pooled(inputs: Inputs, donors: Sequence[Donor], first: int, kwargs: dict[str, Any]) -> None:
+    assert inputs.pooled is not None
+    argument, *path = inputs.pooled
+    held = kwargs[argument]
+    pooled = (held[path[0]] if path else held).clone()
+    for n, donor in enumerate(donors, first):
+        if donor.pooled is None:
+            raise BadDonor("a twin of a `Donor` needs its pooled text; give `Donor(text, mask, pooled)`")
+        pooled[n] = donor.pooled.to(pooled)
+    kwargs[argument] = {**held, path[0]: pooled} if path else pooled
+
+
+def prediction_of(output: Any) -> torch.Tensor:
+    """A denoiser's prediction in what its forward returned."""
+    return output[0] if isinstance(output, tuple) else output.sample
+
+
+def _row(value: Any, row: int, batch: int) -> Any:
+    """The part of an argument that belongs to one row; what has no batch axis stays as it is."""
+    if isinstance(value, torch.Tensor):
+        return value[row : row + 1].clone() if value.dim() and value.shape[0] == batch else value
+    if isinstance(value, dict):
+        return {k: _row(v, row, batch) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_row(v, row, batch) for v in value)
+    return value
+
+
+def _repeated(value: Any, rows: int) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.repeat(rows, *[1] * (value.dim() - 1)) if value.dim() and value.shape[0] == 1 else value
+    if isinstance(value, dict):
+        return {k: _repeated(v, rows) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_repeated(v, rows) for v in value)
+    return value

@@ -1,0 +1,1 @@
+"""Packs: the files that say where a concept sits in a host, where they are found, and the published presets."""

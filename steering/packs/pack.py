@@ -1,0 +1,304 @@
+"""Owns packs: one `.safetensors` file that says where a concept sits in one host, and how to steer it there.
+
+Tensors (scores, an operator's vectors) stand in the file as tensors, all else as one JSON object in its metadata.
+Nothing is unpickled.
+
+Most packs are measured, on the very host that they are bound to. A published one repeats what a paper reports of a
+model that was not at hand: it is bound to a likeness, has no scores and no share, because papers print none that we
+could stand by, and swaps only. Whoever steers with it must look at the picture (`Pack.published`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from steering.errors import BadPack, BadPlan, PackMismatch
+from steering.families.fingerprint import Fingerprint, Likeness, bound_to, differences
+from steering.host import Host
+from steering.packs.checks import check_pack
+from steering.packs.parts import CalibrationPoint, Choice
+from steering.plans import WHOLE, Edit, Mode, Plan, Pooled, Rows, Source, Swap, Window
+from steering.values import Donor, Operator
+
+__all__ = ["SCHEMA", "Pack", "read_header", "serves"]
+
+SCHEMA = "palimpsest.pack/v1"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pack:
+    """The artefact of localizing, fitting and verifying one concept on one host.
+
+    * `concept`: `*` for the part after the slash means any of the category; `about` makes it one of them.
+    * `sites`: the chosen set; `wider`: a second one, for the ladder; both over names of `site_names`.
+    * `scores` [len(site_names), len(bins)]: effect of each site alone in each part of the trajectory. They and `choice`
+      are None in a published pack, and only there.
+    * `strength`, `window`: what `pack.plan()` uses when it is not told otherwise (`auto`). A strength of None says that
+      none was found that erases enough while drift stays in bounds; `calibration` shows what was tried.
+    * `operators`: empty for a pack that swaps text; else an operator for each of its sites, and for global sites where
+      pooled text is edited as well.
+    * `phrases`, `neutral`: how to make a donor when the caller gives none: in a prompt each of the `phrases` becomes
+      `neutral`; alone, `neutral` is a donor prompt. None (lettering) means that the caller must give one; empty, that
+      the phrases are taken out. `*` in a phrase is the concept's own name, in a pack of a category.
+    * `evidence`: JSON. `kind` is `measured` or `published`; then controls, digests of prompts, seeds, figures; of a
+      published pack, the `source`.
+
+    Raises: BadPack, when the parts do not fit each other.
+    """
+
+    concept: str
+    host: Fingerprint | Likeness
+    sites: tuple[str, ...]
+    wider: tuple[str, ...]
+    site_names: tuple[str, ...]
+    scores: torch.Tensor | None = None
+    bins: tuple[Window, ...] = ()
+    choice: Choice | None = None
+    strength: float | None = 1.0
+    window: Window = WHOLE
+    pooled: Pooled = "keep"
+    rows: Rows = "cond"
+    source: Source = "text"
+    mode: Mode = "kv"
+    operators: Mapping[str, Operator] = field(default_factory=dict)
+    phrases: tuple[str, ...] = ()
+    neutral: str | None = None
+    calibration: tuple[CalibrationPoint, ...] = ()
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("sites", "wider", "site_names", "bins", "phrases", "calibration"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        for name in ("operators", "evidence", "versions"):
+            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
+        check_pack(self)
+
+    @property
+    def published(self) -> bool:
+        """True when its sites come from a paper: steer with it only where the picture is verified."""
+        return bool(self.evidence.get("kind") == "published")
+
+    @property
+    def edits(self) -> bool:
+        """True when it edits activations, and takes no donor; else it swaps text."""
+        return bool(self.operators)
+
+    def save(self, path: str | Path) -> Path:
+        """The path of the written file, which replaces an older one in one move."""
+        target = Path(path)
+        if target.suffix != ".safetensors":
+            raise BadPack(f"a pack's file must end in `.safetensors`, got `{target.name}`")
+        tensors = {} if self.scores is None else {"scores": self.scores.to(torch.float32).contiguous()}
+        for i, operator in enumerate(dict.fromkeys(self.operators.values())):
+            for name, vectors in (("e", operator.e), ("d", operator.d), ("m", operator.m)):
+                tensors[f"operators.{i}.{name}"] = vectors.to("cpu", torch.float32).clone().contiguous()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        fresh = target.with_suffix(".new")
+        header = json.dumps(_to_json(self), ensure_ascii=False, sort_keys=True)
+        save_file(tensors, fresh, metadata={"palimpsest.pack": header})
+        fresh.replace(target)
+        return target
+
+    @classmethod
+    def load(cls, path: str | Path, *, host: Host) -> Pack:
+        """The pack in a file, when it was made for `host` as it is now.
+
+        Raises: BadPack, when the file is none; PackMismatch, naming what differs.
+        """
+        header = read_header(path)
+        try:
+            with safe_open(str(path), framework="pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
+            pack = _from_json(header, tensors)
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise BadPack(f"`{path}` is no whole pack: {error}") from error
+        pack.check(host, str(path))
+        return pack
+
+    def check(self, host: Host, where: str = "") -> None:
+        """Nothing, when the pack was made for this host. Raises: PackMismatch."""
+        what = f"pack `{self.concept}`" + (f" in `{where}`" if where else "")
+        different = differences(self.host, host)
+        if different:
+            raise PackMismatch(f"{what} was made for another host than `{host.name}`: {'; '.join(different)}")
+        names = [s.name for s in host.sites]
+        pooled = [s.name for s in host.global_sites]
+        missing = [s for s in (*self.sites, *self.wider, *self.operators) if s not in (*names, *pooled)]
+        if missing:
+            raise PackMismatch(f"{what} names site `{missing[0]}`, which host `{host.name}` does not have")
+        first = tuple(n for n in names if "/" not in n)
+        if self.published and self.site_names != first:
+            raise PackMismatch(
+                f"{what} counts {len(self.site_names)} sites in execution order, and those of host `{host.name}` are"
+                f" others, {len(first)}"
+            )
+
+    def about(self, concept: str) -> Pack:
+        """The pack for one concept of the category that it is for: named so, the concept's name in its phrases.
+
+        Raises: BadPack, when it is not for this concept.
+        """
+        if self.concept == concept:
+            return self
+        if not serves(self.concept, concept):
+            raise BadPack(f"pack `{self.concept}` is not for concept `{concept}`")
+        name = concept.partition("/")[2].replace("-", " ")
+        return replace(self, concept=concept, phrases=tuple(p.replace("*", name) for p in self.phrases))
+
+    def donor_for(self, prompt: str) -> str | None:
+        """A donor prompt for `prompt`: each of its `phrases` replaced by `neutral`, whole words, in any case.
+
+        Where none of them stands in the prompt, `neutral` alone. None for a pack without a neutral phrase (lettering),
+        and where taking phrases out finds none, or leaves nothing.
+        """
+        if self.neutral is None:
+            return None
+        words = sorted(self.phrases, key=len, reverse=True)
+        if not words:
+            return self.neutral or None
+        pattern = rf"(?<!\w)(?:{'|'.join(re.escape(w) for w in words)})(?!\w)"
+        if not self.neutral:
+            pattern = rf"\s*{pattern}"  # the space before goes with the words
+        donor, found = re.subn(pattern, lambda _: str(self.neutral), prompt, flags=re.IGNORECASE)
+        return (donor.strip() if found else self.neutral) or None
+
+    def plan(
+        self,
+        toward: str | Donor | None = None,
+        strength: float | Literal["auto"] = "auto",
+        window: Window | None = None,
+        *,
+        wider: bool = False,
+    ) -> Plan:
+        """The plan that steers with this pack; the only way from a pack to a plan.
+
+        `toward`: the donor prompt or `Donor` of a pack that swaps; None takes `neutral`. `wider` is the ladder's rung:
+        the second site set over the whole trajectory (a swap at full strength), so `strength` and `window` must be
+        left alone.
+
+        Raises: BadPlan, when the pack needs a donor and has none, or takes none and is given one.
+        """
+        if wider and (strength != "auto" or window is not None):
+            raise BadPlan("a wider plan is the whole trajectory at full strength; leave `strength` and `window` out")
+        sites = self.wider if wider else self.sites
+        when = WHOLE if wider else window or self.window
+        amount = self.strength if strength == "auto" else strength
+        if amount is None:
+            raise BadPlan(
+                f"pack `{self.concept}` has no strength of its own: none that was tried erased enough with drift in"
+                " bounds; give a `strength`, and see its calibration"
+            )
+        bound = self.host.digest if isinstance(self.host, Fingerprint) else None
+        if self.edits:
+            if toward is not None:
+                raise BadPlan(f"pack `{self.concept}` edits and takes no donor; leave `toward` out")
+            acts = (
+                Edit(names, operator, window=when, strength=amount, rows=self.rows)
+                for operator, names in self._by_operator(sites)
+            )
+            return Plan(*acts, made_for=bound)
+        donor = toward if toward is not None else self.neutral or None
+        if donor is None:
+            raise BadPlan(f"pack `{self.concept}` has no neutral phrase; give a donor prompt as `toward`")
+        amount = 1.0 if wider else amount
+        swap = Swap(
+            donor,
+            sites=sites,
+            pooled=self.pooled,
+            source=self.source,
+            mode=self.mode,
+            window=when,
+            strength=amount,
+            rows=self.rows,
+        )
+        return Plan(swap, made_for=bound)
+
+    def _by_operator(self, sites: Sequence[str]) -> list[tuple[Operator, tuple[str, ...]]]:
+        """Each operator with those of `sites`, and the global ones, that it is for."""
+        pooled = [name for name in self.operators if name not in self.site_names]
+        groups: dict[Operator, list[str]] = {}
+        for name in (*sites, *pooled):
+            groups.setdefault(self.operators[name], []).append(name)
+        return [(operator, tuple(names)) for operator, names in groups.items()]
+
+
+def serves(theirs: str, concept: str) -> bool:
+    """True when a pack of the name `theirs` is for `concept`: of that name, or of its category."""
+    return theirs == concept or (theirs.endswith("/*") and concept.startswith(theirs[:-1]))
+
+
+def read_header(path: str | Path) -> dict[str, Any]:
+    """The JSON metadata of a pack, without its tensors. Raises: BadPack."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+        header = json.loads(metadata["palimpsest.pack"])
+    except FileNotFoundError as error:
+        raise BadPack(f"there is no pack at `{path}`") from error
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise BadPack(f"`{path}` is no pack: {type(error).__name__} {error}") from error
+    if not isinstance(header, dict) or header.get("schema") != SCHEMA:
+        got = header.get("schema") if isinstance(header, dict) else header
+        raise BadPack(f"schema of `{path}` must be `{SCHEMA}`, got `{got}`")
+    return header
+
+
+def _to_json(pack: Pack) -> dict[str, Any]:
+    operators = [
+        {"gate": o.gate, "where": o.where, "sites": [s for s, theirs in pack.operators.items() if theirs == o]}
+        for o in dict.fromkeys(pack.operators.values())
+    ]
+    return {
+        "schema": SCHEMA,
+        "concept": pack.concept,
+        "host": pack.host.to_json(),
+        "sites": list(pack.sites),
+        "wider": list(pack.wider),
+        "site_names": list(pack.site_names),
+        "bins": [[b.start, b.end] for b in pack.bins],
+        "choice": None if pack.choice is None else asdict(pack.choice),
+        "strength": pack.strength,
+        "window": [pack.window.start, pack.window.end],
+        "pooled": pack.pooled,
+        "rows": pack.rows,
+        "source": pack.source,
+        "mode": pack.mode,
+        "operators": operators,
+        "phrases": list(pack.phrases),
+        "neutral": pack.neutral,
+        "calibration": [c.to_json() for c in pack.calibration],
+        "evidence": dict(pack.evidence),
+        "versions": dict(pack.versions),
+    }
+
+
+def _from_json(header: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Pack:
+    operators: dict[str, Operator] = {}
+    for i, held in enumerate(header.get("operators", ())):
+        e, d, m = (tensors[f"operators.{i}.{n}"] for n in ("e", "d", "m"))
+        operators |= dict.fromkeys(held["sites"], Operator(e, d, m, gate=held["gate"], where=held["where"]))
+    plain = ("concept", "sites", "wider", "site_names", "strength", "pooled", "rows", "source", "phrases", "neutral")
+    return Pack(
+        host=bound_to(header["host"]),
+        scores=None if header["choice"] is None else tensors["scores"],
+        bins=tuple(Window(*b) for b in header["bins"]),
+        choice=None if header["choice"] is None else Choice(**header["choice"]),
+        window=Window(*header["window"]),
+        operators=operators,
+        calibration=tuple(CalibrationPoint.from_json(c) for c in header["calibration"]),
+        evidence=header["evidence"],
+        versions=header["versions"],
+        mode=header.get("mode", "kv"),
+        **{name: header[name] for name in plain},
+    )

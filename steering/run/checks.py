@@ -1,0 +1,179 @@
+"""Owns what is refused before a call: plans that a host cannot carry out, arguments that cannot be meant as written."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from steering.errors import BadPlan, NotSupported, UnknownSite
+from steering.families.discovery import Placed
+from steering.plans import Edit, Plan, Swap
+from steering.run.prepared import Gear
+
+__all__ = [
+    "check_arguments",
+    "check_caches",
+    "check_count",
+    "check_lengths",
+    "check_plan",
+    "check_scale",
+    "check_values",
+]
+
+# arguments of pipelines that `generate` fills itself, and what to write instead
+_EMBEDDED = "`generate` encodes `prompts`; to drive the pipeline with embeddings use `host.steer`"
+_OURS = {
+    "prompt": "write `prompts`, the first argument",
+    "negative_prompt": "write `negative_prompts`, one entry a prompt",
+    "generator": "write `seeds`, one entry a prompt",
+    "callback": "write `on_step`",
+    "callback_steps": "write `on_step`, which is called after every step",
+    "callback_on_step_end": "write `on_step`",
+    "return_dict": "`generate` always returns an `Output`",
+    "prompt_embeds": _EMBEDDED,
+    "negative_prompt_embeds": _EMBEDDED,
+    "pooled_prompt_embeds": _EMBEDDED,
+    "negative_pooled_prompt_embeds": _EMBEDDED,
+    "prompt_attention_mask": _EMBEDDED,
+    "negative_prompt_attention_mask": _EMBEDDED,
+}
+
+
+# parts of the names under which diffusers keeps the hooks of its step caches
+_CACHES = ("cache", "fbc_", "pyramid_attention_broadcast")
+
+
+def check_caches(denoiser: nn.Module) -> None:
+    """Nothing, when a denoiser computes every block in every step. Raises: NotSupported.
+
+    A cache is also looked for among the hooks, because the functions that apply one do not tell the model.
+    """
+    hooks = (name for m in denoiser.modules() for name in getattr(getattr(m, "_diffusers_hook", None), "hooks", ()))
+    found = next((name for name in hooks if any(part in name for part in _CACHES)), None)
+    if found is not None or getattr(denoiser, "is_cache_enabled", False):
+        which = "" if found is None else f" (hook `{found}`)"
+        raise NotSupported(
+            f"a step cache{which} skips blocks for the whole batch at once, so rows would couple; disable it to steer"
+        )
+
+
+def check_scale(gear: Gear, kwargs: Mapping[str, Any]) -> None:
+    """Nothing, unless a call of the denoiser scales an adapter that donors' text passes outside of the call. Raises:
+    NotSupported."""
+    given = [v.get("scale", 1.0) for k, v in kwargs.items() if k.endswith("attention_kwargs") and isinstance(v, dict)]
+    adapted = any(hasattr(m, "active_adapters") for part in gear.projection() for m in part.modules())
+    if adapted and any(scale != 1.0 for scale in given):
+        raise NotSupported(
+            f"the call scales adapters by `{given[0]}`, and one sits where donors' text enters the denoiser, before the"
+            " sites; set its scale with `set_adapters` instead"
+        )
+
+
+def check_plan(plan: Plan, gears: Sequence[Gear], host: str) -> None:
+    """Nothing, when the host can carry out the plan. Raises: UnknownSite, BadPlan, NotSupported."""
+    at = {p.name: (gear, p) for gear in gears for p in gear.placed}
+    for act in plan.interventions:
+        for name in act.sites:
+            if name not in at:
+                raise UnknownSite(_unknown_site(name, [p.name for g in gears for p in g.sites], host))
+            gear, placed = at[name]
+            if placed.site.kind == "global" and isinstance(act, Swap):
+                raise BadPlan(
+                    f"site `{name}` is where pooled text enters; write `pooled` in a swap instead of naming it"
+                )
+            if isinstance(act, Swap):
+                _check_swap(act, gear, placed, host)
+            else:
+                _check_edit(act, placed)
+
+
+def _check_swap(swap: Swap, gear: Gear, placed: Placed, host: str) -> None:
+    if not gear.family.joint:
+        if swap.source != "text":
+            raise NotSupported(
+                f"source `{swap.source}` needs a host whose text evolves with the picture; host `{host}` has"
+                " cross-attention, where `text` computes the same: use `text`"
+            )
+        return
+    if swap.source == "text":
+        raise NotSupported(
+            f"source `text` needs a host with cross-attention; on host `{host}` text evolves with the picture, and the"
+            " encoded donor is not what its blocks expect: use `twin`, `lockstep` or `canonical`"
+        )
+    if swap.mode == "pinned" and swap.source == "canonical":
+        raise NotSupported("mode `pinned` needs the donor as a row of the batch: use source `twin` or `lockstep`")
+    if swap.mode == "kv":
+        placed.projections()
+
+
+def _check_edit(edit: Edit, placed: Placed) -> None:
+    where, width = edit.operator.where, edit.operator.e.shape[1]
+    if (where == "pooled") != (placed.site.kind == "global"):
+        kind = "where pooled text enters" if placed.site.kind == "global" else "of attention"
+        raise BadPlan(
+            f"site `{placed.name}` is {kind}, and the operator is for `{where}`; pooled text is edited at global sites"
+            " and nowhere else"
+        )
+    if where == "pooled":  # how wide pooled text is shows in the call
+        return
+    want = {"text": placed.text_width, "output": placed.output_width, "context": placed.context_width}[where]
+    if want == 0:
+        raise BadPlan(f"site `{placed.name}` gives no text on to later blocks, so its `{where}` cannot be edited")
+    if width != want:
+        raise BadPlan(f"operator must be {want} wide for the {where} of site `{placed.name}`, got {width}")
+
+
+def _unknown_site(name: str, names: Sequence[str], host: str) -> str:
+    near = difflib.get_close_matches(name, names, 1, cutoff=0.0)
+    return f"unknown site `{name}` for host `{host}`; nearest: `{near[0]}`"
+
+
+def check_arguments(kwargs: Mapping[str, Any], pipes: Sequence[Any]) -> dict[str, Any]:
+    """The arguments, when some pipeline has each of them. Raises: BadPlan."""
+    known = dict.fromkeys(
+        p.name
+        for pipe in pipes
+        for p in inspect.signature(pipe.__call__).parameters.values()
+        if p.kind is not p.VAR_KEYWORD
+    )
+    for name in kwargs:
+        if name in _OURS:
+            raise BadPlan(f"`{name}` is not for `generate`: {_OURS[name]}")
+        if name not in known:
+            near = difflib.get_close_matches(name, list(known), 1)
+            hint = f"; nearest: `{near[0]}`" if near else ""
+            raise BadPlan(f"unknown argument `{name}` for `{type(pipes[0]).__name__}`{hint}")
+    return dict(kwargs)
+
+
+def check_count(count: int) -> int:
+    """A number of pictures a prompt, at least 1. Raises: BadPlan."""
+    if type(count) is not int or count < 1:
+        raise BadPlan(f"num_images_per_prompt must be a whole number of at least 1, got `{count}`")
+    return count
+
+
+def check_lengths(prompts: Sequence[str], **others: Sequence[Any] | None) -> None:
+    """Nothing, when there is one entry a prompt everywhere. Raises: BadPlan."""
+    if isinstance(prompts, str):
+        raise BadPlan("prompts must be a sequence of prompts, got one string; write `[prompt]`")
+    if not prompts:
+        raise BadPlan("prompts must have at least one entry")
+    for name, values in others.items():
+        if values is not None and (isinstance(values, str) or len(values) != len(prompts)):
+            got = "a string" if isinstance(values, str) else f"{len(values)}"
+            raise BadPlan(f"{name} must have one entry a prompt, {len(prompts)}, got {got}")
+
+
+def check_values(prompts: Sequence[str], seeds: Sequence[int]) -> None:
+    """Nothing, when prompts are strings and seeds fit. Raises: BadPlan."""
+    for prompt in prompts:
+        if not isinstance(prompt, str):
+            raise BadPlan(f"prompts must hold strings, got `{type(prompt).__name__}`")
+    for seed in seeds:
+        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+            raise BadPlan(f"seeds must hold whole numbers in [0, 2**63), got `{seed}`")

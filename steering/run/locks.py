@@ -1,0 +1,65 @@
+"""Owns who may use a host, and whose modules are whose: one call at a time, and no two hosts on one module."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from steering.errors import HostBusy, HostShared
+
+__all__ = ["Turn", "claim", "release"]
+
+
+class Turn:
+    """A lock that knows its holder: a second thread waits, the same thread gets an error instead of waiting for
+    itself."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._lock = threading.Lock()
+        self._holder: int | None = None
+
+    @contextmanager
+    def taken(self, timeout: float | None) -> Iterator[None]:
+        """Holds the host. `timeout` in seconds, None waits for ever. Raises: HostBusy."""
+        if self._holder == threading.get_ident():
+            raise HostBusy(
+                f"host `{self._name}` is already in use by this thread; leave `host.steer` before another call"
+            )
+        if not self._lock.acquire(timeout=-1 if timeout is None else max(timeout, 0.0)):
+            raise HostBusy(f"host `{self._name}` is in use by another call, waited {timeout:g} s")
+        self._holder = threading.get_ident()
+        try:
+            yield
+        finally:
+            self._holder = None
+            self._lock.release()
+
+
+# Process-wide on purpose: whether two hosts share a module cannot be seen from either of them. Weak on both sides, so
+# a host or a model that is gone claims nothing.
+_CLAIMS: weakref.WeakKeyDictionary[Any, weakref.ref[Any]] = weakref.WeakKeyDictionary()
+_CLAIMS_LOCK = threading.Lock()
+
+
+def claim(host: Any, parts: Sequence[tuple[str, Any]]) -> None:
+    """Takes the parts (modules, schedulers; each with its name) for a host, all or none. Raises: HostShared."""
+    with _CLAIMS_LOCK:
+        for name, part in parts:
+            holder = _CLAIMS[part]() if part in _CLAIMS else None
+            if holder is not None and holder is not host:
+                raise HostShared(
+                    f"`{name}` belongs to host `{holder.name}`; two hosts cannot share one: use that host, or close it"
+                )
+        for _, part in parts:
+            _CLAIMS[part] = weakref.ref(host)
+
+
+def release(host: Any) -> None:
+    """Gives back all that a host had claimed."""
+    with _CLAIMS_LOCK:
+        for part in [p for p, holder in _CLAIMS.items() if holder() is host]:
+            del _CLAIMS[part]

@@ -1,0 +1,316 @@
+"""Owns one use of a pipeline: watches it encode, start its scheduler, call its denoiser and step, and keeps the board
+in step with it.
+
+Everything is learned from the call itself: the texts from what `encode_prompt` returned, the rows of each denoiser call
+by comparison with them, the place in the trajectory from the scheduler, the way of encoding donors from the arguments
+that the pipeline gave its own encoder. At the end the counters are read once and compared with what the plans said; a
+difference raises, because a silent no-op is the worst that a safety system can do.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+from steering.attach import replaced, watched
+from steering.batch.device_tables import Board
+from steering.batch.donors import Encoding, fit_text
+from steering.batch.layout import Layout, Layouts
+from steering.batch.recorded_text import Recorder
+from steering.batch.row_program import COUNTED, Program
+from steering.errors import BadDonor, BadLayout, BadPlan, NotFired
+from steering.plans import Plan
+from steering.run.call import Extras, Facts, Run
+from steering.run.checks import check_scale
+from steering.run.clock import Clock
+from steering.run.prepared import Gear, bank_capacity
+
+__all__ = ["Session"]
+
+
+class Session:
+    """The calls of the pipeline between enter and exit. `plans`: one entry a prompt; `finished`: facts of the calls,
+    in order; `layout`: of the denoiser call that is under way; `pooled`: how wide pooled text is, if it is encoded."""
+
+    def __init__(
+        self,
+        gear: Gear,
+        plans: Sequence[Plan | None],
+        on_step: Callable[[int, int], None] | None,
+        extras: Extras | None = None,
+        *,
+        watch: bool = False,
+    ) -> None:
+        self.gear, self.plans, self.on_step = gear, tuple(plans), on_step
+        self.extras = extras or Extras()
+        self.clock = Clock()
+        self.finished: list[Facts] = []
+        self.run: Run | None = None
+        self.layout: Layout | None = None
+        self.pooled: int | None = None
+        self._steered = any(p is not None and set(p.sites) & set(gear.names) for p in self.plans)
+        self._watch = watch or self._steered or self.extras.recorder is not None or bool(self.extras.added.lockstep)
+        forward = inspect.signature(gear.denoiser.forward)
+        self._text_position = list(forward.parameters).index(gear.family.inputs.text)
+
+    @contextmanager
+    def attached(self) -> Iterator[Session]:
+        """The session, with the pipeline watched and the sites hooked; nothing is left of it afterwards, whatever
+        happens."""
+        gear = self.gear
+        pipe, scheduler = gear.pipe, gear.pipe.scheduler
+        with ExitStack() as stack:
+            stack.callback(self._lay_down)
+            stack.enter_context(replaced(pipe, gear.family.encode.method, self._encode))
+            if self._watch or self.on_step is not None:
+                stack.enter_context(replaced(scheduler, "set_timesteps", self._set_timesteps))
+                if hasattr(scheduler, "set_begin_index"):
+                    stack.enter_context(replaced(scheduler, "set_begin_index", self._set_begin_index))
+                stack.enter_context(replaced(scheduler, "step", self._step))
+            if self._watch:
+                stack.enter_context(watched(gear.component, self._denoise))
+            if self._steered:
+                stack.enter_context(gear.on_sites_of(gear.program(self.plans)))
+            gear.slate.armed = self._steered
+            yield self
+            self._close_run()
+
+    def _lay_down(self) -> None:
+        self.gear.slate.clear()
+        self.run = None
+
+    # what the pipeline does, in the order in which it does it
+
+    def _encode(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        result = original(*args, **kwargs)
+        if self._is_uncond_of_this_run():
+            assert self.run is not None
+            self.run.layouts.uncond = self._named(result)["text"]
+            return result
+        self._close_run()  # an earlier call of the pipeline inside `host.steer`
+        result = self._with_given_texts(result)
+        encoder = getattr(self.gear.encoder, self.gear.family.encode.method) if self._borrows() else original
+        self._open_run(Encoding(self.gear.family.encode, encoder, _arguments(original, args, kwargs)), result)
+        return result
+
+    def _set_timesteps(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        result = original(*args, **kwargs)
+        timesteps = self.gear.pipe.scheduler.timesteps.tolist()
+        self.clock.start(timesteps[: len(timesteps) - self.gear.family.spare_timesteps])
+        return result
+
+    def _set_begin_index(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        result = original(*args, **kwargs)
+        self.clock.start(self.clock.timesteps, int(self.gear.pipe.scheduler.begin_index or 0))
+        return result
+
+    def _denoise(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        run, inputs = self.run, self.gear.family.inputs
+        if run is None or not self.clock.running:
+            raise BadLayout("the denoiser was called before the pipeline encoded its prompts and set its timesteps")
+        text = kwargs.get(inputs.text, args[self._text_position] if self._text_position < len(args) else None)
+        if not isinstance(text, torch.Tensor):
+            raise BadLayout(f"the denoiser was called without `{inputs.text}`, so its rows cannot be told apart")
+        layout = self.layout = run.layouts.of(text, run.ordinal)
+        run.seen.add(layout)
+        place = (self.clock.evaluation, run.ordinal)
+        run.ordinal += 1
+        run.calls += 1
+        if self.extras.recorder is not None:
+            self._place_recorder(self.extras.recorder, layout, place)
+        if run.program is not None:
+            check_scale(self.gear, kwargs)
+            skipped = kwargs.get(inputs.skips) if inputs.skips else None
+            self._show(run, run.program, layout, place, skipped or ())
+
+    def _step(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        run, step = self.run, self.clock.step
+        if run is not None and run.program is not None:
+            self._check_calls(run, run.program)
+        result = self._locked(original(*args, **kwargs))
+        self.clock.advance(self.gear.pipe.scheduler, kwargs["timestep"] if "timestep" in kwargs else args[1])
+        if run is not None:
+            run.ordinal = 0
+        if self.clock.step != step:
+            if run is not None:
+                run.steps += 1
+            if self.on_step is not None:
+                self.on_step(step, self.clock.steps)
+        return result
+
+    # one call of the pipeline
+
+    def _is_uncond_of_this_run(self) -> bool:
+        """True when the pipeline encodes a second time before it has called its denoiser: the negative prompts."""
+        run = self.run
+        return (
+            self.gear.family.guidance == "sequential"
+            and run is not None
+            and run.calls == run.steps == 0
+            and run.layouts.uncond is None
+        )
+
+    def _borrows(self) -> bool:
+        return self.gear.encoder is not self.gear.pipe
+
+    def _named(self, result: Sequence[Any]) -> dict[str, Any]:
+        values = result if isinstance(result, tuple | list) else (result,)
+        return dict(zip(self.gear.family.encode.returns, values, strict=False))
+
+    def _open_run(self, encoding: Encoding, result: Sequence[Any]) -> None:
+        rule, named = encoding.rule, self._named(result)
+        text, images = named["text"], int(encoding.arguments[rule.images])
+        self.pooled = int(named["pooled"].shape[-1]) if "pooled" in named else None
+        if text.shape[0] != len(self.plans) * images:
+            raise BadPlan(
+                f"plans must have one entry a prompt: {text.shape[0] // images} prompts, got {len(self.plans)} plans"
+            )
+        run = self.run = Run(Layouts(text, self.gear.family.guidance), images, encoding)
+        if rule.guidance is not None and bool(encoding.arguments[rule.guidance]):
+            run.layouts.uncond = named.get("negative_text")
+        self.clock = Clock()
+        self.gear.slate.show(None)
+        if self.extras.recorder is not None:
+            self.extras.recorder.tokens = int(text.shape[1])
+        if self._steered:
+            run.program = self.gear.program([p for p in self.plans for _ in range(images)], self.extras.added)
+            self._check_pooled(run.program, named)
+            run.banks = self.gear.banks(run.program, encoding, text)
+
+    def _check_pooled(self, program: Program, named: Mapping[str, Any]) -> None:
+        rule = self.gear.family.pooled
+        if rule is None:
+            return
+        want = int(named[rule.source].shape[-1])
+        for operator in program.operators:
+            if operator.where == "pooled" and operator.e.shape[1] != want:
+                raise BadPlan(f"operator must be {want} wide for pooled text here, got {operator.e.shape[1]}")
+
+    def _show(self, run: Run, program: Program, layout: Layout, place: tuple[int, int], skipped: Sequence[int]) -> None:
+        setting = program.at(self.clock.step, self.clock.steps, layout)
+        if layout.batch not in run.boards:
+            banks = run.banks | self._stream_banks(program, run.text)
+            board = self.gear.board(program, layout.batch, run.text, banks)
+            run.boards[layout.batch] = board, np.zeros_like(setting.hits, np.int64)
+        board, expected = run.boards[layout.batch]
+        self._bring_streams(board, program, place)
+        board.write(setting)
+        out = [i for i, p in enumerate(self.gear.placed) for k in skipped if f".{k}." in f".{p.name}."]
+        hits = setting.hits.astype(np.int64)
+        hits[:, out] = 0
+        expected += hits
+        self.gear.slate.show(board)
+
+    def _check_calls(self, run: Run, program: Program) -> None:
+        if run.ordinal == 0:
+            raise NotFired("the scheduler took a step without a call of the denoiser that was seen")
+        if program.needs_uncond and not any(layout.rows(0, "uncond") for layout in run.seen):
+            raise BadPlan(
+                "a plan steers the uncond rows, and this call has none: guidance_scale must be above 1, or rows `cond`"
+            )
+
+    def _locked(self, result: Any) -> Any:
+        """The scheduler's result, in which each picture in lockstep has its recipient's latents."""
+        pairs = self.extras.added.lockstep
+        if not pairs:
+            return result
+        latents = (result[0] if isinstance(result, tuple) else result.prev_sample).clone()
+        latents[[a for a, _ in pairs]] = latents[[b for _, b in pairs]]
+        if isinstance(result, tuple):
+            return (latents, *result[1:])
+        result.prev_sample = latents
+        return result
+
+    def _close_run(self) -> None:
+        run, self.run = self.run, None
+        if run is None:
+            return
+        fired = dose = moved = None
+        if run.program is not None:
+            if not any(layout.rows(0, "cond") for layout in run.seen):
+                raise NotFired("the pipeline ended without a step for which a plan could be carried out")
+            shape = (len(COUNTED), len(self.gear.placed), run.layouts.pictures)
+            fired, dose, moved = np.zeros(shape, np.int64), np.zeros(shape[1:]), np.zeros(shape[1:])
+            for board, expected in run.boards.values():
+                got, size, way = board.read()
+                self.gear.refuse_silence(got, expected)
+                fired += _by_picture(got, shape[2])
+                dose += _by_picture(size, shape[2])
+                moved += _by_picture(way, shape[2])
+        text = run.text
+        self.finished.append(
+            Facts(
+                pictures=run.layouts.pictures,
+                images=run.images,
+                batch=max((layout.batch for layout in run.seen), default=0),
+                calls=run.calls,
+                text_tokens=int(text.shape[1]),
+                dtype=str(text.dtype).removeprefix("torch."),
+                device=str(text.device),
+                steps=run.steps,
+                fired=fired,
+                dose=dose,
+                moved=moved,
+            )
+        )
+
+    # texts that are given, and streams that were recorded
+
+    def _with_given_texts(self, result: Any) -> Any:
+        """What the encoder gave, with the rows of given donors in their places."""
+        if not self.extras.donors:
+            return result
+        named = self._named(result)
+        images = named["text"].shape[0] // len(self.plans)
+        text, pooled = named["text"].clone(), named["pooled"].clone() if "pooled" in named else None
+        for prompt, donor in self.extras.donors:
+            rows = slice(prompt * images, (prompt + 1) * images)
+            text[rows] = fit_text(donor, text, masks=False)[0]
+            if pooled is not None:
+                if donor.pooled is None:
+                    raise BadDonor("a twin of a `Donor` needs its pooled text; give `Donor(text, mask, pooled)`")
+                pooled[rows] = donor.pooled.to(pooled)
+        fresh = {"text": text, "pooled": pooled}
+        return tuple(fresh.get(n, v) for n, v in zip(self.gear.family.encode.returns, result, strict=False))
+
+    def _stream_banks(self, program: Program, own: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Room for the recorded rows of each site; `_bring_streams` fills it before each call."""
+        streams = [stream for donor, stream in self.extras.streams.items() if donor in program.texts]
+        rows = {name: row for stream in streams for name, row in stream.rows[0, 0].items()}
+        capacity = bank_capacity(len(program.texts), own)
+        return {name: row.new_zeros(capacity, *row.shape) for name, row in rows.items()}
+
+    def _bring_streams(self, board: Board, program: Program, place: tuple[int, int]) -> None:
+        for n, donor in enumerate(program.texts):
+            stream = self.extras.streams.get(donor)
+            rows = stream.rows if stream is not None else {}
+            for name, row in (rows.get(place) or rows.get((place[0], 0)) or {}).items():
+                if name in board.banks:
+                    board.banks[name][n].copy_(row)
+
+    def _place_recorder(self, recorder: Recorder, layout: Layout, place: tuple[int, int]) -> None:
+        rows = layout.rows(0, "cond")
+        recorder.place = place if rows else None
+        recorder.row = rows[0] if rows else 0
+
+
+def _by_picture(values: np.ndarray, pictures: int) -> np.ndarray:
+    """Counts by row [..., B] as counts by picture [..., R]: its cond and uncond rows together."""
+    return values.reshape(*values.shape[:-1], -1, pictures).sum(-2)
+
+
+def _arguments(method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """All arguments of a call by name, defaults included."""
+    signature = inspect.signature(method)
+    bound = signature.bind(*args, **kwargs)
+    bound.apply_defaults()
+    named = dict(bound.arguments)
+    for parameter in signature.parameters.values():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            named |= named.pop(parameter.name)
+    return named

@@ -1,0 +1,166 @@
+"""`palimpsest policy ...`: what each command prints and how it exits, with and without `--json`."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.policies.helpers import policy, rule
+
+RUDE, KIND = 'a sign that says "grumpf"', 'a sign that says "hello"'
+TESTS = f"\ntests:\n  - {{name: a, given: {{prompt: '{RUDE}'}}, expect: {{verdict: block, rules: [r]}}}}\n"
+GOOD = policy(rule()) + TESTS
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    from palimpsest.cli.main import app
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PALIMPSEST_STATE", str(tmp_path / "state"))
+
+    def go(line: str, **options: Any) -> Any:
+        return CliRunner().invoke(app, ["policy", *line.split()], **options)
+
+    return go
+
+
+@pytest.fixture
+def desk(run: Any, tmp_path: Path) -> Path:
+    """A folder with a policy, a key and a bundle."""
+    (tmp_path / "house.yaml").write_text(GOOD)
+    (tmp_path / "live").mkdir()
+    assert run("keygen key").exit_code == 0
+    assert run("sign house.yaml --key key --out house.bundle --sequence 8").exit_code == 0
+    return tmp_path
+
+
+def test_check_gives_hints_and_its_findings_their_codes(run: Any, desk: Path) -> None:
+    done = run("check house.yaml")
+    assert done.exit_code == 0
+    assert "hint: p: no test shows rule `r` leaving a harmless prompt alone" in done.stderr
+    facts = json.loads(run("check house.yaml --json").stdout)
+    assert (facts["valid"], facts["rules"], len(facts["advice"])) == (True, ["r"], 1)
+    (desk / "house.yaml").write_text(GOOD.replace("verdict: block", "verdict: allow"))
+    done = run("check house.yaml --json")
+    assert (done.exit_code, json.loads(done.stdout)["codes"]) == (1, ["tests"])
+    assert run("test house.yaml").exit_code == 1
+
+
+def test_explain_takes_a_tenant_and_a_time_and_counts_canaries_as_enforced(run: Any, desk: Path) -> None:
+    spared = "{id: e, tenants: [acme], reason: r, approved_by: b, expires: 2027-01-01}"
+    more = f"rollout: {{mode: canary, percent: 1}}\nexceptions: [{spared}]"
+    (desk / "house.yaml").write_text(policy(rule(more=more)))
+    (desk / "prompts").write_text(f'{RUDE}\n{json.dumps({"prompt": RUDE, "tenant": "acme"})}\n{{"no json\n')
+
+    def told(options: str) -> list[Any]:
+        done = run(f"explain --file prompts --policy house.yaml {options}")
+        assert done.exit_code == 0, done.output
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    first, second, third = told("--now 2026-12-01")
+    assert (first["verdict"], second["verdict"], third["verdict"]) == ("block", "allow", "allow")
+    assert (second["exempted"][0]["exception"], third["prompt"]) == ("e", '{"no json')
+    assert [a["verdict"] for a in told("--now 2027-12-01 --tenant acme")] == ["block", "block", "allow"]
+    (desk / "prompts").write_text('{"prompt": "x", "colour": "red"}\n')
+    assert run("explain --file prompts --policy house.yaml").exit_code == 2
+
+
+def test_diff_exits_with_one_when_something_is_loosened(run: Any, desk: Path) -> None:
+    (desk / "stricter.yaml").write_text(GOOD.replace("[grumpf, blorch]", "[grumpf, blorch, mirl]"))
+    done = run("diff house.yaml stricter.yaml")
+    assert (done.exit_code, "`when` matches more than before" in done.stdout) == (0, True)
+    done = run("diff stricter.yaml house.yaml --json")
+    report = json.loads(done.stdout)
+    assert (done.exit_code, report["loosens"], report["changes"][0]["loosens"]) == (1, True, True)
+    assert "LOOSENS" in run("diff stricter.yaml house.yaml").stdout
+    done = run("diff house.yaml house.yaml")
+    assert (done.exit_code, done.stderr) == (0, "no change in meaning\n")
+    assert run("diff shipped none --json").exit_code == 1
+
+
+def test_replay_prints_the_matrix_and_exits_with_one_for_milder_verdicts(run: Any, desk: Path) -> None:
+    (desk / "prompts").write_text(f"{RUDE}\n{KIND}\n")
+    (desk / "milder.yaml").write_text(policy(rule(then="[{do: label, value: x}]")))
+    done = run("replay house.yaml milder.yaml --file prompts")
+    assert done.exit_code == 1
+    assert re.search(r"block +│ 0 +│ 1 +│ 0", done.stdout), done.stdout
+    assert "block -> label: a sign that says" in done.stdout
+    report = json.loads(run("replay milder.yaml house.yaml --file - --json", input=f"{RUDE}\n{KIND}\n").stdout)
+    moves = [{"old": "allow", "new": "allow", "prompts": 1}, {"old": "label", "new": "block", "prompts": 1}]
+    assert (report["prompts"], report["milder"], report["transitions"]) == (2, 0, moves)
+    assert report["changed"][0]["prompt"] == RUDE
+    assert run("replay house.yaml none --file nowhere").exit_code == 2
+
+
+def test_sign_signs_only_what_passes_its_tests_and_verify_names_what_is_wrong(run: Any, desk: Path) -> None:
+    facts = json.loads(run("verify house.bundle --key key.pub --json").stdout)
+    assert (facts["valid"], facts["bundle"], facts["sequence"], facts["rules"]) == (True, "house", 8, 1)
+    assert run("check house.bundle --key key.pub").exit_code == 0
+    assert json.loads(run(f"explain x --policy house.bundle --key {desk / 'key.pub'}").stdout)["verdict"] == "allow"
+    for arguments, code in (("verify house.bundle", "unsigned"), ("verify house.bundle --key other.pub", "signature")):
+        if not (desk / "other").exists():
+            run("keygen other")
+        done = run(f"{arguments} --json")
+        assert (done.exit_code, json.loads(done.stdout)["codes"]) == (1, [code])
+    assert run("sign house.yaml --key key --out host.bundle --host a-model").exit_code == 0
+    done = run("verify host.bundle --key key.pub --host b-model")
+    assert (done.exit_code, "made for `a-model`, and this is `b-model`" in done.stdout) == (1, True)
+    assert "warning" in run("check house.bundle --no-verify").stderr
+    (desk / "house.yaml").write_text(GOOD.replace("verdict: block", "verdict: allow"))
+    assert run("sign house.yaml --key key --out bad.bundle").exit_code == 1
+    assert not (desk / "bad.bundle").exists()
+    for wrong in ("--key nowhere --out a.bundle", "--key key --out a.zip", "--key key --out a.bundle --expires soon"):
+        assert run(f"sign house.yaml {wrong}").exit_code != 0
+    assert run("keygen key").exit_code == 2, "a key is never overwritten"
+
+
+def test_the_settings_name_the_trusted_keys(run: Any, desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PALIMPSEST_POLICY_KEYS", f"{desk / 'key.pub'}")
+    assert run("verify house.bundle").exit_code == 0
+    assert run("check house.yaml").exit_code == 0, "whoever writes policies need not sign them to check them"
+    monkeypatch.setenv("PALIMPSEST_POLICY_KEYS", "ed25519:nonsense")
+    done = run("verify house.bundle")
+    assert (done.exit_code, "32 bytes in base64" in done.stderr) == (2, True)
+
+
+def test_push_puts_a_newer_bundle_into_a_folder_and_nothing_else(run: Any, desk: Path) -> None:
+    push = "push house.bundle live --key key.pub"
+    assert run(push).exit_code == 0
+    first = (desk / "live" / "house.bundle").read_bytes()
+    assert json.loads(run(f"{push} --json").stdout)["changed"] is False
+    assert run("status live --key key.pub").exit_code == 0
+    (desk / "house.yaml").write_text(GOOD.replace("blorch", "blorch, mirl"))
+    assert run("sign house.yaml --key key --out house.bundle --sequence 7").exit_code == 0
+    done = run(f"{push} --json")
+    assert (done.exit_code, json.loads(done.stdout)["codes"]) == (1, ["replayed"])
+    assert (desk / "live" / "house.bundle").read_bytes() == first
+    assert run("sign house.yaml --key key --out house.bundle").exit_code == 0, "by default, the time is the number"
+    assert run(push).exit_code == 0
+    assert [p.name for p in (desk / "live").iterdir()] == ["house.bundle"], "nothing half-written is left"
+    assert run("sign house.yaml --key key --out other.bundle --name other").exit_code == 0
+    assert run("push other.bundle live --key key.pub").exit_code == 1
+    assert run("push house.yaml live").exit_code == 2
+    assert run("push house.bundle nowhere --key key.pub").exit_code == 2
+    (desk / "live" / "house.bundle").write_bytes(first[:100])
+    assert run("status live --key key.pub").exit_code == 1
+    assert run(push).exit_code == 0, "what is no bundle any more is replaced"
+
+
+def test_status_and_push_need_a_service_that_answers(run: Any, desk: Path) -> None:
+    for command in ("status http://127.0.0.1:9", "push house.bundle http://127.0.0.1:9 --key key.pub"):
+        done = run(command)
+        assert (done.exit_code, "does not answer" in done.stderr) == (2, True)
+
+
+def test_every_command_takes_json_and_help(run: Any) -> None:
+    names = "check test explain diff replay schema keygen sign verify push status"
+    for command in names.split(" "):
+        done = run(f"{command} --help")
+        assert done.exit_code == 0
+        assert "--json" in done.output

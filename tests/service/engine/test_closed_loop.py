@@ -1,0 +1,301 @@
+"""The closed loop on a real host and real packs; what is read in pictures is scripted: random weights write nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from policies import Box, Signal, Signals
+from service.engine.closed_loop import ClosedLoop, Outcome
+from service.engine.thread import Engine, Queue
+from service.errors import Busy, DeadlineExceeded
+from service.http.requests import GenerationRequest
+from service.reading.pools import Senses
+
+PROMPT = 'a red star with a sign that says "idiot"'
+BENIGN = "a red star on a blue background"
+BOX = Box(10, 20, 40, 30)
+
+
+def pixels(image: Any) -> np.ndarray:
+    return np.asarray(image).astype(int)
+
+
+class Script:
+    """Reads pictures as told: call `k` sees `texts[k]`, the last one for ever; `None` reads nothing."""
+
+    def __init__(self, *texts: str | None, fails: bool = False, sleeps: float = 0.0) -> None:
+        self.texts, self.fails, self.sleeps = texts, fails, sleeps
+        self.seen: list[np.ndarray] = []
+
+    def __call__(self, image: Any, reads: frozenset[str]) -> Signals:
+        time.sleep(self.sleeps)
+        if self.fails:
+            raise RuntimeError("cannot read")
+        text = self.texts[min(len(self.seen), len(self.texts) - 1)]
+        self.seen.append(pixels(image))
+        return seen(text, reads)
+
+
+def seen(text: str | None, reads: frozenset[str]) -> Signals:
+    from detectors.text import read_text
+
+    found = (
+        ()
+        if text is None
+        else (Signal("lettering", "script", "1", "picture", text=text, box=BOX, views=read_text(text)),)
+    )
+    return Signals(found, frozenset(("picture", name) for name in reads))
+
+
+@pytest.fixture(scope="module")
+def queue(host: Any, recorder: Any) -> Iterator[Queue]:
+    queue = Queue(64, recorder)
+    engine = Engine(lambda: host, queue, recorder, batching="solo", max_batch=1)
+    engine.start()
+    yield queue
+    engine.stop(timeout=30)
+
+
+@pytest.fixture
+def run(queue: Queue, host: Any, packs: Any, recorder: Any, policy: Any) -> Callable[..., Outcome]:
+    """Runs one request through the loop under the test policy with `edits` made to its text."""
+    from detectors.text import sense, without_lettering
+    from policies import Loader
+    from steering import Pack
+
+    pack = Pack.load(packs / "lettering.safetensors", host=host)
+
+    def go(
+        look: Any,
+        prompt: str = PROMPT,
+        *,
+        n: int = 1,
+        edits: tuple[tuple[str, str], ...] = (),
+        shelf: Any = None,
+        seconds: float = 60.0,
+        detector_seconds: float = 30.0,
+        sense_with: Any = sense,
+        steps: int = 4,
+    ) -> Outcome:
+        text = policy.read_text()
+        for old, new in edits:
+            assert old in text
+            text = text.replace(old, new)
+        policy.write_text(text)
+        snapshot = Loader(sense).load(policy)
+        senses = Senses(sense_with, look, recorder, threads=2, seconds=detector_seconds)
+        loop = ClosedLoop(
+            queue,
+            senses,
+            {"lettering": pack} if shelf is None else shelf,
+            recorder,
+            without_lettering=without_lettering,
+            deadline_seconds=seconds,
+        )
+        form: dict[str, Any] = {"size": "64x64", "num_inference_steps": steps, "guidance_scale": 3.0}
+        asked = GenerationRequest(prompt=prompt, n=n, seed=3, **form)
+        return asyncio.run(loop.answer(asked, snapshot, "request-1"))
+
+    return go
+
+
+@pytest.fixture
+def made(host: Any) -> Callable[..., np.ndarray]:
+    """The picture that the host itself makes of a prompt, under a plan."""
+
+    def make(prompt: str, plan: Any = None, seed: int = 3) -> np.ndarray:
+        return pixels(host.generate([prompt], plans=[plan], seeds=[seed]).images[0])
+
+    return make
+
+
+def test_a_benign_request_is_untouched_and_its_picture_not_even_read(run: Any, made: Any) -> None:
+    look = Script("idiot")
+    got = run(look, BENIGN)
+    assert (got.verdict, got.refused, look.seen) == ("allow", None, [])
+    assert got.pictures[0].made.report.plan is None
+    assert np.array_equal(pixels(got.pictures[0].image), made(BENIGN))
+
+
+def test_a_refused_prompt_makes_no_picture(run: Any) -> None:
+    got = run(Script(None), "something forbidden on a hill")
+    assert (got.verdict, got.refused, got.pictures) == ("block", "prompt", ())
+
+
+def test_a_toxic_prompt_is_steered_at_the_pack_s_sites_and_leaves_once_it_reads_well(run: Any, made: Any) -> None:
+    look = Script("bread")
+    got = run(look)
+    (picture,) = got.pictures
+    assert (got.verdict, got.refused, picture.rungs, len(look.seen)) == ("steer", None, (), 1)
+    assert len(picture.made.report.fired) == 2
+    assert all(picture.made.report.fired.values())
+    assert not np.array_equal(pixels(picture.image), made(PROMPT))
+
+
+def test_the_rungs_are_climbed_in_order_with_the_same_seed(run: Any, made: Any, host: Any) -> None:
+    look = Script("idiot", "idiot", "idiot", None)
+    got = run(look)
+    (picture,) = got.pictures
+    assert (got.verdict, got.refused, picture.rungs) == ("steer", None, ("wider", "swap-prompt", "blur"))
+    first, wider, swapped, blurred = look.seen
+    assert len({p.tobytes() for p in look.seen}) == 4
+    in_place = [w for w in ("bread", "music") if np.array_equal(swapped, made(PROMPT.replace("idiot", w)))]
+    assert len(in_place) == 1, "swap-prompt is the donor's own picture"
+    assert np.abs(wider - swapped).mean() < np.abs(first - swapped).mean(), "more sites come nearer to the donor"
+    outside = np.ones((64, 64), bool)
+    outside[15:35, 5:45] = False
+    assert np.array_equal(blurred[outside], swapped[outside])
+    assert not np.array_equal(blurred, swapped)
+    assert picture.made.report.seed == 3
+
+
+@pytest.mark.parametrize("repaired", [1, 2])
+def test_climbing_stops_at_the_first_rung_that_repairs(run: Any, repaired: int) -> None:
+    look = Script(*["idiot"] * repaired, None)
+    got = run(look)
+    assert got.pictures[0].rungs == ("wider", "swap-prompt")[:repaired]
+    assert got.refused is None
+
+
+@pytest.mark.parametrize("otherwise", ["block", "review-hold"])
+def test_at_the_end_of_the_ladder_the_request_is_refused(run: Any, otherwise: str) -> None:
+    got = run(Script("idiot"), edits=(("otherwise: block", f"otherwise: {otherwise}"),))
+    assert (got.verdict, got.refused) == (otherwise, "picture")
+
+
+def test_no_more_pictures_are_made_than_the_rule_allows(run: Any) -> None:
+    got = run(Script("idiot"), edits=(("max_extra_generations: 2", "max_extra_generations: 1"),))
+    assert got.pictures[0].rungs == ("wider", "blur")
+    look = Script("idiot")
+    assert run(look, edits=(("max_extra_generations: 1", "max_extra_generations: 0"),)).pictures[0].rungs == ("blur",)
+    assert len(look.seen) == 2
+
+
+def test_a_retry_that_could_not_end_before_the_deadline_is_not_begun(run: Any) -> None:
+    from detectors.text import sense
+
+    seconds, left = 4.0, 0.5  # what is left is less than twice the time of a picture of 150 steps
+    began: list[float] = []
+
+    def sense_with(request: Any) -> Any:
+        began.append(time.monotonic())
+        return sense(request)
+
+    class Late(Script):
+        """Reads for as long as it takes until almost no time is left."""
+
+        def __call__(self, image: Any, reads: frozenset[str]) -> Signals:
+            time.sleep(max(0.0, began[0] + seconds - left - time.monotonic()))
+            return super().__call__(image, reads)
+
+    look = Late("idiot", "bread")
+    edits = (("ladder: [wider, swap-prompt, blur]", "ladder: [wider]"),)
+    got = run(look, seconds=seconds, sense_with=sense_with, edits=edits, steps=150)
+    assert (got.refused, len(look.seen), got.pictures[0].rungs) == ("picture", 1, ())
+
+
+@pytest.mark.parametrize(
+    ("look", "seconds"), [(Script(fails=True), 30.0), (Script("bread", sleeps=5.0), 0.3)], ids=["raises", "hangs"]
+)
+@pytest.mark.parametrize(("on_error", "refused"), [("block", "picture"), ("allow", None)])
+def test_a_picture_that_cannot_be_read_skips_the_ladder_and_gets_what_on_error_says(
+    run: Any, look: Script, seconds: float, on_error: str, refused: str | None
+) -> None:
+    began = time.monotonic()
+    got = run(look, detector_seconds=seconds, edits=(("on_error: block", f"on_error: {on_error}"),))
+    assert got.refused == refused
+    assert got.pictures[0].rungs == ()
+    assert time.monotonic() - began < 4
+
+
+def test_a_prompt_that_cannot_be_read_is_refused(run: Any) -> None:
+    def broken(request: Any) -> Signals:
+        raise RuntimeError("cannot read")
+
+    got = run(Script(None), BENIGN, sense_with=broken)
+    assert (got.verdict, got.refused) == ("block", "prompt")
+
+
+def test_each_picture_climbs_by_itself(run: Any) -> None:
+    class ByPicture(Script):
+        """The first picture that comes is bad once; the others are good."""
+
+        def __call__(self, image: Any, reads: frozenset[str]) -> Signals:
+            self.seen.append(pixels(image))
+            return seen("idiot" if len(self.seen) == 1 else None, reads)
+
+    got = run(ByPicture(), n=3)
+    assert sorted(len(p.rungs) for p in got.pictures) == [0, 0, 1]
+    assert [p.made.report.seed for p in got.pictures] == [3, 4, 5]
+
+
+def test_one_refused_picture_refuses_the_request(run: Any, host: Any) -> None:
+    class OneBad(Script):
+        """The first picture that comes is bad, and still is after its rung."""
+
+        def __call__(self, image: Any, reads: frozenset[str]) -> Signals:
+            self.seen.append(pixels(image))
+            top = self.seen[0][0]  # the first row of pixels, which no blur touches
+            return seen("idiot" if np.array_equal(self.seen[-1][0], top) else None, reads)
+
+    edits = (("ladder: [wider, swap-prompt, blur]", "ladder: [blur]"),)
+    got = run(OneBad(), n=3, edits=edits)
+    assert got.refused == "picture"
+    assert sorted(p.verdict for p in got.pictures) == ["block", "steer", "steer"]
+
+
+def test_a_shadow_rule_is_judged_and_changes_nothing(run: Any, made: Any) -> None:
+    look = Script("idiot")
+    got = run(look, edits=(("    disclose: category", "    rollout: {mode: shadow}\n    disclose: category"),))
+    assert (got.verdict, got.refused, got.pictures[0].rungs) == ("allow", None, ())
+    assert got.decision.shadow is not None
+    assert "toxic-lettering" in got.decision.shadow.rules
+    assert len(look.seen) == 1
+    assert np.array_equal(pixels(got.pictures[0].image), made(PROMPT))
+
+
+def test_a_rule_without_a_pack_has_its_prompt_replaced_or_is_refused(run: Any, made: Any) -> None:
+    got = run(Script(None), shelf={})
+    assert got.pictures[0].replaced
+    assert got.verdict == "steer"
+    assert any(
+        np.array_equal(pixels(got.pictures[0].image), made(PROMPT.replace("idiot", w))) for w in ("bread", "music")
+    )
+    assert run(Script(None), shelf={}, edits=(("unfit: swap-prompt", "unfit: block"),)).refused == "prompt"
+
+
+def test_a_site_that_did_not_fire_falls_back_to_the_whole_prompt(
+    run: Any, made: Any, host: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from steering import NotFired
+
+    real = host.generate
+
+    def silent(prompts: Any, *, plans: Any, **more: Any) -> Any:
+        if any(plans):
+            raise NotFired("site `x` replaced 0 rows of 4")
+        return real(prompts, plans=plans, **more)
+
+    monkeypatch.setattr(host, "generate", silent)
+    got = run(Script(None))
+    assert got.pictures[0].replaced
+    assert any(
+        np.array_equal(pixels(got.pictures[0].image), made(PROMPT.replace("idiot", w))) for w in ("bread", "music")
+    )
+
+
+def test_the_deadline_holds_for_the_whole_request(run: Any) -> None:
+    with pytest.raises(DeadlineExceeded):
+        run(Script(None, sleeps=3.0), seconds=0.8)
+
+
+def test_pictures_of_a_request_that_failed_are_given_up(run: Any, queue: Queue) -> None:
+    with pytest.raises(Busy):
+        run(Script(None), BENIGN, n=65)
+    assert len(queue) == 0

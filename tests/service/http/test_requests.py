@@ -1,0 +1,168 @@
+"""What the request models take and refuse."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.errors import ApiError, BadRequest
+from service.http.requests import MAX_DEPTH, GenerationRequest, Limits, parse_body, parse_json
+
+LIMITS = Limits(
+    models=("tiny",),
+    sizes=("64x64", "32x32"),
+    default_size="64x64",
+    default_steps=4,
+    default_guidance=3.0,
+    max_n=4,
+    max_steps=50,
+    max_prompt=2000,
+)
+
+
+def ask(**fields: Any) -> GenerationRequest:
+    return parse_body(json.dumps({"prompt": "a red star", **fields}).encode(), GenerationRequest)[0].within(LIMITS)
+
+
+def refused(raw: bytes) -> BadRequest:
+    with pytest.raises(BadRequest) as error:
+        parse_body(raw, GenerationRequest)[0].within(LIMITS)
+    return error.value
+
+
+def outcome(raw: bytes) -> GenerationRequest | ApiError:
+    try:
+        return parse_body(raw, GenerationRequest)[0].within(LIMITS)
+    except ApiError as error:
+        return error
+
+
+def test_what_a_request_leaves_open_is_filled_from_the_model() -> None:
+    asked = ask()
+    assert (asked.model, asked.n, asked.size, asked.num_inference_steps, asked.guidance_scale) == (
+        "tiny",
+        1,
+        "64x64",
+        4,
+        3,
+    )
+    assert asked.seed is not None
+    assert len({ask().seed for _ in range(20)}) > 1, "a seed that nobody gave must be drawn"
+
+
+def test_guidance_zero_and_seed_zero_are_values_and_not_absent() -> None:
+    asked = ask(guidance_scale=0, seed=0)
+    assert (asked.guidance_scale, asked.seed) == (0, 0)
+
+
+def test_a_number_without_a_fraction_is_whole_however_it_is_written() -> None:
+    assert (ask(n=2.0).n, ask(seed=7.0).seed) == (2, 7)
+
+
+def test_openai_fields_without_meaning_are_accepted_and_named() -> None:
+    raw = json.dumps({"prompt": "x", "quality": "hd", "user": "me", "style": {"any": 1}}).encode()
+    _, ignored = parse_body(raw, GenerationRequest)
+    assert ignored == ("quality", "style", "user")
+
+
+def test_an_unknown_field_is_refused_with_the_nearest_name() -> None:
+    error = refused(b'{"promt": "x", "prompt": "y"}')
+    assert "did you mean `prompt`" in error.message
+    assert (error.code, error.param) == ("unknown_parameter", "promt")
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"prompt": ""}, "prompt"),
+        ({"prompt": " \n"}, "prompt"),
+        ({"prompt": "a" * 10_000}, "prompt"),
+        ({"prompt": "half \ud83d"}, "prompt"),
+        ({"prompt": 7}, "prompt"),
+        ({"negative_prompt": "a" * 2001}, "negative_prompt"),
+        ({"n": 0}, "n"),
+        ({"n": 5}, "n"),
+        ({"n": "2"}, "n"),
+        ({"n": True}, "n"),
+        ({"n": 1.5}, "n"),
+        ({"size": "65x64"}, "size"),
+        ({"size": "64"}, "size"),
+        ({"model": "dall-e-3"}, "model"),
+        ({"response_format": "url"}, "response_format"),
+        ({"output_format": "gif"}, "output_format"),
+        ({"output_compression": 101}, "output_compression"),
+        ({"stream": 1}, "stream"),
+        ({"partial_images": 1}, "partial_images"),
+        ({"seed": -1}, "seed"),
+        ({"seed": 2**63}, "seed"),
+        ({"num_inference_steps": 0}, "num_inference_steps"),
+        ({"num_inference_steps": 51}, "num_inference_steps"),
+        ({"guidance_scale": -0.1}, "guidance_scale"),
+        ({"guidance_scale": 31}, "guidance_scale"),
+    ],
+)
+def test_a_bad_value_is_refused_by_name(fields: dict[str, Any], param: str) -> None:
+    error = refused(json.dumps({"prompt": "x", **fields}).encode())
+    assert error.param == param
+    assert f"`{param}`" in error.message or param in error.message
+
+
+def test_several_mistakes_are_told_together() -> None:
+    error = refused(b'{"n": 0, "seed": -1}')
+    assert all(f"`{name}`" in error.message for name in ("prompt", "n", "seed"))
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (b"", "line 1, column 1"),
+        (b'{"prompt": "x"', "line 1"),
+        (b'{"prompt": "x"} {}', "extra data"),
+        (b"[]", "got an array"),
+        (b'"x"', "got a string"),
+        (b"null", "got null"),
+        (b"3", "got a number"),
+        (b"\xff\xfe", "UTF-8"),
+        (b'{"prompt": "x", "prompt": "y"}', "stands twice"),
+        (b'{"prompt": "x", "guidance_scale": NaN}', "`NaN` is not JSON"),
+        (b'{"prompt": "x", "guidance_scale": 1e999}', "guidance_scale"),
+        (b'{"prompt": "x", "seed": ' + b"9" * 5000 + b"}", "too long"),
+        (b"[" * 100_000, "levels deep"),
+        (b'{"a":' * 30_000 + b"1" + b"}" * 30_000, "levels deep"),
+    ],
+)
+def test_what_is_not_one_json_object_is_refused_and_says_why(raw: bytes, said: str) -> None:
+    assert said in refused(raw).message
+
+
+def test_brackets_inside_strings_are_not_depth() -> None:
+    text = "[" * (MAX_DEPTH + 5) + '\\"' + "{"
+    assert parse_json(json.dumps({"prompt": text}).encode()) == {"prompt": text}
+
+
+@given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
+def test_no_bytes_bring_anything_but_a_request_or_a_clear_refusal(raw: bytes) -> None:
+    answer = outcome(raw)
+    assert isinstance(answer, GenerationRequest) or (answer.status == 400 and answer.message)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from([*GenerationRequest.model_fields, "quality", "promt"]),
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.lists(st.integers()),
+    )
+)
+def test_no_values_pass_the_limits(fields: dict[str, Any]) -> None:
+    raw = json.dumps(fields).encode("utf-8", "surrogatepass")
+    asked = outcome(raw)
+    if isinstance(asked, ApiError):
+        assert asked.status == 400
+        return
+    assert asked.prompt.strip()
+    assert 1 <= (asked.n or 0) <= 4
+    assert 1 <= (asked.num_inference_steps or 0) <= 50
+    assert asked.size in LIMITS.sizes

@@ -1,0 +1,171 @@
+"""From a folder to a host: one dtype in every component, safetensors only, offline, and errors that say the way out.
+
+| law | mutation that turned it red |
+|---|---|
+| every component is in the asked dtype | `dtype` not passed and `force_dtype` not called |
+| a pickle is never read | `use_safetensors` left out |
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_every_component_is_in_the_asked_dtype_whatever_the_files_hold(folder: Path, dtype: torch.dtype) -> None:
+    from steering import Host
+
+    host = Host.load(folder, dtype=dtype, self_test=False)
+    found = {
+        (name, t.dtype)
+        for name in ("transformer", "vae", "text_encoder")
+        for t in getattr(host.pipe, name).state_dict().values()
+        if t.is_floating_point()
+    }
+    assert {d for _, d in found} == {dtype}
+    assert len({n for n, _ in found}) == 3
+
+
+def test_a_dtype_is_forced_on_what_came_in_another() -> None:
+    from steering.families.loading import force_dtype
+
+    module = torch.nn.Sequential(torch.nn.Linear(2, 2).half(), torch.nn.BatchNorm1d(2))
+    force_dtype(module, torch.float32)
+    assert {t.dtype for t in module.state_dict().values()} == {torch.float32, torch.int64}
+
+
+def test_a_loaded_host_has_its_name_defaults_and_a_passed_self_test(folder: Path) -> None:
+    from steering import Host, Plan, Swap
+
+    host = Host.load(folder)
+    assert host.name == "tiny-pixart"
+    assert host.tested is not None
+    assert host.tested.passed, host.tested.failures()
+    assert (host.defaults.height, host.defaults.call["max_sequence_length"]) == (16, 24)
+    plan = Plan(Swap("green", sites=[host.sites[0].name], pooled="keep"))
+    out = host.generate(["red"], plans=[plan], seeds=[1])
+    assert out.images[0].size == (16, 16)
+    assert out.report[0].fired == {host.sites[0].name: 4}
+
+
+def test_a_loaded_host_equals_the_stock_pipeline_loaded_from_the_same_folder(folder: Path) -> None:
+    from diffusers import DiffusionPipeline
+
+    from steering import Host
+
+    host = Host.load(folder)
+    stock = DiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+    stock.set_progress_bar_config(disable=True)
+    arguments = host.defaults.arguments() | {"output_type": "np"}
+    mine = host.generate(["red"], plans=[None], seeds=[3], output_type="np").images
+    assert (mine == stock("red", generator=torch.Generator().manual_seed(3), **arguments).images).all()
+
+
+def test_a_pickle_is_never_read(folder: Path) -> None:
+    from steering import BadModel, Host
+
+    weights = next((folder / "transformer").glob("*.safetensors"))
+    torch.save({}, weights.with_suffix(".bin"))
+    weights.unlink()
+    with pytest.raises(BadModel, match="cannot be loaded from safetensors"):
+        Host.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        ("./nowhere", r"must be a diffusers folder or a hub id `owner/name`, got `./nowhere`"),
+        ("word", "which is neither"),
+        ("someone/some-model", "nor in the local hub cache; offline=False downloads it"),
+    ],
+)
+def test_a_model_that_is_not_there_says_what_was_looked_for(model: str, says: str) -> None:
+    from steering import BadModel, Host
+
+    with pytest.raises(BadModel, match=says):
+        Host.load(model)
+
+
+def test_a_misspelt_folder_names_the_nearest(folder: Path) -> None:
+    from steering import BadModel, Host
+
+    with pytest.raises(BadModel, match=r"nearest: `.*tiny-pixart`"):
+        Host.load(folder.parent / "tiny-pixrt")
+
+
+def test_a_download_needs_a_pinned_revision() -> None:
+    from steering import BadModel, Host
+
+    with pytest.raises(BadModel, match="pinned `revision`"):
+        Host.load("someone/some-model", offline=False)
+
+
+def test_a_folder_of_another_family_is_refused_before_its_weights_are_read(tmp_path: Path) -> None:
+    from steering import BadModel, Host, NotSupported
+
+    with pytest.raises(BadModel, match=r"no `model_index.json`"):
+        Host.load(tmp_path)
+    (tmp_path / "model_index.json").write_text('{"_class_name": "FluxControlNetPipeline"}')
+    with pytest.raises(NotSupported, match="cannot be steered"):
+        Host.load(tmp_path)
+    (tmp_path / "model_index.json").write_text("{")
+    with pytest.raises(BadModel, match="must be JSON"):
+        Host.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ({"heigth": 64}, "unknown name `heigth`.*nearest: `height`"),
+        ({"height": 0}, "height in the model's defaults must be a positive whole number"),
+        ({"guidance_scale": "x"}, "guidance_scale"),
+        ([1], "must be a JSON object, got `list`"),
+    ],
+)
+def test_broken_defaults_are_refused(folder: Path, value: Any, says: str) -> None:
+    from steering import BadModel, Host
+
+    (folder / "defaults.json").write_text(json.dumps(value))
+    with pytest.raises(BadModel, match=says):
+        Host.load(folder)
+
+
+def test_one_model_has_one_fingerprint_in_every_dtype_and_another_model_another(folder: Path, build: Any) -> None:
+    from steering import Host
+
+    full = Host.load(folder, self_test=False).fingerprint
+    half = Host.load(folder, self_test=False, dtype=torch.bfloat16).fingerprint
+    assert full == half
+    assert full.weights != Host(build(seed=1), self_test=False).fingerprint.weights
+    other = Host(build(blocks=3), self_test=False).fingerprint
+    assert [d.split(" ")[0] for d in full.differences(other)] == ["config", "weights"]
+
+
+def test_a_change_of_weights_changes_the_fingerprint(build: Any) -> None:
+    from steering import Host
+
+    host = Host(build(), self_test=False)
+    before = host.fingerprint
+    assert host.fingerprint is before  # computed once
+    with torch.no_grad():
+        host.pipe.transformer.transformer_blocks[0].attn2.to_k.weight.add_(0.01)
+    assert [d.split(" ")[0] for d in before.differences(host.fingerprint)] == ["weights"]
+
+
+def test_digests_are_kept_by_path_size_and_mtime(folder: Path, tmp_path: Path) -> None:
+    from steering import Host
+
+    kept = tmp_path / "digests.json"
+    first = Host.load(folder, self_test=False, digests=kept).fingerprint
+    known = json.loads(kept.read_text())
+    assert list(known.values()) == [first.weights]
+    kept.write_text(json.dumps(dict.fromkeys(known, "f" * 64)))  # to see that it is really read
+    assert Host.load(folder, self_test=False, digests=kept).fingerprint.weights == "f" * 64
+    weights = next((folder / "transformer").glob("*.safetensors"))
+    weights.touch()
+    assert Host.load(folder, self_test=False, digests=kept).fingerprint == first

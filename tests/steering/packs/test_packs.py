@@ -1,0 +1,293 @@
+"""Packs: what was saved comes back, only for the host it was made for, and a folder with two is an error that names
+both.
+
+| law | mutation that turned it red |
+|---|---|
+| a pack for another host; only a published pack | `check` not called in `load` |
+| two packs in one place | the first one taken |
+| a pack's plan; an edit pack | `auto` is 1 instead of the pack's strength |
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+RED, GREEN = "a red star", "green ring, sign 42"
+
+
+def make(made_on: Any, **more: Any) -> Any:
+    """A pack made on a host, with everything in it that a pack can hold."""
+    from steering import CalibrationPoint, Choice, Pack, Window
+
+    names = tuple(s.name for s in made_on.sites)
+    return Pack(
+        **{
+            "concept": "lettering",
+            "host": made_on.fingerprint,
+            "sites": names[1:2],
+            "wider": names[:3],
+            "site_names": names,
+            "scores": torch.arange(8.0).reshape(4, 2),
+            "bins": (Window(0, 0.5), Window(0.5, 1)),
+            "choice": Choice(k=1, share=0.93, low=0.9, high=0.95),
+            "strength": 0.8,
+            "window": Window(0, 0.75),
+            "calibration": (CalibrationPoint(0.5, 0.6, 0.1), CalibrationPoint(0.8, 0.99, 0.2)),
+            "evidence": {"kind": "measured", "controls": ["colour"], "prompts": "0" * 64, "seeds": [1, 2]},
+            "versions": {"palimpsest": "0.1.0"},
+        }
+        | more
+    )
+
+
+def test_a_pack_comes_back_as_it_was_saved(host: Any, tmp_path: Path) -> None:
+    from steering import Pack
+
+    pack = make(host, phrases=("pip",), neutral="a fox")
+    back = Pack.load(pack.save(tmp_path / "deep" / "lettering.safetensors"), host=host)
+    for name in Pack.__dataclass_fields__:
+        mine, theirs = getattr(pack, name), getattr(back, name)
+        assert torch.equal(mine, theirs) if name == "scores" else mine == theirs, name
+    assert list((tmp_path / "deep").iterdir()) == [tmp_path / "deep" / "lettering.safetensors"]
+
+
+def test_a_packs_plan_is_its_swap_at_its_sites(host: Any) -> None:
+    from steering import Plan, Swap, Window
+
+    pack = make(host)
+    bound = host.fingerprint.digest
+    auto = Swap(GREEN, sites=pack.sites, pooled="keep", strength=0.8, window=Window(0, 0.75))
+    assert pack.plan(GREEN) == Plan(auto, made_for=bound)
+    told = Swap(GREEN, sites=pack.sites, pooled="keep", strength=0.3, window=Window(0.5, 1))
+    assert pack.plan(GREEN, 0.3, Window(0.5, 1)) == Plan(told, made_for=bound)
+    assert pack.plan(GREEN, wider=True) == Plan(Swap(GREEN, sites=pack.wider, pooled="keep"), made_for=bound)
+    out = host.generate([RED], plans=[pack.plan(GREEN)], seeds=[1])
+    assert out.report[0].fired == {pack.sites[0]: 3}
+
+
+def test_a_pack_without_a_neutral_phrase_needs_a_donor(host: Any) -> None:
+    from steering import BadPlan, Plan, Swap, Window
+
+    with pytest.raises(BadPlan, match="give a donor prompt as `toward`"):
+        make(host).plan()
+    neutral = make(host, neutral="a fox").plan()
+    assert neutral == Plan(
+        Swap("a fox", sites=make(host).sites, pooled="keep", strength=0.8, window=Window(0, 0.75)),
+        made_for=host.fingerprint.digest,
+    )
+    with pytest.raises(BadPlan, match="leave `strength` and `window` out"):
+        make(host).plan(GREEN, strength=0.5, wider=True)
+
+
+def test_a_donor_prompt_has_the_neutral_phrase_where_the_concept_stood(host: Any) -> None:
+    pack = make(host, concept="character/pip", phrases=("pip", "pip the fox"), neutral="a fox")
+    assert pack.donor_for("Pip on a pink background") == "a fox on a pink background"
+    assert pack.donor_for("pip the fox, a pipe and PIP") == "a fox, a pipe and a fox"
+    assert pack.donor_for("a pipe") == "a fox"
+    assert make(host, neutral=r"a \1 fox", phrases=("pip",)).donor_for("pip") == r"a \1 fox"
+    assert make(host).donor_for("a sign") is None
+
+
+def test_an_edit_pack_makes_edits(host: Any, tmp_path: Path) -> None:
+    from steering import BadPlan, Edit, Operator, Pack, Plan, Window
+
+    op = Operator(torch.randn(2, 32), torch.randn(2, 32), torch.randn(2, 32), gate="positive", where="output")
+    names = [s.name for s in host.sites]
+    pack = make(host, concept="animal/cat", operators=dict.fromkeys(names, op), strength=2.0)
+    back = Pack.load(pack.save(tmp_path / "cat.safetensors"), host=host)
+    assert back.operators == pack.operators
+    assert back.edits
+    want = Edit(pack.sites, op, strength=2.0, window=Window(0, 0.75))
+    assert back.plan() == Plan(want, made_for=host.fingerprint.digest)
+    with pytest.raises(BadPlan, match="takes no donor"):
+        back.plan("x")
+
+
+def test_each_site_may_have_an_operator_of_its_own(host: Any, tmp_path: Path) -> None:
+    from steering import BadPack, Edit, Operator, Pack
+
+    names = [s.name for s in host.sites]
+    ops = {n: Operator(*(torch.randn(1, 32) for _ in range(3)), where="output") for n in names}
+    pack = make(host, sites=names[:2], choice=replace(make(host).choice, k=2), operators=ops)
+    back = Pack.load(pack.save(tmp_path / "own.safetensors"), host=host)
+    acts = back.plan().interventions
+    assert {(act.sites, act.operator) for act in acts} == {((n,), ops[n]) for n in names[:2]}
+    assert all(isinstance(act, Edit) for act in acts)
+    assert back.plan(wider=True).sites == pack.wider
+    with pytest.raises(BadPack, match="got none for"):
+        make(host, operators={names[0]: ops[names[0]]}, sites=(names[1],))
+    with pytest.raises(BadPack, match="operator for `pooled` cannot stand at site"):
+        make(host, operators=ops | {names[0]: replace(ops[names[0]], where="pooled")})
+
+
+def test_a_pack_may_say_that_no_strength_was_found(host: Any, tmp_path: Path) -> None:
+    from steering import BadPlan, CalibrationPoint, Pack
+
+    tried = CalibrationPoint(
+        1.0, 0.5, 0.2, n=8, erasure_interval=(0.2, 0.8), kept=0.9, kept_n=20, kept_interval=(0.7, 1.0), moved=0.1
+    )
+    pack = make(host, strength=None, calibration=(tried,))
+    back = Pack.load(pack.save(tmp_path / "none.safetensors"), host=host)
+    assert back.strength is None
+    assert back.calibration == (tried,)
+    with pytest.raises(BadPlan, match="no strength of its own"):
+        back.plan(GREEN)
+    assert back.plan(GREEN, strength=0.5).interventions[0].strength == 0.5
+    assert CalibrationPoint.from_json([0.5, 0.6, 0.1]) == CalibrationPoint(0.5, 0.6, 0.1)
+
+
+def test_a_pack_for_another_host_is_refused_naming_what_differs(host: Any, tmp_path: Path, build: Any) -> None:
+    from steering import Host, Pack, PackMismatch
+
+    path = make(host).save(tmp_path / "lettering.safetensors")
+    other = Host(build(seed=1), name="other", self_test=False)
+    with pytest.raises(
+        PackMismatch, match=r"made for another host than `other`: weights `\w{12}...` is `\w{12}...` here$"
+    ):
+        Pack.load(path, host=other)
+    sigma = Host(build("sigma", blocks=3), name="sigma", self_test=False)
+    with pytest.raises(PackMismatch, match="pipeline `PixArtAlphaPipeline` is `PixArtSigmaPipeline` here; config"):
+        Pack.load(path, host=sigma)
+
+
+def test_only_a_published_pack_may_leave_the_weights_open(host: Any, tmp_path: Path) -> None:
+    from steering import BadPack, Pack, PackMismatch
+    from steering.families.fingerprint import Likeness
+
+    anywhere = Likeness("PixArtAlphaPipeline", "PixArtTransformer2DModel", {"num_layers": 4})
+    with pytest.raises(BadPack, match="names the weights that it was made for"):
+        make(host, host=anywhere)
+    pack = paper(host, host=anywhere)
+    back = Pack.load(pack.save(tmp_path / "a.safetensors"), host=host)
+    assert (back.published, back.host, back.scores, back.choice, back.bins) == (True, anywhere, None, None, ())
+    assert back.plan(GREEN).made_for is None
+    other = Likeness("PixArtAlphaPipeline", "PixArtTransformer2DModel", {"num_layers": 28, "depth": 1})
+    path = paper(host, host=other).save(tmp_path / "b.safetensors")
+    with pytest.raises(PackMismatch, match=r"`tiny`: depth `1` is `missing` here; num_layers `28` is `4` here$"):
+        Pack.load(path, host=host)
+
+
+def paper(made_on: Any, **more: Any) -> Any:
+    """A published pack."""
+    from steering.families.fingerprint import Likeness
+
+    published = {"kind": "published", "source": {"paper": "arXiv"}}
+    nothing = {"scores": None, "bins": (), "choice": None, "calibration": ()}
+    bound = Likeness("PixArtAlphaPipeline", "PixArtTransformer2DModel", {})
+    return make(made_on, **{"host": bound, "evidence": published, **nothing, **more})
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"scores": torch.ones(4, 0)}, "no scores, bins, choice or calibration"),
+        ({"evidence": {"kind": "published"}}, "names its `source`"),
+        ({"concept": "style/*/x"}, "kebab-case"),
+    ],
+)
+def test_a_published_pack_claims_no_more_than_a_paper_says(host: Any, more: dict[str, Any], says: str) -> None:
+    from steering import BadPack, Operator
+
+    with pytest.raises(BadPack, match=says):
+        paper(host, **more)
+    one = torch.ones(1, 32)
+    with pytest.raises(BadPack, match="a published pack swaps only"):
+        paper(host, operators={s.name: Operator(one, one, one) for s in host.sites})
+    with pytest.raises(BadPack, match="bound to a `Likeness`"):
+        paper(host, host=host.fingerprint)
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"concept": "Lettering"}, "kebab-case"),
+        ({"concept": "a/b/c"}, "kebab-case"),
+        ({"sites": ()}, "at least one"),
+        ({"wider": ("x",)}, "must be among its site_names, got `x`"),
+        ({"scores": torch.ones(3, 2)}, r"scores must be \[sites, bins\] = \[4, 2\], got \[3, 2\]"),
+        ({"scores": torch.full((4, 2), float("nan"))}, "finite"),
+        ({"strength": 1.2}, r"strength must be in \(0, 1\]"),
+        ({"scores": None}, "has scores and a choice"),
+        ({"choice": None}, "has scores and a choice"),
+        ({"concept": "style/*"}, "only a published pack may be for a category"),
+    ],
+)
+def test_a_pack_whose_parts_do_not_fit_is_refused(host: Any, more: dict[str, Any], says: str) -> None:
+    from steering import BadPack
+
+    with pytest.raises(BadPack, match=says):
+        make(host, **more)
+
+
+def test_a_file_that_is_no_pack_is_refused(host: Any, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    from steering import BadPack, Pack
+
+    path = tmp_path / "x.safetensors"
+    with pytest.raises(BadPack, match="there is no pack"):
+        Pack.load(path, host=host)
+    path.write_bytes(b"junk")
+    with pytest.raises(BadPack, match="is no pack"):
+        Pack.load(path, host=host)
+    save_file({"scores": torch.ones(1, 1)}, path)
+    with pytest.raises(BadPack, match="is no pack"):
+        Pack.load(path, host=host)
+    save_file({"scores": torch.ones(1, 1)}, path, metadata={"palimpsest.pack": json.dumps({"schema": "v0"})})
+    with pytest.raises(BadPack, match="schema of"):
+        Pack.load(path, host=host)
+    header = {"schema": "palimpsest.pack/v1", "concept": "lettering"}
+    save_file({"scores": torch.ones(1, 1)}, path, metadata={"palimpsest.pack": json.dumps(header)})
+    with pytest.raises(BadPack, match="is no whole pack"):
+        Pack.load(path, host=host)
+    with pytest.raises(BadPack, match="must end in"):
+        make(host).save(tmp_path / "x.pack")
+
+
+def test_the_first_folder_with_a_fitting_pack_wins(host: Any, tmp_path: Path, build: Any) -> None:
+    from steering import Host, find_pack, pack_file
+
+    near, far = tmp_path / "near", tmp_path / "far"
+    other = Host(build(seed=1), name="other", self_test=False)
+    make(other, neutral="other").save(near / "tiny" / pack_file("lettering"))
+    make(host, neutral="far").save(far / pack_file("lettering"))
+    make(host, concept="style/marlo", neutral="x").save(near / pack_file("style/marlo"))
+    assert find_pack("lettering", host, [tmp_path / "missing", near, far]).neutral == "far"
+    make(host, neutral="near").save(near / pack_file("lettering"))
+    assert find_pack("lettering", host, [near, far]).neutral == "near"
+    assert pack_file("style/marlo") == "style-marlo.safetensors"
+    assert find_pack("style/marlo", host, [near]).concept == "style/marlo"
+
+
+def test_two_packs_in_one_place_are_an_error_naming_both(host: Any, tmp_path: Path) -> None:
+    from steering import PackError, find_pack
+
+    make(host).save(tmp_path / "a.safetensors")
+    make(host).save(tmp_path / "b" / "c.safetensors")
+    with pytest.raises(PackError, match=r"two packs for `lettering`.*a\.safetensors.*c\.safetensors"):
+        find_pack("lettering", host, [tmp_path])
+
+
+def test_no_pack_says_where_was_searched_and_what_did_not_fit(host: Any, tmp_path: Path, build: Any) -> None:
+    from steering import Host, PackNotFound, find_pack
+
+    with pytest.raises(PackNotFound, match=r"no pack for `lettering` on host `tiny`; searched `.*`$"):
+        find_pack("lettering", host, [tmp_path])
+    make(Host(build(seed=1), name="other", self_test=False)).save(tmp_path / "a.safetensors")
+    with pytest.raises(PackNotFound, match=r"not made for it: `.*a\.safetensors`: weights"):
+        find_pack("lettering", host, [tmp_path])
+
+
+def test_the_order_of_search_is_the_callers_then_the_models_then_the_published(host: Any, tmp_path: Path) -> None:
+    from steering import pack_roots
+
+    roots = pack_roots(host, [tmp_path])
+    assert roots[0] == tmp_path
+    assert roots[1].parts[-3:] == ("reference", "packs", "tiny")
+    assert roots[2].parts[-2:] == ("steering", "published")
