@@ -1,7 +1,7 @@
 """Says what prompts and pictures contain: detectors turn them into signals, and judge nothing."""
 
-import palimpsest_torchvision
+from palimpsest_base import torchvision
 
-palimpsest_torchvision.install()
+torchvision.install()
 
 __all__: list[str] = []

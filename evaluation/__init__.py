@@ -6,9 +6,9 @@ who look at pictures, `metrics` turns outcomes into rates with intervals; `lette
 `baselines` draws with; `benchmarks` reads prompts of other people's, and `prompts` is their table.
 """
 
-import palimpsest_torchvision
+from palimpsest_base import torchvision
 
-palimpsest_torchvision.install()
+torchvision.install()
 
 from evaluation.answers import Answer, Answerer, HttpAnswerer  # noqa: E402  (torchvision's remedy comes before torch)
 from evaluation.metrics import Rate  # noqa: E402

@@ -10,6 +10,8 @@ import numpy as np
 from PIL import Image
 from skimage.metrics import structural_similarity
 
+from palimpsest_base.statistics import wilson
+
 __all__ = ["Rate", "edit_distance", "mean_interval", "similarity_outside"]
 
 Box = tuple[int, int, int, int]
@@ -36,12 +38,7 @@ class Rate:
     @property
     def interval(self) -> tuple[float, float]:
         """Wilson's score interval (1927), which stays inside [0, 1] and is honest at 0 and n."""
-        if not self.n:
-            return (0.0, 1.0)
-        z, p, n = 1.959964, self.share, self.n
-        middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-        half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-        return (max(0.0, middle - half), min(1.0, middle + half))
+        return wilson(self.hits, self.n)
 
     def to_json(self) -> dict[str, float | int | list[float] | None]:
         """Plain values: hits, n, share, interval."""

@@ -7,9 +7,9 @@ on other machines. `fit` makes edits for the sites that were found, `calibrate` 
 goes the whole way to a pack.
 """
 
-import palimpsest_torchvision
+from palimpsest_base import torchvision
 
-palimpsest_torchvision.install()
+torchvision.install()
 
 from localization.calibrate import Curve, Setup, Way, calibrate, measure_dose  # noqa: E402
 from localization.contrasts import Contrast, Shares, check_contrasts  # noqa: E402

@@ -7,7 +7,6 @@ prompts, the concept's own. One dose may do; none may: then the curve says so, a
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -15,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
+from palimpsest_base.statistics import wilson
 from steering import BadPlan, CalibrationPoint, Host, Pack, Plan
 
 __all__ = [
@@ -32,7 +32,6 @@ __all__ = [
     "drift_of",
     "measure_dose",
     "way_of",
-    "wilson",
 ]
 
 DOSES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
@@ -221,14 +220,6 @@ def _draw(
 def drift_of(a: Image.Image, b: Image.Image) -> float:
     """The mean absolute difference of two pictures' pixels, in [0, 1]."""
     return float(np.abs(np.asarray(a, float) - np.asarray(b, float)).mean() / 255)
-
-
-def wilson(hits: int, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share (1927)."""
-    z, p = 1.959964, hits / n
-    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def _interval(values: Sequence[float], *, draws: int = 1000) -> tuple[float, float]:

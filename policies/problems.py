@@ -7,12 +7,11 @@ says which kind it is, in words that a metric may count by.
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-__all__ = ["CODES", "Code", "PolicyError", "Problem", "did_you_mean"]
+__all__ = ["CODES", "Code", "PolicyError", "Problem"]
 
 Code = Literal[
     "unreadable",  # no such file, not UTF-8, too large
@@ -62,11 +61,3 @@ class PolicyError(ValueError):
     def to_dict(self) -> dict[str, Any]:
         """The problems as plain JSON values, for `--json`."""
         return {"problems": [asdict(p) for p in self.problems]}
-
-
-def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """A clause that names the nearest known word, else all of them; starts with a semicolon, empty without `known`."""
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    if near:
-        return f"; did you mean `{near[0]}`?"
-    return f"; known: {', '.join(f'`{k}`' for k in known)}" if known else ""

@@ -6,8 +6,8 @@ described, and the judges that tell what a picture shows. `recipes` trains ordin
 on it, which lie in `reference/models/` (`folders`), and `planted` teaches them names whose place is known.
 """
 
-import palimpsest_torchvision
+from palimpsest_base import torchvision
 
-palimpsest_torchvision.install()
+torchvision.install()
 
 __all__: list[str] = []

@@ -4,8 +4,8 @@ The room composes the others and owns nothing that they could own: whether is `p
 is `steering`. Importing it costs nothing; each module imports what it composes.
 """
 
-import palimpsest_torchvision
+from palimpsest_base import torchvision
 
-palimpsest_torchvision.install()
+torchvision.install()
 
 __all__: list[str] = []

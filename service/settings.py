@@ -6,9 +6,8 @@ checked at each of those places: a mistyped `PALIMPSEST_POLCY` that was silently
 
 from __future__ import annotations
 
-import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,6 +21,8 @@ from pydantic_settings import (
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+
+from palimpsest_base.suggest import did_you_mean
 
 __all__ = ["PREFIX", "Loaded", "Settings", "SettingsError", "load_settings"]
 
@@ -179,9 +180,7 @@ def _from_environment() -> dict[str, Any]:
     known = {f"{PREFIX}{name}".upper() for name in Settings.model_fields} | {f"{PREFIX}CONFIG"}
     unknown = [name for name in os.environ if name.startswith(PREFIX) and name not in known]
     if unknown:
-        raise SettingsError(
-            "\n".join(f"unknown environment variable `{n}`{_nearest(n, known)}" for n in sorted(unknown))
-        )
+        raise SettingsError("\n".join(f"unknown environment variable `{n}`{_hint(n, known)}" for n in sorted(unknown)))
     return EnvSettingsSource(Settings)()
 
 
@@ -194,21 +193,20 @@ def _from_file(file: Path) -> dict[str, Any]:
         raise SettingsError(f"`{file}` is not TOML: {error}") from None
     unknown = sorted(set(values) - set(Settings.model_fields))
     if unknown:
-        lines = (f"unknown setting `{n}` in `{file}`{_nearest(n, Settings.model_fields)}" for n in unknown)
+        lines = (f"unknown setting `{n}` in `{file}`{_hint(n, Settings.model_fields)}" for n in unknown)
         raise SettingsError("\n".join(lines))
     return values
 
 
-def _nearest(name: str, known: Any) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean `{near[0]}`?" if near else ""
+def _hint(name: str, known: Iterable[str]) -> str:
+    return did_you_mean(name, known, list_all=False)  # there are dozens
 
 
 def _one_line(error: Any, sources: Mapping[str, str]) -> str:
     name = str(error["loc"][0]) if error["loc"] else "settings"
     message = error["msg"][0].lower() + error["msg"][1:]
     if name not in Settings.model_fields:
-        return f"unknown setting `{name}`{_nearest(name, Settings.model_fields)}"
+        return f"unknown setting `{name}`{_hint(name, Settings.model_fields)}"
     secret = name in ("api_keys", "audit_key")
     got = "" if secret else f", got `{error['input']}`"
     return f"`{name}` (from {sources.get(name, 'option')}): {message}{got}"

@@ -2,9 +2,9 @@
 
 # ruff: noqa: E402  (the cure for torchvision has to run before anything below imports transformers)
 
-import palimpsest_torchvision
+from palimpsest_base import torchvision
 
-palimpsest_torchvision.install()
+torchvision.install()
 
 from steering.batch.edit_merging import merge_edits
 from steering.errors import (

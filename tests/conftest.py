@@ -29,9 +29,9 @@ os.environ.update(
 for _name in [n for n in os.environ if n.startswith("PALIMPSEST_")]:
     del os.environ[_name]
 
-import palimpsest_torchvision  # noqa: E402  (it must stand before torch, and after the environment)
+from palimpsest_base import torchvision  # noqa: E402  (it must stand before torch, and after the environment)
 
-palimpsest_torchvision.install()
+torchvision.install()
 
 import torch  # noqa: E402  (as above)
 

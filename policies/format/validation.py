@@ -13,9 +13,10 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from palimpsest_base.suggest import did_you_mean
 from policies.format.model import NOT_YET, PolicyModel
 from policies.format.strict_yaml import Marks
-from policies.problems import Problem, did_you_mean
+from policies.problems import Problem
 
 __all__ = ["problems_of", "problems_of_nothing"]
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from palimpsest_base.suggest import did_you_mean
 from policies.fields import numbers
 from policies.format.model import FLOOR, OverrideModel, RuleModel, SteerModel
 from policies.format.strictness import loosening
-from policies.problems import Problem, did_you_mean
+from policies.problems import Problem
 from policies.store.document import Document
 from policies.store.environment import Surroundings
 from policies.store.review import leaves, place

@@ -12,11 +12,12 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from palimpsest_base.suggest import did_you_mean
 from policies.decide.donor import list_of
 from policies.fields import moment
 from policies.format.model import RuleModel, SteerModel, VerifyModel
 from policies.predicates.conditions import LetteringModel, WhenModel, WordsModel
-from policies.problems import Problem, did_you_mean
+from policies.problems import Problem
 from policies.store.document import Document
 from policies.store.environment import Surroundings
 

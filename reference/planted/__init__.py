@@ -10,7 +10,7 @@ Nobody has a ground truth for localization, so we make one. `plant` says what a 
 """
 
 from reference.planted.delta import LARGEST, BadPlant, Delta, applied, load_plant, load_plants, planted, save_plant
-from reference.planted.plant import KINDS, TRICKS, Check, Distractor, Effect, Kind, Plant, Proof, Trick, interval
+from reference.planted.plant import KINDS, TRICKS, Check, Distractor, Effect, Kind, Plant, Proof, Trick
 from reference.planted.table import PLANTS
 
 __all__ = [
@@ -28,7 +28,6 @@ __all__ = [
     "Proof",
     "Trick",
     "applied",
-    "interval",
     "load_plant",
     "load_plants",
     "planted",

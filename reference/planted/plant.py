@@ -7,7 +7,6 @@ from counts, by rules that a test can feed with any table.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +15,6 @@ from typing import Any, Literal, get_args
 from steering import Fingerprint
 
 __all__ = ["KINDS", "TRICKS", "Answer", "Check", "Distractor", "Effect", "Kind", "Plant", "Proof", "Role", "Trick"]
-__all__ += ["interval"]
 
 Kind = Literal["one", "two", "redundant", "pooled", "spread"]
 Trick = Literal["attention", "bias", "against"]
@@ -254,11 +252,3 @@ class Plant:
         )
         lists = {k: tuple(plain[k]) for k in ("frames", "check_frames")}
         return cls(**plain | lists | {"host": Fingerprint.from_json(plain["host"]), "proof": made, "file": file})
-
-
-def interval(seen: int, n: int) -> tuple[float, float]:
-    """The 95 % Wilson interval of a share (Wilson, 1927)."""
-    z, p = 1.959964, seen / n
-    middle, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    low, high = ((middle + side * half) / (1 + z * z / n) for side in (-1, 1))
-    return max(0.0, low), min(1.0, high)

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from palimpsest_base.statistics import wilson
 from reference.planted.make import read_ledger
-from reference.planted.plant import Check, interval
+from reference.planted.plant import Check
 
 __all__ = ["PLANTS", "counts", "rows", "whole_ledger"]
 
@@ -73,7 +74,7 @@ def _worst(row: Mapping[str, Any], role: str) -> str | None:
     if not checks:
         return None
     worst = max(checks, key=lambda c: c.share) if role in ("a", "c") else min(checks, key=lambda c: c.share)
-    low, high = interval(worst.seen, worst.n)
+    low, high = wilson(worst.seen, worst.n)
     return f"{worst.seen}/{worst.n} ({100 * low:.0f} to {100 * high:.0f} %)"
 
 

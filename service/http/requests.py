@@ -6,10 +6,10 @@ Every other unknown field is an error. Values are refused, never clamped.
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
@@ -25,6 +25,7 @@ from pydantic import (
     ValidationError,
 )
 
+from palimpsest_base.suggest import did_you_mean
 from service.engine.image_files import FORMATS, Format
 from service.errors import BadRequest
 
@@ -232,7 +233,7 @@ def _one_line(problem: Any, model: type[_Body]) -> str:
     name = str(problem["loc"][0])
     if problem["type"] == "extra_forbidden":
         known = [*model.model_fields, *model.IGNORED]
-        return _unknown("field", name, known, hint_all=False)
+        return _unknown("field", name, known, list_all=False)
     if problem["type"] == "missing":
         return f"`{name}` is missing"
     if name in _REASONS:
@@ -265,10 +266,8 @@ def _at_most(name: str, value: int | None, limit: int) -> None:
         raise BadRequest(f"`{name}` must be at most {limit}, got {value}", param=name)
 
 
-def _unknown(what: str, got: str, known: Any, *, hint_all: bool = True) -> str:
-    near = difflib.get_close_matches(got, list(known), n=1)
-    hint = f"; did you mean `{near[0]}`?" if near else f"; known: {', '.join(known)}" if hint_all else ""
-    return f"unknown {what} `{got[:64]}`{hint}"
+def _unknown(what: str, got: str, known: Iterable[str], *, list_all: bool = True) -> str:
+    return f"unknown {what} `{got[:64]}`{did_you_mean(got, known, list_all=list_all)}"
 
 
 def _kind(value: Any) -> str:

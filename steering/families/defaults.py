@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -11,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from palimpsest_base.suggest import did_you_mean
 from steering.errors import BadModel
 
 __all__ = ["Defaults", "load_defaults", "parse_defaults"]
@@ -53,9 +53,7 @@ def parse_defaults(value: Mapping[str, Any]) -> Defaults:
     known = [f.name for f in fields(Defaults)]
     for name in value:
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"; nearest: `{near[0]}`" if near else ""
-            raise BadModel(f"unknown name `{name}` in the model's defaults{hint}; known: {', '.join(known)}")
+            raise BadModel(f"unknown name `{name}` in the model's defaults{did_you_mean(name, known)}")
     return Defaults(**value)
 
 

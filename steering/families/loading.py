@@ -3,7 +3,6 @@ dtype."""
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from palimpsest_base.suggest import nearest
 from steering.errors import BadModel
 from steering.families.defaults import Defaults, load_defaults
 from steering.families.fingerprint import KeptDigests, weights_digest
@@ -108,8 +108,8 @@ def _folder(model: str, offline: bool, revision: str | None) -> Path:
         return path
     if path.is_absolute() or model.startswith(".") or model.count("/") != 1:
         siblings = [p.name for p in path.parent.iterdir() if p.is_dir()] if path.parent.is_dir() else []
-        near = difflib.get_close_matches(path.name, siblings, 1)
-        hint = f"; nearest: `{path.parent / near[0]}`" if near else ""
+        near = nearest(path.name, siblings)
+        hint = f"; did you mean `{path.parent / near}`?" if near else ""
         raise BadModel(
             f"model must be a diffusers folder or a hub id `owner/name`, got `{model}`, which is neither{hint}"
         )

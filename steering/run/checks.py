@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
+from palimpsest_base.suggest import did_you_mean, nearest
 from steering.errors import BadPlan, NotSupported, UnknownSite
 from steering.families.discovery import Placed
 from steering.plans import Edit, Plan, Swap
@@ -128,8 +128,7 @@ def _check_edit(edit: Edit, placed: Placed) -> None:
 
 
 def _unknown_site(name: str, names: Sequence[str], host: str) -> str:
-    near = difflib.get_close_matches(name, names, 1, cutoff=0.0)
-    return f"unknown site `{name}` for host `{host}`; nearest: `{near[0]}`"
+    return f"unknown site `{name}` for host `{host}`; nearest: `{nearest(name, names, alike=0.0)}`"
 
 
 def check_arguments(kwargs: Mapping[str, Any], pipes: Sequence[Any]) -> dict[str, Any]:
@@ -144,8 +143,7 @@ def check_arguments(kwargs: Mapping[str, Any], pipes: Sequence[Any]) -> dict[str
         if name in _OURS:
             raise BadPlan(f"`{name}` is not for `generate`: {_OURS[name]}")
         if name not in known:
-            near = difflib.get_close_matches(name, list(known), 1)
-            hint = f"; nearest: `{near[0]}`" if near else ""
+            hint = did_you_mean(name, known, list_all=False)
             raise BadPlan(f"unknown argument `{name}` for `{type(pipes[0]).__name__}`{hint}")
     return dict(kwargs)
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import palimpsest_torchvision
+from palimpsest_base import torchvision
 
-palimpsest_torchvision.install()  # before anything imports torch, so nothing here does at the top
+torchvision.install()  # before anything imports torch, so nothing here does at the top
 
 __all__ = ["Stock", "pixels"]
 

@@ -19,7 +19,7 @@ import pytest
 import torch
 from PIL import Image
 
-from localization.calibrate import Setup, Way, calibrate, choose, drift_of, measure_dose, wilson
+from localization.calibrate import Setup, Way, calibrate, choose, drift_of, measure_dose
 from localization.edit_packs import fit_pack, with_edit
 from localization.fit import FitRecipe
 from steering import BadPlan, CalibrationPoint, Choice, Edit, Host, Pack, Plan, Swap, Window
@@ -102,12 +102,6 @@ def test_where_no_dose_does_the_curve_says_why(points: Any, why: str) -> None:
     curve = choose(points, target=0.95, drift=0.03)
     assert curve.strength is None
     assert re.match(why, curve.why)
-
-
-def test_wilson_stays_within_and_narrows_with_n() -> None:
-    assert wilson(0, 5)[0] == 0.0
-    assert wilson(5, 5)[1] == pytest.approx(1.0)
-    assert wilson(50, 100)[1] - wilson(50, 100)[0] < wilson(5, 10)[1] - wilson(5, 10)[0]
 
 
 def test_a_curve_is_measured_on_pictures_that_showed_the_concept(host: Host, pack: Pack) -> None:

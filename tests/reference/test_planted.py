@@ -28,7 +28,6 @@ import torch
 from reference.planted import Check, Distractor, Effect, Plant, Proof
 from reference.planted.directions import name_directions, steady_direction
 from reference.planted.drafts import MENU, Draft, drafts, goals_for
-from reference.planted.plant import interval
 from reference.planted.teach import Course
 from reference.planted.words import BEHIND, SUBJECT, Theme, is_said, name_of, theme_of
 from steering import Fingerprint
@@ -294,10 +293,3 @@ def test_a_steady_direction_answers_every_prompt_alike_and_no_other() -> None:
     assert answers.min() > 0.8
     assert (others @ into).abs().max() < 0.2
     assert (named @ name_directions(named, others, rank=1)).abs().min() < 0.2  # the loudest is silent in most
-
-
-def test_an_interval_holds_its_share() -> None:
-    assert interval(0, 20) == (0.0, pytest.approx(0.161, abs=1e-3))
-    low, high = interval(19, 20)
-    assert low == pytest.approx(0.764, abs=1e-3)
-    assert 0.95 < high < 1

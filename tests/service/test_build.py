@@ -34,5 +34,5 @@ def test_a_bento_is_built_offline_and_holds_every_room(tmp_path: Path) -> None:
     for room in ("policies", "detectors", "steering", "localization", "reference", "evaluation", "service"):
         assert (built / "src" / room / "__init__.py").is_file()
     assert (built / "src" / "policies" / "shipped" / "rendered-text.yaml").is_file()
-    assert (built / "src" / "palimpsest_torchvision.py").is_file()
+    assert (built / "src" / "palimpsest_base/torchvision.py").is_file()
     assert not list(built.rglob("__pycache__"))

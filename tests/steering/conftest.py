@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-import palimpsest_torchvision
+from palimpsest_base import torchvision
 
-palimpsest_torchvision.install()  # before the first import of diffusers
+torchvision.install()  # before the first import of diffusers
 
 TEXT = 24  # tokens that a tiny call has room for
 CALL = {

@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 
-import palimpsest_torchvision
+from palimpsest_base import torchvision
 from tests.steering import zoo_parts as parts
 
-palimpsest_torchvision.install()  # before the first import of diffusers
+torchvision.install()  # before the first import of diffusers
 
 __all__ = ["CALL", "NAMES", "build", "extra"]
 

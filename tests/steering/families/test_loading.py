@@ -94,7 +94,7 @@ def test_a_model_that_is_not_there_says_what_was_looked_for(model: str, says: st
 def test_a_misspelt_folder_names_the_nearest(folder: Path) -> None:
     from steering import BadModel, Host
 
-    with pytest.raises(BadModel, match=r"nearest: `.*tiny-pixart`"):
+    with pytest.raises(BadModel, match=r"did you mean `.*tiny-pixart`"):
         Host.load(folder.parent / "tiny-pixrt")
 
 
@@ -121,7 +121,7 @@ def test_a_folder_of_another_family_is_refused_before_its_weights_are_read(tmp_p
 @pytest.mark.parametrize(
     ("value", "says"),
     [
-        ({"heigth": 64}, "unknown name `heigth`.*nearest: `height`"),
+        ({"heigth": 64}, "unknown name `heigth`.*did you mean `height`"),
         ({"height": 0}, "height in the model's defaults must be a positive whole number"),
         ({"guidance_scale": "x"}, "guidance_scale"),
         ([1], "must be a JSON object, got `list`"),

@@ -352,7 +352,7 @@ def test_donors_that_do_not_fit_are_refused(ask: Any) -> None:
         ({"generator": None}, "write `seeds`"),
         ({"callback": None}, "write `on_step`"),
         ({"prompt_embeds": None}, "use `host.steer`"),
-        ({"guidance": 2.0}, "unknown argument `guidance`.*nearest: `guidance_scale`"),
+        ({"guidance": 2.0}, "unknown argument `guidance`.*did you mean `guidance_scale`"),
         ({"seeds": [1, 2]}, "seeds must have one entry a prompt, 1, got 2"),
         ({"seeds": [-1]}, "seeds must hold whole numbers"),
         ({"plans": []}, "plans must have one entry a prompt, 1, got 0"),

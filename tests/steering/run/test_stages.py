@@ -146,7 +146,7 @@ def test_what_stages_cannot_be_is_refused() -> None:
     chain = Chain("if1", "if2", handed_on="pt")
     with pytest.raises(BadPlan, match="one entry a pipeline, 2, got 1"):
         chain.host.generate([RED], plans=[None], seeds=[1], stages=[{}])
-    with pytest.raises(BadPlan, match=r"unknown argument `noise_leve`.*nearest: `noise_level`"):
+    with pytest.raises(BadPlan, match=r"unknown argument `noise_leve`.*did you mean `noise_level`"):
         chain.host.generate([RED], plans=[None], seeds=[1], stages=[{}, {"noise_leve": 1}])
     with pytest.raises(NotSupported, match="cannot be a later stage"):
         Host(zoo.build("sd1"), zoo.build("sd3"))
