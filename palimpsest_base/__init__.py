@@ -2,3 +2,5 @@
 
 Nothing here imports a room, torch or diffusers at module level.
 """
+
+__all__: list[str] = []
