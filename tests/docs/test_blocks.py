@@ -1,0 +1,184 @@
+"""Every command block of README and the pages runs as written.
+
+The blocks of a page run in order in one empty folder. `palimpsest` runs in this process, so that torch is imported
+once; lines with pipes and other commands run in a shell. Requests to port 3000 go to one real server.
+
+| mutation | turns red |
+|---|---|
+| an option that a command does not have | the page |
+| a policy whose own test fails | the page |
+| a block in an unknown language, or skipped without a reason | blocks are in languages that run |
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.docs.pages import LANGUAGES, PAGES, ROOT, Block, blocks_of, lines_of, page_id
+from tests.running import Server
+
+MOST_NOT_RUN = 16
+RUN = ("sh", "python", "yaml", "toml")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_blocks_are_in_languages_that_run_or_say_why_they_do_not(page: Path) -> None:
+    for block in blocks_of(page):
+        assert block.language in LANGUAGES, f"{block} is in `{block.language}`"
+        if block.language == "yaml":
+            assert block.file, f"{block} does not begin with `# NAME.yaml`"
+        if block.why is not None:
+            assert len(block.why.split()) > 2, f"{block} gives no reason"
+
+
+def test_few_blocks_are_not_run() -> None:
+    skipped = [b for page in PAGES for b in blocks_of(page) if b.why is not None]
+    every = [b for page in PAGES for b in blocks_of(page) if b.language in RUN]
+    assert len(skipped) <= MOST_NOT_RUN, [str(b) for b in skipped]
+    assert len(skipped) < len(every) / 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if any(b.language in RUN and b.why is None for b in blocks_of(p))], ids=page_id
+)
+def test_the_blocks_of_a_page_run_in_order(
+    page: Path, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(tmp_path, server)
+    for name, value in run.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("service.worker.launch.serve", run.served)
+    monkeypatch.chdir(tmp_path)
+    for block in blocks_of(page):
+        if block.why is None and block.language in RUN:
+            run.block(block)
+
+
+@dataclass
+class Run:
+    """The state that the blocks of a page share: a folder like the repository's root, names of Python, a server."""
+
+    folder: Path
+    server: Server
+    names: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("reference", "policies", "examples"):
+            (self.folder / name).symlink_to(ROOT / name)
+        command = self.folder / ".bin" / "palimpsest"
+        command.parent.mkdir()
+        command.write_text(f'#!/bin/sh\nexec {sys.executable} -c "from palimpsest.cli.main import main; main()" "$@"\n')
+        command.chmod(0o755)
+        (command.parent / "python").symlink_to(sys.executable)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "PATH": f"{self.folder / '.bin'}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(ROOT),
+            "PALIMPSEST_STATE": str(self.server.folder / "state"),
+            "PALIMPSEST_PORT": self.server.url.rsplit(":", 1)[1],
+            "PALIMPSEST_THREADS": "1",
+        }
+
+    def block(self, block: Block) -> None:
+        """Runs a block. Raises AssertionError with its place."""
+        text = block.text.replace("http://127.0.0.1:3000", self.server.url)
+        if block.language == "python":
+            exec(compile(text, str(block), "exec"), self.names)
+        elif block.language == "sh":
+            for line in lines_of(Block(block.page, block.line, "sh", text, None)):
+                self.line(line, block)
+        elif block.language == "toml":
+            tomllib.loads(text)
+        if block.file is not None:
+            (self.folder / block.file).write_text(text, "utf-8")
+        if "palimpsest.policy/v1" in text and block.language == "yaml":
+            self.invoke(["policy", "test", str(block.file)], block)
+
+    def line(self, line: str, block: Block) -> None:
+        """Runs one command: ours in this process, others in a shell."""
+        settings, words = _split(line)
+        if words[:1] == ["palimpsest"] and not re.search(r"[|<>&;$]", re.sub(r"'[^']*'|\"[^\"]*\"", "", line)):
+            with pytest.MonkeyPatch.context() as patch:
+                for name, value in settings.items():
+                    patch.setenv(name, value)
+                self.invoke(words[1:], block)
+            return
+        done = subprocess.run(["bash", "-euo", "pipefail", "-c", line], capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, f"{block}: `{line}` ended with {done.returncode}: {done.stderr[-1500:]}"
+
+    def invoke(self, arguments: list[str], block: Block) -> None:
+        """Runs `palimpsest` with these arguments, as its own `main` does. Raises AssertionError for exit codes above 0."""
+        from palimpsest.cli import main
+
+        out = io.StringIO()
+        before, sys.argv = sys.argv, ["palimpsest", *arguments]
+        try:
+            with redirect_stdout(out), redirect_stderr(out):
+                main.main()
+            code: Any = 0
+        except SystemExit as end:
+            code = end.code
+        finally:
+            sys.argv = before
+        assert code in (0, None), f"{block}: `palimpsest {' '.join(arguments)}` ended with {code}: {out.getvalue()[-1500:]}"
+
+    def served(self, settings: Any, *_: object, **__: object) -> None:
+        """Stands for `serve`'s last step: the settings were checked, the server that answers runs already."""
+        from detectors.text import sense
+        from policies import Loader, policy_paths, trusted_keys
+
+        keys = trusted_keys(settings.policy_keys)
+        assert Loader(sense, trusted=keys).load(*policy_paths(settings.policy)).rules
+
+
+def _split(line: str) -> tuple[dict[str, str], list[str]]:
+    """The settings before a command, and its words."""
+    words = shlex.split(line, comments=True)
+    settings = {}
+    while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
+        name, _, value = words.pop(0).partition("=")
+        settings[name] = value
+    return settings, words
+
+
+def _readmes_answer() -> dict[str, Any]:
+    (answer,) = [b for b in blocks_of(ROOT / "README.md") if b.language == "json"]
+    found: dict[str, Any] = json.loads(answer.text)
+    return found
+
+
+def _keys(value: Any, under: str = "") -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield f"{under}.{key}"
+            yield from _keys(inner, f"{under}.{key}")
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _keys(inner, f"{under}[]")
+
+
+@pytest.mark.slow
+def test_readmes_answer_is_what_the_service_answers(server: Server) -> None:
+    (request,) = [b for b in blocks_of(ROOT / "README.md") if "curl" in b.text]
+    body = json.loads(re.search(r"-d '(.*)'", request.text, re.S)[1])  # type: ignore[index]
+    real, told = server.ask(**body).body, _readmes_answer()
+    assert set(_keys(told)) <= set(_keys(real))
+    for key in ("verdict", "rules", "seed", "policy"):
+        assert told["steering"][key] == real["steering"][key], key
