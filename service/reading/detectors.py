@@ -16,8 +16,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from service.engine.planner import WithoutLettering
-from service.reading.pools import Look, Sense
+from service.model_names import resolve_model
+from service.reading.types import Look, Sense, WithoutLettering
 from service.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -156,7 +156,6 @@ def _readers(settings: Settings) -> Iterator[PictureDetector]:
 def _own_judge(model: str) -> Path | None:
     """The reference judge where the model draws what it was taught; of another's pictures it would say anything."""
     from reference.folders import draws_town
-    from service.engine.host import resolve_model
 
     try:
         return _JUDGE if draws_town(resolve_model(model)[0]) else None
