@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-__all__ = ["MODELS", "draws_town"]
+__all__ = ["JUDGES", "MODELS", "draws_town"]
 
 MODELS = Path(__file__).parent / "models"
+JUDGES = Path(__file__).parent / "judges"
 
 
 def draws_town(folder: Path | str) -> bool:

@@ -48,7 +48,12 @@ class Settings(BaseSettings):
         (), description="public keys that sign bundles: PEM files or `ed25519:...`; with any, policies must be signed"
     )
     packs: Path | None = Field(None, description="folder in which packs are looked for first")
-    judge: Path | None = Field(None, description="folder of a judge of pictures; none: that of the embedded models")
+    judge: Annotated[tuple[Path, ...], NoDecode] = Field(
+        (), description="folders of classifiers of pictures, beside the judge of the embedded models"
+    )
+    plugins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="names of the plug-ins of other packages that may run: detectors, model families, fitters"
+    )
     easyocr: Path | None = Field(None, description="folder of EasyOCR's weights; with it EasyOCR reads pictures too")
     detoxify: Path | None = Field(None, description="folder of Detoxify's weights; with it Detoxify scores texts too")
     semantic: Path | None = Field(
@@ -107,8 +112,8 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _split_keys(cls, values: Any) -> Any:
-        """Keys are written with commas in the environment and as a list in TOML."""
-        for name in ("api_keys", "policy_keys"):
+        """Several values are written with commas in the environment and as a list in TOML."""
+        for name in ("api_keys", "policy_keys", "judge", "plugins"):
             if isinstance(values, dict) and isinstance(values.get(name), str):
                 values = {**values, name: tuple(k.strip() for k in values[name].split(",") if k.strip())}
         return values

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from policies.decide.matcher import Match, Matcher
 from policies.types import Signal, Source, Span, View
@@ -17,6 +17,7 @@ __all__ = ["ConceptFinder", "ConceptWords", "load_concept_words"]
 _DISGUISED = 0.9  # the score of a name that only a disguise-undoing view shows
 
 
+@runtime_checkable
 class ConceptFinder(Protocol):
     """Finds concepts in texts: by words, or by meaning (`detectors.semantic`)."""
 

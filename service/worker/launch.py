@@ -126,6 +126,10 @@ def _plain(settings: Settings) -> Mapping[str, str]:
             value = ",".join(key.get_secret_value() for key in value)
         elif name == "policy_keys":
             value = ",".join(k if k.startswith("ed25519:") else str(Path(k).resolve()) for k in value)
+        elif name == "judge":
+            value = ",".join(str(folder.resolve()) for folder in value)
+        elif name == "plugins":
+            value = ",".join(value)
         elif name == "audit_key":
             value = value.get_secret_value() if value else None
         elif isinstance(value, Path) or (name in ("model", "policy") and Path(value).exists()):
