@@ -12,15 +12,15 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-__all__ = ["ConceptName", "Duration", "Model", "Moment", "Name", "Share", "Text", "Version", "Words", "exactly_one"]
-__all__ += ["just_one", "length", "moment", "numbers"]
+__all__ = ["ConceptName", "Duration", "FormatModel", "Moment", "Name", "Text", "UnitFloat", "Version", "Words"]
+__all__ += ["exactly_one", "just_one", "length", "moment", "numbers"]
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64)]
 ConceptName = Annotated[
     str, Field(pattern=r"^(lettering|(style|animal|place|character|person|harm)/[a-z0-9]+(-[a-z0-9]+)*)$")
 ]
 Words = Annotated[list[Annotated[str, Field(min_length=1, max_length=200)]], Field(min_length=1, max_length=1000)]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
+UnitFloat = Annotated[float, Field(ge=0.0, le=1.0)]
 Text = Annotated[str, Field(min_length=1, max_length=2000)]
 Version = Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
 Duration = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}[smhd]$")]
@@ -29,7 +29,7 @@ Moment = datetime | date  # a date means its first moment, in UTC
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
-class Model(BaseModel):
+class FormatModel(BaseModel):
     """What every part of the format is: closed, frozen, and never lenient about types."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=False)

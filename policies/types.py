@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-__all__ = ["EPOCH", "Box", "Form", "Request", "Signal", "Signals", "Source", "Span", "Stage", "View"]
+__all__ = ["EPOCH", "Box", "Request", "Signal", "Signals", "Span", "Spelling", "Stage", "TextSource", "View"]
 
 Stage = Literal["prompt", "picture"]
-Source = Literal["prompt", "negative_prompt", "picture"]
-Form = Literal["plain", "leet", "repeats"]
+TextSource = Literal["prompt", "negative_prompt", "picture"]
+Spelling = Literal["plain", "leet", "repeats"]
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -35,7 +35,7 @@ class Request:
         if self.now.tzinfo is None:
             raise ValueError(f"`now` must carry a time zone, got `{self.now.isoformat()}`; use datetime.now(UTC)")
 
-    def text(self, source: Source) -> str:
+    def text(self, source: TextSource) -> str:
         """The text that a span of `source` points into; empty for `picture`."""
         return {"prompt": self.prompt, "negative_prompt": self.negative_prompt}.get(source, "")
 
@@ -47,7 +47,7 @@ class Span:
     For `picture`, of the text that was read.
     """
 
-    source: Source
+    source: TextSource
     start: int
     end: int
 
@@ -88,7 +88,7 @@ class View:
     text: str
     starts: tuple[int, ...]
     ends: tuple[int, ...]
-    form: Form = "plain"
+    form: Spelling = "plain"
     runs: tuple[int, ...] = ()
     least: int = 1
     whole: bool = False

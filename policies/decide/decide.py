@@ -12,14 +12,15 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
-from policies.decide.decision import Decision, Exemption, Reason, RuleError, Shadow, Violation
+from policies.decide.decision import Decision, Exemption, RuleError, Shadow, Violation
 from policies.decide.donor import replacements
-from policies.decide.evidence import Evidence, Outcome
 from policies.decide.rollout import Force, force_of, tightened
 from policies.decide.rules import Rule
 from policies.decide.snapshot import Snapshot
+from policies.evidence import Evidence
 from policies.format.actions import Action, Block, OnError, ReviewHold, Steer, Verdict, Verify, strictest
 from policies.format.model import SteerModel
+from policies.judgement import Judgement, Reason
 from policies.types import Request, Signals, Stage
 
 __all__ = ["decide"]
@@ -97,7 +98,7 @@ def _aged(decision: Decision, request: Request, snapshot: Snapshot) -> Decision:
 def _awake(snapshot: Snapshot, evidence: Evidence, before: Decision | None) -> Iterable[Rule]:
     """The rules that can be anything but false, by id: those whose triggers are pulled, and those in force already."""
     woken = set(snapshot.always)
-    for trigger in evidence.present(snapshot):
+    for trigger in evidence.present(snapshot.names):
         woken.update(snapshot.by_trigger.get(trigger, ()))
     if before is not None:
         earlier = {*before.rules, *(e.rule for e in before.errors)}
@@ -113,7 +114,7 @@ def _judge(rule: Rule, evidence: Evidence, snapshot: Snapshot, force: Force, bef
     if not rule.exceptions or not force.spares or not (judged.matched or judged.errors):
         return judged
     for exception in rule.exceptions:
-        if evidence.request.now < exception.expires and evidence.judge(exception.when, rule.id).truth:
+        if evidence.request.now < exception.expires and exception.when.judge(evidence, rule.id).truth:
             spared = Exemption(rule.id, exception.id, judged.reasons)
             return _Judged(rule, force.enforced, exempted=(spared,))
     return judged
@@ -125,13 +126,13 @@ def _judge_unsparing(
     blocked = _blocked_by_error(rule, force.on_error, before)
     if blocked is not None:
         return _on_error(rule, blocked.text, evidence, snapshot, force)
-    outcome = evidence.judge(rule.when, rule.id)
+    judgement = rule.when.judge(evidence, rule.id)
     earlier = _earlier(rule, before)
-    if outcome.truth or earlier is not None:
-        return _matched(rule, outcome, evidence, snapshot, force, earlier)
-    if outcome.error is not None:
-        return _on_error(rule, outcome.error, evidence, snapshot, force)
-    return _Judged(rule, force.enforced, reads=outcome.pending)
+    if judgement.truth or earlier is not None:
+        return _matched(rule, judgement, evidence, snapshot, force, earlier)
+    if judgement.error is not None:
+        return _on_error(rule, judgement.error, evidence, snapshot, force)
+    return _Judged(rule, force.enforced, reads=judgement.pending)
 
 
 def _blocked_by_error(rule: Rule, on_error: OnError, before: Decision | None) -> RuleError | None:
@@ -160,13 +161,13 @@ def _on_error(rule: Rule, error: str, evidence: Evidence, snapshot: Snapshot, fo
         return _Judged(rule, force.enforced, actions=(Block(rule.id),), errors=(note,))
     if force.on_error == "allow":
         return _Judged(rule, force.enforced, errors=(note,))
-    judged = _matched(rule, Outcome(True), evidence, snapshot, force, None, blind=True)
+    judged = _matched(rule, Judgement(True), evidence, snapshot, force, None, blind=True)
     return judged._replace(matched=True, errors=(note, *judged.errors))
 
 
 def _matched(
     rule: Rule,
-    outcome: Outcome,
+    judgement: Judgement,
     evidence: Evidence,
     snapshot: Snapshot,
     force: Force,
@@ -180,12 +181,12 @@ def _matched(
     `blind` rules match because of an error, know nothing about the picture, and are spared that. A rule in shadow that
     would have steered is not verified: nobody has seen the picture that it would have made.
     """
-    reasons = outcome.reasons if outcome.truth else earlier or ()
+    reasons = judgement.reasons if judgement.truth else earlier or ()
     actions = tuple(
         _steer(a, rule, reasons, evidence.request, snapshot, force) if isinstance(a, SteerModel) else a
         for a in rule.actions
     )
-    reads = rule.verified | outcome.pending if outcome.pending else rule.verified
+    reads = rule.verified | judgement.pending if judgement.pending else rule.verified
     if evidence.stage == "prompt" or (not force.enforced and earlier is not None and rule.steers):
         return _Judged(rule, force.enforced, True, actions, reasons, reads=reads)
     errors: list[RuleError] = []
@@ -193,7 +194,7 @@ def _matched(
     more: list[Action] = []
     late = earlier is None and bool(rule.reads) and not blind
     for verify, action in zip(rule.verifies, (a for a in actions if isinstance(a, Verify)), strict=True):
-        failed = evidence.fails(verify, rule.id)
+        failed = verify.fails(evidence, rule.id)
         if failed.error is not None:
             errors.append(RuleError(rule.id, failed.error, force.on_error))
             more.extend(_after_error(rule, action, force.on_error))

@@ -1,4 +1,4 @@
-"""A decision and what it is made of: reasons, errors, exemptions, violations, and what may still be tried."""
+"""A decision and its parts: errors, exemptions, violations, and what may still be tried."""
 
 from __future__ import annotations
 
@@ -17,28 +17,10 @@ from policies.format.actions import (
     Verdict,
     Verify,
 )
-from policies.types import Box, Span, Stage
+from policies.judgement import Reason
+from policies.types import Box, Stage
 
-__all__ = ["Decision", "Disclosure", "Exemption", "Ladder", "Reason", "RuleError", "Shadow", "Violation"]
-
-
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """Why a rule matched: one predicate that held, in words, and what it points at.
-
-    `word` is the list entry, `list` its list, `view` the view in which it was found. Never shown to callers of the
-    service.
-    """
-
-    rule: str
-    predicate: str
-    text: str
-    word: str = ""
-    list: str = ""
-    view: str = ""
-    span: Span | None = None
-    box: Box | None = None
-    score: float | None = None
+__all__ = ["Decision", "Disclosure", "Exemption", "Ladder", "RuleError", "Shadow", "Violation"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 
-from policies.decide.decision import Reason
-from policies.decide.spelling import fold
 from policies.format.actions import Replacement
+from policies.judgement import Reason
+from policies.spelling import fold
 from policies.types import Request
 
 __all__ = ["BENIGN", "list_of", "replacements"]

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from policies.types import Request, Source, Span
+from policies.types import Request, Span, TextSource
 
 __all__ = ["RUNGS", "VERDICTS", "Action", "Block", "Label", "OnError", "Replacement", "ReviewHold", "Rung", "Steer"]
 __all__ += ["Unfit", "Verdict", "Verify", "strictest"]
@@ -99,7 +99,7 @@ class Block:
 Action = Steer | Verify | Label | ReviewHold | Block
 
 
-def _replaced(text: str, replacements: Iterable[Replacement], source: Source) -> str | None:
+def _replaced(text: str, replacements: Iterable[Replacement], source: TextSource) -> str | None:
     """`text` with the replacements of `source` put in, last first.
 
     Of two that overlap the earlier and longer is kept.

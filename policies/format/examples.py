@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from policies.fields import ConceptName, Duration, Model, Moment, Name, Share, Text
+from policies.fields import ConceptName, Duration, FormatModel, Moment, Name, Text, UnitFloat
 from policies.format.actions import Verdict
 
 __all__ = ["Expect", "Given", "GivenPicture", "GivenSignals", "TestModel"]
@@ -15,23 +15,23 @@ __all__ = ["Expect", "Given", "GivenPicture", "GivenSignals", "TestModel"]
 Heard = Annotated[str, Field(pattern=r"^(text|toxicity|lettering|[a-z]+/[a-z0-9]+(-[a-z0-9]+)*)$")]
 
 
-class GivenPicture(Model):
+class GivenPicture(FormatModel):
     """A picture as its readers would report it."""
 
     lettering: list[Text] | None = None
-    concept: dict[ConceptName, Share] = {}
+    concept: dict[ConceptName, UnitFloat] = {}
     errors: list[ConceptName] = []
 
 
-class GivenSignals(Model):
+class GivenSignals(FormatModel):
     """What detectors of the prompt would report, in place of what they do."""
 
-    toxicity: Share | None = None
-    concept: dict[ConceptName, Share] = {}
+    toxicity: UnitFloat | None = None
+    concept: dict[ConceptName, UnitFloat] = {}
     errors: list[Heard] = []
 
 
-class Given(Model):
+class Given(FormatModel):
     """The request of a test, and what detectors say about it and about its picture.
 
     `age` is how long ago the policies were last known to be current, for tests of `freshness`.
@@ -47,7 +47,7 @@ class Given(Model):
     picture: GivenPicture | None = None
 
 
-class Expect(Model):
+class Expect(FormatModel):
     """What must come out; a field that is left out is not looked at.
 
     `rules` are those that acted, `shadow` those that only watched; `matched` is both and the exempted ones, so that a
@@ -70,7 +70,7 @@ class Expect(Model):
         return self
 
 
-class TestModel(Model):
+class TestModel(FormatModel):
     """One example that must hold before the policy goes live."""
 
     __test__ = False  # not a test of ours, although pytest would like its name

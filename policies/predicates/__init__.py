@@ -1,1 +1,1 @@
-"""What a rule may look at."""
+"""What a rule may look at: one file for each predicate, with its model and its compiled condition."""

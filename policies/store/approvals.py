@@ -16,7 +16,7 @@ from policies.format.strictness import loosening
 from policies.problems import Problem
 from policies.store.document import Document
 from policies.store.environment import Surroundings
-from policies.store.review import leaves, place
+from policies.store.review import place
 
 __all__ = ["permits"]
 
@@ -67,10 +67,10 @@ def _exceptions(document: Document, i: int, rule: RuleModel) -> Iterator[Problem
         if exception.id in seen:
             yield place(document, (*path, "id"), f"two exceptions of `{rule.id}` are called `{exception.id}`")
         seen.add(exception.id)
-        for where, leaf in leaves(exception.when, (*path, "when")) if exception.when else ():
-            if leaf.picture is not None:
+        for need in exception.when.needs() if exception.when else ():
+            if need.stage == "picture":
                 said = "an exception is decided before there is a picture; use the other predicates"
-                yield place(document, (*where, "picture"), said)
+                yield place(document, (*path, "when", *need.path), said)
 
 
 def _floor(document: Document, i: int, rule: RuleModel) -> Iterator[Problem]:

@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, Field, ValidationError
 
 from policies.decide.snapshot import Origin
-from policies.fields import Model, Name, Text
+from policies.fields import FormatModel, Name, Text
 from policies.problems import Code, PolicyError, Problem
 from policies.store.keys import SigningKey, TrustedKey
 
@@ -32,7 +32,7 @@ _MOST_FILES = 1000
 _DOMAIN = FORMAT.encode() + b"\n"  # so that a signature of ours never counts as one of something else
 
 
-class ManifestFile(Model):
+class ManifestFile(FormatModel):
     """One file of a bundle by its content."""
 
     path: Annotated[str, Field(pattern=r"^[^/\\\x00]+(/[^/\\\x00]+)*$", max_length=400)]
@@ -40,7 +40,7 @@ class ManifestFile(Model):
     bytes: Annotated[int, Field(ge=0)]
 
 
-class Manifest(Model):
+class Manifest(FormatModel):
     """What is signed. `name` is the set of policies that the bundle belongs to; its `sequence` only ever grows."""
 
     format: Literal["palimpsest.bundle/v1"]

@@ -10,12 +10,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from policies.decide.rules import Compound, Condition, ExceptionRule, Finding, OverrideRule, Rule, VerifyRule, WordCheck
+from policies.decide.rules import ExceptionRule, OverrideRule, Rule
 from policies.decide.snapshot import Snapshot
+from policies.decide.verify import VerifyRule
 from policies.fields import length
 from policies.format.model import FLOOR, PolicyModel, SteerModel
 from policies.format.strictness import ON_ERRORS, ON_STALE, UNFITS, extent, strength_rank
-from policies.store.covers import Side, implies, lasts
+from policies.predicates.compound import Compound, Side, implies
+from policies.predicates.condition import Condition
+from policies.predicates.time import lasts
 
 __all__ = ["Change", "diff", "floor_losses"]
 
@@ -166,12 +169,12 @@ def _verified(leaf: Condition, side: Side, rule: Rule, snapshot: Snapshot) -> bo
 
 def _picture_leaves(when: Condition) -> Iterator[Condition]:
     """What the condition looks at in pictures; all of a `none` at once, because there silence speaks."""
-    if isinstance(when, Compound) and when.kind == "none":
-        yield from (when for part in when.parts if any(True for _ in _picture_leaves(part)))
-    elif isinstance(when, Compound):
+    if not when.reads():
+        return
+    if isinstance(when, Compound) and when.kind != "none":
         for part in when.parts:
             yield from _picture_leaves(part)
-    elif isinstance(when, WordCheck | Finding) and when.stage == "picture":
+    else:
         yield when
 
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from policies.decide.compiler import compile_snapshot
 from policies.decide.example_tests import run_tests
-from policies.decide.snapshot import Origin, Snapshot, compile_snapshot
+from policies.decide.snapshot import Origin, Snapshot
 from policies.problems import PolicyError, Problem
 from policies.store.approvals import permits
 from policies.store.bundle import MAX_BUNDLE, SUFFIX, open_bundle

@@ -16,12 +16,14 @@ from palimpsest_base.suggest import did_you_mean
 from policies.decide.donor import list_of
 from policies.fields import moment
 from policies.format.model import RuleModel, SteerModel, VerifyModel
-from policies.predicates.conditions import LetteringModel, WhenModel, WordsModel
+from policies.predicates.lettering import LetteringModel
+from policies.predicates.when import WhenModel
+from policies.predicates.words import WordsModel
 from policies.problems import Problem
 from policies.store.document import Document
 from policies.store.environment import Surroundings
 
-__all__ = ["leaves", "place", "review"]
+__all__ = ["place", "review"]
 
 _Path = tuple[str | int, ...]
 
@@ -46,16 +48,6 @@ def place(document: Document, path: _Path, message: str, code: Any = "invalid") 
     line, column = document.marks.get(where, (0, 0))
     dotted = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path).lstrip(".")
     return Problem(document.file, line, column, dotted, message, code)
-
-
-def leaves(when: WhenModel, path: _Path) -> Iterator[tuple[_Path, WhenModel]]:
-    """The single predicates of a condition with their paths."""
-    compound = [(k, getattr(when, k)) for k in ("all", "any", "none") if getattr(when, k) is not None]
-    for kind, parts in compound:
-        for i, part in enumerate(parts):
-            yield from leaves(part, (*path, kind, i))
-    if not compound:
-        yield path, when
 
 
 def _doubles(documents: Sequence[Document]) -> Iterator[Problem]:
@@ -99,11 +91,14 @@ def _rule(document: Document, rule: RuleModel, around: Surroundings) -> Iterator
     conditions: list[tuple[_Path, WhenModel]] = [(("when",), rule.when)]
     conditions += [(("exceptions", k, "when"), e.when) for k, e in enumerate(rule.exceptions) if e.when]
     for where, when in conditions:
-        for path, name in _concepts(when, where):
-            if name not in around.heard:
+        for need in when.needs():
+            if need.stage == "prompt" and need.name not in around.heard:
                 known = sorted(n for n in around.heard if "/" in n)
-                yield path, f"no detector finds `{name}` in prompts{did_you_mean(name, known)}"
-    seen = dict(_picture_reads(rule.when, ("when",)))
+                yield (
+                    (*where, *need.path),
+                    f"no detector finds `{need.name}` in prompts{did_you_mean(need.name, known)}",
+                )
+    seen = {("when", *need.path): need.name for need in rule.when.needs() if need.stage == "picture"}
     verified = {a.read for a in rule.then if isinstance(a, VerifyModel)}
     if any(isinstance(a, SteerModel) for a in rule.then):
         for path, name in seen.items():
@@ -148,18 +143,6 @@ def _words(value: Any, path: _Path) -> Iterator[tuple[_Path, str]]:
     elif isinstance(value, list):
         for i, item in enumerate(value):
             yield from _words(item, (*path, i))
-
-
-def _concepts(when: WhenModel, path: _Path) -> Iterator[tuple[_Path, str]]:
-    for where, leaf in leaves(when, path):
-        if leaf.concept is not None:
-            yield (*where, "concept", "name"), leaf.concept.name
-
-
-def _picture_reads(when: WhenModel, path: _Path) -> Iterator[tuple[_Path, str]]:
-    for where, leaf in leaves(when, path):
-        if leaf.picture is not None:
-            yield (*where, "picture"), leaf.picture.concept.name if leaf.picture.concept else "lettering"
 
 
 def _tests(document: Document, documents: Iterable[Document], whole: bool) -> Iterator[Problem]:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import ahocorasick
 
-from policies.decide.spelling import collapse, fold, is_boundary, leet
-from policies.types import Form, View
+from policies.spelling import collapse, fold, is_boundary, leet
+from policies.types import Spelling, View
 
 __all__ = ["Match", "Matcher", "Near"]
 
@@ -43,7 +43,7 @@ class Match:
 class _Filed:
     """An entry under one spelling; `runs` are the lengths of its own runs when that spelling is `repeats`."""
 
-    form: Form
+    form: Spelling
     word: str
     lists: tuple[str, ...]
     letters: int
