@@ -12,13 +12,14 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-__all__ = ["ConceptName", "Duration", "FormatModel", "Moment", "Name", "Text", "UnitFloat", "Version", "Words"]
-__all__ += ["exactly_one", "just_one", "length", "moment", "numbers"]
+__all__ = ["ConceptName", "Duration", "FormatModel", "Moment", "Name", "SignalName", "Text", "UnitFloat", "Version"]
+__all__ += ["Words", "exactly_one", "just_one", "length", "moment", "numbers", "plain_schema"]
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64)]
-ConceptName = Annotated[
-    str, Field(pattern=r"^(lettering|(style|animal|place|character|person|harm)/[a-z0-9]+(-[a-z0-9]+)*)$")
-]
+_NAME = "[a-z0-9]+(-[a-z0-9]+)*"
+Name = Annotated[str, Field(pattern=f"^{_NAME}$", max_length=64)]
+# `lettering`, or `kind/name`. Every kind is allowed here; the loader compares names with what detectors and packs cover
+ConceptName = Annotated[str, Field(pattern=f"^(lettering|{_NAME}/{_NAME})$")]
+SignalName = Annotated[str, Field(pattern=f"^(text|toxicity|lettering|{_NAME}/{_NAME})$")]
 Words = Annotated[list[Annotated[str, Field(min_length=1, max_length=200)]], Field(min_length=1, max_length=1000)]
 UnitFloat = Annotated[float, Field(ge=0.0, le=1.0)]
 Text = Annotated[str, Field(min_length=1, max_length=2000)]

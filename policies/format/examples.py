@@ -7,12 +7,10 @@ from typing import Annotated
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from policies.fields import ConceptName, Duration, FormatModel, Moment, Name, Text, UnitFloat
+from policies.fields import ConceptName, Duration, FormatModel, Moment, Name, SignalName, Text, UnitFloat
 from policies.format.actions import Verdict
 
 __all__ = ["Expect", "Given", "GivenPicture", "GivenSignals", "TestModel"]
-
-Heard = Annotated[str, Field(pattern=r"^(text|toxicity|lettering|[a-z]+/[a-z0-9]+(-[a-z0-9]+)*)$")]
 
 
 class GivenPicture(FormatModel):
@@ -28,7 +26,7 @@ class GivenSignals(FormatModel):
 
     toxicity: UnitFloat | None = None
     concept: dict[ConceptName, UnitFloat] = {}
-    errors: list[Heard] = []
+    errors: list[SignalName] = []
 
 
 class Given(FormatModel):

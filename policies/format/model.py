@@ -17,6 +17,7 @@ from policies.fields import (
     FormatModel,
     Moment,
     Name,
+    SignalName,
     Text,
     UnitFloat,
     Version,
@@ -224,7 +225,7 @@ class OverrideModel(FormatModel):
 class DetectorsModel(FormatModel):
     """Names that detectors must cover, in prompts and in pictures."""
 
-    prompt: list[Annotated[str, Field(pattern=r"^(text|toxicity|lettering|[a-z]+/[a-z0-9-]+)$")]] = []
+    prompt: list[SignalName] = []
     picture: list[ConceptName] = []
 
 

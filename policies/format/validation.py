@@ -94,9 +94,9 @@ def _sentence(item: dict[str, Any], path: _Loc) -> str:
         near = near if "did you mean" in near else ""
         return f"must be one of {', '.join(f'`{k}`' for k in known)}, got `{got}`{near}"
     if kind == "string_pattern_mismatch":
-        return f"{_PATTERNS.get(_field(path), 'must be lower case words joined by dashes')}, got `{got}`"
+        return f"{_shape(path)}, got `{got}`"
     if kind == "string_type" and _field(path) in ("max_age", "age"):
-        return f"{_PATTERNS[_field(path)]}, got `{got}`"
+        return f"{_shape(path)}, got `{got}`"
     if kind == "string_type":
         return f"must be text, got `{got}`; put it in quotes if it is meant so"
     if kind == "model_type":
@@ -113,14 +113,19 @@ def _field(path: _Loc) -> str:
     return next((str(p) for p in reversed(path) if not isinstance(p, int)), "")
 
 
-_CONCEPT = "must be `lettering` or `style/x`, `animal/x`, `place/x`, `character/x`, `person/x`, `harm/x`"
+def _shape(path: _Loc) -> str:
+    """The shape that the text at `path` must have, in words."""
+    if "concept" in path[-2:]:  # the field itself, a name below it, or the key of a mapping of concepts
+        return _CONCEPT
+    return _PATTERNS.get(_field(path), "must be lower case words joined by dashes, such as `no-slurs`")
+
+
+_CONCEPT = "must be `lettering`, or a kind and a name in lower case, such as `character/pip` or `logo/acme`"
 _PATTERNS = {
     "engine": "must be three numbers such as 1.0.0",
     "max_age": "must be a length of time such as `15m`, `24h` or `7d`",
     "age": "must be a length of time such as `15m`, `24h` or `7d`",
     "version": "must be three numbers such as 1.0.0",
-    "name": "must be lower case words joined by dashes (a concept: with its kind, such as `character/pip`)",
-    "concept": _CONCEPT,
     "read": _CONCEPT,
     "packs": _CONCEPT,
     "picture": _CONCEPT,

@@ -18,7 +18,7 @@ from policies.format.model import OverrideModel, PolicyModel, RequiresModel, Rul
 from policies.format.strict_yaml import Marks, parse_yaml
 from policies.format.validation import problems_of, problems_of_nothing
 from policies.problems import Problem
-from policies.store.sources import LIST_BYTES, Source
+from policies.store.sources import LIST_BYTES, PolicySource
 
 __all__ = ["Document", "parse_document"]
 
@@ -50,7 +50,7 @@ class Document:
     files: Mapping[str, bytes] = field(default_factory=dict)
 
 
-def parse_document(source: Source, problems: list[Problem]) -> Document | None:
+def parse_document(source: PolicySource, problems: list[Problem]) -> Document | None:
     """The document of `source`; None when it is no YAML at all. What is wrong is added to `problems`."""
     label = source.label
     try:
@@ -119,7 +119,7 @@ def _sound_items(kind: type[_M], items: Any) -> Numbered[_M]:
     return tuple((i, item) for i, item in found if item is not None)
 
 
-def _with_lists(document: Document, source: Source, content: bytes, problems: list[Problem]) -> Document:
+def _with_lists(document: Document, source: PolicySource, content: bytes, problems: list[Problem]) -> Document:
     """The document with the entries of its lists."""
     words: dict[str, tuple[str, ...]] = {}
     files = {source.name: content}

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from policies.decide.snapshot import Origin, Snapshot
 
-__all__ = ["Kept", "LastGood"]
+__all__ = ["LastGood", "RememberedFiles"]
 
 _log = logging.getLogger("palimpsest.policies")
 _FORMAT = "palimpsest.last-good/v1"
@@ -28,7 +28,7 @@ _TOUCH_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class RememberedFiles:
     """What was in use: its files, since when it was not confirmed any more, and the bundle it was, if one."""
 
     files: Mapping[str, bytes]
@@ -46,7 +46,7 @@ class LastGood:
         self.file = folder / f"policies-{sha256(followed.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}.json"
         self._touched = 0.0
 
-    def read(self) -> Kept | None:
+    def read(self) -> RememberedFiles | None:
         """What is remembered; None when there is nothing, or nothing that can be used."""
         try:
             note = json.loads(self.file.read_bytes())
@@ -54,7 +54,7 @@ class LastGood:
                 raise ValueError(f"format `{note['format']}`")
             files = {str(name): str(text).encode() for name, text in note["files"].items()}
             as_of = datetime.fromtimestamp(self.file.stat().st_mtime, UTC)
-            return Kept(files, as_of, note["name"], int(note["sequence"]), note["bundle"])
+            return RememberedFiles(files, as_of, note["name"], int(note["sequence"]), note["bundle"])
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

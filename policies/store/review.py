@@ -21,21 +21,21 @@ from policies.predicates.when import WhenModel
 from policies.predicates.words import WordsModel
 from policies.problems import Problem
 from policies.store.document import Document
-from policies.store.environment import Surroundings
+from policies.store.environment import Environment, what_is_covered
 
 __all__ = ["place", "review"]
 
 _Path = tuple[str | int, ...]
 
 
-def review(documents: Sequence[Document], around: Surroundings, *, whole: bool) -> Iterator[Problem]:
+def review(documents: Sequence[Document], environment: Environment, *, whole: bool) -> Iterator[Problem]:
     """Every problem of `documents` together. `whole` False: some file could not be read, and may hold what is missed
     here."""
     yield from _doubles(documents)
     yield from _conflicts(documents)
     for document in documents:
         for i, rule in document.rules:
-            for path, message in _rule(document, rule, around):
+            for path, message in _rule(document, rule, environment):
                 yield place(document, ("rules", i, *path), message)
         yield from _tests(document, documents, whole)
 
@@ -86,18 +86,16 @@ def _conflicts(documents: Sequence[Document]) -> Iterator[Problem]:
                     yield place(document, ("rules", i, "then", k), said)
 
 
-def _rule(document: Document, rule: RuleModel, around: Surroundings) -> Iterator[tuple[_Path, str]]:
+def _rule(document: Document, rule: RuleModel, environment: Environment) -> Iterator[tuple[_Path, str]]:
     yield from _list_names(document, rule)
     conditions: list[tuple[_Path, WhenModel]] = [(("when",), rule.when)]
     conditions += [(("exceptions", k, "when"), e.when) for k, e in enumerate(rule.exceptions) if e.when]
     for where, when in conditions:
         for need in when.needs():
-            if need.stage == "prompt" and need.name not in around.heard:
-                known = sorted(n for n in around.heard if "/" in n)
-                yield (
-                    (*where, *need.path),
-                    f"no detector finds `{need.name}` in prompts{did_you_mean(need.name, known)}",
-                )
+            if need.stage == "prompt" and need.name not in environment.in_prompts:
+                concepts = (n for n in environment.in_prompts if "/" in n)
+                said = f"no detector finds `{need.name}` in prompts{what_is_covered(need.name, concepts)}"
+                yield (*where, *need.path), said
     seen = {("when", *need.path): need.name for need in rule.when.needs() if need.stage == "picture"}
     verified = {a.read for a in rule.then if isinstance(a, VerifyModel)}
     if any(isinstance(a, SteerModel) for a in rule.then):
@@ -107,9 +105,9 @@ def _rule(document: Document, rule: RuleModel, around: Surroundings) -> Iterator
                 yield path, f"a rule that steers because of a picture must judge the new one: {way_out}"
     read = ((("then", i, "read"), a.read) for i, a in enumerate(rule.then) if isinstance(a, VerifyModel))
     for path, name in [*seen.items(), *read]:
-        if around.reads is not None and name not in around.reads:
-            yield path, f"no detector reads `{name}` in pictures{did_you_mean(name, sorted(around.reads))}"
-    if rule.rollout.mode == "canary" and not around.canaries:
+        if environment.in_pictures is not None and name not in environment.in_pictures:
+            yield path, f"no detector reads `{name}` in pictures{what_is_covered(name, environment.in_pictures)}"
+    if rule.rollout.mode == "canary" and not environment.canaries:
         yield (
             ("rollout", "mode"),
             "a canary needs a secret key to draw requests by; configure one, or use `shadow` or `enforce`",

@@ -16,8 +16,8 @@ from pathlib import Path
 from policies.problems import Problem
 from policies.store.bundle import MAX_BUNDLE, SUFFIX
 
-__all__ = ["SHIPPED", "DiskSource", "MemorySource", "Paths", "Source", "bundle_of", "disk_sources"]
-__all__ += ["Watch", "memory_sources", "policy_paths"]
+__all__ = ["SHIPPED", "DiskSource", "MemorySource", "Paths", "PolicySource", "bundle_of", "disk_sources"]
+__all__ += ["FileWatcher", "memory_sources", "policy_paths"]
 
 SHIPPED = Path(__file__).parent.parent / "shipped"
 Paths = str | Path | Sequence[str | Path]
@@ -86,7 +86,7 @@ class MemorySource:
         return self.files[path]
 
 
-Source = DiskSource | MemorySource
+PolicySource = DiskSource | MemorySource
 
 
 def policy_paths(setting: str) -> tuple[Path, ...]:
@@ -132,7 +132,7 @@ def memory_sources(files: Mapping[str, bytes], origin: str) -> list[MemorySource
     return [MemorySource(origin, path, files) for path in sorted(files) if path.endswith(_SUFFIXES)]
 
 
-class Watch:
+class FileWatcher:
     """Tells cheaply, twice a second, whether any policy, list or bundle of `paths` has other content than before.
 
     A file is read once and again when its size, time or inode changes; also at every look while it is so young that it

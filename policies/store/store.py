@@ -20,8 +20,8 @@ from policies.decide.snapshot import Origin, Snapshot
 from policies.problems import Code, PolicyError, Problem
 from policies.store.diff import floor_losses
 from policies.store.last_good import LastGood
-from policies.store.loader import Loaded, Loader
-from policies.store.sources import Paths, Watch
+from policies.store.loader import LoadedPolicies, Loader
+from policies.store.sources import FileWatcher, Paths
 
 __all__ = ["Store", "StoreState"]
 
@@ -83,8 +83,8 @@ class Store:
         self._memory = LastGood(keep, self._paths) if keep is not None and self._paths else None
         self._clock = clock
         self._lock = threading.Lock()  # one poll at a time; readers never take it
-        self._watch = Watch(self._paths)
-        self._seen = self._watch.look()
+        self._watcher = FileWatcher(self._paths)
+        self._seen = self._watcher.look()
         self._confirmed = clock()  # when the files last said what is in force
         self._current = self._first()
         self._stop = threading.Event()
@@ -105,7 +105,7 @@ class Store:
     def poll(self) -> StoreState:
         """The state after one look at the files: they are loaded if they changed since the last look."""
         with self._lock:
-            now = self._watch.look()
+            now = self._watcher.look()
             if now != self._seen:
                 self._seen = now
                 self._reload()
@@ -119,7 +119,7 @@ class Store:
         if self._thread is not None:
             self._thread.join(timeout=5)
 
-    def _load(self) -> Loaded:
+    def _load(self) -> LoadedPolicies:
         loaded = self._loader.load_files(self._paths, now=self._clock())
         self._check(loaded.snapshot)
         return loaded
