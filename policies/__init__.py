@@ -1,6 +1,6 @@
-"""Decides whether, and by which written rules, a request or a picture is steered, labelled, held or refused.
+"""Policies: written rules that decide whether a request or a picture is steered, labelled, held or refused.
 
-How the service composes it (nothing here imports torch or another room)::
+How the service uses them (nothing here imports torch, the detectors or the model)::
 
     loader = Loader(sense=detectors.text.sense)           # sense: Request -> Signals
     store = Store(loader, policy_paths("shipped"), interval=0.5)  # loads now, then polls; raises PolicyError

@@ -70,9 +70,8 @@ class Evidence:
                 continue
             if self.signals.of(stage, name):
                 yield (stage, name, "*")
-            if name in ("text", "lettering"):
-                for found in self.found(stage, name):
-                    yield (stage, name, found)
+            for found in self.found(stage, name):
+                yield (stage, name, found)
 
     def _missing(self, stage: Stage, name: str) -> Judgement | None:
         if stage == "picture" and self.stage == "prompt":

@@ -1,6 +1,6 @@
-"""The small types that the format is made of: names, words, shares, durations, and checks that models share.
+"""The small types of the policy format: names, words, numbers from 0 to 1, durations, and checks that models share.
 
-Each carries its own bounds, so that the JSON Schema says the same as the loader.
+Each type carries its bounds, so the JSON Schema and the loader accept the same values.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 class FormatModel(BaseModel):
-    """What every part of the format is: closed, frozen, and never lenient about types."""
+    """The base class of the format's models: no unknown fields, frozen, strict about types."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=False)
 
@@ -42,7 +42,7 @@ def exactly_one(*names: str) -> ConfigDict:
 
 
 def just_one(model: BaseModel, names: tuple[str, ...], what: str) -> None:
-    """Nothing, or an error unless exactly one of the fields `names` is set."""
+    """Raises `PydanticCustomError` unless exactly one of the fields `names` is set."""
     given = [n for n in names if getattr(model, n) is not None]
     if len(given) != 1:
         got = ", ".join(f"`{n}`" for n in given) or "nothing"
@@ -61,18 +61,18 @@ def moment(value: Moment | None) -> datetime | None:
 
 
 def length(duration: str) -> timedelta:
-    """`15m`, `24h`, `7d` or `30s` as a length of time."""
+    """A duration such as `15m`, `24h`, `7d` or `30s` as a `timedelta`."""
     return timedelta(**{_UNITS[duration[-1]]: int(duration[:-1])})
 
 
 def numbers(version: str) -> tuple[int, ...]:
-    """The numbers of a version such as `1.2.0`, for comparing; what follows them (`.dev1`) does not count."""
+    """The numbers of a version such as `1.2.0`, to compare versions; a suffix such as `.dev1` is ignored."""
     found = re.match(r"\d+(\.\d+)*", version)
     return tuple(int(n) for n in found.group().split(".")) if found else ()
 
 
 def plain_schema(schema: Any) -> Any:
-    """`schema` as editors want it: a field that may be left out is not one that may be null."""
+    """`schema` for editors: an optional field may be left out, and may not be null."""
     if isinstance(schema, list):
         return [plain_schema(item) for item in schema]
     if not isinstance(schema, dict):

@@ -19,7 +19,7 @@ __all__ = ["ExceptionRule", "Freshness", "OverrideRule", "Rule"]
 
 @dataclass(frozen=True, slots=True)
 class ExceptionRule:
-    """Whom a rule spares, until when."""
+    """The requests that a rule spares, and until when."""
 
     id: str
     when: Condition
@@ -38,7 +38,7 @@ class OverrideRule:
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """How old a policy may grow, and what it does then."""
+    """The greatest age of a policy, and its effect beyond that age."""
 
     policy: str
     max_age: timedelta
@@ -55,15 +55,15 @@ class Rule:
     when: Condition
     verifies: tuple[VerifyRule, ...]
     triggers: frozenset[Trigger] | None
-    reads: frozenset[str]  # what `when` looks at in the picture
+    reads: frozenset[str]  # the names that `when` needs of the picture
     since: datetime | None
     until: datetime | None
     exceptions: tuple[ExceptionRule, ...] = ()
     overrides: tuple[OverrideRule, ...] = ()
-    actions: tuple[Action | SteerModel, ...] = ()  # what depends on no request is made already
-    verified: frozenset[str] = frozenset()  # what pictures of this rule are read for
+    actions: tuple[Action | SteerModel, ...] = ()  # those that do not depend on the request are made at load time
+    verified: frozenset[str] = frozenset()  # the names that its `verify` actions read
     disclosure: Disclosure | None = None
-    always: bool = False  # enforced for everybody at any time: nothing of a request bears on that
+    always: bool = False  # enforced for every request at any time
 
     @property
     def mode(self) -> str:

@@ -17,7 +17,7 @@ __all__ = ["Origin", "Snapshot"]
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The signed bundle that a snapshot came from; `name` is the set it belongs to, `key` who signed it."""
+    """The signed bundle that a snapshot came from; `name` is the set it belongs to, `key` the key that signed it."""
 
     name: str
     sequence: int
@@ -31,9 +31,9 @@ class Origin:
 class Snapshot:
     """All rules that are in force together, pinned to a request for its whole life.
 
-    `digest` names the content: the same rules and words give the same digest whatever the files are called or how
-    they are laid out. `words` has the folded entries of every list under `policy/list`. `as_of` is when the content
-    was last known to be current; None means now.
+    `digest` names the content: the same rules and words give the same digest, whatever the names and the layout of the
+    files. `words` has the folded entries of every list under `policy/list`. `as_of` is the time when the content was
+    last known to be current; None means now.
     """
 
     digest: str
@@ -45,25 +45,25 @@ class Snapshot:
     draw_canaries: bool = True  # False in tests of files: there a canary counts as enforced
     by_trigger: Mapping[Trigger, tuple[int, ...]] = field(default_factory=dict)
     always: tuple[int, ...] = ()
-    names: frozenset[tuple[Stage, str]] = frozenset()  # every (stage, name) that some rule looks at
+    names: frozenset[tuple[Stage, str]] = frozenset()  # every (stage, name) that some rule needs
     freshness: tuple[Freshness, ...] = ()
     as_of: datetime | None = None
     origin: Origin | None = None
 
     @property
     def concepts(self) -> frozenset[str]:
-        """The concepts that some rule in force, canary or shadow steers: packs that a host should have."""
+        """The concepts that some rule steers, in force, canary or shadow; a host should have packs for them."""
         return frozenset(s.concept for r in self.rules if not r.sleeps for s in r.steers)
 
     @property
     def reads(self) -> frozenset[str]:
-        """What pictures may have to be read for: `lettering` and concepts' names."""
+        """The names that pictures may have to be read for: `lettering` and concepts."""
         awake = [r for r in self.rules if not r.sleeps]
         verified = frozenset(v.model.read for r in awake for v in r.verifies)
         return verified | frozenset(name for r in awake for name in r.reads)
 
     def stale(self, now: datetime) -> tuple[Freshness, ...]:
-        """The policies that are older at `now` than they allow; a bundle past its end is as old as can be."""
+        """The policies that are older at `now` than they allow. All are, once their bundle has expired."""
         if not self.freshness or self.as_of is None:
             return ()
         ended = self.origin is not None and now >= self.origin.not_after

@@ -1,4 +1,4 @@
-"""The tests that stand in policy files, as models: what is given, and what must come out."""
+"""The models of the tests in policy files: the given request and the expected decision."""
 
 from __future__ import annotations
 
@@ -64,14 +64,14 @@ class Expect(FormatModel):
     @model_validator(mode="after")
     def _check(self) -> Expect:
         if not self.model_fields_set:
-            raise PydanticCustomError("expect", "`expect` must hold something, or the test cannot fail")
+            raise PydanticCustomError("expect", "`expect` must hold at least one field, or the test cannot fail")
         return self
 
 
 class TestModel(FormatModel):
     """One example that must hold before the policy goes live."""
 
-    __test__ = False  # not a test of ours, although pytest would like its name
+    __test__ = False  # pytest must not collect it
 
     name: Text
     given: Given

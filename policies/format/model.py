@@ -1,7 +1,7 @@
 """The policy format as pydantic models: the single source of validation, JSON Schema and documentation.
 
-Models say what a file may hold, not what it does (`snapshot` compiles, `decide` acts). Everything is typed to its
-leaves; what only shows between rules, files and detectors is checked by `review`.
+The models define what a file may hold; `decide.compiler` compiles it and `decide.decide` applies it. Every field is
+typed. `store.review` checks what a single field cannot show: rules, files and detectors against each other.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ += ["WordListModel", "json_schema"]
 
 FLOOR = "floor"  # the policy of this name cannot be loosened
 
-# Fields that the format reserves and that this version cannot honour: refused by name, never accepted and ignored.
+# Fields that the format reserves for later versions. They are refused by name, never accepted and ignored.
 NOT_YET = {"expr": "an expression language"}
 
 RolloutMode = Literal["disabled", "shadow", "canary", "enforce"]
@@ -161,7 +161,9 @@ class ExceptionModel(FormatModel):
     @model_validator(mode="after")
     def _check(self) -> ExceptionModel:
         if self.tenants is None and self.when is None:
-            raise PydanticCustomError("exception", "an exception needs `tenants` or `when`, or it spares everybody")
+            raise PydanticCustomError(
+                "exception", "an exception needs `tenants` or `when`; without both it would spare every request"
+            )
         return self
 
 

@@ -1,7 +1,7 @@
-"""Turns pydantic's complaints into problems that a writer of policies can use.
+"""Turns pydantic's errors into problems for the author of a policy.
 
-Pydantic knows neither lines nor near misses, and speaks of `literal['auto']`. This module finds the place in the
-file, the fields that are allowed there and the sentence to say. It changes no value.
+Pydantic knows no lines, suggests no names and prints types such as `literal['auto']`. This module adds the place in
+the file, the fields that are allowed there and a sentence. It changes no value.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _Loc = tuple[str | int, ...]
 
 
 def problems_of(error: ValidationError, value: Any, marks: Marks, *, file: str) -> list[Problem]:
-    """One problem for each complaint, at the place of the nearest value that the file has; doubles are dropped."""
+    """One problem for each error, at the place of the nearest value in the file; duplicates are dropped."""
     seen: dict[tuple[_Loc, str], Problem] = {}
     for item in error.errors(include_url=False):
         path = _in_file(item["loc"], value)
         if _at(value, path) is None and path:
-            continue  # `problems_of_nothing` tells of it
+            continue  # `problems_of_nothing` reports it
         line, column = marks.get(path, (0, 0))
         missing = item["type"] == "missing"
         shown = (*path, item["loc"][-1]) if missing else path
@@ -41,7 +41,7 @@ def problems_of(error: ValidationError, value: Any, marks: Marks, *, file: str) 
 
 
 def problems_of_nothing(value: Any, marks: Marks, *, file: str, path: _Loc = ()) -> Iterator[Problem]:
-    """One problem for each field that is named and given nothing: nowhere does the format mean something by that."""
+    """One problem for each field without a value, because an empty value means nothing in the format."""
     if value is None:
         line, column = marks.get(path, (0, 0))
         said = "has no value; give it one, or remove it" if path else "the file holds nothing but a null"

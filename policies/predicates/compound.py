@@ -14,16 +14,16 @@ from policies.judgement import Judgement
 from policies.predicates.condition import Condition, Lists, SingleCondition
 from policies.types import Stage
 
-__all__ = ["Compound", "Kind", "Side", "implies"]
+__all__ = ["Compound", "CompoundKind", "Side", "implies"]
 
-Kind = Literal["all", "any", "none"]
+CompoundKind = Literal["all", "any", "none"]
 
 
 @dataclass(frozen=True, slots=True)
 class Compound(Condition):
     """Several conditions under `all`, `any` or `none`."""
 
-    kind: Kind
+    kind: CompoundKind
     parts: tuple[Condition, ...]
 
     def judge(self, evidence: Evidence, rule: str) -> Judgement:
@@ -42,7 +42,7 @@ class Compound(Condition):
         return frozenset().union(*(part.looks_at() for part in self.parts))
 
 
-def _combine(kind: Kind, parts: list[Judgement]) -> Judgement:
+def _combine(kind: CompoundKind, parts: list[Judgement]) -> Judgement:
     if kind == "none":
         inner = _combine("any", parts)
         return inner if inner.truth is None else Judgement(not inner.truth)

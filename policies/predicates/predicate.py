@@ -39,7 +39,10 @@ class RuleScope:
     used: set[str] = field(default_factory=set)
 
     def resolve(self, items: Iterable[str]) -> frozenset[str]:
-        """The names of the lists that `items` mean. Words written in a rule become a list under the rule's name."""
+        """The names of the lists that `items` mean. Words written in a rule become a list under the rule's name.
+
+        `items` come from a `WordsModel` or a `LetteringModel`: the loader has checked that their `$lists` exist.
+        """
         names = {f"{self.policy}/{item[1:]}" for item in items if item.startswith("$")}
         literals = tuple(sorted({fold(item) for item in items if not item.startswith("$")}))
         if literals:

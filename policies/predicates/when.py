@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib import import_module
-from typing import Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from pydantic import ConfigDict, Field, create_model, model_validator
 
 from policies.fields import FormatModel, just_one
-from policies.predicates.compound import Compound, Kind
+from policies.predicates.compound import Compound, CompoundKind
 from policies.predicates.condition import Condition
 from policies.predicates.predicate import Need, Predicate, RuleScope
 
@@ -39,10 +39,13 @@ def _predicate(module: str) -> Predicate[Any]:
 
 
 PREDICATES = {predicate.field: predicate for predicate in map(_predicate, _MODULES)}
+assert len(PREDICATES) == len(_MODULES)  # INVARIANT: no two predicates have the same field
 
-# mypy cannot read fields that come from a table, so the base class of `WhenModel` is `Any` to it
-_fields: Any = {name: (predicate.value | None, None) for name, predicate in PREDICATES.items()}
-_Fields: Any = create_model("_Fields", __base__=FormatModel, **_fields)
+if TYPE_CHECKING:  # mypy cannot read fields that come from a table; nothing but this module reads them by name
+    _Fields = FormatModel
+else:
+    _fields = {name: (predicate.value | None, None) for name, predicate in PREDICATES.items()}
+    _Fields = create_model("_Fields", __base__=FormatModel, **_fields)
 
 
 class WhenModel(_Fields):
@@ -79,9 +82,9 @@ class WhenModel(_Fields):
         predicate, value = self._single()
         yield from predicate.needs(value)
 
-    def _compound(self) -> tuple[Kind, list[WhenModel]] | None:
-        found: list[tuple[Kind, list[WhenModel]]] = [
-            (kind, getattr(self, kind)) for kind in get_args(Kind) if getattr(self, kind) is not None
+    def _compound(self) -> tuple[CompoundKind, list[WhenModel]] | None:
+        found: list[tuple[CompoundKind, list[WhenModel]]] = [
+            (kind, getattr(self, kind)) for kind in get_args(CompoundKind) if getattr(self, kind) is not None
         ]
         return found[0] if found else None
 

@@ -1,8 +1,8 @@
-"""Refuses what would loosen without permission, and what a policy requires and does not find.
+"""Checks approvals and requirements: refuses loosening without permission, and requirements that are not met.
 
-Tightening is free. Loosening needs an approval and an end, and the policy called `floor` cannot be loosened at all:
-not by an override of another file, not by an exception or a mode of its own, and in a running service not by an edit
-that keeps its version.
+Tightening needs no approval. Loosening needs an approval and an end. The policy called `floor` cannot be loosened: not
+by an override in another file, not by an exception or a mode of its own, and in a running service not by an edit that
+keeps its version.
 """
 
 from __future__ import annotations
@@ -72,19 +72,19 @@ def _exceptions(document: Document, i: int, rule: RuleModel) -> Iterator[Problem
         seen.add(exception.id)
         for need in exception.when.needs() if exception.when else ():
             if need.stage == "picture":
-                said = "an exception is decided before there is a picture; use the other predicates"
+                said = "an exception is judged before there is a picture; use predicates of the request"
                 yield place(document, (*path, "when", *need.path), said)
 
 
 def _floor(document: Document, i: int, rule: RuleModel) -> Iterator[Problem]:
     path = ("rules", i)
     if rule.exceptions:
-        yield place(document, (*path, "exceptions"), "rules of the floor take no exceptions", "floor")
+        yield place(document, (*path, "exceptions"), "rules of the floor cannot have exceptions", "floor")
     if rule.rollout.mode != "enforce":
         said = f"rules of the floor are enforced, got `{rule.rollout.mode}`; try a rule in another policy first"
         yield place(document, (*path, "rollout", "mode"), said, "floor")
     if rule.on_error == "allow":
-        said = "a rule of the floor may not let pass what could not be judged; use `block` or `apply`"
+        said = "a rule of the floor must not allow a request that it cannot judge; use `block` or `apply`"
         yield place(document, (*path, "on_error"), said, "floor")
 
 
@@ -98,12 +98,14 @@ def _override(
     owner, rule = owners[override.rule]
     path = ("overrides", i)
     if owner == FLOOR:
-        yield place(document, (*path, "rule"), f"`{rule.id}` is a rule of the floor, which takes no overrides", "floor")
+        yield place(
+            document, (*path, "rule"), f"`{rule.id}` is a rule of the floor, which cannot be overridden", "floor"
+        )
         return
     if override.set.strength is not None and not any(isinstance(a, SteerModel) for a in rule.then):
         yield place(document, (*path, "set", "strength"), f"`{rule.id}` steers nothing, so it has no strength")
     if override.set.mode == "canary" and not environment.canaries:
-        yield place(document, (*path, "set", "mode"), "a canary needs a secret key to draw requests by; configure one")
+        yield place(document, (*path, "set", "mode"), "a canary needs a secret key to draw requests; configure one")
     looser = loosening(override.set, rule)
     missing = [
         name

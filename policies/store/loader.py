@@ -1,8 +1,8 @@
-"""Reads policy files into a snapshot, or says everything that is wrong with them.
+"""Loads policy files into a snapshot, or reports all their problems.
 
-Parsing, validating, compiling and testing are separate steps, and a file is live only after all four: what reaches
-`decide` is known to be well-formed, to name lists that exist, to ask for nothing that cannot be honoured, and to pass
-its own tests. A signed bundle is opened first, and then goes the same way.
+Parsing, validating, compiling and testing are separate steps, and a snapshot has passed all four: its files are
+well-formed, every list and every signal that they name exists, and their own tests pass. A signed bundle is opened
+first and then takes the same steps.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Sense = Callable[[Request], Signals]
 
 @dataclass(frozen=True, slots=True)
 class LoadedPolicies:
-    """A snapshot and the files that it was made of: those of a folder for each policy, or one bundle."""
+    """A snapshot and the files that it was made of: those of each policy, under its number, or one bundle."""
 
     snapshot: Snapshot
     files: Mapping[str, bytes]
@@ -71,7 +71,7 @@ class Loader:
         return self.load_files(paths, now=now).snapshot
 
     def load_untested(self, paths: Paths, *, now: datetime | None = None) -> Snapshot:
-        """The snapshot of `paths`, checked but with its tests not run: to show how they come out, never to serve."""
+        """The snapshot of `paths`, checked, with its tests not run; use it to show test results, never to serve."""
         documents, origin = self._reviewed(*self._sources(paths, now))
         return self._compile(documents, origin)
 
@@ -89,7 +89,7 @@ class Loader:
         """
         bundles = [name for name in files if name.endswith(SUFFIX)]
         if not bundles and self.keys:
-            said = "policies must be signed, because trusted keys are configured, and these are not"
+            said = "policies must be signed, because trusted keys are configured; these are not signed"
             raise PolicyError([Problem(label, 0, 0, "", said, "unsigned")])
         if not bundles:
             return self._tested(*self._reviewed(memory_sources(files, label), None, []))
@@ -119,7 +119,7 @@ class Loader:
     def _opened(
         self, paths: Paths, now: datetime | None
     ) -> tuple[Sequence[PolicySource], Origin | None, list[Problem], Mapping[str, bytes] | None]:
-        """The sources of `paths`, the bundle that they come from, what is wrong so far, and the bundle's own bytes."""
+        """The sources of `paths`, the bundle that they come from, the problems so far, and the bundle's own bytes."""
         problems: list[Problem] = []
         path = bundle_of(paths, problems)
         if problems:
@@ -139,7 +139,7 @@ class Loader:
     def _reviewed(
         self, sources: Sequence[PolicySource], origin: Origin | None, problems: list[Problem]
     ) -> tuple[tuple[Document, ...], Origin | None]:
-        """The documents of `sources`, found to be right in themselves and with each other; raises `PolicyError`."""
+        """The documents of `sources`, checked alone and together; raises `PolicyError`."""
         before = len(problems)
         documents = tuple(d for s in sources if (d := parse_document(s, problems)) is not None)
         whole = len(documents) == len(sources) and not before
@@ -168,7 +168,7 @@ class Loader:
 
 
 def no_policy() -> Snapshot:
-    """The snapshot without any rule: everything is allowed, nothing is read."""
+    """The snapshot without rules: everything is allowed, no picture is read."""
     return compile_snapshot((), {})
 
 

@@ -1,7 +1,7 @@
-"""Reviews policies against each other and against the detectors: what a single file's shape cannot show.
+"""Checks policies against each other and against the detectors.
 
-Whatever a rule asks for and could not get at run time is refused here, at load time: a list that does not exist, a
-concept that no detector knows, a steer that nothing checks, two rules that steer one concept in two directions.
+It refuses at load time what would fail at run time: a list that does not exist, a concept that no detector covers, a
+steer because of a picture without a check of the new picture, two rules that steer one concept in two ways.
 """
 
 from __future__ import annotations
@@ -29,8 +29,10 @@ _Path = tuple[str | int, ...]
 
 
 def review(documents: Sequence[Document], environment: Environment, *, whole: bool) -> Iterator[Problem]:
-    """Every problem of `documents` together. `whole` False: some file could not be read, and may hold what is missed
-    here."""
+    """Every problem of `documents` together.
+
+    `whole` is False when some file could not be read; a missing name is then no problem, because it may be there.
+    """
     yield from _doubles(documents)
     yield from _conflicts(documents)
     for document in documents:
@@ -68,12 +70,12 @@ def _doubles(documents: Sequence[Document]) -> Iterator[Problem]:
         for i, rule in document.rules:
             for k, old in enumerate(rule.renamed_from):
                 if old in rules or renamed.setdefault(old, rule.id) != rule.id:
-                    said = f"`{old}` is still a rule, or was renamed to another one; an old name has one heir"
+                    said = f"`{old}` is still a rule, or was renamed to another one; list an old id in one rule only"
                     yield place(document, ("rules", i, "renamed_from", k), said)
 
 
 def _conflicts(documents: Sequence[Document]) -> Iterator[Problem]:
-    """Two rules may steer one concept only in one way: which of two wins must not be left to an order."""
+    """Rules that steer one concept in two ways, because no order decides between them."""
     first: dict[str, tuple[str, tuple[Any, ...]]] = {}
     for document in documents:
         for i, rule in document.rules:
@@ -82,7 +84,8 @@ def _conflicts(documents: Sequence[Document]) -> Iterator[Problem]:
                     continue
                 other, way = first.setdefault(action.concept, (rule.id, (action.toward, action.strength)))
                 if way != (action.toward, action.strength):
-                    said = f"`{rule.id}` and `{other}` steer `{action.concept}` in two ways; say the same in both"
+                    both = f"`{rule.id}` and `{other}` steer `{action.concept}` in two ways"
+                    said = f"{both}; use the same `toward` and `strength`"
                     yield place(document, ("rules", i, "then", k), said)
 
 
@@ -102,7 +105,7 @@ def _rule(document: Document, rule: RuleModel, environment: Environment) -> Iter
         for path, name in seen.items():
             if name not in verified:
                 way_out = f"add `do: verify` with `read: {name}`"
-                yield path, f"a rule that steers because of a picture must judge the new one: {way_out}"
+                yield path, f"a rule that steers because of a picture must check the new picture; {way_out}"
     read = ((("then", i, "read"), a.read) for i, a in enumerate(rule.then) if isinstance(a, VerifyModel))
     for path, name in [*seen.items(), *read]:
         if environment.in_pictures is not None and name not in environment.in_pictures:
@@ -110,7 +113,7 @@ def _rule(document: Document, rule: RuleModel, environment: Environment) -> Iter
     if rule.rollout.mode == "canary" and not environment.canaries:
         yield (
             ("rollout", "mode"),
-            "a canary needs a secret key to draw requests by; configure one, or use `shadow` or `enforce`",
+            "a canary needs a secret key to draw requests; configure one, or use `shadow` or `enforce`",
         )
     if rule.active:
         start, end = moment(rule.active.since), moment(rule.active.until)
@@ -126,7 +129,7 @@ def _list_names(document: Document, rule: RuleModel) -> Iterator[tuple[_Path, st
     for i, action in enumerate(rule.then):
         name = list_of(action.toward) if isinstance(action, SteerModel) else None
         if name is not None and name not in known:
-            yield ("then", i, "toward"), f"takes its words from a list `{name}`, which the policy does not have"
+            yield ("then", i, "toward"), f"needs the list `{name}`, which the policy does not have"
 
 
 def _words(value: Any, path: _Path) -> Iterator[tuple[_Path, str]]:

@@ -76,7 +76,7 @@ def test_words_of_yaml_1_1_stay_words(tmp_path):
         (("{do: block}", "{do: verify, read: lettering}"), "rules[0].then[0]", "needs `none_of: [...]`"),
         (("{do: block}", "{do: verify, read: character/pip, below: 0.5, ladder: [blur]}"), "rules[0].then[0]", "works on lettering only"),
         (("{do: block}", "{do: verify, read: character/pip, below: 0.5, ladder: [wider]}"), "rules[0]", "need a `steer` in the same rule"),
-        (("{do: block}", "{do: steer, concept: lettering, toward: benign-word}"), "rules[0].then[0].toward", "a list `benign`"),
+        (("{do: block}", "{do: steer, concept: lettering, toward: benign-word}"), "rules[0].then[0].toward", "the list `benign`"),
         (("{lettering: {any_of: [grumpf, blorch]}}", "{concept: {name: character/pop}}"), "rules[0].when.concept.name", "`character/pip`"),
         (("    category: test", "    category: test\n    rollout: {mode: on}"), "rules[0].rollout.mode", "must be one of `disabled`"),
         (("    category: test", "    category: test\n    rollout: {mode: canary}"), "rules[0].rollout", "`percent` goes with"),
