@@ -28,10 +28,12 @@ class TenantCheck(SingleCondition):
     names: frozenset[str]
     prefixes: tuple[str, ...] = ()
 
-    @classmethod
-    def of(cls, words: Sequence[str]) -> TenantCheck:
+    @staticmethod
+    def of(words: Sequence[str]) -> TenantCheck:
         """The check for names as policies write them, with `*` at the end of a prefix."""
-        return cls(frozenset(t for t in words if not t.endswith("*")), tuple(t[:-1] for t in words if t.endswith("*")))
+        return TenantCheck(
+            frozenset(t for t in words if not t.endswith("*")), tuple(t[:-1] for t in words if t.endswith("*"))
+        )
 
     def holds(self, tenant: str) -> bool:
         return tenant in self.names or tenant.startswith(self.prefixes)

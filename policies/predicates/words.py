@@ -42,11 +42,11 @@ class WordCheck(SingleCondition):
     unless: frozenset[str] = frozenset()
     plain: bool = False
 
-    @classmethod
-    def of(cls, words: WordsModel, stage: Stage, name: Literal["text", "lettering"], scope: RuleScope) -> WordCheck:
+    @staticmethod
+    def of(words: WordsModel, stage: Stage, name: Literal["text", "lettering"], scope: RuleScope) -> WordCheck:
         """The check for `words` with their lists resolved."""
         lists = scope.resolve(words.any_of)
-        return cls(stage, name, lists, scope.resolve(words.unless or ()), words.views == "plain")
+        return WordCheck(stage, name, lists, scope.resolve(words.unless or ()), words.views == "plain")
 
     def judge(self, evidence: Evidence, rule: str) -> Judgement:
         unknown = evidence.unknown(self.stage, self.name)
