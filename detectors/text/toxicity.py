@@ -18,7 +18,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from policies.decide.matcher import Matcher
+from policies.matcher import Matcher
 from policies.types import View
 
 __all__ = ["SmallClassifier", "TextScorer", "features", "lexicon_matcher", "lexicon_score"]
