@@ -55,6 +55,9 @@ class Settings(BaseSettings):
         None,
         description="folder of a sentence encoder and `anchors.json`; with it prompts' concepts are found by meaning",
     )
+    plugins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="names of installed plug-ins that may be loaded: detectors, model families, fitting methods"
+    )
     device: str = Field("auto", description="`auto`, `cpu`, `cuda` or `cuda:N`")
     dtype: Literal["float32", "float16", "bfloat16"] = Field("float32", description="what the model computes in")
     threads: int = Field(0, ge=0, le=256, description="torch threads a worker; 0: the cores divided by the workers")
@@ -106,9 +109,9 @@ class Settings(BaseSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _split_keys(cls, values: Any) -> Any:
-        """Keys are written with commas in the environment and as a list in TOML."""
-        for name in ("api_keys", "policy_keys"):
+    def _split_lists(cls, values: Any) -> Any:
+        """Keys and names are written with commas in the environment and as a list in TOML."""
+        for name in ("api_keys", "policy_keys", "plugins"):
             if isinstance(values, dict) and isinstance(values.get(name), str):
                 values = {**values, name: tuple(k.strip() for k in values[name].split(",") if k.strip())}
         return values

@@ -9,6 +9,7 @@ torchvision.install()
 from steering.batch.edit_merging import merge_edits
 from steering.errors import (
     BadDonor,
+    BadFamily,
     BadLayout,
     BadModel,
     BadPack,
@@ -44,6 +45,7 @@ from steering.values import Donor, Operator
 __all__ = [
     "Activations",
     "BadDonor",
+    "BadFamily",
     "BadLayout",
     "BadModel",
     "BadPack",

@@ -11,6 +11,7 @@ SteeringError
 │   ├── PackMismatch  the pack was made for another host; names what differs
 │   └── PackNotFound  no pack for the concept on this host
 ├── BadModel          a folder or hub id that holds no usable pipeline
+├── BadFamily         a family record of the caller that cannot be used (also a ValueError)
 ├── HostBusy          another call holds the host, and `timeout` passed (also a TimeoutError)
 ├── HostShared        two hosts would steer the same module
 ├── Untrusted         the host failed its self-test: localized steering is refused
@@ -22,6 +23,7 @@ from __future__ import annotations
 
 __all__ = [
     "BadDonor",
+    "BadFamily",
     "BadLayout",
     "BadModel",
     "BadPack",
@@ -82,6 +84,10 @@ class PackNotFound(PackError, LookupError):
 
 class BadModel(SteeringError, ValueError):
     """A folder or hub id that holds no usable pipeline."""
+
+
+class BadFamily(SteeringError, ValueError):
+    """A family record of the caller that is none, or describes a pipeline class that another record describes."""
 
 
 class HostBusy(SteeringError, TimeoutError):

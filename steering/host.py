@@ -17,6 +17,8 @@ from torch import nn
 from steering.batch.extra_rows import compose, needs_rows
 from steering.errors import BadPlan, NeedsRows, NotSupported, Untrusted
 from steering.families.defaults import Defaults, parse_defaults
+from steering.families.description import Family
+from steering.families.facts import NegativePrompts, fewest_steps, native_size, negative_prompts
 from steering.families.fingerprint import Fingerprint, combined, fingerprint_of
 from steering.families.loading import load_pipeline
 from steering.families.probe import probed_family
@@ -49,8 +51,9 @@ class Host:
     * `tested`: the last self-test's findings, None before the first. A host that failed refuses every plan
       (`Untrusted`); so does the service, which then replaces whole prompts.
 
-    A pipeline of a class that no table knows is probed: the places where text enters are looked for in a small call,
-    and the self-test decides whether it is steered; `self_test=False` is an error then.
+    `families` describes pipeline classes that the table of families does not have (`steering.families.description`). A
+    class that neither describes is probed: the host looks in a small call for the places where text enters, and the
+    self-test decides whether it is steered; `self_test=False` is an error then.
 
     A host claims the pipelines' modules and schedulers until `close()`, or until it is collected: a second host on one
     of them is refused. One call at a time; a second waits on the lock.
@@ -61,7 +64,7 @@ class Host:
     then call; a graph that came too early is found out by the counters (`NotFired`), and `torch._dynamo.reset()`
     forgets it.
 
-    Raises: NotSupported (family), HostShared.
+    Raises: NotSupported (family), BadFamily, HostShared.
     """
 
     def __init__(
@@ -70,13 +73,14 @@ class Host:
         defaults: Defaults | Mapping[str, Any] | None = None,
         name: str | None = None,
         self_test: bool = True,
+        families: Sequence[Family] = (),
     ) -> None:
         if not pipes:
             raise NotSupported("a host needs at least one pipeline")
         self.pipes = pipes
         self.pipe = pipes[0]
         self.name = name or type(self.pipe).__name__
-        self._gears = _gears(pipes, self_test)
+        self._gears = _gears(pipes, self_test, families)
         self.sites: tuple[Site, ...] = tuple(p.site for gear in self._gears for p in gear.sites)
         self.global_sites: tuple[Site, ...] = tuple(p.site for gear in self._gears for p in gear.globals)
         self.defaults = defaults if isinstance(defaults, Defaults) else parse_defaults(defaults or {})
@@ -98,15 +102,16 @@ class Host:
         revision: str | None = None,
         self_test: bool = True,
         digests: str | Path | None = None,
+        families: Sequence[Family] = (),
     ) -> Host:
         """A host from a diffusers folder, or a hub id with a pinned revision; only safetensors, every component in
         `dtype`.
 
         `digests`: a JSON file that keeps weights' digests by path, size and mtime; without it they are computed when
-        first asked for. Raises: BadModel, NotSupported.
+        first asked for. `families`: as in `Host`. Raises: BadModel, NotSupported, BadFamily.
         """
         loaded = load_pipeline(model, device=device, dtype=dtype, offline=offline, revision=revision)
-        host = cls(loaded.pipe, defaults=loaded.defaults, name=loaded.name, self_test=self_test)
+        host = cls(loaded.pipe, defaults=loaded.defaults, name=loaded.name, self_test=self_test, families=families)
         if digests is not None:
             gear = host._gears[0]
             known = loaded.weights_digest(Path(digests), gear.denoiser, gear.family.denoiser)
@@ -125,6 +130,28 @@ class Host:
     def usual_source(self) -> Source:
         """The `source` of a swap whose donor is another prompt: `text`, or on joint hosts `twin`."""
         return "twin" if self.joint else "text"
+
+    @property
+    def denoiser(self) -> nn.Module:
+        """The first pipeline's denoiser, without a compiler's wrapper."""
+        return self._gears[0].denoiser
+
+    @property
+    def fewest_steps(self) -> int:
+        """The fewest denoising steps that a call may have: by the model's defaults and by the first pipeline."""
+        return max(self.defaults.min_inference_steps, fewest_steps(self._gears[0].family, self.pipe))
+
+    @property
+    def negative_prompts(self) -> NegativePrompts:
+        """Whether negative prompts can have an effect on the first pipeline, and above which guidance scale."""
+        return negative_prompts(self._gears[0].family, self.pipe, self.denoiser, self.defaults.call)
+
+    @property
+    def native_size(self) -> tuple[int, int] | None:
+        """Rows and columns, in pixels, of the first pipeline's pictures unless a call says otherwise; None: unknown."""
+        if self.defaults.height and self.defaults.width:
+            return self.defaults.height, self.defaults.width
+        return native_size(self.pipe, self.denoiser)
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -350,10 +377,10 @@ class Host:
                 raise BadPlan(f"plan `{short}` was made for another host than `{self.name}`; use a pack for this one")
 
 
-def _gears(pipes: Sequence[Any], self_test: bool) -> tuple[Gear, ...]:
+def _gears(pipes: Sequence[Any], self_test: bool, families: Sequence[Family]) -> tuple[Gear, ...]:
     gears: list[Gear] = []
     for n, pipe in enumerate(pipes):
-        family = known_family(type(pipe))
+        family = known_family(type(pipe), families)
         if family is None:
             if not self_test:
                 raise NotSupported(

@@ -213,10 +213,11 @@ def _setup(
 
 
 def _chosen(host: Host, concept: str, packs: Sequence[Path]) -> tuple[str, ...] | None:
+    from reference.folders import packs_of
     from steering import PackError, find_pack, pack_roots
 
     try:
-        return find_pack(concept, host, pack_roots(host, list(packs))).sites
+        return find_pack(concept, host, pack_roots([*packs, packs_of(host.name)])).sites
     except PackError:
         return None
 

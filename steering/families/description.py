@@ -13,7 +13,10 @@ from typing import Any, Literal
 
 from steering.sites import Kind
 
-__all__ = ["Encode", "Family", "Inputs", "MaskRule", "PooledRule", "SiteRule"]
+__all__ = ["DISTILLED", "Encode", "Family", "Inputs", "MaskRule", "PooledRule", "SiteRule"]
+
+# diffusers writes this entry into the configuration of a U-Net that takes guidance as an input
+DISTILLED = "time_cond_proj_dim"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +116,10 @@ class Family:
     handed_on: str = "latent"  # output_type of a stage whose pictures a later one takes
     small_call: Mapping[str, Any] = field(default_factory=dict)  # arguments of a small quick call, for the self-test
     small_latent: int = 8  # rows and columns of latents in it
+    fewest_steps: int = 1  # denoising steps that the pipeline can run with
+    one_step_schedulers: tuple[str, ...] = ()  # classes of schedulers with which one step is enough all the same
+    negative_scale: str = "guidance_scale"  # the argument that must be above 1 for a negative prompt to have an effect
+    distilled: str | None = None  # entry of the denoiser's configuration that is set when guidance is one of its inputs
 
     @property
     def joint(self) -> bool:

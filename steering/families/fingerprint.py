@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from steering.families.table import family_of
 from steering.values import digest_of
 
 if TYPE_CHECKING:
@@ -91,15 +90,13 @@ class Likeness:
         """The likeness that `to_json` gave."""
         return cls(**value)
 
-    def differences(self, pipe: Any) -> tuple[str, ...]:
-        """What differs, in words, in a pipeline as it is now; of one of another class, the class alone.
+    def differences(self, pipe: Any, denoiser: nn.Module) -> tuple[str, ...]:
+        """What differs, in words, in a pipeline and its denoiser as they are now; of another class, the class alone.
 
         A class derived from `pipeline` is as good as it.
         """
         if self.pipeline not in (c.__name__ for c in type(pipe).__mro__):
             return (f"pipeline `{self.pipeline}` is `{type(pipe).__name__}` here",)
-        component = getattr(pipe, family_of(self.pipeline).denoiser)
-        denoiser = getattr(component, "_orig_mod", component)
         if type(denoiser).__name__ != self.denoiser:
             return (f"denoiser `{self.denoiser}` is `{type(denoiser).__name__}` here",)
         here = _plain(denoiser.config)
@@ -118,7 +115,7 @@ def bound_to(value: Mapping[str, Any]) -> Fingerprint | Likeness:
 def differences(bound: Fingerprint | Likeness, host: Host) -> tuple[str, ...]:
     """What differs, in words, between what a pack is bound to and a host as it is now; a likeness asks for no
     digests."""
-    return bound.differences(host.pipe) if isinstance(bound, Likeness) else bound.differences(host.fingerprint)
+    return bound.differences(host.pipe, host.denoiser) if isinstance(bound, Likeness) else bound.differences(host.fingerprint)
 
 
 def fingerprint_of(pipe: Any, denoiser: nn.Module, weights: str | None = None) -> Fingerprint:

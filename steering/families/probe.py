@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from steering.errors import NotSupported
-from steering.families.description import Encode, Family, Inputs, MaskRule, PooledRule, SiteRule
+from steering.families.description import DISTILLED, Encode, Family, Inputs, MaskRule, PooledRule, SiteRule
 from steering.families.observe import PROMPTS, Seen, parameters, watch_call
 
 __all__ = ["probed_family"]
@@ -68,6 +68,8 @@ def probed_family(pipe: Any) -> Family:
         order=tuple(dict.fromkeys(n.split(".")[0] for n in seen.order)),
         spare_timesteps=max(0, len(pipe.scheduler.timesteps) - seen.steps),
         small_call=small,
+        negative_scale="true_cfg_scale" if "true_cfg_scale" in parameters(pipe.__call__) else "guidance_scale",
+        distilled=DISTILLED,
     )
 
 

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from steering.errors import BadPlan, NotFired, NotSupported, UnknownSite
 from steering.families.description import PooledRule, SiteRule
 from steering.families.discovery import Placed
-from steering.host import Host
 from steering.run.checks import check_lengths, check_values
 from steering.run.prepared import Gear
 from steering.run.session import Session
 from steering.run.stages import uncompiled
 from steering.values import Where
+
+if TYPE_CHECKING:
+    from steering.host import Host
 
 __all__ = ["Activations", "has_place", "record"]
 

@@ -40,7 +40,10 @@ def check_concept(name: str) -> None:
     if _CATEGORY.fullmatch(name):
         raise BadPack(f"only a published pack may be for a category, got `{name}`; name one concept of it")
     if not _CONCEPT.fullmatch(name):
-        raise BadPack(f"concept must be kebab-case like `lettering` or `animal/cat`, got `{name}`")
+        raise BadPack(
+            "concept must be `lettering` or `kind/name` in lower-case words joined by dashes, for example `animal/cat`"
+            f" or `logo/acme-cola`; got `{name}`"
+        )
 
 
 def _check_name(pack: Pack) -> None:

@@ -13,7 +13,7 @@ from steering.packs.pack import Pack, read_header, serves
 
 __all__ = ["find_pack", "pack_file", "pack_roots", "published_packs"]
 
-_ROOM = Path(__file__).resolve().parent.parent
+_PUBLISHED = Path(__file__).resolve().parent.parent / "published"
 
 
 def pack_file(concept: str) -> str:
@@ -21,19 +21,16 @@ def pack_file(concept: str) -> str:
     return concept.replace("/", "-") + ".safetensors"
 
 
-def pack_roots(host: Host, extra: Sequence[str | Path] = ()) -> tuple[Path, ...]:
-    """The folders to search, in order: `extra`, `reference/packs/<model>`, `steering/published`.
-
-    The service passes what PALIMPSEST_PACKS names as `extra`; nothing here reads the environment.
-    """
-    return (*map(Path, extra), _ROOM.parent / "reference" / "packs" / host.name, _ROOM / "published")
+def pack_roots(own: Sequence[str | Path]) -> tuple[Path, ...]:
+    """The folders in which `find_pack` searches, in order: the caller's own, then the published packs of this room."""
+    return (*map(Path, own), _PUBLISHED)
 
 
 def published_packs(host: Host) -> dict[str, Pack]:
     """The published packs that are for a host's kind of model, by the names of their files: what papers report of it
     and nobody has confirmed on its weights."""
     fitting: dict[str, Pack] = {}
-    for path in sorted((_ROOM / "published").glob("*.safetensors")):
+    for path in sorted(_PUBLISHED.glob("*.safetensors")):
         try:
             fitting[path.stem] = Pack.load(path, host=host)
         except PackMismatch:
