@@ -16,6 +16,7 @@ from localization.contrasts import Contrast, Shares, check_contrasts  # noqa: E4
 from localization.edit_packs import Fitted, calibrated, fit_pack, with_edit  # noqa: E402
 from localization.errors import BadContrasts, LocalizationError, NotDrawn, NotKept  # noqa: E402
 from localization.fit import FitRecipe, fit_edit  # noqa: E402
+from localization.fit_methods import Fitter, Samples  # noqa: E402
 from localization.measure.cells import Cell, Treatment  # noqa: E402
 from localization.measure.executors import Executor, KeptExecutor, LocalExecutor  # noqa: E402
 from localization.measure.questions import Bench  # noqa: E402  (torchvision's remedy comes before torch)
@@ -38,6 +39,7 @@ __all__ = [
     "Executor",
     "FitRecipe",
     "Fitted",
+    "Fitter",
     "Found",
     "Grown",
     "KeptExecutor",
@@ -46,6 +48,7 @@ __all__ = [
     "NotDrawn",
     "NotKept",
     "Outcome",
+    "Samples",
     "Screen",
     "Search",
     "Setup",

@@ -132,6 +132,11 @@ class Host:
         return "twin" if self.joint else "text"
 
     @property
+    def family(self) -> Family:
+        """The description of the first pipeline: from the table, from `families`, or probed."""
+        return self._gears[0].family
+
+    @property
     def denoiser(self) -> nn.Module:
         """The first pipeline's denoiser, without a compiler's wrapper."""
         return self._gears[0].denoiser

@@ -1,6 +1,6 @@
 """What a family's description says of one pipeline: its fewest steps, its negative prompts, its native picture size.
 
-The values are fields of `Family`; here they are read for the scheduler and the configuration that a pipeline really has.
+The values are fields of `Family`. They are read here for the scheduler and the configuration that a pipeline has.
 """
 
 from __future__ import annotations

@@ -115,7 +115,11 @@ def bound_to(value: Mapping[str, Any]) -> Fingerprint | Likeness:
 def differences(bound: Fingerprint | Likeness, host: Host) -> tuple[str, ...]:
     """What differs, in words, between what a pack is bound to and a host as it is now; a likeness asks for no
     digests."""
-    return bound.differences(host.pipe, host.denoiser) if isinstance(bound, Likeness) else bound.differences(host.fingerprint)
+    return (
+        bound.differences(host.pipe, host.denoiser)
+        if isinstance(bound, Likeness)
+        else bound.differences(host.fingerprint)
+    )
 
 
 def fingerprint_of(pipe: Any, denoiser: nn.Module, weights: str | None = None) -> Fingerprint:
