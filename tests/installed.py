@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def install(folder: Path, name: str, source: str, points: Mapping[str, str]) -> None:
-    """Puts a package of one module into `folder`; points: for each entry-point group its lines `name = module:object`."""
+    """Puts a package of one module into `folder`; points: for each entry-point group a line `name = module:object`."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.py").write_text(source)
     info = folder / f"{name}-1.0.dist-info"

@@ -90,7 +90,7 @@ class Likeness:
         """The likeness that `to_json` gave."""
         return cls(**value)
 
-    def differences(self, pipe: Any, denoiser: nn.Module) -> tuple[str, ...]:
+    def differences(self, pipe: Any, denoiser: Any) -> tuple[str, ...]:
         """What differs, in words, in a pipeline and its denoiser as they are now; of another class, the class alone.
 
         A class derived from `pipeline` is as good as it.
@@ -115,11 +115,9 @@ def bound_to(value: Mapping[str, Any]) -> Fingerprint | Likeness:
 def differences(bound: Fingerprint | Likeness, host: Host) -> tuple[str, ...]:
     """What differs, in words, between what a pack is bound to and a host as it is now; a likeness asks for no
     digests."""
-    return (
-        bound.differences(host.pipe, host.denoiser)
-        if isinstance(bound, Likeness)
-        else bound.differences(host.fingerprint)
-    )
+    if isinstance(bound, Likeness):
+        return bound.differences(host.pipe, host.denoiser)
+    return bound.differences(host.fingerprint)
 
 
 def fingerprint_of(pipe: Any, denoiser: nn.Module, weights: str | None = None) -> Fingerprint:

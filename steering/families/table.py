@@ -278,8 +278,8 @@ def check_families(families: Sequence[Family]) -> None:
         for pipeline in family.pipelines:
             if pipeline in owners:
                 raise BadFamily(
-                    f"family `{family.name}` must not describe `{pipeline}`, which family `{owners[pipeline]}` describes;"
-                    " describe a class derived from it"
+                    f"family `{family.name}` must not describe `{pipeline}`, which family `{owners[pipeline]}`"
+                    " describes; describe a class derived from it"
                 )
             owners[pipeline] = family.name
 
