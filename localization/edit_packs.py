@@ -1,4 +1,4 @@
-"""Owns the way from a pack that says where a concept sits to one that edits it out there: fit, calibrate, verify."""
+"""Makes a pack that edits out of a pack that says where a concept sits: fit, calibrate, verify."""
 
 from __future__ import annotations
 

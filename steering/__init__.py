@@ -1,4 +1,4 @@
-"""How: hosts, sites, interventions, packs; the only room that touches a model's forward pass."""
+"""How pictures are steered: hosts, sites, interventions, packs. The only room that touches a model's forward pass."""
 
 # ruff: noqa: E402  (the cure for torchvision has to run before anything below imports transformers)
 

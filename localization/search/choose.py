@@ -1,13 +1,13 @@
-"""Chooses the smallest set of sites whose joint effect reaches a target share. Pure: it asks an oracle, not a model.
+"""Chooses the smallest set of sites whose joint effect reaches a target share. Pure: a function gives the effects.
 
-Sites back each other up, so single effects add up to far less than the joint one; ranking by them and cutting gives
-sets that are too large or wrong. `choose_ranked` takes a ranking for what it is, a proposal: it looks for the shortest
-beginning that is enough, takes out what can be spared, and tries exchanges. It asks for some ten sets, whatever the
-number of sites. `choose_sites` takes no ranking and asks for thousands; it is what the other is measured against.
+Sites back each other up, so single effects add up to far less than the joint one, and cutting a ranking by single
+effects gives sets that are too large or wrong. `choose_ranked` takes a ranking as a proposal: it looks for the shortest
+beginning that is enough, takes out what can be spared, and tries exchanges. It asks for about ten sets, whatever the
+number of sites. `choose_sites` uses no ranking and asks for thousands; `choose_ranked` is measured against it.
 
-A member that brings little is also taken out where the rest misses the target by no more than one standard error: the
+A member that brings little is also taken out where the rest misses the target by at most one standard error: the
 smaller of two sets that cannot be told apart is the better answer (Breiman et al., 1984, "Classification and regression
-trees", the rule of one standard error). Without it a site that brought 0.04 was added to one that carries 0.89.
+trees", the rule of one standard error). Without this rule a site that brought 0.04 was added to one that carries 0.89.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Grown:
 
 @dataclass(slots=True)
 class _Known:
-    """What was asked so far; nothing is asked twice, and nothing beyond what can be afforded."""
+    """The sets that were measured so far; none is measured twice, and none beyond the budget."""
 
     ask: Ask
     affords: Callable[[int], bool]

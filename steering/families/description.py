@@ -1,8 +1,8 @@
-"""Owns the words in which a model family is described: where text enters, how it is encoded, how rows are laid out.
+"""The types that describe a model family: where text enters, how it is encoded, how rows are laid out.
 
-The descriptions themselves are data and stand in `table`; behaviour stands elsewhere, once for all families. A new
-family is an entry there and a host in the tests' list; where it needs a word that is not here, the word comes first and
-the behaviour with it.
+The descriptions are data; `table` holds those of this project. The behaviour is code in other modules, once for all
+families. A new family is an entry in the table and a host in the tests' list, or a `Family` of another package under
+the entry points `palimpsest.families`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from steering.sites import Kind
+from steering.sites import SiteKind
 
 __all__ = ["DISTILLED", "Encode", "Family", "Inputs", "MaskRule", "PooledRule", "SiteRule"]
 
@@ -45,7 +45,7 @@ class SiteRule:
 
     pattern: str
     module_class: str
-    kind: Kind
+    kind: SiteKind
     keys: tuple[str, str]
     text: str = "encoder_hidden_states"
     mask: MaskRule | None = None

@@ -31,7 +31,7 @@ def fewest_steps(family: Family, pipe: Any) -> int:
 
 
 def negative_prompts(family: Family, pipe: Any, denoiser: nn.Module, defaults: Mapping[str, Any]) -> NegativePrompts:
-    """What negative prompts do on a pipeline. defaults: arguments that each of its calls is given."""
+    """Whether negative prompts have an effect on a pipeline. defaults: arguments that each of its calls is given."""
     call = inspect.signature(type(pipe).__call__).parameters
     if "negative_prompt" not in call:
         return NegativePrompts(False)

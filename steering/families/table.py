@@ -1,4 +1,4 @@
-"""Owns what is known of each model family, as data; the words are those of `families`."""
+"""What is known of each model family, as data; `description` has the types."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def test_text_is_edited_by_one_operator_on_hosts_whose_sites_read_one_text() -> 
 def test_uce_at_run_time_is_the_closed_form_edit_of_the_weights(name: str) -> None:
     """On joint hosts text also asks, so its queries' weights are edited with those of keys and values."""
     it = asked(name)
-    placed = it.host._gears[0].sites[1]
+    placed = it.host._prepared[0].sites[1]
     d = placed.text_width
     g = torch.Generator().manual_seed(d)
     c, v, p = (torch.randn(n, d, generator=g) for n in (3, 3, 5))

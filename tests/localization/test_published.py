@@ -32,14 +32,14 @@ def test_paper_b_scores_with_the_bias_and_ours_without(host: Host) -> None:
     kept = bias.detach().clone()
     before = as_published_b(host, LocalExecutor(Worker(host)), PAIRS, steps=STEPS)
     (call,) = host.capture(PAIRS[0].prompt, seed=1, at=(0.25,))
-    ours = host.writes(call, PAIRS[0].donor)
+    ours = host.contributions(call, PAIRS[0].donor)
     with torch.no_grad():
         bias.add_(50.0)
     try:
         fooled = as_published_b(host, LocalExecutor(Worker(host)), PAIRS, steps=STEPS)
         assert fooled.top([s.name for s in host.sites], 1) == (host.sites[1].name,)
         assert fooled.scores[1] > 10 * before.scores[1]
-        assert float((host.writes(call, PAIRS[0].donor) - ours)[1].abs()) < 1e-4 * float(ours[1])
+        assert float((host.contributions(call, PAIRS[0].donor) - ours)[1].abs()) < 1e-4 * float(ours[1])
     finally:
         with torch.no_grad():
             bias.copy_(kept)

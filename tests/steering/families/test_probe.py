@@ -186,7 +186,7 @@ def test_what_cannot_be_probed_is_refused_with_what_was_missing(monkeypatch: pyt
     with pytest.raises(NotSupported, match="only its self-test can tell"):
         Host(pipe, self_test=False)
     pipe.encode_prompt = lambda words: words
-    with pytest.raises(NotSupported, match=r"no `encode_prompt\(prompt"):
+    with pytest.raises(NotSupported, match=r"must have a method `encode_prompt\(prompt"):
         Host(pipe)
     monkeypatch.setattr("steering.host.known_family", lambda pipeline_class, families: None)
     with pytest.raises(NotSupported, match="starts from a picture"):

@@ -242,17 +242,17 @@ def test_a_file_that_is_no_pack_is_refused(host: Any, tmp_path: Path) -> None:
     with pytest.raises(BadPack, match="there is no pack"):
         Pack.load(path, host=host)
     path.write_bytes(b"junk")
-    with pytest.raises(BadPack, match="is no pack"):
+    with pytest.raises(BadPack, match="is not a pack"):
         Pack.load(path, host=host)
     save_file({"scores": torch.ones(1, 1)}, path)
-    with pytest.raises(BadPack, match="is no pack"):
+    with pytest.raises(BadPack, match="is not a pack"):
         Pack.load(path, host=host)
     save_file({"scores": torch.ones(1, 1)}, path, metadata={"palimpsest.pack": json.dumps({"schema": "v0"})})
     with pytest.raises(BadPack, match="schema of"):
         Pack.load(path, host=host)
     header = {"schema": "palimpsest.pack/v1", "concept": "lettering"}
     save_file({"scores": torch.ones(1, 1)}, path, metadata={"palimpsest.pack": json.dumps(header)})
-    with pytest.raises(BadPack, match="is no whole pack"):
+    with pytest.raises(BadPack, match="is not a whole pack"):
         Pack.load(path, host=host)
     with pytest.raises(BadPack, match="must end in"):
         make(host).save(tmp_path / "x.pack")
