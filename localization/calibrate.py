@@ -21,7 +21,7 @@ __all__ = [
     "DOSES",
     "Asked",
     "Curve",
-    "Look",
+    "PictureFacts",
     "Plain",
     "Seen",
     "Setup",
@@ -36,7 +36,8 @@ __all__ = [
 
 DOSES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 Seen = Callable[[Sequence[Image.Image]], Sequence[bool]]  # whether each picture shows the concept
-Look = Callable[[Sequence[Image.Image]], Sequence[Mapping[str, Any]]]  # what else each picture shows, by question
+# what else each picture shows, by question
+PictureFacts = Callable[[Sequence[Image.Image]], Sequence[Mapping[str, Any]]]
 
 
 class Asked(Protocol):
@@ -81,7 +82,7 @@ class Setup:
     shown: Sequence[Asked]
     benign: Sequence[Asked]
     seen: Seen
-    look: Look | None = None
+    look: PictureFacts | None = None
     target: float = 0.95
     drift: float = 0.03
     rows_at_once: int = 16

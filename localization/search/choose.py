@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 __all__ = ["Grown", "best_of_size", "choose_ranked", "choose_sites"]
 
 Ask = Callable[[Iterable[frozenset[str]]], Sequence[float]]
-Error = Callable[[frozenset[str]], float]
+ShareError = Callable[[frozenset[str]], float]
 _BETTER = 0.01  # of the share: an exchange that brings less is noise
 _NOISE = 0.03  # of the share: however noisy the contrasts, a set that misses the target by more is not enough
 _LITTLE = 0.05  # of the share: a member that brings more is not taken out for the sake of noise
@@ -48,7 +48,7 @@ class _Known:
     ask: Ask
     affords: Callable[[int], bool]
     target: float
-    error: Error
+    error: ShareError
     shares: dict[frozenset[str], float] = field(default_factory=dict)
     finished: bool = True
 
@@ -79,7 +79,7 @@ def choose_ranked(
     most: float = 0.5,
     guess: int = 1,
     affords: Callable[[int], bool] = lambda sets: True,
-    error: Error = lambda s: 0.0,
+    error: ShareError = lambda s: 0.0,
 ) -> Grown:
     """The smallest set found whose joint effect is at least `target`, within the noise, from a ranking.
 

@@ -15,9 +15,9 @@ import torch
 from steering.errors import BadLayout
 from steering.plans import Rows
 
-__all__ = ["Layout", "Layouts", "Order"]
+__all__ = ["Layout", "Layouts", "RowOrder"]
 
-Order = Literal["uncond-first", "cond-first", "cond-only", "uncond-only"]
+RowOrder = Literal["uncond-first", "cond-first", "cond-only", "uncond-only"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Layout:
     """The rows of one call of the denoiser."""
 
     pictures: int
-    order: Order
+    order: RowOrder
 
     @property
     def batch(self) -> int:

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["Clock"]
+__all__ = ["StepClock"]
 
 
-class Clock:
+class StepClock:
     """Where a run is. `evaluation` is an index into the scheduler's timesteps; `step` of `steps` counts different
     timesteps."""
 

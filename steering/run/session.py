@@ -27,7 +27,7 @@ from steering.errors import BadDonor, BadLayout, BadPlan, NotFired
 from steering.plans import Plan
 from steering.run.call import CallFacts, PipelineRun, SessionExtras
 from steering.run.checks import check_scale
-from steering.run.clock import Clock
+from steering.run.clock import StepClock
 from steering.run.prepared import PreparedPipeline, bank_capacity
 
 __all__ = ["Session"]
@@ -48,7 +48,7 @@ class Session:
     ) -> None:
         self.prepared, self.plans, self.on_step = prepared, tuple(plans), on_step
         self.extras = extras or SessionExtras()
-        self.clock = Clock()
+        self.clock = StepClock()
         self.finished: list[CallFacts] = []
         self.run: PipelineRun | None = None
         self.layout: Layout | None = None
@@ -177,7 +177,7 @@ class Session:
         run = self.run = PipelineRun(Layouts(text, self.prepared.family.guidance), images, encoding)
         if rule.guidance is not None and bool(encoding.arguments[rule.guidance]):
             run.layouts.uncond = named.get("negative_text")
-        self.clock = Clock()
+        self.clock = StepClock()
         self.prepared.active.show(None)
         if self.extras.recorder is not None:
             self.extras.recorder.tokens = int(text.shape[1])

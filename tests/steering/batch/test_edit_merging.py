@@ -81,7 +81,7 @@ def test_edits_along_one_direction_are_refused_with_the_reason() -> None:
         merge_operators([a, near], [1, 1])
     with pytest.raises(BadPlan, match="`linear` and `positive`"):
         merge_operators([a, pair("positive")[1]], [1, 1])
-    with pytest.raises(BadPlan, match="2 edits meet at site `s`: edits 1 and 2 pull along"):
+    with pytest.raises(BadPlan, match="2 edits meet at site `s`: edits 1 and 2 have nearly the same direction"):
         merge_edits([Edit(("s", "t"), a), Edit(("s",), near)])
 
 

@@ -183,7 +183,7 @@ def test_what_cannot_be_probed_is_refused_with_what_was_missing(monkeypatch: pyt
     with pytest.raises(NotSupported, match="no denoiser named `transformer` or `unet`"):
         Host(type("Strange", (), {})())
     pipe = bria()
-    with pytest.raises(NotSupported, match="only its self-test can tell"):
+    with pytest.raises(NotSupported, match="only its self-test shows"):
         Host(pipe, self_test=False)
     pipe.encode_prompt = lambda words: words
     with pytest.raises(NotSupported, match=r"must have a method `encode_prompt\(prompt"):
