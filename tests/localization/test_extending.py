@@ -10,6 +10,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,9 @@ import torch
 
 from localization import FitRecipe, Fitter, Samples, fit_edit
 from localization.fit_methods import METHODS
+from palimpsest_base.plugins import load_plugins
 from steering import BadPlan, Operator
-from tests.installed import install, python
+from tests.installed import install
 from tests.steering.family_cases import PINK, asked
 
 FITTER = '''
@@ -38,23 +41,24 @@ def halve(samples: Samples) -> Operator:
 
 FITTER = Fitter(halve, "output", "takes half of the mean out")
 '''
-FIT = """
-from palimpsest_base.plugins import load_plugins
-from localization import FitRecipe, fit_edit
-from tests.steering.family_cases import asked
-it = asked("pixart-alpha")
-call = {k: v for k, v in it.options(1).items() if k != "output_type"}
-recipe = FitRecipe("team-half", at=(0.5,), call=call, methods=load_plugins("palimpsest.fitters", ["team-half"]))
-operators = fit_edit(it.host, ["a red star"], ["a blue thing"], it.names[:2], seeds=[1], recipe=recipe)
-print([(o.where, round(float((o.e * o.d).sum()), 3)) for o in operators.values()], recipe.to_json()["method"])
-"""
-MAIN = "from palimpsest.cli.main import main; main()"
 GROUP = "palimpsest.fitters"
 
 
-def shell(packages: Path, *arguments: str, plugins: str) -> Any:
-    code = f"import sys; sys.argv[1:] = {list(arguments)!r}; {MAIN}"
-    return python(code, packages, PALIMPSEST_PLUGINS=plugins)
+@pytest.fixture
+def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
+    """Runs `palimpsest` where packages in `tmp_path` are installed and `plugins` is set as asked."""
+    from typer.testing import CliRunner
+
+    from palimpsest.cli.main import app
+
+    def run(*arguments: str, plugins: str) -> Any:
+        monkeypatch.setenv("PALIMPSEST_PLUGINS", plugins)
+        return CliRunner().invoke(app, list(arguments))
+
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "200")
+    yield run
+    sys.modules.pop("team_half", None)
 
 
 def samples_of(fitter: Fitter, **more: Any) -> tuple[list[Samples], dict[str, Operator]]:
@@ -73,32 +77,38 @@ def samples_of(fitter: Fitter, **more: Any) -> tuple[list[Samples], dict[str, Op
     return seen, fit_edit(it.host, *prompts, seeds=[1], recipe=recipe, preserve=[PINK])
 
 
-def test_a_method_of_another_package_makes_the_operators(tmp_path: Path) -> None:
+def test_a_method_of_another_package_makes_the_operators(shell: Callable[..., Any], tmp_path: Path) -> None:
     install(tmp_path, "team_half", FITTER, {GROUP: "team-half = team_half:FITTER"})
-    done = python(FIT, tmp_path)
-    assert done.stdout.strip() == "[('output', 0.5), ('output', 0.5)] team-half", done.stderr[-2000:]
+    it = asked("pixart-alpha")
+    call = {k: v for k, v in it.options(1).items() if k != "output_type"}
+    recipe = FitRecipe("team-half", at=(0.5,), call=call, methods=load_plugins(GROUP, ["team-half"]))
+    operators = fit_edit(it.host, ["a red star"], ["a blue thing"], it.names[:2], seeds=[1], recipe=recipe)
+    assert list(operators) == list(it.names[:2])
+    assert {o.where for o in operators.values()} == {"output"}
+    assert all(float((o.e * o.d).sum()) == pytest.approx(0.5) for o in operators.values())
+    assert recipe.to_json()["method"] == "team-half"
 
 
-def test_the_command_line_knows_the_methods_of_other_packages_that_the_settings_allow(tmp_path: Path) -> None:
+def test_the_command_line_knows_the_methods_of_other_packages_that_the_settings_allow(
+    shell: Callable[..., Any], tmp_path: Path
+) -> None:
     install(tmp_path, "team_half", FITTER, {GROUP: "team-half = team_half:FITTER"})
-    told = shell(tmp_path, "fit", "--methods", plugins="team-half")
-    assert told.returncode == 0, told.stderr[-2000:]
-    for name, fitter in {**METHODS, "team-half": Fitter(len, "output", "takes half of the mean out")}.items():  # type: ignore[arg-type]
-        (line,) = [row for row in told.stdout.splitlines() if f"│ {name} " in row]
-        assert fitter.help in line
-        assert fitter.place in line
-    assert "team-half" not in shell(tmp_path, "fit", "--methods", plugins="").stdout
-    mistyped = shell(tmp_path, "fit", "--pack", "a", "--out", "b", "--method", "team-halv", plugins="team-half")
-    assert (mistyped.returncode, mistyped.stderr) == (
-        2,
-        "error: unknown method `team-halv`; did you mean `team-half`?\n",
-    )
+    told = shell("fit", "--methods", plugins="team-half")
+    assert told.exit_code == 0, told.output
+    rows = {line.split("│")[1].strip(): line for line in told.stdout.splitlines() if line.startswith("│")}
+    assert list(rows) == [*METHODS, "team-half"]
+    assert all(fitter.help in rows[name] and fitter.place in rows[name] for name, fitter in METHODS.items())
+    assert "takes half of the mean out" in rows["team-half"]
+    assert "team-half" not in shell("fit", "--methods", plugins="").stdout
+    mistyped = shell("fit", "--pack", "a", "--out", "b", "--method", "team-halv", plugins="team-half")
+    assert mistyped.exit_code == 2
+    assert mistyped.stderr == "error: unknown method `team-halv`; did you mean `team-half`?\n"
 
 
-def test_a_method_that_takes_a_built_in_name_is_refused(tmp_path: Path) -> None:
+def test_a_method_that_takes_a_built_in_name_is_refused(shell: Callable[..., Any], tmp_path: Path) -> None:
     install(tmp_path, "team_half", FITTER, {GROUP: "leace = team_half:FITTER"})
-    told = shell(tmp_path, "fit", "--methods", plugins="leace")
-    assert (told.returncode, told.stdout) == (2, "")
+    told = shell("fit", "--methods", plugins="leace")
+    assert (told.exit_code, told.stdout) == (2, "")
     assert told.stderr == "error: method `leace` is built in; give the other one another name\n"
     with pytest.raises(BadPlan, match="must be a `Fitter`, got `int`"):
         FitRecipe(methods={"three": 3})  # type: ignore[dict-item]

@@ -68,8 +68,8 @@ def test_paper_a_takes_the_best_site_and_neighbours_until_it_is_as_all(host: Hos
     assert told.rows == (1 + 1 + 4 + 1) * len(PAIRS) * STEPS * 2
 
 
-def test_paper_a_needs_somebody_who_looks(host: Host) -> None:
-    with pytest.raises(LocalizationError, match="looks at pictures"):
+def test_the_procedure_of_paper_a_needs_a_witness(host: Host) -> None:
+    with pytest.raises(LocalizationError, match="judges pictures"):
         as_published_a(host, LocalExecutor(Worker(host)), PAIRS, witness="")
 
 
