@@ -3,7 +3,7 @@
 | mutation | turns red |
 |---|---|
 | the recipe of `palimpsest fit` gets no `methods` | the command line knows the method |
-| `fit_edit` calls the table's first method | the operators are those of the method |
+| the row of anchored LEACE has the function of LEACE | no two methods make the same operator |
 | `preserve` is always false | a method that asks for what must stay is given it |
 | `with_methods` lets the caller's methods win | a built-in name is refused |
 """

@@ -16,7 +16,7 @@ import pytest
 
 from tests.installed import install, python
 
-# what the probe would find is not copied: the file says in the table's words how this pipeline reads text
+# a record as a package would write it; `fewest_steps` tells it from what the probe finds
 FAMILY = """
 from steering.families.description import Encode, Family, Inputs, SiteRule
 
