@@ -51,14 +51,14 @@ class Settings(BaseSettings):
     judge: Annotated[tuple[Path, ...], NoDecode] = Field(
         (), description="folders of classifiers of pictures, beside the judge of the embedded models"
     )
-    plugins: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="names of the plug-ins of other packages that may run: detectors, model families, fitters"
-    )
     easyocr: Path | None = Field(None, description="folder of EasyOCR's weights; with it EasyOCR reads pictures too")
     detoxify: Path | None = Field(None, description="folder of Detoxify's weights; with it Detoxify scores texts too")
     semantic: Path | None = Field(
         None,
         description="folder of a sentence encoder and `anchors.json`; with it prompts' concepts are found by meaning",
+    )
+    plugins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="names of installed plug-ins that may be loaded: detectors, model families, fitting methods"
     )
     device: str = Field("auto", description="`auto`, `cpu`, `cuda` or `cuda:N`")
     dtype: Literal["float32", "float16", "bfloat16"] = Field("float32", description="what the model computes in")
@@ -111,7 +111,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _split_keys(cls, values: Any) -> Any:
+    def _split_lists(cls, values: Any) -> Any:
         """Several values are written with commas in the environment and as a list in TOML."""
         for name in ("api_keys", "policy_keys", "judge", "plugins"):
             if isinstance(values, dict) and isinstance(values.get(name), str):

@@ -6,8 +6,9 @@ import inspect
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from palimpsest_base.plugins import BadPlugin, load_plugins
 from service.model_names import resolve_model
 from service.order import Limits
 from service.settings import Settings, SettingsError
@@ -28,8 +29,18 @@ def load_host(settings: Settings) -> Host:
 
     torch.set_num_threads(threads_of(settings))
     where, revision = resolve_model(settings.model)
-    dtype = getattr(torch, settings.dtype)
-    host = Host.load(where, device=device_of(settings), dtype=dtype, revision=revision, digests=_kept(settings))
+    try:
+        families = tuple(load_plugins("palimpsest.families", settings.plugins).values())
+    except BadPlugin as error:
+        raise SettingsError(str(error)) from error
+    host = Host.load(
+        where,
+        device=device_of(settings),
+        dtype=getattr(torch, settings.dtype),
+        revision=revision,
+        digests=_kept(settings),
+        families=families,
+    )
     _keep_prompts_out_of_logs()
     return host
 
@@ -73,9 +84,9 @@ def limits_of(host: Host, settings: Settings) -> Limits:
     """What requests may ask of `host`: its `defaults.json`, else what its pipeline says by itself."""
     defaults = host.defaults
     call = inspect.signature(type(host.pipe).__call__).parameters
-    rows, columns = (defaults.height, defaults.width) if defaults.height and defaults.width else _native(host)
+    rows, columns = _size(host)
     size = f"{columns}x{rows}"
-    negative, above = _hears_negative(host, call)
+    negative = host.negative_prompts
     return Limits(
         models=(host.name,),
         sizes=tuple(defaults.sizes) or (size,),
@@ -85,18 +96,10 @@ def limits_of(host: Host, settings: Settings) -> Limits:
         max_n=settings.max_n,
         max_steps=settings.max_steps,
         max_prompt=settings.max_prompt,
-        min_steps=max(defaults.min_inference_steps, _fewest_steps(host.pipe)),
-        negative=negative,
-        negative_above=above,
+        min_steps=host.fewest_steps,
+        negative=negative.possible,
+        negative_above=negative.above,
     )
-
-
-def _fewest_steps(pipe: Any) -> int:
-    """The fewest steps that a pipeline takes: of a single one PixArt's uses a second result, which most schedulers do
-    not give, and a caller shall learn that from the limits and not from an error inside it.
-    """
-    single = type(pipe.scheduler).__name__ in ("LCMScheduler", "DDPMScheduler")
-    return 1 if single or not type(pipe).__name__.startswith("PixArtAlpha") else 2
 
 
 def _guidance(host: Host, call: _Parameters) -> float | None:
@@ -107,29 +110,12 @@ def _guidance(host: Host, call: _Parameters) -> float | None:
     return float(call["guidance_scale"].default or 0.0) if given is None else given
 
 
-def _hears_negative(host: Host, call: _Parameters) -> tuple[bool, float | None]:
-    """Whether requests may have a negative prompt, and the guidance scale above which it is heard; None: at any."""
-    if "negative_prompt" not in call:
-        return False, None
-    if "true_cfg_scale" in call:  # guidance is an input of the denoiser; only this one makes it see the negative prompt
-        return float(host.defaults.call.get("true_cfg_scale", call["true_cfg_scale"].default) or 0) > 1, None
-    distilled = getattr(_denoiser(host).config, "time_cond_proj_dim", None) is not None
-    return not distilled, 1.0
-
-
-def _denoiser(host: Host) -> Any:
-    return getattr(host.pipe, "transformer", None) or getattr(host.pipe, "unet", None) or host.pipe.prior
-
-
-def _native(host: Host) -> tuple[int, int]:
-    """Rows and columns of the pictures that the denoiser was made for, in pixels."""
-    pipe = host.pipe
-    side = getattr(pipe, "default_sample_size", None) or getattr(_denoiser(host).config, "sample_size", None)
-    if side is None:
+def _size(host: Host) -> tuple[int, int]:
+    """Rows and columns, in pixels, of a request that names no size. Raises: SettingsError."""
+    size = host.native_size
+    if size is None:
         raise SettingsError(
-            f"`{type(pipe).__name__}` does not say how large its pictures are; write `height` and `width` into"
+            f"`{type(host.pipe).__name__}` does not say how large its pictures are; write `height` and `width` into"
             " `defaults.json` beside `model_index.json`"
         )
-    rows, columns = (side, side) if isinstance(side, int) else side
-    scale = int(getattr(pipe, "vae_scale_factor", 8)) if getattr(pipe, "vae", None) is not None else 1
-    return int(rows) * scale, int(columns) * scale
+    return size

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +51,7 @@ def make_loader(
 ) -> Loader:
     """The one loader of these settings. With `host` and `packs` it also checks what a policy needs of the model."""
     loader = Loader(detection.sense, reads=detection.reads, canary_key=keys.canary, keys=trusted(settings))
-    return loader if packs is None else replace(loader, host=host, packs=packs.why_missing_now)
+    return loader if packs is None or host is None else loader.for_host(host, packs.why_missing_now)
 
 
 def served_paths(settings: Settings, reads: Collection[str]) -> tuple[Path, ...]:

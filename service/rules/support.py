@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reference.folders import packs_of
 from service.engine.planner import why_unverified
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class PackIndex(Mapping[str, "Pack"]):
         from steering import pack_roots
 
         self._host = host
-        self._roots = pack_roots(host, extra=list(extra))
+        self._roots = pack_roots([*extra, packs_of(host.name)])
         self._known: dict[str, Pack | str] = {}  # the pack, or why there is none
 
     def __getitem__(self, concept: str) -> Pack:
