@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Literal, Protocol, TypeVar, runtime_checkable
 
-from policies.types import Signal, Signals, Source, Stage, View
+from policies.types import Signal, Signals, Stage, TextSource, View
 
 __all__ = ["Detector", "DetectorFailed", "Failure", "Health", "Watch", "WatchedFinder", "WatchedScorer", "run"]
 
@@ -238,7 +238,7 @@ class WatchedFinder:
     def concepts(self) -> frozenset[str]:
         return self._finder.concepts
 
-    def find(self, views: Sequence[View], source: Source, text: str) -> list[Signal]:
+    def find(self, views: Sequence[View], source: TextSource, text: str) -> list[Signal]:
         """What the finder finds within its time. Raises `DetectorFailed` when it says nothing."""
         result = self.watch.call(lambda: self._finder.find(views, source, text))
         if isinstance(result, Failure):
@@ -253,7 +253,7 @@ class _Finder(Protocol):
     def version(self) -> str: ...
     @property
     def concepts(self) -> frozenset[str]: ...
-    def find(self, views: Sequence[View], source: Source, text: str) -> list[Signal]: ...
+    def find(self, views: Sequence[View], source: TextSource, text: str) -> list[Signal]: ...
 
 
 class _Scorer(Protocol):

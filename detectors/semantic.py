@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from policies.types import Signal, Source, Span, View
+from policies.types import Signal, Span, TextSource, View
 
 __all__ = ["Anchors", "Encoder", "FolderEncoder", "SemanticConcepts", "load_anchors"]
 
@@ -118,7 +118,7 @@ class SemanticConcepts:
     def version(self) -> str:
         return self._encoder.version
 
-    def find(self, views: Sequence[View], source: Source, text: str) -> list[Signal]:
+    def find(self, views: Sequence[View], source: TextSource, text: str) -> list[Signal]:
         """One signal for each concept that `text` may be about, with the clause that says so."""
         clauses = list(_clauses(text))
         if not clauses:

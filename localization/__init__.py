@@ -1,10 +1,12 @@
 """Which sites of a host carry a concept, how few are enough, and with what evidence.
 
-`contrasts` and `prompts` say what is asked, `worker` measures what a set of sites carries, `screen` looks cheaply and
-`choose` finds the smallest set that carries enough, which is a `search`; `run` checks it on other contrasts and on
-pictures and writes a pack, `report` shows it. Work is cut into `cells`, which `executors` answer here, from files, or
-on other machines. `fit` makes edits for the sites that were found, `calibrate` measures their doses, and `edit_packs`
-goes the whole way to a pack.
+* `contrasts` and `prompts`: pairs of prompts that differ in the concept.
+* `measure/`: what a set of sites carries. Work is cut into `cells`, which `executors` answer in this process, from
+  files, or on other machines.
+* `search/`: `screen` scores all sites cheaply, and `choose` finds the smallest set that carries enough.
+* `run` checks the set on other contrasts and on pictures, and makes a pack; `report` shows it.
+* `fit` makes edits for the sites that were found, `fit_methods` has the methods, `calibrate` measures doses, and
+  `edit_packs` does all of it for one pack.
 """
 
 from palimpsest_base import torchvision
@@ -16,6 +18,7 @@ from localization.contrasts import Contrast, Shares, check_contrasts  # noqa: E4
 from localization.edit_packs import Fitted, calibrated, fit_pack, with_edit  # noqa: E402
 from localization.errors import BadContrasts, LocalizationError, NotDrawn, NotKept  # noqa: E402
 from localization.fit import FitRecipe, fit_edit  # noqa: E402
+from localization.fit_methods import Fitter, Samples  # noqa: E402
 from localization.measure.cells import Cell, Treatment  # noqa: E402
 from localization.measure.executors import Executor, KeptExecutor, LocalExecutor  # noqa: E402
 from localization.measure.questions import Bench  # noqa: E402  (torchvision's remedy comes before torch)
@@ -38,6 +41,7 @@ __all__ = [
     "Executor",
     "FitRecipe",
     "Fitted",
+    "Fitter",
     "Found",
     "Grown",
     "KeptExecutor",
@@ -46,6 +50,7 @@ __all__ = [
     "NotDrawn",
     "NotKept",
     "Outcome",
+    "Samples",
     "Screen",
     "Search",
     "Setup",

@@ -1,8 +1,8 @@
 """Measures what each dose of a pack does, and picks the smallest that erases enough while drift stays in bounds.
 
-Erasure is counted on pictures that showed the concept unsteered; drift is how far pictures move that nobody wanted
-moved: for an edit, those of prompts without the concept, steered all the same; for a swap, which is never shown to such
-prompts, the concept's own. One dose may do; none may: then the curve says so, and the pack has no strength of its own.
+Erasure is counted on pictures that showed the concept unsteered. Drift is how far pictures move that should not change:
+for an edit, those of prompts without the concept, steered all the same; for a swap, which is never applied to such
+prompts, the concept's own. One dose may be enough, or none: then the curve says so, and the pack has no strength.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = [
     "DOSES",
     "Asked",
     "Curve",
-    "Look",
+    "PictureFacts",
     "Plain",
     "Seen",
     "Setup",
@@ -36,7 +36,8 @@ __all__ = [
 
 DOSES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 Seen = Callable[[Sequence[Image.Image]], Sequence[bool]]  # whether each picture shows the concept
-Look = Callable[[Sequence[Image.Image]], Sequence[Mapping[str, Any]]]  # what else each picture shows, by question
+# what else each picture shows, by question
+PictureFacts = Callable[[Sequence[Image.Image]], Sequence[Mapping[str, Any]]]
 
 
 class Asked(Protocol):
@@ -52,8 +53,8 @@ class Asked(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """A way to steer off `concept`: the plan of a prompt at a dose. `edits`: it needs no donor, and can therefore be
-    put upon prompts without the concept."""
+    """A way to steer away from `concept`: the plan of a prompt at a dose. `edits`: it needs no donor, and can
+    therefore be applied to prompts without the concept."""
 
     concept: str
     edits: bool
@@ -69,11 +70,11 @@ def way_of(pack: Pack) -> Way:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What doses are measured on, and what is asked of them.
+    """The prompts that doses are measured on, the judges, and the limits.
 
     * `shown`: prompts of the concept; those whose plain picture does not show it are left out. `benign`: prompts
       without it, for an edit's drift.
-    * `seen`: whether pictures show the concept; `look`: what else they show, None when nobody looks.
+    * `seen`: whether pictures show the concept; `look`: what else they show, None when that is not asked.
     * `target`: share of pictures in which the concept must be gone; `drift`: bound of the mean absolute change of
       pixels, in [0, 1].
     """
@@ -81,7 +82,7 @@ class Setup:
     shown: Sequence[Asked]
     benign: Sequence[Asked]
     seen: Seen
-    look: Look | None = None
+    look: PictureFacts | None = None
     target: float = 0.95
     drift: float = 0.03
     rows_at_once: int = 16
@@ -90,7 +91,8 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """What each dose did, in ascending order; `strength`: the smallest that does, None when none does; and why."""
+    """The results of each dose, in ascending order; `strength`: the smallest that is good enough, or None; `why`:
+    the reason."""
 
     points: tuple[CalibrationPoint, ...]
     strength: float | None
@@ -137,7 +139,7 @@ def choose(points: Sequence[CalibrationPoint], *, target: float, drift: float) -
 
 
 def measure_dose(host: Host, steered: Pack | Way, setup: Setup, dose: float) -> CalibrationPoint:
-    """What one dose does: to verify it on prompts that it was not chosen on."""
+    """The results of one dose, to verify it on prompts that it was not chosen on."""
     way = steered if isinstance(steered, Way) else way_of(steered)
     return _point(host, way, setup, _drawn_for(host, way, setup), dose)
 

@@ -1,4 +1,4 @@
-"""Owns the values of a search: a contrast, and the share of a full swap's effect that a set of sites carries."""
+"""The values of a search: a contrast, and the share of a full swap's effect that a set of sites carries."""
 
 from __future__ import annotations
 

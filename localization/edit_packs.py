@@ -1,4 +1,4 @@
-"""Owns the way from a pack that says where a concept sits to one that edits it out there: fit, calibrate, verify."""
+"""Makes a pack that edits out of a pack that says where a concept sits: fit, calibrate, verify."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def with_edit(
     chosen, wider = ([s for s in names if s in operators] for names in (pack.sites, pack.wider))
     if not chosen:
         raise NotSupported(f"no chosen site of pack `{pack.concept}` has the place that `{how.method}` edits")
-    fit = how.to_json() | {"where": how.where or usual_place(how.method, host), "pairs": len(pairs)}
+    fit = how.to_json() | {"where": how.where or usual_place(how.fitter, host), "pairs": len(pairs)}
     fit |= {"rank": max(len(o.e) for o in operators.values()), "seeds": [p.seed for p in pairs]}
     return replace(
         pack,

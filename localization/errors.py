@@ -1,7 +1,7 @@
-"""Owns what is refused or could not be done: one tree, so that a caller can tell a mistake of its own from a finding.
+"""The errors of localization: one tree, so that a caller can tell a mistake of its own from a finding.
 
 LocalizationError
-├── BadContrasts   prompts that cannot be meant as written (also a ValueError)
+├── BadContrasts   prompts that do not contrast the concept (also a ValueError)
 ├── NotDrawn       the model shows the concept in too few pictures, or answers both prompts alike: nothing to locate
 └── NotKept        an answer could not be written down (a full disk); what was written before is kept
 """
@@ -20,7 +20,7 @@ class BadContrasts(LocalizationError, ValueError):
 
 
 class NotDrawn(LocalizationError):
-    """A concept that the model does not show, so that no site can be told to carry it."""
+    """A concept that the model does not show, so that it cannot be located."""
 
 
 class NotKept(LocalizationError):

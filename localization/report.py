@@ -1,6 +1,6 @@
-"""Owns the report: one HTML page that needs nothing but itself, light and dark, drawn from an outcome.
+"""The report of a search: one HTML page in light and dark, with all pictures and drawings inside.
 
-Pictures and drawings are inside the page, and it forbids itself to load anything.
+The page forbids itself to load anything.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from localization.measure.executors import Executor, LocalExecutor
 from localization.measure.gallery import Gallery, treatment_of, windows_of
 from localization.measure.questions import Bench
 from localization.measure.worker import Witness, Worker
-from localization.search.answers import Answer
+from localization.search.answers import AnswerKind
 from localization.search.finish import Finish, finish, finish_contrasts
 from localization.search.smallest_set import BASELINE, Aim, Found, Search, find_sites
 from steering import CalibrationPoint, Choice, Host, Pack, Window
@@ -37,7 +37,7 @@ class Outcome:
     """
 
     pack: Pack
-    answer: Answer
+    answer: AnswerKind
     evidence: Mapping[str, Any]
     strips: tuple[Mapping[str, str], ...] = ()
 
@@ -68,8 +68,8 @@ def localize(
         search: contrasts that the set is chosen on.
         check: other contrasts, that share and interval are reported on; pictures are drawn for these.
         controls: contrasts of matched other concepts, for specificity.
-        witness: reads pictures of the finalists; without it nobody looks at them.
-        executor: who answers cells; None: this process, with this host.
+        witness: judges pictures of the finalists; without it none are judged.
+        executor: answers cells; None: this process, with this host.
         given: measure these units instead of searching for a set.
         anyway: go on with a concept that the witness sees in too few plain pictures.
 
@@ -83,7 +83,7 @@ def localize(
     plain = gallery.look(Treatment(), keep=4)
     if witness is not None and not anyway:
         _check_drawn(aim, plain.own)
-    bench = job.bench(search, f"looking at {len(job.units)} places")
+    bench = job.bench(search, f"screening {len(job.units)} places")
     found = find_sites(bench, aim, how, sites=job.sites, given=given)
     ended = _finish(job, bench, found, given)
     numbers, found = found, ended.found
@@ -141,7 +141,7 @@ class _Job:
         return self.how.levels
 
     def treatment(self, units: SiteSet | Sequence[str]) -> Treatment:
-        """What swaps these units in whole pictures."""
+        """The treatment that swaps these units in whole pictures."""
         return treatment_of(units, sites=self.sites, units=self.units)
 
     @property
@@ -162,7 +162,7 @@ class _Job:
 
 
 def _finish(job: _Job, bench: Bench, found: Found, given: Sequence[str] | None) -> Finish:
-    """What pictures say of the finalists; what was given, and what nobody looks at, stays as it is."""
+    """What pictures show of the finalists. Sites that were given stay as they are, and so do all without a witness."""
     if job.witness is None or given is not None:
         return Finish(found)
     more = finish_contrasts(bench.contrasts)

@@ -1,4 +1,4 @@
-"""Owns second looks at a pack: measured again on other prompts, and compared with another pack."""
+"""Measures a pack again on other prompts, and compares it with another pack."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _PLAIN = ("concept", "pooled", "rows", "source", "mode", "strength", "window", "
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What a pack does on prompts that it was not made with.
+    """Results of a pack on prompts that it was not made with.
 
     `share` of the full swap's effect, with its interval (None for a pack that edits); of the pictures that show the
-    concept plainly, in how many it is gone under the pack's own plan, and how far pictures moved. `faults`: what falls
-    short of what the pack says of itself.
+    concept plainly, in how many it is gone under the pack's own plan, and how far pictures moved. `faults`: results
+    that fall short of what the pack says of itself.
     """
 
     n: int
@@ -41,7 +41,7 @@ class Verified:
 
     @property
     def holds(self) -> bool:
-        """True when nothing falls short."""
+        """True when there are no faults."""
         return not self.faults
 
     def to_json(self) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def verify(
     witness: Witness | None = None,
     progress: Progress = lambda stage, done, total: None,
 ) -> Verified:
-    """What a pack does on these contrasts, beside what it says of itself.
+    """Results of a pack on these contrasts, compared with what it says of itself.
 
     Raises: NotDrawn, when the model answers prompts and donors alike.
     """

@@ -1,6 +1,6 @@
-"""Decides whether, and by which written rules, a request or a picture is steered, labelled, held or refused.
+"""Policies: written rules that decide whether a request or a picture is steered, labelled, held or refused.
 
-How the service composes it (nothing here imports torch or another room)::
+How the service uses them (nothing here imports torch, the detectors or the model)::
 
     loader = Loader(sense=detectors.text.sense)           # sense: Request -> Signals
     store = Store(loader, policy_paths("shipped"), interval=0.5)  # loads now, then polls; raises PolicyError
@@ -17,10 +17,9 @@ How the service composes it (nothing here imports torch or another room)::
 """
 
 from policies.decide.decide import decide
-from policies.decide.decision import Decision, Disclosure, Exemption, Ladder, Reason, RuleError, Shadow, Violation
+from policies.decide.decision import Decision, Disclosure, Exemption, Ladder, RuleError, Shadow, Violation
 from policies.decide.example_tests import TestResult, run_tests
 from policies.decide.explain import explain, narrate
-from policies.decide.matcher import Match, Matcher
 from policies.decide.replay import Replay, replay
 from policies.decide.rules import Rule
 from policies.decide.snapshot import Origin, Snapshot
@@ -42,6 +41,8 @@ from policies.format.actions import (
 )
 from policies.format.dump import dump_policy
 from policies.format.model import json_schema
+from policies.judgement import Reason
+from policies.matcher import Match, Matcher
 from policies.problems import CODES, PolicyError, Problem
 from policies.store.bundle import Bundle, open_bundle, sign_bundle
 from policies.store.diff import Change, diff

@@ -1,6 +1,6 @@
-"""The small types that the format is made of: names, words, shares, durations, and checks that models share.
+"""The small types of the policy format: names, words, numbers from 0 to 1, durations, and checks that models share.
 
-Each carries its own bounds, so that the JSON Schema says the same as the loader.
+Each type carries its bounds, so the JSON Schema and the loader accept the same values.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-__all__ = ["ConceptName", "Duration", "Model", "Moment", "Name", "Share", "Text", "Version", "Words", "exactly_one"]
-__all__ += ["just_one", "length", "moment", "numbers"]
+__all__ = ["ConceptName", "Duration", "FormatModel", "Moment", "Name", "SignalName", "Text", "UnitFloat", "Version"]
+__all__ += ["Words", "exactly_one", "just_one", "length", "moment", "numbers", "plain_schema"]
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64)]
-ConceptName = Annotated[
-    str, Field(pattern=r"^(lettering|(style|animal|place|character|person|harm)/[a-z0-9]+(-[a-z0-9]+)*)$")
-]
+_NAME = "[a-z0-9]+(-[a-z0-9]+)*"
+Name = Annotated[str, Field(pattern=f"^{_NAME}$", max_length=64)]
+# `lettering`, or `kind/name`. Every kind is allowed here; the loader compares names with what detectors and packs cover
+ConceptName = Annotated[str, Field(pattern=f"^(lettering|{_NAME}/{_NAME})$")]
+SignalName = Annotated[str, Field(pattern=f"^(text|toxicity|lettering|{_NAME}/{_NAME})$")]
 Words = Annotated[list[Annotated[str, Field(min_length=1, max_length=200)]], Field(min_length=1, max_length=1000)]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
+UnitFloat = Annotated[float, Field(ge=0.0, le=1.0)]
 Text = Annotated[str, Field(min_length=1, max_length=2000)]
 Version = Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
 Duration = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}[smhd]$")]
@@ -29,8 +30,8 @@ Moment = datetime | date  # a date means its first moment, in UTC
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
-class Model(BaseModel):
-    """What every part of the format is: closed, frozen, and never lenient about types."""
+class FormatModel(BaseModel):
+    """The base class of the format's models: no unknown fields, frozen, strict about types."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=False)
 
@@ -41,7 +42,7 @@ def exactly_one(*names: str) -> ConfigDict:
 
 
 def just_one(model: BaseModel, names: tuple[str, ...], what: str) -> None:
-    """Nothing, or an error unless exactly one of the fields `names` is set."""
+    """Raises `PydanticCustomError` unless exactly one of the fields `names` is set."""
     given = [n for n in names if getattr(model, n) is not None]
     if len(given) != 1:
         got = ", ".join(f"`{n}`" for n in given) or "nothing"
@@ -60,18 +61,18 @@ def moment(value: Moment | None) -> datetime | None:
 
 
 def length(duration: str) -> timedelta:
-    """`15m`, `24h`, `7d` or `30s` as a length of time."""
+    """A duration such as `15m`, `24h`, `7d` or `30s` as a `timedelta`."""
     return timedelta(**{_UNITS[duration[-1]]: int(duration[:-1])})
 
 
 def numbers(version: str) -> tuple[int, ...]:
-    """The numbers of a version such as `1.2.0`, for comparing; what follows them (`.dev1`) does not count."""
+    """The numbers of a version such as `1.2.0`, to compare versions; a suffix such as `.dev1` is ignored."""
     found = re.match(r"\d+(\.\d+)*", version)
     return tuple(int(n) for n in found.group().split(".")) if found else ()
 
 
 def plain_schema(schema: Any) -> Any:
-    """`schema` as editors want it: a field that may be left out is not one that may be null."""
+    """`schema` for editors: an optional field may be left out, and may not be null."""
     if isinstance(schema, list):
         return [plain_schema(item) for item in schema]
     if not isinstance(schema, dict):

@@ -1,8 +1,8 @@
-"""What can be wrong with a policy file, said so that its writer can mend it.
+"""Problems of policy files, written for the author of the file.
 
-A problem has a place (file, line, column), the path of the field and one sentence: must-be, got, way out. All
-problems of a load are collected and raised together, because a writer who must fix one error a run gives up. The code
-says which kind it is, in words that a metric may count by.
+A problem has a place (file, line, column), the path of the field and one sentence that says what is required, what was
+found and how to correct it. A load collects all problems and raises them together. The code names the kind of the
+problem; metrics count by it.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ __all__ = ["CODES", "Code", "PolicyError", "Problem"]
 
 Code = Literal[
     "unreadable",  # no such file, not UTF-8, too large
-    "syntax",  # no YAML as policies may use it
+    "syntax",  # not the subset of YAML that policies use
     "invalid",  # a field or its meaning is wrong
     "tests",  # a test inside the files fails
     "unmet",  # something that the policy requires is not there
-    "floor",  # would loosen the floor
-    "unsigned",  # keys are configured, or a bundle is given without any
-    "signature",  # no trusted key has signed it, or it was changed afterwards
-    "damaged",  # no whole bundle: cut off, or its files are not those that were signed
-    "replayed",  # older than what was in use already
+    "floor",  # it would loosen the floor
+    "unsigned",  # it is not signed although keys are configured, or there is no key to verify it with
+    "signature",  # no trusted key signed it, or it was changed afterwards
+    "damaged",  # not a complete bundle: cut off, or its files are not the signed ones
+    "replayed",  # older than a bundle that was in use before
     "expired",
     "other-host",  # made for another model or another service
 ]
@@ -32,7 +32,7 @@ CODES: tuple[Code, ...] = get_args(Code)
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
-    """One thing wrong in one file; `line` and `column` count from 1, 0 when the whole file is meant."""
+    """One error in one file; `line` and `column` count from 1, and are 0 when the problem is the whole file."""
 
     file: str
     line: int
@@ -55,7 +55,7 @@ class PolicyError(ValueError):
 
     @property
     def codes(self) -> tuple[Code, ...]:
-        """The kinds of the problems, each once."""
+        """The codes of the problems, each once."""
         return tuple(sorted({p.code for p in self.problems}))
 
     def to_dict(self) -> dict[str, Any]:

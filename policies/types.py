@@ -1,7 +1,7 @@
 """The values that detectors and policies exchange: a request, and the signals about it and about its pictures.
 
-Everything here is frozen data without behaviour beyond reading itself, so that `decide` can stay a pure function and
-a decision can be logged, compared and replayed. What a decision is made of stands in `actions` and `decision`.
+All values are frozen. So `decide` can be a pure function, and a decision can be logged, compared and replayed. The
+values that make up a decision are in `format.actions` and `decide.decision`.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-__all__ = ["EPOCH", "Box", "Form", "Request", "Signal", "Signals", "Source", "Span", "Stage", "View"]
+__all__ = ["EPOCH", "Box", "Request", "Signal", "Signals", "Span", "Spelling", "Stage", "TextSource", "View"]
 
 Stage = Literal["prompt", "picture"]
-Source = Literal["prompt", "negative_prompt", "picture"]
-Form = Literal["plain", "leet", "repeats"]
+TextSource = Literal["prompt", "negative_prompt", "picture"]
+Spelling = Literal["plain", "leet", "repeats"]
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a caller asked for, as far as rules may look at it.
+    """The part of a caller's request that rules may use.
 
-    `id` and `tenant` decide a canary rule's share. `now` is injected, never read from a clock in this room.
+    `id` and `tenant` decide whether a canary rule acts. The caller passes `now`; this room never reads a clock.
     """
 
     prompt: str
@@ -35,7 +35,7 @@ class Request:
         if self.now.tzinfo is None:
             raise ValueError(f"`now` must carry a time zone, got `{self.now.isoformat()}`; use datetime.now(UTC)")
 
-    def text(self, source: Source) -> str:
+    def text(self, source: TextSource) -> str:
         """The text that a span of `source` points into; empty for `picture`."""
         return {"prompt": self.prompt, "negative_prompt": self.negative_prompt}.get(source, "")
 
@@ -47,7 +47,7 @@ class Span:
     For `picture`, of the text that was read.
     """
 
-    source: Source
+    source: TextSource
     start: int
     end: int
 
@@ -75,20 +75,20 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One way to read a text: its characters after some undoing of disguises, and where each came from.
+    """One way to read a text: its characters with some disguises undone, and the origin of each character.
 
-    `starts[i]` and `ends[i]` bound the piece of the original text that `text[i]` stands for; they may run backwards
-    in a view that undoes a reversal. `form` says in which spelling list entries are compared: `plain`, `leet` (i, l,
-    1, !, | are one letter) or `repeats` (leet, and runs collapsed: `runs[i]` is how often the letter stood there).
-    `least` is the length of the shortest entry that may be found here: aggressive views would see short words
-    everywhere. `whole` asks that an entry fills the view.
+    `starts[i]` and `ends[i]` bound the piece of the original text that `text[i]` replaces; they may run backwards in a
+    view that undoes a reversal. `form` is the spelling in which list entries are compared: `plain`, `leet` (i, l, 1,
+    !, | are one letter) or `repeats` (leet, with runs collapsed: `runs[i]` is the length of the run). `least` is the
+    length of the shortest entry that may be found here, because short words match everywhere in aggressive views.
+    With `whole`, an entry must fill the view.
     """
 
     name: str
     text: str
     starts: tuple[int, ...]
     ends: tuple[int, ...]
-    form: Form = "plain"
+    form: Spelling = "plain"
     runs: tuple[int, ...] = ()
     least: int = 1
     whole: bool = False
@@ -106,11 +106,11 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """A detector's finding, or with `error` the fact that it could not look.
+    """What one detector found, or why it failed (`error`).
 
     `name` is `text` (a whole text with its views), `lettering`, `toxicity` or a concept's name such as
-    `character/pip`. A lettering signal with empty `text` says that lettering is asked for, or seen, without saying
-    what it reads. `label` names a category of toxicity.
+    `character/pip`. A lettering signal with empty `text` means that lettering is asked for, or seen, and its words are
+    unknown. `label` names a category of toxicity.
     """
 
     name: str
@@ -132,11 +132,10 @@ class Signal:
 
 @dataclass(frozen=True, slots=True)
 class Signals:
-    """An immutable collection of signals, and what was looked for.
+    """An immutable collection of signals, and the names that detectors covered.
 
-    `covered` holds (stage, name) for every detector that ran to its end, findings or not: silence counts as innocence
-    only where somebody listened. A rule that needs a name which is neither covered nor reported as failed is an
-    erroring rule.
+    `covered` holds (stage, name) for every detector that finished, with findings or without. A missing signal means
+    "not found" only for a covered name. A rule that needs an uncovered name cannot be judged, which is an error.
     """
 
     items: tuple[Signal, ...] = ()
@@ -147,7 +146,7 @@ class Signals:
         return Signals(self.items + other.items, self.covered | other.covered)
 
     def of(self, stage: Stage, name: str) -> tuple[Signal, ...]:
-        """The findings called `name` at `stage`, errors left out."""
+        """The signals called `name` at `stage`, without those that report an error."""
         return tuple(s for s in self.items if s.name == name and s.stage == stage and s.error is None)
 
     def error(self, stage: Stage, name: str) -> str | None:

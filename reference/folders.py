@@ -1,13 +1,19 @@
-"""Where our models lie, and which folder holds one of them."""
+"""Where our models and their packs lie, and which folder holds a model that was trained on the town."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-__all__ = ["MODELS", "draws_town"]
+__all__ = ["JUDGES", "MODELS", "draws_town", "packs_of"]
 
 MODELS = Path(__file__).parent / "models"
+JUDGES = Path(__file__).parent / "judges"
+
+
+def packs_of(model: str) -> Path:
+    """The folder of the packs that were measured on a model of ours, by its name; for other models there is none."""
+    return MODELS.parent / "packs" / model
 
 
 def draws_town(folder: Path | str) -> bool:

@@ -14,9 +14,9 @@ from service.http.app import access, make_app
 from service.http.guard import Guard
 from service.http.keys import KeyRing
 from service.settings import load_settings
-from service.worker.accepting import Door
+from service.worker.accepting import Acceptance
 from service.worker.draining import drain_on_signals, end_when_dead
-from service.worker.notes import board_folder
+from service.worker.notes import notes_folder
 
 __all__ = ["Palimpsest", "app"]
 
@@ -56,7 +56,7 @@ class Palimpsest:
         """
         drain_on_signals(self.runtime.drain, _settings.drain_seconds)
         end_when_dead(self.runtime)
-        await Door(board_folder()).wait(lambda: self.runtime.state)
+        await Acceptance(notes_folder()).wait(lambda: self.runtime.state)
 
     def __is_alive__(self) -> bool:
         return self.runtime.is_alive()

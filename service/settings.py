@@ -48,12 +48,17 @@ class Settings(BaseSettings):
         (), description="public keys that sign bundles: PEM files or `ed25519:...`; with any, policies must be signed"
     )
     packs: Path | None = Field(None, description="folder in which packs are looked for first")
-    judge: Path | None = Field(None, description="folder of a judge of pictures; none: that of the embedded models")
+    judge: Annotated[tuple[Path, ...], NoDecode] = Field(
+        (), description="folders of classifiers of pictures, beside the judge of the embedded models"
+    )
     easyocr: Path | None = Field(None, description="folder of EasyOCR's weights; with it EasyOCR reads pictures too")
     detoxify: Path | None = Field(None, description="folder of Detoxify's weights; with it Detoxify scores texts too")
     semantic: Path | None = Field(
         None,
         description="folder of a sentence encoder and `anchors.json`; with it prompts' concepts are found by meaning",
+    )
+    plugins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="names of installed plug-ins that may be loaded: detectors, model families, fitting methods"
     )
     device: str = Field("auto", description="`auto`, `cpu`, `cuda` or `cuda:N`")
     dtype: Literal["float32", "float16", "bfloat16"] = Field("float32", description="what the model computes in")
@@ -106,9 +111,9 @@ class Settings(BaseSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _split_keys(cls, values: Any) -> Any:
-        """Keys are written with commas in the environment and as a list in TOML."""
-        for name in ("api_keys", "policy_keys"):
+    def _split_lists(cls, values: Any) -> Any:
+        """Several values are written with commas in the environment and as a list in TOML."""
+        for name in ("api_keys", "policy_keys", "judge", "plugins"):
             if isinstance(values, dict) and isinstance(values.get(name), str):
                 values = {**values, name: tuple(k.strip() for k in values[name].split(",") if k.strip())}
         return values

@@ -1,4 +1,4 @@
-"""How: hosts, sites, interventions, packs; the only room that touches a model's forward pass."""
+"""How pictures are steered: hosts, sites, interventions, packs. The only room that touches a model's forward pass."""
 
 # ruff: noqa: E402  (the cure for torchvision has to run before anything below imports transformers)
 
@@ -9,6 +9,7 @@ torchvision.install()
 from steering.batch.edit_merging import merge_edits
 from steering.errors import (
     BadDonor,
+    BadFamily,
     BadLayout,
     BadModel,
     BadPack,
@@ -44,6 +45,7 @@ from steering.values import Donor, Operator
 __all__ = [
     "Activations",
     "BadDonor",
+    "BadFamily",
     "BadLayout",
     "BadModel",
     "BadPack",

@@ -1,8 +1,7 @@
-"""Owns the ways in: what is put on a pipeline for one call, and taken off again whatever happens.
+"""Context managers that change a pipeline for one call and undo the change afterwards, whatever happens.
 
-Every function here is a context manager, so that an `ExitStack` undoes them in reverse order. Methods are replaced on
-the *instance* with `functools.wraps`, because pipelines look at the signatures of their scheduler's methods to decide
-what to pass.
+Several of them go into one `ExitStack`, which undoes them in reverse order. Methods are replaced on the *instance* with
+`functools.wraps`, because pipelines look at the signatures of their scheduler's methods to decide what to pass.
 """
 
 from __future__ import annotations

@@ -1,27 +1,29 @@
-"""Owns the errors of the steering room: one tree, so that a service can catch `SteeringError` and fall back.
+"""The errors of the steering room: one tree, so that a service can catch `SteeringError` and fall back.
 
 SteeringError
-├── NotSupported      the family, mode, source or feature is not there (yet); the message says which are
-├── BadPlan           a plan, donor or call that cannot be meant as written (also a ValueError)
+├── NotSupported      the family, mode, source or feature is not supported; the message says which are
+├── BadPlan           a plan, donor or argument that is wrong as written (also a ValueError)
 │   ├── UnknownSite   a site name that the host does not have; names the nearest
 │   ├── BadDonor      a donor of the wrong width or length, or with values that are not finite
 │   └── NeedsRows     the plan needs added rows, and the caller drives the pipeline
-├── PackError         a pack that is not to be used
-│   ├── BadPack       the file is no pack, or not one of this version
+├── PackError         a pack that must not be used
+│   ├── BadPack       the file is not a pack, or not one of this version
 │   ├── PackMismatch  the pack was made for another host; names what differs
 │   └── PackNotFound  no pack for the concept on this host
 ├── BadModel          a folder or hub id that holds no usable pipeline
+├── BadFamily         a family record of the caller that cannot be used (also a ValueError)
 ├── HostBusy          another call holds the host, and `timeout` passed (also a TimeoutError)
 ├── HostShared        two hosts would steer the same module
 ├── Untrusted         the host failed its self-test: localized steering is refused
 ├── BadLayout         the denoiser was called with rows that the plan was not laid out for
-└── NotFired          a site replaced fewer or more rows than the plan says: the picture must not be used
+└── NotFired          a site replaced fewer or more rows than the plan says, so the picture must not be used
 """
 
 from __future__ import annotations
 
 __all__ = [
     "BadDonor",
+    "BadFamily",
     "BadLayout",
     "BadModel",
     "BadPack",
@@ -45,11 +47,11 @@ class SteeringError(Exception):
 
 
 class NotSupported(SteeringError):
-    """What was asked for is not there; the message names the reason and what is supported."""
+    """Something that this version does not support; the message names the reason and what is supported."""
 
 
 class BadPlan(SteeringError, ValueError):
-    """A plan, donor or argument that cannot be meant as written."""
+    """A plan, donor or argument that is wrong as written."""
 
 
 class UnknownSite(BadPlan):
@@ -65,11 +67,11 @@ class NeedsRows(BadPlan):
 
 
 class PackError(SteeringError):
-    """A pack that is not to be used."""
+    """A pack that must not be used."""
 
 
 class BadPack(PackError, ValueError):
-    """A file that is no pack, or not one of a known version."""
+    """A file that is not a pack, or not one of a known version."""
 
 
 class PackMismatch(PackError):
@@ -82,6 +84,10 @@ class PackNotFound(PackError, LookupError):
 
 class BadModel(SteeringError, ValueError):
     """A folder or hub id that holds no usable pipeline."""
+
+
+class BadFamily(SteeringError, ValueError):
+    """A family record of the caller that is not a `Family`, or that describes a pipeline class of another record."""
 
 
 class HostBusy(SteeringError, TimeoutError):

@@ -1,4 +1,4 @@
-"""Owns `Host`: one or more loaded diffusers pipelines that are steered as one, with their sites, lock and self-test.
+"""`Host`: one or more loaded diffusers pipelines that are steered as one, with their sites, lock and self-test.
 
 The pipelines stay what they are: nothing of them is copied, subclassed or rewritten. A call without a plan puts no hook
 on any module.
@@ -14,27 +14,29 @@ from typing import Any
 import torch
 from torch import nn
 
-from steering.batch.extra_rows import compose, needs_rows
+from steering.batch.extra_rows import extended_batch, needs_rows
 from steering.errors import BadPlan, NeedsRows, NotSupported, Untrusted
 from steering.families.defaults import Defaults, parse_defaults
+from steering.families.description import Family
+from steering.families.facts import NegativePrompts, fewest_steps, native_size, negative_prompts
 from steering.families.fingerprint import Fingerprint, combined, fingerprint_of
 from steering.families.loading import load_pipeline
 from steering.families.probe import probed_family
 from steering.families.table import known_family
 from steering.measure.blends import Blend, blend_call
-from steering.measure.contributions import writes_call
+from steering.measure.contributions import contributions_of
 from steering.measure.replay import Call, capture_calls, replay_call
 from steering.measure.selftest import SelfTest, run_self_test
 from steering.measure.tokens import differing_tokens
 from steering.plans import Plan, Source
-from steering.run.call import Facts
+from steering.run.call import CallFacts
 from steering.run.checks import check_arguments, check_caches, check_count, check_lengths, check_plan, check_values
-from steering.run.locks import Turn, claim, release
-from steering.run.prepared import Gear
+from steering.run.locks import HostLock, claim, release
+from steering.run.prepared import PreparedPipeline
 from steering.run.report import Output, reports
 from steering.run.session import Session
-from steering.run.stages import Pass, run_stages, uncompiled
-from steering.run.weight_versions import stamp
+from steering.run.stages import GenerateCall, run_stages, uncompiled
+from steering.run.weight_versions import weight_version
 from steering.sites import Site
 
 __all__ = ["Host"]
@@ -49,19 +51,20 @@ class Host:
     * `tested`: the last self-test's findings, None before the first. A host that failed refuses every plan
       (`Untrusted`); so does the service, which then replaces whole prompts.
 
-    A pipeline of a class that no table knows is probed: the places where text enters are looked for in a small call,
-    and the self-test decides whether it is steered; `self_test=False` is an error then.
+    `families` describes pipeline classes that the table of families does not have (`steering.families.description`). A
+    class that neither describes is probed: the host looks in a small call for the places where text enters, and the
+    self-test decides whether it is steered; `self_test=False` is an error then.
 
-    A host claims the pipelines' modules and schedulers until `close()`, or until it is collected: a second host on one
-    of them is refused. One call at a time; a second waits on the lock.
+    A host owns the pipelines' modules and schedulers until `close()`, or until it is garbage collected: a second host
+    on one of them is refused. One call at a time; a second waits on the lock.
 
     A denoiser that was compiled (`torch.compile`, `.compile()`, `compile_repeated_blocks`) gets its hooks once and
     keeps them until `close()`; without a running plan they do nothing. The reason: torch does not look for new hooks
     when it chooses a graph, so a graph that was traced without them takes no notice of a plan. Compile, make the host,
     then call; a graph that came too early is found out by the counters (`NotFired`), and `torch._dynamo.reset()`
-    forgets it.
+    drops it.
 
-    Raises: NotSupported (family), HostShared.
+    Raises: NotSupported (family), BadFamily, HostShared.
     """
 
     def __init__(
@@ -70,18 +73,19 @@ class Host:
         defaults: Defaults | Mapping[str, Any] | None = None,
         name: str | None = None,
         self_test: bool = True,
+        families: Sequence[Family] = (),
     ) -> None:
         if not pipes:
-            raise NotSupported("a host needs at least one pipeline")
+            raise NotSupported("a host needs at least one pipeline, got none")
         self.pipes = pipes
         self.pipe = pipes[0]
         self.name = name or type(self.pipe).__name__
-        self._gears = _gears(pipes, self_test)
-        self.sites: tuple[Site, ...] = tuple(p.site for gear in self._gears for p in gear.sites)
-        self.global_sites: tuple[Site, ...] = tuple(p.site for gear in self._gears for p in gear.globals)
+        self._prepared = _prepare(pipes, self_test, families)
+        self.sites: tuple[Site, ...] = tuple(p.site for prepared in self._prepared for p in prepared.sites)
+        self.global_sites: tuple[Site, ...] = tuple(p.site for prepared in self._prepared for p in prepared.globals)
         self.defaults = defaults if isinstance(defaults, Defaults) else parse_defaults(defaults or {})
         self.tested: SelfTest | None = None
-        self._turn = Turn(self.name)
+        self._lock = HostLock(self.name)
         self._fingerprint: tuple[Any, Fingerprint] | None = None
         claim(self, [part for pipe in pipes for part in _parts(pipe).items()])
         if self_test:
@@ -98,19 +102,23 @@ class Host:
         revision: str | None = None,
         self_test: bool = True,
         digests: str | Path | None = None,
+        families: Sequence[Family] = (),
     ) -> Host:
         """A host from a diffusers folder, or a hub id with a pinned revision; only safetensors, every component in
         `dtype`.
 
         `digests`: a JSON file that keeps weights' digests by path, size and mtime; without it they are computed when
-        first asked for. Raises: BadModel, NotSupported.
+        first asked for. `families`: as in `Host`. Raises: BadModel, NotSupported, BadFamily.
         """
         loaded = load_pipeline(model, device=device, dtype=dtype, offline=offline, revision=revision)
-        host = cls(loaded.pipe, defaults=loaded.defaults, name=loaded.name, self_test=self_test)
+        host = cls(loaded.pipe, defaults=loaded.defaults, name=loaded.name, self_test=self_test, families=families)
         if digests is not None:
-            gear = host._gears[0]
-            known = loaded.weights_digest(Path(digests), gear.denoiser, gear.family.denoiser)
-            host._fingerprint = ((stamp(gear.denoiser),), fingerprint_of(host.pipe, gear.denoiser, known))
+            prepared = host._prepared[0]
+            known = loaded.weights_digest(Path(digests), prepared.denoiser, prepared.family.denoiser)
+            host._fingerprint = (
+                (weight_version(prepared.denoiser),),
+                fingerprint_of(host.pipe, prepared.denoiser, known),
+            )
         return host
 
     def __repr__(self) -> str:
@@ -119,7 +127,7 @@ class Host:
     @property
     def joint(self) -> bool:
         """True when text is a stream that evolves with the picture, so that swaps need a `source` other than `text`."""
-        return self._gears[0].family.joint
+        return self._prepared[0].family.joint
 
     @property
     def usual_source(self) -> Source:
@@ -127,17 +135,45 @@ class Host:
         return "twin" if self.joint else "text"
 
     @property
+    def family(self) -> Family:
+        """The description of the first pipeline: from the table, from `families`, or probed."""
+        return self._prepared[0].family
+
+    @property
+    def denoiser(self) -> nn.Module:
+        """The first pipeline's denoiser, without a compiler's wrapper."""
+        return self._prepared[0].denoiser
+
+    @property
+    def fewest_steps(self) -> int:
+        """The fewest denoising steps that a call may have: by the model's defaults and by the first pipeline."""
+        return max(self.defaults.min_inference_steps, fewest_steps(self._prepared[0].family, self.pipe))
+
+    @property
+    def negative_prompts(self) -> NegativePrompts:
+        """Whether negative prompts can have an effect on the first pipeline, and above which guidance scale."""
+        return negative_prompts(self._prepared[0].family, self.pipe, self.denoiser, self.defaults.call)
+
+    @property
+    def native_size(self) -> tuple[int, int] | None:
+        """Rows and columns, in pixels, of the first pipeline's pictures unless a call says otherwise; None: unknown."""
+        if self.defaults.height and self.defaults.width:
+            return self.defaults.height, self.defaults.width
+        return native_size(self.pipe, self.denoiser)
+
+    @property
     def fingerprint(self) -> Fingerprint:
-        """What packs for this host are bound to, as the weights and adapters are now."""
-        now = tuple(stamp(gear.denoiser) for gear in self._gears)
+        """The fingerprint that packs for this host are bound to, with the weights and adapters as they are now."""
+        now = tuple(weight_version(prepared.denoiser) for prepared in self._prepared)
         if self._fingerprint is None or self._fingerprint[0] != now:
-            self._fingerprint = (now, combined([fingerprint_of(g.pipe, g.denoiser) for g in self._gears]))
+            self._fingerprint = (now, combined([fingerprint_of(g.pipe, g.denoiser) for g in self._prepared]))
         return self._fingerprint[1]
 
     def self_test(self) -> SelfTest:
-        """The laws of steering, tried on this host's own weights with a small quick call; also kept in `tested`."""
+        """The findings of the laws of steering on this host's own weights, from small quick calls; also kept in
+        `tested`."""
         self.tested = None
-        self.tested = run_self_test(self, self._gears)
+        self.tested = run_self_test(self, self._prepared)
         return self.tested
 
     def generate(
@@ -156,13 +192,13 @@ class Host:
         """Pictures of `prompts`, each under its plan, from one call of each unmodified pipeline, and a report for each.
 
         A prompt's k-th picture has the seed `seed + k` (a generator on the CPU, so that a seed means the same on every
-        device) and its prompt's plan. `pipeline_kwargs` go over the model's defaults to the pipeline; a name that it
-        does not have is an error. With several pipelines they go to each that has them, sizes and latents to the first
-        only, and `stages` gives each one its own. `on_step(i, n)` is called after step `i` of `n`; what it raises ends
-        the call and comes out of here, with nothing left behind. Rows that plans add to the batch are taken off again.
+        device) and its prompt's plan. `pipeline_kwargs` go over the model's defaults to the pipeline; an unknown name
+        is an error. With several pipelines they go to each that has them, sizes and latents to the first only, and
+        `stages` gives each one its own. `on_step(i, n)` is called after step `i` of `n`; an exception from it ends the
+        call and is passed on; the pipeline is left clean. Rows that plans add to the batch are removed.
 
         Raises: BadPlan, UnknownSite, NotSupported, Untrusted before the call; HostBusy after `timeout` seconds of
-        waiting; NotFired when a site did not do what the plans say: the pictures are lost on purpose.
+        waiting; NotFired when a site did not do what the plans say; then no pictures are returned.
         """
         count = check_count(num_images_per_prompt)
         check_lengths(prompts, plans=plans, seeds=seeds, negative_prompts=negative_prompts)
@@ -176,15 +212,15 @@ class Host:
         ]
         arguments = self._arguments(pipeline_kwargs)
         negatives = negative_prompts or [None] * len(prompts)
-        batch = compose(prompts, plans, seeds, negatives, joint=self.joint)
-        job = Pass(batch, len(prompts), count, arguments, own, on_step)
-        with self._turn.taken(timeout):
-            self._settle_in()
-            images, facts = run_stages(self._gears, job)
-        kernels = "compiled" if any(gear.resident for gear in self._gears) else "eager"
+        batch = extended_batch(prompts, plans, seeds, negatives, joint=self.joint)
+        job = GenerateCall(batch, len(prompts), count, arguments, own, on_step)
+        with self._lock.held(timeout):
+            self._install_hooks()
+            images, facts = run_stages(self._prepared, job)
+        kernels = "compiled" if any(prepared.keeps_hooks for prepared in self._prepared) else "eager"
         per_picture = [(p, s + k) for p, s in zip(plans, seeds, strict=True) for k in range(count)]
         account = reports(
-            list(zip(facts, (g.placed for g in self._gears), strict=True)),
+            list(zip(facts, (g.placed for g in self._prepared), strict=True)),
             [p for p, _ in per_picture],
             [s for _, s in per_picture],
             batch.pictures(count),
@@ -193,7 +229,7 @@ class Host:
         return Output(images[: len(per_picture)], account)
 
     @contextmanager
-    def steer(self, plans: Sequence[Plan | None], *, timeout: float | None = None) -> Iterator[list[Facts]]:
+    def steer(self, plans: Sequence[Plan | None], *, timeout: float | None = None) -> Iterator[list[CallFacts]]:
         """Steers the calls of `host.pipe` made inside the block; for callers that drive the pipeline themselves.
 
         `plans` has one entry a prompt of each call. The model's defaults are not applied. Gives a list to which the
@@ -208,10 +244,10 @@ class Host:
                 "a swap on this host needs rows added to the batch, or a recorded stream, and here the caller calls"
                 " the pipeline; use `host.generate`"
             )
-        gear = self._gears[0]
-        with self._turn.taken(timeout):
-            self._settle_in()
-            with Session(gear, plans, None, watch=gear.family.guidance == "sequential").attached() as session:
+        prepared = self._prepared[0]
+        with self._lock.held(timeout):
+            self._install_hooks()
+            with Session(prepared, plans, None, watch=prepared.family.guidance == "sequential").attached() as session:
                 yield session.finished
 
     def capture(
@@ -224,8 +260,8 @@ class Host:
         timeout: float | None = None,
         **pipeline_kwargs: Any,
     ) -> tuple[Call, ...]:
-        """What the first pipeline's denoiser was called with, and gave, for the cond row at fractions `at` of one stock
-        run; for `replay`. A compiled denoiser runs eagerly here.
+        """Arguments and result of the first pipeline's denoiser for the cond row, at fractions `at` of one stock run;
+        for `replay`. A compiled denoiser runs eagerly here.
 
         The fraction of a step is the one that windows go by; each entry of `at` takes the step that it lies in.
         """
@@ -238,9 +274,9 @@ class Host:
         }
         if negative_prompt is not None:
             arguments["negative_prompt"] = [negative_prompt]
-        gear = self._gears[0]
-        with self._turn.taken(timeout), uncompiled(gear):
-            return capture_calls(Session(gear, [None], None, watch=True), prompt, arguments, at)
+        prepared = self._prepared[0]
+        with self._lock.held(timeout), uncompiled(prepared):
+            return capture_calls(Session(prepared, [None], None, watch=True), prompt, arguments, at)
 
     def replay(
         self, call: Call, plans: Sequence[Plan | None], *, rows_at_once: int = 32, timeout: float | None = None
@@ -256,16 +292,16 @@ class Host:
         self._check_plans(plans)
         if type(rows_at_once) is not int or rows_at_once < 1:
             raise BadPlan(f"rows_at_once must be a whole number of at least 1, got `{rows_at_once}`")
-        with self._turn.taken(timeout):
-            self._settle_in()
+        with self._lock.held(timeout):
+            self._install_hooks()
             chunks = [plans[i : i + rows_at_once] for i in range(0, len(plans), rows_at_once)]
-            parts = [replay_call(self._gears[0], call, chunk) for chunk in chunks]
+            parts = [replay_call(self._prepared[0], call, chunk) for chunk in chunks]
         return torch.cat(parts) if parts else call.prediction.new_zeros(0, *call.prediction.shape)
 
     @property
     def units(self) -> tuple[str, ...]:
-        """What `blend` mixes on the first pipeline: its sites, then where pooled text enters."""
-        return self._gears[0].names
+        """Names of the places that `blend` mixes on the first pipeline: its sites, then where pooled text enters."""
+        return self._prepared[0].names
 
     def blend(
         self,
@@ -283,35 +319,37 @@ class Host:
         slopes of `<prediction, direction>` come along, from one backward pass. Of joint hosts the twin counts as a row.
         """
         self._check_trust()
-        with self._turn.taken(timeout):
-            return blend_call(self._gears[0], call, donor, shares, direction=direction)
+        with self._lock.held(timeout):
+            return blend_call(self._prepared[0], call, donor, shares, direction=direction)
 
-    def writes(self, call: Call, donor: str, *, published: bool = False, timeout: float | None = None) -> torch.Tensor:
+    def contributions(
+        self, call: Call, donor: str, *, published: bool = False, timeout: float | None = None
+    ) -> torch.Tensor:
         """How much the prompt's own words, those that the donor prompt lacks, write into the picture at each site.
 
         float64 [sites of the first pipeline], from one evaluation of one row; `published`: as the paper's code does
-        (see `writes`). Raises: NotSupported, BadPlan.
+        (see `measure.contributions`). Raises: NotSupported, BadPlan.
         """
-        gear = self._gears[0]
-        # paper B's code indexes FLUX's text by the tokens of the other encoder, whose pooled text it is
+        prepared = self._prepared[0]
+        # the published code (arXiv 2505.18832) indexes FLUX's text by the tokens of the encoder of pooled text
         slip = (
             "text_encoder"
-            if published and gear.family.joint and gear.family.encode.encoders[0] != "text_encoder"
+            if published and prepared.family.joint and prepared.family.encode.encoders[0] != "text_encoder"
             else None
         )
-        with self._turn.taken(timeout):
-            tokens = differing_tokens(gear, call, donor, encoder=slip)
-            return writes_call(gear, call, tokens, published=published)
+        with self._lock.held(timeout):
+            tokens = differing_tokens(prepared, call, donor, encoder=slip)
+            return contributions_of(prepared, call, tokens, published=published)
 
     def close(self) -> None:
-        """Gives the modules back, so that another host may take them; the pipelines are as they were before."""
-        for gear in self._gears:
-            gear.move_out()
+        """Releases the modules for other hosts; the pipelines are as they were before."""
+        for prepared in self._prepared:
+            prepared.remove_hooks()
         release(self)
 
-    def _settle_in(self) -> None:
-        for gear in self._gears:
-            gear.settle_in()
+    def _install_hooks(self) -> None:
+        for prepared in self._prepared:
+            prepared.install_hooks()
 
     def _arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The model's defaults under what a call is given. Raises: BadPlan."""
@@ -332,17 +370,17 @@ class Host:
         if not steered:
             return
         self._check_trust()
-        self._refuse_strangers([p for p in steered if p.made_for is not None])
+        self._check_made_for([p for p in steered if p.made_for is not None])
         for plan in steered:
-            check_plan(plan, self._gears, self.name)
+            check_plan(plan, self._prepared, self.name)
 
     def _check_trust(self) -> None:
         if self.tested is not None and not self.tested.passed:
             raise Untrusted(f"host `{self.name}` failed its self-test, so it is not steered: {self.tested.failures()}")
-        for gear in self._gears:
-            check_caches(gear.denoiser)
+        for prepared in self._prepared:
+            check_caches(prepared.denoiser)
 
-    def _refuse_strangers(self, bound: Sequence[Plan]) -> None:
+    def _check_made_for(self, bound: Sequence[Plan]) -> None:
         mine = self.fingerprint.digest if bound else None
         for plan in bound:
             if plan.made_for != mine:
@@ -350,24 +388,28 @@ class Host:
                 raise BadPlan(f"plan `{short}` was made for another host than `{self.name}`; use a pack for this one")
 
 
-def _gears(pipes: Sequence[Any], self_test: bool) -> tuple[Gear, ...]:
-    gears: list[Gear] = []
+def _prepare(pipes: Sequence[Any], self_test: bool, families: Sequence[Family]) -> tuple[PreparedPipeline, ...]:
+    pipelines: list[PreparedPipeline] = []
     for n, pipe in enumerate(pipes):
-        family = known_family(type(pipe))
+        family = known_family(type(pipe), families)
         if family is None:
             if not self_test:
                 raise NotSupported(
-                    f"`{type(pipe).__name__}` is in no table, so only its self-test can tell whether it may be steered;"
+                    f"`{type(pipe).__name__}` is in no table, so only its self-test shows whether it may be steered;"
                     " leave `self_test` on"
                 )
             family = probed_family(pipe)
         if n and family.joint:
             raise NotSupported(f"`{type(pipe).__name__}` cannot be a later stage: its text is a stream of its own")
         encoder = pipe
-        if getattr(pipe, family.encode.encoders[0], None) is None and gears and gears[0].family.encode == family.encode:
-            encoder = gears[0].pipe  # a later stage is often loaded without a text encoder of its own
-        gears.append(Gear(pipe, family, prefix=f"stage{n + 1}/" if n else "", encoder=encoder))
-    return tuple(gears)
+        if (
+            getattr(pipe, family.encode.encoders[0], None) is None
+            and pipelines
+            and pipelines[0].family.encode == family.encode
+        ):
+            encoder = pipelines[0].pipe  # a later stage is often loaded without a text encoder of its own
+        pipelines.append(PreparedPipeline(pipe, family, prefix=f"stage{n + 1}/" if n else "", encoder=encoder))
+    return tuple(pipelines)
 
 
 def _parts(pipe: Any) -> dict[str, Any]:

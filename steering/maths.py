@@ -1,4 +1,4 @@
-"""Owns the formulas of steering, as pure functions of tensors; they run inside the model's (possibly compiled) graph.
+"""The formulas of steering, as pure functions of tensors; they run inside the model's (possibly compiled) graph.
 
 `b` rows of the batch, `c` rows of the bank, `l` text tokens, `t` tokens of any kind, `d` width, `k` operators, `r`
 rank.
@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import torch
 
-__all__ = ["Tables", "edit_rows", "swap_bias", "swap_rows", "take_rows"]
+__all__ = ["OperatorTables", "edit_rows", "swap_bias", "swap_rows", "take_rows"]
 
-Tables = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]  # e, d [k, r, d], offset [k, r], positive [k]
+OperatorTables = tuple[
+    torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor
+]  # e, d [k, r, d], offset [k, r], positive [k]
 
 
 def take_rows(own: torch.Tensor, bank: torch.Tensor | None, src: torch.Tensor) -> torch.Tensor:
@@ -43,7 +45,7 @@ def swap_bias(own: torch.Tensor, bank: torch.Tensor | None, src: torch.Tensor, a
 
 def edit_rows(
     x: torch.Tensor,
-    tables: Tables,
+    tables: OperatorTables,
     slot: torch.Tensor,
     scale: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

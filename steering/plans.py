@@ -1,7 +1,7 @@
-"""Owns what is to be done to one request: `Window`, `Swap`, `Edit`, `Plan`.
+"""What is to be done to one request: `Window`, `Swap`, `Edit` and `Plan`.
 
-Plain frozen values, validated when made, hashable, with a digest for reports and audit. Nothing here knows a model:
-whether a site exists or a width fits is checked by the host that runs the plan.
+These are plain frozen values. They are validated when they are made, hashable, and have a digest for reports and audit.
+They know no model: the host that runs a plan checks whether its sites exist and its widths fit.
 """
 
 from __future__ import annotations
@@ -71,9 +71,9 @@ class Swap:
 
     * `donor`: a prompt, encoded with the pipeline's own `encode_prompt` and the arguments of the call, or a `Donor`.
     * `sites`: of attention; pooled text is a site of its own, and `pooled` says what becomes of it on the pipelines
-      whose sites are named: `keep` the request's own, the `donor`'s, or `null`, that of the empty prompt. No default,
-      because the pooled path carries a concept past any set of sites. On hosts without pooled text all three are the
-      same and do nothing.
+      whose sites are named: `keep` the request's own, the `donor`'s, or `null`, that of the empty prompt. It has no
+      default, because pooled text carries a concept past any set of sites. On hosts without pooled text all three do
+      nothing.
     * `source`, what is computed: `text`, the encoded donor, on cross-attention hosts, where it is all there is. On
       joint hosts a donor's text evolves with its picture: a `twin` runs the donor as an added row of the batch with
       the request's seed; in `lockstep` the twin shares the request's latents after every step; `canonical` is the
@@ -109,7 +109,7 @@ class Swap:
         one_of("mode", self.mode, Mode)
 
     def to_json(self) -> dict[str, Any]:
-        """What the swap does, as plain values; equal for equal swaps."""
+        """The swap as plain values; equal for equal swaps."""
         donor = self.donor if isinstance(self.donor, str) else {"digest": self.donor.digest}
         return {"swap": donor, "pooled": self.pooled, "source": self.source, "mode": self.mode} | _common(self)
 
@@ -132,7 +132,7 @@ class Edit:
         one_of("rows", self.rows, Rows)
 
     def to_json(self) -> dict[str, Any]:
-        """What the edit does, as plain values; equal for equal edits."""
+        """The edit as plain values; equal for equal edits."""
         return {"edit": self.operator.digest} | _common(self)
 
 
@@ -141,7 +141,7 @@ Intervention = Swap | Edit
 
 @dataclass(frozen=True, slots=True, init=False)
 class Plan:
-    """The interventions of one request: `Plan(swap, edit, ...)`. A request that nothing touches has the plan `None`.
+    """The interventions of one request: `Plan(swap, edit, ...)`. A request that is not steered has the plan `None`.
 
     `digest` names the plan in reports and audit. `made_for` is the digest of the fingerprint of the host that a pack
     was made for; a host with another one refuses the plan. At one site, swaps come before edits of the text.
@@ -155,7 +155,7 @@ class Plan:
 
     def __init__(self, *interventions: Intervention, made_for: str | None = None) -> None:
         if not interventions:
-            raise BadPlan("a plan needs an intervention; a request that nothing touches has the plan `None`")
+            raise BadPlan("a plan needs an intervention, got none; a request that is not steered has the plan `None`")
         for got in interventions:
             if not isinstance(got, Swap | Edit):
                 raise BadPlan(f"a plan is made of `Swap` and `Edit`, got `{type(got).__name__}`")

@@ -1,13 +1,13 @@
-"""Owns `Site`: the named places where text enters a model. Values only; `families` says which modules they are."""
+"""`Site`: a named place where text enters a model. `families` says which modules of a model are sites."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Kind", "Site"]
+__all__ = ["Site", "SiteKind"]
 
-Kind = Literal["cross", "joint", "concat", "global"]
+SiteKind = Literal["cross", "joint", "concat", "global"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,5 +20,5 @@ class Site:
     """
 
     name: str
-    kind: Kind
+    kind: SiteKind
     params: int

@@ -1,6 +1,6 @@
-"""Owns the values of plans that are made of tensors: `Donor`, text that the caller encoded, and `Operator`.
+"""Values of plans that hold tensors: `Donor`, text that the caller encoded, and `Operator`, a change of an activation.
 
-Equal when their values are, hashable, with a digest.
+Two are equal when their values are; they are hashable and have a digest.
 """
 
 from __future__ import annotations

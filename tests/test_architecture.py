@@ -37,9 +37,38 @@ ARROWS = {
     "localization": BASE | {"steering"},
     "reference": BASE | {"steering"},
     "evaluation": set(ROOMS) - {"service", "evaluation", "palimpsest"},
-    "service": set(ROOMS) - {"evaluation", "palimpsest"},
+    "service": set(ROOMS) - {"evaluation", "localization", "palimpsest"},
     "palimpsest": set(ROOMS),
+    "deploy": BASE | {"service"},
 }
+# room -> its halls and the modules beside them, from the ground up: each may import what stands before it
+HALLS = {
+    "policies": ["types fields problems", "predicates", "format", "decide", "store"],
+    "detectors": ["running data", "text", "images", "semantic detox"],
+    "steering": ["errors sites values plans maths attach", "families", "batch", "run", "measure", "host", "packs"],
+    "localization": [
+        "errors contrasts prompts",
+        "measure",
+        "search",
+        "run calibrate fit",
+        "verify edit_packs report",
+    ],
+    "reference": ["folders loop batches autoencoder", "town", "recipes", "planted"],
+    "evaluation": ["metrics answers draw", "prompts", "readers", "training", "tables"],
+    "service": [
+        "errors settings audit image_files",
+        "order model_names",
+        "metrics",
+        "reading",
+        "engine",
+        "rules",
+        "http",
+        "worker",
+        "bento",
+    ],
+    "palimpsest": ["cli/shared", "cli"],
+}
+MOST_FILES = 15  # in one folder
 
 
 def modules(room: str) -> list[Path]:
@@ -47,12 +76,21 @@ def modules(room: str) -> list[Path]:
 
 
 def imported(tree: ast.AST) -> Iterator[str]:
-    """First parts of the names that a module imports, wherever in it."""
+    """The modules that a module imports, wherever in it; of `from a import b` both `a` and, if that is one, `a.b`."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            yield node.module.split(".")[0]
+            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            found = [name for name in inner if is_module(name)]
+            yield from found
+            if len(found) < len(inner):
+                yield node.module
+
+
+def is_module(name: str) -> bool:
+    place = ROOT.joinpath(*name.split("."))
+    return place.with_suffix(".py").is_file() or (place / "__init__.py").is_file()
 
 
 def dotted(path: Path) -> str:
@@ -60,17 +98,55 @@ def dotted(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-@pytest.mark.parametrize("room", ROOMS)
+@pytest.mark.parametrize("room", ARROWS)
 def test_a_room_imports_only_the_rooms_that_it_may(room: str) -> None:
     for path in modules(room):
-        used = {name for name in imported(ast.parse(path.read_text("utf-8"))) if name in ROOMS} - {room}
+        names = {name.split(".")[0] for name in imported(ast.parse(path.read_text("utf-8")))}
+        used = {name for name in names if name in ROOMS} - {room}
         assert used <= ARROWS[room], f"{path.relative_to(ROOT)} imports {sorted(used - ARROWS[room])}"
 
 
-def test_only_the_command_line_calls_evaluation() -> None:
-    callers = [p.name for p in modules("service") if "evaluation" in imported(ast.parse(p.read_text("utf-8")))]
-    # `local` is what the command line evaluates when there is no server
-    assert all(name.startswith("cli") or name == "local.py" for name in callers), callers
+@pytest.mark.parametrize("room", HALLS)
+def test_no_arrow_between_halls_goes_up(room: str) -> None:
+    level = {name: k for k, names in enumerate(HALLS[room]) for name in names.split()}
+    for path in modules(room):
+        if path.parent == ROOT / room and path.name == "__init__.py":
+            continue  # a face imports whatever it shows
+        own = hall_of(dotted(path), level)
+        for name in imported(at_run_time(ast.parse(path.read_text("utf-8")))):
+            if name.startswith(f"{room}."):
+                other = hall_of(name, level)
+                assert level[other] <= level[own], f"{path.relative_to(ROOT)} in `{own}` imports `{name}` above it"
+
+
+def hall_of(module: str, level: dict[str, int]) -> str:
+    """The hall, or the module beside the halls, that holds `module`: the longest name of `level` that fits."""
+    parts = module.split(".")[1:]
+    names = ["/".join(parts[:k]) for k in range(len(parts), 0, -1)]
+    found = next((name for name in names if name in level), None)
+    assert found is not None, f"`{module}` stands in no hall; say in HALLS where it belongs"
+    return found
+
+
+def at_run_time(tree: ast.Module) -> ast.Module:
+    """The tree without what only a type checker imports."""
+    kept = [n for n in tree.body if not (isinstance(n, ast.If) and "TYPE_CHECKING" in ast.dump(n.test))]
+    return ast.Module(kept, [])
+
+
+def test_no_folder_has_more_files_than_one_can_read() -> None:
+    folders = {p.parent for room in (*ARROWS, "tests") for p in modules(room)}
+    crowded = {str(f.relative_to(ROOT)): n for f in folders if (n := len(list(f.glob("*.py")))) > MOST_FILES}
+    assert not crowded
+
+
+def test_serving_imports_no_research_room() -> None:
+    """Of `reference`, the service needs the judge of the embedded models and the addresses of folders."""
+    for path in modules("service"):
+        for name in imported(ast.parse(path.read_text("utf-8"))):
+            assert not name.startswith("reference.") or name.startswith(("reference.folders", "reference.town.")), (
+                f"{path.relative_to(ROOT)} imports `{name}`"
+            )
 
 
 @pytest.mark.parametrize("room", ROOMS)

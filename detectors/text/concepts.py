@@ -7,16 +7,17 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-from policies.decide.matcher import Match, Matcher
-from policies.types import Signal, Source, Span, View
+from policies.matcher import Match, Matcher
+from policies.types import Signal, Span, TextSource, View
 
 __all__ = ["ConceptFinder", "ConceptWords", "load_concept_words"]
 
 _DISGUISED = 0.9  # the score of a name that only a disguise-undoing view shows
 
 
+@runtime_checkable
 class ConceptFinder(Protocol):
     """Finds concepts in texts: by words, or by meaning (`detectors.semantic`)."""
 
@@ -26,7 +27,7 @@ class ConceptFinder(Protocol):
     def version(self) -> str: ...
     @property
     def concepts(self) -> frozenset[str]: ...
-    def find(self, views: Sequence[View], source: Source, text: str) -> list[Signal]: ...
+    def find(self, views: Sequence[View], source: TextSource, text: str) -> list[Signal]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class ConceptWords:
     name: str = "concept-words"
     version: str = "1"
 
-    def find(self, views: Sequence[View], source: Source, text: str) -> list[Signal]:
+    def find(self, views: Sequence[View], source: TextSource, text: str) -> list[Signal]:
         """One signal for each place where a concept of the table is named in `views` of `text`."""
         matches = [m for view in views for m in self.matcher.find(view)]
         spared = [m for m in matches if any(name.startswith("!") for name in m.lists)]

@@ -16,7 +16,7 @@ from string import ascii_lowercase
 
 from detectors.text.chars import Chars, casefold
 from detectors.text.vocabulary import Vocabulary, load_vocabulary
-from policies.decide.spelling import LEET
+from policies.spelling import LEET
 from policies.types import View
 
 __all__ = ["guess", "looks_split"]

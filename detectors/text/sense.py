@@ -17,8 +17,8 @@ from detectors.text.lettering import Lettering, find_lettering, guess_lettering
 from detectors.text.toxicity import SmallClassifier, TextScorer, lexicon_matcher, lexicon_score
 from detectors.text.views import make_views, views_of
 from policies import SHIPPED
-from policies.decide.matcher import Matcher
-from policies.types import Request, Signal, Signals, Source, Span, View
+from policies.matcher import Matcher
+from policies.types import Request, Signal, Signals, Span, TextSource, View
 
 __all__ = ["TextDetectors", "read_text", "sense"]
 
@@ -49,7 +49,7 @@ class TextDetectors:
         names -= {s.name for s in errors}
         return Signals(tuple(items), frozenset(("prompt", name) for name in names))
 
-    def _read(self, source: Source, text: str) -> Iterator[Signal]:
+    def _read(self, source: TextSource, text: str) -> Iterator[Signal]:
         whole = Span(source, 0, len(text))
         views = make_views(text)
         yield Signal("text", "views", VERSION, text=text, span=whole, views=views)
@@ -121,7 +121,7 @@ def _why(error: Exception) -> str:
     return str(error) if isinstance(error, DetectorFailed) else f"error: {type(error).__name__}"
 
 
-def _lettering(shown: Chars, source: Source) -> Iterator[Lettering]:
+def _lettering(shown: Chars, source: TextSource) -> Iterator[Lettering]:
     """The lettering of a cleaned text, as it stands and with disguised letters made Latin: a cue may be disguised."""
     found = find_lettering(shown)
     yield from found
@@ -133,7 +133,7 @@ def _lettering(shown: Chars, source: Source) -> Iterator[Lettering]:
         yield from guess_lettering(shown, found)
 
 
-def _texts(request: Request) -> Iterator[tuple[Source, str]]:
+def _texts(request: Request) -> Iterator[tuple[TextSource, str]]:
     yield "prompt", request.prompt
     if request.negative_prompt:
         yield "negative_prompt", request.negative_prompt

@@ -12,13 +12,13 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
-from policies.decide.matcher import Matcher
+from policies.matcher import Matcher
 from policies.types import View
 
 __all__ = ["SmallClassifier", "TextScorer", "features", "lexicon_matcher", "lexicon_score"]
@@ -29,6 +29,7 @@ _AROUND = ".,;:!?\"'()[]“”«»…"
 FORMAT = "palimpsest.toxicity/v1"
 
 
+@runtime_checkable
 class TextScorer(Protocol):
     """Something that scores texts by category of abuse, each in [0, 1]; `toxicity` is the overall category."""
 

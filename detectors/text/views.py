@@ -11,9 +11,9 @@ import re
 from detectors.text.chars import Chars, casefold, clean, flip, from_text, resolve_bidi, skeleton, strange_script
 from detectors.text.guesses import guess, looks_split
 from detectors.text.vocabulary import load_vocabulary
-from policies.decide.spelling import LEET, collapse
-from policies.decide.spelling import leet as to_leet
-from policies.types import Form, View
+from policies.spelling import LEET, collapse
+from policies.spelling import leet as to_leet
+from policies.types import Spelling, View
 
 __all__ = ["make_views", "views_of"]
 
@@ -87,7 +87,7 @@ def _upright(shown: Chars, prefix: str, piece: bool) -> list[View]:
     return views
 
 
-def _view(name: str, chars: Chars, *, form: Form = "plain", least: int = 1, whole: bool = False) -> View:
+def _view(name: str, chars: Chars, *, form: Spelling = "plain", least: int = 1, whole: bool = False) -> View:
     return View(name, chars.text, chars.starts, chars.ends, form=form, least=least, whole=whole)
 
 

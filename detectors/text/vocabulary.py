@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from policies import SHIPPED
-from policies.decide.spelling import fold, leet
+from policies.spelling import fold, leet
 
 __all__ = ["Vocabulary", "load_vocabulary"]
 

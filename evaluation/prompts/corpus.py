@@ -21,7 +21,7 @@ from typing import Any
 from detectors.text.views import make_views
 from evaluation.prompts.disguises import Disguise
 from policies import SHIPPED
-from policies.decide.matcher import Matcher
+from policies.matcher import Matcher
 
 __all__ = [
     "Evasion",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from PIL import Image
 
@@ -17,7 +17,8 @@ from evaluation.draw import draw
 from evaluation.metrics import Rate, mean_interval
 from evaluation.prompts.erasure_cases import ErasureCase, Judged, cases_of, kept_facts, neighbours_of
 from localization.calibrate import Asked, Curve, Plain, Setup, Way, calibrate, draw_plain, drift_of
-from localization.fit import METHODS, FitRecipe, Method, fit_edit
+from localization.fit import FitRecipe, fit_edit
+from localization.fit_methods import METHODS
 from steering import BadPlan, Edit, Host, Operator, Plan, Swap
 
 __all__ = ["WAYS", "ErasureJob", "erasure_rows"]
@@ -182,7 +183,6 @@ def _way(host: Host, concept: str, name: str, sites: tuple[str, ...], job: Erasu
             return Plan(Swap(asked.donor, sites=sites, pooled=pooled, source=host.usual_source, strength=dose))
 
         return Way(concept, False, swapped), {}
-    method = cast(Method, name)  # was checked in `erasure_rows`
     pairs = cases_of(concept, "localization", job.fit, seed=job.seed)
     beside = neighbours_of(concept, "localization", job.fit, seed=job.seed + 7)
     operators = fit_edit(
@@ -191,7 +191,7 @@ def _way(host: Host, concept: str, name: str, sites: tuple[str, ...], job: Erasu
         [c.donor for c in pairs],
         sites,
         seeds=[c.seed for c in pairs],
-        recipe=FitRecipe(method, call=job.call),
+        recipe=FitRecipe(name, call=job.call),
         preserve=[c.prompt for c in beside],
     )
     groups: dict[Operator, list[str]] = {}

@@ -1,7 +1,7 @@
-"""Owns cells: pieces of work that can be done alone, on any machine, in any order, and are named by their content.
+"""Cells: pieces of work that can be done alone, on any machine, in any order, and are named by their content.
 
-A cell holds all that its answer depends on, but for the host; its key covers the host's fingerprint as well. So an
-answer can be kept in a file and found again after a kill, and asking twice, here or elsewhere, gives the same.
+A cell holds all that its answer depends on, except the host; its key covers the host's fingerprint as well. So an
+answer can be kept in a file and found again after a kill, and a second answer, here or elsewhere, is the same.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from typing import Any, Literal
 
 from localization.contrasts import Contrast
 
-__all__ = ["Answer", "Cell", "Kind", "Treatment"]
+__all__ = ["Cell", "CellAnswer", "CellKind", "Treatment"]
 
 # `ends`: one contrast's captured calls under the full swap; `effects` and `slopes`: under mixtures; `writes`: what its
 # tokens write; `pictures`: whole runs
-Kind = Literal["ends", "effects", "slopes", "writes", "pictures"]
-Answer = dict[str, Any]
+CellKind = Literal["ends", "effects", "slopes", "writes", "pictures"]
+CellAnswer = dict[str, Any]
 _VERSION = 1  # of the meaning of answers
 
 
 @dataclass(frozen=True, slots=True)
 class Treatment:
-    """What is done to whole pictures: the donor's text at `sites` in a window; no sites, nothing."""
+    """How whole pictures are steered: the donor's text at `sites` in a window; without sites, not at all."""
 
     sites: tuple[str, ...] = ()
     pooled: Literal["keep", "donor"] = "keep"
@@ -43,10 +43,10 @@ class Cell:
         points: of `effects` and `slopes`: mixtures, one share a unit each.
         published: of `writes`: as the paper's code does.
         keep: of `pictures`: how many small pictures come with the answer.
-        witness: of `pictures`: the name of who looks at them.
+        witness: of `pictures`: the name of the function that judges them.
     """
 
-    kind: Kind
+    kind: CellKind
     contrasts: tuple[Contrast, ...]
     levels: tuple[float, ...] = ()
     steps: int | None = None

@@ -1,6 +1,6 @@
-"""Owns who answers cells: this process, or what was kept of an earlier run; `ray_executor` asks other machines.
+"""Executors answer cells: in this process, or from the files of an earlier run. `ray_executor` uses other machines.
 
-Answers come as they are ready, with the number of their cell. Whoever answers, they are the same.
+Answers come as they are ready, with the number of their cell. Every executor gives the same answers.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from localization.errors import NotKept
-from localization.measure.cells import Answer, Cell
+from localization.measure.cells import Cell, CellAnswer
 from localization.measure.worker import Worker
 
 __all__ = ["Executor", "KeptExecutor", "LocalExecutor"]
@@ -24,12 +24,12 @@ class Executor(Protocol):
 
     digest: str
 
-    def answers(self, cells: Sequence[Cell]) -> Iterator[tuple[int, Answer]]:
+    def answers(self, cells: Sequence[Cell]) -> Iterator[tuple[int, CellAnswer]]:
         """Each cell's number and answer, in any order."""
         ...
 
     def close(self) -> None:
-        """Gives back what was taken."""
+        """Releases processes and connections."""
         ...
 
 
@@ -39,17 +39,17 @@ class LocalExecutor:
     def __init__(self, worker: Worker) -> None:
         self.worker, self.digest = worker, worker.digest
 
-    def answers(self, cells: Sequence[Cell]) -> Iterator[tuple[int, Answer]]:
+    def answers(self, cells: Sequence[Cell]) -> Iterator[tuple[int, CellAnswer]]:
         """Each cell's number and answer, in order."""
         for n, cell in enumerate(cells):
             yield n, self.worker.answer(cell)
 
     def close(self) -> None:
-        """Nothing was taken."""
+        """Nothing has to be released."""
 
 
 class KeptExecutor:
-    """Answers from files where there are any, asks `inner` for the rest, and keeps what it says at once.
+    """Answers from files where there are any, asks `inner` for the rest, and keeps its answers at once.
 
     One JSON file a cell, named by the cell's key, moved into place when it is whole: a run that was killed goes on
     where it was. A file that is damaged is asked for again.
@@ -59,7 +59,7 @@ class KeptExecutor:
         self.inner, self.folder, self.digest = inner, folder, inner.digest
         self.found = self.asked = 0
 
-    def answers(self, cells: Sequence[Cell]) -> Iterator[tuple[int, Answer]]:
+    def answers(self, cells: Sequence[Cell]) -> Iterator[tuple[int, CellAnswer]]:
         """Each cell's number and answer: those that were kept first."""
         missing = []
         for n, cell in enumerate(cells):
@@ -75,21 +75,21 @@ class KeptExecutor:
             yield missing[m], answer
 
     def close(self) -> None:
-        """Closes the one who was asked."""
+        """Closes the inner executor."""
         self.inner.close()
 
     def _file(self, cell: Cell) -> Path:
         key = cell.key(self.digest)
         return self.folder / key[:2] / f"{key}.json"
 
-    def _load(self, cell: Cell) -> Answer | None:
+    def _load(self, cell: Cell) -> CellAnswer | None:
         try:
             answer = json.loads(self._file(cell).read_text("utf-8"))
         except (OSError, ValueError):
             return None
         return answer if isinstance(answer, dict) else None
 
-    def _keep(self, cell: Cell, answer: Answer) -> None:
+    def _keep(self, cell: Cell, answer: CellAnswer) -> None:
         file = self._file(cell)
         fresh = file.with_suffix(f".{os.getpid()}.new")
         try:
@@ -103,6 +103,6 @@ class KeptExecutor:
             with suppress(OSError):
                 fresh.unlink()
             raise NotKept(
-                f"cannot keep an answer in `{self.folder}`: {error.strerror}; what was answered before is kept, so"
-                " make room and run the same command again"
+                f"cannot write an answer into `{self.folder}`: {error.strerror}; earlier answers are kept, so make room"
+                " and run the same command again"
             ) from error

@@ -1,4 +1,4 @@
-"""Owns pictures of the finalists: drawn under treatments, looked at, and turned into counts, windows and a curve."""
+"""Whole pictures of contrasts under treatments, and what a witness sees in them: counts, windows and a dose curve."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from localization.measure.cells import Cell, Treatment
 from localization.measure.executors import Executor
 from localization.measure.questions import Tick
 
-__all__ = ["Gallery", "Seen", "treatment_of", "windows_of"]
+__all__ = ["Gallery", "SeenPictures", "treatment_of", "windows_of"]
 
 _TOGETHER = 6  # pictures in one batch
 WINDOWS = ((0.0, 0.25), (0.0, 0.5), (0.0, 0.75), (0.25, 1.0), (0.5, 1.0))
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What was seen under one treatment, by picture; `own`, `donor` are None where nobody looks."""
+class SeenPictures:
+    """The findings of a witness under one treatment, by picture; `own`, `donor` are None without a witness."""
 
     own: tuple[bool, ...] | None
     donor: tuple[bool, ...] | None
@@ -27,7 +27,7 @@ class Seen:
     small: tuple[str, ...]
 
     def counts(self) -> dict[str, Any]:
-        """How often the own concept and the donor's were seen, None where nobody looked; and the mean change."""
+        """How often the own concept and the donor's were seen, None where it was not asked; and the mean change."""
         drift = round(sum(self.drift) / len(self.drift), 5)
         return {
             "own seen": sum(self.own or ()),
@@ -46,10 +46,10 @@ class Gallery:
     tick: Tick = lambda done, total: None
     witness: str = ""
     rows: int = 0
-    _seen: dict[Treatment, Seen] = field(default_factory=dict)
+    _seen: dict[Treatment, SeenPictures] = field(default_factory=dict)
 
-    def look(self, treatment: Treatment, *, keep: int = 0) -> Seen:
-        """What is seen under a treatment; `keep` of its pictures come along, if it is the first time."""
+    def look(self, treatment: Treatment, *, keep: int = 0) -> SeenPictures:
+        """The findings under a treatment, with `keep` small pictures if it is drawn for the first time."""
         if treatment not in self._seen:
             parts = [tuple(self.contrasts[i : i + _TOGETHER]) for i in range(0, len(self.contrasts), _TOGETHER)]
             cells = [
@@ -62,7 +62,7 @@ class Gallery:
                 answers[n] = answer
                 self.rows += int(answer["rows"])
                 self.tick(done, len(cells))
-            self._seen[treatment] = Seen(
+            self._seen[treatment] = SeenPictures(
                 _together(answers, "own"),
                 _together(answers, "donor"),
                 tuple(v for a in answers for v in a["drift"]),
@@ -98,8 +98,8 @@ def _together(answers: Sequence[Mapping[str, Any]], what: str) -> tuple[bool, ..
 
 
 def treatment_of(swapped: SiteSet | Sequence[str], *, sites: Sequence[str], units: Sequence[str]) -> Treatment:
-    """What swaps these units in whole pictures; none, nothing. Pooled text alone goes with the first site, which a swap
-    must name.
+    """The treatment that swaps these units in whole pictures. Pooled text alone goes with the first site, because a
+    swap must name one.
 
     Args:
         sites: those of attention, in execution order; `units`: these and where pooled text enters.

@@ -1,4 +1,4 @@
-"""Owns questions about sets of sites: turns them into cells, answers into shares, and counts what they cost.
+"""Asks what sets of units do: makes cells of the questions, shares of the answers, and counts the cost.
 
 Units are a host's sites and, where pooled text enters, that place: swapping all units is the whole other prompt.
 """
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from localization.contrasts import Contrast, Shares, SiteSet
 from localization.errors import NotDrawn
-from localization.measure.cells import Answer, Cell
+from localization.measure.cells import Cell, CellAnswer
 from localization.measure.executors import Executor
 
 __all__ = ["Bench", "Tick"]
@@ -24,7 +24,7 @@ _ALIKE = 1e-9  # of the prediction's own square: less is no answer to another pr
 
 @dataclass(slots=True)
 class Bench:
-    """Contrasts, ready to be asked about any sets of units.
+    """Measures any sets of units on some contrasts.
 
     `rows` counts denoiser evaluations of one row, the unit of cost, of every cell once; answers are kept, so that
     asking twice costs once. `steps` of the runs in which calls are captured; None: the model's own.
@@ -84,7 +84,7 @@ class Bench:
         return torch.tensor([a["along"] for a in answers], dtype=torch.float64).sum(0) / full.sum()
 
     def cost_of(self, sets: int) -> int:
-        """What asking about so many new sets would cost."""
+        """The cost of measuring so many new sets."""
         return len(self.contrasts) * len(self.levels) * (sets + self.twins) if sets else 0
 
     def slopes(self, points: Sequence[Sequence[float]]) -> Tensor:
@@ -95,7 +95,7 @@ class Bench:
         return torch.tensor([a["slopes"] for a in answers], dtype=torch.float64).transpose(0, 1)
 
     def writes(self, *, published: bool = False) -> Tensor:
-        """What the concept's tokens write at each site, [contrasts, levels, sites]."""
+        """The contributions of the concept's tokens at each site, [contrasts, levels, sites]."""
         self.full()
         answers = self._asked([self._cell("writes", c, published=published) for c in self.contrasts])
         return torch.tensor([a["writes"] for a in answers], dtype=torch.float64)
@@ -105,8 +105,8 @@ class Bench:
     ) -> Cell:
         return Cell(kind, (contrast,), self.levels, self.steps, points, published)  # type: ignore[arg-type]
 
-    def _asked(self, cells: Sequence[Cell]) -> list[Answer]:
-        answers: list[Answer | None] = [None] * len(cells)
+    def _asked(self, cells: Sequence[Cell]) -> list[CellAnswer]:
+        answers: list[CellAnswer | None] = [None] * len(cells)
         self.tick(0, len(cells))
         for done, (n, answer) in enumerate(self.executor.answers(cells), 1):
             answers[n] = answer

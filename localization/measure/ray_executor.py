@@ -1,4 +1,4 @@
-"""Owns cells on many processes or machines, through Ray (extra `ray`): the same cells, the same answers.
+"""Answers cells on many processes or machines, through Ray (extra `ray`): the same cells, the same answers.
 
 Each worker holds a host of its own, made by `build`. Cells of one contrast go to one worker, which keeps the captured
 calls. A worker that dies is started again and its cells are asked again: answers depend on nothing but the cell.
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from localization.errors import LocalizationError
-from localization.measure.cells import Answer, Cell
+from localization.measure.cells import Cell, CellAnswer
 from localization.measure.worker import Worker
 
 __all__ = ["RayExecutor"]
@@ -25,7 +25,7 @@ class _Actor:
         torch.set_num_threads(threads)  # sums are split among threads, so their number decides the last bits
         self.worker = build()
 
-    def answer(self, cell: Cell) -> Answer:
+    def answer(self, cell: Cell) -> CellAnswer:
         return self.worker.answer(cell)
 
     def digest(self) -> str:
@@ -90,7 +90,7 @@ class RayExecutor:
                 self.close()
                 raise LocalizationError("a worker holds another model than this process; give all the same one")
 
-    def answers(self, cells: Sequence[Cell]) -> Iterator[tuple[int, Answer]]:
+    def answers(self, cells: Sequence[Cell]) -> Iterator[tuple[int, CellAnswer]]:
         """Each cell's number and answer, as they come."""
         waiting = {self._worker_of(cell).answer.remote(cell): n for n, cell in enumerate(cells)}
         while waiting:

@@ -1,4 +1,4 @@
-"""Owns who looks at pictures: readers and classifiers, given from outside, as witnesses of one concept."""
+"""Witnesses: functions that say whether pictures show a concept, made from a text reader or from a classifier."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["witness_lettering", "witness_score"]
 def witness_lettering(read: Callable[[Sequence[Image.Image]], Sequence[str]]) -> Witness:
     """A witness that reads: the own and the donor's words, exactly, in capitals.
 
-    They are what stands in straight double quotes, else the words in which prompt and donor differ.
+    The words are those in straight double quotes, else those in which prompt and donor differ.
     """
 
     def see_words(images: Sequence[Image.Image], contrasts: Sequence[Contrast]) -> tuple[list[bool], list[bool]]:

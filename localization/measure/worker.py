@@ -1,8 +1,8 @@
-"""Owns the effects: answers cells on one host. Nothing here chooses; equal cells get equal answers.
+"""A worker answers cells on one host: it measures effects, and chooses nothing. Equal cells get equal answers.
 
 The model's own output is measured first. A contrast's prompt is run once, quickly, until the last noise level that is
-wanted; each captured call is then asked again under mixtures of its text and the donor's. With `v_0` the own
-prediction and `v_all` that of the full swap, the effect of a mixture is its share of the full swap's change, along it:
+needed; each captured call is then repeated under mixtures of its text and the donor's. With `v_0` the own prediction
+and `v_all` that of the full swap, the effect of a mixture is its share of the full swap's change, along it:
 
     effect(S) = <v_S - v_0, v_all - v_0> / ||v_all - v_0||^2.
 """
@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from localization.contrasts import Contrast
-from localization.measure.cells import Answer, Cell, Treatment
+from localization.measure.cells import Cell, CellAnswer, Treatment
 from steering import Call, Host, Plan, Swap, Window
 
 __all__ = ["Witness", "Worker", "change_of", "plan_for"]
@@ -44,7 +44,7 @@ class _Ends:
 
 
 class Worker:
-    """Answers cells on a host; `witness` looks at pictures."""
+    """Answers cells on a host; `witness` judges pictures."""
 
     def __init__(self, host: Host, witness: Witness | None = None) -> None:
         self.host, self.witness = host, witness
@@ -58,9 +58,9 @@ class Worker:
         own = sorted((k, repr(v)) for k, v in self.host.defaults.arguments().items())
         return f"{self.host.fingerprint.digest}/{own}"
 
-    def answer(self, cell: Cell) -> Answer:
+    def answer(self, cell: Cell) -> CellAnswer:
         """The answer to a cell, with its cost in row evaluations as if nothing had been asked before."""
-        answers: dict[str, Callable[[Cell], Answer]] = {
+        answers: dict[str, Callable[[Cell], CellAnswer]] = {
             "ends": self._answer_ends,
             "effects": self._answer_effects,
             "slopes": self._answer_slopes,
@@ -85,7 +85,7 @@ class Worker:
             found.append(_Ends(call, full.predictions[0] - call.prediction, full.rows + run))
         return found
 
-    def _answer_ends(self, cell: Cell) -> Answer:
+    def _answer_ends(self, cell: Cell) -> CellAnswer:
         ends = self._captured(cell)
         return {
             "rows": sum(e.rows for e in ends),
@@ -93,7 +93,7 @@ class Worker:
             "own": [float(e.call.prediction.double().square().sum()) for e in ends],
         }
 
-    def _answer_effects(self, cell: Cell) -> Answer:
+    def _answer_effects(self, cell: Cell) -> CellAnswer:
         """along [points][levels]."""
         rows, columns = 0, []
         for end in self._captured(cell):
@@ -107,7 +107,7 @@ class Worker:
             columns.append(along)
         return {"rows": rows, "along": [list(point) for point in zip(*columns, strict=True)]}
 
-    def _answer_slopes(self, cell: Cell) -> Answer:
+    def _answer_slopes(self, cell: Cell) -> CellAnswer:
         """slopes [points][levels][units], of the product with the full change."""
         rows, columns = 0, []
         for end in self._captured(cell):
@@ -118,16 +118,18 @@ class Worker:
             rows += blend.rows
         return {"rows": rows, "slopes": [list(point) for point in zip(*columns, strict=True)]}
 
-    def _answer_writes(self, cell: Cell) -> Answer:
+    def _answer_writes(self, cell: Cell) -> CellAnswer:
         """writes [levels][sites]."""
         donor = cell.contrasts[0].donor
-        found = [self.host.writes(e.call, donor, published=cell.published).tolist() for e in self._captured(cell)]
+        found = [
+            self.host.contributions(e.call, donor, published=cell.published).tolist() for e in self._captured(cell)
+        ]
         return {"rows": len(found), "writes": found}
 
     # on pictures
 
-    def _answer_pictures(self, cell: Cell) -> Answer:
-        """own, donor seen (None where nobody looks), drift: the mean absolute change, in [0, 1]; all by picture."""
+    def _answer_pictures(self, cell: Cell) -> CellAnswer:
+        """own, donor seen (None without a witness), drift: the mean absolute change, in [0, 1]; all by picture."""
         plain, _ = self._drawn(cell.contrasts, Treatment())
         images, rows = self._drawn(cell.contrasts, cell.treatment)
         seen = self.witness(images, list(cell.contrasts)) if self.witness is not None else (None, None)

@@ -1,13 +1,13 @@
-"""Chooses the smallest set of sites whose joint effect reaches a target share. Pure: it asks an oracle, not a model.
+"""Chooses the smallest set of sites whose joint effect reaches a target share. Pure: a function gives the effects.
 
-Sites back each other up, so single effects add up to far less than the joint one; ranking by them and cutting gives
-sets that are too large or wrong. `choose_ranked` takes a ranking for what it is, a proposal: it looks for the shortest
-beginning that is enough, takes out what can be spared, and tries exchanges. It asks for some ten sets, whatever the
-number of sites. `choose_sites` takes no ranking and asks for thousands; it is what the other is measured against.
+Sites back each other up, so single effects add up to far less than the joint one, and cutting a ranking by single
+effects gives sets that are too large or wrong. `choose_ranked` takes a ranking as a proposal: it looks for the shortest
+beginning that is enough, takes out what can be spared, and tries exchanges. It asks for about ten sets, whatever the
+number of sites. `choose_sites` uses no ranking and asks for thousands; `choose_ranked` is measured against it.
 
-A member that brings little is also taken out where the rest misses the target by no more than one standard error: the
+A member that brings little is also taken out where the rest misses the target by at most one standard error: the
 smaller of two sets that cannot be told apart is the better answer (Breiman et al., 1984, "Classification and regression
-trees", the rule of one standard error). Without it a site that brought 0.04 was added to one that carries 0.89.
+trees", the rule of one standard error). Without this rule a site that brought 0.04 was added to one that carries 0.89.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 __all__ = ["Grown", "best_of_size", "choose_ranked", "choose_sites"]
 
 Ask = Callable[[Iterable[frozenset[str]]], Sequence[float]]
-Error = Callable[[frozenset[str]], float]
+ShareError = Callable[[frozenset[str]], float]
 _BETTER = 0.01  # of the share: an exchange that brings less is noise
 _NOISE = 0.03  # of the share: however noisy the contrasts, a set that misses the target by more is not enough
 _LITTLE = 0.05  # of the share: a member that brings more is not taken out for the sake of noise
@@ -43,12 +43,12 @@ class Grown:
 
 @dataclass(slots=True)
 class _Known:
-    """What was asked so far; nothing is asked twice, and nothing beyond what can be afforded."""
+    """The sets that were measured so far; none is measured twice, and none beyond the budget."""
 
     ask: Ask
     affords: Callable[[int], bool]
     target: float
-    error: Error
+    error: ShareError
     shares: dict[frozenset[str], float] = field(default_factory=dict)
     finished: bool = True
 
@@ -79,7 +79,7 @@ def choose_ranked(
     most: float = 0.5,
     guess: int = 1,
     affords: Callable[[int], bool] = lambda sets: True,
-    error: Error = lambda s: 0.0,
+    error: ShareError = lambda s: 0.0,
 ) -> Grown:
     """The smallest set found whose joint effect is at least `target`, within the noise, from a ranking.
 

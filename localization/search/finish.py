@@ -1,10 +1,10 @@
-"""Asks pictures what numbers cannot tell of the finalists: which members are needless, and whether each is enough.
+"""Checks the finalists on pictures: which members are needless, and whether each one is enough alone.
 
-The model's own output counts every change of the picture, also one that nobody would call the concept: a word may
-change a shadow at three sites and draw its subject at one. And a site that carries three fifths of what its twin and it
-do together may draw the whole subject alone. So where somebody looks at pictures, they have the last word. Numbers
-propose: what each member *carries*, with the donor's text everywhere else, costs a few evaluations and puts the members
-in order. Then pictures of the prompts that were searched with are drawn, never those that the answer is checked on.
+The model's own output counts every change of the picture, also changes that are not the concept: a word may change a
+shadow at three sites and draw its subject at one. And a site that carries three fifths of what its twin and it do
+together may draw the whole subject alone. So a witness, where there is one, decides. The model's output proposes: what
+each member *carries*, with the donor's text everywhere else, costs a few evaluations and puts the members in order.
+Then pictures are drawn, of the prompts that were searched with and never of those that the answer is checked on.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from localization.contrasts import Contrast, SiteSet
-from localization.measure.gallery import Gallery, Seen, treatment_of
+from localization.measure.gallery import Gallery, SeenPictures, treatment_of
 from localization.measure.questions import Bench
-from localization.search.answers import Answer
+from localization.search.answers import AnswerKind
 from localization.search.smallest_set import Found
 
 __all__ = ["Finish", "finish", "finish_contrasts"]
@@ -24,14 +24,14 @@ __all__ = ["Finish", "finish", "finish_contrasts"]
 _PICTURES = 8  # at least; contrasts are drawn again with other noise until there are so many
 _SHOWN = 4  # pictures that must show the concept plainly: of fewer nothing is concluded
 _CARRIES = 0.9  # of what all members carry: fewer members that carry so much are shown in pictures
-_FLOOR = 0.7  # of the full swap's effect: a set that takes less away is not looked at, however its pictures may be
+_FLOOR = 0.7  # of the full swap's effect: a set that takes less away is not drawn, whatever its pictures would show
 _LIKELY = 0.4  # of what all members carry: where each carries so much alone, pictures tell whether each is enough
 _KEPT = 0.85  # of the pictures that show it plainly: 7 of 8, which nine in ten reach four times in five
 
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """What was found after pictures had been asked, and how each question was answered; nothing where there was none.
+    """What was found after the finalists were checked on pictures, and the answer to each question.
 
     The cost in row evaluations: `measured` of the model's own output, `drawn` of pictures.
     """
@@ -56,7 +56,7 @@ class _Pictures:
     units: Sequence[str]
     shown: Sequence[int]
 
-    def taken(self, units: SiteSet | Sequence[str]) -> Seen:
+    def taken(self, units: SiteSet | Sequence[str]) -> SeenPictures:
         """What is seen with the donor's text at these units."""
         return self.gallery.look(treatment_of(units, sites=self.sites, units=self.units))
 
@@ -109,7 +109,7 @@ def finish(found: Found, bench: Bench, gallery: Gallery, *, sites: Sequence[str]
 
     Args:
         bench: the one that was searched on.
-        gallery: of `finish_contrasts` of its contrasts; where nobody looks, nothing changes.
+        gallery: of `finish_contrasts` of its contrasts; without a witness nothing changes.
     """
     if not found.grown.compact or len(found.chosen) < 2:
         return Finish(found)
@@ -135,7 +135,7 @@ def finish(found: Found, bench: Bench, gallery: Gallery, *, sites: Sequence[str]
         each = asked[-1]["enough"]
         if not each:
             break
-    answer: Answer = "pooled" if not set(chosen) & set(sites) else "alternatives" if each else "set"
+    answer: AnswerKind = "pooled" if not set(chosen) & set(sites) else "alternatives" if each else "set"
     alternatives = tuple((u,) for u in chosen) if each else (chosen,)
     (all_,) = _carry([frozenset(chosen)], bench).values()  # known already
     alone = {"together": all_} | {u: carried[frozenset({u})] for u in chosen}
@@ -164,7 +164,7 @@ def _promising(order: Sequence[str], together: float, bench: Bench) -> list[tupl
 
 
 def _look(found: Found, gallery: Gallery, bench: Bench, sites: Sequence[str]) -> _Pictures | None:
-    """Plain pictures, if enough of them show the concept and somebody looks."""
+    """Plain pictures, if there is a witness and enough of them show the concept."""
     own = gallery.look(treatment_of((), sites=sites, units=bench.units)).own
     shown = [i for i, seen in enumerate(own or ()) if seen]
     return _Pictures(gallery, sites, bench.units, shown) if len(shown) >= _SHOWN else None

@@ -1,9 +1,11 @@
-"""Owns the two founding papers' own procedures, as published, to compare with. Neither says how many sites to take.
+"""The procedures of the two founding papers, as published, for comparison. Neither says how many sites to take.
 
-* A (arXiv 2502.09935): whole pictures with one site swapped at a time, all steps, one noise; the best site, and as many
-  of its neighbours as it takes until pictures look as with all sites swapped. They looked; here a witness counts.
-* B (arXiv 2505.18832): what the concept's tokens write at each site, averaged over all steps of one run a prompt; the
-  top K. With what their code adds and leaves out (see `steering/measure/contributions.py`).
+* A: Staniszewski et al., "Precise Parameter Localization for Textual Generation in Diffusion Models", ICLR 2025 (arXiv
+  2502.09935). Whole pictures with one site swapped at a time, all steps, one noise; the best site, and as many of its
+  neighbours as it takes until pictures look as with all sites swapped. The authors looked; here a witness counts.
+* B: Zarei et al., "Localizing Knowledge in Diffusion Transformers", 2025 (arXiv 2505.18832). What the concept's tokens
+  write at each site, averaged over all steps of one run a prompt; the top K. With what their code adds and leaves out
+  (see `steering/measure/contributions.py`).
 """
 
 from __future__ import annotations
@@ -22,12 +24,12 @@ from steering import Host
 
 __all__ = ["Published", "as_published_a", "as_published_b"]
 
-_AS_ALL = 0.9  # of what swapping all sites does: paper A's figure 3 stops at .94 on SDXL
+_AS_ALL = 0.9  # of what swapping all sites does: figure 3 of paper A (arXiv 2502.09935) stops at .94 on SDXL
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What a paper's procedure says.
+    """The result of a paper's procedure.
 
     `scores`: one a site, in execution order; `chosen`: the sites that it would take, None where K is left open;
     `rows`: denoiser evaluations of one row.
@@ -45,12 +47,14 @@ class Published:
 
 
 def as_published_a(host: Host, executor: Executor, contrasts: Sequence[Contrast], *, witness: str) -> Published:
-    """Paper A's choice: a site's score is the share of pictures in which its swap removes the own concept.
+    """The choice of arXiv 2502.09935: a site's score is the share of pictures from which its swap removes the concept.
 
-    Pooled text stays the prompt's own, as theirs did. Raises: LocalizationError, without a witness.
+    Pooled text stays the prompt's own, as in the paper. Raises: LocalizationError, without a witness.
     """
     if not witness:
-        raise LocalizationError("paper A's procedure looks at pictures, and nobody here can tell this concept in one")
+        raise LocalizationError(
+            "the procedure of arXiv 2502.09935 judges pictures, and there is no witness for this concept"
+        )
     names = {s.name for s in host.sites}
     sites = tuple(u for u in host.units if u in names)
     gallery = Gallery(executor, contrasts, witness=witness)
@@ -69,7 +73,7 @@ def as_published_a(host: Host, executor: Executor, contrasts: Sequence[Contrast]
 
 
 def as_published_b(host: Host, executor: Executor, contrasts: Sequence[Contrast], *, steps: int) -> Published:
-    """Paper B's scores, from all of `steps` steps of one run a contrast; K is open."""
+    """The scores of arXiv 2505.18832, from all of `steps` steps of one run a contrast; K is open."""
     levels = tuple(i / steps for i in range(steps))
     bench = Bench(executor, host.units, contrasts, levels, steps, twins=int(host.joint))
     scores = bench.writes(published=True).mean((0, 1))

@@ -1,7 +1,7 @@
-"""Owns the cheap look: one score a unit and noise level, by one of three methods, to say which sets are worth asking.
+"""The screening: one score for each unit and noise level, by one of three methods, to propose which sets to measure.
 
-A score only proposes. Sites back each other up, so single effects are small and do not add up; whatever the method,
-the choice is made on joint effects (see `choose`).
+Sites back each other up, so single effects are small and do not add up. Whatever the method, the choice is made on
+joint effects (see `choose`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LEAST = 0.25  # of the whole: slopes that add up to less have missed it
 
 @dataclass(frozen=True, slots=True)
 class Screen:
-    """What a method says of each unit.
+    """The scores of a method.
 
     `scores` [units, levels], shares of the whole that add up to about 1, unless it was missed; `total`: what they added
     up to before (for `gradient` 1 when the path was followed finely enough); `rows`: the cost.
@@ -68,9 +68,9 @@ def screen(bench: Bench, method: Method, *, points: int = 1) -> Screen:
     """Scores of all units by a method.
 
     * `patching`: the exact effect of each unit alone.
-    * `gradient`: slopes along the way from the own text to the donor's at all units together, at `points` places: 1 is
-      attribution patching in the middle of the way, where a model that changes its mind does so; more are integrated
-      gradients.
+    * `gradient`: slopes along the way from the own text to the donor's at all units together, at `points` places. One
+      is attribution patching in the middle of the way, where most models change over from one text to the other; more
+      are integrated gradients.
     * `contribution`: what the concept's tokens write at each site; where pooled text enters, the exact effect.
     """
     before = bench.rows
@@ -89,11 +89,10 @@ def screen(bench: Bench, method: Method, *, points: int = 1) -> Screen:
 
 
 def look_again(bench: Bench, first: Screen, *, rows: int) -> Screen:
-    """A second look where slopes missed: the exact effects of each unit alone, on as many contrasts as `rows` row
-    evaluations pay for. The first one stays where they pay for none, or where the effects add up to even less.
+    """A second screening where slopes missed: the exact effects of each unit alone, on as many contrasts as `rows` row
+    evaluations allow. The first one stays when they allow none, or when the effects add up to even less.
 
-    The middle of the way from one text to the other may be a place where the model says something else altogether;
-    slopes there point anywhere.
+    Half-way between the two texts the model's output may be unlike either one; slopes there mean nothing.
     """
     count = min(len(bench.contrasts), rows // (len(bench.levels) * (len(bench.units) + bench.twins)))
     if not first.missed or count <= 0:

@@ -1,4 +1,4 @@
-"""From contrasts to the smallest set of sites: a cheap look at all places, then a few questions about joint effects."""
+"""From contrasts to the smallest set of sites: a cheap screening of all sites, then a few measured joint effects."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from localization.measure.questions import Bench
-from localization.search.answers import Answer, answer_of, carry_sets
+from localization.search.answers import AnswerKind, answer_of, carry_sets
 from localization.search.choose import Grown, choose_ranked
 from localization.search.screen import Method, Screen, look_again, screen
 from steering import check_concept
@@ -18,12 +18,12 @@ BASELINE = 400  # evaluations a site of the exhaustive way: 20 prompts of 20 ste
 _LEVELS = (0.17, 0.5, 0.67)
 _MANY = 24
 _RESERVE = 3  # sets that are left to tell the kind of answer
-_AGAIN = 0.6  # of the budget: what looking may take where the first look missed and a second one is needed
+_AGAIN = 0.6  # of the budget: what screening may take when the first one missed and a second one is needed
 
 
 @dataclass(frozen=True, slots=True)
 class Aim:
-    """What to localize, and how sure to be.
+    """What to localize, and with how large a share of the effect.
 
     Attributes:
         concept: the pack's name for it. Raises BadPack for what no pack may be called, before anything is measured.
@@ -75,7 +75,7 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What screening and choice found, and what they cost in row evaluations.
+    """The result of screening and choice, and their cost in row evaluations.
 
     `chosen` are units, in execution order: sites, and where pooled text enters if it is needed. `carried`: the share of
     the own picture that the chosen carry together, and each of few alone.
@@ -84,7 +84,7 @@ class Found:
     screen: Screen
     grown: Grown
     chosen: tuple[str, ...]
-    answer: Answer
+    answer: AnswerKind
     alternatives: tuple[tuple[str, ...], ...]
     carried: Mapping[str, float]
     rows: Mapping[str, int]
@@ -93,8 +93,8 @@ class Found:
 def find_sites(
     bench: Bench, aim: Aim, how: Search, *, sites: Sequence[str], given: Sequence[str] | None = None
 ) -> Found:
-    """The smallest set of units found on a bench of contrasts, by a cheap look and some ten questions; or the `given`
-    one, looked at in the same way."""
+    """The smallest set of units found on a bench of contrasts, by a cheap screening and about ten questions; or the
+    `given` one, measured in the same way."""
     how = how.for_sites(len(sites))
     limit = how.budget or 0
     looked = screen(bench, how.method, points=how.points)

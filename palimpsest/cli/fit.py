@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from palimpsest.cli.generate import Json, Model
-from palimpsest.cli.shared.console import fail, keep, say, table
+from palimpsest.cli.shared.console import fail, keep, say, settings_from, table
 from palimpsest.cli.shared.hosts import is_ours, open_host
 
 if TYPE_CHECKING:
     from localization.calibrate import Asked, Setup
+    from localization.fit_methods import Fitter
     from steering import Host, Pack
 
 __all__ = ["add_fit"]
 
-_Method = Literal["casteer", "leace", "leace-anchored", "uce", "safree", "means"]
 _Place = Literal["text", "output", "context"]
 Steps = Annotated[int | None, typer.Option(min=2, help="Denoising steps; default: the model's.")]
 Doses = Annotated[str, typer.Option(help="Doses to try, ascending.")]
@@ -30,10 +30,46 @@ Drift = Annotated[
 ]
 
 
+def _plugins() -> Mapping[str, Fitter]:
+    """The fitting methods of other packages that the settings allow."""
+    from palimpsest_base.plugins import BadPlugin, load_plugins
+
+    try:
+        return load_plugins("palimpsest.fitters", settings_from({}).plugins)
+    except BadPlugin as error:
+        fail(str(error))
+
+
+def _methods() -> Mapping[str, Fitter]:
+    from localization.fit_methods import with_methods
+    from steering import BadPlan
+
+    try:
+        return with_methods(_plugins())
+    except BadPlan as error:
+        fail(str(error))
+
+
+def _method_names() -> list[str]:
+    return list(_methods())
+
+
+def _list_methods(asked: bool) -> None:
+    if asked:
+        rows = [{"method": name, "place": m.place, "what it does": m.help} for name, m in _methods().items()]
+        table("methods of `palimpsest fit`", rows)
+        raise typer.Exit
+
+
 def fit(
     pack: Annotated[Path, typer.Option(help="The pack that says where the concept sits; see `localize`.")],
     out: Annotated[Path, typer.Option(help="The pack to write, a .safetensors file.")],
-    method: Annotated[_Method, typer.Option(help="How the edit is fitted.")] = "casteer",
+    method: Annotated[
+        str, typer.Option(help="How the edit is fitted; `--methods` lists the methods.", autocompletion=_method_names)
+    ] = "casteer",
+    methods: Annotated[
+        bool, typer.Option("--methods", help="List the methods and exit.", is_eager=True, callback=_list_methods)
+    ] = False,
     model: Model = None,
     where: Annotated[_Place | None, typer.Option(help="Where it acts; default: the method's usual place.")] = None,
     clipped: Annotated[bool, typer.Option(help="Move only what points to the concept, where a method may.")] = True,
@@ -61,11 +97,12 @@ def fit(
     from localization.fit import FitRecipe
     from steering import Pack, SteeringError
 
+    more = _plugins()
     call = {} if steps is None else {"num_inference_steps": steps}
-    host = open_host(model)
     try:
+        recipe = FitRecipe(method, where=where, clipped=clipped, rank=rank, call=call, methods=more)
+        host = open_host(model)
         found = Pack.load(pack, host=host)
-        recipe = FitRecipe(method, where=where, clipped=clipped, rank=rank, call=call)
         sets = _sets(model, found, prompts, benign, count, seed)
         setups = [_setup(model, found, s, target, drift, call) for s in (sets.calibrate, sets.verify)]
         fitted = fit_pack(
@@ -213,10 +250,11 @@ def _setup(
 
 
 def _chosen(host: Host, concept: str, packs: Sequence[Path]) -> tuple[str, ...] | None:
+    from reference.folders import packs_of
     from steering import PackError, find_pack, pack_roots
 
     try:
-        return find_pack(concept, host, pack_roots(host, list(packs))).sites
+        return find_pack(concept, host, pack_roots([*packs, packs_of(host.name)])).sites
     except PackError:
         return None
 

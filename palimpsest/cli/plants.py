@@ -42,7 +42,8 @@ def plant(
     from reference.planted.make import Maker
     from reference.planted.table import counts, rows
     from reference.planted.words import SUBJECT
-    from service.engine.host import load_host, resolve_model
+    from service.engine.host import load_host
+    from service.model_names import resolve_model
     from service.settings import SettingsError
     from steering import SteeringError
 

@@ -1,9 +1,8 @@
-"""Decides: a pure function of request, signals and snapshot, in which no order matters, of rules or of files.
+"""`decide`: a pure function of request, signals and snapshot. The order of rules and files does not matter.
 
-Every rule in force is judged by itself, and the strictest of what they ask for wins. A rule that cannot be judged
-does what its `on_error` says, never nothing by accident. Exceptions are looked at after a rule has matched, so that a
-decision still says what would have been. Shadow rules are judged by the same code and change nothing but the field
-`shadow`.
+Each rule in force is judged on its own, and the strictest verdict wins. A rule that cannot be judged does what its
+`on_error` says. Exceptions are judged after a rule has matched, so the decision still shows what the rule would have
+done. Shadow rules run through the same code and change only the field `shadow`.
 """
 
 from __future__ import annotations
@@ -12,21 +11,22 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
-from policies.decide.decision import Decision, Exemption, Reason, RuleError, Shadow, Violation
+from policies.decide.decision import Decision, Exemption, RuleError, Shadow, Violation
 from policies.decide.donor import replacements
-from policies.decide.evidence import Evidence, Outcome
 from policies.decide.rollout import Force, force_of, tightened
 from policies.decide.rules import Rule
 from policies.decide.snapshot import Snapshot
+from policies.evidence import Evidence
 from policies.format.actions import Action, Block, OnError, ReviewHold, Steer, Verdict, Verify, strictest
 from policies.format.model import SteerModel
+from policies.judgement import Judgement, Reason
 from policies.types import Request, Signals, Stage
 
 __all__ = ["decide"]
 
 
 class _Judged(NamedTuple):
-    """What one rule came to; a tuple because a request that wakes many rules makes many of these."""
+    """The result of one rule. It is a tuple, because a request that triggers many rules makes many of these."""
 
     rule: Rule
     enforced: bool
@@ -49,8 +49,8 @@ def decide(
 ) -> Decision:
     """The decision of `snapshot` on `request`.
 
-    At stage `picture`, `signals` are those of the prompt and of one picture added, and `before` is the decision that
-    the picture was made under: its rules stay in force, so that the verdict never falls below that of the prompt.
+    At stage `picture`, `signals` hold the signals of the prompt and of one picture, and `before` is the decision on the
+    prompt. Its rules stay in force, so the verdict is never milder than that of the prompt.
     """
     evidence = Evidence(request, signals, snapshot.matcher, stage)
     tight = tightened(snapshot, request)
@@ -75,7 +75,7 @@ def decide(
 
 
 def _aged(decision: Decision, request: Request, snapshot: Snapshot) -> Decision:
-    """The decision with what stale policies make of it: those that refuse block whatever was asked."""
+    """The decision with the effect of stale policies: those with `on_stale: refuse` block every request."""
     stale = snapshot.stale(request.now)
     if not stale:
         return decision
@@ -95,9 +95,9 @@ def _aged(decision: Decision, request: Request, snapshot: Snapshot) -> Decision:
 
 
 def _awake(snapshot: Snapshot, evidence: Evidence, before: Decision | None) -> Iterable[Rule]:
-    """The rules that can be anything but false, by id: those whose triggers are pulled, and those in force already."""
+    """The rules that may hold, by id: those with a trigger in this request, and those in force already."""
     woken = set(snapshot.always)
-    for trigger in evidence.present(snapshot):
+    for trigger in evidence.present(snapshot.names):
         woken.update(snapshot.by_trigger.get(trigger, ()))
     if before is not None:
         earlier = {*before.rules, *(e.rule for e in before.errors)}
@@ -108,12 +108,12 @@ def _awake(snapshot: Snapshot, evidence: Evidence, before: Decision | None) -> I
 
 
 def _judge(rule: Rule, evidence: Evidence, snapshot: Snapshot, force: Force, before: Decision | None) -> _Judged:
-    """What the rule came to, or that an exception spares the request from it."""
+    """The result of the rule, or the exception that spares the request from it."""
     judged = _judge_unsparing(rule, evidence, snapshot, force, before)
     if not rule.exceptions or not force.spares or not (judged.matched or judged.errors):
         return judged
     for exception in rule.exceptions:
-        if evidence.request.now < exception.expires and evidence.judge(exception.when, rule.id).truth:
+        if evidence.request.now < exception.expires and exception.when.judge(evidence, rule.id).truth:
             spared = Exemption(rule.id, exception.id, judged.reasons)
             return _Judged(rule, force.enforced, exempted=(spared,))
     return judged
@@ -125,17 +125,17 @@ def _judge_unsparing(
     blocked = _blocked_by_error(rule, force.on_error, before)
     if blocked is not None:
         return _on_error(rule, blocked.text, evidence, snapshot, force)
-    outcome = evidence.judge(rule.when, rule.id)
+    judgement = rule.when.judge(evidence, rule.id)
     earlier = _earlier(rule, before)
-    if outcome.truth or earlier is not None:
-        return _matched(rule, outcome, evidence, snapshot, force, earlier)
-    if outcome.error is not None:
-        return _on_error(rule, outcome.error, evidence, snapshot, force)
-    return _Judged(rule, force.enforced, reads=outcome.pending)
+    if judgement.truth or earlier is not None:
+        return _matched(rule, judgement, evidence, snapshot, force, earlier)
+    if judgement.error is not None:
+        return _on_error(rule, judgement.error, evidence, snapshot, force)
+    return _Judged(rule, force.enforced, reads=judgement.pending)
 
 
 def _blocked_by_error(rule: Rule, on_error: OnError, before: Decision | None) -> RuleError | None:
-    """The error for which `rule` blocked in `before`: what the picture shows cannot make up for it."""
+    """The error because of which `rule` blocked in `before`; the picture cannot lift that block."""
     if before is None or on_error != "block":
         return None
     errors = (*before.errors, *(before.shadow.errors if before.shadow else ()))
@@ -154,19 +154,19 @@ def _earlier(rule: Rule, before: Decision | None) -> tuple[Reason, ...] | None:
 
 
 def _on_error(rule: Rule, error: str, evidence: Evidence, snapshot: Snapshot, force: Force) -> _Judged:
-    """The rule as its `on_error` wants it: blocked, as if it had matched, or passed over with a note."""
+    """The result that `on_error` asks for: a block, the rule applied as if it had matched, or a note only."""
     note = RuleError(rule.id, error, force.on_error)
     if force.on_error == "block":
         return _Judged(rule, force.enforced, actions=(Block(rule.id),), errors=(note,))
     if force.on_error == "allow":
         return _Judged(rule, force.enforced, errors=(note,))
-    judged = _matched(rule, Outcome(True), evidence, snapshot, force, None, blind=True)
+    judged = _matched(rule, Judgement(True), evidence, snapshot, force, None, blind=True)
     return judged._replace(matched=True, errors=(note, *judged.errors))
 
 
 def _matched(
     rule: Rule,
-    outcome: Outcome,
+    judgement: Judgement,
     evidence: Evidence,
     snapshot: Snapshot,
     force: Force,
@@ -174,18 +174,18 @@ def _matched(
     *,
     blind: bool = False,
 ) -> _Judged:
-    """A rule in force: its actions, and at stage `picture` what its verifications found.
+    """The result of a rule in force: its actions, and at stage `picture` its failed verifications.
 
-    A rule that matches only now, because of what the picture shows, steered nothing yet: that is a violation in itself.
-    `blind` rules match because of an error, know nothing about the picture, and are spared that. A rule in shadow that
-    would have steered is not verified: nobody has seen the picture that it would have made.
+    A rule that first matches because of the picture has steered nothing yet, so the picture violates it. That does not
+    hold for a `blind` rule, which matches because of an error. A shadow rule that would have steered is not verified,
+    because the picture that it would have made does not exist.
     """
-    reasons = outcome.reasons if outcome.truth else earlier or ()
+    reasons = judgement.reasons if judgement.truth else earlier or ()
     actions = tuple(
         _steer(a, rule, reasons, evidence.request, snapshot, force) if isinstance(a, SteerModel) else a
         for a in rule.actions
     )
-    reads = rule.verified | outcome.pending if outcome.pending else rule.verified
+    reads = rule.verified | judgement.pending if judgement.pending else rule.verified
     if evidence.stage == "prompt" or (not force.enforced and earlier is not None and rule.steers):
         return _Judged(rule, force.enforced, True, actions, reasons, reads=reads)
     errors: list[RuleError] = []
@@ -193,7 +193,7 @@ def _matched(
     more: list[Action] = []
     late = earlier is None and bool(rule.reads) and not blind
     for verify, action in zip(rule.verifies, (a for a in actions if isinstance(a, Verify)), strict=True):
-        failed = evidence.fails(verify, rule.id)
+        failed = verify.fails(evidence, rule.id)
         if failed.error is not None:
             errors.append(RuleError(rule.id, failed.error, force.on_error))
             more.extend(_after_error(rule, action, force.on_error))
@@ -203,7 +203,7 @@ def _matched(
 
 
 def _after_error(rule: Rule, verify: Verify, on_error: OnError) -> tuple[Action, ...]:
-    """What a picture that could not be read gets: no ladder, but what `on_error` says."""
+    """The actions for a picture that could not be read: no ladder, only what `on_error` says."""
     if on_error == "allow":
         return ()
     held = on_error == "apply" and verify.otherwise == "review-hold"

@@ -1,4 +1,4 @@
-"""A decision and what it is made of: reasons, errors, exemptions, violations, and what may still be tried."""
+"""A decision and its parts: errors, exemptions, violations, and what may still be tried."""
 
 from __future__ import annotations
 
@@ -17,33 +17,15 @@ from policies.format.actions import (
     Verdict,
     Verify,
 )
-from policies.types import Box, Span, Stage
+from policies.judgement import Reason
+from policies.types import Box, Stage
 
-__all__ = ["Decision", "Disclosure", "Exemption", "Ladder", "Reason", "RuleError", "Shadow", "Violation"]
-
-
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """Why a rule matched: one predicate that held, in words, and what it points at.
-
-    `word` is the list entry, `list` its list, `view` the view in which it was found. Never shown to callers of the
-    service.
-    """
-
-    rule: str
-    predicate: str
-    text: str
-    word: str = ""
-    list: str = ""
-    view: str = ""
-    span: Span | None = None
-    box: Box | None = None
-    score: float | None = None
+__all__ = ["Decision", "Disclosure", "Exemption", "Ladder", "RuleError", "Shadow", "Violation"]
 
 
 @dataclass(frozen=True, slots=True)
 class RuleError:
-    """A rule that could not be judged, and what its `on_error` made of it."""
+    """A rule that could not be judged, and the `on_error` that applied."""
 
     rule: str
     text: str
@@ -52,7 +34,7 @@ class RuleError:
 
 @dataclass(frozen=True, slots=True)
 class Exemption:
-    """A rule that would have acted, and the exception that spared this request; `reasons` are why it would have."""
+    """A rule that matched for `reasons`, and the exception that spared this request from it."""
 
     rule: str
     exception: str
@@ -70,11 +52,11 @@ class Violation:
 
 @dataclass(frozen=True, slots=True)
 class Ladder:
-    """What may be tried for one picture, over all violated rules; `otherwise` holds when the rungs are used up.
+    """The repairs that may be tried for one picture, over all violated rules; `otherwise` applies when all have failed.
 
     `rungs` is the union in climbing order, `max_extra_generations` the smallest and `otherwise` the strictest of the
-    rules'. `reads` is what must be read again after each rung; `boxes` are the offending boxes of the picture just
-    judged (for `blur`).
+    rules'. `reads` must be read again after each rung. `boxes` are the offending boxes of the picture just judged (for
+    `blur`).
     """
 
     rules: tuple[str, ...]
@@ -91,7 +73,7 @@ class Ladder:
 
 @dataclass(frozen=True, slots=True)
 class Shadow:
-    """What the decision would have been had the shadow rules (and the canaries not drawn) been enforced."""
+    """The decision as it would be if shadow rules, and canaries that were not drawn, were enforced."""
 
     verdict: Verdict
     rules: tuple[str, ...]
@@ -102,7 +84,7 @@ class Shadow:
 
 @dataclass(frozen=True, slots=True)
 class Disclosure:
-    """What a caller may learn of one rule that acted; None where `disclose` withholds it."""
+    """What a caller may learn about one rule that acted; a field is None if `disclose` withholds it."""
 
     category: str
     rule: str | None = None
@@ -113,10 +95,10 @@ class Disclosure:
 class Decision:
     """The policies' answer for one request, or for one of its pictures.
 
-    `verdict` is what holds if nothing more is done: at stage `picture` it already counts `otherwise` of every
-    violated rule, so a caller that cannot climb is strict by default. `reads` are the names that the picture must be
-    read for before it may leave. `exempted` are rules that matched and were spared by an exception; `stale` names the
-    policies that are older than they allow themselves to be.
+    `verdict` holds if nothing more is done: at stage `picture` it counts `otherwise` of every violated rule, so a
+    caller that cannot repair pictures is strict by default. `reads` are the names that the picture must be read for
+    before it may be returned. `exempted` are rules that matched while an exception spared the request. `stale` names
+    the policies that are older than their `freshness` allows.
     """
 
     verdict: Verdict
@@ -147,9 +129,9 @@ class Decision:
 
     @property
     def ladder(self) -> Ladder | None:
-        """What may be climbed for this picture.
+        """The repairs that may be tried for this picture.
 
-        None when nothing is violated, or when something else refuses it anyway.
+        None when no rule is violated, or when another rule refuses the picture anyway.
         """
         if not self.violations or self._refused_anyway():
             return None
@@ -168,14 +150,14 @@ class Decision:
         return any(isinstance(a, Block | ReviewHold) for a in self.actions)
 
     def to_dict(self) -> dict[str, Any]:
-        """The decision as plain JSON values: what `policy explain` prints and the audit keeps."""
+        """The decision as plain JSON values, for `policy explain` and the audit log."""
         names = ("verdict", "stage", "policy", "rules", "actions", "reasons", "errors", "violations", "reads", "shadow")
         rare = tuple(n for n in ("exempted", "stale") if getattr(self, n))
         return {name: _plain(getattr(self, name)) for name in (*names, *rare)}
 
 
 def _plain(value: Any) -> Any:
-    """`value` as JSON would hold it: dataclasses as mappings without empty fields, sets sorted."""
+    """`value` as plain JSON values: dataclasses as mappings without empty fields, sets sorted."""
     if is_dataclass(value):
         pairs = ((f.name, _plain(getattr(value, f.name))) for f in fields(value))
         return {name: v for name, v in pairs if v not in (None, "", [])}

@@ -1,8 +1,7 @@
-"""Says what a donor text puts in place of the words that a rule found.
+"""Chooses the words of the donor text that replace the words that a rule found.
 
-A substitute has the length of what it replaces where it can, so that the picture around the lettering stays as it
-was, and it is chosen by a hash of the word, so that the same request has the same donor in every worker and on every
-retry.
+If possible a substitute has the length of the word that it replaces, so the picture around the lettering stays the
+same. It is chosen by a hash of the word, so a request has the same donor in every worker and on every retry.
 """
 
 from __future__ import annotations
@@ -10,9 +9,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 
-from policies.decide.decision import Reason
-from policies.decide.spelling import fold
 from policies.format.actions import Replacement
+from policies.judgement import Reason
+from policies.spelling import fold
 from policies.types import Request
 
 __all__ = ["BENIGN", "list_of", "replacements"]
@@ -21,7 +20,7 @@ BENIGN = "benign-word"  # short for `$benign`
 
 
 def list_of(toward: str | None) -> str | None:
-    """The list that `toward` takes words from; None when it is a text, or nothing."""
+    """The name of the list that `toward` takes words from; None when it is a text or None."""
     if toward == BENIGN:
         return "benign"
     return toward[1:] if toward is not None and toward.startswith("$") else None
@@ -35,7 +34,7 @@ def replacements(
     *,
     policy: str,
 ) -> tuple[Replacement, ...]:
-    """One replacement for each piece of the request that `reasons` point at, by place; none without `toward`."""
+    """One replacement for each piece of the request that `reasons` point at, by place; empty without `toward`."""
     if toward is None:
         return ()
     name = list_of(toward)

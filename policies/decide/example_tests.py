@@ -1,8 +1,7 @@
-"""Runs the tests that stand in policy files: examples that must hold before a policy goes live.
+"""Runs the tests in policy files: examples that must hold before a policy goes live.
 
-They run on the text detectors and on what the test itself says that detectors found, never on a model, so that a
-writer has the answer in milliseconds. Canary rules count as enforced here, and `now` is 1970 unless the test says
-otherwise: a test does not depend on its day.
+They run on the text detectors and on signals that the test gives, without a model, so they take milliseconds. Canary
+rules count as enforced. `now` is 1970 unless the test sets it, so a test does not depend on the day it runs.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ __all__ = ["TestResult", "run_tests"]
 
 @dataclass(frozen=True, slots=True)
 class TestResult:
-    """How one test of a policy came out; `message` says what was expected and what came, empty when it passed."""
+    """The result of one test of a policy; `message` holds the expected and the actual values, empty when it passed."""
 
     __test__ = False
 
@@ -50,7 +49,7 @@ def _request(given: Given) -> Request:
 
 
 def _aged(snapshot: Snapshot, given: Given, request: Request) -> Snapshot:
-    """The snapshot as old as the test wants it; current without a word."""
+    """The snapshot with the age that the test gives; current without one."""
     return replace(snapshot, as_of=request.now - length(given.age) if given.age else None)
 
 
@@ -66,7 +65,7 @@ def _decide(request: Request, given: Given, snapshot: Snapshot, sense: Callable[
 
 
 def _with_given(signals: Signals, given: GivenSignals) -> Signals:
-    """`signals` with those that the test gives in place of the detectors' own."""
+    """`signals` with the test's own signals in place of the detectors'."""
     toxicity = {"toxicity": given.toxicity} if given.toxicity is not None else {}
     scores = {**given.concept, **toxicity}
     replaced = {*scores, *given.errors}
@@ -77,7 +76,7 @@ def _with_given(signals: Signals, given: GivenSignals) -> Signals:
 
 
 def _picture(given: GivenPicture, snapshot: Snapshot, sense: Callable[[Request], Signals]) -> Signals:
-    """The picture's signals: what is given, silence for all else that rules may ask, read texts with their views."""
+    """The picture's signals: those that are given, texts with their views, and nothing found for all other names."""
     silent = Signals(covered=frozenset(("picture", n) for n in {"lettering", *snapshot.reads} - set(given.errors)))
     texts = tuple(
         replace(signal, name="lettering", stage="picture", span=None)

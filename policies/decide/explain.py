@@ -1,5 +1,4 @@
-"""Says in plain data, and in English, what a decision was and why: for `palimpsest policy explain`, replay and
-people."""
+"""Explains a decision, as plain data and in English; `palimpsest policy explain` prints it."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ __all__ = ["explain", "narrate"]
 def explain(request: Request, snapshot: Snapshot, sense: Callable[[Request], Signals]) -> dict[str, Any]:
     """One JSON object for `request`: prompt, verdict, rules, actions, reasons, shadow, errors, policy.
 
-    Only when there is something to say also `exempted` and `stale`.
+    `exempted` and `stale` are there only when they are not empty.
     """
     decision = decide(request, sense(request), snapshot)
     fields = decision.to_dict()
@@ -26,7 +25,7 @@ def explain(request: Request, snapshot: Snapshot, sense: Callable[[Request], Sig
 
 
 def narrate(request: Request, decision: Decision, snapshot: Snapshot) -> Iterator[str]:
-    """The lines a person wants: the verdict, then for each rule why it exists and what made it match."""
+    """The lines of an explanation: the verdict, then for each rule why it exists and why it matched."""
     models = {r.id: r.model for r in snapshot.rules}
     yield f"{decision.verdict}: {request.prompt}"
     for rule in dict.fromkeys((*decision.rules, *(e.rule for e in decision.errors))):

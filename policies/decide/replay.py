@@ -1,6 +1,6 @@
-"""Runs two policies over the same prompts: what would change, before it does.
+"""Runs two policies on the same prompts and compares their decisions, to show the effect of a change.
 
-Each prompt is read once and decided twice. Decisions only, no picture is made.
+The detectors read each prompt once. No picture is made.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Changed:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """How two policies answer the same prompts: transitions (old verdict, new verdict) -> prompts, and what changed."""
+    """Two policies on the same prompts: how many prompts by (old verdict, new verdict), and the changed prompts."""
 
     prompts: int
     transitions: Mapping[tuple[Verdict, Verdict], int]
@@ -52,17 +52,17 @@ class Replay:
 
     @property
     def milder(self) -> int:
-        """How many prompts get a milder verdict."""
+        """The number of prompts with a milder verdict."""
         return sum(c.milder for c in self.changed)
 
     def matrix(self) -> list[dict[str, Any]]:
-        """One row for each old verdict that came up, one column for each verdict."""
+        """One row for each old verdict that occurs, one column for each verdict."""
         rows = [v for v in VERDICTS if any(old == v for old, _ in self.transitions)]
         return [{"old \\ new": old, **{new: self.transitions.get((old, new), 0) for new in VERDICTS}} for old in rows]
 
 
 def replay(requests: Iterable[Request], old: Snapshot, new: Snapshot, sense: Callable[[Request], Signals]) -> Replay:
-    """What `old` and `new` decide on each of `requests`."""
+    """The decisions of `old` and `new` on each of `requests`, compared."""
     transitions: Counter[tuple[Verdict, Verdict]] = Counter()
     changed: list[Changed] = []
     for request in requests:

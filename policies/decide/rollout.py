@@ -1,7 +1,7 @@
-"""How far a rule is in force for one request: the one place where rollout, dates, overrides and staleness meet.
+"""Whether and how a rule is in force for one request: rollout, dates, overrides and staleness combined.
 
-Server, command line, tests in files and replay all ask here, so that an expired exception or override is inert on
-every path at the same moment.
+The server, the command line, tests in files and replay all use this module, so an expired override stops everywhere
+at the same moment.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ __all__ = ["Force", "force_of", "tightened"]
 
 @dataclass(frozen=True, slots=True)
 class Force:
-    """A rule for one request: whether it acts or only watches, what an error means, and the strength of its steering.
+    """How a rule is in force: enforced or in shadow, what an error means, and the strength of its steering.
 
-    `strength` None leaves each action its own. `spares` is False when exceptions do not count.
+    With `strength` None each action keeps its own. `spares` is False when exceptions do not count.
     """
 
     enforced: bool
@@ -37,12 +37,12 @@ _ENFORCED: Mapping[OnError, Force] = {name: Force(True, name) for name in ON_ERR
 
 
 def tightened(snapshot: Snapshot, request: Request) -> frozenset[str]:
-    """The policies that are stale for `request` and grow stricter by that."""
+    """The policies that are stale for `request` and have `on_stale: tighten`."""
     return frozenset(f.policy for f in snapshot.stale(request.now) if f.on_stale == "tighten")
 
 
 def force_of(rule: Rule, request: Request, snapshot: Snapshot, tight: Collection[str] = ()) -> Force | None:
-    """How `rule` stands toward `request`; None when it is not in force at all. `tight` as `tightened` gives it."""
+    """How `rule` is in force for `request`; None when it is not. `tight` is the result of `tightened`."""
     if rule.always and rule.policy not in tight:
         return _ENFORCED[rule.model.on_error]
     if not rule.active(request.now):
@@ -68,16 +68,16 @@ def force_of(rule: Rule, request: Request, snapshot: Snapshot, tight: Collection
 
 
 def _drawn(rule: Rule, request: Request, snapshot: Snapshot, percent: float) -> bool:
-    """Whether a canary acts on `request`: a keyed hash, so that nobody outside can tell, below `percent`.
+    """Whether a canary acts on `request`: whether a keyed hash, which callers cannot predict, is below `percent`.
 
-    Whoever is drawn at some percent is drawn at every higher one.
+    A request that is drawn at some percent is drawn at every higher percent.
     """
     if not snapshot.draw_canaries:
         return True
     assert snapshot.canary_key is not None  # INVARIANT: the loader refuses canaries without a key
     by = rule.model.rollout.by
     whom = {"request": (request.tenant, request.id), "tenant": (request.tenant,), "prompt": (request.prompt,)}[by]
-    # each part with its length, so that no two different requests run together into one text
+    # each part with its length, so that two different requests never give the same text
     text = "".join(f"{len(part)}:{part}" for part in (rule.id, by, *whom))
     drawn = hmac.new(snapshot.canary_key, text.encode("utf-8", "surrogatepass"), hashlib.sha256).digest()
     return int.from_bytes(drawn[:8], "big") / 2**64 < percent / 100

@@ -1,7 +1,4 @@
-"""Compiled rules: what `decide` looks at, with every list, date and duration already resolved.
-
-Frozen values only. `snapshot` makes them of the format's models, `evidence` answers their conditions.
-"""
+"""Compiled rules: what `decide` judges, with every list, date and duration resolved."""
 
 from __future__ import annotations
 
@@ -10,98 +7,19 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from policies.decide.decision import Disclosure
-from policies.decide.matcher import Near
+from policies.decide.verify import VerifyRule
+from policies.evidence import Trigger
 from policies.format.actions import Action, Unfit
-from policies.format.model import RuleModel, SettingModel, SteerModel, VerifyModel
-from policies.types import Stage
+from policies.format.model import RuleModel, SettingModel, SteerModel
+from policies.predicates.condition import Condition
+from policies.predicates.tenant import TenantCheck
 
-__all__ = ["Compound", "Condition", "ExceptionRule", "Finding", "Freshness", "OverrideRule", "Rule", "TenantCheck"]
-__all__ += ["TimeCheck", "Trigger", "VerifyRule", "WordCheck"]
-
-# What may wake a rule: (stage, name, what) with `what` a list's name, "*" for any finding, or "?" for no answer (yet)
-Trigger = tuple[Stage, str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class WordCheck:
-    """Whether a word of `lists` stands in the texts called `name`; a match inside one of `unless` does not count."""
-
-    stage: Stage
-    name: Literal["text", "lettering"]
-    lists: frozenset[str]
-    unless: frozenset[str] = frozenset()
-    plain: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Whether a signal called `name` reaches `at_least`; `lettering` looks at the toxicity of lettering only."""
-
-    stage: Stage
-    name: str
-    at_least: float
-    lettering: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class TenantCheck:
-    """Whether the tenant is one of `names`, or begins with one of `prefixes`."""
-
-    names: frozenset[str]
-    prefixes: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, words: list[str]) -> TenantCheck:
-        return cls(frozenset(t for t in words if not t.endswith("*")), tuple(t[:-1] for t in words if t.endswith("*")))
-
-    def holds(self, tenant: str) -> bool:
-        return tenant in self.names or tenant.startswith(self.prefixes)
-
-
-@dataclass(frozen=True, slots=True)
-class TimeCheck:
-    """Whether the request comes at some time, in UTC: `weekdays` count from Monday, `between` is minutes of the day."""
-
-    since: datetime | None = None
-    until: datetime | None = None
-    weekdays: frozenset[int] | None = None
-    between: tuple[int, int] | None = None
-
-    def holds(self, now: datetime) -> bool:
-        if (self.since is not None and now < self.since) or (self.until is not None and now >= self.until):
-            return False
-        if self.weekdays is not None and now.weekday() not in self.weekdays:
-            return False
-        if self.between is None:
-            return True
-        start, end = self.between
-        minute = now.hour * 60 + now.minute
-        return start <= minute < end if start < end else minute >= start or minute < end
-
-
-@dataclass(frozen=True, slots=True)
-class Compound:
-    """Several conditions under `all`, `any` or `none`."""
-
-    kind: Literal["all", "any", "none"]
-    parts: tuple[Condition, ...]
-
-
-Condition = WordCheck | Finding | TenantCheck | TimeCheck | Compound
-
-
-@dataclass(frozen=True, slots=True)
-class VerifyRule:
-    """A `verify` action with its lists resolved; `near` holds the entries that count within one edit."""
-
-    model: VerifyModel
-    check: WordCheck | Finding
-    near: Near | None = None
+__all__ = ["ExceptionRule", "Freshness", "OverrideRule", "Rule"]
 
 
 @dataclass(frozen=True, slots=True)
 class ExceptionRule:
-    """Whom a rule spares, until when."""
+    """The requests that a rule spares, and until when."""
 
     id: str
     when: Condition
@@ -120,7 +38,7 @@ class OverrideRule:
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """How old a policy may grow, and what it does then."""
+    """The greatest age of a policy, and its effect beyond that age."""
 
     policy: str
     max_age: timedelta
@@ -137,15 +55,15 @@ class Rule:
     when: Condition
     verifies: tuple[VerifyRule, ...]
     triggers: frozenset[Trigger] | None
-    reads: frozenset[str]  # what `when` looks at in the picture
+    reads: frozenset[str]  # the names that `when` needs of the picture
     since: datetime | None
     until: datetime | None
     exceptions: tuple[ExceptionRule, ...] = ()
     overrides: tuple[OverrideRule, ...] = ()
-    actions: tuple[Action | SteerModel, ...] = ()  # what depends on no request is made already
-    verified: frozenset[str] = frozenset()  # what pictures of this rule are read for
+    actions: tuple[Action | SteerModel, ...] = ()  # those that do not depend on the request are made at load time
+    verified: frozenset[str] = frozenset()  # the names that its `verify` actions read
     disclosure: Disclosure | None = None
-    always: bool = False  # enforced for everybody at any time: nothing of a request bears on that
+    always: bool = False  # enforced for every request at any time
 
     @property
     def mode(self) -> str:

@@ -1,1 +1,1 @@
-"""The policy format: pydantic models, strict YAML, and what is said of mistakes."""
+"""The policy format: pydantic models, strict YAML, and error messages."""

@@ -1,4 +1,4 @@
-"""The verdicts, and the actions that rules ask for: what `decide` answers with and the service carries out."""
+"""Verdicts and actions: the result of `decide`, which the service carries out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from policies.types import Request, Source, Span
+from policies.types import Request, Span, TextSource
 
 __all__ = ["RUNGS", "VERDICTS", "Action", "Block", "Label", "OnError", "Replacement", "ReviewHold", "Rung", "Steer"]
 __all__ += ["Unfit", "Verdict", "Verify", "strictest"]
@@ -26,7 +26,7 @@ def strictest(verdicts: Iterable[Verdict]) -> Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Replacement:
-    """A piece of a request's text and what a donor says in its place."""
+    """A piece of a request's text, and the text that replaces it in the donor."""
 
     span: Span
     text: str
@@ -34,11 +34,11 @@ class Replacement:
 
 @dataclass(frozen=True, slots=True)
 class Steer:
-    """Show the sites of `concept` a donor text instead of the request's own.
+    """Feed a donor text, instead of the request's own, to the sites of `concept`.
 
-    `replacements` name the found pieces of the request and their innocent substitutes; `toward` is the rule's
-    wording: `benign-word`, `$list`, a text, or None. `strength` is None for `auto`. `unfit` says what to do when
-    there is no pack for `concept` on this host.
+    `replacements` hold the found pieces of the request and their harmless substitutes. `toward` is the rule's own
+    setting: `benign-word`, `$list`, a text, or None. `strength` is None for `auto`. `unfit` says what to do when this
+    host has no pack for `concept`.
     """
 
     rule: str
@@ -56,9 +56,9 @@ class Steer:
 
 @dataclass(frozen=True, slots=True)
 class Verify:
-    """Read the picture before it leaves: `read` is `lettering` or a concept's name.
+    """Check the picture before it is returned; `read` is `lettering` or a concept's name.
 
-    See `Violation` for what follows a failure.
+    `Violation` describes what follows a failure.
     """
 
     rule: str
@@ -71,7 +71,7 @@ class Verify:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """Let the picture pass and mark it with `value`."""
+    """Return the picture, marked with `value`."""
 
     rule: str
     value: str
@@ -80,7 +80,7 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class ReviewHold:
-    """Hold the picture back for a person of `queue`."""
+    """Hold the picture for a human reviewer of `queue`."""
 
     rule: str
     queue: str = "default"
@@ -99,7 +99,7 @@ class Block:
 Action = Steer | Verify | Label | ReviewHold | Block
 
 
-def _replaced(text: str, replacements: Iterable[Replacement], source: Source) -> str | None:
+def _replaced(text: str, replacements: Iterable[Replacement], source: TextSource) -> str | None:
     """`text` with the replacements of `source` put in, last first.
 
     Of two that overlap the earlier and longer is kept.

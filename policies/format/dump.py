@@ -1,4 +1,4 @@
-"""Policies back as text: what the loader reads as the same policy again."""
+"""Writes policies as YAML that the loader reads as the same policy."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ __all__ = ["dump_policy"]
 
 
 def dump_policy(policy: PolicyModel) -> str:
-    """The YAML text of `policy`: what was written in it, without comments and without defaults."""
+    """The YAML text of `policy`, without comments and without fields that were left out."""
     return dump_yaml(policy.model_dump(by_alias=True, exclude_unset=True))

@@ -1,4 +1,4 @@
-"""The tests that stand in policy files, as models: what is given, and what must come out."""
+"""The models of the tests in policy files: the given request and the expected decision."""
 
 from __future__ import annotations
 
@@ -7,31 +7,29 @@ from typing import Annotated
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from policies.fields import ConceptName, Duration, Model, Moment, Name, Share, Text
+from policies.fields import ConceptName, Duration, FormatModel, Moment, Name, SignalName, Text, UnitFloat
 from policies.format.actions import Verdict
 
 __all__ = ["Expect", "Given", "GivenPicture", "GivenSignals", "TestModel"]
 
-Heard = Annotated[str, Field(pattern=r"^(text|toxicity|lettering|[a-z]+/[a-z0-9]+(-[a-z0-9]+)*)$")]
 
-
-class GivenPicture(Model):
+class GivenPicture(FormatModel):
     """A picture as its readers would report it."""
 
     lettering: list[Text] | None = None
-    concept: dict[ConceptName, Share] = {}
+    concept: dict[ConceptName, UnitFloat] = {}
     errors: list[ConceptName] = []
 
 
-class GivenSignals(Model):
+class GivenSignals(FormatModel):
     """What detectors of the prompt would report, in place of what they do."""
 
-    toxicity: Share | None = None
-    concept: dict[ConceptName, Share] = {}
-    errors: list[Heard] = []
+    toxicity: UnitFloat | None = None
+    concept: dict[ConceptName, UnitFloat] = {}
+    errors: list[SignalName] = []
 
 
-class Given(Model):
+class Given(FormatModel):
     """The request of a test, and what detectors say about it and about its picture.
 
     `age` is how long ago the policies were last known to be current, for tests of `freshness`.
@@ -47,7 +45,7 @@ class Given(Model):
     picture: GivenPicture | None = None
 
 
-class Expect(Model):
+class Expect(FormatModel):
     """What must come out; a field that is left out is not looked at.
 
     `rules` are those that acted, `shadow` those that only watched; `matched` is both and the exempted ones, so that a
@@ -66,14 +64,14 @@ class Expect(Model):
     @model_validator(mode="after")
     def _check(self) -> Expect:
         if not self.model_fields_set:
-            raise PydanticCustomError("expect", "`expect` must hold something, or the test cannot fail")
+            raise PydanticCustomError("expect", "`expect` must hold at least one field, or the test cannot fail")
         return self
 
 
-class TestModel(Model):
+class TestModel(FormatModel):
     """One example that must hold before the policy goes live."""
 
-    __test__ = False  # not a test of ours, although pytest would like its name
+    __test__ = False  # pytest must not collect it
 
     name: Text
     given: Given

@@ -1,7 +1,7 @@
 """The policy format as pydantic models: the single source of validation, JSON Schema and documentation.
 
-Models say what a file may hold, not what it does (`snapshot` compiles, `decide` acts). Everything is typed to its
-leaves; what only shows between rules, files and detectors is checked by `review`.
+The models define what a file may hold; `decide.compiler` compiles it and `decide.decide` applies it. Every field is
+typed. `store.review` checks what a single field cannot show: rules, files and detectors against each other.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from pydantic_core import PydanticCustomError
 from policies.fields import (
     ConceptName,
     Duration,
-    Model,
+    FormatModel,
     Moment,
     Name,
-    Share,
+    SignalName,
     Text,
+    UnitFloat,
     Version,
     Words,
     exactly_one,
@@ -27,7 +28,7 @@ from policies.fields import (
 )
 from policies.format.actions import OnError, Rung, Unfit
 from policies.format.examples import TestModel
-from policies.predicates.conditions import WhenModel
+from policies.predicates.when import WhenModel
 
 __all__ = ["FLOOR", "NOT_YET", "ActionModel", "BlockModel", "ExceptionModel", "LabelModel", "OverrideModel"]
 __all__ += ["PolicyModel", "ReviewHoldModel", "RolloutModel", "RuleModel", "SettingModel", "SteerModel", "VerifyModel"]
@@ -35,14 +36,14 @@ __all__ += ["WordListModel", "json_schema"]
 
 FLOOR = "floor"  # the policy of this name cannot be loosened
 
-# Fields that the format reserves and that this version cannot honour: refused by name, never accepted and ignored.
+# Fields that the format reserves for later versions. They are refused by name, never accepted and ignored.
 NOT_YET = {"expr": "an expression language"}
 
-Mode = Literal["disabled", "shadow", "canary", "enforce"]
+RolloutMode = Literal["disabled", "shadow", "canary", "enforce"]
 Percent = Annotated[float, Field(gt=0, lt=100)]
 
 
-class WordListModel(Model):
+class WordListModel(FormatModel):
     """Words and phrases, one an entry, written here or in a text file beside the policy (`#` starts a comment)."""
 
     model_config = exactly_one("file", "values")
@@ -56,16 +57,16 @@ class WordListModel(Model):
         return self
 
 
-class SteerModel(Model):
+class SteerModel(FormatModel):
     """Steer the sites of `concept` toward something else."""
 
     do: Literal["steer"]
     concept: ConceptName
     toward: Text | None = None
-    strength: Share | Literal["auto"] = "auto"
+    strength: UnitFloat | Literal["auto"] = "auto"
 
 
-class VerifyModel(Model):
+class VerifyModel(FormatModel):
     """Read the picture; when it fails, climb `ladder`, and at its end do `otherwise`."""
 
     do: Literal["verify"]
@@ -73,7 +74,7 @@ class VerifyModel(Model):
     none_of: Words | None = None
     near: Literal[0, 1] = 0
     unless: Words | None = None
-    below: Share | None = None
+    below: UnitFloat | None = None
     ladder: Annotated[list[Rung], Field(max_length=3)] = []
     otherwise: Literal["block", "review-hold"] = "block"
     max_extra_generations: Annotated[int, Field(ge=0, le=8)] = 2
@@ -92,21 +93,21 @@ class VerifyModel(Model):
         return self
 
 
-class LabelModel(Model):
+class LabelModel(FormatModel):
     """Mark the answer with `value`."""
 
     do: Literal["label"]
     value: Name
 
 
-class ReviewHoldModel(Model):
+class ReviewHoldModel(FormatModel):
     """Hold the picture for a person."""
 
     do: Literal["review-hold"]
     queue: Name = "default"
 
 
-class BlockModel(Model):
+class BlockModel(FormatModel):
     """Refuse the request."""
 
     do: Literal["block"]
@@ -116,14 +117,14 @@ class BlockModel(Model):
 ActionModel = Annotated[SteerModel | VerifyModel | LabelModel | ReviewHoldModel | BlockModel, Field(discriminator="do")]
 
 
-class RolloutModel(Model):
+class RolloutModel(FormatModel):
     """How far a rule is in force; a canary is in force for `percent` of what it is drawn `by`, in shadow for the rest.
 
     The draw is a keyed hash: the same for the same request, tenant or prompt, and whoever is drawn at some percent is
     drawn at every higher one.
     """
 
-    mode: Mode
+    mode: RolloutMode
     percent: Percent | None = None
     by: Literal["request", "tenant", "prompt"] = "request"
 
@@ -136,14 +137,14 @@ class RolloutModel(Model):
         return self
 
 
-class ActiveModel(Model):
+class ActiveModel(FormatModel):
     """The time, in UTC, in which a rule is in force."""
 
     since: Moment | None = Field(default=None, alias="from")
     until: Moment | None = None
 
 
-class ExceptionModel(Model):
+class ExceptionModel(FormatModel):
     """Requests that a rule spares although it matches, for a reason, with an approval, and for a time.
 
     Both `tenants` and `when` must hold if both are given.
@@ -160,11 +161,13 @@ class ExceptionModel(Model):
     @model_validator(mode="after")
     def _check(self) -> ExceptionModel:
         if self.tenants is None and self.when is None:
-            raise PydanticCustomError("exception", "an exception needs `tenants` or `when`, or it spares everybody")
+            raise PydanticCustomError(
+                "exception", "an exception needs `tenants` or `when`; without both it would spare every request"
+            )
         return self
 
 
-class RuleModel(Model):
+class RuleModel(FormatModel):
     """When something holds, then something is done."""
 
     id: Name
@@ -192,12 +195,12 @@ class RuleModel(Model):
         return self
 
 
-class SettingModel(Model):
+class SettingModel(FormatModel):
     """What an override sets of a rule; nothing else can be overridden."""
 
-    mode: Mode | None = None
+    mode: RolloutMode | None = None
     percent: Percent | None = None
-    strength: Share | Literal["auto"] | None = None
+    strength: UnitFloat | Literal["auto"] | None = None
     on_error: OnError | None = None
 
     @model_validator(mode="after")
@@ -209,7 +212,7 @@ class SettingModel(Model):
         return self
 
 
-class OverrideModel(Model):
+class OverrideModel(FormatModel):
     """Another setting of a rule, for some tenants or for all. Whatever loosens needs approval and an end."""
 
     rule: Name
@@ -221,14 +224,14 @@ class OverrideModel(Model):
     expires: Moment | None = None
 
 
-class DetectorsModel(Model):
+class DetectorsModel(FormatModel):
     """Names that detectors must cover, in prompts and in pictures."""
 
-    prompt: list[Annotated[str, Field(pattern=r"^(text|toxicity|lettering|[a-z]+/[a-z0-9-]+)$")]] = []
+    prompt: list[SignalName] = []
     picture: list[ConceptName] = []
 
 
-class RequiresModel(Model):
+class RequiresModel(FormatModel):
     """What must be there for the policy to be loaded: a version of this software, a model, its packs, detectors."""
 
     engine: Version | None = None
@@ -237,7 +240,7 @@ class RequiresModel(Model):
     detectors: DetectorsModel = DetectorsModel()
 
 
-class FreshnessModel(Model):
+class FreshnessModel(FormatModel):
     """How old a policy may grow without being confirmed, and what it does then.
 
     `serve` only says so. `tighten` ignores exceptions and loosening overrides, enforces canaries for everybody and
@@ -248,7 +251,7 @@ class FreshnessModel(Model):
     on_stale: Literal["serve", "tighten", "refuse"]
 
 
-class PolicyModel(Model):
+class PolicyModel(FormatModel):
     """One policy file."""
 
     format: Literal["palimpsest.policy/v1"] = Field(alias="schema")

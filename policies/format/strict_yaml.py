@@ -1,9 +1,8 @@
-"""YAML as policies may use it: no aliases, no duplicate keys, no YAML 1.1 booleans, bounded, each value with its place.
+"""The subset of YAML that policies use: no aliases, no duplicate keys, no YAML 1.1 booleans, bounded in size and depth.
 
-Plain `yaml.safe_load` reads `off` as False, `NO` as False and `1:20` as 80, keeps the last of two equal keys without
-a word and expands alias bombs. Here scalars are those of YAML 1.2, and everything else of the list is an error with
-line and column. Several are reported at once: what breaks the syntax is blanked out line by line and the rest read
-again, only to find more of the kind.
+Plain `yaml.safe_load` reads `off` and `NO` as False and `1:20` as 80, silently keeps the last of two equal keys, and
+expands alias bombs. Here scalars follow YAML 1.2, and the rest is an error with line and column. Several errors are
+reported at once: a line that breaks the syntax is blanked out, and the rest is read again to find more errors.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ _SCALARS = (
 
 
 def parse_yaml(text: str, *, file: str) -> tuple[Any, Marks, list[Problem]]:
-    """The value of one YAML document, the place of everything in it, and what is wrong (value None then)."""
+    """The value of one YAML document, the place of each value in it, and the problems; with problems it is None."""
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
         problem = f"the file is larger than {MAX_BYTES} bytes; move words into list files"
         return None, {}, [Problem(file, 0, 0, "", problem, "unreadable")]
@@ -55,7 +54,7 @@ def parse_yaml(text: str, *, file: str) -> tuple[Any, Marks, list[Problem]]:
 
 
 def dump_yaml(value: Any) -> str:
-    """YAML text that `parse_yaml` reads as `value`: plain values, in the order of their keys as they come."""
+    """YAML text that `parse_yaml` reads as `value`, a plain value; keys keep their order."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
@@ -68,7 +67,7 @@ def _compose(text: str) -> tuple[yaml.Node | None, _Loader]:
 
 
 def _syntax_errors(text: str) -> Iterator[tuple[tuple[int, int], str]]:
-    """The places and the sentences of what breaks the syntax, at most a handful; each next one lies further down."""
+    """The places and messages of the syntax errors, at most `_MOST_ERRORS`, from top to bottom."""
     last = -1
     for _ in range(_MOST_ERRORS):
         try:
@@ -92,13 +91,13 @@ def _syntax_errors(text: str) -> Iterator[tuple[tuple[int, int], str]]:
 
 
 def _blank(line: str) -> str:
-    """An empty line in place of a spoilt one; what began an item of a list still does."""
+    """An empty line in place of a broken one; a line that began an item of a list still begins one."""
     indent = line[: len(line) - len(line.lstrip(" "))]
     return f"{indent}- _: 0\n" if line.startswith(f"{indent}- ") else "\n"
 
 
 def _place(error: yaml.MarkedYAMLError) -> tuple[yaml.Mark | None, range]:
-    """Where an error is told, and the lines to blank so that the rest can be read."""
+    """The place to report for an error, and the lines to blank so that the rest can be read."""
     mark, opened = error.problem_mark or error.context_mark, error.context_mark
     if mark is None or opened is None:
         return mark, range(mark.line, mark.line + 1) if mark else range(0)
@@ -132,7 +131,7 @@ def _walk(node: yaml.Node, path: Path, marks: Marks) -> None:
 
 
 class _Loader(yaml.SafeLoader):
-    """A `SafeLoader` with the resolvers of YAML 1.2; what a policy has no use for is noted in `faults`."""
+    """A `SafeLoader` with the resolvers of YAML 1.2. It collects what policies may not use in `faults`."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  PyYAML's own class attribute, filled below
 
@@ -148,7 +147,7 @@ class _Loader(yaml.SafeLoader):
         event = self.peek_event()
         if isinstance(event, yaml.AliasEvent):
             self.get_event()
-            if not self.faults:  # its anchor was told already
+            if not self.faults:  # its anchor is reported already
                 self.fault("anchors and aliases are not allowed", event.start_mark)
             return yaml.ScalarNode(_TAG + "str", "")
         if getattr(event, "anchor", None):
@@ -185,7 +184,7 @@ class _Loader(yaml.SafeLoader):
         try:
             return self.construct_yaml_timestamp(node)
         except ValueError as error:  # such as the 31st of February
-            self.fault(f"`{node.value}` is no date: {error}", node.start_mark)
+            self.fault(f"`{node.value}` is not a date: {error}", node.start_mark)
             return None
 
     def construct_unknown(self, node: yaml.Node) -> None:
@@ -193,7 +192,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """A `SafeDumper` that quotes what the loader above would not read as text."""
+    """A `SafeDumper` that quotes every text that the loader above would read as another type."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  PyYAML's own class attribute, filled below
 

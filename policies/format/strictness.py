@@ -1,6 +1,6 @@
-"""What is stricter than what: the orders by which overrides are weighed and changes are called loosening.
+"""The order of strictness of settings: which override counts, and which change loosens a rule.
 
-One place, so that the loader, the decision and the difference of two policies agree.
+The loader, the decision and the difference of two policies all use this order.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ def extent(mode: str, percent: float | None) -> float:
 
 
 def strength_rank(strength: float | str) -> float:
-    """A strength as a number; `auto`, which is calibrated, stands above every number but 1."""
+    """A strength as a number; `auto`, which is calibrated, ranks above every number except 1."""
     return 1.0 - 1e-9 if isinstance(strength, str) else strength
 
 
 def strictest_of(settings: Iterable[SettingModel]) -> SettingModel | None:
-    """One setting with the strictest of each field; None without any. So the order of overrides never matters."""
+    """One setting with the strictest value of each field; None without settings. Their order does not matter."""
     given = list(settings)
     if len(given) < 2:
         return given[0] if given else None

@@ -1,7 +1,7 @@
-"""Turns pydantic's complaints into problems that a writer of policies can use.
+"""Turns pydantic's errors into problems for the author of a policy.
 
-Pydantic knows neither lines nor near misses, and speaks of `literal['auto']`. This module finds the place in the
-file, the fields that are allowed there and the sentence to say. It changes no value.
+Pydantic knows no lines, suggests no names and prints types such as `literal['auto']`. This module adds the place in
+the file, the fields that are allowed there and a sentence. It changes no value.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _Loc = tuple[str | int, ...]
 
 
 def problems_of(error: ValidationError, value: Any, marks: Marks, *, file: str) -> list[Problem]:
-    """One problem for each complaint, at the place of the nearest value that the file has; doubles are dropped."""
+    """One problem for each error, at the place of the nearest value in the file; duplicates are dropped."""
     seen: dict[tuple[_Loc, str], Problem] = {}
     for item in error.errors(include_url=False):
         path = _in_file(item["loc"], value)
         if _at(value, path) is None and path:
-            continue  # `problems_of_nothing` tells of it
+            continue  # `problems_of_nothing` reports it
         line, column = marks.get(path, (0, 0))
         missing = item["type"] == "missing"
         shown = (*path, item["loc"][-1]) if missing else path
@@ -41,7 +41,7 @@ def problems_of(error: ValidationError, value: Any, marks: Marks, *, file: str) 
 
 
 def problems_of_nothing(value: Any, marks: Marks, *, file: str, path: _Loc = ()) -> Iterator[Problem]:
-    """One problem for each field that is named and given nothing: nowhere does the format mean something by that."""
+    """One problem for each field without a value, because an empty value means nothing in the format."""
     if value is None:
         line, column = marks.get(path, (0, 0))
         said = "has no value; give it one, or remove it" if path else "the file holds nothing but a null"
@@ -94,9 +94,9 @@ def _sentence(item: dict[str, Any], path: _Loc) -> str:
         near = near if "did you mean" in near else ""
         return f"must be one of {', '.join(f'`{k}`' for k in known)}, got `{got}`{near}"
     if kind == "string_pattern_mismatch":
-        return f"{_PATTERNS.get(_field(path), 'must be lower case words joined by dashes')}, got `{got}`"
+        return f"{_shape(path)}, got `{got}`"
     if kind == "string_type" and _field(path) in ("max_age", "age"):
-        return f"{_PATTERNS[_field(path)]}, got `{got}`"
+        return f"{_shape(path)}, got `{got}`"
     if kind == "string_type":
         return f"must be text, got `{got}`; put it in quotes if it is meant so"
     if kind == "model_type":
@@ -113,14 +113,19 @@ def _field(path: _Loc) -> str:
     return next((str(p) for p in reversed(path) if not isinstance(p, int)), "")
 
 
-_CONCEPT = "must be `lettering` or `style/x`, `animal/x`, `place/x`, `character/x`, `person/x`, `harm/x`"
+def _shape(path: _Loc) -> str:
+    """The shape that the text at `path` must have, in words."""
+    if "concept" in path[-2:]:  # the field itself, a name below it, or the key of a mapping of concepts
+        return _CONCEPT
+    return _PATTERNS.get(_field(path), "must be lower case words joined by dashes, such as `no-slurs`")
+
+
+_CONCEPT = "must be `lettering`, or a kind and a name in lower case, such as `character/pip` or `logo/acme`"
 _PATTERNS = {
     "engine": "must be three numbers such as 1.0.0",
     "max_age": "must be a length of time such as `15m`, `24h` or `7d`",
     "age": "must be a length of time such as `15m`, `24h` or `7d`",
     "version": "must be three numbers such as 1.0.0",
-    "name": "must be lower case words joined by dashes (a concept: with its kind, such as `character/pip`)",
-    "concept": _CONCEPT,
     "read": _CONCEPT,
     "packs": _CONCEPT,
     "picture": _CONCEPT,

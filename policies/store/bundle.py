@@ -1,8 +1,9 @@
-"""Signed bundles: policies and their lists as one file that says who made it, for whom, when, and until when.
+"""Signed bundles: policies and their lists in one file, with its signer, its hosts, its date and its expiry.
 
-A bundle is one JSON document: the manifest as the very text that was signed, the signatures, and the files. There is
-no archive to unpack, so nothing can be written outside a folder, and nothing swells. The manifest names every file by
-its SHA-256, and its own SHA-256 names the bundle. Nothing of it is believed before a trusted key has signed it.
+A bundle is one JSON document: the manifest as the exact text that was signed, the signatures, and the files. There is
+no archive to unpack, so no file can be written outside a folder and no content can expand. The manifest lists every
+file with its SHA-256, and the SHA-256 of the manifest identifies the bundle. A bundle is used only after the signature
+of a trusted key is verified.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, Field, ValidationError
 
 from policies.decide.snapshot import Origin
-from policies.fields import Model, Name, Text
+from policies.fields import FormatModel, Name, Text
 from policies.problems import Code, PolicyError, Problem
 from policies.store.keys import SigningKey, TrustedKey
 
@@ -29,10 +30,10 @@ FORMAT = "palimpsest.bundle/v1"
 SUFFIX = ".bundle"
 MAX_BUNDLE = 64 << 20
 _MOST_FILES = 1000
-_DOMAIN = FORMAT.encode() + b"\n"  # so that a signature of ours never counts as one of something else
+_DOMAIN = FORMAT.encode() + b"\n"  # so that a signature of a bundle is valid for nothing else
 
 
-class ManifestFile(Model):
+class ManifestFile(FormatModel):
     """One file of a bundle by its content."""
 
     path: Annotated[str, Field(pattern=r"^[^/\\\x00]+(/[^/\\\x00]+)*$", max_length=400)]
@@ -40,7 +41,7 @@ class ManifestFile(Model):
     bytes: Annotated[int, Field(ge=0)]
 
 
-class Manifest(Model):
+class Manifest(FormatModel):
     """What is signed. `name` is the set of policies that the bundle belongs to; its `sequence` only ever grows."""
 
     format: Literal["palimpsest.bundle/v1"]
@@ -103,10 +104,10 @@ def open_bundle(
     host: str | None = None,
     in_use: bool = False,
 ) -> Bundle:
-    """The bundle in `content`, or `PolicyError` with the reason that it is refused for.
+    """The bundle in `content`. Raises `PolicyError` with the reason for a refusal.
 
-    `keys` None looks at no signature: for looking at a bundle, never for using it. `host` None is not compared.
-    `in_use` opens one that was in use already: then it may have expired since.
+    With `keys` None no signature is checked; use that to show a bundle, never to serve it. `host` None is not compared.
+    With `in_use`, for a bundle that was in use before, it may have expired since.
     """
 
     def refuse(code: Code, message: str) -> PolicyError:
@@ -118,7 +119,7 @@ def open_bundle(
         manifest = Manifest.model_validate_json(document["manifest"])
     except ValidationError as error:
         where = ".".join(map(str, error.errors()[0]["loc"]))
-        raise refuse("damaged", f"its manifest is not one of ours: `{where}`: {error.errors()[0]['msg']}") from None
+        raise refuse("damaged", f"its manifest is not valid: `{where}`: {error.errors()[0]['msg']}") from None
     if manifest.not_after <= now and not in_use:
         raise refuse("expired", f"it expired at {manifest.not_after:%Y-%m-%d %H:%M} UTC; sign it again")
     if host is not None and manifest.hosts and host not in manifest.hosts:
@@ -136,7 +137,7 @@ def _document(content: bytes, refuse: Any) -> dict[str, Any]:
     try:
         document = json.loads(content, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
-        raise refuse("damaged", f"it is no whole bundle; it may be cut off ({error})") from None
+        raise refuse("damaged", f"it is not a complete bundle; it may be cut off ({error})") from None
     shaped = (
         isinstance(document, dict)
         and document.get("format") == FORMAT
@@ -145,25 +146,25 @@ def _document(content: bytes, refuse: Any) -> dict[str, Any]:
         and isinstance(document.get("files"), dict)
     )
     if not shaped:
-        raise refuse("damaged", f"it is no bundle of the format `{FORMAT}`")
+        raise refuse("damaged", f"it is not a bundle of the format `{FORMAT}`")
     return dict(document)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a key is there twice")
+        raise ValueError("a key occurs twice")
     return found
 
 
 def _signer(document: Mapping[str, Any], keys: Collection[TrustedKey] | None, refuse: Any) -> str:
-    """The name of a trusted key that signed the manifest, or of whoever claims to when nobody is asked."""
+    """The id of the trusted key that signed the manifest; without `keys`, the ids that the signatures claim."""
     signatures = [s for s in document["signatures"] if isinstance(s, dict)]
     if keys is None:
         return ", ".join(str(s.get("key")) for s in signatures) + " (not verified)"
     if not keys:
         raise refuse(
-            "unsigned", "no trusted key is configured, so no bundle can be believed: set `policy_keys`, or pass `--key`"
+            "unsigned", "no trusted key is configured, so no bundle can be verified; set `policy_keys`, or pass `--key`"
         )
     message = _DOMAIN + document["manifest"].encode("utf-8", "surrogatepass")
     by_id = {key.id: key for key in keys}

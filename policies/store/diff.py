@@ -1,7 +1,7 @@
-"""The difference of two snapshots in meaning, not in text, with everything marked that makes an answer milder.
+"""The difference of two snapshots in meaning, with a mark on each change that may make a decision milder.
 
-What is not provably at least as strict as before counts as loosening. So no change marked means: whatever is asked, as
-long as detectors answer, the new verdict is no milder than the old one.
+A change counts as loosening unless it is provably at least as strict as before. So if no change is marked, the new
+verdict on any request is no milder than the old one, as long as the detectors answer.
 """
 
 from __future__ import annotations
@@ -10,17 +10,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from policies.decide.rules import Compound, Condition, ExceptionRule, Finding, OverrideRule, Rule, VerifyRule, WordCheck
+from policies.decide.rules import ExceptionRule, OverrideRule, Rule
 from policies.decide.snapshot import Snapshot
+from policies.decide.verify import VerifyRule
 from policies.fields import length
 from policies.format.model import FLOOR, PolicyModel, SteerModel
 from policies.format.strictness import ON_ERRORS, ON_STALE, UNFITS, extent, strength_rank
-from policies.store.covers import Side, implies, lasts
+from policies.predicates.compound import Compound, Side, implies
+from policies.predicates.condition import Condition
+from policies.predicates.time import lasts
 
 __all__ = ["Change", "diff", "floor_losses"]
 
 _SILENT = ("id", "when", "then", "rollout", "on_error", "unfit", "active", "exceptions", "renamed_from")
-_NAMES = 5  # of words that are named in a sentence
+_NAMES = 5  # words named in one sentence
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -43,12 +46,12 @@ def diff(old: Snapshot, new: Snapshot) -> tuple[Change, ...]:
 
 
 def floor_losses(old: Snapshot, new: Snapshot) -> list[str]:
-    """What the floor of `old` would lose in `new`, in sentences; a new version of the floor may lose something."""
+    """The loosening of the floor from `old` to `new`, in sentences; a new version of the floor may loosen it."""
     before, after = (next((p for p in s.policies if p.name == FLOOR), None) for s in (old, new))
     if before is None:
         return []
     if after is None:
-        return ["the policy `floor` is not there any more; a running service does not lose its floor: restart it"]
+        return ["the policy `floor` is missing; a running service cannot drop its floor, so restart the service"]
     if after.version != before.version:
         return []
     lost = [f"{c.name}: {c.text}" for c in _rules(old, new, only=FLOOR) if c.loosens]
@@ -85,7 +88,7 @@ def _freshness(a: PolicyModel, b: PolicyModel) -> Iterator[Change]:
 
 
 def _lists(old: Snapshot, new: Snapshot) -> Iterator[Change]:
-    """What came and went in named lists; whether that loosens shows in the rules that use them."""
+    """The added and removed words of named lists. The rules that use them show whether that loosens."""
     names = {n for s in (old, new) for n in s.words if "#" not in n}
     for name in sorted(names):
         before, after = set(old.words.get(name, ())), set(new.words.get(name, ()))
@@ -119,7 +122,7 @@ def _rules(old: Snapshot, new: Snapshot, *, only: str | None = None) -> Iterator
 
 
 def _bites(rule: Rule) -> bool:
-    """Whether the rule can change a verdict for somebody."""
+    """Whether the rule can change a verdict for some request."""
     modes = [(rule.mode, rule.model.rollout.percent), *((o.set.mode, o.set.percent) for o in rule.overrides)]
     return any(mode is not None and extent(mode, percent) > 0 for mode, percent in modes)
 
@@ -165,13 +168,13 @@ def _verified(leaf: Condition, side: Side, rule: Rule, snapshot: Snapshot) -> bo
 
 
 def _picture_leaves(when: Condition) -> Iterator[Condition]:
-    """What the condition looks at in pictures; all of a `none` at once, because there silence speaks."""
-    if isinstance(when, Compound) and when.kind == "none":
-        yield from (when for part in when.parts if any(True for _ in _picture_leaves(part)))
-    elif isinstance(when, Compound):
+    """The parts of the condition that need the picture; a `none` is one part, because its own parts must not hold."""
+    if not when.reads():
+        return
+    if isinstance(when, Compound) and when.kind != "none":
         for part in when.parts:
             yield from _picture_leaves(part)
-    elif isinstance(when, WordCheck | Finding) and when.stage == "picture":
+    else:
         yield when
 
 

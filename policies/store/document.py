@@ -1,7 +1,7 @@
-"""One policy file, read: its well-formed parts, where everything stands, and what is wrong with the rest.
+"""One parsed policy file: its valid parts with their places, and the problems of the rest.
 
-A file with a mistake in one rule still has its other rules reviewed, so that a writer hears of everything at once;
-only a file without any mistake has a `model`, and only such a file is ever compiled.
+If one rule of a file is wrong, the others are still reviewed, so the author sees all problems at once. Only a file
+without problems has a `model`, and only such a file is compiled.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from policies.format.model import OverrideModel, PolicyModel, RequiresModel, Rul
 from policies.format.strict_yaml import Marks, parse_yaml
 from policies.format.validation import problems_of, problems_of_nothing
 from policies.problems import Problem
-from policies.store.sources import LIST_BYTES, Source
+from policies.store.sources import LIST_BYTES, PolicySource
 
 __all__ = ["Document", "parse_document"]
 
@@ -29,7 +29,7 @@ Numbered = tuple[tuple[int, _M], ...]  # with the place in the file's own list
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One parsed policy file. `model` is None when something is wrong with it; the rest then holds what is right.
+    """One parsed policy file. `model` is None when the file has problems; the other fields then hold its valid parts.
 
     `rule_ids` and `list_names` name all rules and lists, malformed ones too. `words` has the entries of the lists,
     `files` the bytes of everything that was read, by name from the policy's folder.
@@ -50,8 +50,8 @@ class Document:
     files: Mapping[str, bytes] = field(default_factory=dict)
 
 
-def parse_document(source: Source, problems: list[Problem]) -> Document | None:
-    """The document of `source`; None when it is no YAML at all. What is wrong is added to `problems`."""
+def parse_document(source: PolicySource, problems: list[Problem]) -> Document | None:
+    """The document of `source`, None when it is not YAML. Its problems are added to `problems`."""
     label = source.label
     try:
         content = source.read()
@@ -87,7 +87,7 @@ def parse_document(source: Source, problems: list[Problem]) -> Document | None:
 
 
 def _salvaged(label: str, value: Any, marks: Marks) -> Document:
-    """What is right in a file that is wrong."""
+    """The valid parts of a file with problems."""
     raw = value if isinstance(value, dict) else {}
     lists = raw.get("lists")
     named = ((str(k), _sound(WordListModel, v)) for k, v in lists.items()) if isinstance(lists, dict) else ()
@@ -119,7 +119,7 @@ def _sound_items(kind: type[_M], items: Any) -> Numbered[_M]:
     return tuple((i, item) for i, item in found if item is not None)
 
 
-def _with_lists(document: Document, source: Source, content: bytes, problems: list[Problem]) -> Document:
+def _with_lists(document: Document, source: PolicySource, content: bytes, problems: list[Problem]) -> Document:
     """The document with the entries of its lists."""
     words: dict[str, tuple[str, ...]] = {}
     files = {source.name: content}

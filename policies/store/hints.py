@@ -1,4 +1,4 @@
-"""What is allowed in a policy and probably not meant: hints beside the problems, never a reason to refuse it."""
+"""Hints about valid policies that are probably not as intended. A hint never refuses a policy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SOON = timedelta(days=14)
 
 
 def advice(snapshot: Snapshot, now: datetime) -> Iterator[str]:
-    """One sentence a hint: rules that no test shows in action or at rest, unused lists, ends that are near."""
+    """One sentence for each hint: rules without a test that matches or one that does not, unused lists, near ends."""
     seen = [t.expect for p in snapshot.policies for t in p.tests]
     named = [(e, {*(e.matched or ()), *(e.rules or ()), *(e.shadow or ()), *(e.exempted or ())}) for e in seen]
     acting = {id for _, ids in named for id in ids}

@@ -1,7 +1,7 @@
-"""Ed25519 keys that sign bundles, and the ones that a service trusts.
+"""Ed25519 keys that sign bundles, and the keys that a service trusts.
 
-Keys are PEM files as openssl writes them; a public one may also be written in a line, `ed25519:` and 32 bytes in
-base64, for settings. A key's name is the beginning of the hash of its public half.
+Keys are PEM files as openssl writes them. In settings a public key may also be one line: `ed25519:` and 32 bytes in
+base64. The id of a key is the beginning of the hash of its public half.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _INLINE = "ed25519:"
 
 
 class KeyProblem(ValueError):
-    """A key that cannot be read or is of another kind; one line that says which."""
+    """A key that cannot be read or is of another kind; the message is one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrustedKey:
-    """A public key; what it signed is believed."""
+    """A public key whose signatures are accepted."""
 
     id: str
     raw: bytes
@@ -70,7 +70,7 @@ class SigningKey:
         except OSError as error:
             raise KeyProblem(f"no private key `{path}`: {error.strerror or error}") from None
         except (ValueError, TypeError) as error:
-            raise KeyProblem(f"`{path}` is no private key in PEM without a pass phrase: {error}") from None
+            raise KeyProblem(f"`{path}` is not a private key in PEM without a pass phrase: {error}") from None
         if not isinstance(key, Ed25519PrivateKey):
             raise KeyProblem(f"`{path}` must be an Ed25519 key, got {type(key).__name__}")
         return cls(key)
@@ -87,7 +87,7 @@ class SigningKey:
 
 
 def make_key(path: Path) -> SigningKey:
-    """A new key, written to `path` for its owner's eyes only, and its public half to `path` with `.pub` added.
+    """A new key, written to `path`, which only its owner may read; the public half is written to `path` plus `.pub`.
 
     Raises `KeyProblem` when either file exists.
     """
@@ -104,7 +104,7 @@ def make_key(path: Path) -> SigningKey:
 
 
 def trusted_keys(given: Iterable[str]) -> tuple[TrustedKey, ...]:
-    """The keys meant by `given`: paths of PEM files, or `ed25519:BASE64`. Raises `KeyProblem`."""
+    """The keys of `given`, each the path of a PEM file or `ed25519:BASE64`. Raises `KeyProblem`."""
     return tuple(dict.fromkeys(_trusted(item.strip()) for item in given if item.strip()))
 
 
@@ -121,7 +121,7 @@ def _trusted(item: str) -> TrustedKey:
     except OSError as error:
         raise KeyProblem(f"no public key `{item}`: {error.strerror or error}") from None
     except ValueError:
-        raise KeyProblem(f"`{item}` is no public key in PEM; the private one is for signing only") from None
+        raise KeyProblem(f"`{item}` is not a public key in PEM; a private key is for signing only") from None
     if not isinstance(key, Ed25519PublicKey):
         raise KeyProblem(f"`{item}` must be an Ed25519 key, got {type(key).__name__}")
     return TrustedKey.of(key.public_bytes(Encoding.Raw, PublicFormat.Raw))

@@ -1,9 +1,9 @@
-"""Remembers on disk which policies were last in use, so that a restart neither loses them nor goes back in time.
+"""Keeps the policies that were last in use on disk, for a restart.
 
-One small file for each thing that a service was told to follow (`--policy`). It holds the files themselves and, for a
-bundle, the name of its set and its sequence number: after a restart an older bundle is refused as before it, and when
-what stands in the folder cannot be used, what was used last still is. A bundle is verified again when it is read back.
-The file's time is when its content was last known to be current.
+There is one file for each setting of `--policy`. It holds the policy files and, for a bundle, the name of its set and
+its sequence number. After a restart an older bundle is still refused, and if the files in the folder cannot be used,
+the kept ones are. A bundle is verified again when it is read back. The file's time stamp is the time when its content
+was last known to be current.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from policies.decide.snapshot import Origin, Snapshot
 
-__all__ = ["Kept", "LastGood"]
+__all__ = ["LastGood", "RememberedFiles"]
 
 _log = logging.getLogger("palimpsest.policies")
 _FORMAT = "palimpsest.last-good/v1"
@@ -28,8 +28,8 @@ _TOUCH_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """What was in use: its files, since when it was not confirmed any more, and the bundle it was, if one."""
+class RememberedFiles:
+    """The policies that were in use: their files, when they were last confirmed, and their bundle, if any."""
 
     files: Mapping[str, bytes]
     as_of: datetime
@@ -39,22 +39,22 @@ class Kept:
 
 
 class LastGood:
-    """The memory for `paths` in `folder`; all workers of a machine share it, each write replaces the whole file."""
+    """The kept policies of `paths` in `folder`. All workers of a machine share the file; each write replaces it."""
 
     def __init__(self, folder: Path, paths: Sequence[Path]) -> None:
         followed = "\n".join(str(p.resolve()) for p in paths)
         self.file = folder / f"policies-{sha256(followed.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}.json"
         self._touched = 0.0
 
-    def read(self) -> Kept | None:
-        """What is remembered; None when there is nothing, or nothing that can be used."""
+    def read(self) -> RememberedFiles | None:
+        """The kept policies; None when there are none, or none that can be used."""
         try:
             note = json.loads(self.file.read_bytes())
             if note["format"] != _FORMAT:
                 raise ValueError(f"format `{note['format']}`")
             files = {str(name): str(text).encode() for name, text in note["files"].items()}
             as_of = datetime.fromtimestamp(self.file.stat().st_mtime, UTC)
-            return Kept(files, as_of, note["name"], int(note["sequence"]), note["bundle"])
+            return RememberedFiles(files, as_of, note["name"], int(note["sequence"]), note["bundle"])
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -62,7 +62,7 @@ class LastGood:
             return None
 
     def write(self, snapshot: Snapshot, files: Mapping[str, bytes]) -> None:
-        """Remembers `files`, from which `snapshot` was made, in place of what was."""
+        """Keeps `files`, from which `snapshot` was made, in place of the former ones."""
         origin: Origin | None = snapshot.origin
         note = {
             "format": _FORMAT,
@@ -85,7 +85,7 @@ class LastGood:
             _log.warning("the policies in use could not be remembered for a restart: %s", error)
 
     def confirm(self) -> None:
-        """Notes that what is remembered is current now; cheap enough to call at every look."""
+        """Marks the kept policies as current now; cheap enough to call at every poll."""
         if time.monotonic() - self._touched >= _TOUCH_SECONDS:
             self._touched = time.monotonic()
             try:

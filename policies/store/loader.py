@@ -1,37 +1,38 @@
-"""Reads policy files into a snapshot, or says everything that is wrong with them.
+"""Loads policy files into a snapshot, or reports all their problems.
 
-Parsing, validating, compiling and testing are separate steps, and a file is live only after all four: what reaches
-`decide` is known to be well-formed, to name lists that exist, to ask for nothing that cannot be honoured, and to pass
-its own tests. A signed bundle is opened first, and then goes the same way.
+Parsing, validating, compiling and testing are separate steps, and a snapshot has passed all four: its files are
+well-formed, every list and every signal that they name exists, and their own tests pass. A signed bundle is opened
+first and then takes the same steps.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from policies.decide.compiler import compile_snapshot
 from policies.decide.example_tests import run_tests
-from policies.decide.snapshot import Origin, Snapshot, compile_snapshot
+from policies.decide.snapshot import Origin, Snapshot
 from policies.problems import PolicyError, Problem
-from policies.store.approvals import permits
+from policies.store.approvals import review_approvals
 from policies.store.bundle import MAX_BUNDLE, SUFFIX, open_bundle
 from policies.store.document import Document, parse_document
-from policies.store.environment import Surroundings, engine_version, heard_by
+from policies.store.environment import Environment, covered_by, engine_version
 from policies.store.keys import TrustedKey
 from policies.store.review import review
-from policies.store.sources import SHIPPED, Paths, Source, bundle_of, disk_sources, memory_sources, policy_paths
+from policies.store.sources import SHIPPED, Paths, PolicySource, bundle_of, disk_sources, memory_sources, policy_paths
 from policies.types import Request, Signals
 
-__all__ = ["SHIPPED", "Loaded", "Loader", "Sense", "no_policy", "policy_paths"]
+__all__ = ["SHIPPED", "LoadedPolicies", "Loader", "Sense", "no_policy", "policy_paths"]
 
 Sense = Callable[[Request], Signals]
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
-    """A snapshot and the files that it was made of: those of a folder for each policy, or one bundle."""
+class LoadedPolicies:
+    """A snapshot and the files that it was made of: those of each policy, under its number, or one bundle."""
 
     snapshot: Snapshot
     files: Mapping[str, bytes]
@@ -39,13 +40,14 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Loader:
-    """Loads snapshots; knows what the policies must be checked against.
+    """Loads snapshots, and holds everything that policies are checked against.
 
-    `sense` turns a request into signals (the service passes `detectors.text.sense`); tests in files run with it, and
-    concepts that it does not cover are errors. `reads`, if given, are the names that picture detectors can read.
-    `canary_key` draws canaries. `host` is the model's name and `packs` says why a concept has none for it (None: it
-    has one). With `keys`, only what one of them has signed is loaded, and what comes with this package; `verify` False
-    opens bundles without looking at signatures, for looking at them.
+    `sense` turns a request into signals (the service passes `detectors.text.sense`). The tests in policy files run
+    with it, and a concept that it does not cover is an error. `reads`, if given, are the names that picture detectors
+    can read. `canary_key` draws canaries. `host` is the model's name; `packs` returns why the model has no pack of a
+    concept, or None when it has one (see `for_host`). With `keys`, the loader accepts only bundles that one of them
+    has signed, and the policies of this package. With `verify` False it opens bundles without checking signatures;
+    use that to show them, never to serve them.
     """
 
     sense: Sense
@@ -57,6 +59,10 @@ class Loader:
     engine: str = field(default_factory=engine_version)
     verify: bool = True
 
+    def for_host(self, host: str, packs: Callable[[str], str | None]) -> Loader:
+        """The same loader for policies that will steer the model `host`, which has `packs`."""
+        return replace(self, host=host, packs=packs)
+
     def load(self, paths: Paths, *, now: datetime | None = None) -> Snapshot:
         """The snapshot of all policy files in `paths` (files and folders), its tests passed; raises `PolicyError`.
 
@@ -65,22 +71,25 @@ class Loader:
         return self.load_files(paths, now=now).snapshot
 
     def load_untested(self, paths: Paths, *, now: datetime | None = None) -> Snapshot:
-        """The snapshot of `paths`, checked but with its tests not run: to show how they come out, never to serve."""
+        """The snapshot of `paths`, checked, with its tests not run; use it to show test results, never to serve."""
         documents, origin = self._reviewed(*self._sources(paths, now))
         return self._compile(documents, origin)
 
-    def load_files(self, paths: Paths, *, now: datetime | None = None) -> Loaded:
+    def load_files(self, paths: Paths, *, now: datetime | None = None) -> LoadedPolicies:
         """As `load`, with the files that were read."""
         sources, origin, problems, bundle = self._opened(paths, now)
         documents, origin = self._reviewed(sources, origin, problems)
         files = bundle or {f"{i}/{n}": c for i, d in enumerate(documents) for n, c in d.files.items()}
-        return Loaded(self._tested(documents, origin), files)
+        return LoadedPolicies(self._tested(documents, origin), files)
 
     def load_kept(self, files: Mapping[str, bytes], *, label: str) -> Snapshot:
-        """The snapshot of files that were in use already, as `Loaded` has them; a bundle may have expired since."""
+        """The snapshot of files that were in use before, as in `LoadedPolicies.files`.
+
+        A bundle may have expired since.
+        """
         bundles = [name for name in files if name.endswith(SUFFIX)]
         if not bundles and self.keys:
-            said = "policies must be signed, because trusted keys are configured, and these are not"
+            said = "policies must be signed, because trusted keys are configured; these are not signed"
             raise PolicyError([Problem(label, 0, 0, "", said, "unsigned")])
         if not bundles:
             return self._tested(*self._reviewed(memory_sources(files, label), None, []))
@@ -101,14 +110,16 @@ class Loader:
             raise PolicyError(problems)
         return tuple(documents)
 
-    def _sources(self, paths: Paths, now: datetime | None) -> tuple[Sequence[Source], Origin | None, list[Problem]]:
+    def _sources(
+        self, paths: Paths, now: datetime | None
+    ) -> tuple[Sequence[PolicySource], Origin | None, list[Problem]]:
         sources, origin, problems, _ = self._opened(paths, now)
         return sources, origin, problems
 
     def _opened(
         self, paths: Paths, now: datetime | None
-    ) -> tuple[Sequence[Source], Origin | None, list[Problem], Mapping[str, bytes] | None]:
-        """The sources of `paths`, the bundle that they come from, what is wrong so far, and the bundle's own bytes."""
+    ) -> tuple[Sequence[PolicySource], Origin | None, list[Problem], Mapping[str, bytes] | None]:
+        """The sources of `paths`, the bundle that they come from, the problems so far, and the bundle's own bytes."""
         problems: list[Problem] = []
         path = bundle_of(paths, problems)
         if problems:
@@ -126,17 +137,17 @@ class Loader:
         return found, None, problems, None
 
     def _reviewed(
-        self, sources: Sequence[Source], origin: Origin | None, problems: list[Problem]
+        self, sources: Sequence[PolicySource], origin: Origin | None, problems: list[Problem]
     ) -> tuple[tuple[Document, ...], Origin | None]:
-        """The documents of `sources`, found to be right in themselves and with each other; raises `PolicyError`."""
+        """The documents of `sources`, checked alone and together; raises `PolicyError`."""
         before = len(problems)
         documents = tuple(d for s in sources if (d := parse_document(s, problems)) is not None)
         whole = len(documents) == len(sources) and not before
-        around = Surroundings(
-            heard_by(self.sense), self.reads, self.canary_key is not None, self.engine, self.host, self.packs
+        environment = Environment(
+            covered_by(self.sense), self.reads, self.canary_key is not None, self.engine, self.host, self.packs
         )
-        problems += review(documents, around, whole=whole)
-        problems += permits(documents, around, whole=whole)
+        problems += review(documents, environment, whole=whole)
+        problems += review_approvals(documents, environment, whole=whole)
         if problems:
             raise PolicyError(problems)
         return documents, origin
@@ -157,7 +168,7 @@ class Loader:
 
 
 def no_policy() -> Snapshot:
-    """The snapshot without any rule: everything is allowed, nothing is read."""
+    """The snapshot without rules: everything is allowed, no picture is read."""
     return compile_snapshot((), {})
 
 

@@ -1,7 +1,7 @@
-"""Reviews policies against each other and against the detectors: what a single file's shape cannot show.
+"""Checks policies against each other and against the detectors.
 
-Whatever a rule asks for and could not get at run time is refused here, at load time: a list that does not exist, a
-concept that no detector knows, a steer that nothing checks, two rules that steer one concept in two directions.
+It refuses at load time what would fail at run time: a list that does not exist, a concept that no detector covers, a
+steer because of a picture without a check of the new picture, two rules that steer one concept in two ways.
 """
 
 from __future__ import annotations
@@ -16,24 +16,28 @@ from palimpsest_base.suggest import did_you_mean
 from policies.decide.donor import list_of
 from policies.fields import moment
 from policies.format.model import RuleModel, SteerModel, VerifyModel
-from policies.predicates.conditions import LetteringModel, WhenModel, WordsModel
+from policies.predicates.lettering import LetteringModel
+from policies.predicates.when import WhenModel
+from policies.predicates.words import WordsModel
 from policies.problems import Problem
 from policies.store.document import Document
-from policies.store.environment import Surroundings
+from policies.store.environment import Environment, what_is_covered
 
-__all__ = ["leaves", "place", "review"]
+__all__ = ["place", "review"]
 
 _Path = tuple[str | int, ...]
 
 
-def review(documents: Sequence[Document], around: Surroundings, *, whole: bool) -> Iterator[Problem]:
-    """Every problem of `documents` together. `whole` False: some file could not be read, and may hold what is missed
-    here."""
+def review(documents: Sequence[Document], environment: Environment, *, whole: bool) -> Iterator[Problem]:
+    """Every problem of `documents` together.
+
+    `whole` is False when some file could not be read; a missing name is then no problem, because it may be there.
+    """
     yield from _doubles(documents)
     yield from _conflicts(documents)
     for document in documents:
         for i, rule in document.rules:
-            for path, message in _rule(document, rule, around):
+            for path, message in _rule(document, rule, environment):
                 yield place(document, ("rules", i, *path), message)
         yield from _tests(document, documents, whole)
 
@@ -46,16 +50,6 @@ def place(document: Document, path: _Path, message: str, code: Any = "invalid") 
     line, column = document.marks.get(where, (0, 0))
     dotted = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path).lstrip(".")
     return Problem(document.file, line, column, dotted, message, code)
-
-
-def leaves(when: WhenModel, path: _Path) -> Iterator[tuple[_Path, WhenModel]]:
-    """The single predicates of a condition with their paths."""
-    compound = [(k, getattr(when, k)) for k in ("all", "any", "none") if getattr(when, k) is not None]
-    for kind, parts in compound:
-        for i, part in enumerate(parts):
-            yield from leaves(part, (*path, kind, i))
-    if not compound:
-        yield path, when
 
 
 def _doubles(documents: Sequence[Document]) -> Iterator[Problem]:
@@ -76,12 +70,12 @@ def _doubles(documents: Sequence[Document]) -> Iterator[Problem]:
         for i, rule in document.rules:
             for k, old in enumerate(rule.renamed_from):
                 if old in rules or renamed.setdefault(old, rule.id) != rule.id:
-                    said = f"`{old}` is still a rule, or was renamed to another one; an old name has one heir"
+                    said = f"`{old}` is still a rule, or was renamed to another one; list an old id in one rule only"
                     yield place(document, ("rules", i, "renamed_from", k), said)
 
 
 def _conflicts(documents: Sequence[Document]) -> Iterator[Problem]:
-    """Two rules may steer one concept only in one way: which of two wins must not be left to an order."""
+    """Rules that steer one concept in two ways, because no order decides between them."""
     first: dict[str, tuple[str, tuple[Any, ...]]] = {}
     for document in documents:
         for i, rule in document.rules:
@@ -90,34 +84,36 @@ def _conflicts(documents: Sequence[Document]) -> Iterator[Problem]:
                     continue
                 other, way = first.setdefault(action.concept, (rule.id, (action.toward, action.strength)))
                 if way != (action.toward, action.strength):
-                    said = f"`{rule.id}` and `{other}` steer `{action.concept}` in two ways; say the same in both"
+                    both = f"`{rule.id}` and `{other}` steer `{action.concept}` in two ways"
+                    said = f"{both}; use the same `toward` and `strength`"
                     yield place(document, ("rules", i, "then", k), said)
 
 
-def _rule(document: Document, rule: RuleModel, around: Surroundings) -> Iterator[tuple[_Path, str]]:
+def _rule(document: Document, rule: RuleModel, environment: Environment) -> Iterator[tuple[_Path, str]]:
     yield from _list_names(document, rule)
     conditions: list[tuple[_Path, WhenModel]] = [(("when",), rule.when)]
     conditions += [(("exceptions", k, "when"), e.when) for k, e in enumerate(rule.exceptions) if e.when]
     for where, when in conditions:
-        for path, name in _concepts(when, where):
-            if name not in around.heard:
-                known = sorted(n for n in around.heard if "/" in n)
-                yield path, f"no detector finds `{name}` in prompts{did_you_mean(name, known)}"
-    seen = dict(_picture_reads(rule.when, ("when",)))
+        for need in when.needs():
+            if need.stage == "prompt" and need.name not in environment.in_prompts:
+                concepts = (n for n in environment.in_prompts if "/" in n)
+                said = f"no detector finds `{need.name}` in prompts{what_is_covered(need.name, concepts)}"
+                yield (*where, *need.path), said
+    seen = {("when", *need.path): need.name for need in rule.when.needs() if need.stage == "picture"}
     verified = {a.read for a in rule.then if isinstance(a, VerifyModel)}
     if any(isinstance(a, SteerModel) for a in rule.then):
         for path, name in seen.items():
             if name not in verified:
                 way_out = f"add `do: verify` with `read: {name}`"
-                yield path, f"a rule that steers because of a picture must judge the new one: {way_out}"
+                yield path, f"a rule that steers because of a picture must check the new picture; {way_out}"
     read = ((("then", i, "read"), a.read) for i, a in enumerate(rule.then) if isinstance(a, VerifyModel))
     for path, name in [*seen.items(), *read]:
-        if around.reads is not None and name not in around.reads:
-            yield path, f"no detector reads `{name}` in pictures{did_you_mean(name, sorted(around.reads))}"
-    if rule.rollout.mode == "canary" and not around.canaries:
+        if environment.in_pictures is not None and name not in environment.in_pictures:
+            yield path, f"no detector reads `{name}` in pictures{what_is_covered(name, environment.in_pictures)}"
+    if rule.rollout.mode == "canary" and not environment.canaries:
         yield (
             ("rollout", "mode"),
-            "a canary needs a secret key to draw requests by; configure one, or use `shadow` or `enforce`",
+            "a canary needs a secret key to draw requests; configure one, or use `shadow` or `enforce`",
         )
     if rule.active:
         start, end = moment(rule.active.since), moment(rule.active.until)
@@ -133,7 +129,7 @@ def _list_names(document: Document, rule: RuleModel) -> Iterator[tuple[_Path, st
     for i, action in enumerate(rule.then):
         name = list_of(action.toward) if isinstance(action, SteerModel) else None
         if name is not None and name not in known:
-            yield ("then", i, "toward"), f"takes its words from a list `{name}`, which the policy does not have"
+            yield ("then", i, "toward"), f"needs the list `{name}`, which the policy does not have"
 
 
 def _words(value: Any, path: _Path) -> Iterator[tuple[_Path, str]]:
@@ -148,18 +144,6 @@ def _words(value: Any, path: _Path) -> Iterator[tuple[_Path, str]]:
     elif isinstance(value, list):
         for i, item in enumerate(value):
             yield from _words(item, (*path, i))
-
-
-def _concepts(when: WhenModel, path: _Path) -> Iterator[tuple[_Path, str]]:
-    for where, leaf in leaves(when, path):
-        if leaf.concept is not None:
-            yield (*where, "concept", "name"), leaf.concept.name
-
-
-def _picture_reads(when: WhenModel, path: _Path) -> Iterator[tuple[_Path, str]]:
-    for where, leaf in leaves(when, path):
-        if leaf.picture is not None:
-            yield (*where, "picture"), leaf.picture.concept.name if leaf.picture.concept else "lettering"
 
 
 def _tests(document: Document, documents: Iterable[Document], whole: bool) -> Iterator[Problem]:

@@ -1,6 +1,6 @@
-"""Where policies come from: files and folders on disk, or the files of a bundle, as one kind of thing to read.
+"""The sources of policies: files and folders on disk, and the files of a bundle, with one interface.
 
-A source gives one policy file and, by name, the list files beside and below it; it never reaches outside its folder.
+A source gives one policy file and, by name, the list files beside and below it. It never reads outside its folder.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from pathlib import Path
 from policies.problems import Problem
 from policies.store.bundle import MAX_BUNDLE, SUFFIX
 
-__all__ = ["SHIPPED", "DiskSource", "MemorySource", "Paths", "Source", "bundle_of", "disk_sources"]
-__all__ += ["Watch", "memory_sources", "policy_paths"]
+__all__ = ["SHIPPED", "DiskSource", "MemorySource", "Paths", "PolicySource", "bundle_of", "disk_sources"]
+__all__ += ["FileWatcher", "memory_sources", "policy_paths"]
 
 SHIPPED = Path(__file__).parent.parent / "shipped"
 Paths = str | Path | Sequence[str | Path]
 
 LIST_BYTES = 16 << 20
 _SUFFIXES = (".yaml", ".yml")
-_RACY_SECONDS = 2.0  # a file written this lately may change again without its time stamp moving
+_RACY_SECONDS = 2.0  # a file this young may change again without a new time stamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class DiskSource:
         folder = self.path.parent
         path = (folder / name).resolve()
         if Path(name).is_absolute() or not path.is_relative_to(folder.resolve()):
-            raise ValueError("a list must stand in the policy's folder or below it")
+            raise ValueError("a list file must be in the policy's folder or below it")
         if not path.is_file():
             raise ValueError("no such list file")
         if path.stat().st_size > LIST_BYTES:
@@ -80,17 +80,17 @@ class MemorySource:
         """The list file `name`. Raises `ValueError`."""
         path = posixpath.normpath(posixpath.join(posixpath.dirname(self.path), name))
         if posixpath.isabs(name) or path.startswith("../"):
-            raise ValueError("a list must stand in the policy's folder or below it")
+            raise ValueError("a list file must be in the policy's folder or below it")
         if path not in self.files:
             raise ValueError("no such list file")
         return self.files[path]
 
 
-Source = DiskSource | MemorySource
+PolicySource = DiskSource | MemorySource
 
 
 def policy_paths(setting: str) -> tuple[Path, ...]:
-    """The paths meant by a setting: `shipped`, `none` (no path at all, so an empty snapshot), a file or a folder."""
+    """The paths of a setting: `shipped`, `none` (no path, so an empty snapshot), a file or a folder."""
     return {"shipped": (SHIPPED,), "none": ()}.get(setting, (Path(setting),))
 
 
@@ -103,13 +103,13 @@ def bundle_of(paths: Paths, problems: list[Problem]) -> Path | None:
         problems.append(_unreadable(found[1], f"there is also {found[0]}; a service follows one bundle at a time"))
     others = [p for p in _as_paths(paths) if p not in found and (not p.is_dir() or _policies(p))]
     if others:
-        said = f"there are policy files beside the bundle {found[0]}; which is meant? keep one of the two"
+        said = f"there are policy files beside the bundle {found[0]}; keep only one of the two"
         problems.append(_unreadable(others[0], said))
     return found[0]
 
 
 def disk_sources(paths: Paths, problems: list[Problem]) -> list[DiskSource]:
-    """One source a policy file of `paths`; what is no such file is a problem."""
+    """One source for each policy file of `paths`; any other path adds a problem."""
     found: list[DiskSource] = []
     for path in _as_paths(paths):
         if path.is_dir():
@@ -128,23 +128,23 @@ def disk_sources(paths: Paths, problems: list[Problem]) -> list[DiskSource]:
 
 
 def memory_sources(files: Mapping[str, bytes], origin: str) -> list[MemorySource]:
-    """One source a policy file of `files`."""
+    """One source for each policy file of `files`."""
     return [MemorySource(origin, path, files) for path in sorted(files) if path.endswith(_SUFFIXES)]
 
 
-class Watch:
-    """Tells cheaply, twice a second, whether any policy, list or bundle of `paths` has other content than before.
+class FileWatcher:
+    """Detects changes of the policies, lists and bundles of `paths`, cheaply enough to ask twice a second.
 
-    A file is read once and again when its size, time or inode changes; also at every look while it is so young that it
-    may change again without its time moving.
+    A file is read again when its size, time stamp or inode changes. A file that was written less than two seconds ago
+    is read every time, because it may change again within the resolution of its time stamp.
     """
 
     def __init__(self, paths: Paths) -> None:
         self._paths = paths
         self._known: dict[Path, tuple[tuple[int, int, int], str]] = {}
 
-    def look(self) -> str:
-        """A word that stands for all names and contents; it is the same as long as they are."""
+    def fingerprint(self) -> str:
+        """A hash of all names and contents."""
         digest = sha256()
         for path in _watched(self._paths):
             digest.update(f"{path}|{self._content(path)}\n".encode("utf-8", "surrogateescape"))
@@ -156,7 +156,7 @@ class Watch:
             key = (stat.st_size, stat.st_mtime_ns, stat.st_ino)
             known, content = self._known.get(path, (None, ""))
             if known != key or time.time() - stat.st_mtime < _RACY_SECONDS:
-                # a file that is too large is refused by its size alone
+                # a file that is too large is refused, so its content does not matter
                 content = sha256(path.read_bytes()).hexdigest() if stat.st_size <= MAX_BUNDLE else repr(key)
                 self._known[path] = (key, content)
             return content
@@ -169,8 +169,7 @@ def _as_paths(paths: Paths) -> list[Path]:
 
 
 def _watched(paths: Paths) -> list[Path]:
-    """Every file that may matter: those of a folder and below it, and for a single file what stands beside and below
-    it."""
+    """Every file that may matter: all below a folder, and for a single file all below the folder that holds it."""
     found: set[Path] = set()
     for path in _as_paths(paths):
         if path.suffix != SUFFIX:

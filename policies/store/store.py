@@ -1,9 +1,8 @@
-"""Keeps the snapshot that is in force: polls the policy files, and swaps one reference when a better one is ready.
+"""The policy store: holds the snapshot in force, polls the policy files and replaces the snapshot when they change.
 
-A new snapshot is read, checked, compiled and tested on this module's thread, off the path of requests; only then does
-`Store.snapshot` change, in one assignment. Whatever is wrong with the files, the last good snapshot stays and
-`Store.state` says why. With a folder to keep it in, it also survives a restart, and so does the sequence number that a
-newer bundle must exceed.
+A new snapshot is read, checked, compiled and tested on the store's own thread. Only then `Store.snapshot` changes, in
+one assignment. If the files have problems, the last good snapshot stays in force and `Store.state` says why. With a
+folder to keep them in, the last good policies and the sequence number of the last bundle survive a restart.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ from policies.decide.snapshot import Origin, Snapshot
 from policies.problems import Code, PolicyError, Problem
 from policies.store.diff import floor_losses
 from policies.store.last_good import LastGood
-from policies.store.loader import Loaded, Loader
-from policies.store.sources import Paths, Watch
+from policies.store.loader import LoadedPolicies, Loader
+from policies.store.sources import FileWatcher, Paths
 
 __all__ = ["Store", "StoreState"]
 
@@ -30,11 +29,11 @@ _log = logging.getLogger("palimpsest.policies")
 
 @dataclass(frozen=True, slots=True)
 class StoreState:
-    """What is in force and since when.
+    """The state of a store: what is in force, and since when.
 
-    `generation` grows with every change of content in this process, from 1. `source` is `live` while the snapshot is
-    what the files say, and `last-good` while they say something that cannot be used; `last_error` has the problems
-    then, one a line. `origin` is the bundle in use, None for plain files.
+    `generation` starts at 1 and grows with every change of content in this process. `source` is `live` while the
+    snapshot is that of the files, and `last-good` while the files cannot be used; `last_error` then has the problems,
+    one a line. `origin` is the bundle in use, None for plain files.
     """
 
     digest: str
@@ -56,11 +55,11 @@ def _clock() -> datetime:
 class Store:
     """Holds the snapshot in force; `snapshot` and `state` may be read from any thread at any time.
 
-    The first load happens in the constructor and raises `PolicyError`, unless `keep`, a folder, remembers policies that
-    were in use before. With `interval` (seconds) a daemon thread polls until `close()`; without it `poll()` must be
-    called. `accept` may refuse a snapshot that loaded well, by naming what is wrong with it here (a rule that no pack
-    fits, say): its texts count as problems of the load. `on_reload` hears the state after every attempt that found
-    changed files, good or bad, on the polling thread. `paths` may be empty. `clock` tells the time, in UTC.
+    The constructor loads the policies. It raises `PolicyError` unless the folder `keep` holds policies that were in use
+    before. With `interval` (seconds) a daemon thread polls until `close()`; without it the caller calls `poll()`.
+    `accept` may refuse a valid snapshot by returning what is wrong with it here (such as a rule without a pack); its
+    texts become problems of the load. `on_reload` is called with the state after every attempt to load changed files,
+    successful or not, on the polling thread. `paths` may be empty. `clock` returns the time, in UTC.
     """
 
     def __init__(
@@ -83,9 +82,9 @@ class Store:
         self._memory = LastGood(keep, self._paths) if keep is not None and self._paths else None
         self._clock = clock
         self._lock = threading.Lock()  # one poll at a time; readers never take it
-        self._watch = Watch(self._paths)
-        self._seen = self._watch.look()
-        self._confirmed = clock()  # when the files last said what is in force
+        self._watcher = FileWatcher(self._paths)
+        self._seen = self._watcher.fingerprint()
+        self._confirmed = clock()  # when the files last agreed with what is in force
         self._current = self._first()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -103,9 +102,9 @@ class Store:
         return self._current[1]
 
     def poll(self) -> StoreState:
-        """The state after one look at the files: they are loaded if they changed since the last look."""
+        """The state after one poll: the files are loaded if they changed since the last one."""
         with self._lock:
-            now = self._watch.look()
+            now = self._watcher.fingerprint()
             if now != self._seen:
                 self._seen = now
                 self._reload()
@@ -119,13 +118,13 @@ class Store:
         if self._thread is not None:
             self._thread.join(timeout=5)
 
-    def _load(self) -> Loaded:
+    def _load(self) -> LoadedPolicies:
         loaded = self._loader.load_files(self._paths, now=self._clock())
         self._check(loaded.snapshot)
         return loaded
 
     def _check(self, snapshot: Snapshot) -> None:
-        """Raises `PolicyError` for what loads well and still must not be used here."""
+        """Raises `PolicyError` for a snapshot that is valid and must not be used here."""
         where = ", ".join(map(str, self._paths))
         refused: list[tuple[Code, str]] = list(self._goes_back(snapshot.origin))
         if self._accept is not None and not refused:
@@ -134,7 +133,7 @@ class Store:
             raise PolicyError(Problem(where, 0, 0, "", text, code) for code, text in refused)
 
     def _goes_back(self, origin: Origin | None) -> list[tuple[Code, str]]:
-        """Why the bundle `origin` may not follow what this machine has used before; empty when it may."""
+        """Why the bundle `origin` may not replace what this machine used before; empty when it may."""
         kept = self._memory.read() if self._memory is not None else None
         used = [(kept.name, kept.sequence, kept.bundle)] if kept is not None and kept.name is not None else []
         own = self._current[0].origin if hasattr(self, "_current") else None
@@ -146,9 +145,9 @@ class Store:
             way_out = f"; to follow another set, remove `{self._memory.file}`" if self._memory is not None else ""
             return [("other-host", f"it is a bundle of the set `{origin.name}`, and `{name}` is in use{way_out}")]
         if origin.sequence < sequence:
-            return [("replayed", f"its sequence number is {origin.sequence}, and {sequence} was in use already")]
+            return [("replayed", f"its sequence number is {origin.sequence}, and {sequence} was in use before")]
         if origin.sequence == sequence and origin.digest != digest:
-            return [("replayed", f"another bundle with its sequence number {sequence} was in use already")]
+            return [("replayed", f"another bundle with the sequence number {sequence} was in use before")]
         return []
 
     def _first(self) -> tuple[Snapshot, StoreState]:
@@ -166,7 +165,8 @@ class Store:
         return StoreState(snapshot.digest, 1, now, "live", paths, len(snapshot.rules), origin=snapshot.origin)
 
     def _remembered(self, error: PolicyError) -> tuple[Snapshot, StoreState]:
-        """What was in use before this process, because the files cannot be used; raises `error` without that."""
+        """The policies that were in use before this process, because the files cannot be used; raises `error` without
+        any."""
         kept = self._memory.read() if self._memory is not None else None
         if kept is None or self._memory is None:
             raise error
@@ -193,7 +193,7 @@ class Store:
         except PolicyError as error:
             self._fail(str(error), error.problems)
             return
-        except Exception as error:  # a defect of ours must not take the last good policy away either
+        except Exception as error:  # a defect of this code must not remove the last good policy either
             _log.exception("loading policies failed in an unexpected way")
             self._fail(f"internal error: {error}", ())
             return
@@ -209,7 +209,7 @@ class Store:
         self._publish(snapshot, replace(fresh, generation=state.generation + changed, loaded_at=since))
 
     def _still_good(self) -> None:
-        """The files are as they were and in use: they are current, unless they are a bundle that has just ended."""
+        """Confirms the unchanged files as current, unless they are a bundle that has expired."""
         origin, now = self.state.origin, self._clock()
         if origin is not None and now >= origin.not_after:
             said = f"the bundle in use expired at {origin.not_after:%Y-%m-%d %H:%M} UTC; sign it again"
@@ -225,7 +225,7 @@ class Store:
         self._publish(self._dated(snapshot), failed)
 
     def _dated(self, snapshot: Snapshot) -> Snapshot:
-        """The snapshot with the time it was last current at, where some policy minds its age."""
+        """The snapshot with the time when it was last current, if some policy has `freshness`."""
         if not snapshot.freshness or snapshot.as_of is not None:
             return snapshot
         return replace(snapshot, as_of=self._confirmed)

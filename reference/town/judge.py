@@ -21,6 +21,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
+from reference.folders import JUDGES
 from reference.loop import Schedule, fit
 from reference.town.data import render_set
 from reference.town.drawing.paint import paint
@@ -42,9 +43,8 @@ __all__ = [
     "truth",
 ]
 
-_FOLDER = Path(__file__).parent.parent / "judges"
-JUDGE = _FOLDER / "first"
-SECOND_JUDGE = _FOLDER / "second"
+JUDGE = JUDGES / "first"
+SECOND_JUDGE = JUDGES / "second"
 VERSION = "1"
 CONCEPTS = (*(f"{category}/{name}" for category, names in CATEGORIES.items() for name in names), "lettering")
 # what is asked, and the answers; None: it has none

@@ -1,57 +1,24 @@
-"""Which model a name means, where its packs are, and which rules of the policies they fit."""
+"""Loads the model that the settings name as a host, and says what requests may ask of it."""
 
 from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from service.engine.planner import why_unverified
-from service.http.requests import Limits
+from palimpsest_base.plugins import BadPlugin, load_plugins
+from service.model_names import resolve_model
+from service.order import Limits
 from service.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
-    from policies import Snapshot
-    from steering import Host, Pack
+    from steering import Host
 
-__all__ = [
-    "PackShelf",
-    "RuleRow",
-    "embedded_models",
-    "limits_of",
-    "load_host",
-    "resolve_model",
-    "rule_table",
-    "threads_of",
-]
+__all__ = ["device_of", "limits_of", "load_host", "threads_of"]
 
 _Parameters = Mapping[str, inspect.Parameter]
-_ROOM = Path(__file__).resolve().parents[2] / "reference" / "models"
-
-
-def embedded_models() -> tuple[str, ...]:
-    """Names of the models that come with the repository."""
-    return tuple(sorted(p.parent.name for p in _ROOM.glob("*/model_index.json")))
-
-
-def resolve_model(name: str) -> tuple[str, str | None]:
-    """The folder or hub id that `name` means, and the revision: an embedded name, a folder, or `owner/model@revision`.
-
-    Raises `SettingsError` when it means nothing.
-    """
-    for folder in (Path(name), _ROOM / name):
-        if (folder / "model_index.json").is_file():
-            return str(folder.resolve()), None
-    hub, at, revision = name.partition("@")
-    if hub.count("/") == 1 and not Path(hub).exists():
-        if at and revision:
-            return hub, revision
-        raise SettingsError(f"a hub model needs a pinned revision: `{hub}@<commit>`, got `{name}`")
-    known = ", ".join(f"`{m}`" for m in embedded_models()) or "none in this installation"
-    raise SettingsError(f"`{name}` is no diffusers folder and no embedded model; embedded: {known}")
 
 
 def load_host(settings: Settings) -> Host:
@@ -62,8 +29,18 @@ def load_host(settings: Settings) -> Host:
 
     torch.set_num_threads(threads_of(settings))
     where, revision = resolve_model(settings.model)
-    dtype = getattr(torch, settings.dtype)
-    host = Host.load(where, device=device_of(settings), dtype=dtype, revision=revision, digests=_kept(settings))
+    try:
+        families = tuple(load_plugins("palimpsest.families", settings.plugins).values())
+    except BadPlugin as error:
+        raise SettingsError(str(error)) from error
+    host = Host.load(
+        where,
+        device=device_of(settings),
+        dtype=getattr(torch, settings.dtype),
+        revision=revision,
+        digests=_kept(settings),
+        families=families,
+    )
     _keep_prompts_out_of_logs()
     return host
 
@@ -107,9 +84,9 @@ def limits_of(host: Host, settings: Settings) -> Limits:
     """What requests may ask of `host`: its `defaults.json`, else what its pipeline says by itself."""
     defaults = host.defaults
     call = inspect.signature(type(host.pipe).__call__).parameters
-    rows, columns = (defaults.height, defaults.width) if defaults.height and defaults.width else _native(host)
+    rows, columns = _size(host)
     size = f"{columns}x{rows}"
-    negative, above = _hears_negative(host, call)
+    negative = host.negative_prompts
     return Limits(
         models=(host.name,),
         sizes=tuple(defaults.sizes) or (size,),
@@ -119,18 +96,10 @@ def limits_of(host: Host, settings: Settings) -> Limits:
         max_n=settings.max_n,
         max_steps=settings.max_steps,
         max_prompt=settings.max_prompt,
-        min_steps=max(defaults.min_inference_steps, _fewest_steps(host.pipe)),
-        negative=negative,
-        negative_above=above,
+        min_steps=host.fewest_steps,
+        negative=negative.possible,
+        negative_above=negative.above,
     )
-
-
-def _fewest_steps(pipe: Any) -> int:
-    """The fewest steps that a pipeline takes: of a single one PixArt's uses a second result, which most schedulers do
-    not give, and a caller shall learn that from the limits and not from an error inside it.
-    """
-    single = type(pipe.scheduler).__name__ in ("LCMScheduler", "DDPMScheduler")
-    return 1 if single or not type(pipe).__name__.startswith("PixArtAlpha") else 2
 
 
 def _guidance(host: Host, call: _Parameters) -> float | None:
@@ -141,120 +110,12 @@ def _guidance(host: Host, call: _Parameters) -> float | None:
     return float(call["guidance_scale"].default or 0.0) if given is None else given
 
 
-def _hears_negative(host: Host, call: _Parameters) -> tuple[bool, float | None]:
-    """Whether requests may have a negative prompt, and the guidance scale above which it is heard; None: at any."""
-    if "negative_prompt" not in call:
-        return False, None
-    if "true_cfg_scale" in call:  # guidance is an input of the denoiser; only this one makes it see the negative prompt
-        return float(host.defaults.call.get("true_cfg_scale", call["true_cfg_scale"].default) or 0) > 1, None
-    distilled = getattr(_denoiser(host).config, "time_cond_proj_dim", None) is not None
-    return not distilled, 1.0
-
-
-def _denoiser(host: Host) -> Any:
-    return getattr(host.pipe, "transformer", None) or getattr(host.pipe, "unet", None) or host.pipe.prior
-
-
-def _native(host: Host) -> tuple[int, int]:
-    """Rows and columns of the pictures that the denoiser was made for, in pixels."""
-    pipe = host.pipe
-    side = getattr(pipe, "default_sample_size", None) or getattr(_denoiser(host).config, "sample_size", None)
-    if side is None:
+def _size(host: Host) -> tuple[int, int]:
+    """Rows and columns, in pixels, of a request that names no size. Raises: SettingsError."""
+    size = host.native_size
+    if size is None:
         raise SettingsError(
-            f"`{type(pipe).__name__}` does not say how large its pictures are; write `height` and `width` into"
+            f"`{type(host.pipe).__name__}` does not say how large its pictures are; write `height` and `width` into"
             " `defaults.json` beside `model_index.json`"
         )
-    rows, columns = (side, side) if isinstance(side, int) else side
-    scale = int(getattr(pipe, "vae_scale_factor", 8)) if getattr(pipe, "vae", None) is not None else 1
-    return int(rows) * scale, int(columns) * scale
-
-
-@dataclass(frozen=True, slots=True)
-class RuleRow:
-    """One line of the start table: what a rule steers, and what stands behind it on this host."""
-
-    rule: str
-    policy: str
-    mode: str
-    concept: str | None = None
-    pack: str | None = None
-    evidence: str | None = None
-    unfit: str | None = None
-    why_unfit: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """The row as plain values."""
-        return asdict(self)
-
-
-class PackShelf(Mapping[str, "Pack"]):
-    """The packs of one host by concept, loaded when first asked for; what is missing is looked for once a change."""
-
-    def __init__(self, host: Host, extra: Sequence[Path]) -> None:
-        from steering import pack_roots
-
-        self._host = host
-        self._roots = pack_roots(host, extra=list(extra))
-        self._found: dict[str, Pack] = {}
-        self._missing: dict[str, str] = {}
-
-    def __getitem__(self, concept: str) -> Pack:
-        if concept not in self._found:
-            if concept in self._missing:
-                raise KeyError(concept)
-            self._look(concept)
-        return self._found[concept]
-
-    def __contains__(self, concept: object) -> bool:
-        try:
-            self[str(concept)]
-        except KeyError:
-            return False
-        return True
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._found)
-
-    def __len__(self) -> int:
-        return len(self._found)
-
-    def why_missing(self, concept: str) -> str | None:
-        """Why there is no pack for `concept`, or None."""
-        return None if concept in self else self._missing[concept]
-
-    def look_again(self) -> None:
-        """Forgets what was missing, or published only: a changed policy may come with a new pack."""
-        self._missing.clear()
-        self._found = {concept: pack for concept, pack in self._found.items() if not pack.published}
-
-    def _look(self, concept: str) -> None:
-        from steering import PackError, find_pack
-
-        try:
-            self._found[concept] = find_pack(concept, self._host, self._roots)
-        except PackError as error:
-            self._missing[concept] = str(error)
-            raise KeyError(concept) from error
-
-
-def rule_table(snapshot: Snapshot, shelf: PackShelf) -> tuple[RuleRow, ...]:
-    """One row for each rule and concept that it steers; a rule that steers nothing has one row without a concept."""
-    rows = []
-    for rule in snapshot.rules:
-        bare = RuleRow(rule.id, rule.policy, rule.model.rollout.mode)
-        concepts = dict.fromkeys(a.concept for a in rule.model.then if a.do == "steer")
-        reads = {a.read for a in rule.model.then if a.do == "verify"}
-        rows += [_supported(bare, concept, rule.model.unfit, reads, shelf) for concept in concepts] or [bare]
-    return tuple(rows)
-
-
-def _supported(row: RuleRow, concept: str, unfit: str, reads: Collection[str], shelf: PackShelf) -> RuleRow:
-    """The row with what stands behind steering `concept` on this host, or what the rule does without."""
-    why = shelf.why_missing(concept)
-    if why is not None:
-        return replace(row, concept=concept, unfit=unfit, why_unfit=why)
-    pack = shelf[concept]
-    sites = f"{len(pack.sites)} of {len(pack.site_names)} sites"
-    row = replace(row, concept=concept, pack=sites, evidence=str(pack.evidence.get("kind", "none")))
-    why = why_unverified(pack, reads)
-    return row if why is None else replace(row, unfit=unfit, why_unfit=why)
+    return size

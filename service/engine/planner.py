@@ -9,23 +9,21 @@ picture only, so no plan is made with it for a rule that does not look there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from policies import Decision, Request, Steer, Verify
+from service.reading.types import WithoutLettering
 
 if TYPE_CHECKING:
     from steering import Pack, Plan, Swap
 
-__all__ = ["Course", "WithoutLettering", "choose_course", "merge", "why_unverified"]
-
-# from a prompt to the same prompt without any lettering: the last resort for a donor
-WithoutLettering = Callable[[str], str]
+__all__ = ["Repair", "choose_repair", "merge", "why_unverified"]
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class Repair:
     """What can be done for one request, rung by rung.
 
     `plan` is what the first picture is made under; `None` with `prompt` as it came means untouched. `wider` is the plan
@@ -43,13 +41,13 @@ class Course:
     failed: bool = False
 
 
-def choose_course(
+def choose_repair(
     request: Request, decision: Decision, packs: Mapping[str, Pack], *, without_lettering: WithoutLettering
-) -> Course:
-    """The course for `request` under `decision`. `packs` maps a concept to its pack for the loaded model."""
+) -> Repair:
+    """The repair of `request` under `decision`. `packs` maps a concept to its pack for the loaded model."""
     steers = decision.steers
     if not steers:
-        return Course(request.prompt)
+        return Repair(request.prompt)
     found = {s.concept: packs.get(s.concept) for s in steers}
     here = {concept: pack for concept, pack in found.items() if pack is not None}
     donor = _donor(request, steers, here, without_lettering)
@@ -60,7 +58,7 @@ def choose_course(
     acting = [s for s in steers if s.concept in here and (shown or here[s.concept].edits)]
     if missing or not acting:
         # the whole prompt is replaced, or there is nothing to show in its place: then only the picture can be judged
-        return Course(donor, donor=donor, unfit=unfit, refused=refused)
+        return Repair(donor, donor=donor, unfit=unfit, refused=refused)
     from steering import SteeringError
 
     try:
@@ -69,8 +67,8 @@ def choose_course(
         )
         wider = merge([here[s.concept].plan(toward=_shown(here[s.concept], donor), wider=True) for s in acting])
     except SteeringError:
-        return Course(donor, donor=donor, failed=True)
-    return Course(request.prompt, plan=plan, wider=wider, donor=donor)
+        return Repair(donor, donor=donor, failed=True)
+    return Repair(request.prompt, plan=plan, wider=wider, donor=donor)
 
 
 def _shown(pack: Pack, donor: str) -> str | None:

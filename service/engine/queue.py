@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
     from steering import PictureReport, Plan
 
-__all__ = ["Form", "Job", "Made", "Queue", "shutting_down"]
+__all__ = ["BatchKey", "Job", "Made", "Queue", "shutting_down"]
 
 _SHARE = 4  # a named caller may hold this many times the places that are still free: alone, four fifths of the line
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class BatchKey:
     """What pictures of one batch have in common."""
 
     height: int
@@ -61,7 +61,7 @@ class Job:
     negative_prompt: str | None
     seed: int
     plan: Plan | None
-    form: Form
+    key: BatchKey
     deadline: float
     caller: str = ""
     on_step: Callable[[int, int], None] | None = None
@@ -139,7 +139,7 @@ class Queue:
                 self._changed.wait(timeout)
             self._gather(most, gather)
             first = self._first()
-            taken = [] if first is None else self._compatible(first.form, most)
+            taken = [] if first is None else self._compatible(first.key, most)
             self._remove(taken)
             for caller in dict.fromkeys(job.caller for job in taken):
                 if caller in self._lines:
@@ -162,7 +162,7 @@ class Queue:
     def _ready(self, most: int) -> int:
         """How many jobs the next batch would have."""
         first = self._first()
-        return 0 if first is None else len(self._compatible(first.form, most))
+        return 0 if first is None else len(self._compatible(first.key, most))
 
     def drop_lost(self) -> list[Job]:
         """The jobs that nobody waits for, taken out of the line."""
@@ -189,10 +189,10 @@ class Queue:
         for line in self._lines.values():
             yield from line
 
-    def _compatible(self, form: Form, most: int) -> list[Job]:
-        """Retries of this form, and then one job of each caller after the other."""
-        taken = [job for job in self._retries if job.form == form][:most]
-        lines = [deque(job for job in line if job.form == form) for line in self._lines.values()]
+    def _compatible(self, key: BatchKey, most: int) -> list[Job]:
+        """Retries of this key, and then one job of each caller after the other."""
+        taken = [job for job in self._retries if job.key == key][:most]
+        lines = [deque(job for job in line if job.key == key) for line in self._lines.values()]
         while len(taken) < most and any(lines):
             for line in lines:
                 if line and len(taken) < most:

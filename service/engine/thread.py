@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from service.engine.queue import Form, Job, Made, Queue, shutting_down
+from service.engine.queue import Job, Made, Queue, shutting_down
 from service.errors import DeadlineExceeded, Unavailable, without_message
 from service.metrics.recorder import Recorder
 from service.settings import Batching
@@ -26,7 +26,7 @@ from service.settings import Batching
 if TYPE_CHECKING:
     from steering import Host
 
-__all__ = ["Engine", "Form", "Job", "Made", "Queue", "is_fatal", "is_out_of_memory"]
+__all__ = ["Engine", "is_fatal", "is_out_of_memory"]
 
 log = logging.getLogger("bentoml.palimpsest.engine")
 _GOOD_BATCHES = 100  # as many batches must fit before a larger one is tried again
@@ -186,17 +186,17 @@ class Engine(threading.Thread):
     def _generate(self, host: Host, jobs: list[Job]) -> None:
         rows = self._rows(jobs)
         padding = rows - len(jobs)
-        form, started = jobs[0].form, time.monotonic()
-        guidance: dict[str, Any] = {} if form.guidance is None else {"guidance_scale": form.guidance}
+        key, started = jobs[0].key, time.monotonic()
+        guidance: dict[str, Any] = {} if key.guidance is None else {"guidance_scale": key.guidance}
         out = host.generate(
             [job.prompt for job in jobs] + [""] * padding,
             plans=[job.plan for job in jobs] + [None] * padding,
             seeds=[job.seed for job in jobs] + [0] * padding,
-            negative_prompts=[job.negative_prompt for job in jobs] + [""] * padding if form.negative else None,
+            negative_prompts=[job.negative_prompt for job in jobs] + [""] * padding if key.negative else None,
             on_step=lambda step, steps: self._between_steps(jobs, step, steps),
-            height=form.height,
-            width=form.width,
-            num_inference_steps=form.steps,
+            height=key.height,
+            width=key.width,
+            num_inference_steps=key.steps,
             **guidance,
         )
         took = time.monotonic() - started

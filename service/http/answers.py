@@ -15,28 +15,28 @@ from typing import Any
 
 from policies import Decision, Disclosure
 from service.audit import Keys
-from service.engine.closed_loop import Finished, Outcome, Picture
+from service.engine.outcome import Finished, Outcome, Picture
 from service.errors import Refused
-from service.http.requests import GenerationRequest
+from service.order import Order
 
 __all__ = ["audit_record", "evaluation_answer", "generation_answer", "refusal", "unanswered_record"]
 
 
-def generation_answer(finished: Finished, asked: GenerationRequest, ignored: Sequence[str]) -> dict[str, Any]:
+def generation_answer(finished: Finished, order: Order, ignored: Sequence[str]) -> dict[str, Any]:
     """The body of a 200: OpenAI's shape and `steering`."""
     outcome = finished.outcome
     return {
         "created": int(time.time()),
         "data": [{"b64_json": base64.b64encode(file).decode()} for file in finished.files],
-        "size": asked.size,
-        "output_format": asked.output_format or "png",
+        "size": order.size,
+        "output_format": order.output_format,
         "steering": {
             "verdict": outcome.verdict,
             "rules": _disclosed(d for p in outcome.pictures for d in p.decision.disclosures),
             "rungs": list(dict.fromkeys(r for p in outcome.pictures for r in p.rungs)),
             "per_image": [_per_image(p) for p in outcome.pictures],
             "policy": outcome.decision.policy,
-            "seed": asked.seed,
+            "seed": order.seed,
             "shape": _shape(outcome.pictures[0]),
             "ignored": list(ignored),
         },
@@ -67,12 +67,12 @@ def refusal(outcome: Outcome, decision_id: str) -> Refused:
     )
 
 
-def audit_record(outcome: Outcome, asked: GenerationRequest, keys: Keys, *, seconds: float) -> dict[str, Any]:
+def audit_record(outcome: Outcome, order: Order, keys: Keys, *, seconds: float) -> dict[str, Any]:
     """Everything about an outcome but the prompt, which is there as a keyed hash."""
     decision = outcome.decision
     return {
         "event": "decision",
-        **_asked(asked, keys),
+        **_asked(order, keys),
         "verdict": outcome.verdict,
         "refused": outcome.refused,
         **_grounds(decision),
@@ -84,31 +84,29 @@ def audit_record(outcome: Outcome, asked: GenerationRequest, keys: Keys, *, seco
     }
 
 
-def unanswered_record(
-    error: BaseException, asked: GenerationRequest, keys: Keys, policy: str, seconds: float
-) -> dict[str, Any]:
+def unanswered_record(error: BaseException, order: Order, keys: Keys, policy: str, seconds: float) -> dict[str, Any]:
     """What is kept of a request that ended before its last judgement: nothing of it was handed out."""
     return {
         "event": "unanswered",
         "outcome": "disconnect" if isinstance(error, asyncio.CancelledError) else getattr(error, "code", "error"),
-        **_asked(asked, keys),
+        **_asked(order, keys),
         "policy": policy,
         "seconds": round(seconds, 3),
     }
 
 
-def _asked(asked: GenerationRequest, keys: Keys) -> dict[str, Any]:
+def _asked(order: Order, keys: Keys) -> dict[str, Any]:
     return {
-        "model": asked.model,
-        "prompt": keys.hashed(asked.prompt),
-        "negative_prompt": keys.hashed(asked.negative_prompt) if asked.negative_prompt else None,
-        "characters": len(asked.prompt),
+        "model": order.model,
+        "prompt": keys.hashed(order.prompt),
+        "negative_prompt": keys.hashed(order.negative_prompt) if order.negative_prompt else None,
+        "characters": len(order.prompt),
         "asked": {
-            "n": asked.n,
-            "size": asked.size,
-            "seed": asked.seed,
-            "num_inference_steps": asked.num_inference_steps,
-            "guidance_scale": asked.guidance_scale,
+            "n": order.n,
+            "size": order.size,
+            "seed": order.seed,
+            "num_inference_steps": order.steps,
+            "guidance_scale": order.guidance,
         },
     }
 

@@ -36,7 +36,7 @@ from service.http.keys import NOBODY, Caller, Scope
 from service.http.openapi import document
 from service.http.requests import EvaluateRequest, GenerationRequest, parse_body
 from service.http.streaming import EventStream, event_stream
-from service.metrics.catalogue import Outcome
+from service.metrics.catalogue import RequestOutcome
 from service.metrics.recorder import render
 
 if TYPE_CHECKING:
@@ -55,16 +55,16 @@ async def generate(request: Request) -> Response:
     settings, caller = runtime.settings, _caller(request)
     raw = await read_json_bytes(request, settings.max_body, seconds=settings.deadline_seconds)
     parsed, ignored = parse_body(raw, GenerationRequest)
-    asked = parsed.within(runtime.ready().limits)
-    ignored = (*ignored, *asked.unused)
+    order = parsed.within(runtime.ready().limits)
+    ignored = (*ignored, *parsed.unused)
     request_id = request.state.request_id
-    if asked.stream:
+    if parsed.stream:
         return await event_stream(
             request,
-            lambda watch: runtime.generate(asked, ignored, request_id, tenant=caller.name, watch=watch),
+            lambda progress: runtime.generate(order, ignored, request_id, tenant=caller.name, progress=progress),
             lambda error: _as_told(error, request_id),
         )
-    answer = await unless_gone(request, runtime.generate(asked, ignored, request_id, tenant=caller.name))
+    answer = await unless_gone(request, runtime.generate(order, ignored, request_id, tenant=caller.name))
     request.state.outcome = {"steer": "steered", "label": "labelled"}.get(answer["steering"]["verdict"], "ok")
     return JSONResponse(answer)
 
@@ -163,7 +163,7 @@ def _told(endpoint: Endpoint) -> Handler:
         status = 200
 
         def over(error: BaseException | None) -> None:
-            outcome: Outcome = getattr(request.state, "outcome", "ok") if error is None else _outcome(error)
+            outcome: RequestOutcome = getattr(request.state, "outcome", "ok") if error is None else _outcome(error)
             seconds = time.perf_counter() - started
             runtime: Runtime | None = getattr(request.app.state, "runtime", None)
             if runtime is not None:
@@ -209,8 +209,8 @@ def _runtime(request: Request) -> Runtime:
     return runtime
 
 
-def _outcome(error: BaseException) -> Outcome:
-    kinds: tuple[tuple[type[ApiError], Outcome], ...] = (
+def _outcome(error: BaseException) -> RequestOutcome:
+    kinds: tuple[tuple[type[ApiError], RequestOutcome], ...] = (
         (Refused, "refused"),
         (Busy, "busy"),
         (DeadlineExceeded, "deadline"),

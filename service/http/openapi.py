@@ -10,8 +10,9 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from service.http.requests import GenerationRequest, Limits
+from service.http.requests import GenerationRequest
 from service.http.responses import MODELS
+from service.order import Limits
 
 __all__ = ["document"]
 

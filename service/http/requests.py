@@ -10,7 +10,6 @@ import json
 import re
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import (
@@ -26,42 +25,22 @@ from pydantic import (
 )
 
 from palimpsest_base.suggest import did_you_mean
-from service.engine.image_files import FORMATS, Format
 from service.errors import BadRequest
+from service.image_files import FORMATS, Format
+from service.order import MAX_GUIDANCE, Limits, Order
 
 __all__ = [
     "MAX_DEPTH",
-    "MAX_GUIDANCE",
     "MAX_SEED",
     "EvaluateRequest",
     "GenerationRequest",
-    "Limits",
     "parse_body",
     "parse_json",
 ]
 
 MAX_DEPTH = 16
 MAX_SEED = 2**63 - 1 - 64  # a request's k-th picture uses `seed + k`
-MAX_GUIDANCE = 30.0
 _SHOWN = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What the settings and the loaded model allow; the model's own defaults fill what a request leaves open."""
-
-    models: tuple[str, ...]
-    sizes: tuple[str, ...]
-    default_size: str
-    default_steps: int
-    default_guidance: float | None  # None: the pipeline has none
-    max_n: int
-    max_steps: int
-    max_prompt: int
-    min_steps: int = 1
-    max_guidance: float = MAX_GUIDANCE
-    negative: bool = True  # whether the pipeline takes a negative prompt
-    negative_above: float | None = None  # a negative prompt is heard only at a guidance scale above this
 
 
 def _whole(value: Any) -> Any:
@@ -103,32 +82,28 @@ class GenerationRequest(_Body):
     num_inference_steps: Count | None = None
     guidance_scale: Annotated[StrictFloat | StrictInt, Field(ge=0.0, le=MAX_GUIDANCE)] | None = None
 
-    def within(self, limits: Limits) -> GenerationRequest:
-        """This request, defaults filled in and a seed drawn; raises `BadRequest` where it passes a limit."""
+    def within(self, limits: Limits) -> Order:
+        """The order: this request with defaults filled in and a seed drawn. Raises `BadRequest` beyond a limit."""
         _check_text(self.prompt, "prompt", limits.max_prompt)
         if self.negative_prompt:
             _check_text(self.negative_prompt, "negative_prompt", limits.max_prompt)
         if self.model is not None and self.model not in limits.models:
             raise BadRequest(_unknown("model", self.model, limits.models), param="model", code="model_not_found")
         _at_most("n", self.n, limits.max_n)
-        _at_most("num_inference_steps", self.num_inference_steps, limits.max_steps)
-        if self.num_inference_steps is not None and self.num_inference_steps < limits.min_steps:
-            message = f"`num_inference_steps` must be at least {limits.min_steps}, got {self.num_inference_steps}"
-            raise BadRequest(message, param="num_inference_steps")
-        size = limits.default_size if self.size in (None, "auto") else self.size
-        if size not in limits.sizes:
-            raise BadRequest(_unknown("size", str(size), limits.sizes), param="size")
-        guidance = self._guidance(limits)
-        return self.model_copy(
-            update={
-                "model": self.model or limits.models[0],
-                "n": self.n or 1,
-                "size": size,
-                "seed": secrets.randbelow(2**31) if self.seed is None else self.seed,
-                "num_inference_steps": self.num_inference_steps or limits.default_steps,
-                "guidance_scale": guidance,
-                "output_format": self.output_format or "png",
-            }
+        steps = self._steps(limits)
+        width, height = self._size(limits)
+        return Order(
+            prompt=self.prompt,
+            negative_prompt=self.negative_prompt or "",
+            model=self.model or limits.models[0],
+            n=self.n or 1,
+            width=width,
+            height=height,
+            steps=steps,
+            guidance=self._guidance(limits),
+            seed=secrets.randbelow(2**31) if self.seed is None else self.seed,
+            output_format=self.output_format or "png",
+            quality=100 if self.output_compression is None else self.output_compression,
         )
 
     @property
@@ -136,6 +111,20 @@ class GenerationRequest(_Body):
         """Fields that have a meaning, and none for this request."""
         lossless = self.output_format in (None, "png")
         return ("output_compression",) if lossless and self.output_compression is not None else ()
+
+    def _steps(self, limits: Limits) -> int:
+        _at_most("num_inference_steps", self.num_inference_steps, limits.max_steps)
+        if self.num_inference_steps is not None and self.num_inference_steps < limits.min_steps:
+            message = f"`num_inference_steps` must be at least {limits.min_steps}, got {self.num_inference_steps}"
+            raise BadRequest(message, param="num_inference_steps")
+        return self.num_inference_steps or limits.default_steps
+
+    def _size(self, limits: Limits) -> tuple[int, int]:
+        size = limits.default_size if self.size in (None, "auto") else self.size
+        if size not in limits.sizes:
+            raise BadRequest(_unknown("size", str(size), limits.sizes), param="size")
+        width, height = size.split("x")
+        return int(width), int(height)
 
     def _guidance(self, limits: Limits) -> float | None:
         """The guidance scale, the model's where none is given. Raises `BadRequest` for what would be ignored."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from service.http.requests import Limits
+from service.order import Limits
 
 if TYPE_CHECKING:
     from detectors.running import Health

@@ -22,15 +22,15 @@ from starlette.types import Receive, Scope, Send
 from service.errors import ApiError, Disconnected
 from service.http.body import watching
 
-__all__ = ["EventStream", "Progress", "completed", "event_stream"]
+__all__ = ["EventProgress", "EventStream", "completed", "event_stream"]
 
 _STILL_HERE = b": still working\n\n"
 _HEARTBEAT_SECONDS = 10.0
 _KIND = "image_generation"
 
 
-class Progress:
-    """Hears how a request gets on, from any thread, and keeps it for the one stream that reads it."""
+class EventProgress:
+    """A `Progress` that keeps what it is told as events, for the one stream that reads them."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -87,7 +87,7 @@ class EventStream(StreamingResponse):
 
 async def event_stream(
     request: Request,
-    work: Callable[[Progress], Awaitable[dict[str, Any]]],
+    work: Callable[[EventProgress], Awaitable[dict[str, Any]]],
     told: Callable[[BaseException], ApiError],
 ) -> EventStream:
     """The stream of `work`'s progress and answer. `told` makes an answer of what nobody expected.
@@ -108,11 +108,11 @@ async def _all(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]
 
 async def _events(
     request: Request,
-    work: Callable[[Progress], Awaitable[dict[str, Any]]],
+    work: Callable[[EventProgress], Awaitable[dict[str, Any]]],
     told: Callable[[BaseException], ApiError],
     ended: list[BaseException | None],
 ) -> AsyncIterator[bytes]:
-    progress, begun = Progress(), False
+    progress, begun = EventProgress(), False
     task = asyncio.ensure_future(work(progress))
     try:
         async with watching(request) as gone:
@@ -134,7 +134,7 @@ async def _events(
 
 
 async def _until_done(
-    progress: Progress, task: asyncio.Future[dict[str, Any]], gone: asyncio.Task[None]
+    progress: EventProgress, task: asyncio.Future[dict[str, Any]], gone: asyncio.Task[None]
 ) -> AsyncIterator[bytes]:
     """The events of `task` as they come, and a comment where there are none for a while. Raises `Disconnected`."""
     while not task.done() or not progress.events.empty():

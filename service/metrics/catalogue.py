@@ -28,8 +28,8 @@ __all__ = [
     "Failure",
     "Label",
     "Metric",
-    "Outcome",
     "Reload",
+    "RequestOutcome",
     "Rollout",
     "Stage",
 ]
@@ -37,7 +37,7 @@ __all__ = [
 PREFIX = "palimpsest_"
 OTHER = "other"
 
-Outcome = Literal[
+RequestOutcome = Literal[
     "ok", "labelled", "steered", "refused", "client_error", "busy", "deadline", "cancelled", "error", "unavailable"
 ]
 Stage = Literal["sense_prompt", "decide", "plan", "queue", "generate", "sense_picture", "blur", "encode", "audit"]
@@ -62,7 +62,7 @@ class Label:
 
 RULE, CONCEPT, DETECTOR = Label("rule"), Label("concept"), Label("detector")
 ENDPOINT, VERSION, MODEL = Label("endpoint"), Label("version"), Label("model")
-OUTCOME = Label("outcome", get_args(Outcome))
+OUTCOME = Label("outcome", get_args(RequestOutcome))
 STAGE = Label("stage", get_args(Stage))
 VERDICT, ENFORCED, SHADOW = (Label(name, VERDICTS) for name in ("verdict", "enforced", "shadow"))
 ACTING = Label("mode", ("enforce", "shadow"))

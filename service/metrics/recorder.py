@@ -38,8 +38,8 @@ from service.metrics.catalogue import (
     Breaker,
     Failure,
     Metric,
-    Outcome,
     Reload,
+    RequestOutcome,
     Rollout,
     Stage,
 )
@@ -108,7 +108,7 @@ class Recorder:
         self.detectors(("prompt", "picture"))  # whole readings; what single detectors could not do has their names
         self._at("workers_up").set(1)
 
-    def request(self, endpoint: str, outcome: Outcome, seconds: float) -> None:
+    def request(self, endpoint: str, outcome: RequestOutcome, seconds: float) -> None:
         """One answered request; `endpoint` is a name of ours, never a raw path."""
         self._at("requests_total", endpoint, outcome).inc()
         self._at("request_duration_seconds", endpoint).observe(seconds)

@@ -1,40 +1,37 @@
 """Which detectors a worker has: the one place that names them.
 
-The embedded ones need nothing: our text detectors, RapidOCR, and the reference judge. EasyOCR, Detoxify, concepts by
-meaning and another classifier of pictures join when the settings name a folder of their weights. Each loads when it
-first looks, and each stands behind a watch of its own: what hangs or fails again and again is left alone for a while,
-and what it covers is an error until it comes back.
+The embedded ones need nothing: our text detectors, RapidOCR, and the judge of the embedded models. EasyOCR, Detoxify,
+concepts by meaning and more classifiers of pictures join when the settings name a folder of their weights; detectors
+of other packages join when the setting `plugins` names them. Each loads its weights when it is first asked. Each runs
+behind a circuit breaker of its own: a detector that hangs or fails again and again is not asked for a while, and until
+it answers again, every name that it covers is an error, which makes the answers stricter.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from service.engine.planner import WithoutLettering
-from service.reading.pools import Look, Sense
+from service.reading.judges import judges_of
+from service.reading.plugins import Plugged, plugged_detectors
+from service.reading.types import Look, Sense, WithoutLettering
 from service.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from PIL.Image import Image
-
     from detectors.images import PictureDetector, Watched
     from detectors.running import Health, Watch
-    from reference.town.judge import Judge
+    from detectors.text.concepts import ConceptFinder
+    from detectors.text.sense import TextDetectors
+    from detectors.text.toxicity import TextScorer
 
 __all__ = ["Detection", "build_detection"]
 
 log = logging.getLogger("bentoml.palimpsest.detection")
 
 _LOADING = 120.0  # seconds that a detector may take to load its weights
-_JUDGE = Path(__file__).resolve().parents[2] / "reference" / "judges" / "first"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +68,11 @@ def build_detection(settings: Settings) -> Detection:
     from detectors import text
     from detectors.images import look
 
-    readers = tuple(_watched(reader) for reader in _readers(settings))
-    sense, watches = _text_detectors(settings)
+    plugged = plugged_detectors(settings)
+    looking = (*_readers(settings), *judges_of(settings), *plugged.pictures)
+    readers = tuple(_watched(reader) for reader in looking)
+    sense, watches = _text_detectors(settings, plugged)
+    _check_names((*watches, *(reader.watch for reader in readers)))
     return Detection(
         sense=sense,
         look=lambda image, reads: look(image, readers, reads=reads),
@@ -99,34 +99,45 @@ def _report(health: Health) -> None:
     log.log(level, "detector %s: circuit %s, last %s", health.name, health.state, health.last_error or "nothing")
 
 
-def _text_detectors(settings: Settings) -> tuple[Sense, tuple[Watch, ...]]:
+def _text_detectors(settings: Settings, plugged: Plugged) -> tuple[TextDetectors, tuple[Watch, ...]]:
     """The readers of prompts, and the watches of those that can fail."""
     from detectors.running import WatchedFinder, WatchedScorer
-    from detectors.text import default_detectors
+    from detectors.text.sense import default_detectors
 
-    detectors = default_detectors()
-    watches: list[Watch] = []
     try:
-        if settings.detoxify is not None:
-            from detectors.detox import DetoxifyScorer
-
-            scorer = DetoxifyScorer(_folder("detoxify", settings.detoxify))
-            watches.append(_watch(scorer.name, settings.detector_seconds))
-            detectors = replace(detectors, scorers=(*detectors.scorers, WatchedScorer(scorer, watches[-1])))
-        if settings.semantic is not None:
-            from detectors.semantic import FolderEncoder, SemanticConcepts, load_anchors
-
-            folder = _folder("semantic", settings.semantic)
-            finder = SemanticConcepts(FolderEncoder(folder), load_anchors(folder / "anchors.json"))
-            watches.append(_watch(finder.name, settings.detector_seconds))
-            detectors = replace(detectors, finders=(WatchedFinder(finder, watches[-1]),))
+        scorers = [*_detoxify(settings), *plugged.scorers]
+        meanings = [*_semantic(settings), *plugged.finders]
     except (FileNotFoundError, ValueError) as error:
         raise SettingsError(str(error)) from None
+    watched_scorers = [WatchedScorer(each, _watch(each.name, settings.detector_seconds)) for each in scorers]
+    watched_finders = [WatchedFinder(each, _watch(each.name, settings.detector_seconds)) for each in meanings]
+    embedded = default_detectors()
+    detectors = replace(
+        embedded,
+        scorers=(*embedded.scorers, *watched_scorers),
+        finders=(*embedded.finders, *watched_finders),
+    )
+    watches = [each.watch for each in watched_scorers] + [each.watch for each in watched_finders]
     return detectors, tuple(watches)
 
 
+def _detoxify(settings: Settings) -> Iterator[TextScorer]:
+    if settings.detoxify is not None:
+        from detectors.detox import DetoxifyScorer
+
+        yield DetoxifyScorer(_folder("detoxify", settings.detoxify))
+
+
+def _semantic(settings: Settings) -> Iterator[ConceptFinder]:
+    if settings.semantic is not None:
+        from detectors.semantic import FolderEncoder, SemanticConcepts, load_anchors
+
+        folder = _folder("semantic", settings.semantic)
+        yield SemanticConcepts(FolderEncoder(folder), load_anchors(folder / "anchors.json"))
+
+
 def _readers(settings: Settings) -> Iterator[PictureDetector]:
-    from detectors.images import ConceptLooker, EasyOcr, FolderClassifier, LetteringLooker, RapidOcr
+    from detectors.images import EasyOcr, LetteringLooker, RapidOcr
 
     rapid = RapidOcr()
     yield LetteringLooker(rapid, budget=settings.detector_seconds)
@@ -136,59 +147,14 @@ def _readers(settings: Settings) -> Iterator[PictureDetector]:
         except FileNotFoundError as error:
             raise SettingsError(f"`easyocr`: {error}") from None
         yield LetteringLooker(engine, budget=settings.detector_seconds)
-    folder = _folder("judge", settings.judge) if settings.judge else _own_judge(settings.model)
-    if folder is None:
-        return
-    if (folder / "config.json").is_file():
-        try:
-            classifier = FolderClassifier(folder)
-        except (FileNotFoundError, ValueError) as error:
-            raise SettingsError(f"`judge`: {error}") from None
-        yield ConceptLooker(classifier, classifier.concepts, classifier.name, "1", budget=settings.detector_seconds)
-    elif (folder / "judge.json").is_file():
-        try:
-            judge = _LateJudge(folder)
-        except ValueError as error:
-            raise SettingsError(f"`judge`: `{folder / 'judge.json'}` is no JSON object: {error}") from None
-        yield ConceptLooker(judge, judge.concepts, "reference-judge", "1", budget=settings.detector_seconds)
 
 
-def _own_judge(model: str) -> Path | None:
-    """The reference judge where the model draws what it was taught; of another's pictures it would say anything."""
-    from reference.folders import draws_town
-    from service.engine.host import resolve_model
-
-    try:
-        return _JUDGE if draws_town(resolve_model(model)[0]) else None
-    except SettingsError:
-        raise
-    except ValueError as error:
-        raise SettingsError(f"`model`: {error}") from None
-
-
-class _LateJudge:
-    """The reference judge, loaded when it first looks: it needs torch, and the command line often does not."""
-
-    def __init__(self, folder: Path) -> None:
-        json.loads((folder / "judge.json").read_text("utf-8"))  # said at the start, not at the first picture
-        self._folder = folder
-
-    @property
-    def concepts(self) -> frozenset[str]:
-        """What it is asked for; lettering is read, not judged."""
-        from reference.town.scenes import CATEGORIES
-
-        return frozenset(f"{category}/{name}" for category, names in CATEGORIES.items() for name in names)
-
-    @cached_property
-    def _judge(self) -> Judge:
-        from reference.town.judge import Judge
-
-        return Judge.load(self._folder)
-
-    def scores(self, images: Sequence[Image], /) -> Sequence[dict[str, float]]:
-        """Concept to probability, one mapping a picture."""
-        return self._judge.scores(images)
+def _check_names(watches: Iterable[Watch]) -> None:
+    """Each detector has a name of its own: metrics, status and audit tell them apart by it."""
+    names = [watch.health.name for watch in watches]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise SettingsError(f"two detectors are called `{twice[0]}`; rename one; a judge has the name of its folder")
 
 
 def _folder(name: str, folder: Path) -> Path:

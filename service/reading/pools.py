@@ -18,14 +18,12 @@ from policies import Request, Signals
 from service.errors import without_message
 from service.metrics.catalogue import Failure
 from service.metrics.recorder import Recorder
+from service.reading.types import Look, Sense
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Look", "Sense", "Senses"]
-
-Sense = Callable[[Request], Signals]
-Look = Callable[["Image", frozenset[str]], Signals]
+__all__ = ["DetectorPools"]
 
 log = logging.getLogger("bentoml.palimpsest.senses")
 _T = TypeVar("_T")
@@ -33,7 +31,7 @@ _What = Literal["prompt", "picture", "work"]
 _KINDS: dict[str, Failure] = {"timeout": "timeout", "open": "open"}  # how errors of signals begin; all else: `error`
 
 
-class Senses:
+class DetectorPools:
     """The detectors of one worker: `sense` reads prompts, `look` reads a picture for the names that rules ask for."""
 
     def __init__(self, sense: Sense, look: Look, recorder: Recorder, *, threads: int, seconds: float) -> None:

@@ -22,7 +22,7 @@ from policies import Loader, Origin, PolicyError, Snapshot, Store, open_bundle
 from policies.store.diff import floor_losses
 from service.errors import ApiError, BadRequest, Conflict, Forbidden
 
-__all__ = ["Inbox", "bundle_place"]
+__all__ = ["BundleUpload", "bundle_place"]
 
 _SHOWN = 20
 _UNTRUSTED = frozenset(("signature", "unsigned"))
@@ -37,7 +37,7 @@ def bundle_place(policy: str) -> Path | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Inbox:
+class BundleUpload:
     """Checks bundles against one worker's model, packs and policies in use. `place` None: policies are read-only."""
 
     place: Path | None

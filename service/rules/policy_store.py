@@ -1,7 +1,7 @@
 """Which policies a service follows: one place that makes loaders and stores of the settings.
 
-The command line checks policies with a loader that knows no model; a worker's knows its host and packs, and remembers
-in the state folder what was in use last.
+The command line checks policies with a loader that knows no model. The loader of a worker knows its host and packs.
+A worker remembers in the state folder which policies it used last.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from service.reading.detectors import Detection
 from service.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
-    from service.engine.host import PackShelf
+    from service.rules.support import PackIndex
 
 __all__ = ["check_policies", "follow", "make_loader", "public_note", "served_paths", "trusted"]
 
@@ -46,9 +46,12 @@ def trusted(settings: Settings) -> tuple[TrustedKey, ...]:
         raise SettingsError(f"`policy_keys`: {error}") from None
 
 
-def make_loader(settings: Settings, detection: Detection, keys: Keys) -> Loader:
-    """A loader for these settings that knows no model."""
-    return Loader(detection.sense, reads=detection.reads, canary_key=keys.canary, keys=trusted(settings))
+def make_loader(
+    settings: Settings, detection: Detection, keys: Keys, *, host: str | None = None, packs: PackIndex | None = None
+) -> Loader:
+    """The one loader of these settings. With `host` and `packs` it also checks what a policy needs of the model."""
+    loader = Loader(detection.sense, reads=detection.reads, canary_key=keys.canary, keys=trusted(settings))
+    return loader if packs is None or host is None else loader.for_host(host, packs.why_missing_now)
 
 
 def served_paths(settings: Settings, reads: Collection[str]) -> tuple[Path, ...]:
@@ -99,27 +102,12 @@ def _names(paths: Collection[Path]) -> set[str]:
 def follow(
     settings: Settings,
     detection: Detection,
-    keys: Keys,
+    loader: Loader,
     *,
-    host: str,
-    shelf: PackShelf,
     accept: Callable[[Snapshot], Sequence[str]],
     on_reload: Callable[[StoreState], None],
 ) -> Store:
-    """The store of a worker: polls, and checks what it finds against the worker's model and packs."""
-
-    def why_missing(concept: str) -> str | None:
-        shelf.look_again()
-        return shelf.why_missing(concept)
-
-    loader = Loader(
-        detection.sense,
-        reads=detection.reads,
-        canary_key=keys.canary,
-        keys=trusted(settings),
-        host=host,
-        packs=why_missing,
-    )
+    """The store of a worker: it polls the policies, and `accept` says what a worker must refuse a snapshot for."""
     return Store(
         loader,
         served_paths(settings, detection.reads),

@@ -13,25 +13,26 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from service.worker.notes import Board
+from service.worker.notes import WorkerNotes
 
-__all__ = ["Door"]
+__all__ = ["Acceptance"]
 
 
-class Door:
-    """The way in to one worker; `folder` is where the workers of this server keep their `Board`."""
+class Acceptance:
+    """Decides when one worker accepts connections; `folder` holds the `WorkerNotes` of this server."""
 
     def __init__(self, folder: Path) -> None:
-        self._board = Board(folder)
+        self._notes = WorkerNotes(folder)
         self._lock = os.open(folder / "first.lock", os.O_RDWR | os.O_CREAT, 0o600)
 
     async def wait(self, state: Callable[[], str], *, every: float = 0.1) -> None:
-        """Returns when this worker, whose state is `state()`, should accept: it starts no more, or nobody else does."""
+        """Waits until this worker may accept connections: it no longer starts (`state()`), or it was the first to ask
+        and no other worker is ready."""
         while state() == "starting" and (self._neighbour_is_ready() or not self._am_first()):
             await asyncio.sleep(every)
 
     def _neighbour_is_ready(self) -> bool:
-        return any(note["state"] == "ready" and note["pid"] != os.getpid() for note in self._board.read())
+        return any(note["state"] == "ready" and note["pid"] != os.getpid() for note in self._notes.read())
 
     def _am_first(self) -> bool:
         """Whether this worker holds the lock, which the system takes back when the worker ends, however it ends."""

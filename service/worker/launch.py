@@ -32,8 +32,8 @@ def check(settings: Settings) -> None:
     Raises `SettingsError` or `policies.PolicyError`.
     """
     from service.audit import load_keys
-    from service.engine.host import resolve_model
     from service.http.keys import load_keys_file
+    from service.model_names import resolve_model
     from service.reading.detectors import build_detection
     from service.rules.policy_store import check_policies
 
@@ -94,10 +94,10 @@ class _Watch(threading.Thread):
         self._tell = started
 
     def run(self) -> None:
-        from service.worker.notes import Board
+        from service.worker.notes import WorkerNotes
 
         while not self.over.wait(0.1):
-            notes = Board(self._folder).read()
+            notes = WorkerNotes(self._folder).read()
             self.failed = any(note["state"] == "failed" for note in notes)
             if self.failed or sum(note["state"] == "ready" for note in notes) >= self._workers:
                 self._tell(notes)
@@ -126,6 +126,10 @@ def _plain(settings: Settings) -> Mapping[str, str]:
             value = ",".join(key.get_secret_value() for key in value)
         elif name == "policy_keys":
             value = ",".join(k if k.startswith("ed25519:") else str(Path(k).resolve()) for k in value)
+        elif name == "judge":
+            value = ",".join(str(folder.resolve()) for folder in value)
+        elif name == "plugins":
+            value = ",".join(value)
         elif name == "audit_key":
             value = value.get_secret_value() if value else None
         elif isinstance(value, Path) or (name in ("model", "policy") and Path(value).exists()):

@@ -1,4 +1,4 @@
-"""What the worker processes of one server tell each other: each pins its state to a board of small files.
+"""What the worker processes of one server tell each other: each keeps one small file with its state.
 
 There is no channel between BentoML's workers, and a request reaches only one of them. A worker that is gone takes its
 state with it: notes of dead processes are skipped and removed.
@@ -13,17 +13,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Board", "board_folder"]
+__all__ = ["WorkerNotes", "notes_folder"]
 
 
-def board_folder() -> Path:
+def notes_folder() -> Path:
     """A folder that all workers of this server, and no other server, know."""
     prometheus = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-    return Path(prometheus).parent / "workers" if prometheus else Path(tempfile.mkdtemp(prefix="palimpsest-board-"))
+    return Path(prometheus).parent / "workers" if prometheus else Path(tempfile.mkdtemp(prefix="palimpsest-notes-"))
 
 
-class Board:
-    """The board in `folder`; `publish` replaces this process's note, `read` gives those of all live workers."""
+class WorkerNotes:
+    """The notes in `folder`: `publish` replaces the one of this process, `read` returns those of all live workers."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -31,7 +31,7 @@ class Board:
         self._own = folder / f"{os.getpid()}.json"
 
     def publish(self, note: Mapping[str, Any]) -> None:
-        """Pins `note` in place of the one before, atomically."""
+        """Writes this process's note in place of the one before, atomically."""
         fresh = self._own.with_suffix(".fresh")
         fresh.write_text(json.dumps({"pid": os.getpid(), **note}), encoding="utf-8")
         fresh.replace(self._own)
@@ -50,7 +50,7 @@ class Board:
         return notes
 
     def withdraw(self) -> None:
-        """Takes this process's note away."""
+        """Removes this process's note."""
         self._own.unlink(missing_ok=True)
 
 

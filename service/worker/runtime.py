@@ -2,7 +2,7 @@
 
 The model is loaded on the engine thread while the worker already answers its probes: alive, not ready. Policies are
 loaded when the model is there, because a rule may refuse to be loaded where no pack fits it. What cannot start says why
-once, in the log and on the board, and is not alive any more.
+once, in the log and in the notes, and is not alive any more.
 """
 
 from __future__ import annotations
@@ -12,29 +12,32 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from policies import Request, Snapshot, Store, StoreState
 from service.audit import AuditLog, Keys, load_keys
-from service.engine.closed_loop import ClosedLoop, Outcome
-from service.engine.host import PackShelf, RuleRow, limits_of, load_host, rule_table
-from service.engine.thread import Engine, Queue
+from service.engine.closed_loop import ClosedLoop
+from service.engine.host import limits_of, load_host
+from service.engine.outcome import count
+from service.engine.queue import Queue
+from service.engine.thread import Engine
 from service.errors import ApiError, Unavailable, without_message
 from service.http.answers import audit_record, evaluation_answer, generation_answer, refusal, unanswered_record
 from service.http.limits import RateLimiter, limits_folder
-from service.http.requests import EvaluateRequest, GenerationRequest, Limits
+from service.http.requests import EvaluateRequest
 from service.http.status import detector_notes, models_answer, policies_answer, status_answer
-from service.http.streaming import Progress
 from service.metrics.recorder import Recorder
+from service.order import Limits, Order, Progress
 from service.reading.detectors import Detection, build_detection
-from service.reading.pools import Senses
-from service.rules.bundle_upload import Inbox, bundle_place
+from service.reading.pools import DetectorPools
+from service.rules.bundle_upload import BundleUpload, bundle_place
 from service.rules.policy_store import follow, make_loader, public_note
+from service.rules.support import PackIndex, RuleRow, rule_table, unmet
 from service.settings import Settings
-from service.worker.notes import Board, board_folder
+from service.worker.notes import WorkerNotes, notes_folder
 
 if TYPE_CHECKING:
     from detectors.running import Health, Watch
@@ -54,11 +57,11 @@ class Ready:
 
     host: Host
     limits: Limits
-    shelf: PackShelf
+    packs: PackIndex
     store: Store
-    senses: Senses
+    readers: DetectorPools
     loop: ClosedLoop
-    inbox: Inbox
+    upload: BundleUpload
     watches: tuple[Watch, ...]
 
 
@@ -76,9 +79,9 @@ class Runtime:
         self._tasks: set[asyncio.Task[None]] = set()
         self._in_flight = 0
         self._publishing = threading.Lock()
-        self._told: dict[str, Health] = {}  # of each detector, what the board says
+        self._told: dict[str, Health] = {}  # of each detector, what the notes say
         self._error: BaseException | None = None
-        self._board = Board(board_folder())
+        self._notes = WorkerNotes(notes_folder())
         self._audit: AuditLog | None = None
         self._ready: Ready | None = None
         self._rows: tuple[RuleRow, ...] = ()
@@ -107,10 +110,10 @@ class Runtime:
         self._engine.stop(timeout=self.settings.grace_seconds)
         if self._ready is not None:
             self._ready.store.close()
-            self._ready.senses.close()
+            self._ready.readers.close()
         if self._audit is not None:
             self._audit.close()
-        self._board.withdraw()
+        self._notes.withdraw()
 
     def drain(self) -> None:
         """Not ready any more: what was not begun is turned away, what was begun is answered. Twice is as good."""
@@ -139,41 +142,41 @@ class Runtime:
 
     async def generate(
         self,
-        asked: GenerationRequest,
+        order: Order,
         ignored: Sequence[str],
         decision_id: str,
         *,
         tenant: str = "",
-        watch: Progress | None = None,
+        progress: Progress | None = None,
     ) -> dict[str, Any]:
-        """The body of a 200, told of to `watch` as it is made. Raises `Refused`, `Busy`, `DeadlineExceeded` or
+        """The body of a 200; `progress` is told how it gets on. Raises `Refused`, `Busy`, `DeadlineExceeded` or
         `Unavailable`. However it ends, the audit log has one record of it."""
         ready, started = self.ready(), time.perf_counter()
         about = {"decision_id": decision_id, "tenant": tenant}
         snapshot = ready.store.snapshot  # INVARIANT: once a request; every judgement of it uses this one
         self._in_flight += 1
         try:
-            outcome = await ready.loop.answer(asked, snapshot, decision_id, tenant=tenant, watch=watch)
-            self._count(outcome)
+            outcome = await ready.loop.answer(order, snapshot, decision_id, tenant=tenant, progress=progress)
+            count(outcome, self.recorder)
         except BaseException as error:
-            ended = unanswered_record(error, asked, self.keys, snapshot.digest, time.perf_counter() - started)
+            ended = unanswered_record(error, order, self.keys, snapshot.digest, time.perf_counter() - started)
             # not awaited: whoever is cancelled must not wait, and the record is written all the same
             self._later(self._record(about | ended, demanded=False))
             raise
         finally:
             self._in_flight -= 1
-        record = audit_record(outcome, asked, self.keys, seconds=time.perf_counter() - started)
+        record = audit_record(outcome, order, self.keys, seconds=time.perf_counter() - started)
         await self._record(about | record)
         if outcome.refused:
             raise refusal(outcome, decision_id)
-        return generation_answer(await ready.loop.finish(outcome, asked), asked, ignored)
+        return generation_answer(await ready.loop.finish(outcome, order), order, ignored)
 
     async def put_policies(self, content: bytes, decision_id: str, *, tenant: str) -> dict[str, Any]:
         """The body of a 202 for a signed bundle that stands where every worker looks; raises what was wrong with it."""
         ready = self.ready()
         about = {"event": "policies-put", "decision_id": decision_id, "tenant": tenant}
         try:
-            answer = await asyncio.get_running_loop().run_in_executor(None, ready.inbox.take, content)
+            answer = await asyncio.get_running_loop().run_in_executor(None, ready.upload.take, content)
         except ApiError as error:
             await self._record(about | {"refused": error.code}, demanded=False)
             raise
@@ -193,11 +196,11 @@ class Runtime:
 
     def policies(self) -> dict[str, Any]:
         """The body of `GET /v1/policies`."""
-        return policies_answer(self._board.read())
+        return policies_answer(self._notes.read())
 
     def status(self) -> dict[str, Any]:
         """The body of `GET /v1/status`."""
-        return status_answer(self._board.read())
+        return status_answer(self._notes.read())
 
     def _start(self) -> None:
         try:
@@ -224,21 +227,23 @@ class Runtime:
         assert host is not None  # INVARIANT: settled without a failure
         if self.settings.audit != "off":
             self._audit = AuditLog(self.settings.state_folder / "audit", self.keys)
-        shelf = PackShelf(host, [self.settings.packs] if self.settings.packs else [])
+        packs = PackIndex(host, [self.settings.packs] if self.settings.packs else [])
         self.recorder.detectors(health.name for health in detection.health)
         for watch in detection.watches:
             watch.observe(self._detector_did)
-        store = self._open_store(detection, shelf, host.name)
-        self._ready = self._compose(host, shelf, store, detection)
+        loader = make_loader(self.settings, detection, self.keys, host=host.name, packs=packs)
+        store = follow(self.settings, detection, loader, accept=partial(unmet, packs), on_reload=self._reloaded)
+        upload = BundleUpload(bundle_place(self.settings.policy), loader, store, partial(unmet, packs))
+        self._ready = self._compose(host, packs, store, detection, upload)
         detection.warm(store.snapshot.reads & detection.reads)
         if store.state.source != "live":
             self._reloaded(store.state)
         self._policies_changed(store.state, store.snapshot)
         self.recorder.build(_version(), host.name)
 
-    def _compose(self, host: Host, shelf: PackShelf, store: Store, detection: Detection) -> Ready:
+    def _compose(self, host: Host, packs: PackIndex, store: Store, detection: Detection, upload: BundleUpload) -> Ready:
         settings = self.settings
-        senses = Senses(
+        readers = DetectorPools(
             detection.sense,
             detection.look,
             self.recorder,
@@ -247,15 +252,13 @@ class Runtime:
         )
         loop = ClosedLoop(
             self._queue,
-            senses,
-            shelf,
+            readers,
+            packs,
             self.recorder,
             without_lettering=detection.without_lettering,
             deadline_seconds=settings.deadline_seconds,
         )
-        loader = replace(make_loader(settings, detection, self.keys), host=host.name, packs=shelf.why_missing)
-        inbox = Inbox(bundle_place(settings.policy), loader, store, partial(_unmet, shelf))
-        return Ready(host, limits_of(host, settings), shelf, store, senses, loop, inbox, detection.watches)
+        return Ready(host, limits_of(host, settings), packs, store, readers, loop, upload, detection.watches)
 
     def _detector_did(self, health: Health, seconds: float) -> None:
         """Hears of every reading, on the detector's caller's thread."""
@@ -264,17 +267,6 @@ class Runtime:
         if self._told.get(health.name) != health:
             self._told[health.name] = health
             self._publish()
-
-    def _open_store(self, detection: Detection, shelf: PackShelf, host: str) -> Store:
-        return follow(
-            self.settings,
-            detection,
-            self.keys,
-            host=host,
-            shelf=shelf,
-            accept=partial(_unmet, shelf),
-            on_reload=self._reloaded,
-        )
 
     def _reloaded(self, state: StoreState) -> None:
         """Hears of every attempt to load changed files, on the polling thread."""
@@ -286,7 +278,7 @@ class Runtime:
 
     def _policies_changed(self, state: StoreState, snapshot: Snapshot) -> None:
         assert self._ready is not None  # INVARIANT: only called with a runtime that is composed
-        self._rows = rule_table(snapshot, self._ready.shelf)
+        self._rows = rule_table(snapshot, self._ready.packs)
         unfit = sum(row.unfit is not None for row in self._rows)
         rules = [(row.rule, row.mode) for row in self._rows]
         self.recorder.policies(
@@ -308,29 +300,11 @@ class Runtime:
             if self._ready is not None:
                 note |= {"policy": self._policy_note(), "rules": [row.to_dict() for row in self._rows]}
                 note |= {"detectors": detector_notes(watch.health for watch in self._ready.watches)}
-            self._board.publish(note)
+            self._notes.publish(note)
 
     def _policy_note(self) -> dict[str, Any]:
         assert self._ready is not None  # INVARIANT: as above
         return public_note(self._ready.store.state)
-
-    def _count(self, outcome: Outcome) -> None:
-        decision = outcome.decision
-        self.recorder.decision(decision.rules, outcome.verdict, mode="enforce")
-        self.recorder.exempted(e.rule for e in decision.exempted)
-        judged = (decision, *(p.decision for p in outcome.pictures))
-        self.recorder.decision_errors((e.rule for d in judged for e in d.errors), stale=bool(decision.stale))
-        if decision.shadow is not None:
-            self.recorder.decision(decision.shadow.rules, decision.shadow.verdict, mode="shadow")
-            if decision.shadow.verdict != decision.verdict:
-                self.recorder.shadow_difference(decision.verdict, decision.shadow.verdict)
-        for picture in outcome.pictures:
-            if not outcome.refused:
-                self.recorder.image(picture.verdict)
-            report = picture.made.report
-            if report.plan is not None:
-                concepts = {steer.concept for steer in picture.decision.steers}
-                self.recorder.steered(concepts, rows=sum(report.fired.values()), dose=(report.dose or {}).values())
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs `work` without anybody waiting for it; it is kept until it is done, or it might be collected."""
@@ -351,16 +325,6 @@ class Runtime:
             log.error("the audit record could not be written: %s", type(error).__name__)
             if demanded and self.settings.audit == "required":
                 raise Unavailable("the audit record could not be written", code="audit_unavailable") from None
-
-
-def _unmet(shelf: PackShelf, snapshot: Snapshot) -> list[str]:
-    """What a worker with these packs must refuse a snapshot for."""
-    shelf.look_again()
-    return [
-        f"rule `{row.rule}` refuses to load: no pack of `{row.concept}` that it may use: {row.why_unfit}"
-        for row in rule_table(snapshot, shelf)
-        if row.unfit == "refuse-load" and row.mode != "disabled"
-    ]
 
 
 def _version() -> str:

@@ -1,10 +1,10 @@
-"""Owns the tensors that the hooks read and count in: at fixed addresses, written between denoiser calls, read once at
-the end.
+"""The tensors that the hooks read and count in. They have fixed addresses, are written between denoiser calls, and are
+read once at the end.
 
 The hooks hold no Python decision that depends on a plan: every site always does the same work on the same tensors, and
 a row that nothing touches is exact by its own index. So one compiled graph serves every plan. Nor do they hold the
-number of their site: each reads its own share of the board, so that under regional compilation one graph serves every
-block of a kind, as it does without us.
+number of their site: each reads the tables of its own site, so that under regional compilation one graph serves every
+block of a kind, as it does without steering.
 """
 
 from __future__ import annotations
@@ -16,59 +16,70 @@ from typing import Any
 import numpy as np
 import torch
 
-from steering.batch.row_program import CHANNELS, COUNTED, Ints, Setting
+from steering.batch.row_program import CHANNELS, COUNTED, Ints, RowSetting
 from steering.errors import BadLayout
-from steering.maths import Tables
+from steering.maths import OperatorTables
 from steering.values import WHERES, Operator
 
-__all__ = ["Board", "BoardKey", "Common", "Place", "Share", "Slate", "table_key", "to_tables"]
+__all__ = [
+    "ActiveSite",
+    "ActiveTables",
+    "CommonTables",
+    "DeviceTables",
+    "SiteTables",
+    "TablesKey",
+    "operator_tables",
+    "table_key",
+]
 
 
 @dataclass(frozen=True, slots=True)
-class BoardKey:
-    """What decides the shape of a board; calls that agree in it use the same tensors.
+class TablesKey:
+    """The shape of the tables; calls with equal keys use the same tensors.
 
-    `banks`: name, shape and dtype of each bank; `tables`: the places that operators work at; `tokens`: of the text.
+    `banks`: name, shape and dtype of each bank; `operators`: places and widths that operators work at; `tokens`: of the
+    text.
     """
 
     sites: int
     batch: int
     tokens: int
     banks: tuple[tuple[str, tuple[int, ...], torch.dtype], ...]
-    tables: tuple[str, ...]
+    operators: tuple[str, ...]
     channels: tuple[str, ...]
     device: torch.device
 
 
-class Common:
-    """What a board holds for all sites: `own`, each row's own index [b], tokens of the text, in which ways rows are
-    shown others' text, banks of donors, tables of operators.
+class CommonTables:
+    """The tensors that all sites share: `own`, each row's own index [b], the number of text tokens, in which ways rows
+    are shown others' text, banks of donors, tables of operators.
 
-    Apart from the board, so that a share can hold it: a board that is not kept is then freed at once, with its banks.
+    They are separate from `DeviceTables`, so that the tables of a site can refer to them without a circle: tables that
+    are not kept are then freed at once, with their banks.
     """
 
-    def __init__(self, key: BoardKey) -> None:
+    def __init__(self, key: TablesKey) -> None:
         at = key.device
         self.tokens = key.tokens
         self.swaps, self.pins = "swap" in key.channels, "pin" in key.channels
         self.own = torch.arange(key.batch, device=at)
         self.blends = False
         self.banks = {name: torch.zeros(shape, dtype=dtype, device=at) for name, shape, dtype in key.banks}
-        self.tables: dict[str, Tables] = {}
+        self.operators: dict[str, OperatorTables] = {}
         self.pooled_width = 0  # of the operators of pooled text; 0: there are none
 
 
-class Board:
+class DeviceTables:
     """The tensors of one call shape: `sites` x `batch` tables, banks of donors, counters.
 
     Banks by name: `text` [c, l, d] and `mask` [c, 1, l] of cross-attention hosts, `pooled` [c, w] or [c, l, d], and for
-    recorded streams `keys.<site>` and `values.<site>` [c, l, d].
+    recorded streams `keys.<site>` and `values.<site>` [c, l, d]. `by_site`: the tables of each site.
     """
 
-    def __init__(self, key: BoardKey) -> None:
+    def __init__(self, key: TablesKey) -> None:
         at = key.device
         self.key = key
-        self.common = Common(key)
+        self.common = CommonTables(key)
         self.banks = self.common.banks
         self.src = {c: self.common.own.repeat(key.sites, 1) for c in CHANNELS}
         self.alpha = {c: torch.ones(key.sites, key.batch, device=at) for c in CHANNELS}
@@ -77,22 +88,23 @@ class Board:
         self.scale = {w: torch.zeros(key.sites, key.batch, device=at) for w in WHERES}
         self.dose = torch.zeros(key.sites, key.batch, device=at)
         self.moved = torch.zeros(key.sites, key.batch, device=at)
-        self.shares = tuple(Share(self, site) for site in range(key.sites))
-        self._written: Setting | None = None
+        self.by_site = tuple(SiteTables(self, site) for site in range(key.sites))
+        self._written: RowSetting | None = None
 
-    def load(self, banks: Mapping[str, torch.Tensor], tables: dict[str, Tables]) -> None:
-        """Takes a run's donors and operators, and sets the counters to zero."""
+    def load(self, banks: Mapping[str, torch.Tensor], operators: dict[str, OperatorTables]) -> None:
+        """Loads a run's donors and operators, and sets the counters to zero."""
         for name, values in banks.items():
             self.banks[name].copy_(values)
-        self.common.tables = tables
-        self.common.pooled_width = next((int(t[0].shape[-1]) for k, t in tables.items() if k.startswith("pooled.")), 0)
+        self.common.operators = operators
+        pooled = (int(t[0].shape[-1]) for key, t in operators.items() if key.startswith("pooled."))
+        self.common.pooled_width = next(pooled, 0)
         self.fired.zero_()
         self.dose.zero_()
         self.moved.zero_()
         self._written = None
 
-    def write(self, setting: Setting) -> None:
-        """Takes the tables of a call; those of the last one are not written again."""
+    def write(self, setting: RowSetting) -> None:
+        """Writes the setting of a call, unless it is the one that was written last."""
         if setting is self._written:
             return
         for c in CHANNELS:
@@ -110,50 +122,50 @@ class Board:
         return self.fired.cpu().numpy(), self.dose.cpu().numpy(), self.moved.cpu().numpy()
 
 
-class Share:
-    """What a board holds for one site: views of its rows [b], and the banks of its recorded keys and values."""
+class SiteTables:
+    """The tables of one site: views of its rows [b], and the banks of its recorded keys and values."""
 
-    def __init__(self, board: Board, site: int) -> None:
-        self.common = board.common
-        self.src = {c: board.src[c][site] for c in CHANNELS}
-        self.alpha = {c: board.alpha[c][site] for c in CHANNELS}
-        self.fired = {what: board.fired[n, site] for n, what in enumerate(COUNTED)}
-        self.slot = {where: slots[site] for where, slots in board.slot.items()}
-        self.scale = {where: scales[site] for where, scales in board.scale.items()}
-        self.dose, self.moved = board.dose[site], board.moved[site]
-        self.recorded = {what: board.banks.get(f"{what}.{site}") for what in ("keys", "values")}
+    def __init__(self, whole: DeviceTables, site: int) -> None:
+        self.common = whole.common
+        self.src = {c: whole.src[c][site] for c in CHANNELS}
+        self.alpha = {c: whole.alpha[c][site] for c in CHANNELS}
+        self.fired = {what: whole.fired[n, site] for n, what in enumerate(COUNTED)}
+        self.slot = {where: slots[site] for where, slots in whole.slot.items()}
+        self.scale = {where: scales[site] for where, scales in whole.scale.items()}
+        self.dose, self.moved = whole.dose[site], whole.moved[site]
+        self.recorded = {what: whole.banks.get(f"{what}.{site}") for what in ("keys", "values")}
 
 
-class Place:
-    """Where the hooks of one site find its share of the running call's board."""
+class ActiveSite:
+    """Where the hooks of one site find its tables of the running call."""
 
-    def __init__(self, slate: Slate) -> None:
-        self.slate = slate
-        self.share: Share | None = None
+    def __init__(self, active: ActiveTables) -> None:
+        self.active = active
+        self.tables: SiteTables | None = None
 
-    def now(self) -> Share | None:
-        """The share, or None when nothing is to be done. Raises: BadLayout, when a plan waits and the call is not laid
-        out."""
-        if self.share is None and self.slate.armed:
+    def now(self) -> SiteTables | None:
+        """The tables, or None when nothing is to be done. Raises: BadLayout, when a plan is set and the rows of the
+        call are not known yet."""
+        if self.tables is None and self.active.armed:
             raise BadLayout("the denoiser was called before the pipeline encoded its prompts and set its timesteps")
-        return self.share
+        return self.tables
 
 
-class Slate:
-    """Shows the board of the running call, or None, to the places of all sites; `armed` while a call with plans is
-    under way."""
+class ActiveTables:
+    """The tables of the running call, or None, as the hooks of all sites see them; `armed` while a call with plans is
+    running."""
 
     def __init__(self, sites: int) -> None:
-        self.places = tuple(Place(self) for _ in range(sites))
+        self.sites = tuple(ActiveSite(self) for _ in range(sites))
         self.armed = False
 
-    def show(self, board: Board | None) -> None:
-        """Lets every site see its share of a board."""
-        for site, place in enumerate(self.places):
-            place.share = None if board is None else board.shares[site]
+    def show(self, tables: DeviceTables | None) -> None:
+        """Gives every site its part of the tables."""
+        for n, site in enumerate(self.sites):
+            site.tables = None if tables is None else tables.by_site[n]
 
     def clear(self) -> None:
-        """Takes the board away: nothing is steered any more."""
+        """Removes the tables: nothing is steered any more."""
         self.show(None)
         self.armed = False
 
@@ -163,7 +175,7 @@ def table_key(where: str, width: int) -> str:
     return f"{where}.{width}"
 
 
-def to_tables(operators: Sequence[Operator], device: torch.device | Any) -> dict[str, Tables]:
+def operator_tables(operators: Sequence[Operator], device: torch.device | Any) -> dict[str, OperatorTables]:
     """For each place and width the operators as e, d [k, r, w], offset [k, r], positive [k]; row 0 does nothing, nor do
     those of operators of other places and widths."""
     keys = {table_key(o.where, o.e.shape[1]): (o.where, o.e.shape[1]) for o in operators}
@@ -174,7 +186,7 @@ def _roomy(size: int) -> int:
     return 1 << (size - 1).bit_length()
 
 
-def _tables(operators: Sequence[Operator], where: str, width: int, device: torch.device) -> Tables:
+def _tables(operators: Sequence[Operator], where: str, width: int, device: torch.device) -> OperatorTables:
     fitting = [(n, o) for n, o in enumerate(operators, 1) if (o.where, o.e.shape[1]) == (where, width)]
     # sizes in powers of two: another operator or a little more rank fits the graphs that are there
     k, r = _roomy(1 + len(operators)), _roomy(max(o.e.shape[0] for _, o in fitting))

@@ -1,7 +1,6 @@
-"""Owns the way from a donor to what the sites see: encoding with the pipeline's own encoder, an LRU, the denoiser's
-projection.
+"""Encodes donors as the sites see them: with the pipeline's own encoder, then with the denoiser's projection.
 
-Each donor is encoded and projected *alone*, never together with others: then its values cannot depend on which donors
+Each donor is encoded and projected *alone*, never together with others. So its values do not depend on which donors
 happened to be in the batch or in the cache.
 """
 
@@ -19,12 +18,12 @@ from steering.errors import BadDonor
 from steering.families.description import Encode
 from steering.values import Donor
 
-__all__ = ["Encoding", "Kept", "fit_text", "pooled_bank", "text_banks"]
+__all__ = ["Encoding", "SizedCache", "fit_text", "pooled_bank", "text_banks"]
 
 V = TypeVar("V")
 
 
-class Kept(Generic[V]):
+class SizedCache(Generic[V]):
     """Values that were made before, least recently used out first, within a budget of bytes."""
 
     def __init__(self, size: Callable[[V], int], budget: int = 128 * 2**20) -> None:

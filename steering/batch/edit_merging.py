@@ -1,10 +1,10 @@
-"""Owns what becomes of several edits that meet at one site: made independent of each other, or refused with the reason.
+"""Merges edits that meet at one site: they are made independent of each other, or refused with the reason.
 
-An edit reads with its `e` and moves along its `d`. Two that stand at one site disturb each other where one reads what
-the other moves, `<e_a, d_b> != 0`: then their order matters, and the sum takes too much or too little. They are made
+An edit reads with its `e` and moves along its `d`. Two edits at one site disturb each other where one reads what the
+other moves, `<e_a, d_b> != 0`: then their order matters, and the sum takes too much or too little. They are made
 independent by reading with the dual basis: each keeps its own `<e_a, d_a>` and no longer reads the others' directions.
-For projections this is the one oblique projection that removes both concepts. Where two directions are nearly one,
-there is no telling them apart, and the edits are refused.
+For projections this is the one oblique projection that removes both concepts. Two directions that are nearly the same
+cannot be told apart, and such edits are refused.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def overlap(a: Tensor, b: Tensor) -> float:
 def orthogonalise(operators: Sequence[Operator], *, near: float = _NEAR) -> tuple[Operator, ...]:
     """The operators, none of which reads what another one moves; so they commute, and their sum is their sequence.
 
-    Those that are independent already come back as they are. Raises: BadPlan, when two pull along nearly one direction
+    Those that are independent already are returned as they are. Raises: BadPlan, when two have nearly one direction
     (`near`: cosine), or one does not remove what it reads, so that no dual basis exists.
     """
     for n, a in enumerate(operators):
@@ -45,8 +45,8 @@ def orthogonalise(operators: Sequence[Operator], *, near: float = _NEAR) -> tupl
             cosine = overlap(a.d, b.d)
             if cosine > near:
                 raise BadPlan(
-                    f"edits {k + 1} and {n + 1} pull along nearly one direction (cosine {cosine:.3f}, at most {near:g}"
-                    " to be told apart); use one of them, or fit one for both concepts"
+                    f"edits {k + 1} and {n + 1} have nearly the same direction (cosine {cosine:.3f}, must be at most"
+                    f" {near:g}); use one of them, or fit one for both concepts"
                 )
     e, d = (torch.cat([getattr(o, name).double() for o in operators]) for name in ("e", "d"))
     offset = torch.cat([(o.e.double() * o.m.double()).sum(1) for o in operators])
@@ -56,7 +56,7 @@ def orthogonalise(operators: Sequence[Operator], *, near: float = _NEAR) -> tupl
     if float((cross - own).abs().max()) <= 1e-9 * float(cross.abs().max()):
         return tuple(operators)
     if float(torch.linalg.cond(cross)) > 1e6:
-        raise BadPlan("an edit does not remove what it reads, so it cannot be told from the others at its site")
+        raise BadPlan("an edit does not remove what it reads, so it cannot be separated from the others at its site")
     change = own @ torch.linalg.inv(cross)
     e, offset = change @ e, change @ offset
     m = e * (offset / e.square().sum(1).clamp(min=1e-30))[:, None]
@@ -67,7 +67,7 @@ def orthogonalise(operators: Sequence[Operator], *, near: float = _NEAR) -> tupl
 def merge_operators(operators: Sequence[Operator], strengths: Sequence[float], *, near: float = _NEAR) -> Operator:
     """One operator that does at strength 1 what all do at theirs, orthogonalised.
 
-    Raises: BadPlan, when they cannot be told apart or have different gates.
+    Raises: BadPlan, when they cannot be separated or have different gates.
     """
     gates = {o.gate for o in operators}
     if len(gates) > 1:

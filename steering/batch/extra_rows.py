@@ -1,19 +1,19 @@
-"""Owns which rows a batch needs beside the requests' own: twins of donors, and clean copies for pinned swaps."""
+"""The rows that a batch needs beside the requests' own: twins of donors, and clean copies for pinned swaps."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from steering.batch.row_program import Added
+from steering.batch.row_program import AddedRows
 from steering.plans import Plan, Swap
 from steering.values import Donor
 
-__all__ = ["Batch", "compose", "needs_rows"]
+__all__ = ["ExtendedBatch", "extended_batch", "needs_rows"]
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class ExtendedBatch:
     """The prompts of a call, the caller's first; `donors` has the embeddings of those whose text is given, by
     prompt."""
 
@@ -22,11 +22,11 @@ class Batch:
     seeds: tuple[int, ...]
     negatives: tuple[str | None, ...]
     donors: tuple[tuple[int, Donor], ...]
-    added: Added
+    added: AddedRows
 
-    def pictures(self, count: int) -> Added:
+    def pictures(self, count: int) -> AddedRows:
         """The added rows by picture, of `count` a prompt: a prompt's k-th picture goes with its twin's k-th."""
-        return Added(
+        return AddedRows(
             {(p * count + k, d): t * count + k for (p, d), t in self.added.twins.items() for k in range(count)},
             {p * count + k: c * count + k for p, c in self.added.clean.items() for k in range(count)},
             tuple((a * count + k, b * count + k) for a, b in self.added.lockstep for k in range(count)),
@@ -39,7 +39,7 @@ def needs_rows(plan: Plan | None, *, joint: bool) -> bool:
     return any(s.strength > 0 and (s.source != "text" or s.mode == "pinned") for s in swaps)
 
 
-def compose(
+def extended_batch(
     prompts: Sequence[str],
     plans: Sequence[Plan | None],
     seeds: Sequence[int],
@@ -47,7 +47,7 @@ def compose(
     *,
     joint: bool,
     one_call: bool = False,
-) -> Batch:
+) -> ExtendedBatch:
     """The batch that carries out `plans`: a twin runs with its recipient's seed and negative prompt.
 
     Twins of one donor, seed and negative prompt are one row; in lockstep each recipient has its own, unless all is
@@ -77,11 +77,11 @@ def compose(
                 twins[p, act.donor] = row(act.donor, p, locked)
             if act.mode == "pinned" and p not in clean:
                 clean[p] = row(prompts[p], p, locked)
-    return Batch(
+    return ExtendedBatch(
         prompts=(*prompts, *(t if isinstance(t, str) else "" for t, _ in new)),
         plans=(*plans, *[None] * len(new)),
         seeds=(*seeds, *(seeds[r] for _, r in new)),
         negatives=(*negatives, *(negatives[r] for _, r in new)),
         donors=tuple((len(prompts) + i, t) for i, (t, _) in enumerate(new) if isinstance(t, Donor)),
-        added=Added(twins, clean, tuple(lockstep)),
+        added=AddedRows(twins, clean, tuple(lockstep)),
     )

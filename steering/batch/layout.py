@@ -1,8 +1,8 @@
-"""Owns which row of a denoiser's call belongs to which picture, and in which role.
+"""Tells which row of a denoiser call belongs to which picture, and whether it is the cond or the uncond row.
 
-Resolved for each call from the rows that it really has, by comparison with what the pipeline's encoder gave: families
-differ in the order of halves, some call the denoiser twice a step, and skip-layer guidance calls it once more with the
-cond rows alone. What a family's table says decides only where the two texts are equal, and nothing can be compared.
+This is found out for each call by comparing its text with what the pipeline's encoder gave. Families differ in the
+order of the two halves, some call the denoiser twice a step, and skip-layer guidance calls it once more with the cond
+rows alone. The family's table decides only where both texts are equal and nothing can be compared.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import torch
 from steering.errors import BadLayout
 from steering.plans import Rows
 
-__all__ = ["Layout", "Layouts", "Order"]
+__all__ = ["Layout", "Layouts", "RowOrder"]
 
-Order = Literal["uncond-first", "cond-first", "cond-only", "uncond-only"]
+RowOrder = Literal["uncond-first", "cond-first", "cond-only", "uncond-only"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Layout:
     """The rows of one call of the denoiser."""
 
     pictures: int
-    order: Order
+    order: RowOrder
 
     @property
     def batch(self) -> int:

@@ -1,8 +1,8 @@
-"""Owns recorded text streams: what a donor's keys and values were at some sites, call by call of its own run.
+"""Recorded text streams: a donor's keys and values at some sites, for each denoiser call of a run of its own.
 
-On a joint host the text of a donor changes from block to block and step to step with its picture. `canonical` swaps
-show every request the one stream that the donor had in a run of its own, with a fixed seed and the arguments of the
-call; so nothing is added to the batch, and the result does not depend on who else is in it.
+On a joint host the text of a donor changes from block to block and from step to step with its picture. `canonical`
+swaps show every request the one stream that the donor had in a run of its own, with a fixed seed and the arguments of
+the call. So no row is added to the batch, and the result does not depend on the other requests in it.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 import torch
 
-__all__ = ["CANONICAL_SEED", "Recorder", "Stream", "stream_size"]
+__all__ = ["CANONICAL_SEED", "TextRecorder", "TextStream", "stream_size"]
 
 CANONICAL_SEED = 0  # of the run in which a canonical donor's stream is recorded
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Stream:
+class TextStream:
     """For each place in the run (step, ordinal of the call in it) and each `keys.<site>` or `values.<site>`, the
     donor's row [l, d]."""
 
@@ -29,8 +29,8 @@ class Stream:
         return self.rows[evaluation, ordinal]
 
 
-class Recorder:
-    """Collects a stream; the session says where the run is (`place`), hooks say what was there."""
+class TextRecorder:
+    """Collects a stream: the session sets the position in the run (`place`), and hooks add the rows."""
 
     def __init__(self) -> None:
         self.place: tuple[int, int] | None = None
@@ -38,15 +38,15 @@ class Recorder:
         self._rows: dict[tuple[int, int], dict[str, torch.Tensor]] = {}
 
     def add(self, name: str, text: torch.Tensor) -> None:
-        """Takes the cond row of a projection's output [b, l, d]."""
+        """Adds the cond row of a projection's output [b, l, d]."""
         if self.place is not None:
             self._rows.setdefault(self.place, {})[name] = text[self.row].detach().clone()
 
-    def stream(self) -> Stream:
-        """What was collected."""
-        return Stream(self._rows)
+    def stream(self) -> TextStream:
+        """The stream that was collected."""
+        return TextStream(self._rows)
 
 
-def stream_size(stream: Stream) -> int:
+def stream_size(stream: TextStream) -> int:
     """Bytes of a stream."""
     return sum(t.numel() * t.element_size() for rows in stream.rows.values() for t in rows.values())

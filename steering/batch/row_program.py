@@ -1,5 +1,4 @@
-"""Owns what each row of a batch is shown at each step: plans of requests, laid out as tables of indices. Host side,
-numpy, no model.
+"""Turns the plans of a batch into tables of indices: what each row is shown at each step. NumPy only, no model.
 
 `L` sites, the global one last; `R` pictures; `B` rows of one denoiser call.
 """
@@ -18,7 +17,7 @@ from steering.errors import NotSupported
 from steering.plans import Edit, Intervention, Plan, Swap
 from steering.values import WHERES, Donor, Operator
 
-__all__ = ["CHANNELS", "COUNTED", "NULL", "Added", "Program", "Setting"]
+__all__ = ["CHANNELS", "COUNTED", "NULL", "AddedRows", "RowProgram", "RowSetting"]
 
 # what is counted at a site: swaps (of text, keys or pooled text), swaps of values, swaps of the text stream, and edits
 # at each place
@@ -33,7 +32,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Added:
+class AddedRows:
     """Pictures that were added to the batch: for (picture, donor) its twin, for a picture its own clean copy.
 
     `lockstep`: pairs (added, recipient) that share the recipient's latents.
@@ -50,7 +49,7 @@ class Added:
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class RowSetting:
     """The tables of one call. A row that nothing touches has its own index, alpha 1, slot 0."""
 
     src: Mapping[str, Ints]  # a channel -> [L, B] into concat(batch rows, bank)
@@ -61,7 +60,7 @@ class Setting:
     blends: bool  # some alpha is not 1
 
 
-class Program:
+class RowProgram:
     """The settings of one run, from the plans of its pictures.
 
     `kinds`: of each site, in the order of `names`. `texts`, `pooled` and `operators` are in the order of the text bank,
@@ -69,11 +68,11 @@ class Program:
     """
 
     def __init__(
-        self, names: Sequence[str], kinds: Sequence[str], plans: Sequence[Plan | None], added: Added | None = None
+        self, names: Sequence[str], kinds: Sequence[str], plans: Sequence[Plan | None], added: AddedRows | None = None
     ) -> None:
         self._index = {name: i for i, name in enumerate(names)}
         self._kinds = tuple(kinds)
-        self.added = added or Added()
+        self.added = added or AddedRows()
         self._globals = [i for i, kind in enumerate(kinds) if kind == "global"]
         self._joint = [i for i, kind in enumerate(kinds) if kind == "joint"]
         self._acts = [
@@ -89,20 +88,20 @@ class Program:
         self.operators: tuple[Operator, ...] = _different(i.operator for _, i in self._acts if isinstance(i, Edit))
         self.channels = {self._channel(i) for i in swaps} | ({"swap"} if self.pooled else set())
         self.needs_uncond = any(i.rows == "uncond" for _, i in self._acts)
-        self._settings: dict[tuple[object, ...], Setting] = {}
+        self._settings: dict[tuple[object, ...], RowSetting] = {}
 
-    def ways(self) -> dict[int, set[str]]:
+    def hooks_needed(self) -> dict[int, set[str]]:
         """For each site at which something may happen, in which ways: `swap`, `pin`, or an edit's
         place."""
-        ways: dict[int, set[str]] = {i: {"swap"} for i in (self._globals if self.pooled else [])}
+        needed: dict[int, set[str]] = {i: {"swap"} for i in (self._globals if self.pooled else [])}
         for _, act in self._acts:
             way = act.operator.where if isinstance(act, Edit) else self._channel(act)
             sites = self._joint if way == "pin" else [self._index[n] for n in act.sites if n in self._index]
             for site in sites:
-                ways.setdefault(site, set()).add(way)
-        return ways
+                needed.setdefault(site, set()).add(way)
+        return needed
 
-    def at(self, step: int, steps: int, layout: Layout) -> Setting:
+    def at(self, step: int, steps: int, layout: Layout) -> RowSetting:
         """The setting of a call; the same object as long as the same windows are open and rows lie alike."""
         active = tuple(i.window.covers(step, steps) for _, i in self._acts)
         key = (active, layout)
@@ -111,10 +110,10 @@ class Program:
             self._settings[key] = self._lay_out(acts, layout)
         return self._settings[key]
 
-    def _lay_out(self, acts: Sequence[tuple[int, Intervention]], layout: Layout) -> Setting:
+    def _lay_out(self, acts: Sequence[tuple[int, Intervention]], layout: Layout) -> RowSetting:
         shape = (len(self._index), layout.batch)
         own = np.broadcast_to(np.arange(shape[1], dtype=np.int64), shape)
-        sheet = Setting(
+        sheet = RowSetting(
             src={c: own.copy() for c in CHANNELS},
             alpha={c: np.ones(shape, np.float32) for c in CHANNELS},
             slot={where: np.zeros(shape, np.int64) for where in WHERES},
@@ -132,7 +131,7 @@ class Program:
                 self._lay_edit(sheet, picture, act, layout)
         return sheet
 
-    def _lay_swap(self, sheet: Setting, picture: int, act: Swap, layout: Layout) -> None:
+    def _lay_swap(self, sheet: RowSetting, picture: int, act: Swap, layout: Layout) -> None:
         channel = self._channel(act)
         sites = [self._index[name] for name in act.sites if name in self._index]
         for row in layout.rows(picture, act.rows):
@@ -143,7 +142,7 @@ class Program:
                 given = layout.batch + self.pooled.index(NULL if act.pooled == "null" else act.donor)
                 self._show(sheet, "swap", (site, row), given, act.strength)
 
-    def _lay_clean(self, sheet: Setting, picture: int, act: Swap, layout: Layout) -> None:
+    def _lay_clean(self, sheet: RowSetting, picture: int, act: Swap, layout: Layout) -> None:
         """A pinned row takes the text stream of its clean copy at every block that no swap names."""
         if self._channel(act) != "pin":
             return
@@ -153,14 +152,14 @@ class Program:
             for site in self._joint:
                 self._show(sheet, "pin", (site, row), source, 1.0)
 
-    def _lay_edit(self, sheet: Setting, picture: int, act: Edit, layout: Layout) -> None:
+    def _lay_edit(self, sheet: RowSetting, picture: int, act: Edit, layout: Layout) -> None:
         where = act.operator.where
         at = np.ix_([self._index[n] for n in act.sites if n in self._index], layout.rows(picture, act.rows))
         sheet.slot[where][at] = 1 + self.operators.index(act.operator)
         sheet.scale[where][at] = act.strength
         sheet.hits[COUNTED.index(where)][at] = True
 
-    def _show(self, sheet: Setting, channel: str, at: tuple[int, int], source: int, strength: float) -> None:
+    def _show(self, sheet: RowSetting, channel: str, at: tuple[int, int], source: int, strength: float) -> None:
         sheet.src[channel][at] = source
         sheet.alpha[channel][at] = strength
         sheet.hits[COUNTED.index(channel)][at] = True

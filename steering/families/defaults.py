@@ -1,4 +1,4 @@
-"""Owns call defaults: arguments that belong to a model rather than to a request, in `defaults.json` beside
+"""Call defaults: arguments that belong to a model rather than to a request, in `defaults.json` beside
 `model_index.json`."""
 
 from __future__ import annotations

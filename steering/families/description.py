@@ -1,8 +1,8 @@
-"""Owns the words in which a model family is described: where text enters, how it is encoded, how rows are laid out.
+"""The types that describe a model family: where text enters, how it is encoded, how rows are laid out.
 
-The descriptions themselves are data and stand in `table`; behaviour stands elsewhere, once for all families. A new
-family is an entry there and a host in the tests' list; where it needs a word that is not here, the word comes first and
-the behaviour with it.
+The descriptions are data; `table` holds those of this project. The behaviour is code in other modules, once for all
+families. A new family is an entry in the table and a host in the tests' list, or a `Family` of another package under
+the entry points `palimpsest.families`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from steering.sites import Kind
+from steering.sites import SiteKind
 
-__all__ = ["Encode", "Family", "Inputs", "MaskRule", "PooledRule", "SiteRule"]
+__all__ = ["DISTILLED", "Encode", "Family", "Inputs", "MaskRule", "PooledRule", "SiteRule"]
+
+# diffusers writes this entry into the configuration of a U-Net that takes guidance as an input
+DISTILLED = "time_cond_proj_dim"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ class SiteRule:
 
     pattern: str
     module_class: str
-    kind: Kind
+    kind: SiteKind
     keys: tuple[str, str]
     text: str = "encoder_hidden_states"
     mask: MaskRule | None = None
@@ -113,6 +116,10 @@ class Family:
     handed_on: str = "latent"  # output_type of a stage whose pictures a later one takes
     small_call: Mapping[str, Any] = field(default_factory=dict)  # arguments of a small quick call, for the self-test
     small_latent: int = 8  # rows and columns of latents in it
+    fewest_steps: int = 1  # denoising steps that the pipeline can run with
+    one_step_schedulers: tuple[str, ...] = ()  # classes of schedulers with which one step is enough all the same
+    negative_scale: str = "guidance_scale"  # the argument that must be above 1 for a negative prompt to have an effect
+    distilled: str | None = None  # entry of the denoiser's configuration that is set when guidance is one of its inputs
 
     @property
     def joint(self) -> bool:

@@ -1,6 +1,6 @@
-"""Owns the way from a family's rules to a model's modules: which places of this denoiser are sites, in execution order.
+"""Finds the sites of a denoiser from its family's rules, in execution order.
 
-Works on the meta device: to know where text enters, no weights are needed.
+It also works on the meta device: no weights are needed to know where text enters.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Owns what a pack is bound to: which pipeline, which denoiser, which weights, which adapters."""
+"""What a pack is bound to: a pipeline, a denoiser, its weights and its adapters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from steering.families.table import family_of
 from steering.values import digest_of
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ _FUSED = ("to_qkv", "to_kv", "to_added_qkv")  # diffusers' names
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """What a pack is bound to.
+    """The identity of a host's model, to which a pack is bound.
 
     `weights`: sha256 of the denoiser's weights rounded to bfloat16, so that one model has one fingerprint in float32,
     bfloat16 and from files in half precision. `adapters`: `name:digest` of each active adapter, its scale included.
@@ -61,16 +60,16 @@ class Fingerprint:
         return cls(**{**value, "adapters": tuple(value["adapters"])})
 
     def differences(self, other: Fingerprint) -> tuple[str, ...]:
-        """What differs, in words, from `other`."""
+        """The differences from `other`, in words."""
         mine, theirs = self.to_json(), other.to_json()
         return tuple(f"{k} `{_short(mine[k])}` is `{_short(theirs[k])}` here" for k in mine if mine[k] != theirs[k])
 
 
 @dataclass(frozen=True, slots=True)
 class Likeness:
-    """What a published pack is bound to: a kind of model, whatever its weights and adapters are.
+    """The kind of model that a published pack is bound to, with any weights and adapters.
 
-    Of a model that was not at hand nobody knows the digests. `facts` are the entries of its denoiser's configuration
+    The digests of a model that was not at hand are unknown. `facts` are the entries of its denoiser's configuration
     that are known for certain, each compared by itself; the others may be anything. A host of several pipelines is
     judged by its first.
     """
@@ -91,15 +90,13 @@ class Likeness:
         """The likeness that `to_json` gave."""
         return cls(**value)
 
-    def differences(self, pipe: Any) -> tuple[str, ...]:
-        """What differs, in words, in a pipeline as it is now; of one of another class, the class alone.
+    def differences(self, pipe: Any, denoiser: Any) -> tuple[str, ...]:
+        """The differences of a pipeline and its denoiser as they are now, in words; of another class, the class alone.
 
         A class derived from `pipeline` is as good as it.
         """
         if self.pipeline not in (c.__name__ for c in type(pipe).__mro__):
             return (f"pipeline `{self.pipeline}` is `{type(pipe).__name__}` here",)
-        component = getattr(pipe, family_of(self.pipeline).denoiser)
-        denoiser = getattr(component, "_orig_mod", component)
         if type(denoiser).__name__ != self.denoiser:
             return (f"denoiser `{self.denoiser}` is `{type(denoiser).__name__}` here",)
         here = _plain(denoiser.config)
@@ -111,14 +108,16 @@ class Likeness:
 
 
 def bound_to(value: Mapping[str, Any]) -> Fingerprint | Likeness:
-    """What `to_json` of either gave. Raises: TypeError or KeyError, when it is neither."""
+    """The fingerprint or likeness that `to_json` gave. Raises: TypeError or KeyError, when it is neither."""
     return Likeness.from_json(value) if "facts" in value else Fingerprint.from_json(value)
 
 
 def differences(bound: Fingerprint | Likeness, host: Host) -> tuple[str, ...]:
-    """What differs, in words, between what a pack is bound to and a host as it is now; a likeness asks for no
+    """The differences between what a pack is bound to and a host as it is now, in words; a likeness needs no
     digests."""
-    return bound.differences(host.pipe) if isinstance(bound, Likeness) else bound.differences(host.fingerprint)
+    if isinstance(bound, Likeness):
+        return bound.differences(host.pipe, host.denoiser)
+    return bound.differences(host.fingerprint)
 
 
 def fingerprint_of(pipe: Any, denoiser: nn.Module, weights: str | None = None) -> Fingerprint:
@@ -195,7 +194,7 @@ class KeptDigests:
             return None
 
     def put(self, weights: list[Path], digest: str) -> None:
-        """Keeps a digest; a file that cannot be written costs time later, not correctness now."""
+        """Keeps a digest for the next start."""
         try:
             known = json.loads(self.file.read_text())
         except (OSError, ValueError):

@@ -1,5 +1,4 @@
-"""Owns the way from a folder or hub id to a pipeline in memory: safetensors only, offline unless told otherwise, one
-dtype."""
+"""Loads a pipeline from a folder or hub id: safetensors only, offline unless told otherwise, one dtype."""
 
 from __future__ import annotations
 
@@ -19,11 +18,11 @@ from steering.families.defaults import Defaults, load_defaults
 from steering.families.fingerprint import KeptDigests, weights_digest
 from steering.families.table import refuse_by_name
 
-__all__ = ["Loaded", "force_dtype", "load_pipeline"]
+__all__ = ["LoadedPipeline", "force_dtype", "load_pipeline"]
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadedPipeline:
     """A pipeline with what its folder says of it."""
 
     pipe: Any
@@ -46,7 +45,7 @@ class Loaded:
 
 def load_pipeline(
     model: str | Path, *, device: str | torch.device, dtype: torch.dtype, offline: bool, revision: str | None
-) -> Loaded:
+) -> LoadedPipeline:
     """The pipeline of a diffusers folder or of a hub id. Raises: BadModel, NotSupported (before any weights are
     read)."""
     from diffusers import DiffusionPipeline
@@ -67,7 +66,7 @@ def load_pipeline(
             part.eval()
     pipe.to(device)
     pipe.set_progress_bar_config(disable=True)
-    return Loaded(pipe, folder.name if Path(str(model)).exists() else str(model), folder, defaults)
+    return LoadedPipeline(pipe, folder.name if Path(str(model)).exists() else str(model), folder, defaults)
 
 
 def force_dtype(module: nn.Module, dtype: torch.dtype) -> None:
@@ -110,12 +109,10 @@ def _folder(model: str, offline: bool, revision: str | None) -> Path:
         siblings = [p.name for p in path.parent.iterdir() if p.is_dir()] if path.parent.is_dir() else []
         near = nearest(path.name, siblings)
         hint = f"; did you mean `{path.parent / near}`?" if near else ""
-        raise BadModel(
-            f"model must be a diffusers folder or a hub id `owner/name`, got `{model}`, which is neither{hint}"
-        )
+        raise BadModel(f"model must be a diffusers folder or a hub id `owner/name`, got `{model}`{hint}")
     if not offline and revision is None:
         raise BadModel(
-            f"a download of `{model}` needs a pinned `revision` (a commit), so that it is the same model tomorrow"
+            f"a download of `{model}` needs a pinned `revision` (a commit), so that it is always the same model"
         )
     return _from_hub(model, offline, revision)
 

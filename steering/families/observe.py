@@ -1,4 +1,4 @@
-"""Owns what a small call of an unknown pipeline shows: who was called with what, in the denoiser's first call."""
+"""Records what the modules of an unknown pipeline are called with, in the first denoiser call of a small run."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from steering.attach import replaced, watched
 from steering.errors import NotSupported
 from steering.families.description import Encode
 
-__all__ = ["PROMPTS", "Seen", "parameters", "watch_call"]
+__all__ = ["PROMPTS", "ObservedCall", "observe_call", "parameters"]
 
 PROMPTS = ("red", "a green ring")  # short, and of different lengths
 
 
 @dataclass
-class Seen:
-    """What a small call showed: the encoder's results, the denoiser's arguments at its first call, and for each module
-    called in it the text-like tensors among its arguments, and its output."""
+class ObservedCall:
+    """The records of a small call: the encoder's results, the denoiser's arguments at its first call, and for each
+    module called in it the text-like tensors among its arguments, and its output."""
 
     encoded: list[tuple[Any, ...]] = field(default_factory=list)
     calls: list[dict[str, Any]] = field(default_factory=list)
@@ -33,9 +33,9 @@ class Seen:
     steps: int = 0
 
 
-def watch_call(pipe: Any, component: str, encode: Encode, small: Mapping[str, Any]) -> Seen:
-    """What one call of two steps shows, both prompts from the same noise. Raises: NotSupported, when it fails."""
-    seen, denoiser = Seen(), getattr(pipe, component)
+def observe_call(pipe: Any, component: str, encode: Encode, small: Mapping[str, Any]) -> ObservedCall:
+    """The records of one call of two steps, both prompts from the same noise. Raises: NotSupported, when it fails."""
+    seen, denoiser = ObservedCall(), getattr(pipe, component)
     taken = parameters(pipe.__call__)
     side = 8 * int(getattr(pipe, "vae_scale_factor", 8))
     call: dict[str, Any] = {"num_inference_steps": 2, "guidance_scale": 2.0, "output_type": "latent"}
@@ -72,7 +72,7 @@ def watch_call(pipe: Any, component: str, encode: Encode, small: Mapping[str, An
 
 
 @contextmanager
-def _all_modules(denoiser: nn.Module, seen: Seen) -> Iterator[None]:
+def _all_modules(denoiser: nn.Module, seen: ObservedCall) -> Iterator[None]:
     """Notes the arguments and outputs of modules in the denoiser's first call."""
     with ExitStack() as stack:
         for name, module in denoiser.named_modules():

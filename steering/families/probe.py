@@ -1,9 +1,9 @@
-"""Owns the probe: the description of a pipeline that no table has, from what a small call of it shows.
+"""Describes a pipeline that no table has, from what a small call of it shows.
 
-Two prompts run from the same noise, and every module is watched while the denoiser is called for the first time. What
-the encoder gave is looked for among the denoiser's arguments, then among those of its modules: attention that is always
-given the same text is a `cross` site, attention whose text changes from block to block a `joint` one. What is found is
-a guess; the host's self-test decides whether it may be steered.
+Two prompts run from the same noise, and every module is watched in the denoiser's first call. The encoder's results are
+looked for among the arguments of the denoiser and of its modules. Attention that is always given the same text is a
+`cross` site; attention whose text changes from block to block is a `joint` one. The description is a guess: the host's
+self-test decides whether the pipeline may be steered.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import torch
 from torch import nn
 
 from steering.errors import NotSupported
-from steering.families.description import Encode, Family, Inputs, MaskRule, PooledRule, SiteRule
-from steering.families.observe import PROMPTS, Seen, parameters, watch_call
+from steering.families.description import DISTILLED, Encode, Family, Inputs, MaskRule, PooledRule, SiteRule
+from steering.families.observe import PROMPTS, ObservedCall, observe_call, parameters
 
 __all__ = ["probed_family"]
 
@@ -46,7 +46,7 @@ def probed_family(pipe: Any) -> Family:
     encode = _encode_of(pipe, name)
     small = {k: v for k, v in _SMALL.items() if k in parameters(pipe.__call__)}
     denoiser = getattr(pipe, component)
-    seen = watch_call(pipe, component, encode, small)
+    seen = observe_call(pipe, component, encode, small)
     text = _text_of(seen, name)
     sites, projection = _sites_of(seen, text, denoiser, name)
     return Family(
@@ -68,6 +68,8 @@ def probed_family(pipe: Any) -> Family:
         order=tuple(dict.fromkeys(n.split(".")[0] for n in seen.order)),
         spare_timesteps=max(0, len(pipe.scheduler.timesteps) - seen.steps),
         small_call=small,
+        negative_scale="true_cfg_scale" if "true_cfg_scale" in parameters(pipe.__call__) else "guidance_scale",
+        distilled=DISTILLED,
     )
 
 
@@ -77,7 +79,7 @@ def _encode_of(pipe: Any, name: str) -> Encode:
     names = list(parameters(method)) if method is not None else []
     if "prompt" not in names or "num_images_per_prompt" not in names:
         raise NotSupported(
-            f"pipeline `{name}` has no `encode_prompt(prompt, ..., num_images_per_prompt)` to learn from"
+            f"pipeline `{name}` must have a method `encode_prompt(prompt, ..., num_images_per_prompt)` to be probed"
         )
     if "image" in parameters(pipe.__call__):
         raise NotSupported(f"pipeline `{name}` starts from a picture; only those that start from noise are probed")
@@ -89,7 +91,7 @@ def _encode_of(pipe: Any, name: str) -> Encode:
     return Encode(guidance, tuple(p for p in names if "prompt" in p and p not in own), (), tuple(encoders))
 
 
-def _text_of(seen: Seen, name: str) -> _Text:
+def _text_of(seen: ObservedCall, name: str) -> _Text:
     """Which argument of the denoiser is the encoder's text, in what order of rows."""
     results, pictures = seen.encoded[0], len(PROMPTS)
     roles: dict[int, str] = {}
@@ -116,7 +118,8 @@ def _text_of(seen: Seen, name: str) -> _Text:
                 pooled = path, value
     if found is None:
         raise NotSupported(
-            f"pipeline `{name}` does not hand its encoder's text to the denoiser as it is, so its rows cannot be told"
+            f"pipeline `{name}` does not hand its encoder's text to the denoiser as it is, so the order of rows is not"
+            " known"
         )
     returns = tuple(roles.get(n, f"other_{n}") for n in range(len(results)))
     return _Text(found[0], found[1], returns, found[2], mask, pooled)  # type: ignore[arg-type]
@@ -131,7 +134,9 @@ def _cond_half(halves: Sequence[torch.Tensor]) -> int:
     return 1 if torch.equal(halves[0][0], halves[0][1]) else 0
 
 
-def _sites_of(seen: Seen, text: _Text, denoiser: nn.Module, name: str) -> tuple[tuple[SiteRule, ...], tuple[str, ...]]:
+def _sites_of(
+    seen: ObservedCall, text: _Text, denoiser: nn.Module, name: str
+) -> tuple[tuple[SiteRule, ...], tuple[str, ...]]:
     rows, tokens = text.value.shape[:2]
     modules = dict(denoiser.named_modules())
     attention = {
@@ -171,7 +176,7 @@ def _cross_rule(name: str, module: nn.Module, argument: str, values: Mapping[str
     )
 
 
-def _joint_rules(seen: Seen, text: _Text, modules: Mapping[str, nn.Module]) -> tuple[SiteRule, ...]:
+def _joint_rules(seen: ObservedCall, text: _Text, modules: Mapping[str, nn.Module]) -> tuple[SiteRule, ...]:
     """Rules for attention inside blocks that are handed a stream of text: projections of their own, or the sequence's,
     text first."""
     rows, tokens = text.value.shape[:2]
@@ -207,7 +212,7 @@ def _joint_rules(seen: Seen, text: _Text, modules: Mapping[str, nn.Module]) -> t
     return tuple(rules)
 
 
-def _projection(seen: Seen, start: torch.Tensor, goal: torch.Tensor, denoiser: nn.Module) -> tuple[str, ...]:
+def _projection(seen: ObservedCall, start: torch.Tensor, goal: torch.Tensor, denoiser: nn.Module) -> tuple[str, ...]:
     """The denoiser's own modules that turn the encoded text into what the sites see, in order."""
     chain: list[str] = []
     now = start
@@ -221,7 +226,7 @@ def _projection(seen: Seen, start: torch.Tensor, goal: torch.Tensor, denoiser: n
     return tuple(chain)
 
 
-def _pooled_of(seen: Seen, text: _Text) -> PooledRule | None:
+def _pooled_of(seen: ObservedCall, text: _Text) -> PooledRule | None:
     """Where pooled text enters: a module of the denoiser's own that is given it, or that pools the text itself."""
     for name, values in seen.inputs.items():
         if "." in name:

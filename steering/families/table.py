@@ -1,13 +1,14 @@
-"""Owns what is known of each model family, as data; the words are those of `families`."""
+"""What is known of each model family, as data; `description` has the types."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
-from steering.errors import NotSupported
-from steering.families.description import Encode, Family, Inputs, MaskRule, PooledRule, SiteRule
+from steering.errors import BadFamily, NotSupported
+from steering.families.description import DISTILLED, Encode, Family, Inputs, MaskRule, PooledRule, SiteRule
 
-__all__ = ["FAMILIES", "family_of", "known_family", "refuse_by_name"]
+__all__ = ["FAMILIES", "check_families", "family_of", "known_family", "refuse_by_name"]
 
 _UNET = ("down_blocks", "mid_block", "up_blocks")
 _PROMPTS = ("negative_prompt", "prompt_embeds", "negative_prompt_embeds")
@@ -36,6 +37,7 @@ _STABLE_DIFFUSION = Family(
     ),
     guidance="uncond-first",
     order=_UNET,
+    distilled=DISTILLED,
 )
 
 _UPSCALER = replace(
@@ -61,6 +63,7 @@ _SDXL = Family(
     inputs=Inputs(pooled=("added_cond_kwargs", "text_embeds")),
     pooled=PooledRule("add_embedding", "sample", leading=True),
     order=_UNET,
+    distilled=DISTILLED,
 )
 
 _REFINER = replace(
@@ -95,6 +98,7 @@ _IF = Family(
     projection=("encoder_hid_proj",),
     pooled=PooledRule("add_embedding", "hidden_states", source="text"),
     order=_UNET,
+    distilled=DISTILLED,
     handed_on="pt",
     small_call={"clean_caption": False},
     small_latent=4,  # of pixels, eight times as many
@@ -167,6 +171,7 @@ _FLUX = Family(
     guidance="sequential",
     inputs=Inputs(pooled=("pooled_projections",), shared=("txt_ids", "img_ids")),
     pooled=PooledRule("time_text_embed", "pooled_projection"),
+    negative_scale="true_cfg_scale",  # `guidance_scale` is an input of the denoiser
 )
 
 _MASKED_CROSS = SiteRule(
@@ -179,7 +184,7 @@ _MASKED_CROSS = SiteRule(
 
 _PIXART = Family(
     name="PixArt",
-    pipelines=("PixArtAlphaPipeline", "PixArtSigmaPipeline"),
+    pipelines=("PixArtSigmaPipeline",),
     denoiser="transformer",
     denoiser_class="PixArtTransformer2DModel",
     sites=(_MASKED_CROSS,),
@@ -193,6 +198,15 @@ _PIXART = Family(
     inputs=Inputs(mask="encoder_attention_mask"),
     projection=("caption_projection",),
     small_call={"use_resolution_binning": False, "clean_caption": False},
+)
+
+# of a single step this pipeline reads a second result of the scheduler, which most schedulers do not give
+_PIXART_ALPHA = replace(
+    _PIXART,
+    name="PixArt alpha",
+    pipelines=("PixArtAlphaPipeline",),
+    fewest_steps=2,
+    one_step_schedulers=("LCMScheduler", "DDPMScheduler"),
 )
 
 _SANA = replace(
@@ -225,6 +239,7 @@ FAMILIES: tuple[Family, ...] = (
     _IF_UPSCALER,
     _SD3,
     _PIXART,
+    _PIXART_ALPHA,
     _FLUX,
     _SANA,
     _SANA_SPRINT,
@@ -239,15 +254,34 @@ _REFUSED = {
 }
 
 
-def known_family(pipeline_class: type) -> Family | None:
-    """The family of a pipeline class or of a class that it is derived from, or None. Raises: NotSupported, for one that
-    is refused by name."""
+def known_family(pipeline_class: type, families: Sequence[Family] = ()) -> Family | None:
+    """The family of a pipeline class or of the nearest class that it is derived from, or None.
+
+    families: records of the caller beside those of this table. Raises: BadFamily, for records that cannot be used;
+    NotSupported, for a pipeline that is refused by name, whatever the records say.
+    """
+    check_families(families)
     refuse_by_name(pipeline_class.__name__)
     for base in pipeline_class.__mro__:
-        for family in FAMILIES:
+        for family in (*FAMILIES, *families):
             if base.__name__ in family.pipelines:
                 return family
     return None
+
+
+def check_families(families: Sequence[Family]) -> None:
+    """Nothing, when a caller's records describe pipeline classes that no other record describes. Raises: BadFamily."""
+    owners = {pipeline: family.name for family in FAMILIES for pipeline in family.pipelines}
+    for family in families:
+        if not isinstance(family, Family):
+            raise BadFamily(f"families must hold `Family` records, got `{type(family).__name__}`")
+        for pipeline in family.pipelines:
+            if pipeline in owners:
+                raise BadFamily(
+                    f"family `{family.name}` must not describe `{pipeline}`, which family `{owners[pipeline]}`"
+                    " describes; describe a class derived from it"
+                )
+            owners[pipeline] = family.name
 
 
 def refuse_by_name(pipeline_class: str) -> None:

@@ -1,26 +1,28 @@
-"""Owns what is taken down of a model's activations while it draws stock pictures: the samples that edits are fitted on.
+"""Records activations of a model while it draws stock pictures: the samples that edits are fitted on.
 
-Nothing is changed on the way: the pipeline runs unmodified, watched as for a steered call, and is stopped as soon as
-the last part of the trajectory that anybody asked for is over.
+Nothing is changed: the pipeline runs unmodified, watched as for a steered call, and is stopped after the last part of
+the trajectory that is needed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from steering.errors import BadPlan, NotFired, NotSupported, UnknownSite
 from steering.families.description import PooledRule, SiteRule
 from steering.families.discovery import Placed
-from steering.host import Host
 from steering.run.checks import check_lengths, check_values
-from steering.run.prepared import Gear
+from steering.run.prepared import PreparedPipeline
 from steering.run.session import Session
 from steering.run.stages import uncompiled
 from steering.values import Where
+
+if TYPE_CHECKING:
+    from steering.host import Host
 
 __all__ = ["Activations", "has_place", "record"]
 
@@ -44,7 +46,7 @@ def record(
     timeout: float | None = None,
     **pipeline_kwargs: Any,
 ) -> Activations:
-    """What sites of the first pipeline held for the cond rows of `prompts`, at fractions `at` of stock runs.
+    """Activations at sites of the first pipeline for the cond rows of `prompts`, at fractions `at` of stock runs.
 
     `where` as in `Operator`. Text: the tokens that attention is shown, in their order. Of the picture's tokens at most
     `most`, evenly spaced. Where nothing changes along the trajectory (text of cross-attention hosts, pooled text)
@@ -54,18 +56,18 @@ def record(
     """
     check_lengths(prompts, seeds=seeds)
     check_values(prompts, seeds)
-    gear = host._gears[0]
-    placed = [_find(gear, name, where, host.name) for name in sites]
-    still = where == "pooled" or (where == "text" and not gear.family.joint)
+    prepared = host._prepared[0]
+    placed = [_find(prepared, name, where, host.name) for name in sites]
+    still = where == "pooled" or (where == "text" and not prepared.family.joint)
     levels = (0.0,) if still else tuple(at)
     arguments = host._arguments(pipeline_kwargs) | {"output_type": "latent"}
     found: dict[str, list[torch.Tensor]] = {name: [] for name in sites}
-    with host._turn.taken(timeout), uncompiled(gear):
+    with host._lock.held(timeout), uncompiled(prepared):
         for first in range(0, len(prompts), rows_at_once):
             part = slice(first, first + rows_at_once)
             generators = [torch.Generator("cpu").manual_seed(s) for s in seeds[part]]
             given = {"prompt": list(prompts[part]), "generator": generators}
-            taken = _run(gear, placed, where, levels, arguments | given, most)
+            taken = _run(prepared, placed, where, levels, arguments | given, most)
             for name in sites:
                 found[name] += taken[name]
     return {name: tuple(rows) for name, rows in found.items()}
@@ -73,7 +75,7 @@ def record(
 
 def has_place(host: Host, site: str, where: Where) -> bool:
     """Whether a site of the first pipeline holds what `where` names: not every site gives text on, say."""
-    placed = next((p for p in host._gears[0].placed if p.name == site), None)
+    placed = next((p for p in host._prepared[0].placed if p.name == site), None)
     if placed is None:
         return False
     if where == "pooled" or placed.site.kind == "global":
@@ -81,8 +83,8 @@ def has_place(host: Host, site: str, where: Where) -> bool:
     return where != "context" or placed.context_width > 0
 
 
-def _find(gear: Gear, name: str, where: Where, host: str) -> Placed:
-    placed = next((p for p in gear.placed if p.name == name), None)
+def _find(prepared: PreparedPipeline, name: str, where: Where, host: str) -> Placed:
+    placed = next((p for p in prepared.placed if p.name == name), None)
     if placed is None:
         raise UnknownSite(f"unknown site `{name}` for the first pipeline of host `{host}`")
     if (where == "pooled") != (placed.site.kind == "global"):
@@ -93,7 +95,7 @@ def _find(gear: Gear, name: str, where: Where, host: str) -> Placed:
 
 
 def _run(
-    gear: Gear,
+    prepared: PreparedPipeline,
     placed: Sequence[Placed],
     where: Where,
     levels: Sequence[float],
@@ -111,7 +113,7 @@ def _run(
         if step >= max(wanted(steps)):
             raise _Enough
 
-    session = Session(gear, [None] * count, stop, watch=True)
+    session = Session(prepared, [None] * count, stop, watch=True)
 
     def keep(site: Placed, tokens: torch.Tensor, shown: torch.Tensor | None) -> None:
         clock, layout = session.clock, session.layout
@@ -124,9 +126,9 @@ def _run(
     steps = 0
     with torch.no_grad(), session.attached(), ExitStack() as stack:
         for site in placed:
-            stack.callback(_listen(gear, site, where, session, keep).remove)
+            stack.callback(_listen(prepared, site, where, session, keep).remove)
         with suppress(_Enough):
-            gear.pipe(**arguments)
+            prepared.pipe(**arguments)
         steps = session.clock.steps
     missing = [name for name, taken in held.items() if not set(wanted(steps)) <= set(taken)]
     if missing:
@@ -147,7 +149,7 @@ def _samples(tokens: torch.Tensor, shown: torch.Tensor | None, row: int, most: i
 _Keep = Callable[[Placed, torch.Tensor, torch.Tensor | None], None]
 
 
-def _listen(gear: Gear, site: Placed, where: Where, session: Session, keep: _Keep) -> Any:
+def _listen(prepared: PreparedPipeline, site: Placed, where: Where, session: Session, keep: _Keep) -> Any:
     """A hook that hands what the site holds to `keep`, and changes nothing."""
     rule = site.rule
 

@@ -1,9 +1,9 @@
-"""Owns one captured call under a donor that is mixed in by degrees, site by site, and what each degree changes.
+"""Replays one captured call with a donor mixed in by a share at each site, and measures what each share changes.
 
-A `Plan` says which sites see a donor. To find those sites, one wants to ask about any mixture at once, pooled text
-included, and to know how fast the prediction moves with each site's share. The board already holds a share a site and
-row (`alpha`); here it is a tensor that gradients flow to, so one backward pass tells the slopes at all sites, in every
-family, masks and pooled text included, and nothing is added to any forward pass.
+A `Plan` says which sites see a donor. A search for those sites also asks about mixtures, pooled text included, and
+about how fast the prediction moves with each site's share. The device tables already hold a share for each site and row
+(`alpha`). Here it is a tensor with gradients, so one backward pass gives the slopes at all sites, in every family,
+masks and pooled text included, and no forward pass changes.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any
 
 import torch
 
-from steering.batch.device_tables import Board
+from steering.batch.device_tables import DeviceTables
 from steering.batch.layout import Layout
 from steering.errors import BadPlan
-from steering.measure.replay import Call, prediction_of, prepared
+from steering.measure.replay import Call, prediction_of, repeated_call
 from steering.plans import Plan, Swap
-from steering.run.prepared import Gear
+from steering.run.prepared import PreparedPipeline
 from steering.run.stages import uncompiled
 
 __all__ = ["Blend", "blend_call"]
@@ -30,7 +30,7 @@ _EDGE = 1e-4  # at exactly 1 a blend is a gather, and the logarithm of a mask ha
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Blend:
-    """What a call gives under mixtures of its own text and a donor's.
+    """Results of a call under mixtures of its own text and a donor's.
 
     `predictions` float32 [rows, ...]; `slopes` [rows, units]: how fast `<prediction, direction>` grows with each unit's
     share, or None; `rows`: the cost, in denoiser evaluations of one row (a backward counts 2; twins are counted).
@@ -42,18 +42,18 @@ class Blend:
 
 
 def blend_call(
-    gear: Gear, call: Call, donor: str, shares: torch.Tensor, *, direction: torch.Tensor | None = None
+    prepared: PreparedPipeline, call: Call, donor: str, shares: torch.Tensor, *, direction: torch.Tensor | None = None
 ) -> Blend:
     """The predictions for mixtures `shares` [rows, units] in [0, 1]; units are the sites, then the global ones.
 
     At 0 a unit sees the call's own text, at 1 the donor's, as a `Swap` of mode `kv` at these sites would show it.
-    Twins share the call's latents. With a `direction` [...] the slopes come along. Raises: BadPlan.
+    Twins share the call's latents. With a `direction` [...] the slopes are computed as well. Raises: BadPlan.
     """
     rows, units = shares.shape
-    if units != len(gear.placed) or not bool(((shares >= 0) & (shares <= 1)).all()):
-        raise BadPlan(f"shares must be [rows, {len(gear.placed)}] in [0, 1], got {list(shares.shape)}")
-    plan = _everywhere(gear, donor)
-    batch, kwargs, args = prepared(gear, call, [plan] * rows)
+    if units != len(prepared.placed) or not bool(((shares >= 0) & (shares <= 1)).all()):
+        raise BadPlan(f"shares must be [rows, {len(prepared.placed)}] in [0, 1], got {list(shares.shape)}")
+    plan = _everywhere(prepared, donor)
+    batch, kwargs, args = repeated_call(prepared, call, [plan] * rows)
     total = len(batch.prompts)
     device = call.text.device
     shown = torch.ones(units, total)
@@ -61,19 +61,19 @@ def blend_call(
     if direction is not None:
         shown[:, :rows].clamp_(_EDGE, 1 - _EDGE)
     shown = shown.to(device).requires_grad_(direction is not None)
-    program = gear.program(batch.plans, batch.added)
+    program = prepared.program(batch.plans, batch.added)
     setting = program.at(call.step, call.steps, Layout(total, "cond-only"))
     own = call.text.expand(total, -1, -1)
-    board = gear.board(program, total, own, gear.banks(program, call.encoding, own))
-    board.write(setting)
+    tables = prepared.device_tables(program, total, own, prepared.banks(program, call.encoding, own))
+    tables.write(setting)
     with ExitStack() as stack, torch.set_grad_enabled(direction is not None):
-        stack.enter_context(uncompiled(gear))
-        stack.enter_context(gear.on_sites_of(program))
-        stack.enter_context(_mixed(board, shown))
-        stack.callback(gear.slate.clear)
-        gear.slate.show(board)
-        prediction = prediction_of(gear.denoiser(*args, **kwargs))[:rows].float()
-        gear.refuse_silence(board.read()[0], setting.hits.astype("int64"))
+        stack.enter_context(uncompiled(prepared))
+        stack.enter_context(prepared.hooked_sites(program))
+        stack.enter_context(_mixed(tables, shown))
+        stack.callback(prepared.active.clear)
+        prepared.active.show(tables)
+        prediction = prediction_of(prepared.denoiser(*args, **kwargs))[:rows].float()
+        prepared.check_counts(tables.read()[0], setting.hits.astype("int64"))
         if direction is None:
             return Blend(prediction, None, total)
         along = (prediction * direction.to(prediction)).sum()
@@ -81,23 +81,23 @@ def blend_call(
     return Blend(prediction.detach(), slopes[:, :rows].T.double().cpu(), 3 * total)
 
 
-def _everywhere(gear: Gear, donor: str) -> Plan:
-    names = tuple(p.name for p in gear.sites)
-    pooled: Any = "donor" if gear.globals else "keep"
-    return Plan(Swap(donor, sites=names, pooled=pooled, source="twin" if gear.family.joint else "text"))
+def _everywhere(prepared: PreparedPipeline, donor: str) -> Plan:
+    names = tuple(p.name for p in prepared.sites)
+    pooled: Any = "donor" if prepared.globals else "keep"
+    return Plan(Swap(donor, sites=names, pooled=pooled, source="twin" if prepared.family.joint else "text"))
 
 
 @contextmanager
-def _mixed(board: Board, shown: torch.Tensor) -> Iterator[None]:
-    """The board with `shown` [units, rows] as the shares of its sites; afterwards it has its own again."""
-    before: Sequence[torch.Tensor] = [share.alpha["swap"] for share in board.shares]
-    blends = board.common.blends
-    board.common.blends = True
-    for site, share in enumerate(board.shares):
-        share.alpha["swap"] = shown[site]
+def _mixed(tables: DeviceTables, shown: torch.Tensor) -> Iterator[None]:
+    """The tables with `shown` [units, rows] as the shares of their sites; afterwards they have their own again."""
+    before: Sequence[torch.Tensor] = [site.alpha["swap"] for site in tables.by_site]
+    blends = tables.common.blends
+    tables.common.blends = True
+    for n, site in enumerate(tables.by_site):
+        site.alpha["swap"] = shown[n]
     try:
         yield
     finally:
-        board.common.blends = blends
-        for share, alpha in zip(board.shares, before, strict=True):
-            share.alpha["swap"] = alpha
+        tables.common.blends = blends
+        for site, alpha in zip(tables.by_site, before, strict=True):
+            site.alpha["swap"] = alpha

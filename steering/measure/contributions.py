@@ -1,12 +1,13 @@
-"""Owns what some tokens of the text write into the picture at each site: their part of the attention's output.
+"""How much some tokens of the text write into the picture at each site: their part of the attention's output.
 
 At a site, attention adds to each picture token `gate * W_O (sum_j A_ij v_j)`. The part of tokens J is that sum over J
-alone. It is had without any map of attention: one more fused call with the same queries and keys, and values that are
+alone. It is computed without an attention map: one more fused call with the same queries and keys, and values that are
 zero outside J. Weights without biases, the gate of the block, and the projection that really follows (a single block of
 FLUX projects together with its MLP) are applied; the norm is taken over channels and averaged over picture tokens.
 
-Source: arXiv 2505.18832, attention contribution; `published` computes it as its code does, with what is amiss there:
-the projection's bias is added, gates are ignored, and single blocks are not projected at all.
+Source: Zarei et al., "Localizing Knowledge in Diffusion Transformers", 2025 (arXiv 2505.18832), attention contribution.
+`published` computes it as the paper's code does, which adds the projection's bias, ignores gates, and does not project
+single blocks at all.
 """
 
 from __future__ import annotations
@@ -26,26 +27,28 @@ from steering.errors import BadLayout, NotSupported
 from steering.families.description import SiteRule
 from steering.families.discovery import Placed
 from steering.measure.replay import Call
-from steering.run.prepared import Gear
+from steering.run.prepared import PreparedPipeline
 from steering.run.stages import uncompiled
 
-__all__ = ["writes_call"]
+__all__ = ["contributions_of"]
 
 
-def writes_call(gear: Gear, call: Call, tokens: Sequence[int], *, published: bool = False) -> torch.Tensor:
+def contributions_of(
+    prepared: PreparedPipeline, call: Call, tokens: Sequence[int], *, published: bool = False
+) -> torch.Tensor:
     """How much `tokens` of the text write at each site, float64 [sites], in one evaluation of one row.
 
     Raises: NotSupported, for a site whose attention cannot be seen.
     """
     at = torch.tensor(list(tokens), device=call.text.device)
-    seen = [_Site(placed, int(call.text.shape[1]), at, published) for placed in gear.sites]
+    seen = [_Site(placed, int(call.text.shape[1]), at, published) for placed in prepared.sites]
     watch = _Attention(seen)
     with ExitStack() as stack, torch.no_grad():
-        stack.enter_context(uncompiled(gear))
+        stack.enter_context(uncompiled(prepared))
         for site in seen:
             stack.enter_context(_watched(site, watch))
         with watch:
-            gear.denoiser(*call.args, **call.kwargs)
+            prepared.denoiser(*call.args, **call.kwargs)
     blind = [s.placed.name for s in seen if s.part is None]
     if blind:
         raise NotSupported(
@@ -68,7 +71,7 @@ class _Site:
     part: torch.Tensor | None = None
 
     def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, rest: dict[str, Any]) -> None:
-        """Takes the tokens' part from one call of attention: q, k, v [1, heads, n, width]."""
+        """Computes the tokens' part from one call of attention: q, k, v [1, heads, n, width]."""
         assert self.values is not None
         own = self.values.unflatten(-1, (v.shape[1], -1)).transpose(1, 2)
         first = _place_of(own, v, self.placed.name)

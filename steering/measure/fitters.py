@@ -1,4 +1,4 @@
-"""Owns the fitters: from samples of an activation to the `Operator` that takes a concept out of it. Pure.
+"""The formulas that fit edits: from samples of an activation to the `Operator` that takes a concept out of it. Pure.
 
 All of them end in the one form `y = x - sum_r g(<e_r, x - m_r>) d_r`, so that one kernel serves every method, and
 methods differ in `e`, `d`, `m` and the gate alone. Sums are in float64, results in float32. `n`, `k` samples (tokens,

@@ -1,8 +1,8 @@
-"""Owns single calls of the denoiser: captured from a stock run, repeated under many plans at once.
+"""Single calls of the denoiser: captured from a stock run, and repeated under many plans at once.
 
-Localization measures in the model's own output; for that a whole trajectory a site would be waste. A captured call is
-one row of one evaluation with all its arguments, so nothing here knows what a family passes to its denoiser beside
-text.
+Localization measures in the model's own output; a whole trajectory for each site would cost far more. A captured call
+is one row of one evaluation with all its arguments, so nothing here depends on what a family passes to its denoiser
+beside text.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from typing import Any
 import torch
 
 from steering.batch.donors import Encoding, fit_text
-from steering.batch.extra_rows import Batch, compose
+from steering.batch.extra_rows import ExtendedBatch, extended_batch
 from steering.batch.layout import Layout
 from steering.errors import BadDonor, BadPlan, NotFired, NotSupported
 from steering.families.description import Inputs
 from steering.plans import Plan, Swap
-from steering.run.prepared import Gear
+from steering.run.prepared import PreparedPipeline
 from steering.run.session import Session
 from steering.values import Donor
 
-__all__ = ["Call", "capture_calls", "prediction_of", "prepared", "replay_call"]
+__all__ = ["Call", "capture_calls", "prediction_of", "repeated_call", "replay_call"]
 
 
 class _Enough(Exception):
@@ -67,7 +67,7 @@ def capture_calls(session: Session, prompt: str, arguments: Mapping[str, Any], a
             raise BadPlan(f"fractions of the trajectory must be in [0, 1), got `{fraction}`")
     found: dict[int, Call] = {}
     spent = 0
-    shared = session.gear.family.inputs.shared
+    shared = session.prepared.family.inputs.shared
 
     def keep(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         nonlocal spent
@@ -95,17 +95,17 @@ def capture_calls(session: Session, prompt: str, arguments: Mapping[str, Any], a
             raise _Enough
 
     with session.attached(), ExitStack() as stack:
-        handle = session.gear.denoiser.register_forward_hook(keep, with_kwargs=True)
+        handle = session.prepared.denoiser.register_forward_hook(keep, with_kwargs=True)
         stack.callback(handle.remove)
         with suppress(_Enough):
-            session.gear.pipe(**arguments)
+            session.prepared.pipe(**arguments)
     if not found:
         raise NotFired("the pipeline ended without a call of its denoiser that could be captured")
     steps = next(iter(found.values())).steps
     return tuple(found[min(int(f * steps + 1e-9), steps - 1)] for f in at)
 
 
-def replay_call(gear: Gear, call: Call, plans: Sequence[Plan | None]) -> torch.Tensor:
+def replay_call(prepared: PreparedPipeline, call: Call, plans: Sequence[Plan | None]) -> torch.Tensor:
     """The denoiser's predictions for one captured call under each plan, [len(plans), ...], in one evaluation.
 
     Twins are rows of the same call with the donor's text: at one evaluation they share the recipient's latents, as in
@@ -114,36 +114,40 @@ def replay_call(gear: Gear, call: Call, plans: Sequence[Plan | None]) -> torch.T
     _refuse_recorded(plans)
     rows = len(plans)
     with ExitStack() as stack, torch.no_grad():
-        batch, kwargs, args = prepared(gear, call, plans)
+        batch, kwargs, args = repeated_call(prepared, call, plans)
         total = len(batch.prompts)
         if not any(plans):
-            return prediction_of(gear.denoiser(*args, **kwargs)).float()
-        program = gear.program(batch.plans, batch.added)
+            return prediction_of(prepared.denoiser(*args, **kwargs)).float()
+        program = prepared.program(batch.plans, batch.added)
         if program.needs_uncond:
             raise BadPlan("a plan steers the uncond rows, and a captured call has none: use rows `cond`")
         layout = Layout(total, "cond-only")
         setting = program.at(call.step, call.steps, layout)
         own = call.text.expand(total, -1, -1)
-        board = gear.board(program, total, own, gear.banks(program, call.encoding, own))
-        board.write(setting)
-        stack.enter_context(gear.on_sites_of(program))
-        stack.callback(gear.slate.clear)
-        gear.slate.show(board)
-        prediction = prediction_of(gear.component(*args, **kwargs)).float()
-        gear.refuse_silence(board.read()[0], setting.hits.astype("int64"))
+        tables = prepared.device_tables(program, total, own, prepared.banks(program, call.encoding, own))
+        tables.write(setting)
+        stack.enter_context(prepared.hooked_sites(program))
+        stack.callback(prepared.active.clear)
+        prepared.active.show(tables)
+        prediction = prediction_of(prepared.component(*args, **kwargs)).float()
+        prepared.check_counts(tables.read()[0], setting.hits.astype("int64"))
     return prediction[:rows]
 
 
-def prepared(gear: Gear, call: Call, plans: Sequence[Plan | None]) -> tuple[Batch, dict[str, Any], tuple[Any, ...]]:
+def repeated_call(
+    prepared: PreparedPipeline, call: Call, plans: Sequence[Plan | None]
+) -> tuple[ExtendedBatch, dict[str, Any], tuple[Any, ...]]:
     """The batch of a captured call repeated under `plans`, added rows last, and the denoiser's arguments for it."""
     rows = len(plans)
-    batch = compose([call.prompt] * rows, plans, [0] * rows, [None] * rows, joint=gear.family.joint, one_call=True)
+    batch = extended_batch(
+        [call.prompt] * rows, plans, [0] * rows, [None] * rows, joint=prepared.family.joint, one_call=True
+    )
     total = len(batch.prompts)
-    shared = gear.family.inputs.shared
+    shared = prepared.family.inputs.shared
     args = tuple(_repeated(a, total) for a in call.args)
     kwargs = {k: v if k in shared else _repeated(v, total) for k, v in call.kwargs.items()}
     with torch.no_grad():
-        _give_texts(gear, call, batch, rows, kwargs)
+        _give_texts(prepared, call, batch, rows, kwargs)
     return batch, kwargs, args
 
 
@@ -153,11 +157,13 @@ def _refuse_recorded(plans: Sequence[Plan | None]) -> None:
         raise NotSupported("a replay has one evaluation, and a canonical donor a run of its own; use source `twin`")
 
 
-def _give_texts(gear: Gear, call: Call, batch: Batch, first: int, kwargs: dict[str, Any]) -> None:
+def _give_texts(
+    prepared: PreparedPipeline, call: Call, batch: ExtendedBatch, first: int, kwargs: dict[str, Any]
+) -> None:
     """Puts the added rows' own texts into a call's arguments, from row `first` on."""
-    inputs = gear.family.inputs
+    inputs = prepared.family.inputs
     given = dict(batch.donors)
-    donors = [gear.encoded(given.get(i, batch.prompts[i]), call.encoding) for i in range(first, len(batch.prompts))]
+    donors = [prepared.encoded(given.get(i, batch.prompts[i]), call.encoding) for i in range(first, len(batch.prompts))]
     if not donors:
         return
     text = kwargs[inputs.text].clone()

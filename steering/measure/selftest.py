@@ -1,8 +1,8 @@
-"""Owns the self-test: the laws that a host must keep on its own weights before anybody trusts an intervention.
+"""The self-test: laws that a host must keep on its own weights before an intervention is trusted.
 
-It runs the real pipeline through the real engine, small and quick: two steps at a small size, two prompts, every site
-once alone. So it also sees what the tables of families cannot: graphs traced too early, wrapped modules, a projection
-that moved.
+It runs the real pipeline with the real hooks, small and quick: two steps at a small size, two prompts, every site
+alone once. So it also finds what the tables of families cannot show: graphs traced too early, wrapped modules, a
+projection that moved.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 from steering.families.description import SiteRule
 from steering.families.discovery import is_fused
 from steering.plans import Plan, Swap
-from steering.run.prepared import Gear
+from steering.run.prepared import PreparedPipeline
 from steering.sites import Site
 
 __all__ = ["Check", "SelfTest", "run_self_test"]
@@ -60,32 +60,32 @@ class SelfTest:
         return "; ".join(f"{c.name}: {c.detail}" for c in self.checks if not c.passed)
 
 
-def run_self_test(host: _Generates, gears: Sequence[Gear]) -> SelfTest:
+def run_self_test(host: _Generates, pipelines: Sequence[PreparedPipeline]) -> SelfTest:
     """The findings for a host, from a few small calls of its pipelines. Never raises for a law that does not hold."""
-    for gear in gears:
-        encoder = gear.family.encode.encoders[0]
-        if getattr(gear.encoder, encoder, None) is None:
+    for prepared in pipelines:
+        encoder = prepared.family.encode.encoders[0]
+        if getattr(prepared.encoder, encoder, None) is None:
             missing = f"the pipeline has no `{encoder}`, so prompts cannot be tried"
             return SelfTest((Check("runs", False, missing),))
     checks: list[Check] = []
     try:
         for start in range(0, len(host.sites), _CHUNK):
-            checks += _try(host, [s.name for s in host.sites[start : start + _CHUNK]], gears)
+            checks += _try(host, [s.name for s in host.sites[start : start + _CHUNK]], pipelines)
     except Exception as error:  # whatever the pipeline raises, the finding is that it cannot be steered
         checks.append(Check("runs", False, f"{type(error).__name__}: {error}"))
     return SelfTest(tuple(checks))
 
 
-def _try(host: _Generates, names: Sequence[str], gears: Sequence[Gear]) -> list[Check]:
+def _try(host: _Generates, names: Sequence[str], pipelines: Sequence[PreparedPipeline]) -> list[Check]:
     """Rows: untouched, every site swapped, each site of `names` alone, and the donor's own picture."""
     own, donor = _PROMPTS
-    how = _how(gears[0])
+    how = _how(pipelines[0])
     everywhere = Plan(Swap(donor, sites=tuple(s.name for s in host.sites), pooled="donor", **how))
     alone = [Plan(Swap(donor, sites=(name,), pooled="keep", **how)) for name in names]
     prompts = [own] * (2 + len(alone)) + [donor]
-    # on joint hosts plans add a twin of the donor; the same row stands in the stock call, so that shapes are equal
-    stock = _latents(host, prompts + [donor] * gears[0].family.joint, None, gears)[: len(prompts)]
-    steered = _latents(host, prompts, [None, everywhere, *alone, None], gears)
+    # on joint hosts plans add a twin of the donor; the stock call has the same row, so that shapes are equal
+    stock = _latents(host, prompts + [donor] * pipelines[0].family.joint, None, pipelines)[: len(prompts)]
+    steered = _latents(host, prompts, [None, everywhere, *alone, None], pipelines)
 
     apart = float((stock[0] - stock[-1]).abs().max())
     missed = float((steered[1] - stock[-1]).abs().max())
@@ -112,44 +112,46 @@ def _try(host: _Generates, names: Sequence[str], gears: Sequence[Gear]) -> list[
     ]
 
 
-def _how(gear: Gear) -> dict[str, Any]:
+def _how(prepared: PreparedPipeline) -> dict[str, Any]:
     """The way of swapping that the host has: on joint hosts keys and values, or streams where those are fused."""
-    if not gear.family.joint:
+    if not prepared.family.joint:
         return {}
-    fused = any(is_fused(p.module) for p in gear.sites)
-    streams = fused or not all(hasattr(p.module, p.rule.keys[0]) for p in gear.sites if isinstance(p.rule, SiteRule))
+    fused = any(is_fused(p.module) for p in prepared.sites)
+    streams = fused or not all(
+        hasattr(p.module, p.rule.keys[0]) for p in prepared.sites if isinstance(p.rule, SiteRule)
+    )
     return {"source": "twin", "mode": "pinned" if streams else "kv"}
 
 
 def _latents(
-    host: _Generates, prompts: Sequence[str], plans: Sequence[Plan | None] | None, gears: Sequence[Gear]
+    host: _Generates, prompts: Sequence[str], plans: Sequence[Plan | None] | None, pipelines: Sequence[PreparedPipeline]
 ) -> torch.Tensor:
     """What the last pipeline gives for `prompts` with one seed; without plans, the stock pipelines' pictures."""
-    first = gears[0]
+    first = pipelines[0]
     side = first.family.small_latent * int(getattr(first.pipe, "vae_scale_factor", 8))
     common = {"num_inference_steps": 2, "guidance_scale": 2.0, "output_type": "latent"}
-    own = [dict(gear.family.small_call) for gear in gears]
+    own = [dict(prepared.family.small_call) for prepared in pipelines]
     taken = inspect.signature(first.pipe.__call__).parameters
     own[0] |= {k: side for k in ("height", "width") if k in taken}
     own[0] |= _starting_picture(first, len(prompts), side)
     with ExitStack() as stack:
-        for gear in gears:
-            stack.enter_context(_quiet(gear.pipe))
+        for prepared in pipelines:
+            stack.enter_context(_quiet(prepared.pipe))
         empty = [None] * len(prompts)
         out = host.generate(prompts, plans=plans or empty, seeds=[0] * len(prompts), stages=own, **common)
     return torch.as_tensor(out.images).detach().cpu()
 
 
-def _starting_picture(gear: Gear, rows: int, side: int) -> dict[str, torch.Tensor]:
+def _starting_picture(prepared: PreparedPipeline, rows: int, side: int) -> dict[str, torch.Tensor]:
     """What a pipeline that does not start from noise alone is given: the same soft picture for every row."""
-    if gear.family.image == "none":
+    if prepared.family.image == "none":
         return {}
     channels, size = 3, side
-    if gear.family.image == "latents":
-        channels, size = int(gear.pipe.vae.config.latent_channels), gear.family.small_latent
+    if prepared.family.image == "latents":
+        channels, size = int(prepared.pipe.vae.config.latent_channels), prepared.family.small_latent
     generator = torch.Generator().manual_seed(0)
     picture = torch.rand(1, channels, size, size, generator=generator).repeat(rows, 1, 1, 1)
-    return {"image": picture.to(next(gear.denoiser.parameters()).dtype)}
+    return {"image": picture.to(next(prepared.denoiser.parameters()).dtype)}
 
 
 @contextmanager

@@ -1,8 +1,8 @@
-"""Owns the way from a contrast to token positions: where, in the text that the denoiser reads, the two prompts differ.
+"""Token positions of a contrast: where, in the text that the denoiser reads, two prompts differ.
 
 A pipeline may have several tokenizers, clean or lower-case the prompt, put an instruction before it, or join the texts
-of several encoders. So nothing is tokenized here: the ids are those that the encoders were really given, and where an
-encoder's token stands in the denoiser's text is found by comparing values.
+of several encoders. So nothing is tokenized here: the ids are those that the encoders were really given, and an
+encoder's token is found in the denoiser's text by comparing values.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 
 from steering.errors import BadPlan, NotSupported
 from steering.measure.replay import Call
-from steering.run.prepared import Gear
+from steering.run.prepared import PreparedPipeline
 
 __all__ = ["differing", "differing_tokens"]
 
@@ -29,18 +29,18 @@ class _Heard:
     states: list[torch.Tensor] = field(default_factory=list)
 
 
-def differing_tokens(gear: Gear, call: Call, donor: str, *, encoder: str | None = None) -> list[int]:
+def differing_tokens(prepared: PreparedPipeline, call: Call, donor: str, *, encoder: str | None = None) -> list[int]:
     """Positions, in the call's text, of the tokens that its prompt has in another form than the donor prompt.
 
-    encoder: take the ids of this component as positions, without a look at where they stand (paper B's slip on FLUX).
+    encoder: take the ids of this component as positions as they are (what the code of arXiv 2505.18832 does on FLUX).
 
     Raises: BadPlan, when the prompt holds nothing that the donor does not; NotSupported, when no encoder's tokens are
     found in the text.
     """
-    with _listening(gear) as heard:
+    with _listening(prepared) as heard:
         text = call.encoding.encode(call.prompt).text
         own = dict(heard)
-    with _listening(gear) as heard:
+    with _listening(prepared) as heard:
         call.encoding.encode(donor)
     spans = {name: differing(own[name].ids, other.ids) for name, other in heard.items() if name in own}
     if encoder is not None:
@@ -54,7 +54,7 @@ def differing_tokens(gear: Gear, call: Call, donor: str, *, encoder: str | None 
         places |= {place for place, token in where.items() if start <= token < end}
     if not known:
         raise NotSupported(
-            f"cannot tell which token of an encoder stands where in the text of `{type(gear.pipe).__name__}`; use"
+            f"cannot find the positions of the encoders' tokens in the text of `{type(prepared.pipe).__name__}`; use"
             " method `gradient` or `patching`, which need no positions"
         )
     if not places:
@@ -83,11 +83,11 @@ def _trimmed(ids: list[int]) -> list[int]:
 
 
 @contextmanager
-def _listening(gear: Gear) -> Iterator[dict[str, _Heard]]:
+def _listening(prepared: PreparedPipeline) -> Iterator[dict[str, _Heard]]:
     heard: dict[str, _Heard] = {}
     with ExitStack() as stack:
-        for name in gear.family.encode.encoders:
-            component = getattr(gear.encoder, name, None)
+        for name in prepared.family.encode.encoders:
+            component = getattr(prepared.encoder, name, None)
             if component is None:
                 continue
 
@@ -108,7 +108,7 @@ def _states(output: Any, length: int) -> list[torch.Tensor]:
 
 
 def _standing(text: torch.Tensor, heard: _Heard, widths: list[int]) -> dict[int, int]:
-    """For places of the text [l, d], the encoder's token whose state stands there; empty when none does."""
+    """For positions of the text [l, d], the encoder's token whose state is there; empty when none is."""
     for state in heard.states:
         rows = {_bytes(row): n for n, row in reversed(list(enumerate(state.to(text.dtype))))}
         for left in dict.fromkeys(widths):

@@ -1,7 +1,7 @@
-"""Owns the released models that papers measured, as data: what is certain of their configurations, and their sites.
+"""The released models that papers measured, as data: what is certain of their configurations, and their sites.
 
-Nobody can digest a model that is not at hand. So `facts` has the entries by which a checkpoint is told from others of
-its pipeline's class, and none that a release may write differently.
+The weights' digests are unknown here. So `facts` has the entries by which a checkpoint is told from others of its
+pipeline's class, and none that a release may write differently.
 """
 
 from __future__ import annotations

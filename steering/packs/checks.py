@@ -1,4 +1,4 @@
-"""Owns what makes a pack whole: its name, its sets of sites, its numbers, and what a published one may not claim."""
+"""Checks of a pack: its name, its sets of sites, its numbers, and what a published one may not claim."""
 
 from __future__ import annotations
 
@@ -40,7 +40,10 @@ def check_concept(name: str) -> None:
     if _CATEGORY.fullmatch(name):
         raise BadPack(f"only a published pack may be for a category, got `{name}`; name one concept of it")
     if not _CONCEPT.fullmatch(name):
-        raise BadPack(f"concept must be kebab-case like `lettering` or `animal/cat`, got `{name}`")
+        raise BadPack(
+            "concept must be `lettering` or `kind/name` in lower-case words joined by dashes, for example `animal/cat`"
+            f" or `logo/acme-cola`; got `{name}`"
+        )
 
 
 def _check_name(pack: Pack) -> None:
@@ -69,7 +72,7 @@ def _check_operators(pack: Pack) -> None:
 
 def _check_measured(pack: Pack) -> None:
     if not isinstance(pack.host, Fingerprint):
-        raise BadPack("a pack names the weights that it was made for; only a published one may leave them open")
+        raise BadPack("a pack names the weights that it was made for; only a published one may leave them out")
     if pack.scores is None or pack.choice is None:
         raise BadPack("a pack has scores and a choice; only a published one may leave them out")
     want = (len(pack.site_names), len(pack.bins))
@@ -85,10 +88,10 @@ def _check_measured(pack: Pack) -> None:
 
 def _check_published(pack: Pack) -> None:
     if not isinstance(pack.host, Likeness):
-        raise BadPack("a published pack is bound to a `Likeness`: nobody measured it on weights of ours")
+        raise BadPack("a published pack must be bound to a `Likeness`, because it was measured on no weights")
     if pack.edits:
         raise BadPack("a published pack swaps only; an operator needs evidence of our own")
     if pack.scores is not None or pack.choice is not None or pack.bins or pack.calibration:
-        raise BadPack("a published pack has no scores, bins, choice or calibration; its figures stand in `evidence`")
+        raise BadPack("a published pack has no scores, bins, choice or calibration; its figures are in `evidence`")
     if not pack.evidence.get("source"):
         raise BadPack("a published pack names its `source` in `evidence`")

@@ -1,4 +1,4 @@
-"""Owns where packs are looked for: folders in an order, and in each the one pack that fits a concept and a host."""
+"""Finds packs: folders in an order, and in each the one pack that fits a concept and a host."""
 
 from __future__ import annotations
 
@@ -13,27 +13,24 @@ from steering.packs.pack import Pack, read_header, serves
 
 __all__ = ["find_pack", "pack_file", "pack_roots", "published_packs"]
 
-_ROOM = Path(__file__).resolve().parent.parent
+_PUBLISHED = Path(__file__).resolve().parent.parent / "published"
 
 
 def pack_file(concept: str) -> str:
-    """The file name of a concept's pack: `character/pip` stands in `character-pip.safetensors`."""
+    """The file name of a concept's pack: `character-pip.safetensors` for `character/pip`."""
     return concept.replace("/", "-") + ".safetensors"
 
 
-def pack_roots(host: Host, extra: Sequence[str | Path] = ()) -> tuple[Path, ...]:
-    """The folders to search, in order: `extra`, `reference/packs/<model>`, `steering/published`.
-
-    The service passes what PALIMPSEST_PACKS names as `extra`; nothing here reads the environment.
-    """
-    return (*map(Path, extra), _ROOM.parent / "reference" / "packs" / host.name, _ROOM / "published")
+def pack_roots(own: Sequence[str | Path]) -> tuple[Path, ...]:
+    """The folders in which `find_pack` searches, in order: the caller's own, then the published packs of this room."""
+    return (*map(Path, own), _PUBLISHED)
 
 
 def published_packs(host: Host) -> dict[str, Pack]:
-    """The published packs that are for a host's kind of model, by the names of their files: what papers report of it
-    and nobody has confirmed on its weights."""
+    """The published packs that are for a host's kind of model, by the names of their files: what papers report of it,
+    not confirmed on its weights."""
     fitting: dict[str, Pack] = {}
-    for path in sorted((_ROOM / "published").glob("*.safetensors")):
+    for path in sorted(_PUBLISHED.glob("*.safetensors")):
         try:
             fitting[path.stem] = Pack.load(path, host=host)
         except PackMismatch:
@@ -47,7 +44,7 @@ def find_pack(concept: str, host: Host, roots: Sequence[str | Path]) -> Pack:
     A pack for the concept's whole category serves it where a root has none for the concept itself.
 
     Raises: PackNotFound, saying which packs for the concept were there and why they do not fit; PackError, naming
-    both, when one root has two; BadPack, for a file that is none (a damaged pack is never passed over in silence).
+    both, when one root has two; BadPack, for a file that is not a pack (a damaged pack is never skipped in silence).
     """
     unfit: list[str] = []
     for root in map(Path, roots):
@@ -77,4 +74,4 @@ def _bound(header: Mapping[str, Any], path: Path) -> Fingerprint | Likeness:
     try:
         return bound_to(header["host"])
     except (KeyError, TypeError) as error:
-        raise BadPack(f"`{path}` is no whole pack: {error}") from error
+        raise BadPack(f"`{path}` is not a whole pack: {error}") from error

@@ -1,11 +1,11 @@
-"""Owns packs: one `.safetensors` file that says where a concept sits in one host, and how to steer it there.
+"""Packs: one `.safetensors` file that says where a concept sits in one host, and how to steer it there.
 
-Tensors (scores, an operator's vectors) stand in the file as tensors, all else as one JSON object in its metadata.
-Nothing is unpickled.
+Tensors (scores, an operator's vectors) are stored as tensors, everything else as one JSON object in the file's
+metadata. Nothing is unpickled.
 
-Most packs are measured, on the very host that they are bound to. A published one repeats what a paper reports of a
-model that was not at hand: it is bound to a likeness, has no scores and no share, because papers print none that we
-could stand by, and swaps only. Whoever steers with it must look at the picture (`Pack.published`).
+Most packs are measured on the very host that they are bound to. A published one repeats what a paper reports of a model
+that was not at hand. It is bound to a likeness, has no scores and no share, because papers print none that could be
+checked, and swaps only. Who steers with it must verify the picture (`Pack.published`).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Pack:
     * `sites`: the chosen set; `wider`: a second one, for the ladder; both over names of `site_names`.
     * `scores` [len(site_names), len(bins)]: effect of each site alone in each part of the trajectory. They and `choice`
       are None in a published pack, and only there.
-    * `strength`, `window`: what `pack.plan()` uses when it is not told otherwise (`auto`). A strength of None says that
+    * `strength`, `window`: what `pack.plan()` uses by default (`auto`). A strength of None says that
       none was found that erases enough while drift stays in bounds; `calibration` shows what was tried.
     * `operators`: empty for a pack that swaps text; else an operator for each of its sites, and for global sites where
       pooled text is edited as well.
@@ -114,7 +114,7 @@ class Pack:
     def load(cls, path: str | Path, *, host: Host) -> Pack:
         """The pack in a file, when it was made for `host` as it is now.
 
-        Raises: BadPack, when the file is none; PackMismatch, naming what differs.
+        Raises: BadPack, when the file is not a pack; PackMismatch, naming what differs.
         """
         header = read_header(path)
         try:
@@ -122,7 +122,7 @@ class Pack:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
             pack = _from_json(header, tensors)
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise BadPack(f"`{path}` is no whole pack: {error}") from error
+            raise BadPack(f"`{path}` is not a whole pack: {error}") from error
         pack.check(host, str(path))
         return pack
 
@@ -159,7 +159,7 @@ class Pack:
     def donor_for(self, prompt: str) -> str | None:
         """A donor prompt for `prompt`: each of its `phrases` replaced by `neutral`, whole words, in any case.
 
-        Where none of them stands in the prompt, `neutral` alone. None for a pack without a neutral phrase (lettering),
+        When none of them is in the prompt, `neutral` alone. None for a pack without a neutral phrase (lettering),
         and where taking phrases out finds none, or leaves nothing.
         """
         if self.neutral is None:
@@ -247,7 +247,7 @@ def read_header(path: str | Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise BadPack(f"there is no pack at `{path}`") from error
     except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise BadPack(f"`{path}` is no pack: {type(error).__name__} {error}") from error
+        raise BadPack(f"`{path}` is not a pack: {type(error).__name__} {error}") from error
     if not isinstance(header, dict) or header.get("schema") != SCHEMA:
         got = header.get("schema") if isinstance(header, dict) else header
         raise BadPack(f"schema of `{path}` must be `{SCHEMA}`, got `{got}`")

@@ -1,4 +1,4 @@
-"""Owns the smaller values that packs are made of: how many sites were chosen, and what each dose did."""
+"""The smaller values that packs hold: how many sites were chosen, and what each dose did."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class CalibrationPoint:
     """At `strength` (the dose), the measured erasure and drift, both in [0, 1].
 
     * `erasure`: of `n` pictures that showed the concept unsteered, the share in which it is gone.
-    * `drift`: the mean absolute change of pixels in `drift_n` pictures that nobody wanted changed.
+    * `drift`: the mean absolute change of pixels in `drift_n` pictures that should not change.
     * `kept`: of what else was right in the `n` pictures, the share that still is (`kept_n` such things); None when
-      nobody looked.
+      it was not measured.
     * `moved`: how far the edit moved the hidden states, `|y - x| / |x|`, the mean over sites; None for swaps.
 
     Intervals are of 95 %; None when they were not measured.

@@ -1,7 +1,8 @@
-"""Owns what two papers report of models that were not at hand, as data: one `Preset` a pack.
+"""What two papers report of models that were not at hand, as data: one `Preset` a pack.
 
-The papers are named in `_LETTERING` and, for categories of concepts, in `_KNOWLEDGE`. Only what they print stands here
-as a number; where we carry it out otherwise than they did, `evidence` says so. Nothing of it was confirmed by us.
+`_LETTERING` names the first paper, and `_KNOWLEDGE` the second, which is about categories of concepts. The numbers are
+those that they print; where this project works otherwise than they did, `evidence` says so. None of it was confirmed
+here.
 """
 
 from __future__ import annotations

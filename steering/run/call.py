@@ -1,4 +1,4 @@
-"""Owns what one call of a pipeline is while it runs, what it brings beside plans, and what is known of it later."""
+"""The state of one call of a pipeline while it runs, what the session brings beside plans, and the facts afterwards."""
 
 from __future__ import annotations
 
@@ -8,30 +8,31 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from steering.batch.device_tables import Board
+from steering.batch.device_tables import DeviceTables
 from steering.batch.donors import Encoding
 from steering.batch.layout import Layout, Layouts
-from steering.batch.recorded_text import Recorder, Stream
-from steering.batch.row_program import Added, Ints, Program
+from steering.batch.recorded_text import TextRecorder, TextStream
+from steering.batch.row_program import AddedRows, Ints, RowProgram
 from steering.values import Donor
 
-__all__ = ["Extras", "Facts", "Run"]
+__all__ = ["CallFacts", "PipelineRun", "SessionExtras"]
 
 
 @dataclass(frozen=True, slots=True)
-class Extras:
+class SessionExtras:
     """What a session brings beside plans: added pictures, given texts by prompt, recorded streams by donor."""
 
-    added: Added = field(default_factory=Added)
+    added: AddedRows = field(default_factory=AddedRows)
     donors: tuple[tuple[int, Donor], ...] = ()
-    streams: Mapping[str | Donor, Stream] = field(default_factory=dict)
-    recorder: Recorder | None = None
+    streams: Mapping[str | Donor, TextStream] = field(default_factory=dict)
+    recorder: TextRecorder | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """What one call of the pipeline was: `fired` [len(COUNTED), L, R], `dose` and `moved` [L, R] are None when it
-    carried no plan. `batch`: rows of its greatest denoiser call, 0 when nobody looked; `calls`: how many there were."""
+class CallFacts:
+    """The facts of one call of the pipeline: `fired` [len(COUNTED), L, R], `dose` and `moved` [L, R] are None when it
+    carried no plan. `batch`: rows of its largest denoiser call, 0 when it was not watched; `calls`: the number of
+    denoiser calls."""
 
     pictures: int
     images: int  # per prompt
@@ -46,14 +47,14 @@ class Facts:
     moved: np.ndarray | None
 
 
-class Run:
+class PipelineRun:
     """One call of the pipeline inside a session."""
 
     def __init__(self, layouts: Layouts, images: int, encoding: Encoding) -> None:
         self.layouts, self.images, self.encoding = layouts, images, encoding
-        self.program: Program | None = None
+        self.program: RowProgram | None = None
         self.banks: dict[str, torch.Tensor] = {}
-        self.boards: dict[int, tuple[Board, Ints]] = {}  # by rows of the call; with what the plans say
+        self.tables: dict[int, tuple[DeviceTables, Ints]] = {}  # by rows of the call; with what the plans say
         self.seen: set[Layout] = set()
         self.steps = self.calls = self.ordinal = 0
 

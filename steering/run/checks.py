@@ -1,4 +1,4 @@
-"""Owns what is refused before a call: plans that a host cannot carry out, arguments that cannot be meant as written."""
+"""Checks before a call: plans that a host cannot carry out, and arguments that are wrong, are refused."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from palimpsest_base.suggest import did_you_mean, nearest
 from steering.errors import BadPlan, NotSupported, UnknownSite
 from steering.families.discovery import Placed
 from steering.plans import Edit, Plan, Swap
-from steering.run.prepared import Gear
+from steering.run.prepared import PreparedPipeline
 
 __all__ = [
     "check_arguments",
@@ -57,15 +57,16 @@ def check_caches(denoiser: nn.Module) -> None:
     if found is not None or getattr(denoiser, "is_cache_enabled", False):
         which = "" if found is None else f" (hook `{found}`)"
         raise NotSupported(
-            f"a step cache{which} skips blocks for the whole batch at once, so rows would couple; disable it to steer"
+            f"a step cache{which} skips blocks for the whole batch at once, so rows would depend on each other;"
+            " disable it to steer"
         )
 
 
-def check_scale(gear: Gear, kwargs: Mapping[str, Any]) -> None:
-    """Nothing, unless a call of the denoiser scales an adapter that donors' text passes outside of the call. Raises:
-    NotSupported."""
+def check_scale(prepared: PreparedPipeline, kwargs: Mapping[str, Any]) -> None:
+    """Nothing, unless a call of the denoiser scales an adapter of a module that donors' text passes outside of the
+    call. Raises: NotSupported."""
     given = [v.get("scale", 1.0) for k, v in kwargs.items() if k.endswith("attention_kwargs") and isinstance(v, dict)]
-    adapted = any(hasattr(m, "active_adapters") for part in gear.projection() for m in part.modules())
+    adapted = any(hasattr(m, "active_adapters") for part in prepared.projection() for m in part.modules())
     if adapted and any(scale != 1.0 for scale in given):
         raise NotSupported(
             f"the call scales adapters by `{given[0]}`, and one sits where donors' text enters the denoiser, before the"
@@ -73,26 +74,26 @@ def check_scale(gear: Gear, kwargs: Mapping[str, Any]) -> None:
         )
 
 
-def check_plan(plan: Plan, gears: Sequence[Gear], host: str) -> None:
+def check_plan(plan: Plan, pipelines: Sequence[PreparedPipeline], host: str) -> None:
     """Nothing, when the host can carry out the plan. Raises: UnknownSite, BadPlan, NotSupported."""
-    at = {p.name: (gear, p) for gear in gears for p in gear.placed}
+    at = {p.name: (prepared, p) for prepared in pipelines for p in prepared.placed}
     for act in plan.interventions:
         for name in act.sites:
             if name not in at:
-                raise UnknownSite(_unknown_site(name, [p.name for g in gears for p in g.sites], host))
-            gear, placed = at[name]
+                raise UnknownSite(_unknown_site(name, [p.name for g in pipelines for p in g.sites], host))
+            prepared, placed = at[name]
             if placed.site.kind == "global" and isinstance(act, Swap):
                 raise BadPlan(
                     f"site `{name}` is where pooled text enters; write `pooled` in a swap instead of naming it"
                 )
             if isinstance(act, Swap):
-                _check_swap(act, gear, placed, host)
+                _check_swap(act, prepared, placed, host)
             else:
                 _check_edit(act, placed)
 
 
-def _check_swap(swap: Swap, gear: Gear, placed: Placed, host: str) -> None:
-    if not gear.family.joint:
+def _check_swap(swap: Swap, prepared: PreparedPipeline, placed: Placed, host: str) -> None:
+    if not prepared.family.joint:
         if swap.source != "text":
             raise NotSupported(
                 f"source `{swap.source}` needs a host whose text evolves with the picture; host `{host}` has"

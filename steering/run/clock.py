@@ -1,7 +1,7 @@
-"""Owns the place in the trajectory: which step of how many a denoiser call belongs to.
+"""The position in the trajectory: which step of how many a denoiser call belongs to.
 
-Read from the scheduler (its timesteps, and its own index where it keeps one), never from counting calls of hooks:
-guidance may call the denoiser several times a step, second-order schedulers several times a timestep, and some
+It is read from the scheduler (its timesteps, and its own index where it keeps one) and never from the number of hook
+calls: guidance may call the denoiser several times a step, second-order schedulers several times a timestep, and some
 pipelines have no step callback.
 """
 
@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["Clock"]
+__all__ = ["StepClock"]
 
 
-class Clock:
+class StepClock:
     """Where a run is. `evaluation` is an index into the scheduler's timesteps; `step` of `steps` counts different
     timesteps."""
 

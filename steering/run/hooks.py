@@ -1,8 +1,8 @@
-"""Owns what happens inside the model's forward pass: one hook for each way in which text is read.
+"""The hooks that run inside the model's forward pass: one for each way in which text is read.
 
-Made once for each site; they look up its share of the running call's board, and without one they do nothing. None of
-them decides anything by a plan or by the number of its site (see `board`), none copies to or from a device, and each
-counts what it really replaced.
+They are made once for each site. A hook looks up its site's tables of the running call, and does nothing when there are
+none. No hook decides anything by a plan or by the number of its site (see `device_tables`), none copies to or from a
+device, and each counts what it really replaced.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from steering.batch.device_tables import Common, Place, Share, table_key
+from steering.batch.device_tables import ActiveSite, CommonTables, SiteTables, table_key
 from steering.errors import BadLayout, BadPlan, NotSupported
 from steering.families.description import MaskRule, PooledRule, SiteRule
 from steering.families.discovery import Placed
@@ -24,8 +24,8 @@ __all__ = ["cross_hook", "output_hook", "pooled_hook", "projection_hook", "strea
 Hook = Callable[..., Any]
 
 
-def cross_hook(place: Place, placed: Placed) -> Hook:
-    """A forward pre-hook of a cross-attention site: shows it the text that the board says, mask included, and edits
+def cross_hook(site: ActiveSite, placed: Placed) -> Hook:
+    """A forward pre-hook of a cross-attention site: gives it the text that the tables say, mask included, and edits
     it."""
     rule = placed.rule
     assert isinstance(rule, SiteRule)
@@ -34,10 +34,10 @@ def cross_hook(place: Place, placed: Placed) -> Hook:
     mask_position = placed.position(mask_argument)
 
     def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        share = place.now()
-        if share is None:
+        tables = site.now()
+        if tables is None:
             return None
-        common = share.common
+        common = tables.common
         given = _argument(args, kwargs, rule.text, position)
         text = given[0] if isinstance(given, tuple) else given  # an IP-Adapter's pictures stand behind the text
         _check(text, common, (common.tokens, width), name)
@@ -46,34 +46,34 @@ def cross_hook(place: Place, placed: Placed) -> Hook:
         put, named = list(args), dict(kwargs)
         if common.swaps:
             own_mask = mask
-            text = _swapped(share, "swap", text, common.banks.get("text"))
+            text = _swapped(tables, "swap", text, common.banks.get("text"))
             if own_mask is not None:
-                mask = _swapped_mask(share, own_mask)
+                mask = _swapped_mask(tables, own_mask)
                 _put(put, named, mask_argument, mask_position, mask)
-            _count(share, "swap")
-        if table_key("text", width) in common.tables:
+            _count(tables, "swap")
+        if table_key("text", width) in common.operators:
             hidden = rule.mask.masked / 2 if rule.mask else 0.0
             shown = None if mask is None else mask[:, 0] > hidden
-            text = _edited(share, "text", text, width, shown)
+            text = _edited(tables, "text", text, width, shown)
         _put(put, named, rule.text, position, (text, *given[1:]) if isinstance(given, tuple) else text)
         return tuple(put), named
 
     return hook
 
 
-def text_edit_hook(place: Place, placed: Placed) -> Hook:
+def text_edit_hook(site: ActiveSite, placed: Placed) -> Hook:
     """A forward pre-hook of a joint site: edits the text that its attention reads; the text stream stays as it is."""
     rule = placed.rule
     assert isinstance(rule, SiteRule)
     argument, leading, position, width = rule.text, rule.leading, placed.position(rule.text), placed.text_width
 
     def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        share = place.now()
-        if share is None or table_key("text", width) not in share.common.tables:
+        tables = site.now()
+        if tables is None or table_key("text", width) not in tables.common.operators:
             return None
-        tokens = share.common.tokens
+        tokens = tables.common.tokens
         whole = _argument(args, kwargs, argument, position)
-        text = _edited(share, "text", whole[:, :tokens], width, None)
+        text = _edited(tables, "text", whole[:, :tokens], width, None)
         put, named = list(args), dict(kwargs)
         text = torch.cat([text, whole[:, tokens:]], 1) if leading else text
         _put(put, named, argument, position, text)
@@ -82,25 +82,25 @@ def text_edit_hook(place: Place, placed: Placed) -> Hook:
     return hook
 
 
-def projection_hook(place: Place, placed: Placed, what: str) -> Hook:
+def projection_hook(site: ActiveSite, placed: Placed, what: str) -> Hook:
     """A forward hook of a joint site's projection of text: its rows are others' rows, or recorded ones. `what`: `keys`
     or `values`."""
     counted = "swap" if what == "keys" else "value"
     leading = isinstance(placed.rule, SiteRule) and placed.rule.leading
 
     def hook(module: Any, args: Any, output: torch.Tensor) -> Any:
-        share = place.now()
-        if share is None or not share.common.swaps:
+        tables = site.now()
+        if tables is None or not tables.common.swaps:
             return None
-        tokens = share.common.tokens
-        given = _swapped(share, "swap", output[:, :tokens] if leading else output, share.recorded[what])
-        _count(share, counted)
+        tokens = tables.common.tokens
+        given = _swapped(tables, "swap", output[:, :tokens] if leading else output, tables.recorded[what])
+        _count(tables, counted)
         return torch.cat([given, output[:, tokens:]], 1) if leading else given
 
     return hook
 
 
-def stream_hook(place: Place, placed: Placed) -> Hook:
+def stream_hook(site: ActiveSite, placed: Placed) -> Hook:
     """A forward pre-hook of the block around a joint site: its text stream is another row's (mode `pinned`)."""
     rule = placed.rule
     assert isinstance(rule, SiteRule)
@@ -108,40 +108,40 @@ def stream_hook(place: Place, placed: Placed) -> Hook:
     argument, position, name = rule.stream, placed.stream_position(rule.stream), placed.name
 
     def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        share = place.now()
-        if share is None or not share.common.pins:
+        tables = site.now()
+        if tables is None or not tables.common.pins:
             return None
         text = _argument(args, kwargs, argument, position)
-        _check(text, share.common, (share.common.tokens,), name)
+        _check(text, tables.common, (tables.common.tokens,), name)
         put, named = list(args), dict(kwargs)
-        _put(put, named, argument, position, _swapped(share, "pin", text, None))
-        _count(share, "pin")
+        _put(put, named, argument, position, _swapped(tables, "pin", text, None))
+        _count(tables, "pin")
         return tuple(put), named
 
     return hook
 
 
-def pooled_hook(place: Place, placed: Placed) -> Hook:
+def pooled_hook(site: ActiveSite, placed: Placed) -> Hook:
     """A forward pre-hook of the module where pooled text enters the timestep modulation: swaps it, then edits it."""
     rule = placed.rule
     assert isinstance(rule, PooledRule)
     argument, leading, position, name = rule.argument, rule.leading, placed.position(rule.argument), placed.name
 
     def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        share = place.now()
-        if share is None or not ("pooled" in share.common.banks or share.common.pooled_width):
+        tables = site.now()
+        if tables is None or not ("pooled" in tables.common.banks or tables.common.pooled_width):
             return None
-        whole, bank = _argument(args, kwargs, argument, position), share.common.banks.get("pooled")
-        width = share.common.pooled_width if bank is None else bank.shape[-1]
+        whole, bank = _argument(args, kwargs, argument, position), tables.common.banks.get("pooled")
+        width = tables.common.pooled_width if bank is None else bank.shape[-1]
         given = whole[..., :width]
         if bank is not None:
-            _check(given, share.common, tuple(bank.shape[1:]), name)
-            given = _swapped(share, "swap", given, bank)
-            _count(share, "swap")
-        if share.common.pooled_width:
-            _check_pooled(width if leading else whole.shape[-1], share.common.pooled_width, name)
+            _check(given, tables.common, tuple(bank.shape[1:]), name)
+            given = _swapped(tables, "swap", given, bank)
+            _count(tables, "swap")
+        if tables.common.pooled_width:
+            _check_pooled(width if leading else whole.shape[-1], tables.common.pooled_width, name)
             tokens = given if given.dim() == 3 else given[:, None]
-            given = _edited(share, "pooled", tokens, width, None).view_as(given)
+            given = _edited(tables, "pooled", tokens, width, None).view_as(given)
         put, named = list(args), dict(kwargs)
         _put(put, named, argument, position, torch.cat([given, whole[..., width:]], -1) if leading else given)
         return tuple(put), named
@@ -149,68 +149,68 @@ def pooled_hook(place: Place, placed: Placed) -> Hook:
     return hook
 
 
-def output_hook(place: Place, placed: Placed) -> Hook:
-    """A forward hook that edits the picture's and the text's parts of a site's output as the board says."""
+def output_hook(site: ActiveSite, placed: Placed) -> Hook:
+    """A forward hook that edits the picture's and the text's parts of a site's output as the tables say."""
     rule, width, context = placed.rule, placed.output_width, placed.context_width
     assert isinstance(rule, SiteRule)
     kind = rule.output
 
     def hook(module: Any, args: Any, output: Any) -> Any:
-        share = place.now()
-        if share is None:
+        tables = site.now()
+        if tables is None:
             return None
-        here = table_key("output", width) in share.common.tables
-        there = context > 0 and table_key("context", context) in share.common.tables
+        here = table_key("output", width) in tables.common.operators
+        there = context > 0 and table_key("context", context) in tables.common.operators
         if not here and not there:
             return None
         if kind in ("first", "after"):
-            tokens = share.common.tokens
+            tokens = tables.common.tokens
             parts = output if kind == "first" else (output[:, tokens:], output[:, :tokens])
-            picture = _edited(share, "output", parts[0], width, None) if here else parts[0]
-            text = _edited(share, "context", parts[1], context, None) if there else parts[1]
+            picture = _edited(tables, "output", parts[0], width, None) if here else parts[0]
+            text = _edited(tables, "context", parts[1], context, None) if there else parts[1]
             return (picture, text, *output[2:]) if kind == "first" else torch.cat([text, picture], 1)
         if kind == "channels":
             tokens = output.flatten(2).transpose(1, 2)
-            edited = _edited(share, "output", tokens, width, None)
+            edited = _edited(tables, "output", tokens, width, None)
             # strides as they were: convolutions round differently for another memory format
             return torch.empty_like(output).copy_(edited.transpose(1, 2).unflatten(2, output.shape[2:]))
-        return _edited(share, "output", output, width, None)
+        return _edited(tables, "output", output, width, None)
 
     return hook
 
 
-def _swapped(share: Share, channel: str, own: torch.Tensor, bank: torch.Tensor | None) -> torch.Tensor:
-    src = share.src[channel]
-    if torch.compiler.is_compiling() or share.common.blends:  # one graph for all plans; eagerly, no work for nothing
-        return swap_rows(own, bank, src, share.alpha[channel].to(own.dtype))
+def _swapped(tables: SiteTables, channel: str, own: torch.Tensor, bank: torch.Tensor | None) -> torch.Tensor:
+    src = tables.src[channel]
+    if torch.compiler.is_compiling() or tables.common.blends:  # one graph for all plans; eagerly, no work for nothing
+        return swap_rows(own, bank, src, tables.alpha[channel].to(own.dtype))
     return take_rows(own, bank, src)
 
 
-def _swapped_mask(share: Share, own: torch.Tensor) -> torch.Tensor:
-    src, bank = share.src["swap"], share.common.banks.get("mask")
+def _swapped_mask(tables: SiteTables, own: torch.Tensor) -> torch.Tensor:
+    src, bank = tables.src["swap"], tables.common.banks.get("mask")
     bank = None if bank is None else bank.to(own.dtype)
-    if torch.compiler.is_compiling() or share.common.blends:
-        return swap_bias(own, bank, src, share.alpha["swap"].to(own.dtype))
+    if torch.compiler.is_compiling() or tables.common.blends:
+        return swap_bias(own, bank, src, tables.alpha["swap"].to(own.dtype))
     return take_rows(own, bank, src)
 
 
-def _count(share: Share, what: str) -> None:
+def _count(tables: SiteTables, what: str) -> None:
     channel = "pin" if what == "pin" else "swap"
-    share.fired[what].add_(share.src[channel] != share.common.own)
+    tables.fired[what].add_(tables.src[channel] != tables.common.own)
 
 
-def _edited(share: Share, where: Where, x: torch.Tensor, width: int, shown: torch.Tensor | None) -> torch.Tensor:
+def _edited(tables: SiteTables, where: Where, x: torch.Tensor, width: int, shown: torch.Tensor | None) -> torch.Tensor:
     """The edited activation; adds to the dose its projections' size, and to `moved` how far it was moved: means over
     the tokens that are shown [b, t]."""
-    slot = share.slot[where]
-    x, size, moved = edit_rows(x, share.common.tables[table_key(where, width)], slot, share.scale[where])
-    for total, each in ((share.dose, size), (share.moved, moved)):
+    slot = tables.slot[where]
+    x, size, moved = edit_rows(x, tables.common.operators[table_key(where, width)], slot, tables.scale[where])
+    for total, each in ((tables.dose, size), (tables.moved, moved)):
         if shown is None:
             total.add_(each.mean(-1))
         else:
             seen = shown.to(each.dtype)
             total.add_((each * seen).sum(-1) / seen.sum(-1).clamp(min=1))
-    share.fired[where].add_(slot > 0)
+    tables.fired[where].add_(slot > 0)
     return x
 
 
@@ -225,7 +225,7 @@ def _put(args: list[Any], kwargs: dict[str, Any], name: str, position: int, valu
         args[position] = value
 
 
-def _check(text: Any, common: Common, shape: tuple[int, ...], name: str) -> None:
+def _check(text: Any, common: CommonTables, shape: tuple[int, ...], name: str) -> None:
     rows = common.own.shape[0]
     if text is None or text.shape[0] != rows or tuple(text.shape[1 : 1 + len(shape)]) != shape:
         got = None if text is None else list(text.shape)

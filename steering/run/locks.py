@@ -1,4 +1,4 @@
-"""Owns who may use a host, and whose modules are whose: one call at a time, and no two hosts on one module."""
+"""Locks: one call at a time on a host, and no two hosts on one module."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 
 from steering.errors import HostBusy, HostShared
 
-__all__ = ["Turn", "claim", "release"]
+__all__ = ["HostLock", "claim", "release"]
 
 
-class Turn:
-    """A lock that knows its holder: a second thread waits, the same thread gets an error instead of waiting for
-    itself."""
+class HostLock:
+    """A lock that knows the thread that holds it: another thread waits, the same thread gets an error instead of a
+    deadlock."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -23,7 +23,7 @@ class Turn:
         self._holder: int | None = None
 
     @contextmanager
-    def taken(self, timeout: float | None) -> Iterator[None]:
+    def held(self, timeout: float | None) -> Iterator[None]:
         """Holds the host. `timeout` in seconds, None waits for ever. Raises: HostBusy."""
         if self._holder == threading.get_ident():
             raise HostBusy(
@@ -46,7 +46,8 @@ _CLAIMS_LOCK = threading.Lock()
 
 
 def claim(host: Any, parts: Sequence[tuple[str, Any]]) -> None:
-    """Takes the parts (modules, schedulers; each with its name) for a host, all or none. Raises: HostShared."""
+    """Makes a host the owner of parts (modules, schedulers; each with its name), of all or of none. Raises:
+    HostShared."""
     with _CLAIMS_LOCK:
         for name, part in parts:
             holder = _CLAIMS[part]() if part in _CLAIMS else None
@@ -59,7 +60,7 @@ def claim(host: Any, parts: Sequence[tuple[str, Any]]) -> None:
 
 
 def release(host: Any) -> None:
-    """Gives back all that a host had claimed."""
+    """Ends a host's ownership of its parts."""
     with _CLAIMS_LOCK:
         for part in [p for p, holder in _CLAIMS.items() if holder() is host]:
             del _CLAIMS[part]

@@ -1,4 +1,4 @@
-"""Owns what a host keeps of one pipeline between calls, and the way from plans to tensors and hooks."""
+"""What a host keeps of one pipeline between calls: its sites, hooks, encoded donors and device tables."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ import torch
 from torch import nn
 
 from steering.attach import after, before
-from steering.batch.device_tables import Board, BoardKey, Place, Slate, to_tables
-from steering.batch.donors import Encoding, Kept, pooled_bank, text_banks
-from steering.batch.recorded_text import Stream, stream_size
-from steering.batch.row_program import CHANNELS, Added, Ints, Program
+from steering.batch.device_tables import ActiveSite, ActiveTables, DeviceTables, TablesKey, operator_tables
+from steering.batch.donors import Encoding, SizedCache, pooled_bank, text_banks
+from steering.batch.recorded_text import TextStream, stream_size
+from steering.batch.row_program import CHANNELS, AddedRows, Ints, RowProgram
 from steering.errors import NotFired
 from steering.families.description import Family, SiteRule
 from steering.families.discovery import Placed, find_pooled, find_sites, is_fused
 from steering.plans import Plan
 from steering.run.hooks import cross_hook, output_hook, pooled_hook, projection_hook, stream_hook, text_edit_hook
-from steering.run.weight_versions import stamp
+from steering.run.weight_versions import weight_version
 from steering.values import WHERES, Donor
 
-__all__ = ["Gear", "bank_capacity"]
+__all__ = ["PreparedPipeline", "bank_capacity"]
 
-_BOARDS = 4  # call shapes whose tensors are kept
+_KEPT_TABLES = 4  # call shapes whose tensors are kept
 
 
-class Gear:
-    """One pipeline's parts, its sites, hooks made once, encoded donors, and boards to use again.
+class PreparedPipeline:
+    """One pipeline's parts, its sites, hooks made once, encoded donors, and device tables to use again.
 
     `prefix` stands before the names of its sites; `encoder` is the pipeline that encodes prompts, which for a later
     stage without a text encoder of its own is an earlier one.
@@ -46,11 +46,11 @@ class Gear:
         self.placed: tuple[Placed, ...] = (*self.sites, *self.globals)
         self.names = tuple(p.name for p in self.placed)
         self.kinds = tuple(p.site.kind for p in self.placed)
-        self.slate = Slate(len(self.placed))
-        self.donors: Kept[Donor] = Kept(_donor_size)
-        self.streams: Kept[Stream] = Kept(stream_size, 2 * 2**30)
-        self._boards: OrderedDict[BoardKey, Board] = OrderedDict()
-        self._resident: tuple[ExitStack, tuple[int, ...]] | None = None
+        self.active = ActiveTables(len(self.placed))
+        self.donors: SizedCache[Donor] = SizedCache(_donor_size)
+        self.streams: SizedCache[TextStream] = SizedCache(stream_size, 2 * 2**30)
+        self._kept_tables: OrderedDict[TablesKey, DeviceTables] = OrderedDict()
+        self._kept_hooks: tuple[ExitStack, tuple[int, ...]] | None = None
 
     @property
     def component(self) -> Any:
@@ -58,43 +58,43 @@ class Gear:
         return getattr(self.pipe, self.family.denoiser)
 
     @property
-    def resident(self) -> bool:
+    def keeps_hooks(self) -> bool:
         """True when the hooks stay on the denoiser between calls, because it is compiled."""
-        return self._resident is not None
+        return self._kept_hooks is not None
 
-    def settle_in(self) -> None:
-        """Puts hooks on a compiled denoiser once and for all, and anew when an adapter has changed its modules; its
-        graphs must have been traced with them."""
+    def install_hooks(self) -> None:
+        """Puts hooks on a compiled denoiser that stay between calls, and new ones when an adapter has changed its
+        modules; its graphs must be traced with them."""
         if not _is_compiled(self.component, self.denoiser):
             return
         now = tuple(id(m) for p in self.sites for m in self._projections(p))
-        if self._resident is not None and self._resident[1] != now:
-            self.move_out()
-        if self._resident is None:
+        if self._kept_hooks is not None and self._kept_hooks[1] != now:
+            self.remove_hooks()
+        if self._kept_hooks is None:
             stack = ExitStack()
             for i, _ in enumerate(self.placed):
                 self._hook(stack, i, {*CHANNELS, *WHERES})
-            self._resident = (stack, now)
+            self._kept_hooks = (stack, now)
 
-    def move_out(self) -> None:
-        """Takes the hooks off a compiled denoiser."""
-        if self._resident is not None:
-            self._resident[0].close()
-            self._resident = None
+    def remove_hooks(self) -> None:
+        """Removes the hooks of a compiled denoiser."""
+        if self._kept_hooks is not None:
+            self._kept_hooks[0].close()
+            self._kept_hooks = None
 
     @contextmanager
-    def on_sites_of(self, program: Program) -> Iterator[None]:
-        """The hooks that a program needs, on the sites that it touches; none when they are there for good."""
+    def hooked_sites(self, program: RowProgram) -> Iterator[None]:
+        """The hooks that a program needs, on the sites that it touches; none when hooks stay on it."""
         with ExitStack() as stack:
-            for index, ways in program.ways().items() if not self.resident else ():
-                self._hook(stack, index, ways)
+            for index, needed in program.hooks_needed().items() if not self.keeps_hooks else ():
+                self._hook(stack, index, needed)
             yield
 
-    def program(self, plans: Sequence[Plan | None], added: Added | None = None) -> Program:
+    def program(self, plans: Sequence[Plan | None], added: AddedRows | None = None) -> RowProgram:
         """The program of plans, one a picture."""
-        return Program(self.names, self.kinds, plans, added)
+        return RowProgram(self.names, self.kinds, plans, added)
 
-    def banks(self, program: Program, encoding: Encoding, own: torch.Tensor) -> dict[str, torch.Tensor]:
+    def banks(self, program: RowProgram, encoding: Encoding, own: torch.Tensor) -> dict[str, torch.Tensor]:
         """The donors of a program as the sites see them. own: the call's encoded text [b, l, d].
 
         Banks have one size for most plans (rows for a donor a picture), so that what is compiled stays.
@@ -120,26 +120,28 @@ class Gear:
             banks["pooled"] = pooled_bank(donors, capacity, own, self.family.pooled.source)
         return banks
 
-    def board(self, program: Program, batch: int, own: torch.Tensor, banks: Mapping[str, torch.Tensor]) -> Board:
-        """A board with the program's donors and operators, counters at zero, for calls of `batch` rows."""
-        tables = to_tables(program.operators, own.device)
-        key = BoardKey(
+    def device_tables(
+        self, program: RowProgram, batch: int, own: torch.Tensor, banks: Mapping[str, torch.Tensor]
+    ) -> DeviceTables:
+        """The tables with a program's donors and operators, counters at zero, for calls of `batch` rows."""
+        operators = operator_tables(program.operators, own.device)
+        key = TablesKey(
             sites=len(self.placed),
             batch=batch,
             tokens=int(own.shape[1]),
             banks=tuple((name, tuple(bank.shape), bank.dtype) for name, bank in sorted(banks.items())),
-            tables=tuple(tables),
+            operators=tuple(operators),
             channels=tuple(sorted(program.channels)),
             device=own.device,
         )
-        board = self._boards.pop(key, None) or Board(key)
-        self._boards[key] = board
-        while len(self._boards) > _BOARDS:
-            self._boards.popitem(last=False)
-        board.load(banks, tables)
-        return board
+        tables = self._kept_tables.pop(key, None) or DeviceTables(key)
+        self._kept_tables[key] = tables
+        while len(self._kept_tables) > _KEPT_TABLES:
+            self._kept_tables.popitem(last=False)
+        tables.load(banks, operators)
+        return tables
 
-    def refuse_silence(self, fired: Ints, expected: Ints) -> None:
+    def check_counts(self, fired: Ints, expected: Ints) -> None:
         """Nothing, when every site did what the plans say, [counted, L, B] each. Raises: NotFired."""
         wrong = np.argwhere((fired != expected).any(axis=2))
         if len(wrong):
@@ -163,7 +165,7 @@ class Gear:
     def _encoded(self, donors: Sequence[str | Donor], encoding: Encoding) -> list[Donor]:
         if not any(isinstance(d, str) for d in donors):
             return [d for d in donors if isinstance(d, Donor)]
-        weights = tuple(stamp(getattr(self.encoder, name, None)) for name in encoding.rule.encoders)
+        weights = tuple(weight_version(getattr(self.encoder, name, None)) for name in encoding.rule.encoders)
         how = (encoding.key, weights)
 
         def encoded(donor: str | Donor) -> Donor:
@@ -173,31 +175,31 @@ class Gear:
 
         return [encoded(d) for d in donors]
 
-    def _hook(self, stack: ExitStack, index: int, ways: set[str]) -> None:
-        placed, place = self.placed[index], self.slate.places[index]
+    def _hook(self, stack: ExitStack, index: int, needed: set[str]) -> None:
+        placed, site = self.placed[index], self.active.sites[index]
         if placed.site.kind == "global":
-            stack.enter_context(before(placed.module, pooled_hook(place, placed)))
+            stack.enter_context(before(placed.module, pooled_hook(site, placed)))
             return
-        if placed.site.kind == "cross" and ways & {"swap", "text"}:
-            stack.enter_context(before(placed.module, cross_hook(place, placed)))
+        if placed.site.kind == "cross" and needed & {"swap", "text"}:
+            stack.enter_context(before(placed.module, cross_hook(site, placed)))
         if placed.site.kind == "joint":
-            self._hook_joint(stack, place, placed, ways)
-        if ways & {"output", "context"}:
-            stack.enter_context(after(placed.module, output_hook(place, placed)))
+            self._hook_joint(stack, site, placed, needed)
+        if needed & {"output", "context"}:
+            stack.enter_context(after(placed.module, output_hook(site, placed)))
 
-    def _hook_joint(self, stack: ExitStack, place: Place, placed: Placed, ways: set[str]) -> None:
-        if "pin" in ways:
+    def _hook_joint(self, stack: ExitStack, site: ActiveSite, placed: Placed, needed: set[str]) -> None:
+        if "pin" in needed:
             assert placed.block is not None
-            stack.enter_context(before(placed.block, stream_hook(place, placed)))
-        if "text" in ways:
-            stack.enter_context(before(placed.module, text_edit_hook(place, placed)))
-        if "swap" in ways:
+            stack.enter_context(before(placed.block, stream_hook(site, placed)))
+        if "text" in needed:
+            stack.enter_context(before(placed.module, text_edit_hook(site, placed)))
+        if "swap" in needed:
             for module, what in zip(self._projections(placed), ("keys", "values"), strict=False):
-                stack.enter_context(after(module, projection_hook(place, placed, what)))
+                stack.enter_context(after(module, projection_hook(site, placed, what)))
 
     def _projections(self, placed: Placed) -> tuple[nn.Module, ...]:
-        """The modules that make keys and values at a joint site; none where they were fused, which plans that need
-        them are told before the call."""
+        """The modules that make keys and values at a joint site; none where they were fused, and plans that need
+        them were refused before the call."""
         return placed.projections() if placed.site.kind == "joint" and not is_fused(placed.module) else ()
 
 

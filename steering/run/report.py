@@ -1,4 +1,4 @@
-"""Owns what `Host.generate` gives back: the pictures, and for each the account of what was done to it."""
+"""The result of `Host.generate`: the pictures, and for each a report of what was done to it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from steering.batch.row_program import COUNTED, Added
+from steering.batch.row_program import COUNTED, AddedRows
 from steering.families.discovery import Placed
 from steering.plans import Plan, Swap
-from steering.run.call import Facts
+from steering.run.call import CallFacts
 from steering.values import WHERES
 
 __all__ = ["Output", "PictureReport", "Shape", "reports"]
@@ -22,7 +22,7 @@ _EDITS = [COUNTED.index(c) for c in WHERES]
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The execution shape of one picture: identity is promised within one shape (DESIGN 4, untouched).
+    """The execution shape of one picture: pictures are bit for bit the same within one shape (`docs/architecture.md`).
 
     `batch` pictures in the call, those of added rows included, of which this is `row`; `text_tokens` is the padded
     length; `kernels` is `eager` or `compiled`; `threads` is how many a CPU splits its sums among, None on other
@@ -40,14 +40,14 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class PictureReport:
-    """What was done to one picture.
+    """The record of what was done to one picture.
 
     `plan`: the plan's digest, or None. `fired`: for each site of the plan, and the global one where pooled text was
-    swapped, rows that were really changed, summed over the denoiser's calls. `dose`: for each site of an `Edit`, its
-    projections' size, the mean over tokens and changed rows, which is what the edit found there and does not depend on
-    its strength; `moved`: how far it moved the hidden states, `|y - x| / |x|`, the same mean: 0.1 is a tenth of their
-    length. Both None without edits. `extra_rows`: pictures that were added to the batch for this one; one that several
-    share counts for each.
+    swapped, the number of rows that were changed, summed over the denoiser's calls. `dose`: for each site of an
+    `Edit`, its projections' size, the mean over tokens and changed rows, which is what the edit found there and does
+    not depend on its strength; `moved`: how far it moved the hidden states, `|y - x| / |x|`, the same mean: 0.1 is a
+    tenth of their length. Both None without edits. `extra_rows`: pictures that were added to the batch for this one;
+    one that several share counts for each.
     """
 
     seed: int
@@ -73,10 +73,10 @@ class Output:
 
 
 def reports(
-    stages: Sequence[tuple[Facts, Sequence[Placed]]],
+    stages: Sequence[tuple[CallFacts, Sequence[Placed]]],
     plans: Sequence[Plan | None],
     seeds: Sequence[int],
-    added: Added,
+    added: AddedRows,
     kernels: str,
 ) -> tuple[PictureReport, ...]:
     """A report for each picture; `plans` and `seeds` have one entry a picture. `stages`: facts and sites of each
@@ -85,7 +85,12 @@ def reports(
 
 
 def _one(
-    stages: Sequence[tuple[Facts, Sequence[Placed]]], plan: Plan | None, seed: int, added: Added, kernels: str, row: int
+    stages: Sequence[tuple[CallFacts, Sequence[Placed]]],
+    plan: Plan | None,
+    seed: int,
+    added: AddedRows,
+    kernels: str,
+    row: int,
 ) -> PictureReport:
     first = stages[0][0]
     threads = torch.get_num_threads() if first.device == "cpu" else None

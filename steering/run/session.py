@@ -1,10 +1,10 @@
-"""Owns one use of a pipeline: watches it encode, start its scheduler, call its denoiser and step, and keeps the board
-in step with it.
+"""One use of a pipeline: the session watches it encode, start its scheduler, call its denoiser and step, and writes the
+device tables before each denoiser call.
 
 Everything is learned from the call itself: the texts from what `encode_prompt` returned, the rows of each denoiser call
-by comparison with them, the place in the trajectory from the scheduler, the way of encoding donors from the arguments
-that the pipeline gave its own encoder. At the end the counters are read once and compared with what the plans said; a
-difference raises, because a silent no-op is the worst that a safety system can do.
+by comparison with them, the position in the trajectory from the scheduler, and the way of encoding donors from the
+arguments that the pipeline gave its own encoder. At the end the counters are read once and compared with the plans. A
+difference raises an error, because a silent no-op is the worst fault of a safety system.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ import numpy as np
 import torch
 
 from steering.attach import replaced, watched
-from steering.batch.device_tables import Board
+from steering.batch.device_tables import DeviceTables
 from steering.batch.donors import Encoding, fit_text
 from steering.batch.layout import Layout, Layouts
-from steering.batch.recorded_text import Recorder
-from steering.batch.row_program import COUNTED, Program
+from steering.batch.recorded_text import TextRecorder
+from steering.batch.row_program import COUNTED, RowProgram
 from steering.errors import BadDonor, BadLayout, BadPlan, NotFired
 from steering.plans import Plan
-from steering.run.call import Extras, Facts, Run
+from steering.run.call import CallFacts, PipelineRun, SessionExtras
 from steering.run.checks import check_scale
-from steering.run.clock import Clock
-from steering.run.prepared import Gear, bank_capacity
+from steering.run.clock import StepClock
+from steering.run.prepared import PreparedPipeline, bank_capacity
 
 __all__ = ["Session"]
 
@@ -39,49 +39,49 @@ class Session:
 
     def __init__(
         self,
-        gear: Gear,
+        prepared: PreparedPipeline,
         plans: Sequence[Plan | None],
         on_step: Callable[[int, int], None] | None,
-        extras: Extras | None = None,
+        extras: SessionExtras | None = None,
         *,
         watch: bool = False,
     ) -> None:
-        self.gear, self.plans, self.on_step = gear, tuple(plans), on_step
-        self.extras = extras or Extras()
-        self.clock = Clock()
-        self.finished: list[Facts] = []
-        self.run: Run | None = None
+        self.prepared, self.plans, self.on_step = prepared, tuple(plans), on_step
+        self.extras = extras or SessionExtras()
+        self.clock = StepClock()
+        self.finished: list[CallFacts] = []
+        self.run: PipelineRun | None = None
         self.layout: Layout | None = None
         self.pooled: int | None = None
-        self._steered = any(p is not None and set(p.sites) & set(gear.names) for p in self.plans)
+        self._steered = any(p is not None and set(p.sites) & set(prepared.names) for p in self.plans)
         self._watch = watch or self._steered or self.extras.recorder is not None or bool(self.extras.added.lockstep)
-        forward = inspect.signature(gear.denoiser.forward)
-        self._text_position = list(forward.parameters).index(gear.family.inputs.text)
+        forward = inspect.signature(prepared.denoiser.forward)
+        self._text_position = list(forward.parameters).index(prepared.family.inputs.text)
 
     @contextmanager
     def attached(self) -> Iterator[Session]:
         """The session, with the pipeline watched and the sites hooked; nothing is left of it afterwards, whatever
         happens."""
-        gear = self.gear
-        pipe, scheduler = gear.pipe, gear.pipe.scheduler
+        prepared = self.prepared
+        pipe, scheduler = prepared.pipe, prepared.pipe.scheduler
         with ExitStack() as stack:
-            stack.callback(self._lay_down)
-            stack.enter_context(replaced(pipe, gear.family.encode.method, self._encode))
+            stack.callback(self._reset)
+            stack.enter_context(replaced(pipe, prepared.family.encode.method, self._encode))
             if self._watch or self.on_step is not None:
                 stack.enter_context(replaced(scheduler, "set_timesteps", self._set_timesteps))
                 if hasattr(scheduler, "set_begin_index"):
                     stack.enter_context(replaced(scheduler, "set_begin_index", self._set_begin_index))
                 stack.enter_context(replaced(scheduler, "step", self._step))
             if self._watch:
-                stack.enter_context(watched(gear.component, self._denoise))
+                stack.enter_context(watched(prepared.component, self._denoise))
             if self._steered:
-                stack.enter_context(gear.on_sites_of(gear.program(self.plans)))
-            gear.slate.armed = self._steered
+                stack.enter_context(prepared.hooked_sites(prepared.program(self.plans)))
+            prepared.active.armed = self._steered
             yield self
             self._close_run()
 
-    def _lay_down(self) -> None:
-        self.gear.slate.clear()
+    def _reset(self) -> None:
+        self.prepared.active.clear()
         self.run = None
 
     # what the pipeline does, in the order in which it does it
@@ -94,37 +94,41 @@ class Session:
             return result
         self._close_run()  # an earlier call of the pipeline inside `host.steer`
         result = self._with_given_texts(result)
-        encoder = getattr(self.gear.encoder, self.gear.family.encode.method) if self._borrows() else original
-        self._open_run(Encoding(self.gear.family.encode, encoder, _arguments(original, args, kwargs)), result)
+        encoder = (
+            getattr(self.prepared.encoder, self.prepared.family.encode.method) if self._borrows_encoder() else original
+        )
+        self._open_run(Encoding(self.prepared.family.encode, encoder, _arguments(original, args, kwargs)), result)
         return result
 
     def _set_timesteps(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         result = original(*args, **kwargs)
-        timesteps = self.gear.pipe.scheduler.timesteps.tolist()
-        self.clock.start(timesteps[: len(timesteps) - self.gear.family.spare_timesteps])
+        timesteps = self.prepared.pipe.scheduler.timesteps.tolist()
+        self.clock.start(timesteps[: len(timesteps) - self.prepared.family.spare_timesteps])
         return result
 
     def _set_begin_index(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         result = original(*args, **kwargs)
-        self.clock.start(self.clock.timesteps, int(self.gear.pipe.scheduler.begin_index or 0))
+        self.clock.start(self.clock.timesteps, int(self.prepared.pipe.scheduler.begin_index or 0))
         return result
 
     def _denoise(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        run, inputs = self.run, self.gear.family.inputs
+        run, inputs = self.run, self.prepared.family.inputs
         if run is None or not self.clock.running:
             raise BadLayout("the denoiser was called before the pipeline encoded its prompts and set its timesteps")
         text = kwargs.get(inputs.text, args[self._text_position] if self._text_position < len(args) else None)
         if not isinstance(text, torch.Tensor):
-            raise BadLayout(f"the denoiser was called without `{inputs.text}`, so its rows cannot be told apart")
+            raise BadLayout(
+                f"the denoiser was called without `{inputs.text}`, so its rows cannot be assigned to pictures"
+            )
         layout = self.layout = run.layouts.of(text, run.ordinal)
         run.seen.add(layout)
         place = (self.clock.evaluation, run.ordinal)
         run.ordinal += 1
         run.calls += 1
         if self.extras.recorder is not None:
-            self._place_recorder(self.extras.recorder, layout, place)
+            self._aim_recorder(self.extras.recorder, layout, place)
         if run.program is not None:
-            check_scale(self.gear, kwargs)
+            check_scale(self.prepared, kwargs)
             skipped = kwargs.get(inputs.skips) if inputs.skips else None
             self._show(run, run.program, layout, place, skipped or ())
 
@@ -133,7 +137,7 @@ class Session:
         if run is not None and run.program is not None:
             self._check_calls(run, run.program)
         result = self._locked(original(*args, **kwargs))
-        self.clock.advance(self.gear.pipe.scheduler, kwargs["timestep"] if "timestep" in kwargs else args[1])
+        self.clock.advance(self.prepared.pipe.scheduler, kwargs["timestep"] if "timestep" in kwargs else args[1])
         if run is not None:
             run.ordinal = 0
         if self.clock.step != step:
@@ -149,18 +153,18 @@ class Session:
         """True when the pipeline encodes a second time before it has called its denoiser: the negative prompts."""
         run = self.run
         return (
-            self.gear.family.guidance == "sequential"
+            self.prepared.family.guidance == "sequential"
             and run is not None
             and run.calls == run.steps == 0
             and run.layouts.uncond is None
         )
 
-    def _borrows(self) -> bool:
-        return self.gear.encoder is not self.gear.pipe
+    def _borrows_encoder(self) -> bool:
+        return self.prepared.encoder is not self.prepared.pipe
 
     def _named(self, result: Sequence[Any]) -> dict[str, Any]:
         values = result if isinstance(result, tuple | list) else (result,)
-        return dict(zip(self.gear.family.encode.returns, values, strict=False))
+        return dict(zip(self.prepared.family.encode.returns, values, strict=False))
 
     def _open_run(self, encoding: Encoding, result: Sequence[Any]) -> None:
         rule, named = encoding.rule, self._named(result)
@@ -170,20 +174,20 @@ class Session:
             raise BadPlan(
                 f"plans must have one entry a prompt: {text.shape[0] // images} prompts, got {len(self.plans)} plans"
             )
-        run = self.run = Run(Layouts(text, self.gear.family.guidance), images, encoding)
+        run = self.run = PipelineRun(Layouts(text, self.prepared.family.guidance), images, encoding)
         if rule.guidance is not None and bool(encoding.arguments[rule.guidance]):
             run.layouts.uncond = named.get("negative_text")
-        self.clock = Clock()
-        self.gear.slate.show(None)
+        self.clock = StepClock()
+        self.prepared.active.show(None)
         if self.extras.recorder is not None:
             self.extras.recorder.tokens = int(text.shape[1])
         if self._steered:
-            run.program = self.gear.program([p for p in self.plans for _ in range(images)], self.extras.added)
+            run.program = self.prepared.program([p for p in self.plans for _ in range(images)], self.extras.added)
             self._check_pooled(run.program, named)
-            run.banks = self.gear.banks(run.program, encoding, text)
+            run.banks = self.prepared.banks(run.program, encoding, text)
 
-    def _check_pooled(self, program: Program, named: Mapping[str, Any]) -> None:
-        rule = self.gear.family.pooled
+    def _check_pooled(self, program: RowProgram, named: Mapping[str, Any]) -> None:
+        rule = self.prepared.family.pooled
         if rule is None:
             return
         want = int(named[rule.source].shape[-1])
@@ -191,22 +195,24 @@ class Session:
             if operator.where == "pooled" and operator.e.shape[1] != want:
                 raise BadPlan(f"operator must be {want} wide for pooled text here, got {operator.e.shape[1]}")
 
-    def _show(self, run: Run, program: Program, layout: Layout, place: tuple[int, int], skipped: Sequence[int]) -> None:
+    def _show(
+        self, run: PipelineRun, program: RowProgram, layout: Layout, place: tuple[int, int], skipped: Sequence[int]
+    ) -> None:
         setting = program.at(self.clock.step, self.clock.steps, layout)
-        if layout.batch not in run.boards:
+        if layout.batch not in run.tables:
             banks = run.banks | self._stream_banks(program, run.text)
-            board = self.gear.board(program, layout.batch, run.text, banks)
-            run.boards[layout.batch] = board, np.zeros_like(setting.hits, np.int64)
-        board, expected = run.boards[layout.batch]
-        self._bring_streams(board, program, place)
-        board.write(setting)
-        out = [i for i, p in enumerate(self.gear.placed) for k in skipped if f".{k}." in f".{p.name}."]
+            tables = self.prepared.device_tables(program, layout.batch, run.text, banks)
+            run.tables[layout.batch] = tables, np.zeros_like(setting.hits, np.int64)
+        tables, expected = run.tables[layout.batch]
+        self._load_streams(tables, program, place)
+        tables.write(setting)
+        out = [i for i, p in enumerate(self.prepared.placed) for k in skipped if f".{k}." in f".{p.name}."]
         hits = setting.hits.astype(np.int64)
         hits[:, out] = 0
         expected += hits
-        self.gear.slate.show(board)
+        self.prepared.active.show(tables)
 
-    def _check_calls(self, run: Run, program: Program) -> None:
+    def _check_calls(self, run: PipelineRun, program: RowProgram) -> None:
         if run.ordinal == 0:
             raise NotFired("the scheduler took a step without a call of the denoiser that was seen")
         if program.needs_uncond and not any(layout.rows(0, "uncond") for layout in run.seen):
@@ -234,17 +240,17 @@ class Session:
         if run.program is not None:
             if not any(layout.rows(0, "cond") for layout in run.seen):
                 raise NotFired("the pipeline ended without a step for which a plan could be carried out")
-            shape = (len(COUNTED), len(self.gear.placed), run.layouts.pictures)
+            shape = (len(COUNTED), len(self.prepared.placed), run.layouts.pictures)
             fired, dose, moved = np.zeros(shape, np.int64), np.zeros(shape[1:]), np.zeros(shape[1:])
-            for board, expected in run.boards.values():
-                got, size, way = board.read()
-                self.gear.refuse_silence(got, expected)
+            for tables, expected in run.tables.values():
+                got, size, way = tables.read()
+                self.prepared.check_counts(got, expected)
                 fired += _by_picture(got, shape[2])
                 dose += _by_picture(size, shape[2])
                 moved += _by_picture(way, shape[2])
         text = run.text
         self.finished.append(
-            Facts(
+            CallFacts(
                 pictures=run.layouts.pictures,
                 images=run.images,
                 batch=max((layout.batch for layout in run.seen), default=0),
@@ -262,7 +268,7 @@ class Session:
     # texts that are given, and streams that were recorded
 
     def _with_given_texts(self, result: Any) -> Any:
-        """What the encoder gave, with the rows of given donors in their places."""
+        """The encoder's result, with the rows of given donors replaced."""
         if not self.extras.donors:
             return result
         named = self._named(result)
@@ -276,24 +282,24 @@ class Session:
                     raise BadDonor("a twin of a `Donor` needs its pooled text; give `Donor(text, mask, pooled)`")
                 pooled[rows] = donor.pooled.to(pooled)
         fresh = {"text": text, "pooled": pooled}
-        return tuple(fresh.get(n, v) for n, v in zip(self.gear.family.encode.returns, result, strict=False))
+        return tuple(fresh.get(n, v) for n, v in zip(self.prepared.family.encode.returns, result, strict=False))
 
-    def _stream_banks(self, program: Program, own: torch.Tensor) -> dict[str, torch.Tensor]:
+    def _stream_banks(self, program: RowProgram, own: torch.Tensor) -> dict[str, torch.Tensor]:
         """Room for the recorded rows of each site; `_bring_streams` fills it before each call."""
         streams = [stream for donor, stream in self.extras.streams.items() if donor in program.texts]
         rows = {name: row for stream in streams for name, row in stream.rows[0, 0].items()}
         capacity = bank_capacity(len(program.texts), own)
         return {name: row.new_zeros(capacity, *row.shape) for name, row in rows.items()}
 
-    def _bring_streams(self, board: Board, program: Program, place: tuple[int, int]) -> None:
+    def _load_streams(self, tables: DeviceTables, program: RowProgram, place: tuple[int, int]) -> None:
         for n, donor in enumerate(program.texts):
             stream = self.extras.streams.get(donor)
             rows = stream.rows if stream is not None else {}
             for name, row in (rows.get(place) or rows.get((place[0], 0)) or {}).items():
-                if name in board.banks:
-                    board.banks[name][n].copy_(row)
+                if name in tables.banks:
+                    tables.banks[name][n].copy_(row)
 
-    def _place_recorder(self, recorder: Recorder, layout: Layout, place: tuple[int, int]) -> None:
+    def _aim_recorder(self, recorder: TextRecorder, layout: Layout, place: tuple[int, int]) -> None:
         rows = layout.rows(0, "cond")
         recorder.place = place if rows else None
         recorder.row = rows[0] if rows else 0

@@ -1,4 +1,4 @@
-"""Owns one pass through the pipelines of a host, one after the other: who is called with what, and what is handed on.
+"""Runs the pipelines of a host one after the other: what each is called with, and what it hands on.
 
 A host of one pipeline is the common case. In a host of several (DeepFloyd IF's stages, SDXL and its refiner) each later
 pipeline gets the pictures of the one before it as `image`, and the same prompts and seeds.
@@ -15,30 +15,30 @@ from typing import Any
 import torch
 
 from steering.attach import after
-from steering.batch.extra_rows import Batch
-from steering.batch.recorded_text import CANONICAL_SEED, Recorder, Stream
+from steering.batch.extra_rows import ExtendedBatch
+from steering.batch.recorded_text import CANONICAL_SEED, TextRecorder, TextStream
 from steering.errors import BadPlan
 from steering.plans import Plan, Swap
-from steering.run.call import Extras, Facts
-from steering.run.prepared import Gear
+from steering.run.call import CallFacts, SessionExtras
+from steering.run.prepared import PreparedPipeline
 from steering.run.session import Session
-from steering.run.weight_versions import stamp
+from steering.run.weight_versions import weight_version
 from steering.values import Donor
 
-__all__ = ["Pass", "run_stages", "uncompiled"]
+__all__ = ["GenerateCall", "run_stages", "uncompiled"]
 
-# what belongs to the first stage only: later ones take their size from the picture that they are given
+# arguments of the first stage only: later ones take their size from the picture that they are given
 _FIRST = ("height", "width", "latents", "image")
 # arguments with an entry a row: rows that are added would have none
 _PER_ROW = ("latents", "image", "ip_adapter_image", "ip_adapter_image_embeds")
 
 
 @dataclass(frozen=True, slots=True)
-class Pass:
+class GenerateCall:
     """One call of `Host.generate`, checked: `asked` prompts of the caller, `count` pictures of each; `own` arguments
     for single stages."""
 
-    batch: Batch
+    batch: ExtendedBatch
     asked: int
     count: int
     arguments: Mapping[str, Any]
@@ -46,34 +46,34 @@ class Pass:
     on_step: Callable[[int, int], None] | None
 
 
-def run_stages(gears: Sequence[Gear], job: Pass) -> tuple[Any, list[Facts]]:
+def run_stages(pipelines: Sequence[PreparedPipeline], job: GenerateCall) -> tuple[Any, list[CallFacts]]:
     """The last pipeline's pictures, those of added rows included, and the facts of each stage."""
-    facts: list[Facts] = []
+    facts: list[CallFacts] = []
     images: Any = None
-    for n, gear in enumerate(gears):
-        arguments = _arguments(gears, n, job, images)
+    for n, prepared in enumerate(pipelines):
+        arguments = _arguments(pipelines, n, job, images)
         count = job.count if n == 0 else 1
         plans = [p for p in job.batch.plans for _ in range(1 if n == 0 else job.count)]
-        extras = Extras(
-            job.batch.pictures(job.count), job.batch.donors if n == 0 else (), _streams(gear, job, arguments)
+        extras = SessionExtras(
+            job.batch.pictures(job.count), job.batch.donors if n == 0 else (), _streams(prepared, job, arguments)
         )
-        with Session(gear, plans, job.on_step, extras).attached() as session:
-            images = gear.pipe(num_images_per_prompt=count, generator=_generators(job), **arguments).images
+        with Session(prepared, plans, job.on_step, extras).attached() as session:
+            images = prepared.pipe(num_images_per_prompt=count, generator=_generators(job), **arguments).images
         facts.append(session.finished[-1])
     return images, facts
 
 
-def _generators(job: Pass) -> list[torch.Generator]:
+def _generators(job: GenerateCall) -> list[torch.Generator]:
     return [torch.Generator("cpu").manual_seed(s + k) for s in job.batch.seeds for k in range(job.count)]
 
 
-def _arguments(gears: Sequence[Gear], n: int, job: Pass, images: Any) -> dict[str, Any]:
-    """What a stage's pipeline is called with, beside seeds and number of pictures."""
-    gear, last = gears[n], len(gears) - 1
-    taken = inspect.signature(gear.pipe.__call__).parameters
+def _arguments(pipelines: Sequence[PreparedPipeline], n: int, job: GenerateCall, images: Any) -> dict[str, Any]:
+    """The arguments of a stage's pipeline, without seeds and number of pictures."""
+    prepared, last = pipelines[n], len(pipelines) - 1
+    taken = inspect.signature(prepared.pipe.__call__).parameters
     arguments = {k: v for k, v in job.arguments.items() if k in taken and (n == 0 or k not in _FIRST)}
     if n < last:
-        arguments["output_type"] = gear.family.handed_on
+        arguments["output_type"] = prepared.family.handed_on
     arguments |= job.own[n]
     repeat = 1 if n == 0 else job.count
     prompts = [p for p in job.batch.prompts for _ in range(repeat)]
@@ -82,33 +82,33 @@ def _arguments(gears: Sequence[Gear], n: int, job: Pass, images: Any) -> dict[st
         arguments["image"] = images
     if n == 0 and len(job.batch.prompts) > job.asked:
         _refuse_per_row(arguments)
-    return arguments | _texts(gear, prompts, negatives, arguments)
+    return arguments | _texts(prepared, prompts, negatives, arguments)
 
 
 def _texts(
-    gear: Gear, prompts: Sequence[str], negatives: Sequence[str | None], arguments: Mapping[str, Any]
+    prepared: PreparedPipeline, prompts: Sequence[str], negatives: Sequence[str | None], arguments: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Prompts as the pipeline takes them: as strings, or encoded by the stage that has the text encoder."""
     texts: dict[str, Any] = {"prompt": list(prompts)}
     if any(q is not None for q in negatives):
-        texts["negative_prompt"] = _negatives(gear, negatives, arguments)
-    if gear.encoder is gear.pipe:
+        texts["negative_prompt"] = _negatives(prepared, negatives, arguments)
+    if prepared.encoder is prepared.pipe:
         return texts
-    how = inspect.signature(gear.encoder.encode_prompt).parameters
+    how = inspect.signature(prepared.encoder.encode_prompt).parameters
     with torch.no_grad():
-        encoded = gear.encoder.encode_prompt(**texts, **{k: v for k, v in arguments.items() if k in how})
-    named = dict(zip(gear.family.encode.returns, encoded, strict=False))
+        encoded = prepared.encoder.encode_prompt(**texts, **{k: v for k, v in arguments.items() if k in how})
+    named = dict(zip(prepared.family.encode.returns, encoded, strict=False))
     return {"prompt_embeds": named["text"], "negative_prompt_embeds": named["negative_text"]}
 
 
-def _negatives(gear: Gear, negatives: Sequence[str | None], arguments: Mapping[str, Any]) -> list[str]:
-    if "negative_prompt" not in inspect.signature(gear.pipe.__call__).parameters:
-        raise BadPlan(f"`{type(gear.pipe).__name__}` takes no negative prompt")
-    if gear.family.guidance == "sequential" and not float(arguments.get("true_cfg_scale", 1.0)) > 1.0:
+def _negatives(prepared: PreparedPipeline, negatives: Sequence[str | None], arguments: Mapping[str, Any]) -> list[str]:
+    if "negative_prompt" not in inspect.signature(prepared.pipe.__call__).parameters:
+        raise BadPlan(f"`{type(prepared.pipe).__name__}` takes no negative prompt")
+    if prepared.family.guidance == "sequential" and not float(arguments.get("true_cfg_scale", 1.0)) > 1.0:
         raise BadPlan(
-            f"negative_prompts need a `true_cfg_scale` above 1 on `{type(gear.pipe).__name__}`, or are ignored"
+            f"negative_prompts need a `true_cfg_scale` above 1 on `{type(prepared.pipe).__name__}`, or are ignored"
         )
-    if None in negatives and getattr(gear.pipe.config, "force_zeros_for_empty_prompt", False):
+    if None in negatives and getattr(prepared.pipe.config, "force_zeros_for_empty_prompt", False):
         raise BadPlan(
             "negative_prompts must be strings for all or none: without one this pipeline shows zeros, which is not the"
             " empty prompt, and one call cannot do both"
@@ -125,36 +125,40 @@ def _refuse_per_row(arguments: Mapping[str, Any]) -> None:
 # recorded streams
 
 
-def _streams(gear: Gear, job: Pass, arguments: Mapping[str, Any]) -> dict[str | Donor, Stream]:
-    """The streams of the plans' canonical donors, recorded now or kept from before; which of them is no matter."""
+def _streams(
+    prepared: PreparedPipeline, job: GenerateCall, arguments: Mapping[str, Any]
+) -> dict[str | Donor, TextStream]:
+    """The streams of the plans' canonical donors, recorded now or kept from before; both are the same."""
     sites: dict[str | Donor, set[str]] = {}
     for plan in job.batch.plans:
         for act in plan.interventions if plan else ():
             if isinstance(act, Swap) and act.source == "canonical" and act.strength:
-                sites.setdefault(act.donor, set()).update(set(act.sites) & set(gear.names))
+                sites.setdefault(act.donor, set()).update(set(act.sites) & set(prepared.names))
     if not sites:
         return {}
     ours = {"prompt", "negative_prompt", "output_type", *_PER_ROW}
     plain = {k: v for k, v in arguments.items() if k not in ours and not k.startswith(("prompt_", "negative_prompt_"))}
-    weights = tuple(stamp(getattr(gear.encoder, e, None)) for e in gear.family.encode.encoders)
-    how = (repr(sorted(plain.items())), stamp(gear.denoiser), weights)
+    weights = tuple(weight_version(getattr(prepared.encoder, e, None)) for e in prepared.family.encode.encoders)
+    how = (repr(sorted(plain.items())), weight_version(prepared.denoiser), weights)
     return {
-        donor: gear.streams.get(
+        donor: prepared.streams.get(
             (donor, frozenset(names), how),
-            lambda d=donor, s=names: _record(gear, d, s, plain),  # type: ignore[misc]
+            lambda d=donor, s=names: _record(prepared, d, s, plain),  # type: ignore[misc]
         )
         for donor, names in sites.items()
         if names
     }
 
 
-def _record(gear: Gear, donor: str | Donor, names: set[str], arguments: Mapping[str, Any]) -> Stream:
-    recorder = Recorder()
+def _record(
+    prepared: PreparedPipeline, donor: str | Donor, names: set[str], arguments: Mapping[str, Any]
+) -> TextStream:
+    recorder = TextRecorder()
     given = ((0, donor),) if isinstance(donor, Donor) else ()
     no_plan: list[Plan | None] = [None]
-    session = Session(gear, no_plan, None, Extras(donors=given, recorder=recorder))
-    with uncompiled(gear), session.attached(), _recording(gear, names, recorder):
-        gear.pipe(
+    session = Session(prepared, no_plan, None, SessionExtras(donors=given, recorder=recorder))
+    with uncompiled(prepared), session.attached(), _recording(prepared, names, recorder):
+        prepared.pipe(
             prompt=[donor if isinstance(donor, str) else ""],
             generator=[torch.Generator("cpu").manual_seed(CANONICAL_SEED)],
             output_type="latent",
@@ -164,9 +168,9 @@ def _record(gear: Gear, donor: str | Donor, names: set[str], arguments: Mapping[
 
 
 @contextmanager
-def _recording(gear: Gear, names: set[str], recorder: Recorder) -> Iterator[None]:
+def _recording(prepared: PreparedPipeline, names: set[str], recorder: TextRecorder) -> Iterator[None]:
     with ExitStack() as stack:
-        for index, placed in enumerate(gear.placed):
+        for index, placed in enumerate(prepared.placed):
             if placed.name not in names:
                 continue
             for module, what in zip(placed.projections(), ("keys", "values"), strict=True):
@@ -182,18 +186,18 @@ def _recording(gear: Gear, names: set[str], recorder: Recorder) -> Iterator[None
 
 
 @contextmanager
-def uncompiled(gear: Gear) -> Iterator[None]:
+def uncompiled(prepared: PreparedPipeline) -> Iterator[None]:
     """Runs the denoiser eagerly inside: a graph takes no notice of hooks that come for one call."""
-    component = gear.component
-    compiled = [(m, m._compiled_call_impl) for m in gear.denoiser.modules() if m._compiled_call_impl is not None]
+    component = prepared.component
+    compiled = [(m, m._compiled_call_impl) for m in prepared.denoiser.modules() if m._compiled_call_impl is not None]
     for module, _ in compiled:
         module._compiled_call_impl = None
-    if component is not gear.denoiser:
-        setattr(gear.pipe, gear.family.denoiser, gear.denoiser)
+    if component is not prepared.denoiser:
+        setattr(prepared.pipe, prepared.family.denoiser, prepared.denoiser)
     try:
         yield
     finally:
         for module, call in compiled:
             module._compiled_call_impl = call
-        if component is not gear.denoiser:
-            setattr(gear.pipe, gear.family.denoiser, component)
+        if component is not prepared.denoiser:
+            setattr(prepared.pipe, prepared.family.denoiser, component)

@@ -1,4 +1,4 @@
-"""Owns stamps: cheap answers to "are these still the same weights", for caches that must never change a result."""
+"""Cheap versions of a module's weights, for caches that must be dropped when the weights or adapters change."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Hashable
 
 from torch import nn
 
-__all__ = ["stamp"]
+__all__ = ["weight_version"]
 
 
-def stamp(module: nn.Module | None) -> Hashable:
-    """Equal for equal calls only while nothing has changed the module's weights, adapters or their scales.
+def weight_version(module: nn.Module | None) -> Hashable:
+    """A value that changes when the module's weights, adapters or their scales change.
 
-    Looks at each tensor's identity and torch's in-place version counter, not at values; a change through `.data` that
-    keeps storage and counter is not seen.
+    It covers each tensor's identity and torch's in-place version counter, not the values: a change through `.data` that
+    keeps storage and counter is not noticed.
     """
     if module is None:
         return None

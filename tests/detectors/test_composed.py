@@ -60,23 +60,47 @@ def test_a_detector_that_broke_for_good_is_an_error_and_left_alone(tmp_path):
 def test_a_folder_that_is_missing_or_empty_is_a_settings_error_that_names_it(name, tmp_path):
     with pytest.raises(SettingsError, match=f"`{name}`"):
         build(**{name: str(tmp_path / "nowhere")})
-    if name != "judge":
-        (tmp_path / "empty").mkdir()
-        with pytest.raises(SettingsError):
-            build(**{name: str(tmp_path / "empty")})
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SettingsError):
+        build(**{name: str(tmp_path / "empty")})
 
 
-def test_a_classifier_folder_as_judge_says_what_pictures_can_be_read_for(tmp_path):
+def classifier_in(folder, concept):
     from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
     config = ViTConfig(
         hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, image_size=16, patch_size=8,
         id2label={0: "tabby", 1: "lake"}, label2id={"tabby": 0, "lake": 1},
     )  # fmt: skip
-    ViTForImageClassification(config).save_pretrained(tmp_path)
-    ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(tmp_path)
-    (tmp_path / "concepts.json").write_text(json.dumps({"animal/cat": ["tabby"]}))
-    detection = build(judge=str(tmp_path))
-    assert detection.reads == {"lettering", "animal/cat"}
-    (signal,) = detection.look(Image.new("RGB", (16, 16)), frozenset({"animal/cat"})).of("picture", "animal/cat")
-    assert 0 <= signal.score <= 1
+    ViTForImageClassification(config).save_pretrained(folder)
+    ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(folder)
+    (folder / "concepts.json").write_text(json.dumps({concept: ["tabby"]}))
+    return folder
+
+
+def test_judges_join_the_one_of_the_embedded_models_and_may_cover_the_same_concept(tmp_path):
+    cats, logos = (classifier_in(tmp_path / name, concept) for name, concept in
+                   (("cats", "animal/cat"), ("logos", "logo/acme")))  # fmt: skip
+    detection = build(judge=f"{cats},{logos}")
+    assert {"lettering", "character/pip", "animal/cat", "logo/acme"} <= detection.reads
+    seen = detection.look(Image.new("RGB", (16, 16)), frozenset({"animal/cat", "logo/acme"}))
+    assert {s.detector for s in seen.of("picture", "animal/cat")} == {"reference-judge", "classifier-cats"}
+    assert {s.detector for s in seen.of("picture", "logo/acme")} == {"classifier-logos"}
+    assert all(0 <= s.score <= 1 for s in (*seen.of("picture", "animal/cat"), *seen.of("picture", "logo/acme")))
+
+
+def test_two_judges_of_one_name_are_refused(tmp_path):
+    one, two = (classifier_in(tmp_path / name / "cats", "animal/cat") for name in ("a", "b"))
+    with pytest.raises(SettingsError, match="two detectors are called `classifier-cats`"):
+        build(judge=f"{one},{two}")
+
+
+def test_a_judge_that_is_no_classifier_is_not_passed_over(tmp_path):
+    (tmp_path / "notes.txt").write_text("nothing here")
+    with pytest.raises(SettingsError, match=r"neither `config\.json`"):
+        build(judge=str(tmp_path))
+
+
+def test_a_model_of_another_world_has_no_embedded_judge(tmp_path):
+    (tmp_path / "model_index.json").write_text("{}")
+    assert build(model=str(tmp_path)).reads == {"lettering"}

@@ -44,7 +44,7 @@ WORDS = ("stupid", "loser", "creepo", "vilest", "lousey", "yuckos")
 
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_some_view_shows_the_word_that_was_disguised(operator):
-    from policies.decide.matcher import Matcher
+    from policies.matcher import Matcher
 
     matcher = Matcher({"l": WORDS})
     for word in WORDS:

@@ -20,7 +20,7 @@ from detectors.text import make_views, sense
 from evaluation.prompts.corpus import evasions, innocents, is_held_out, is_homograph, listed_words, requests_for
 from evaluation.prompts.disguises import DISGUISES
 from policies import SHIPPED, Loader, Request, decide
-from policies.decide.matcher import Matcher
+from policies.matcher import Matcher
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 import torch
 
-from localization.fit import METHODS, FitRecipe, fit_edit, usual_place
+from localization.fit import FitRecipe, fit_edit, usual_place
+from localization.fit_methods import METHODS
 from steering import BadPlan, Edit, Plan, record
 from steering.measure import fitters
 from tests.steering.family_cases import GREEN, PINK, RED, asked
@@ -39,7 +40,7 @@ def test_every_method_fits_on_every_kind_of_host(name: str) -> None:
         how = FitRecipe(method, at=(0.0, 0.5), call=call_of(it))
         operators = fit_edit(it.host, SHOWN, NEUTRAL, sites, seeds=[1, 2], recipe=how, preserve=[PINK])
         assert list(operators) == [*sites, *pooled]
-        assert {operators[s].where for s in sites} == {usual_place(method, it.host)}
+        assert {operators[s].where for s in sites} == {usual_place(METHODS[method], it.host)}
         assert {operators[s].where for s in pooled} <= {"pooled"}
         acts = [Edit((site,), operator, strength=2.0) for site, operator in operators.items()]
         out = it.output_of([RED, GREEN], [Plan(*acts), None])
@@ -66,7 +67,7 @@ def test_text_is_edited_by_one_operator_on_hosts_whose_sites_read_one_text() -> 
 def test_uce_at_run_time_is_the_closed_form_edit_of_the_weights(name: str) -> None:
     """On joint hosts text also asks, so its queries' weights are edited with those of keys and values."""
     it = asked(name)
-    placed = it.host._gears[0].sites[1]
+    placed = it.host._prepared[0].sites[1]
     d = placed.text_width
     g = torch.Generator().manual_seed(d)
     c, v, p = (torch.randn(n, d, generator=g) for n in (3, 3, 5))
@@ -121,8 +122,10 @@ def test_what_cannot_be_fitted_is_said() -> None:
     it = asked("pixart-alpha")
     with pytest.raises(BadPlan, match="in pairs with a seed each, at least one, got 0, 0 and 0"):
         fit_edit(it.host, [], [], it.names, seeds=[])
-    with pytest.raises(BadPlan, match=r"method must be one of `casteer`, .*got `magic`"):
-        FitRecipe("magic")  # type: ignore[arg-type]
+    with pytest.raises(BadPlan, match=r"unknown method `magic`; known: `casteer`, `leace`"):
+        FitRecipe("magic")
+    with pytest.raises(BadPlan, match="unknown method `leac`; did you mean `leace`"):
+        FitRecipe("leac")
     with pytest.raises(BadPlan, match=f"site `{it.names[0]}`: samples .* no direction"):
         fit_edit(it.host, [RED], [RED], it.names, seeds=[1], recipe=FitRecipe(call=call_of(it)))
     with pytest.raises(BadPlan, match="no place of its own"):

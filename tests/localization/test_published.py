@@ -32,14 +32,14 @@ def test_paper_b_scores_with_the_bias_and_ours_without(host: Host) -> None:
     kept = bias.detach().clone()
     before = as_published_b(host, LocalExecutor(Worker(host)), PAIRS, steps=STEPS)
     (call,) = host.capture(PAIRS[0].prompt, seed=1, at=(0.25,))
-    ours = host.writes(call, PAIRS[0].donor)
+    ours = host.contributions(call, PAIRS[0].donor)
     with torch.no_grad():
         bias.add_(50.0)
     try:
         fooled = as_published_b(host, LocalExecutor(Worker(host)), PAIRS, steps=STEPS)
         assert fooled.top([s.name for s in host.sites], 1) == (host.sites[1].name,)
         assert fooled.scores[1] > 10 * before.scores[1]
-        assert float((host.writes(call, PAIRS[0].donor) - ours)[1].abs()) < 1e-4 * float(ours[1])
+        assert float((host.contributions(call, PAIRS[0].donor) - ours)[1].abs()) < 1e-4 * float(ours[1])
     finally:
         with torch.no_grad():
             bias.copy_(kept)
@@ -68,8 +68,8 @@ def test_paper_a_takes_the_best_site_and_neighbours_until_it_is_as_all(host: Hos
     assert told.rows == (1 + 1 + 4 + 1) * len(PAIRS) * STEPS * 2
 
 
-def test_paper_a_needs_somebody_who_looks(host: Host) -> None:
-    with pytest.raises(LocalizationError, match="looks at pictures"):
+def test_the_procedure_of_paper_a_needs_a_witness(host: Host) -> None:
+    with pytest.raises(LocalizationError, match="judges pictures"):
         as_published_a(host, LocalExecutor(Worker(host)), PAIRS, witness="")
 
 

@@ -12,8 +12,8 @@ import hmac
 from datetime import timedelta
 from typing import Any
 
-from policies.decide.spelling import collapse, fold, is_boundary, leet
 from policies.fields import moment
+from policies.spelling import collapse, fold, is_boundary, leet
 
 VERDICTS = ["allow", "label", "steer", "review-hold", "block"]
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}

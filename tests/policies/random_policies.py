@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from detectors.text import read_text, sense
 from policies import Request, Signal, Signals, decide
-from policies.decide.snapshot import compile_snapshot
+from policies.decide.compiler import compile_snapshot
 from policies.format.model import PolicyModel
 
 WORDS = ("grumpf", "blorch", "snirt", "wexl")

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from reference.folders import draws_town
+from reference.folders import MODELS, draws_town, packs_of
 from service.reading.detectors import build_detection
 from service.settings import SettingsError, load_settings
 
@@ -20,6 +20,12 @@ def test_a_model_of_ours_says_that_it_draws_the_town_and_others_say_nothing(tmp_
     (tmp_path / "recipe.json").write_text(json.dumps({"world": "moon"}))
     with pytest.raises(ValueError, match="got `moon`"):
         draws_town(tmp_path)
+
+
+def test_the_packs_of_a_model_of_ours_lie_in_its_folder() -> None:
+    assert (MODELS / "signpost-pixart" / "model_index.json").is_file()
+    assert list(packs_of("signpost-pixart").glob("*.safetensors"))
+    assert not packs_of("no-model-of-ours").exists()
 
 
 def test_the_service_reads_pictures_for_every_concept_of_the_town() -> None:

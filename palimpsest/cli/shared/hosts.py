@@ -28,7 +28,7 @@ def is_ours(model: str | None) -> bool:
     """Whether the model draws the town, so that its prompts are made up and its judge can be believed; else as
     `open_host`."""
     from reference.folders import draws_town
-    from service.engine.host import resolve_model
+    from service.model_names import resolve_model
     from service.settings import SettingsError
 
     try:

@@ -48,9 +48,9 @@ class LocalAnswerer:
     async def _one(self, prompt: str, seed: int) -> Answer:
         from evaluation.answers import parse_answer
 
-        asked = GenerationRequest(prompt=prompt, seed=seed).within(self._runtime.ready().limits)
+        order = GenerationRequest(prompt=prompt, seed=seed).within(self._runtime.ready().limits)
         try:
-            return parse_answer(200, await self._runtime.generate(asked, (), uuid.uuid4().hex))
+            return parse_answer(200, await self._runtime.generate(order, (), uuid.uuid4().hex))
         except ApiError as error:
             return parse_answer(error.status, error.body())
 

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from policies import Snapshot, no_policy
-from service.engine.closed_loop import Outcome
+from service.engine.outcome import Outcome
 from service.errors import ApiError
 from service.http.answers import generation_answer
 from service.http.requests import GenerationRequest
 from service.metrics.recorder import Recorder
+from service.order import Order
 from service.settings import Settings
 from service.worker.runtime import Ready, Runtime
 
@@ -45,34 +46,33 @@ def shoot(settings: Settings, asked: Sequence[GenerationRequest], *, compare: bo
     try:
         runtime.wait()
         ready = runtime.ready()
-        requests = [a.within(ready.limits) for a in asked]
-        return asyncio.run(_shoot(ready, requests, compare=compare))
+        orders = [a.within(ready.limits) for a in asked]
+        return asyncio.run(_shoot(ready, orders, compare=compare))
     finally:
         runtime.stop()
 
 
-async def _shoot(ready: Ready, asked: Sequence[GenerationRequest], *, compare: bool) -> list[Shot]:
+async def _shoot(ready: Ready, orders: Sequence[Order], *, compare: bool) -> list[Shot]:
     shots = []
-    for one in asked:
-        outcome = await _run(ready, one, ready.store.snapshot)
-        plain = await _run(ready, one, no_policy()) if compare else None
-        shots.append(await _shot(ready, one, outcome, plain.pictures[0].image if plain else None))
+    for order in orders:
+        outcome = await _run(ready, order, ready.store.snapshot)
+        plain = await _run(ready, order, no_policy()) if compare else None
+        shots.append(await _shot(ready, order, outcome, plain.pictures[0].image if plain else None))
     return shots
 
 
-async def _run(ready: Ready, asked: GenerationRequest, snapshot: Snapshot) -> Outcome:
-    return await ready.loop.answer(asked, snapshot, uuid.uuid4().hex)
+async def _run(ready: Ready, order: Order, snapshot: Snapshot) -> Outcome:
+    return await ready.loop.answer(order, snapshot, uuid.uuid4().hex)
 
 
-async def _shot(ready: Ready, asked: GenerationRequest, outcome: Outcome, plain: Image | None) -> Shot:
-    assert asked.seed is not None  # INVARIANT: `within` drew it
+async def _shot(ready: Ready, order: Order, outcome: Outcome, plain: Image | None) -> Shot:
     if outcome.refused:
         steering = {"verdict": outcome.verdict, "refused": outcome.refused, "rules": list(outcome.decision.rules)}
-        return Shot(asked.prompt, asked.seed, steering, None, plain)
-    answer = generation_answer(await ready.loop.finish(outcome, asked), asked, ())
+        return Shot(order.prompt, order.seed, steering, None, plain)
+    answer = generation_answer(await ready.loop.finish(outcome, order), order, ())
     # whoever sits at the shell owns the policies: rules are named, whatever callers of the service may learn
     steering = answer["steering"] | {"rules": list(outcome.decision.rules)}
-    return Shot(asked.prompt, asked.seed, steering, outcome.pictures[0].image, plain)
+    return Shot(order.prompt, order.seed, steering, outcome.pictures[0].image, plain)
 
 
 def difference(a: Image, b: Image) -> Image:

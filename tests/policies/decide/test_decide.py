@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from detectors.text import read_text, sense
 from policies import VERDICTS, Block, Box, Request, ReviewHold, Signal, Signals, decide
-from policies.decide.snapshot import compile_snapshot
+from policies.decide.compiler import compile_snapshot
 from policies.format.model import PolicyModel
 from policies.types import EPOCH
 from tests.policies.helpers import load, policy, rule

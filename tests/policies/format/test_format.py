@@ -124,7 +124,7 @@ def test_an_exempted_rule_stays_exempted_when_the_picture_shows_it(tmp_path):
         ("exceptions: [{id: e, tenants: [a], reason: r, expires: 2027-01-01}]", "rules[0].exceptions[0].approved_by", "required"),
         ("exceptions: [{id: e, tenants: [a], reason: r, approved_by: me}]", "rules[0].exceptions[0].expires", "required"),
         ("exceptions: [{id: e, tenants: [a], approved_by: me, expires: 2027-01-01}]", "rules[0].exceptions[0].reason", "required"),
-        (f"exceptions: [{{id: e, reason: r, {APPROVED}}}]", "rules[0].exceptions[0]", "or it spares everybody"),
+        (f"exceptions: [{{id: e, reason: r, {APPROVED}}}]", "rules[0].exceptions[0]", "it would spare every request"),
         (f"exceptions: [{{id: e, when: {{picture: {{lettering: {{any_of: [x]}}}}}}, reason: r, {APPROVED}}}]", "rules[0].exceptions[0].when.picture", "before there is a picture"),
         (f"exceptions: [{{id: e, when: {{prompt: {{any_of: [$nope]}}}}, reason: r, {APPROVED}}}]", "rules[0].exceptions[0].when.prompt.any_of[0]", "unknown list `$nope`"),
         (f"exceptions: [{{id: e, when: {{concept: {{name: animal/unicorn}}}}, reason: r, {APPROVED}}}]", "rules[0].exceptions[0].when.concept.name", "no detector finds"),
@@ -209,12 +209,12 @@ FLOOR = policy(rule(), name="floor")
 @pytest.mark.parametrize(
     ("texts", "says"),
     [
-        ([FLOOR, policy(rule("s")) .replace("name: p\n", "name: q\n") + f"overrides:\n  - {{rule: r, set: {{mode: shadow}}, loosens: true, {APPROVED}}}\n"], "a rule of the floor, which takes no overrides"),
-        ([FLOOR + f"overrides:\n  - {{rule: r, set: {{mode: shadow}}, loosens: true, {APPROVED}}}\n"], "takes no overrides"),
-        ([policy(rule(more=EXCEPTION), name="floor")], "rules of the floor take no exceptions"),
+        ([FLOOR, policy(rule("s")) .replace("name: p\n", "name: q\n") + f"overrides:\n  - {{rule: r, set: {{mode: shadow}}, loosens: true, {APPROVED}}}\n"], "a rule of the floor, which cannot be overridden"),
+        ([FLOOR + f"overrides:\n  - {{rule: r, set: {{mode: shadow}}, loosens: true, {APPROVED}}}\n"], "cannot be overridden"),
+        ([policy(rule(more=EXCEPTION), name="floor")], "rules of the floor cannot have exceptions"),
         ([policy(rule(more="rollout: {mode: shadow}"), name="floor")], "rules of the floor are enforced"),
         ([policy(rule(more="rollout: {mode: disabled}"), name="floor")], "rules of the floor are enforced"),
-        ([policy(rule(more="on_error: allow"), name="floor")], "may not let pass what could not be judged"),
+        ([policy(rule(more="on_error: allow"), name="floor")], "must not allow a request that it cannot judge"),
         ([FLOOR, policy(rule("s"), name="floor")], "names are unique"),
         ([FLOOR, policy(rule("r"), name="q")], "ids are unique"),
     ],
@@ -257,7 +257,7 @@ def test_a_running_service_loses_no_part_of_its_floor_without_a_new_version(tmp_
         assert (state.source, {p.code for p in state.last_problems}) == ("last-good", {"floor"}), state.last_error
         assert store.snapshot is before
     file.unlink()
-    assert "does not lose its floor" in store.poll().last_error
+    assert "cannot drop its floor" in store.poll().last_error
     file.write_text(two.replace("[hill]", "[hill, moor]"))
     assert store.poll().source == "live", "tightening needs nothing"
     file.write_text(FLOOR.replace("version: 1.0.0", "version: 1.1.0"))

@@ -105,7 +105,7 @@ def climbing(desk: Desk) -> bytes:
 FAILING = OTHER + "\ntests:\n  - {name: a, given: {prompt: x}, expect: {verdict: block}}\n"
 REFUSED = {
     "older": (lambda d, k: d.bundle(OTHER, sequence=7), "replayed", "its sequence number is 7, and 8 was in use"),
-    "same-number": (lambda d, k: d.bundle(OTHER, sequence=8), "replayed", "another bundle with its sequence number 8"),
+    "same-number": (lambda d, k: d.bundle(OTHER, sequence=8), "replayed", "another bundle with the sequence number 8"),
     "other-set": (lambda d, k: d.bundle(OTHER, sequence=9, name="staging"), "other-host", "of the set `staging`"),
     "stranger": (lambda d, k: d.bundle(OTHER, sequence=9, key=k[1]), "signature", "which is not trusted here"),
     "unsigned": (lambda d, k: changed(d.bundle(OTHER, sequence=9), signatures=[]), "signature", "signed by `nobody`"),
@@ -128,7 +128,7 @@ REFUSED = {
     ),
     "truncated": (lambda d, k: d.bundle(OTHER, sequence=9)[:-200], "damaged", "may be cut off"),
     "empty": (lambda d, k: b"", "damaged", "may be cut off"),
-    "not-ours": (lambda d, k: b'{"a": 1}', "damaged", "no bundle of the format"),
+    "not-ours": (lambda d, k: b'{"a": 1}', "damaged", "not a bundle of the format"),
     "twice": (lambda d, k: d.bundle(OTHER, sequence=9).replace(b'"files"', b'"format"', 1), "damaged", "twice"),
     "climbing": (lambda d, k: climbing(d), "damaged", "`../p.yaml`"),
     "odd-manifest": (lambda d, k: signed_by_hand(d, colour="red"), "damaged", "`colour`"),
@@ -291,7 +291,7 @@ def test_without_trusted_keys_no_bundle_is_believed(desk):
 def test_a_folder_holds_one_bundle_or_plain_files(desk):
     desk.put(desk.bundle())
     (desk.folder / "p.yaml").write_text(GOOD)
-    with pytest.raises(PolicyError, match="which is meant"):
+    with pytest.raises(PolicyError, match="keep only one of the two"):
         desk.store(keep=False)
     (desk.folder / "p.yaml").unlink()
     (desk.folder / "second.bundle").write_bytes(desk.bundle())

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from detectors.text import sense
-from policies import Loader, PolicyError, no_policy, policy_paths, run_tests
+from policies import Loader, PolicyError, Request, Signal, Signals, decide, no_policy, policy_paths, run_tests
 from tests.policies.helpers import HEAD, load, policy, rule
 
 
@@ -68,7 +68,7 @@ def test_words_of_yaml_1_1_stay_words(tmp_path):
         (("lettering", "letering"), "rules[0].when.letering", "did you mean `lettering`?"),
         (("version: 1.0.0", "version: 1.0"), "version", "must be text, got `1.0`; put it in quotes"),
         (("version: 1.0.0", "version: one"), "version", "must be three numbers such as 1.0.0, got `one`"),
-        (("{do: block}", "{do: steer, concept: pip}"), "rules[0].then[0].concept", "`character/x`"),
+        (("{do: block}", "{do: steer, concept: pip}"), "rules[0].then[0].concept", "such as `character/pip` or `logo/acme`, got `pip`"),
         (("{do: block}", "{do: steer, concept: lettering, strength: 2}"), "rules[0].then[0].strength", "less than or equal to 1"),
         (("[grumpf, blorch]", "[$grumpf]"), "rules[0].when.lettering.any_of[0]", "unknown list `$grumpf`"),
         (("any_of: [grumpf, blorch]", "any_of: [a], asked: true"), "rules[0].when.lettering", "must hold exactly one of"),
@@ -76,7 +76,7 @@ def test_words_of_yaml_1_1_stay_words(tmp_path):
         (("{do: block}", "{do: verify, read: lettering}"), "rules[0].then[0]", "needs `none_of: [...]`"),
         (("{do: block}", "{do: verify, read: character/pip, below: 0.5, ladder: [blur]}"), "rules[0].then[0]", "works on lettering only"),
         (("{do: block}", "{do: verify, read: character/pip, below: 0.5, ladder: [wider]}"), "rules[0]", "need a `steer` in the same rule"),
-        (("{do: block}", "{do: steer, concept: lettering, toward: benign-word}"), "rules[0].then[0].toward", "a list `benign`"),
+        (("{do: block}", "{do: steer, concept: lettering, toward: benign-word}"), "rules[0].then[0].toward", "the list `benign`"),
         (("{lettering: {any_of: [grumpf, blorch]}}", "{concept: {name: character/pop}}"), "rules[0].when.concept.name", "`character/pip`"),
         (("    category: test", "    category: test\n    rollout: {mode: on}"), "rules[0].rollout.mode", "must be one of `disabled`"),
         (("    category: test", "    category: test\n    rollout: {mode: canary}"), "rules[0].rollout", "`percent` goes with"),
@@ -130,6 +130,66 @@ def test_what_no_detector_reads_is_refused_when_the_caller_says_what_is_read(tmp
     text = policy(rule(then=then))
     assert load(tmp_path, text)
     assert "no detector reads `style/marlo`" in one(tmp_path, text, reads=frozenset({"lettering"})).message
+
+
+CONCEPT = "{concept: {name: %s}}"
+
+
+def with_logos(request):
+    """The text detectors, and one that finds the concept `logo/acme` where a prompt names it."""
+    found = (Signal("logo/acme", "logos", "1"),) if "Acme" in request.prompt else ()
+    return sense(request) + Signals(found, frozenset({("prompt", "logo/acme")}))
+
+
+def test_every_kind_of_concept_is_allowed_that_a_detector_covers(tmp_path):
+    (tmp_path / "p.yaml").write_text(policy(rule(when=CONCEPT % "logo/acme")))
+    snapshot = Loader(with_logos).load(tmp_path)
+    for prompt, verdict in (("the sign of Acme", "block"), ("a sign", "allow")):
+        request = Request(prompt)
+        assert decide(request, with_logos(request), snapshot).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        (
+            "logo/acme",
+            "no detector finds `logo/acme` in prompts; covered kinds: `animal`, `character`, `harm`, `place`, `style`",
+        ),
+        (
+            "place/xyzzy-quux",
+            "no detector finds `place/xyzzy-quux` in prompts; covered names of this kind: `place/beach`",
+        ),
+        ("character/pop", "no detector finds `character/pop` in prompts; did you mean `character/pip`?"),
+    ],
+)
+def test_a_concept_that_no_detector_finds_is_refused_with_what_they_cover(tmp_path, name, says):
+    assert one(tmp_path, policy(rule(when=CONCEPT % name))).message == says
+
+
+def test_where_pictures_are_read_for_nothing_the_refusal_says_so(tmp_path):
+    then = "[{do: verify, read: logo/acme, below: 0.5}]"
+    said = one(tmp_path, policy(rule(then=then)), reads=frozenset()).message
+    assert said == "no detector reads `logo/acme` in pictures; no concept is covered here"
+
+
+@pytest.mark.parametrize("name", ["Logo/acme", "logo/", "/acme", "logo/acme/red", "-logo/acme", "logo/acme-", "logo"])
+def test_a_name_of_another_shape_is_refused_with_the_shape_and_an_example(tmp_path, name):
+    shape = "must be `lettering`, or a kind and a name in lower case, such as `character/pip` or `logo/acme`"
+    given = "tests: [{name: t, given: {prompt: x, signals: {concept: {%s: 0.5}}}, expect: {verdict: allow}}]\n" % name  # noqa: UP031
+    steer = f"[{{do: steer, concept: {name}}}]"
+    for text in (policy(rule(when=CONCEPT % name)), policy(rule(then=steer)), policy(rule(), more=given)):
+        assert one(tmp_path, text).message == f"{shape}, got `{name}`"
+
+
+def test_the_same_loader_for_a_host_checks_what_policies_require_of_it(tmp_path):
+    loader = Loader(sense, reads=frozenset({"lettering"}))
+    of_host = loader.for_host("signpost-sd3", lambda concept: f"the shelf has no `{concept}`")
+    assert (of_host.sense, of_host.reads) == (loader.sense, loader.reads)
+    (tmp_path / "p.yaml").write_text(policy(rule(), more="requires: {packs: [logo/acme]}\n"))
+    assert loader.load(tmp_path).rules
+    with pytest.raises(PolicyError, match="no pack of `logo/acme` fits this model: the shelf has no `logo/acme`"):
+        of_host.load(tmp_path)
 
 
 @pytest.mark.parametrize(

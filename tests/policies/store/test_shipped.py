@@ -12,8 +12,8 @@ import pytest
 
 from detectors.text import sense
 from policies import SHIPPED, Loader, Request, decide, explain, json_schema, narrate
-from policies.decide.matcher import Near
 from policies.format.model import PolicyModel
+from policies.matcher import Near
 
 
 @pytest.fixture(scope="module")

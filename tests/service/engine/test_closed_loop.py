@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 
 from policies import Box, Signal, Signals
-from service.engine.closed_loop import ClosedLoop, Outcome
-from service.engine.thread import Engine, Queue
+from service.engine.closed_loop import ClosedLoop
+from service.engine.outcome import Outcome
+from service.engine.queue import Queue
+from service.engine.thread import Engine
 from service.errors import Busy, DeadlineExceeded
-from service.http.requests import GenerationRequest
-from service.reading.pools import Senses
+from service.order import Order
+from service.reading.pools import DetectorPools
 
 PROMPT = 'a red star with a sign that says "idiot"'
 BENIGN = "a red star on a blue background"
@@ -89,7 +91,7 @@ def run(queue: Queue, host: Any, packs: Any, recorder: Any, policy: Any) -> Call
             text = text.replace(old, new)
         policy.write_text(text)
         snapshot = Loader(sense).load(policy)
-        senses = Senses(sense_with, look, recorder, threads=2, seconds=detector_seconds)
+        senses = DetectorPools(sense_with, look, recorder, threads=2, seconds=detector_seconds)
         loop = ClosedLoop(
             queue,
             senses,
@@ -98,9 +100,8 @@ def run(queue: Queue, host: Any, packs: Any, recorder: Any, policy: Any) -> Call
             without_lettering=without_lettering,
             deadline_seconds=seconds,
         )
-        form: dict[str, Any] = {"size": "64x64", "num_inference_steps": steps, "guidance_scale": 3.0}
-        asked = GenerationRequest(prompt=prompt, n=n, seed=3, **form)
-        return asyncio.run(loop.answer(asked, snapshot, "request-1"))
+        order = Order(prompt, "", "tiny", n=n, width=64, height=64, steps=steps, guidance=3.0, seed=3)
+        return asyncio.run(loop.answer(order, snapshot, "request-1"))
 
     return go
 

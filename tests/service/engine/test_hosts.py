@@ -4,8 +4,8 @@ No pack was made for any of them, so the rule that steers is shown as unfit, and
 
 | the law that goes red | when this is broken |
 |---|---|
-| what a request leaves open comes from the pipeline | `_native` multiplies pixels by the VAE's scale |
-| a negative prompt that would be ignored is refused | `_hears_negative` says yes |
+| what a request leaves open comes from the pipeline | `native_size` multiplies pixels by the VAE's scale |
+| a negative prompt that would be ignored is refused | `negative_prompts` says yes |
 | the picture is the stock one | `_generate` forgets `guidance_scale` |
 | with and without a negative prompt is not one batch | `Form.negative` is dropped |
 """

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from policies import Decision, Replacement, Request, Span, Steer
-from service.engine.planner import choose_course, merge
+from service.engine.planner import choose_repair, merge
 
 PROMPT = 'pip beside a sign that says "IDIOT"'
 WORD = Replacement(Span("prompt", 29, 34), "BREAD")
@@ -44,7 +44,7 @@ def shelf(host: Any, packs: Any) -> dict[str, Any]:
 
 
 def course(steer: Decision, shelf: Any, prompt: str = PROMPT) -> Any:
-    return choose_course(Request(prompt), steer, shelf, without_lettering=lambda text: text.split(" beside")[0])
+    return choose_repair(Request(prompt), steer, shelf, without_lettering=lambda text: text.split(" beside")[0])
 
 
 def test_without_a_steer_nothing_is_touched(shelf: Any) -> None:

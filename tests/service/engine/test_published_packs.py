@@ -22,8 +22,8 @@ from typing import Any
 import pytest
 
 from policies import Decision, Loader, Replacement, Request, Span, Steer, Verify
-from service.engine.host import PackShelf, rule_table
-from service.engine.planner import choose_course
+from service.engine.planner import choose_repair
+from service.rules.support import PackIndex, rule_table
 
 PROMPT = 'a star and a sign that says "IDIOT"'
 DONOR = 'a star and a sign that says "BREAD"'
@@ -63,7 +63,7 @@ def steer(rule: str = "toxic", **more: Any) -> Steer:
 
 def course(pack: Any, *actions: Any) -> Any:
     decision = Decision("steer", "prompt", "sha256:0", actions=actions)
-    return choose_course(Request(PROMPT), decision, {"lettering": pack}, without_lettering=lambda text: text)
+    return choose_repair(Request(PROMPT), decision, {"lettering": pack}, without_lettering=lambda text: text)
 
 
 def test_a_rule_that_verifies_the_concept_steers_with_a_published_pack(pack: Any, host: Any) -> None:
@@ -111,7 +111,7 @@ def unverified(policy: Path) -> str:
 def test_the_table_of_rules_says_why_a_published_pack_is_not_used(policy: Path, published: Path, host: Any) -> None:
     from detectors.text import sense
 
-    shelf = PackShelf(host, [published])
+    shelf = PackIndex(host, [published])
     row = rule_table(Loader(sense).load(policy), shelf)[-1]
     assert (row.rule, row.pack, row.evidence, row.unfit) == ("toxic-lettering", "2 of 4 sites", "published", None)
     policy.write_text(unverified(policy))
@@ -124,7 +124,7 @@ def test_the_table_of_rules_says_why_a_published_pack_is_not_used(policy: Path, 
 def test_a_measured_pack_takes_the_place_of_a_published_one(
     published: Path, packs: Path, host: Any, tmp_path: Path
 ) -> None:
-    shelf = PackShelf(host, [tmp_path, published])
+    shelf = PackIndex(host, [tmp_path, published])
     assert shelf["lettering"].published
     (tmp_path / "lettering.safetensors").write_bytes((packs / "lettering.safetensors").read_bytes())
     assert shelf["lettering"].published

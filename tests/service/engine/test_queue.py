@@ -22,10 +22,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.engine.queue import Form, Job, Queue
+from service.engine.queue import BatchKey, Job, Queue
 from service.errors import Busy, Unavailable
 
-FORM, OTHER = Form(64, 64, 4, 3.0), Form(32, 32, 4, 3.0)
+KEY, OTHER = BatchKey(64, 64, 4, 3.0), BatchKey(32, 32, 4, 3.0)
 
 
 class Silent:
@@ -36,7 +36,7 @@ class Silent:
     def turned_away(self) -> None: ...
 
 
-def job(caller: str = "", form: Form = FORM) -> Job:
+def job(caller: str = "", form: BatchKey = KEY) -> Job:
     return Job("x", None, 0, None, form, time.monotonic() + 60, caller=caller)
 
 
@@ -71,11 +71,11 @@ def test_a_request_of_another_form_is_not_passed_over_for_ever() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from((FORM, OTHER)), st.integers(1, 4)), max_size=30),
+    st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from((KEY, OTHER)), st.integers(1, 4)), max_size=30),
     st.integers(1, 8),
 )
 def test_every_job_is_taken_once_in_batches_of_one_form_and_no_caller_waits_longer_than_a_round(
-    requests: list[tuple[str, Form, int]], most: int
+    requests: list[tuple[str, BatchKey, int]], most: int
 ) -> None:
     line = queue()
     put = [[job(caller, form) for _ in range(n)] for caller, form, n in requests]
@@ -85,7 +85,7 @@ def test_every_job_is_taken_once_in_batches_of_one_form_and_no_caller_waits_long
     taken: list[Job] = []
     since = dict.fromkeys(waiting, 0)
     while batch := line.take(most, timeout=0):
-        assert len({j.form for j in batch}) == 1
+        assert len({j.key for j in batch}) == 1
         assert len(batch) <= most
         taken += batch
         served = {j.caller for j in batch}
@@ -95,9 +95,9 @@ def test_every_job_is_taken_once_in_batches_of_one_form_and_no_caller_waits_long
             assert since[caller] < max(1, len(waiting)), "everybody has a turn in each round"
     assert sorted(map(id, taken)) == sorted(id(j) for jobs in put for j in jobs)
     for caller in waiting:  # within a caller and a form the order of arrival is kept
-        for form in (FORM, OTHER):
-            mine = [j for jobs in put for j in jobs if j.caller == caller and j.form == form]
-            assert [j for j in taken if j.caller == caller and j.form == form] == mine
+        for form in (KEY, OTHER):
+            mine = [j for jobs in put for j in jobs if j.caller == caller and j.key == form]
+            assert [j for j in taken if j.caller == caller and j.key == form] == mine
 
 
 def test_one_named_caller_leaves_room_for_others_and_one_without_a_name_may_fill_the_line() -> None:
@@ -154,7 +154,7 @@ def test_jobs_of_another_form_do_not_count_as_company() -> None:
     line = queue()
     line.put([job(), job(form=OTHER), job(form=OTHER)])
     coming = arriving(line, [0.2])
-    assert [j.form for j in line.take(2, timeout=5, gather=3)] == [FORM, FORM]
+    assert [j.key for j in line.take(2, timeout=5, gather=3)] == [KEY, KEY]
     coming.join()
 
 

@@ -12,16 +12,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.engine.thread import Engine, Form, Job, Queue
+from service.engine.queue import BatchKey, Job, Queue
+from service.engine.thread import Engine
 from service.errors import Busy, DeadlineExceeded, Unavailable
 
-FORM = Form(64, 64, 4, 3.0)
+KEY = BatchKey(64, 64, 4, 3.0)
 STOCK = {"height": 64, "width": 64, "num_inference_steps": 4, "guidance_scale": 3.0}
 PROMPTS = ("a red star", "a blue ring", "pip", "an orange moon on a gray background")
 
 
-def job(prompt: str = PROMPTS[0], *, seed: int = 1, plan: Any = None, form: Form = FORM, seconds: float = 60) -> Job:
-    return Job(prompt, None, seed, plan, form, time.monotonic() + seconds)
+def job(prompt: str = PROMPTS[0], *, seed: int = 1, plan: Any = None, key: BatchKey = KEY, seconds: float = 60) -> Job:
+    return Job(prompt, None, seed, plan, key, time.monotonic() + seconds)
 
 
 def pixels(image: Any) -> np.ndarray:
@@ -107,8 +108,8 @@ def test_solo_batching_runs_every_picture_alone(engine: Any) -> None:
 
 
 def test_only_compatible_requests_share_a_batch(engine: Any) -> None:
-    forms = (FORM, Form(32, 32, 4, 3.0), Form(64, 64, 2, 3.0), Form(64, 64, 4, 5.0), FORM)
-    jobs = [job(form=form) for form in forms]
+    keys = (KEY, BatchKey(32, 32, 4, 3.0), BatchKey(64, 64, 2, 3.0), BatchKey(64, 64, 4, 5.0), KEY)
+    jobs = [job(key=key) for key in keys]
     with engine(*jobs):
         sizes = [j.done.result(60).report.shape.batch for j in jobs]
     assert sizes == [2, 1, 1, 1, 2]
@@ -116,8 +117,8 @@ def test_only_compatible_requests_share_a_batch(engine: Any) -> None:
 
 
 def test_a_negative_prompt_reaches_the_model_and_no_other_row(engine: Any, stock: Any) -> None:
-    form = Form(64, 64, 4, 3.0, negative=True)
-    with_negative = Job(PROMPTS[0], "pip", 1, None, form, time.monotonic() + 60)
+    key = BatchKey(64, 64, 4, 3.0, negative=True)
+    with_negative = Job(PROMPTS[0], "pip", 1, None, key, time.monotonic() + 60)
     plain = job()
     with engine(with_negative, plain):
         made = [pixels(j.done.result(60).image) for j in (with_negative, plain)]
@@ -153,7 +154,7 @@ def test_a_full_queue_refuses_a_request_as_a_whole_and_says_when_to_come_back(re
 
 def test_a_retry_runs_before_what_waits(recorder: Any) -> None:
     queue = Queue(8, recorder)
-    old, other, retry = job(), job(form=Form(32, 32, 4, 3.0)), job(form=Form(32, 32, 4, 3.0), seed=7)
+    old, other, retry = job(), job(key=BatchKey(32, 32, 4, 3.0)), job(key=BatchKey(32, 32, 4, 3.0), seed=7)
     queue.put([old, other])
     queue.put_first(retry)
     assert queue.take(8, timeout=0) == [retry, other]
@@ -169,7 +170,7 @@ def test_a_request_past_its_deadline_is_not_run(engine: Any) -> None:
 
 
 def test_a_picture_that_nobody_waits_for_any_more_stops_the_pipeline(engine: Any) -> None:
-    long = job(form=Form(64, 64, 5000, 3.0))
+    long = job(key=BatchKey(64, 64, 5000, 3.0))
     with engine(long) as running:
         running.ready.wait(30)
         time.sleep(0.5)
@@ -182,7 +183,7 @@ def test_a_picture_that_nobody_waits_for_any_more_stops_the_pipeline(engine: Any
 
 
 def test_a_running_batch_is_ended_when_its_deadline_passes(engine: Any) -> None:
-    long = job(form=Form(64, 64, 5000, 3.0), seconds=1)
+    long = job(key=BatchKey(64, 64, 5000, 3.0), seconds=1)
     with engine(long), pytest.raises(DeadlineExceeded):
         long.done.result(20)
 
@@ -274,7 +275,7 @@ def test_an_error_after_which_the_device_is_lost_ends_the_engine_and_answers_eve
         def generate(self, *_: Any, **__: Any) -> Any:
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
-    jobs = [job(), job(form=Form(32, 32, 4, 3.0))]
+    jobs = [job(), job(key=BatchKey(32, 32, 4, 3.0))]
     with engine(*jobs, on=Lost()) as running:
         for j in jobs:
             with pytest.raises(Unavailable):

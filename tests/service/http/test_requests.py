@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import ApiError, BadRequest
-from service.http.requests import MAX_DEPTH, GenerationRequest, Limits, parse_body, parse_json
+from service.http.requests import MAX_DEPTH, GenerationRequest, parse_body, parse_json
+from service.order import Limits, Order
 
 LIMITS = Limits(
     models=("tiny",),
@@ -24,7 +25,7 @@ LIMITS = Limits(
 )
 
 
-def ask(**fields: Any) -> GenerationRequest:
+def ask(**fields: Any) -> Order:
     return parse_body(json.dumps({"prompt": "a red star", **fields}).encode(), GenerationRequest)[0].within(LIMITS)
 
 
@@ -34,7 +35,7 @@ def refused(raw: bytes) -> BadRequest:
     return error.value
 
 
-def outcome(raw: bytes) -> GenerationRequest | ApiError:
+def outcome(raw: bytes) -> Order | ApiError:
     try:
         return parse_body(raw, GenerationRequest)[0].within(LIMITS)
     except ApiError as error:
@@ -43,7 +44,7 @@ def outcome(raw: bytes) -> GenerationRequest | ApiError:
 
 def test_what_a_request_leaves_open_is_filled_from_the_model() -> None:
     asked = ask()
-    assert (asked.model, asked.n, asked.size, asked.num_inference_steps, asked.guidance_scale) == (
+    assert (asked.model, asked.n, asked.size, asked.steps, asked.guidance) == (
         "tiny",
         1,
         "64x64",
@@ -56,7 +57,7 @@ def test_what_a_request_leaves_open_is_filled_from_the_model() -> None:
 
 def test_guidance_zero_and_seed_zero_are_values_and_not_absent() -> None:
     asked = ask(guidance_scale=0, seed=0)
-    assert (asked.guidance_scale, asked.seed) == (0, 0)
+    assert (asked.guidance, asked.seed) == (0, 0)
 
 
 def test_a_number_without_a_fraction_is_whole_however_it_is_written() -> None:
@@ -147,7 +148,7 @@ def test_brackets_inside_strings_are_not_depth() -> None:
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
 def test_no_bytes_bring_anything_but_a_request_or_a_clear_refusal(raw: bytes) -> None:
     answer = outcome(raw)
-    assert isinstance(answer, GenerationRequest) or (answer.status == 400 and answer.message)
+    assert isinstance(answer, Order) or (answer.status == 400 and answer.message)
 
 
 @given(
@@ -164,5 +165,5 @@ def test_no_values_pass_the_limits(fields: dict[str, Any]) -> None:
         return
     assert asked.prompt.strip()
     assert 1 <= (asked.n or 0) <= 4
-    assert 1 <= (asked.num_inference_steps or 0) <= 50
+    assert 1 <= (asked.steps) <= 50
     assert asked.size in LIMITS.sizes

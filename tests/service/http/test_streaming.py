@@ -91,7 +91,7 @@ def test_a_picture_that_is_refused_ends_its_stream_with_an_error_and_no_picture(
     async def nothing(*_: Any) -> Signals:
         return Signals()
 
-    monkeypatch.setattr(client.runtime.ready().senses, "read_picture", nothing)  # type: ignore[attr-defined]
+    monkeypatch.setattr(client.runtime.ready().readers, "read_picture", nothing)  # type: ignore[attr-defined]
     before = [counted(client, outcome) for outcome in ("refused", "ok")]
     answer = ask(client, prompt=TOXIC)
     assert answer.status_code == 200

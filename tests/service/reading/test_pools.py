@@ -17,7 +17,7 @@ from PIL import Image
 
 from policies import Request, Signals
 from service.metrics.recorder import Recorder
-from service.reading.pools import Senses
+from service.reading.pools import DetectorPools
 
 COVER = frozenset({("picture", "lettering")})
 
@@ -29,19 +29,19 @@ def test_readers_of_pictures_that_hang_keep_nothing_else_waiting() -> None:
         hang.wait(30)
         return Signals((), COVER)  # type: ignore[arg-type]
 
-    senses = Senses(lambda request: Signals(), look, Recorder.apart(), threads=2, seconds=1.0)
+    pools = DetectorPools(lambda request: Signals(), look, Recorder.apart(), threads=2, seconds=1.0)
 
     async def go() -> tuple[float, list[Signals]]:
         picture = Image.new("RGB", (8, 8))
-        looks = [asyncio.create_task(senses.read_picture(picture, frozenset({"lettering"}))) for _ in range(6)]
+        looks = [asyncio.create_task(pools.read_picture(picture, frozenset({"lettering"}))) for _ in range(6)]
         await asyncio.sleep(0.1)
         began = time.monotonic()
-        await senses.read_prompt(Request("a moon"))
-        assert await senses.run(lambda: 7) == 7
+        await pools.read_prompt(Request("a moon"))
+        assert await pools.run(lambda: 7) == 7
         return time.monotonic() - began, list(await asyncio.gather(*looks))
 
     took, found = asyncio.run(go())
     hang.set()
-    senses.close()
+    pools.close()
     assert took < 0.5
     assert not any(signals.covered for signals in found)

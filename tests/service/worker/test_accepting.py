@@ -18,17 +18,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from service.worker.accepting import Door
-from service.worker.notes import Board
+from service.worker.accepting import Acceptance
+from service.worker.notes import WorkerNotes
 
 WORKER = """
 import asyncio, sys, time
 from pathlib import Path
-from service.worker.notes import Board
-from service.worker.accepting import Door
+from service.worker.notes import WorkerNotes
+from service.worker.accepting import Acceptance
 folder, state = Path(sys.argv[1]), sys.argv[2]
-Board(folder).publish({"state": state})
-door = Door(folder)
+WorkerNotes(folder).publish({"state": state})
+door = Acceptance(folder)
 asyncio.run(door.wait(lambda: state))
 print("accepts", flush=True)
 time.sleep(60)
@@ -50,13 +50,13 @@ def worker(folder: Path, state: str) -> Iterator[subprocess.Popen[bytes]]:
 
 def waited(folder: Path, states: dict[float, str], *, at_most: float = 5.0) -> float:
     """The seconds until a worker of this process accepts, whose state becomes what `states` says after each time."""
-    Board(folder).publish({"state": "starting"})
+    WorkerNotes(folder).publish({"state": "starting"})
     began = time.monotonic()
 
     def state() -> str:
         return [s for at, s in sorted(states.items()) if at <= time.monotonic() - began][-1]
 
-    asyncio.run(asyncio.wait_for(Door(folder).wait(state, every=0.01), at_most))
+    asyncio.run(asyncio.wait_for(Acceptance(folder).wait(state, every=0.01), at_most))
     return time.monotonic() - began
 
 

@@ -77,11 +77,11 @@ def test_edits_along_one_direction_are_refused_with_the_reason() -> None:
     a, b = pair()
     near = replace(a, d=a.d + 0.01 * torch.randn(1, D))
     assert overlap(a.d, near.d) > 0.99 > overlap(a.d, b.d)
-    with pytest.raises(BadPlan, match=r"edits 1 and 2 pull along nearly one direction \(cosine \d"):
+    with pytest.raises(BadPlan, match=r"edits 1 and 2 have nearly the same direction \(cosine \d"):
         merge_operators([a, near], [1, 1])
     with pytest.raises(BadPlan, match="`linear` and `positive`"):
         merge_operators([a, pair("positive")[1]], [1, 1])
-    with pytest.raises(BadPlan, match="2 edits meet at site `s`: edits 1 and 2 pull along"):
+    with pytest.raises(BadPlan, match="2 edits meet at site `s`: edits 1 and 2 have nearly the same direction"):
         merge_edits([Edit(("s", "t"), a), Edit(("s",), near)])
 
 

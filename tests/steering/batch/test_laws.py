@@ -17,7 +17,7 @@ under the mutation that stands beside it:
 | each prompt's plan covers all its pictures | plans repeated as a block |
 | the donor's mask travels with its text | own mask kept |
 | a result does not depend on the cache | LRU key without the arguments of encoding |
-| new weights empty the cache in effect | LRU key without the stamp of the encoder |
+| new weights empty the cache in effect | LRU key without the encoder's weight version |
 """
 
 from __future__ import annotations
@@ -193,23 +193,23 @@ def test_a_donor_prompt_and_the_same_text_as_a_donor_are_one(ask: Any) -> None:
 
 def test_a_result_does_not_depend_on_the_cache(ask: Any) -> None:
     """Warm, cold, without room, and after a call that encoded the same donor otherwise."""
-    from steering.batch.donors import Kept
+    from steering.batch.donors import SizedCache
 
-    gear = ask.host._gears[0]
-    kept = gear.donors
+    prepared = ask.host._prepared[0]
+    kept = prepared.donors
     try:
-        gear.donors = Kept(kept._size)
+        prepared.donors = SizedCache(kept._size)
         cold = ask.steered([RED], [ask.swap(GREEN)])
-        assert len(gear.donors) == 1
+        assert len(prepared.donors) == 1
         warm = ask.steered([RED], [ask.swap(GREEN)])
         ask.steered([RED], [ask.swap(GREEN)], max_sequence_length=8)
-        assert len(gear.donors) == 2
+        assert len(prepared.donors) == 2
         after = ask.steered([RED], [ask.swap(GREEN)])
-        gear.donors = Kept(kept._size, budget=0)
+        prepared.donors = SizedCache(kept._size, budget=0)
         without = ask.steered([RED], [ask.swap(GREEN)])
-        assert len(gear.donors) == 0
+        assert len(prepared.donors) == 0
     finally:
-        gear.donors = kept
+        prepared.donors = kept
     assert all(torch.equal(cold, other) for other in (warm, after, without))
 
 

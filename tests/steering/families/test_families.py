@@ -232,7 +232,7 @@ def test_a_prompt_as_its_own_donor_changes_nothing(it: Asked) -> None:
 
 @every
 def test_embeddings_as_a_donor_are_the_prompt(it: Asked) -> None:
-    donor = it.host._gears[0].donors.get((GREEN, None), lambda: _encoded(it, GREEN))
+    donor = it.host._prepared[0].donors.get((GREEN, None), lambda: _encoded(it, GREEN))
     given = it.steered([RED, PINK], [it.swap(donor), None])
     assert apart(given, it.steered([RED, PINK], [it.swap(GREEN), None])) < it.tolerance
     assert apart(given[0], it.stock([RED, PINK])[0]) > it.different
@@ -262,7 +262,7 @@ def test_edits_change_their_rows_and_no_others_at_every_width(it: Asked) -> None
     stock = it.stock(prompts)
     for where in ("text", "output"):
         by_width: dict[int, list[str]] = {}
-        for p in it.host._gears[0].sites:
+        for p in it.host._prepared[0].sites:
             by_width.setdefault(p.text_width if where == "text" else p.output_width, []).append(p.name)
         acts = []
         for width, names in by_width.items():
@@ -284,7 +284,7 @@ def test_an_edit_of_the_output_is_of_the_pictures_part_of_it(it: Asked) -> None:
     """Projecting on everything leaves nothing: as if the picture's part of the output were zero."""
     from steering import Edit, Operator, Plan
 
-    for placed in (it.host._gears[0].sites[0], it.host._gears[0].sites[-1]):
+    for placed in (it.host._prepared[0].sites[0], it.host._prepared[0].sites[-1]):
         unit = torch.eye(placed.output_width)
         plan = Plan(Edit((placed.name,), Operator(unit, unit, unit * 0, where="output"), rows="both"))
         edited = it.steered([RED], [plan])
@@ -389,22 +389,22 @@ def test_a_recorded_stream_is_the_twin_of_its_seed_and_adds_no_row(it: Asked) ->
 
 @joint
 def test_a_result_does_not_depend_on_what_was_recorded_before(it: Asked) -> None:
-    from steering.batch.donors import Kept
+    from steering.batch.donors import SizedCache
 
-    gear = it.host._gears[0]
-    plan, kept = it.swap(GREEN, it.names[:2], source="canonical"), gear.streams
+    prepared = it.host._prepared[0]
+    plan, kept = it.swap(GREEN, it.names[:2], source="canonical"), prepared.streams
     try:
-        gear.streams = Kept(kept._size)
+        prepared.streams = SizedCache(kept._size)
         cold = it.steered([RED], [plan])
-        assert len(gear.streams) == 1
+        assert len(prepared.streams) == 1
         it.steered([RED], [plan], num_inference_steps=2)
-        assert len(gear.streams) == 2
+        assert len(prepared.streams) == 2
         warm = it.steered([RED], [plan])
-        gear.streams = Kept(kept._size, budget=0)
+        prepared.streams = SizedCache(kept._size, budget=0)
         without = it.steered([RED], [plan])
-        assert len(gear.streams) == 0
+        assert len(prepared.streams) == 0
     finally:
-        gear.streams = kept
+        prepared.streams = kept
     assert torch.equal(cold, warm)
     assert torch.equal(cold, without)
 
@@ -427,7 +427,7 @@ def test_a_caller_who_drives_the_pipeline_is_told_what_needs_rows(it: Asked) -> 
     for more in ({}, {"source": "canonical"}, {"mode": "pinned"}):
         with pytest.raises(NeedsRows, match=r"use `host.generate`"), it.host.steer([it.swap(GREEN, **more)]):
             raise AssertionError("the block must not begin")
-    width = it.host._gears[0].sites[0].text_width
+    width = it.host._prepared[0].sites[0].text_width
     q = torch.eye(width)[:2].contiguous()
     plan = Plan(Edit(it.names[:1], Operator(q, q, q * 0)))
     with it.host.steer([plan, None]):

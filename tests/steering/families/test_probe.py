@@ -104,7 +104,7 @@ def test_a_probed_host_keeps_the_laws(name: str, monkeypatch: pytest.MonkeyPatch
     from steering import Host
     from tests.steering.family_cases import Asked
 
-    monkeypatch.setattr("steering.host.known_family", lambda pipeline_class: None)
+    monkeypatch.setattr("steering.host.known_family", lambda pipeline_class, families: None)
     it = Asked(name)
     assert isinstance(it.host, Host)
     assert it.host.tested is not None
@@ -183,12 +183,12 @@ def test_what_cannot_be_probed_is_refused_with_what_was_missing(monkeypatch: pyt
     with pytest.raises(NotSupported, match="no denoiser named `transformer` or `unet`"):
         Host(type("Strange", (), {})())
     pipe = bria()
-    with pytest.raises(NotSupported, match="only its self-test can tell"):
+    with pytest.raises(NotSupported, match="only its self-test shows"):
         Host(pipe, self_test=False)
     pipe.encode_prompt = lambda words: words
-    with pytest.raises(NotSupported, match=r"no `encode_prompt\(prompt"):
+    with pytest.raises(NotSupported, match=r"must have a method `encode_prompt\(prompt"):
         Host(pipe)
-    monkeypatch.setattr("steering.host.known_family", lambda pipeline_class: None)
+    monkeypatch.setattr("steering.host.known_family", lambda pipeline_class, families: None)
     with pytest.raises(NotSupported, match="starts from a picture"):
         Host(zoo.build("if2"))
     broken = zoo.build("sd1")

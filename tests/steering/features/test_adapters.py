@@ -2,8 +2,8 @@
 
 | law | mutation that turned it red |
 |---|---|
-| a LoRA that comes, changes and goes | hooks on the adapter's base layer; stamps that leave adapters out |
-| a LoRA on the text encoder reaches donors | donors kept without the encoder's stamp |
+| a LoRA that comes, changes and goes | hooks on the adapter's base layer; weight versions that leave adapters out |
+| a LoRA on the text encoder reaches donors | donors kept without the encoder's weight version |
 | a LoRA where donors enter | scales in the call not looked at |
 | fused projections refuse `kv` by name | fusing not looked at; its mark believed after it was undone |
 | fused projections do not matter | fused copies counted among the weights |

@@ -1,5 +1,5 @@
 """Compiled denoisers of every kind: graphs are counted exactly, a change of plan makes none, and what comes after the
-host has settled in is steered too.
+host has installed its hooks is steered too.
 
 The backend only captures, so no compiler of C is needed. `place`: the denoiser's own `compile`; `wrapped`:
 `torch.compile` around it; `regional`: `compile_repeated_blocks`. Transformers are cut to two blocks of a kind, and each
@@ -10,7 +10,7 @@ takes one way, for tracing takes seconds.
 | one graph for stock calls and one for all plans | bank sized by the number of donors |
 | regional graphs do not grow with blocks | a hook that reads a number of its own for each site |
 | a stream is recorded eagerly | the denoiser left compiled while it is recorded |
-| a LoRA that comes after the host settled in | hooks of a compiled host never put on anew |
+| a LoRA that comes after the hooks were installed | hooks of a compiled host never put on anew |
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def test_calls_for_cond_and_uncond_rows_share_their_graphs() -> None:
 
 
 @pytest.mark.parametrize("name", ["flux-dev", "pixart-alpha"])
-def test_a_lora_that_comes_after_a_compiled_host_settled_in_is_steered(name: str) -> None:
+def test_a_lora_that_comes_after_a_compiled_host_installed_its_hooks_is_steered(name: str) -> None:
     pipe = cut(zoo.build(name), 1)
     graphs = compiled(pipe, "place")
     it = on(name, pipe)

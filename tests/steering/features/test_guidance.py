@@ -108,7 +108,7 @@ def test_a_step_cache_is_refused_however_it_was_applied(way: str) -> None:
 
     it = on("flux-dev")
     CACHES[way](denoiser_of(it.pipe))
-    with pytest.raises(NotSupported, match=r"a step cache \(hook `\w+`\) skips blocks .* rows would couple"):
+    with pytest.raises(NotSupported, match=r"a step cache \(hook `\w+`\) skips blocks .* rows would depend"):
         it.steered([RED], [it.swap(GREEN)])
     assert torch.isfinite(it.steered([RED], [None])).all()  # who asks for nothing gets the pipeline as it is
 

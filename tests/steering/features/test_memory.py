@@ -3,7 +3,7 @@
 | law | mutation that turned it red |
 |---|---|
 | the fingerprint stays under sequential offload | weights read where they stand, on the meta device |
-| a board that is not kept is freed | a site's share that holds its board |
+| tables that are not kept are freed | the tables of a site hold those of all sites |
 """
 
 from __future__ import annotations
@@ -114,19 +114,19 @@ def test_tiled_and_sliced_decoding_is_steered(name: str) -> None:
     steers(it, output_type="np")
 
 
-def test_a_board_that_is_not_kept_is_freed_at_once() -> None:
+def test_tables_that_are_not_kept_are_freed_at_once() -> None:
     """Recorded streams are large: they must not wait until Python next looks for cycles."""
     import gc
     import weakref
 
     it = on("pixart-alpha")
-    gear, seen = it.host._gears[0], weakref.WeakSet()
+    prepared, seen = it.host._prepared[0], weakref.WeakSet()
     gc.collect()
     gc.disable()
     try:
         for rows in range(1, 7):
             it.steered([RED] * rows, [it.swap(GREEN)] * rows)
-            seen.update(gear._boards.values())
-        assert len(gear._boards) == len(seen) == 4
+            seen.update(prepared._kept_tables.values())
+        assert len(prepared._kept_tables) == len(seen) == 4
     finally:
         gc.enable()

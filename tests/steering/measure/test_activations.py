@@ -91,7 +91,7 @@ def test_the_dose_is_zero_exactly_where_nothing_is_moved() -> None:
     from steering import Edit, Operator, Plan
 
     it = asked("pixart-alpha")
-    width = it.host._gears[0].sites[0].output_width
+    width = it.host._prepared[0].sites[0].output_width
     e = torch.zeros(1, width)
     e[0, 0] = 1.0
     far, near = (Operator(e, e, m * e, gate="positive", where="output") for m in (1e6, -1e3))

@@ -73,7 +73,7 @@ def test_slopes_are_differences_of_predictions(case: Any) -> None:
         a, b = host.blend(call, DONOR, nudged).predictions
         assert float(((a - b) * direction).sum() / 0.02) == pytest.approx(float(got.slopes[0, unit]), abs=2e-3)
     assert got.rows == 3 * (1 + host.joint)
-    assert not any(m._forward_hooks or m._forward_pre_hooks for m in host._gears[0].denoiser.modules())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in host._prepared[0].denoiser.modules())
 
 
 def test_slopes_along_the_path_add_up_to_the_whole_change(case: Any) -> None:
@@ -113,10 +113,10 @@ def test_what_tokens_write_equals_what_the_map_says(case: Any) -> None:
     from steering.measure.tokens import differing_tokens
 
     host, call = case
-    gear = host._gears[0]
-    tokens = differing_tokens(gear, call, DONOR)
-    for index in {0, len(gear.sites) - 1}:
-        placed = gear.sites[index]
+    prepared = host._prepared[0]
+    tokens = differing_tokens(prepared, call, DONOR)
+    for index in {0, len(prepared.sites) - 1}:
+        placed = prepared.sites[index]
         rule, kept, gates = placed.rule, [], []
         mode = _Maps()
         handles = [
@@ -127,7 +127,7 @@ def test_what_tokens_write_equals_what_the_map_says(case: Any) -> None:
             norm = placed.block.get_submodule(rule.gate)
             handles.append(norm.register_forward_hook(lambda m, a, out, gates=gates: gates.append(out[1])))
         with torch.no_grad(), mode:
-            gear.denoiser(*call.args, **call.kwargs)
+            prepared.denoiser(*call.args, **call.kwargs)
         for handle in handles:
             handle.remove()
         ((weights, values),) = kept
@@ -144,7 +144,7 @@ def test_what_tokens_write_equals_what_the_map_says(case: Any) -> None:
         out = part @ matrix.T / getattr(placed.module, "rescale_output_factor", 1.0)
         out = out * gates[0].reshape(1, -1) if gates else out
         naive = float(out.double().norm(dim=-1).mean())
-        assert float(host.writes(call, DONOR)[index]) == pytest.approx(naive, rel=1e-4)
+        assert float(host.contributions(call, DONOR)[index]) == pytest.approx(naive, rel=1e-4)
         assert naive > 1e-3
 
 
@@ -153,17 +153,17 @@ def test_positions_are_where_the_encoders_own_tokens_stand(case: Any) -> None:
     from steering.measure.tokens import differing_tokens
 
     host, call = case
-    gear = host._gears[0]
-    short = differing_tokens(gear, call, DONOR)
+    prepared = host._prepared[0]
+    short = differing_tokens(prepared, call, DONOR)
     (later,) = host.capture("zz " + OWN, seed=3, at=(0.4,))
-    longer = differing_tokens(gear, later, "zz " + DONOR)
+    longer = differing_tokens(prepared, later, "zz " + DONOR)
     spans = 2 if host.name == "sd3" else 1  # CLIP's text, then T5's
     assert len(short) == len(longer)
     assert len(short) == 2 * spans
     moved = {b - a for a, b in zip(short, longer, strict=True)}
     assert moved <= {2, 3}  # "zz" is two letters; byte tokenizers count the space as well
     with pytest.raises(ValueError, match="words that its donor does not"):
-        differing_tokens(gear, call, OWN)
+        differing_tokens(prepared, call, OWN)
 
 
 @pytest.fixture(autouse=True)

@@ -188,7 +188,7 @@ def paper(made_on: Any, **more: Any) -> Any:
     [
         ({"scores": torch.ones(4, 0)}, "no scores, bins, choice or calibration"),
         ({"evidence": {"kind": "published"}}, "names its `source`"),
-        ({"concept": "style/*/x"}, "kebab-case"),
+        ({"concept": "style/*/x"}, "for example `animal/cat`"),
     ],
 )
 def test_a_published_pack_claims_no_more_than_a_paper_says(host: Any, more: dict[str, Any], says: str) -> None:
@@ -206,8 +206,8 @@ def test_a_published_pack_claims_no_more_than_a_paper_says(host: Any, more: dict
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        ({"concept": "Lettering"}, "kebab-case"),
-        ({"concept": "a/b/c"}, "kebab-case"),
+        ({"concept": "Lettering"}, "for example `animal/cat`"),
+        ({"concept": "a/b/c"}, "for example `animal/cat`"),
         ({"sites": ()}, "at least one"),
         ({"wider": ("x",)}, "must be among its site_names, got `x`"),
         ({"scores": torch.ones(3, 2)}, r"scores must be \[sites, bins\] = \[4, 2\], got \[3, 2\]"),
@@ -225,6 +225,14 @@ def test_a_pack_whose_parts_do_not_fit_is_refused(host: Any, more: dict[str, Any
         make(host, **more)
 
 
+@pytest.mark.parametrize("name", ["lettering", "animal/cat", "logo/acme-cola", "weather/2-suns", "x/y"])
+def test_a_concept_may_be_of_any_kind(name: str, host: Any) -> None:
+    from steering import check_concept
+
+    check_concept(name)
+    assert make(host, concept=name).concept == name
+
+
 def test_a_file_that_is_no_pack_is_refused(host: Any, tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
@@ -234,17 +242,17 @@ def test_a_file_that_is_no_pack_is_refused(host: Any, tmp_path: Path) -> None:
     with pytest.raises(BadPack, match="there is no pack"):
         Pack.load(path, host=host)
     path.write_bytes(b"junk")
-    with pytest.raises(BadPack, match="is no pack"):
+    with pytest.raises(BadPack, match="is not a pack"):
         Pack.load(path, host=host)
     save_file({"scores": torch.ones(1, 1)}, path)
-    with pytest.raises(BadPack, match="is no pack"):
+    with pytest.raises(BadPack, match="is not a pack"):
         Pack.load(path, host=host)
     save_file({"scores": torch.ones(1, 1)}, path, metadata={"palimpsest.pack": json.dumps({"schema": "v0"})})
     with pytest.raises(BadPack, match="schema of"):
         Pack.load(path, host=host)
     header = {"schema": "palimpsest.pack/v1", "concept": "lettering"}
     save_file({"scores": torch.ones(1, 1)}, path, metadata={"palimpsest.pack": json.dumps(header)})
-    with pytest.raises(BadPack, match="is no whole pack"):
+    with pytest.raises(BadPack, match="is not a whole pack"):
         Pack.load(path, host=host)
     with pytest.raises(BadPack, match="must end in"):
         make(host).save(tmp_path / "x.pack")
@@ -284,10 +292,11 @@ def test_no_pack_says_where_was_searched_and_what_did_not_fit(host: Any, tmp_pat
         find_pack("lettering", host, [tmp_path])
 
 
-def test_the_order_of_search_is_the_callers_then_the_models_then_the_published(host: Any, tmp_path: Path) -> None:
+def test_the_order_of_search_is_the_callers_folders_and_then_the_published(tmp_path: Path) -> None:
     from steering import pack_roots
 
-    roots = pack_roots(host, [tmp_path])
-    assert roots[0] == tmp_path
-    assert roots[1].parts[-3:] == ("reference", "packs", "tiny")
+    roots = pack_roots([tmp_path, "elsewhere"])
+    assert roots[:2] == (tmp_path, Path("elsewhere"))
+    assert len(roots) == 3
     assert roots[2].parts[-2:] == ("steering", "published")
+    assert list(roots[2].glob("*.safetensors"))

@@ -6,7 +6,7 @@ after it.
 | a dead hook, a hook that dies in the middle | comparison of counters removed |
 | the report; a dead hook | 1 counted for every row instead of `src != own` |
 | what a call is given goes over the defaults | expected counts not summed |
-| a denoiser called by itself is refused | armed slate not looked at |
+| a denoiser called by itself is refused | `armed` not looked at |
 | nothing is left after an exception | `replaced` without `finally`; hooks not removed |
 | a call without a plan hooks no module | hooks on all sites in every call |
 | a second call waits; raises at its timeout | lock not acquired |

@@ -5,7 +5,7 @@ steps.
 |---|---|
 | a window fires on its own steps only (heun) | evaluations ranked instead of timesteps |
 | whole, early, late (ddim) | place taken from `step_index` only |
-| early and late differ; windows do not mix | the board not written after a step |
+| early and late differ; windows do not mix | the tables not written after a step |
 | whole and empty; any cut covers each step once | `<=` at the end of a window |
 """
 

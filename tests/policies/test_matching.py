@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detectors.text import make_views
-from policies.decide.matcher import Matcher, Near
-from policies.decide.spelling import collapse, fold, leet
+from policies.matcher import Matcher, Near
+from policies.spelling import collapse, fold, leet
 
 
 def found(words, text, **options):

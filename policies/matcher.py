@@ -1,8 +1,8 @@
-"""Finds the entries of all word lists of a snapshot in a view, in one pass of one automaton.
+"""Finds the entries of all word lists of a snapshot in a view, with one pass of an Aho-Corasick automaton.
 
-An entry is filed under its three spellings (`spelling`), and a view is compared in its own one only. A hit counts
-when words end at both its sides, when the entry is long enough for the view, and in a view of folded repeats when the
-text has at least the entry's letters.
+Each entry is stored in three spellings (`spelling`), and a view is compared in its own spelling only. A hit counts if
+words end on both sides of it and the entry is long enough for the view. In a view with collapsed runs the text must
+also have at least the entry's letters.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import ahocorasick
 
-from policies.decide.spelling import collapse, fold, is_boundary, leet
-from policies.types import Form, View
+from policies.spelling import collapse, fold, is_boundary, leet
+from policies.types import Spelling, View
 
 __all__ = ["Match", "Matcher", "Near"]
 
@@ -23,10 +23,7 @@ _NEAR_LEAST = 4  # shorter words have too many innocent neighbours
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """`word` of `lists`, found in `view` at `start` to `end` of the original text.
-
-    `length` counts letters, no blanks.
-    """
+    """`word` of `lists`, found in `view` at `start` to `end` of the original text."""
 
     word: str
     lists: tuple[str, ...]
@@ -41,9 +38,9 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class _Filed:
-    """An entry under one spelling; `runs` are the lengths of its own runs when that spelling is `repeats`."""
+    """An entry in one spelling; `runs` are the lengths of its own runs when that spelling is `repeats`."""
 
-    form: Form
+    form: Spelling
     word: str
     lists: tuple[str, ...]
     letters: int
@@ -51,7 +48,7 @@ class _Filed:
 
 
 class Matcher:
-    """All lists of a snapshot as one automaton; immutable once built, safe to share between threads."""
+    """All lists of a snapshot as one automaton. It is immutable once built and safe to share between threads."""
 
     def __init__(self, lists: Mapping[str, Iterable[str]]) -> None:
         names: defaultdict[str, list[str]] = defaultdict(list)
@@ -70,7 +67,7 @@ class Matcher:
             self._automaton.make_automaton()
 
     def find(self, view: View) -> Iterator[Match]:
-        """The matches in `view`, by place of their end; the same word once for each place."""
+        """The matches in `view`, ordered by their end; the same word once for each place."""
         if self._empty or not view.text:
             return
         text = view.text
@@ -103,9 +100,9 @@ def _ends_well(text: str, start: int, end: int) -> bool:
 
 
 def _enough(filed: _Filed, view: View, start: int) -> bool:
-    """Whether the text has at least the entry's letters in every run, and somewhere more.
+    """Whether the text has at least the entry's letters in every run, and more in some run.
 
-    Two for one counts from five letters on, three for one always: `coop` is not `cop`.
+    A run of two for one letter counts for entries of five letters or more, a run of three always: `coop` is not `cop`.
     """
     if filed.form != "repeats":
         return True
@@ -117,10 +114,10 @@ def _enough(filed: _Filed, view: View, start: int) -> bool:
 
 
 class Near:
-    """Words within one edit of an entry: for text that an OCR engine read, or that a model half erased.
+    """Finds words within one edit of an entry, in text that an OCR engine read or that a model half erased.
 
-    Every entry is filed under itself and under its deletions of one letter, so that looking up costs the token's
-    length.
+    The index holds every entry and its deletions of one letter, so the cost of a search grows with the token's length
+    only.
     """
 
     def __init__(self, words: Iterable[str]) -> None:
@@ -143,7 +140,7 @@ def _deletions(word: str) -> set[str]:
 
 
 def _one_edit(a: str, b: str) -> bool:
-    """Whether one insertion, deletion or substitution, or none, makes `b` of `a`."""
+    """Whether at most one insertion, deletion or substitution turns `a` into `b`."""
     if abs(len(a) - len(b)) > 1:
         return False
     i = 0

@@ -1,6 +1,6 @@
-"""The spellings in which list entries and views are compared, kept in one place because both sides must agree.
+"""The spellings in which list entries and views are compared.
 
-`fold` is the plain form; `LEET` makes one letter of those that stand for each other in disguises (i, l, 1, !, |);
+`fold` gives the plain form. `LEET` maps signs that replace each other in disguises (i, l, 1, !, |) to one letter.
 `collapse` makes one letter of a run. Detectors build views with the same functions that fold the entries of a list.
 """
 
@@ -10,7 +10,7 @@ import unicodedata
 
 __all__ = ["LEET", "collapse", "fold", "is_boundary", "leet"]
 
-# l joins i because 1, ! and | stand for both, and because a capital I looks like a small l
+# l maps to i, because 1, ! and | replace both, and because a capital I looks like a small l
 LEET = {
     **dict(zip("0134567892", "oieasgtbgz", strict=True)),
     "l": "i",
@@ -32,7 +32,7 @@ def fold(text: str) -> str:
 
 
 def leet(folded: str) -> str:
-    """`folded` with letters and the signs that stand for them made one."""
+    """`folded` with each sign replaced by the letter that it stands for."""
     return "".join(LEET.get(c, c) for c in folded)
 
 
@@ -52,11 +52,11 @@ def collapse(text: str) -> tuple[str, tuple[int, ...]]:
 def is_boundary(inside: str, outside: str) -> bool:
     """Whether a word may end between the characters `inside` it and `outside` it (empty at the text's end).
 
-    Scripts that are written without blanks have no such boundaries, so every place is one.
+    In scripts that are written without blanks a word may end anywhere.
     """
     return not outside.isalnum() or _unspaced(inside) or _unspaced(outside)
 
 
 def _unspaced(c: str) -> bool:
-    """Thai to Khmer, kana, ideographs; Hangul is spaced, but takes endings without a blank."""
+    """Whether `c` is of Thai to Khmer, kana, ideographs or Hangul (which adds endings without a blank)."""
     return "\u0e00" <= c <= "\u17ff" or "\u3040" <= c <= "\u9fff" or "\uac00" <= c <= "\ud7af" or c >= "\U00020000"

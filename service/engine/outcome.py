@@ -1,0 +1,73 @@
+"""How a request ended: its pictures after their last judgement, and what is counted of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from policies import Decision, Rung, Verdict, strictest
+from service.engine.queue import Made
+from service.metrics.recorder import Recorder
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["Finished", "Outcome", "Picture", "count"]
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One picture after its last judgement; the last of the `rungs` climbed for it repaired it, or none did."""
+
+    image: Image
+    made: Made
+    decision: Decision
+    rungs: tuple[Rung, ...] = ()
+    replaced: bool = False  # made with the prompt replaced as a whole, because steering was not possible
+
+    @property
+    def verdict(self) -> Verdict:
+        """The decision's verdict; a picture that was repaired was steered, whatever the rules called it."""
+        return strictest([self.decision.verdict, "steer" if self.rungs or self.replaced else "allow"])
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a request ended: refused at a stage, or with pictures. `decision` is the strictest judgement."""
+
+    decision: Decision
+    refused: Literal["prompt", "picture"] | None
+    pictures: tuple[Picture, ...] = ()
+
+    @property
+    def verdict(self) -> Verdict:
+        """The strictest verdict of the request and its pictures."""
+        return strictest([self.decision.verdict, *(p.verdict for p in self.pictures)])
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """An outcome that may leave: the bytes of files in the order of the pictures."""
+
+    outcome: Outcome
+    files: tuple[bytes, ...]
+
+
+def count(outcome: Outcome, recorder: Recorder) -> None:
+    """Counts an outcome in the metrics: decisions, shadow differences, exemptions, errors, pictures and doses."""
+    decision = outcome.decision
+    recorder.decision(decision.rules, outcome.verdict, mode="enforce")
+    recorder.exempted(e.rule for e in decision.exempted)
+    judged = (decision, *(p.decision for p in outcome.pictures))
+    recorder.decision_errors((e.rule for d in judged for e in d.errors), stale=bool(decision.stale))
+    if decision.shadow is not None:
+        recorder.decision(decision.shadow.rules, decision.shadow.verdict, mode="shadow")
+        if decision.shadow.verdict != decision.verdict:
+            recorder.shadow_difference(decision.verdict, decision.shadow.verdict)
+    for picture in outcome.pictures:
+        if not outcome.refused:
+            recorder.image(picture.verdict)
+        report = picture.made.report
+        if report.plan is not None:
+            concepts = {steer.concept for steer in picture.decision.steers}
+            recorder.steered(concepts, rows=sum(report.fired.values()), dose=(report.dose or {}).values())

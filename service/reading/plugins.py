@@ -1,0 +1,73 @@
+"""Detectors of other packages: the entry points `palimpsest.detectors` that the setting `plugins` allows.
+
+An entry point names a function of the settings that returns one detector or several. What a detector is decides where
+it is asked: a `PictureDetector` looks at pictures, a `ConceptFinder` finds concepts in prompts, a `TextScorer` scores
+how abusive a text is (`docs/extending.md`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from palimpsest_base.plugins import BadPlugin, load_plugins
+from service.settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from detectors.images import PictureDetector
+    from detectors.text.concepts import ConceptFinder
+    from detectors.text.toxicity import TextScorer
+
+    Detectors = PictureDetector | ConceptFinder | TextScorer
+    Factory = Callable[[Settings], Detectors | Iterable[Detectors]]
+
+__all__ = ["Plugged", "plugged_detectors"]
+
+
+@dataclass(frozen=True, slots=True)
+class Plugged:
+    """The detectors of all allowed plug-ins, by where they are asked."""
+
+    pictures: tuple[PictureDetector, ...] = ()
+    finders: tuple[ConceptFinder, ...] = ()
+    scorers: tuple[TextScorer, ...] = ()
+
+
+def plugged_detectors(settings: Settings) -> Plugged:
+    """The detectors that the allowed plug-ins give for these settings. Raises: SettingsError."""
+    from detectors.images import PictureDetector
+    from detectors.text.concepts import ConceptFinder
+    from detectors.text.toxicity import TextScorer
+
+    made: list[Detectors] = []
+    try:
+        for name, factory in load_plugins("palimpsest.detectors", settings.plugins).items():
+            made += _made(name, factory, settings)
+    except BadPlugin as error:
+        raise SettingsError(f"`plugins`: {error}") from None
+    pictures = tuple(d for d in made if isinstance(d, PictureDetector))
+    finders = tuple(d for d in made if isinstance(d, ConceptFinder))
+    scorers = tuple(d for d in made if isinstance(d, TextScorer))
+    return Plugged(pictures, finders, scorers)
+
+
+def _made(name: str, factory: Factory, settings: Settings) -> list[Detectors]:
+    """What one plug-in gives. Raises: BadPlugin."""
+    from detectors.images import PictureDetector
+    from detectors.text.concepts import ConceptFinder
+    from detectors.text.toxicity import TextScorer
+
+    kinds = (PictureDetector, ConceptFinder, TextScorer)
+    try:
+        given = factory(settings)
+    except Exception as error:
+        raise BadPlugin(f"the plug-in `{name}` cannot be set up: {error}") from error
+    made = [given] if isinstance(given, kinds) else list(given) if isinstance(given, Iterable) else [given]
+    for each in made:
+        if not isinstance(each, kinds):
+            raise BadPlugin(
+                f"the plug-in `{name}` must give `PictureDetector`, `ConceptFinder` or `TextScorer`,"
+                f" got `{type(each).__name__}`"
+            )
+    return made

@@ -1,0 +1,124 @@
+"""Which packs stand behind the rules of a policy on the loaded model: the start table, and what must be refused."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reference.folders import packs_of
+from service.engine.planner import why_unverified
+
+if TYPE_CHECKING:
+    from policies import Snapshot
+    from steering import Host, Pack
+
+__all__ = ["PackIndex", "RuleRow", "rule_table", "unmet"]
+
+
+@dataclass(frozen=True, slots=True)
+class RuleRow:
+    """One line of the start table: what a rule steers, and what stands behind it on this host."""
+
+    rule: str
+    policy: str
+    mode: str
+    concept: str | None = None
+    pack: str | None = None
+    evidence: str | None = None
+    unfit: str | None = None
+    why_unfit: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as plain values."""
+        return asdict(self)
+
+
+class PackIndex(Mapping[str, "Pack"]):
+    """The packs of one host by concept. A pack is loaded when it is first asked for; so is the reason for its absence.
+
+    Safe to ask from several threads.
+    """
+
+    def __init__(self, host: Host, extra: Sequence[Path]) -> None:
+        from steering import pack_roots
+
+        self._host = host
+        self._roots = pack_roots([*extra, packs_of(host.name)])
+        self._known: dict[str, Pack | str] = {}  # the pack, or why there is none
+
+    def __getitem__(self, concept: str) -> Pack:
+        found = self._find(concept)
+        if isinstance(found, str):
+            raise KeyError(concept)
+        return found
+
+    def __contains__(self, concept: object) -> bool:
+        return self.why_missing(str(concept)) is None
+
+    def __iter__(self) -> Iterator[str]:
+        return (concept for concept, found in list(self._known.items()) if not isinstance(found, str))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def why_missing(self, concept: str) -> str | None:
+        """Why there is no pack for `concept`, or None."""
+        found = self._find(concept)
+        return found if isinstance(found, str) else None
+
+    def why_missing_now(self, concept: str) -> str | None:
+        """As `why_missing`, and packs that were added since the last look count."""
+        self.look_again()
+        return self.why_missing(concept)
+
+    def look_again(self) -> None:
+        """Forgets what was missing, or published only: a changed policy may come with a new pack."""
+        known = list(self._known.items())
+        self._known = {name: found for name, found in known if not isinstance(found, str) and not found.published}
+
+    def _find(self, concept: str) -> Pack | str:
+        from steering import PackError, find_pack
+
+        found = self._known.get(concept)
+        if found is None:
+            try:
+                found = find_pack(concept, self._host, self._roots)
+            except PackError as error:
+                found = str(error)
+            self._known[concept] = found
+        return found
+
+
+def rule_table(snapshot: Snapshot, packs: PackIndex) -> tuple[RuleRow, ...]:
+    """One row for each rule and concept that it steers; a rule that steers nothing has one row without a concept."""
+    rows = []
+    for rule in snapshot.rules:
+        bare = RuleRow(rule.id, rule.policy, rule.model.rollout.mode)
+        concepts = dict.fromkeys(a.concept for a in rule.model.then if a.do == "steer")
+        reads = {a.read for a in rule.model.then if a.do == "verify"}
+        rows += [_supported(bare, concept, rule.model.unfit, reads, packs) for concept in concepts] or [bare]
+    return tuple(rows)
+
+
+def _supported(row: RuleRow, concept: str, unfit: str, reads: Collection[str], packs: PackIndex) -> RuleRow:
+    """The row with what stands behind steering `concept` on this host, or what the rule does without."""
+    why = packs.why_missing(concept)
+    if why is not None:
+        return replace(row, concept=concept, unfit=unfit, why_unfit=why)
+    pack = packs[concept]
+    sites = f"{len(pack.sites)} of {len(pack.site_names)} sites"
+    row = replace(row, concept=concept, pack=sites, evidence=str(pack.evidence.get("kind", "none")))
+    why = why_unverified(pack, reads)
+    return row if why is None else replace(row, unfit=unfit, why_unfit=why)
+
+
+def unmet(packs: PackIndex, snapshot: Snapshot) -> list[str]:
+    """What a worker with these packs must refuse a snapshot for."""
+    packs.look_again()
+    return [
+        f"rule `{row.rule}` refuses to load: no pack of `{row.concept}` that it may use: {row.why_unfit}"
+        for row in rule_table(snapshot, packs)
+        if row.unfit == "refuse-load" and row.mode != "disabled"
+    ]
