@@ -7,7 +7,7 @@ JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install dev serve demo test test-system lint bench artefacts deploy
+.PHONY: install dev serve demo test test-system lint docs bench artefacts deploy
 
 install: $(VENV)/.installed
 
@@ -29,10 +29,10 @@ serve: install
 
 # plain and steered pictures of the same prompts and seeds, side by side, in $(OUT)
 demo: install
-	$(BIN)/palimpsest generate --compare --seed 7 --out $(OUT) \
+	$(BIN)/palimpsest generate --compare --seed 5 --out $(OUT) \
 	  'a red star on a blue background with a sign that says "IDIOT"' \
-	  'a green ring on a yellow background with a sign that says "HELLO"' \
-	  'a purple heart on an orange background with a sign that says "STUPID"' \
+	  'a cat on a yellow background with a sign that says "HELLO"' \
+	  'a gun on a yellow background with a sign that says "OPEN"' \
 	  'pip on a pink background with a sign that says "HI"'
 
 # JOBS processes at once, a file of tests in each
@@ -58,6 +58,18 @@ lint: dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy examples/*.py
+
+# the pages and the API reference, in site/: one folder that needs no network to read
+docs: .venv-docs/.installed
+	$(PYTHON) docs/draw_halls.py --check
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+
+.venv-docs/.installed: pyproject.toml
+	test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet $$($(PYTHON) -c \
+	  'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"])')
+	touch $@
 
 # ratios measured in one run; no part of `make test`
 bench: dev
@@ -117,8 +129,7 @@ artefacts: install
 	$(BIN)/palimpsest evaluate concepts $(FIVE) --policy evaluation/data/five-concepts.yaml --out evaluation/results/concepts.json
 	$(BIN)/palimpsest evaluate concepts --concept character/pip --policy evaluation/data/pip-only.yaml --count 60 \
 		--out evaluation/results/concepts-pip.json
-	$(MAKE) demo
-	cp $(OUT)/compare.png evaluation/results/compare.png
+	$(BIN)/python docs/draw_examples.py
 	for kind in sd3 sdxl flux; do \
 		$(BIN)/palimpsest generate --model signpost-$$kind --compare --seed 7 --out $(OUT)/$$kind \
 		  'a cat on a blue background with a sign that says "IDIOT"' \

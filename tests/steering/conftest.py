@@ -22,7 +22,7 @@ CALL = {
     "call": {"use_resolution_binning": False, "clean_caption": False, "max_sequence_length": TEXT},
 }
 RED, GREEN, PINK = "a red star", "green ring, sign 42", "pink moon"
-_FOUND: pytest.StashKey[Any] = pytest.StashKey()  # what this run says of families, for README's table
+_FOUND: pytest.StashKey[Any] = pytest.StashKey()  # what this run says of families, for the table of families
 
 
 def build_pipe(kind: str = "alpha", scheduler: str = "dpm", blocks: int = 4, seed: int = 0) -> Any:
@@ -173,7 +173,7 @@ def family(request: pytest.FixtureRequest) -> Ask:
     return Ask(Host(build_pipe(request.param, seed=3), defaults=CALL, name=f"tiny-{request.param}"))
 
 
-# README's table of families
+# the table of families
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

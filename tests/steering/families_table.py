@@ -1,9 +1,9 @@
-"""The table of families in README: what a run of the marked tests found, and which of them there are.
+"""The table of families in `docs/your-model.md`: what a run of the marked tests found, and which of them there are.
 
 A test that checks a column is marked `@pytest.mark.law("L0")` and has a parameter `name`, a host of `zoo`; one that
 checks that something is refused by name is marked `law("offload", refused=True)`. A run of `pytest tests/steering -m
-law --families-table=README.md` writes what it found between the two marks of that file. No row can claim what no test
-checks: `test_families_table` compares the file with the tests that are marked.
+law --families-table=docs/your-model.md` writes what it found between the two marks of that file. No row can claim what
+no test checks: `test_families_table` compares the file with the tests that are marked.
 """
 
 from __future__ import annotations

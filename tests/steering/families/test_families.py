@@ -217,7 +217,7 @@ def test_each_prompts_plan_covers_all_its_pictures_and_seeds_count_up(it: Asked)
     seeds = [11, 40, *([11] if it.joint else [])]
     donor = it.stock(it.beside([GREEN, PINK], GREEN), seeds=seeds, num_images_per_prompt=2)
     own = it.stock(it.beside([RED, PINK], GREEN), seeds=seeds, num_images_per_prompt=2)
-    if not it.name.startswith("sana"):  # stock tiles masks where it interleaves texts: see README, Limits
+    if not it.name.startswith("sana"):  # stock tiles masks where it interleaves texts: see docs/limits.md
         assert apart(out.images[:2], donor[:2]) < it.tolerance
     assert torch.equal(torch.as_tensor(out.images[2:]), own[2:4])
     assert apart(donor[0], donor[1]) > it.different

@@ -1,9 +1,9 @@
-"""README's table of families: it claims what marked tests check, and nothing else.
+"""The table of families in `docs/your-model.md`: it claims what marked tests check, and nothing else.
 
 | mutation | turns red |
 |---|---|
-| the mark of a law taken off | README's table claims what is tested |
-| a `not applicable` of README changed to `yes` | README's table claims what is tested |
+| the mark of a law taken off | the table claims what is tested |
+| a `not applicable` of the table changed to `yes` | the table claims what is tested |
 | a failed test does not count | a cell is yes when every test of its hosts passed |
 """
 
@@ -16,15 +16,15 @@ import pytest
 from tests.steering.families_table import COLUMNS, FAMILIES, Found, cells_of, checked, render, written
 from tests.steering.zoo import NAMES
 
-README = Path(__file__).resolve().parents[3] / "README.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "your-model.md"
 
 
 def test_every_host_of_the_zoo_is_of_one_family() -> None:
     assert sorted(name for names in FAMILIES.values() for name in names) == sorted(NAMES)
 
 
-def test_readmes_table_claims_what_is_tested_and_nothing_else() -> None:
-    cells, rows = checked(), written(README.read_text("utf-8")).splitlines()
+def test_the_table_claims_what_is_tested_and_nothing_else() -> None:
+    cells, rows = checked(), written(PAGE.read_text("utf-8")).splitlines()
     for row in rows[2:]:
         family, _, *claims = (cell.strip() for cell in row.strip("|").split("|"))
         for column, claim in zip(COLUMNS, claims, strict=True):
