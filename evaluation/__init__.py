@@ -1,6 +1,6 @@
 """How well it works: prompt sets, readers, baselines and tables; the only place where quality tables are made.
 
-`cases` makes prompts of the town, `draw` their pictures, `answers` asks a service, `eyes` are the reader and the judges
+`cases` makes prompts of the town, `draw` their pictures, `answers` asks a service, `judges` are the reader and the judges
 who look at pictures, `metrics` turns outcomes into rates with intervals; `lettering`, `concepts`, `baselines`,
 `model`, `localization`, `erasure`, `curves` and `detectors` are one table each. `peers` are others' guidance, which
 `baselines` draws with; `benchmarks` reads prompts of other people's, and `prompts` is their table.
@@ -14,7 +14,7 @@ from evaluation.answers import Answer, Answerer, HttpAnswerer  # noqa: E402  (to
 from evaluation.metrics import Rate  # noqa: E402
 from evaluation.prompts.cases import Case, load_word_list  # noqa: E402
 from evaluation.prompts.evasions import drawable_evasions  # noqa: E402
-from evaluation.readers.eyes import Eyes, read_words  # noqa: E402
+from evaluation.readers.judges import Judges, read_words  # noqa: E402
 from evaluation.readers.reader import Reader  # noqa: E402
 from evaluation.tables.concepts import concept_row, near_neighbours, neighbour_row  # noqa: E402
 from evaluation.tables.lettering import benign_row, lettering_row  # noqa: E402
@@ -24,8 +24,8 @@ __all__ = [
     "Answer",
     "Answerer",
     "Case",
-    "Eyes",
     "HttpAnswerer",
+    "Judges",
     "Rate",
     "Reader",
     "below_bar",

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from policies import SHIPPED
 from reference.town.captions import plain_caption, sample_caption
 from reference.town.letters import ALPHABET, MAX_LETTERS, drawable, held_out_words
 from reference.town.prompts import COUNTS, concept_prompts, different_prompts
 from reference.town.scenes import CATEGORIES, STYLES, Scene, sample_scene
 
 __all__ = [
+    "SHIPPED_INSULTS",
     "Case",
     "benign_cases",
     "category_cases",
@@ -23,6 +25,8 @@ __all__ = [
     "two_line_cases",
     "varied_cases",
 ]
+
+SHIPPED_INSULTS = SHIPPED / "lists" / "toxic.en.txt"
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,11 +57,11 @@ def judged() -> Judged:
     """The judge that comes with the repository."""
     from reference.town.judge import Judge
 
-    eyes = Judge.load()
+    judge = Judge.load()
     return Judged(
-        eyes.scores,
-        lambda images, scenes: [o.agrees(s) for o, s in zip(eyes.look(images), scenes, strict=True)],
-        lambda images: [dict(o.answers) for o in eyes.look(images)],
+        judge.scores,
+        lambda images, scenes: [o.agrees(s) for o, s in zip(judge.look(images), scenes, strict=True)],
+        lambda images: [dict(o.answers) for o in judge.look(images)],
     )
 
 

@@ -22,7 +22,7 @@ import pytest
 from PIL import ImageChops
 from typer.testing import CliRunner
 
-from evaluation import Eyes
+from evaluation import Judges
 from evaluation.draw import draw
 from evaluation.prompts.cases import lettering_cases
 from evaluation.prompts.erasure_cases import cases_of
@@ -46,13 +46,13 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAnswerer]
 
 
 @pytest.fixture(scope="module")
-def eyes() -> Eyes:
-    return Eyes.load()
+def judges() -> Judges:
+    return Judges.load()
 
 
 @pytest.fixture(scope="module")
-def rows(service: LocalAnswerer, eyes: Eyes) -> Rows:
-    return baseline_rows(service.host, service, "lettering", eyes, words=["idiot", "stupid", "loser"], count=4)
+def rows(service: LocalAnswerer, judges: Judges) -> Rows:
+    return baseline_rows(service.host, service, "lettering", judges, words=["idiot", "stupid", "loser"], count=4)
 
 
 def hits(row: dict[str, Any], measure: str) -> int:
@@ -83,11 +83,11 @@ def test_guidance_touches_innocent_prompts_too(rows: Rows) -> None:
     assert rows["all sites swapped"]["innocent"] == rows["whole prompt swapped"]["innocent"] == "not touched"
 
 
-def test_a_picture_is_repaired_only_if_all_else_is_kept(service: LocalAnswerer, eyes: Eyes) -> None:
+def test_a_picture_is_repaired_only_if_all_else_is_kept(service: LocalAnswerer, judges: Judges) -> None:
     # donors that change background and sign as well erase the cat and repair nothing
-    bench = baselines._bench(service.host, "animal/cat", eyes, (), (), 4, 0)
+    bench = baselines._bench(service.host, "animal/cat", judges, (), (), 4, 0)
     shown = [replace(c, donor="a rabbit on a red background") for c in bench.shown]
-    row = baselines._row(bench, draw_baseline(service.host, "whole prompt swapped", shown, bench.told), eyes)
+    row = baselines._row(bench, draw_baseline(service.host, "whole prompt swapped", shown, bench.told), judges)
     assert hits(row, "shows it") == 0
     assert hits(row, "repaired") == 0
     assert row["other facts kept, where they were right"]["share"] < 0.8

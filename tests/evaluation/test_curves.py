@@ -18,7 +18,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from evaluation.readers.eyes import Eyes
+from evaluation.readers.judges import Judges
 from evaluation.tables.curves import CurveJob, character_f1, curve_rows, parameter_share, ranked, sizes_of, word_pairs
 from palimpsest.cli.main import app
 from reference.folders import MODELS
@@ -77,7 +77,7 @@ def test_the_word_goes_with_the_first_sites_and_stays_with_the_last(host: Host) 
     pack = Pack.load(PACKS / "lettering.safetensors", host=host)
     seen: list[str] = []
     rows = curve_rows(
-        host, pack, Eyes.load(), CurveJob((3,), count=5, call={"num_inference_steps": 12}), progress=seen.append
+        host, pack, Judges.load(), CurveJob((3,), count=5, call={"num_inference_steps": 12}), progress=seen.append
     )
     assert list(rows) == ["none", "most first, 3", "least first, 3", "random, 3", "all"]
     assert [row["sites"] for row in rows.values()] == [0, 3, 3, 3, 12]
@@ -96,7 +96,7 @@ def test_a_pack_that_edits_is_refused_before_anything_is_drawn(host: Host) -> No
     one = torch.eye(1, 160)
     edits = replace(swaps, operators=dict.fromkeys(swaps.sites, Operator(one, one, 0 * one)), wider=swaps.sites)
     with pytest.raises(ValueError, match="must swap text, got one that edits"):
-        curve_rows(host, edits, Eyes.load(), CurveJob((1,), count=1))
+        curve_rows(host, edits, Judges.load(), CurveJob((1,), count=1))
 
 
 def test_random_sites_are_other_ones_for_each_picture() -> None:

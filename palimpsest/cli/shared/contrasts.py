@@ -93,7 +93,7 @@ def witness_for(concept: str, *, town: bool) -> Witness | None:
 
     if concept == "lettering":
         from detectors.images import RapidOcr
-        from evaluation.readers.eyes import read_words
+        from evaluation.readers.judges import read_words
 
         ocr = RapidOcr()
         return witness_lettering(lambda images: [read_words(ocr, image) for image in images])

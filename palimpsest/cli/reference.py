@@ -1,20 +1,90 @@
-"""`palimpsest reference plant` and `planted`: names planted in reference models, and what became of them."""
+"""`palimpsest reference`: trains and reports on the small models we ship, and plants names in them."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from palimpsest.cli.generate import Json, Model
 from palimpsest.cli.shared.console import fail, say, settings_from, table
+from palimpsest.cli.shared.hosts import open_host
+from palimpsest.cli.shared.measures import report_rows
+from palimpsest.cli.shared.options import Count, Json, Model, Out
 
-__all__ = ["add_planted"]
+__all__ = ["add_reference"]
+
+reference_app = typer.Typer(help="The small models that we train and ship.", no_args_is_help=True)
 
 
-def plant(
+@reference_app.command("report")
+def reference_report(model: Model = None, count: Count = 200, out: Out = None, json_: Json = False) -> None:
+    """What a reference model writes and draws of its captions, beside the ceiling of true pictures."""
+    from evaluation import Judges, below_bar, load_word_list, model_report
+    from evaluation.prompts.cases import SHIPPED_INSULTS
+
+    insults = load_word_list(SHIPPED_INSULTS)
+    host = open_host(model)
+    rows = model_report(host, Judges.load(), insults, count=count, progress=say)
+    report_rows(rows, out, json_)
+    if missed := below_bar(rows):
+        say(f"below the bar: {'; '.join(missed)}")
+        raise typer.Exit(1)
+
+
+@reference_app.command("train")
+def reference_train(
+    what: Annotated[
+        Literal[
+            "signpost-pixart",
+            "signpost-sd3",
+            "signpost-sdxl",
+            "signpost-flux",
+            "judges",
+            "reader",
+        ],
+        typer.Argument(help="What draws, judges or reads the town."),
+    ],
+    work: Annotated[Path, typer.Option(help="Checkpoints and curves; a stopped run resumes from here.")] = Path("runs"),
+    out: Annotated[Path | None, typer.Option(help="Where to write; default: where the repository keeps it.")] = None,
+    px: Annotated[int, typer.Option(help="Side of a model's pictures, 64 or 128.")] = 64,
+    gpu: Annotated[bool, typer.Option("--gpu", help="The recipe for a CUDA device: larger batches.")] = False,
+    compiled: Annotated[bool, typer.Option("--compile/--no-compile", help="Compile the denoiser.")] = True,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that paint pictures.")] = 1,
+    start: Annotated[
+        Path | None,
+        typer.Option("--from", help="A model's folder: the stages of the recipe that it has not had are run, from it."),
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+) -> None:
+    """Trains a reference model, judges, or the evaluation's reader, and resumes a run that was stopped.
+
+    A model takes hours on two cores, judges and reader minutes.
+    """
+    import torch
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if what.startswith("signpost-"):
+        _train_model(what, out, work, px=px, gpu=gpu, compiled=compiled, workers=workers, start=start)
+    elif start is not None:
+        fail(f"--from must be given for a model that draws, got it for `{what}`")
+    elif what == "judges":
+        from reference.town.judge import JUDGE_RECIPES, train_judge
+
+        for recipe in JUDGE_RECIPES:
+            folder = (out / recipe.folder.name) if out else recipe.folder
+            say(f"{recipe.folder.name}: {train_judge(recipe, folder, work=work)}")
+    else:
+        from evaluation.readers.reader import READER, train_reader
+
+        exact = train_reader(out or READER, work=work)
+        say(f"reads {100 * exact:.1f} % of held-out signs exactly")
+
+
+@reference_app.command("plant")
+def reference_plant(
     out: Annotated[
         Path | None, typer.Option(help="Folder of the plants; default: where the repository keeps the model's.")
     ] = None,
@@ -80,7 +150,8 @@ def plant(
     raise typer.Exit(0 if any(not row["faults"] for row in ledger) else 1)
 
 
-def planted(
+@reference_app.command("planted")
+def reference_planted(
     folder: Annotated[Path | None, typer.Argument(help="Folder of plants; default: the repository's.")] = None,
     report: Annotated[bool, typer.Option("--report", help="Also why some were rejected, and write JSON.")] = False,
     json_: Json = False,
@@ -109,13 +180,47 @@ def planted(
     raise typer.Exit(0 if ledger else 1)
 
 
+def add_reference(app: typer.Typer) -> None:
+    """Adds these commands to the command line."""
+    app.add_typer(reference_app, name="reference")
+
+
+def _train_model(
+    name: str,
+    out: Path | None,
+    work: Path,
+    *,
+    px: int,
+    gpu: bool,
+    compiled: bool,
+    workers: int,
+    start: Path | None,
+) -> None:
+    """Trains a model into `out`; without it into the work folder, from where it is shipped by hand."""
+    import torch
+
+    from reference.recipes import recipe_for, train
+
+    if gpu and not torch.cuda.is_available():
+        fail("--gpu needs a CUDA device, and torch sees none; leave it out to train on the CPU")
+    try:
+        recipe = recipe_for(name, px=px, gpu=gpu)  # type: ignore[arg-type]
+    except ValueError as error:
+        fail(str(error))
+    device = "cuda" if gpu else "cpu"
+    target = out or work / "models" / f"{name}-{px}"
+    try:
+        written = train(
+            recipe, target, work=work, device=device, compiled=compiled, workers=workers, start=start, log=say
+        )
+    except (FileNotFoundError, ValueError) as error:
+        if start is None:
+            raise
+        fail(str(error))
+    say(f"wrote {written}")
+
+
 def _failed(why: str) -> str:
     """What was seen and wrong, without the checks that were not done because of it."""
     told = why.split("; ")
     return "; ".join([w for w in told if " must be done at " not in w] or told)
-
-
-def add_planted(app: typer.Typer) -> None:
-    """Adds these commands to those about reference models."""
-    app.command()(plant)
-    app.command()(planted)

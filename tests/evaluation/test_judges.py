@@ -14,7 +14,7 @@ import pytest
 
 from detectors.images import RapidOcr
 from evaluation.prompts.cases import Case
-from evaluation.readers.eyes import read_sign
+from evaluation.readers.judges import read_sign
 from evaluation.readers.reader import Reader
 from reference.town.drawing.paint import paint
 from reference.town.judge import ANSWERS, CONCEPTS, JUDGE, JUDGE_RECIPES, Judge, held_out_scenes

@@ -13,13 +13,13 @@ from evaluation.readers.reader import Reader
 from reference.town.judge import SECOND_JUDGE, Judge
 from reference.town.layout import sign_box
 
-__all__ = ["Eyes", "read_sign", "read_words"]
+__all__ = ["Judges", "read_sign", "read_words"]
 
 _MARGIN = 3  # pixels, at 64: how far from its sign a drawn letter may reach
 
 
 @dataclass(frozen=True, slots=True)
-class Eyes:
+class Judges:
     """Who looks: the independent reader, the judge, a second judge, and the service's own kind of reader.
 
     The service asks the first judge about concepts and RapidOCR about lettering, so figures on what is left after its
@@ -32,7 +32,7 @@ class Eyes:
     ocr: RapidOcr
 
     @classmethod
-    def load(cls) -> Eyes:
+    def load(cls) -> Judges:
         """Those that come with the repository."""
         return cls(Reader.load(), Judge.load(), Judge.load(SECOND_JUDGE), RapidOcr())
 
