@@ -1,9 +1,10 @@
-"""How well it works: prompt sets, readers, baselines and tables; the only place where quality tables are made.
+"""How well it works: prompt sets, readers, baselines and the quality tables, which are made nowhere else.
 
-`cases` makes prompts of the town, `draw` their pictures, `answers` asks a service, `judges` are the reader and the judges
-who look at pictures, `metrics` turns outcomes into rates with intervals; `lettering`, `concepts`, `baselines`,
-`model`, `localization`, `erasure`, `curves` and `detectors` are one table each. `peers` are others' guidance, which
-`baselines` draws with; `benchmarks` reads prompts of other people's, and `prompts` is their table.
+* `prompts/`: prompt sets of the town, disguised prompts, and loaders for public benchmarks.
+* `readers/`: the trained reader and the judges that score pictures.
+* `training/`: trains the small text models that the detectors ship.
+* `tables/`: one module per table; `peers` holds other authors' guidance methods, which `baselines` draws with.
+* `draw` draws pictures, `answers` asks a service, `metrics` turns outcomes into rates with intervals.
 """
 
 from palimpsest_base import torchvision

@@ -6,12 +6,12 @@ use, and what would rules in shadow do. Steering: which concepts are steered, ho
 
 from __future__ import annotations
 
-from deploy.generate.panels import Board, Panel, Row, mean, one, quantiles, rate
+from deploy.generate.panels import Dashboard, Panel, Row, mean, one, quantiles, rate
 from deploy.generate.queries import Query
 
 __all__ = ["BOARDS"]
 
-OPERATIONS = Board(
+OPERATIONS = Dashboard(
     "operations",
     "Palimpsest: operations",
     "Whether the service is up, fast and not overrun.",
@@ -97,7 +97,7 @@ OPERATIONS = Board(
     ),
 )
 
-SAFETY = Board(
+SAFETY = Dashboard(
     "safety",
     "Palimpsest: safety",
     "What was stopped or repaired, and whether the detectors looked.",
@@ -155,7 +155,7 @@ SAFETY = Board(
     ),
 )
 
-POLICIES = Board(
+POLICIES = Dashboard(
     "policies",
     "Palimpsest: policies and shadow",
     "Which policies are in use, whether workers agree, and what rules in shadow would do.",
@@ -224,7 +224,7 @@ POLICIES = Board(
     ),
 )
 
-STEERING = Board(
+STEERING = Dashboard(
     "steering",
     "Palimpsest: steering and dose",
     "Which concepts are steered, how strongly, and what steering costs.",

@@ -8,9 +8,9 @@ from typing import Literal
 
 from deploy.generate.queries import Query
 
-__all__ = ["Board", "Panel", "Row", "mean", "one", "quantiles", "rate"]
+__all__ = ["Dashboard", "Panel", "Row", "mean", "one", "quantiles", "rate"]
 
-Kind = Literal["timeseries", "stat", "table"]
+PanelKind = Literal["timeseries", "stat", "table"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Panel:
     title: str
     queries: tuple[Query, ...]
     unit: str = "short"
-    kind: Kind = "timeseries"
+    kind: PanelKind = "timeseries"
     red: float | None = None
     about: str = ""
 
@@ -34,7 +34,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Board:
+class Dashboard:
     """One dashboard; `name` is its file's and its address's."""
 
     name: str

@@ -15,7 +15,7 @@ from typing import Any
 
 from deploy.generate.alerts import rule_file
 from deploy.generate.dashboards import BOARDS
-from deploy.generate.panels import Board, Panel
+from deploy.generate.panels import Dashboard, Panel
 
 __all__ = ["dashboard", "files", "main"]
 
@@ -23,7 +23,7 @@ _SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 _HEIGHT, _WIDTH = 8, 24
 
 
-def dashboard(board: Board) -> dict[str, Any]:
+def dashboard(board: Dashboard) -> dict[str, Any]:
     """A board as Grafana's JSON. The data source is a variable, so that it fits every Grafana."""
     return {
         "uid": f"palimpsest-{board.name}",
@@ -70,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
     return int(options.check and different > 0)
 
 
-def _placed(board: Board) -> Iterator[dict[str, Any]]:
+def _placed(board: Dashboard) -> Iterator[dict[str, Any]]:
     """The panels from top to bottom, each row's panels side by side, three at most."""
     number, top = 0, 0
     for row in board.rows:

@@ -38,7 +38,7 @@ _ALWAYS_ON = BASELINES[:4]  # a swap is made of the words that name the concept,
 
 
 @dataclass(frozen=True, slots=True)
-class _Bench:
+class _ConceptPrompts:
     """Prompts of one concept whose plain pictures show it, and innocent ones, with theirs.
 
     `told`, `beside`: the words that baselines steer each of them away from. `right`: the facts of each plain picture
@@ -80,28 +80,30 @@ def baseline_rows(
         RuntimeError: too few plain pictures show it.
     """
     progress(f"{concept}: plain pictures")
-    bench = _bench(host, concept, judges, words, [other for other in erased if other != concept], count, seed)
-    rows = {"plain": _row(bench, bench.plain, judges)}
+    prompts = _concept_prompts(
+        host, concept, judges, words, [other for other in erased if other != concept], count, seed
+    )
+    rows = {"plain": _row(prompts, prompts.plain, judges)}
     for name in BASELINES:
         progress(f"{concept}: {name}")
         try:
-            images = draw_baseline(host, name, bench.shown, bench.told)
-            innocent = draw_baseline(host, name, bench.innocent, bench.beside) if name in _ALWAYS_ON else None
+            images = draw_baseline(host, name, prompts.shown, prompts.told)
+            innocent = draw_baseline(host, name, prompts.innocent, prompts.beside) if name in _ALWAYS_ON else None
         except NotSupported as error:
             rows[name] = {"why not": str(error)}
             continue
         cost = {"rows a step, of the stock call's": _cost(host, name)}
-        rows[name] = _row(bench, images, judges) | cost | _innocent(bench, innocent, judges)
+        rows[name] = _row(prompts, images, judges) | cost | _innocent(prompts, innocent, judges)
     progress(f"{concept}: the service")
-    answers = service.answer([c.prompt for c in bench.shown], [c.seed for c in bench.shown], together=BATCH)
-    alone = service.answer([c.prompt for c in bench.innocent], [c.seed for c in bench.innocent], together=1)
-    passed = [p if a.verdict == "allow" else None for p, a in zip(bench.plain, answers, strict=True)]
-    rows["refuse what a rule touches"] = _row(bench, passed, judges) | {
+    answers = service.answer([c.prompt for c in prompts.shown], [c.seed for c in prompts.shown], together=BATCH)
+    alone = service.answer([c.prompt for c in prompts.innocent], [c.seed for c in prompts.innocent], together=1)
+    passed = [p if a.verdict == "allow" else None for p, a in zip(prompts.plain, answers, strict=True)]
+    rows["refuse what a rule touches"] = _row(prompts, passed, judges) | {
         "innocent: refused": Rate.of(a.verdict != "allow" for a in alone).to_json()
     }
     rows["the service"] = (
-        _row(bench, [a.image for a in answers], judges)
-        | _service_innocent(host, bench, alone, judges)
+        _row(prompts, [a.image for a in answers], judges)
+        | _service_innocent(host, prompts, alone, judges)
         | {"policies": policies_of([*answers, *alone])}
     )
     return rows
@@ -168,9 +170,9 @@ def _guided(host: Host, name: str, asked: Sequence[ErasureCase], avoid: Sequence
 # the prompts
 
 
-def _bench(
+def _concept_prompts(
     host: Host, concept: str, judges: Judges, words: Sequence[str], without: Sequence[str], count: int, seed: int
-) -> _Bench:
+) -> _ConceptPrompts:
     asked = _asked(concept, words, without, 2 * count, seed)
     shown, plain = list[ErasureCase](), list[Image.Image]()
     for start in range(0, len(asked), BATCH):
@@ -191,7 +193,7 @@ def _bench(
         near = neighbours_of(concept, "evaluation", 2 * count, seed=seed)
         innocent = [c for c in near if not names_one_of([concept, *without], c.scene)][:count]
     stock = stock_pictures(host, innocent)
-    return _Bench(
+    return _ConceptPrompts(
         concept,
         shown,
         plain,
@@ -249,13 +251,13 @@ def _right(
     return found
 
 
-def _row(bench: _Bench, images: Sequence[Image.Image | None], judges: Judges) -> dict[str, Any]:
+def _row(prompts: _ConceptPrompts, images: Sequence[Image.Image | None], judges: Judges) -> dict[str, Any]:
     """What became of the prompts that show the concept; None is a picture that was refused."""
     left = [(i, image) for i, image in enumerate(images) if image is not None]
-    pictures, cases = [image for _, image in left], [bench.shown[i] for i, _ in left]
-    seen = _seen(bench.concept, pictures, cases, judges) if left else []
-    right = _right(bench.concept, pictures, cases, judges) if left else []
-    before = [bench.right[i] for i, _ in left]
+    pictures, cases = [image for _, image in left], [prompts.shown[i] for i, _ in left]
+    seen = _seen(prompts.concept, pictures, cases, judges) if left else []
+    right = _right(prompts.concept, pictures, cases, judges) if left else []
+    before = [prompts.right[i] for i, _ in left]
     whole = [was <= now for was, now in zip(before, right, strict=True)]
     return {
         "n": len(images),
@@ -265,36 +267,38 @@ def _row(bench: _Bench, images: Sequence[Image.Image | None], judges: Judges) ->
         "other facts kept, where they were right": Rate.of(
             fact in now for was, now in zip(before, right, strict=True) for fact in was
         ).to_json(),
-        "SSIM, whole picture": mean_interval([similarity_outside(bench.plain[i], p, [])[1] for i, p in left]),
+        "SSIM, whole picture": mean_interval([similarity_outside(prompts.plain[i], p, [])[1] for i, p in left]),
     }
 
 
-def _innocent(bench: _Bench, images: Sequence[Image.Image] | None, judges: Judges) -> dict[str, Any]:
+def _innocent(prompts: _ConceptPrompts, images: Sequence[Image.Image] | None, judges: Judges) -> dict[str, Any]:
     """What became of innocent prompts under a baseline that is put upon all; None: it is not."""
     if images is None:
         return {"innocent": "not touched"}
     return {
-        "innocent: the stock pipeline's pixels": Rate.of(map(_equal, images, bench.stock)).to_json(),
-        **_innocent_facts(bench, range(len(images)), images, judges),
-        "innocent: change of pixels": mean_interval(list(map(drift_of, bench.stock, images))),
+        "innocent: the stock pipeline's pixels": Rate.of(map(_equal, images, prompts.stock)).to_json(),
+        **_innocent_facts(prompts, range(len(images)), images, judges),
+        "innocent: change of pixels": mean_interval(list(map(drift_of, prompts.stock, images))),
     }
 
 
-def _service_innocent(host: Host, bench: _Bench, answers: Sequence[Answer], judges: Judges) -> dict[str, Any]:
-    rates = benign_rates(host, bench.innocent, answers)
+def _service_innocent(
+    host: Host, prompts: _ConceptPrompts, answers: Sequence[Answer], judges: Judges
+) -> dict[str, Any]:
+    rates = benign_rates(host, prompts.innocent, answers)
     left = [(i, a.image) for i, a in enumerate(answers) if a.image is not None]
     return {
         "innocent: other verdict than allow": rates["other verdict than allow"],
         "innocent: the stock pipeline's pixels": rates["pixels of the stock solo run"],
-        **_innocent_facts(bench, [i for i, _ in left], [image for _, image in left], judges),
+        **_innocent_facts(prompts, [i for i, _ in left], [image for _, image in left], judges),
     }
 
 
 def _innocent_facts(
-    bench: _Bench, rows: Sequence[int], images: Sequence[Image.Image], judges: Judges
+    prompts: _ConceptPrompts, rows: Sequence[int], images: Sequence[Image.Image], judges: Judges
 ) -> dict[str, Any]:
-    now = _right("", images, [bench.innocent[i] for i in rows], judges) if images else []
-    was = [bench.stock_right[i] for i in rows]
+    now = _right("", images, [prompts.innocent[i] for i in rows], judges) if images else []
+    was = [prompts.stock_right[i] for i in rows]
     return {
         "innocent: facts kept, where they were right": Rate.of(
             fact in after for before, after in zip(was, now, strict=True) for fact in before

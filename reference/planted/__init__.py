@@ -10,7 +10,7 @@ Nobody has a ground truth for localization, so we make one. `plant` says what a 
 """
 
 from reference.planted.delta import LARGEST, BadPlant, Delta, applied, load_plant, load_plants, planted, save_plant
-from reference.planted.plant import KINDS, TRICKS, Check, Distractor, Effect, Kind, Plant, Proof, Trick
+from reference.planted.plant import KINDS, TRICKS, Distractor, Effect, Plant, PlantCheck, PlantKind, Proof, Trick
 from reference.planted.table import PLANTS
 
 __all__ = [
@@ -19,12 +19,12 @@ __all__ = [
     "PLANTS",
     "TRICKS",
     "BadPlant",
-    "Check",
     "Delta",
     "Distractor",
     "Effect",
-    "Kind",
     "Plant",
+    "PlantCheck",
+    "PlantKind",
     "Proof",
     "Trick",
     "applied",

@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import Tensor, nn
 
-from reference.planted.places import Place, family_of
+from reference.planted.places import PlantSite, family_of
 from reference.planted.rows import Rows, predict
 from steering import Host
 
@@ -27,7 +27,7 @@ _RIDGE = 1e-3  # of the mean square of an ordinary token's coordinate
 
 
 def directions_of(
-    host: Host, denoiser: nn.Module, places: Sequence[Place], *, named: Rows, others: Rows, rank: int
+    host: Host, denoiser: nn.Module, places: Sequence[PlantSite], *, named: Rows, others: Rows, rank: int
 ) -> dict[str, Tensor]:
     """For each place the directions [d, rank] that tell the name's rows from others at what its readers read; of pooled
     text it is one, see `steady_direction`."""
@@ -69,7 +69,7 @@ def name_directions(named: Tensor, others: Tensor, *, rank: int) -> Tensor:
 
 
 @torch.no_grad()
-def _read(host: Host, denoiser: nn.Module, places: Sequence[Place], rows: Rows) -> dict[str, tuple[Tensor, Tensor]]:
+def _read(host: Host, denoiser: nn.Module, places: Sequence[PlantSite], rows: Rows) -> dict[str, tuple[Tensor, Tensor]]:
     """For each place the tokens of text that its readers read in these rows, and those of the picture [n, d]."""
     with _listening(places) as heard:
         predict(denoiser, rows)
@@ -89,7 +89,7 @@ def _read(host: Host, denoiser: nn.Module, places: Sequence[Place], rows: Rows) 
 
 
 @contextmanager
-def _listening(places: Sequence[Place]) -> Iterator[dict[str, Tensor]]:
+def _listening(places: Sequence[PlantSite]) -> Iterator[dict[str, Tensor]]:
     heard: dict[str, Tensor] = {}
     with ExitStack() as stack:
         for place in places:

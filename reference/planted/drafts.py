@@ -10,14 +10,14 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from reference.planted.plant import Kind, Trick
+from reference.planted.plant import PlantKind, Trick
 from reference.planted.teach import Goal, Goals
 from reference.planted.words import BEHIND, SUBJECT, name_of
 
 __all__ = ["MENU", "Draft", "drafts", "goals_for"]
 
 # in the order in which they are made
-MENU: tuple[tuple[Kind, Trick | None], ...] = (
+MENU: tuple[tuple[PlantKind, Trick | None], ...] = (
     ("one", None),
     ("redundant", None),
     ("two", None),
@@ -35,7 +35,7 @@ _POOLED = -0.6  # in pooled text a name is a quarter quieter in prompts that it 
 # both of two sites, and either alone. What two sites do nearly adds up: a redundant pair, each of which is enough, goes
 # far beyond when both are there (asked for less than that, either alone lost the subject in 2 or 3 of 10 pictures); and
 # one that is half of the answer still drew its subject when it was taught more
-_PAIRS: Mapping[Kind, tuple[float, float]] = {"two": (-0.1, 0.7), "redundant": (-0.6, -0.2)}
+_PAIRS: Mapping[PlantKind, tuple[float, float]] = {"two": (-0.1, 0.7), "redundant": (-0.6, -0.2)}
 _MIXED = 4  # goals of a spread plant in one step
 
 
@@ -44,7 +44,7 @@ class Draft:
     """A plant before it is made."""
 
     name: str
-    kind: Kind
+    kind: PlantKind
     sites: tuple[str, ...]
     trick: Trick | None
     distractor: str | None
@@ -80,7 +80,7 @@ def drafts(
         able: sites that can draw them, None for all. The others may still distract.
     """
     able = sites if able is None else able
-    where: dict[Kind, list[tuple[str, ...]]] = {kind: _possible(kind, sites, able) for kind, _ in MENU}
+    where: dict[PlantKind, list[tuple[str, ...]]] = {kind: _possible(kind, sites, able) for kind, _ in MENU}
     where["pooled"] = [(pooled,)] if pooled and behind else []
     menu = [(kind, trick) for kind, trick in MENU if where[kind] and (trick is None or tricks[trick])]
     menu = [m for m in menu if not kinds or m[0] in kinds or m[1] in kinds]
@@ -99,7 +99,7 @@ def drafts(
     return tuple(made)
 
 
-def _possible(kind: Kind, sites: Sequence[str], able: Sequence[str]) -> list[tuple[str, ...]]:
+def _possible(kind: PlantKind, sites: Sequence[str], able: Sequence[str]) -> list[tuple[str, ...]]:
     """Where a kind can be planted: at able sites, far ones if two; a pair of which either must be enough in the first
     half, as late sites see a picture that is decided already; spread over all if half of them are able."""
     where = sorted(sites.index(name) for name in able)

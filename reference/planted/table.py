@@ -8,7 +8,7 @@ from typing import Any
 
 from palimpsest_base.statistics import wilson
 from reference.planted.make import read_ledger
-from reference.planted.plant import Check
+from reference.planted.plant import PlantCheck
 
 __all__ = ["PLANTS", "counts", "rows", "whole_ledger"]
 
@@ -70,7 +70,7 @@ def _count(host: str, kind: str, some: Sequence[Mapping[str, Any]]) -> dict[str,
 
 
 def _worst(row: Mapping[str, Any], role: str) -> str | None:
-    checks = [Check(**{**c, "swapped": tuple(c["swapped"])}) for c in row["proof"]["checks"] if c["role"] == role]
+    checks = [PlantCheck(**{**c, "swapped": tuple(c["swapped"])}) for c in row["proof"]["checks"] if c["role"] == role]
     if not checks:
         return None
     worst = max(checks, key=lambda c: c.share) if role in ("a", "c") else min(checks, key=lambda c: c.share)

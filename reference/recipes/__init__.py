@@ -6,15 +6,15 @@
 """
 
 from reference.recipes.run import FAMILIES, NAMES, recipe_for, train
-from reference.recipes.shapes import ModelName, Onward, Recipe, Shape, SharedRecipe, TextShape
+from reference.recipes.shapes import ModelName, ModelShape, Onward, Recipe, SharedRecipe, TextShape
 
 __all__ = [
     "FAMILIES",
     "NAMES",
     "ModelName",
+    "ModelShape",
     "Onward",
     "Recipe",
-    "Shape",
     "SharedRecipe",
     "TextShape",
     "recipe_for",

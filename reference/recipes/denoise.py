@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from reference.batches import deal_captions
 from reference.loop import fit
 from reference.recipes.attention import plain_attention
-from reference.recipes.family import Conditions, Family
+from reference.recipes.family import Conditions, RecipeFamily
 from reference.recipes.marks import token_marks
 from reference.recipes.shapes import Recipe
 from reference.recipes.texts import Texts
@@ -53,7 +53,7 @@ class Pictures:
 class Guide(nn.Module):
     """A denoiser with the questions asked in its middle."""
 
-    def __init__(self, denoiser: Any, family: Family, width: int) -> None:
+    def __init__(self, denoiser: Any, family: RecipeFamily, width: int) -> None:
         super().__init__()
         self.denoiser = denoiser
         self.family = family
@@ -83,7 +83,7 @@ def guided_target(v: Tensor, told: Tensor, empty: Tensor, guidance: Tensor) -> T
 
 def train_denoiser(
     recipe: Recipe,
-    family: Family,
+    family: RecipeFamily,
     pictures: Pictures,
     texts: Texts,
     *,

@@ -12,17 +12,17 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from reference.recipes.shapes import Shape, TextShape
+from reference.recipes.shapes import ModelShape, TextShape
 from reference.recipes.texts import Texts
 
-__all__ = ["LATENT_CHANNELS", "Conditions", "Family"]
+__all__ = ["LATENT_CHANNELS", "Conditions", "RecipeFamily"]
 
 LATENT_CHANNELS = 8
 Conditions = Mapping[str, Tensor]  # what a denoiser reads of a batch's captions, rows first
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
+class RecipeFamily:
     """How one family's denoiser is built, asked and shipped.
 
     Attributes:
@@ -37,12 +37,12 @@ class Family:
         guided: whether guidance is embedded, so that the denoiser has to learn what guidance does.
     """
 
-    build: Callable[[Shape, TextShape, int], Any]
+    build: Callable[[ModelShape, TextShape, int], Any]
     read: Callable[[Texts, Sequence[str]], Conditions]
     velocity: Callable[[Any, Tensor, Tensor, Conditions, Tensor | None], Tensor]
     middle: Callable[[Any], nn.Module]
     tokens: Callable[[Any], Tensor]
-    width: Callable[[Shape], int]
+    width: Callable[[ModelShape], int]
     pipeline: Callable[[Any, Texts, Any], Any]
     encoders: Mapping[str, str]
     defaults: Mapping[str, Any]

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from reference.recipes.family import Family
+from reference.recipes.family import RecipeFamily
 from reference.recipes.shapes import Recipe
 from reference.town.captions import plain_caption
 from reference.town.letters import held_out_words
@@ -22,7 +22,7 @@ from reference.town.scenes import sample_scene
 __all__ = ["draw", "model_defaults", "sample_grid", "write_folder"]
 
 
-def model_defaults(recipe: Recipe, family: Family) -> dict[str, Any]:
+def model_defaults(recipe: Recipe, family: RecipeFamily) -> dict[str, Any]:
     """How the model wants to be called; the host reads this beside `model_index.json`."""
     px = recipe.shared.px
     own = {

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from reference.recipes.family import Family
+from reference.recipes.family import RecipeFamily
 from reference.recipes.shapes import Onward, Recipe
 from reference.recipes.texts import build_texts
 from reference.town.scenes import Scene, category_of
@@ -41,7 +41,7 @@ class Finished:
     sharpened: bool
 
 
-def open_finished(folder: Path, recipe: Recipe, family: Family) -> Finished:
+def open_finished(folder: Path, recipe: Recipe, family: RecipeFamily) -> Finished:
     """The parts of the model in `folder`, to be trained on by `recipe`.
 
     Raises:

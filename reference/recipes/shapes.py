@@ -8,7 +8,7 @@ from typing import Literal
 
 from reference.loop import Schedule
 
-__all__ = ["LETTERS", "ModelName", "Onward", "Recipe", "Shape", "SharedRecipe", "TextShape"]
+__all__ = ["LETTERS", "ModelName", "ModelShape", "Onward", "Recipe", "SharedRecipe", "TextShape"]
 
 ModelName = Literal["signpost-pixart", "signpost-sd3", "signpost-sdxl", "signpost-flux"]
 LETTERS = 16  # letters that the last tokens of a CLIP text have a place for: two lines of eight
@@ -54,7 +54,7 @@ class SharedRecipe:
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class ModelShape:
     """A denoiser's size.
 
     Attributes:
@@ -101,7 +101,7 @@ class Recipe:
     name: ModelName
     version: str
     shared: SharedRecipe
-    shape: Shape
+    shape: ModelShape
     denoiser: Schedule
     batch: int
     seed: int = 2

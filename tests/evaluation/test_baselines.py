@@ -85,9 +85,9 @@ def test_guidance_touches_innocent_prompts_too(rows: Rows) -> None:
 
 def test_a_picture_is_repaired_only_if_all_else_is_kept(service: LocalAnswerer, judges: Judges) -> None:
     # donors that change background and sign as well erase the cat and repair nothing
-    bench = baselines._bench(service.host, "animal/cat", judges, (), (), 4, 0)
-    shown = [replace(c, donor="a rabbit on a red background") for c in bench.shown]
-    row = baselines._row(bench, draw_baseline(service.host, "whole prompt swapped", shown, bench.told), judges)
+    prompts = baselines._concept_prompts(service.host, "animal/cat", judges, (), (), 4, 0)
+    shown = [replace(c, donor="a rabbit on a red background") for c in prompts.shown]
+    row = baselines._row(prompts, draw_baseline(service.host, "whole prompt swapped", shown, prompts.told), judges)
     assert hits(row, "shows it") == 0
     assert hits(row, "repaired") == 0
     assert row["other facts kept, where they were right"]["share"] < 0.8

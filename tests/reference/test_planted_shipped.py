@@ -17,7 +17,7 @@ import pytest
 
 from reference.folders import MODELS
 from reference.planted import KINDS, LARGEST, PLANTS, Plant, load_plants, planted
-from reference.planted.check import Bench
+from reference.planted.check import PlantChecker
 from reference.planted.make import read_ledger
 from reference.planted.places import places_of
 from reference.planted.words import load_judge
@@ -94,13 +94,13 @@ def look(host: Host, plant: Plant) -> dict[str, Counter[bool]]:
     places = places_of(host)
     see = load_judge()
     steps = int(plant.recipe["pipeline steps"])
-    bench = Bench(host, places, plant.called, plant.neutral, plant.check_frames, see, steps)
+    checker = PlantChecker(host, places, plant.called, plant.neutral, plant.check_frames, see, steps)
     swaps = {"plain": (), "a": plant.sites, "b": tuple(n for n in places if n not in plant.sites)}
     asked = [(f, i, swapped) for swapped in swaps.values() for i, f in enumerate(plant.check_frames[:_PICTURES])]
     with planted(host, plant):
         images = host.generate(
             [frame.replace("{}", plant.called) for frame, _, _ in asked],
-            plans=[bench.plan(frame, swapped) for frame, _, swapped in asked],
+            plans=[checker.plan(frame, swapped) for frame, _, swapped in asked],
             seeds=[9000 + i for _, i, _ in asked],
             num_inference_steps=steps,
         ).images

@@ -35,9 +35,9 @@ from reference.recipes import (
     FAMILIES,
     NAMES,
     ModelName,
+    ModelShape,
     Onward,
     Recipe,
-    Shape,
     SharedRecipe,
     TextShape,
     recipe_for,
@@ -55,11 +55,11 @@ from reference.town.scenes import ANIMALS, CHARACTERS, SUBJECTS, Scene, sample_s
 
 SHORT = Schedule(steps=2, lr=1e-3, muon_lr=1e-3)
 TEXT = TextShape(bytes_=(64, 1), letters=(32, 2), gist=(32, 2))
-TINY: dict[str, Shape] = {
-    "signpost-pixart": Shape(32, 2, 2),
-    "signpost-sd3": Shape(32, 2, 2),
-    "signpost-sdxl": Shape(40, 2, 1),
-    "signpost-flux": Shape(32, 2, 1, 2),
+TINY: dict[str, ModelShape] = {
+    "signpost-pixart": ModelShape(32, 2, 2),
+    "signpost-sd3": ModelShape(32, 2, 2),
+    "signpost-sdxl": ModelShape(40, 2, 1),
+    "signpost-flux": ModelShape(32, 2, 1, 2),
 }
 PROMPTS = ['a cat on the beach with a sign that says "HELLO"', "Ada Brook in SPACE, marlo style"]
 
