@@ -1,6 +1,6 @@
 """Trains the embedded toxicity classifier: `python -m evaluation.training.toxicity [--out FILE] [--report]`.
 
-The data are made here from templates and words of our own (`data/toxicity_phrases.json`, the shipped list, the tuning
+The data are made here from templates and words of our own (`evaluation/data/toxicity_phrases.json`, the shipped list, the tuning
 half of the innocence corpus): abuse and threats of many shapes against everyday lettering, scene descriptions,
 near-misses of abuse (praise in the same grammar, harmless uses of harsh words) and random strings; a third of all in
 one of the disguises. Templates and words are split by hash into training, calibration and test; the report tells words
