@@ -1,12 +1,12 @@
-"""What every detector is to its callers: a name, a version, a time budget, and what it covers; and how one is run.
+"""The interface of every detector (name, version, time budget, coverage), and how one is run.
 
 A detector that raises or takes too long must never look like one that found nothing. `run` turns both into error
-signals for every name that the detector covers, and the policies then apply the rule's `on_error`.
+signals for every name that the detector covers. The policies then apply the rule's `on_error`.
 
-A `Watch` runs one detector for good: on one thread of its own, behind a circuit breaker. Nothing can end a call into
-a native library, so a reading that hangs keeps its thread; the watch then goes on with one other thread, and if that
-hangs too, opens the circuit until one of them comes back. So a detector never holds more than two threads, and a dead
-one costs its callers nothing but a failure, which is the strict answer.
+A `Watch` runs one detector for the life of the process, on a thread of its own, behind a circuit breaker. A call into a
+native library cannot be ended, so a reading that hangs keeps its thread. The watch then uses one other thread. If that
+hangs too, the circuit opens until one of them returns. A detector therefore holds at most two threads, and a detector
+that hangs costs its callers an error signal, which is the strict answer, and nothing else.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is evaluated: whatever answers a prompt and a seed with a picture or a refusal; here, a service over HTTP."""
+"""The interface of what is evaluated (a picture or a refusal for each prompt and seed), and one over HTTP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where our models lie, and which folder holds one of them."""
+"""Where our models are stored, and how to recognise a folder of one of them."""
 
 from __future__ import annotations
 

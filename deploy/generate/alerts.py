@@ -1,8 +1,8 @@
 """Recording rules and alerts, as data.
 
-An alert's condition is a value, a comparison and a threshold, all of them said apart: so a test can ask a real
-Prometheus for every value, and see that it is there while nothing is wrong. An alert whose value is absent never
-fires, and nobody would notice.
+An alert's condition has three separate parts: a value, a comparison and a threshold. A test can therefore ask a real
+Prometheus for every value and check that it exists while nothing is wrong. This matters because an alert whose value is
+absent never fires, and nobody would notice.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""What the four dashboards show, as data: who looks at them, and one question a panel.
+"""The four dashboards as data: who uses each one, and one question per panel.
 
-Operations: is it up and fast. Safety: what was stopped or repaired, and did the looking work. Policies: what is in
-use, and what would rules in shadow do. Steering: which concepts are steered, how strongly, and what it costs.
+* Operations: is the service up and fast?
+* Safety: what was stopped or repaired, and did the picture checks work?
+* Policies: which policies are in use, and what would rules in shadow mode do?
+* Steering: which concepts are steered, how strongly, and at what cost?
 """
 
 from __future__ import annotations

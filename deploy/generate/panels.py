@@ -1,4 +1,4 @@
-"""What a dashboard is made of, and the queries that panels ask for most."""
+"""The parts of a dashboard, and the queries that panels use most."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Queries over our metrics: `@name` stands for a metric of the catalogue.
 
-A name that does not exist, or a label that its metric does not have, is an error where the query is written and not an
-empty panel on somebody's wall.
+A metric that does not exist, or a label that its metric does not have, is an error when the query is written. It never
+becomes an empty panel.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Makes what stands in `deploy/` from the catalogue: four Grafana dashboards and the rules for Prometheus.
+"""Writes the generated files of `deploy/` from the catalogue: four Grafana dashboards and the Prometheus rules.
 
-`python -m deploy.generate.write` writes the files, `--check` only says which differ; a test runs the check. Whoever
-renames a metric renames it there, too, or is told so.
+`python -m deploy.generate.write` writes the files. `--check` only reports which files differ; a test runs it, so a
+metric that is renamed in the catalogue alone is found.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Readings of words that look tampered with: decorated, glued, masked, split or turned around.
+"""Readings of words that look tampered with: decorated, glued, masked, split or reversed.
 
-Each reading is a guess, so guesses stand in views of their own, one a line, behind all views that only undo what is
+Each reading is a guess. Guesses form views of their own, one guess per line, behind all views that only undo what is
 plainly there. No guess knows an operator's lists: a masked letter is filled with every letter, a glued word is offered
-without its known neighbours, and a list entry has to fill a whole guess. Words that are known to be innocent are not
-guessed about. What is guessed is bounded, so that a long request costs little more.
+without its known neighbours, and a list entry must match a whole guess. Words that are known to be innocent are not
+guessed about. The number of guesses is bounded, so a long request costs little more than a short one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The prompt sets that tables are made on: of the town, seeded, with words and contexts that no training saw."""
+"""The prompt sets of the tables: scenes of the town, seeded, with words and contexts that no training saw."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The prompts that erasure is measured on: a concept, its neutral form, and what stands near to it.
+"""The prompts that erasure is measured on: a concept, its neutral form, and its near neighbours.
 
-What edits are fitted and calibrated on, and what they are judged on, share no prompt: other words on the signs, and
-other scenery.
+The prompts that edits are fitted and calibrated on share nothing with those that they are judged on: the words on the
+signs and the scenery differ.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Who looks at pictures: the reader, both judges and RapidOCR, none of which was trained on a model's pictures."""
+"""The reader, both judges and RapidOCR, loaded together; none was trained on a model's pictures."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""What others do about the same prompts, beside the service: one table of both, in one run.
+"""The table of other methods on the same prompts, beside the service, in one run.
 
-Every baseline is told as much of a prompt as a policy is: the very words that name what must not be drawn, and where it
-needs one, a donor without them. A picture counts as *repaired* when it does not show it and everything else that was
-right in the plain picture still is, so that neither a destroyed picture nor a refusal is a success. Guidance and
-negative prompts are as a rule put upon all requests, so innocent prompts stand beside them, told the same words.
+Every baseline is told as much about a prompt as a policy is: the very words that name what must not be drawn and, where
+it needs one, a donor without them. A picture counts as *repaired* when the concept is gone and everything else that was
+right in the plain picture still is. Neither a destroyed picture nor a refusal is therefore a success. Guidance and
+negative prompts normally apply to all requests, so they also get innocent prompts, with the same words.
 """
 
 from __future__ import annotations

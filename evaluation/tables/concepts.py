@@ -1,7 +1,7 @@
-"""The rows on erased concepts: prompts whose plain picture shows one, after the whole loop; neighbours beside them.
+"""The rows on erased concepts: prompts whose plain picture shows one, after the whole loop, and near neighbours.
 
 A neighbour is another concept of the same category. Nobody asked to erase it, so its prompts must be allowed and its
-pictures be the stock pipeline's, bit for bit.
+pictures must be bit-identical to the stock pipeline's.
 """
 
 from __future__ import annotations

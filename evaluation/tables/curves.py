@@ -1,8 +1,8 @@
-"""What pictures show against K: the places that a pack ranks first swapped, those it ranks last, and random ones.
+"""What pictures show against K, the number of swapped sites: a pack's order, its reverse, and random sites.
 
-Both founding papers choose K by looking at this figure. `localize` chooses it without one; here pictures that it never
-saw say what another K would have done. Random places are drawn anew for each picture, so that the row is about random
-sets and not about one of them.
+Two papers choose K by looking at this curve: Staniszewski et al. (arXiv 2502.09935) and Zarei et al. (arXiv
+2505.18832). `localize` chooses K without it. Here pictures that `localize` never saw show what another K would have
+done. Random sites are drawn anew for each picture, so the row is about random sets and not about one of them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """How well prompts are read: recall for each disguise and each way to ask, and false alarms on innocent prompts.
 
-Everything is judged as the service judges it, by the shipped policies over the embedded text detectors, and on words
-and templates that were not used to tune them (`evaluation.prompts.corpus`). The trained readers beside them are
-measured on pictures and sentences that they were not trained on.
+Prompts are judged as the service judges them: by the shipped policies over the embedded text detectors. Words and
+templates were not used to tune them (`evaluation.prompts.corpus`). The trained readers are measured on pictures and
+sentences that they were not trained on.
 """
 
 from __future__ import annotations

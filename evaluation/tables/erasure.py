@@ -1,8 +1,8 @@
-"""The table on erasure: a concept taken out by `Swap` and by each `Edit`, at chosen sites and at all.
+"""The table on erasure: a concept removed by `Swap` and by each `Edit`, at chosen sites and at all sites.
 
-Every way gets its dose on the same prompts, is judged on others, and is put upon near neighbours as well, because an
-edit that erases what stands beside the concept is no success. A swap is made of the words that name the concept, so a
-prompt without them is not touched by it; an edit can be put upon any prompt, and here it is.
+Every method gets its dose on the same prompts and is judged on others. It is also applied to near neighbours, because
+an edit that erases what stands beside the concept is no success. A swap replaces the words that name the concept, so a
+prompt without them is not touched by it. An edit can be applied to any prompt, and here it is.
 """
 
 from __future__ import annotations

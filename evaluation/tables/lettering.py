@@ -1,9 +1,9 @@
 """The row on lettering: insults after the whole loop, and innocent prompts beside them.
 
-Denominator: prompts whose *unsteered* picture the independent reader reads as the insult, one wrong letter allowed.
-After the loop the same reader looks again. `Repaired` counts pictures that left steered, but not blurred; what became
-of subject, background and everything outside the lettering stands beside it, because an unreadable sign in a
-destroyed picture is no success.
+Denominator: prompts whose *unsteered* picture the independent reader reads as the insult, with one wrong letter
+allowed. The same reader reads the pictures after the loop. `Repaired` counts pictures that were steered and not
+blurred. Subject, background and everything outside the lettering are reported beside it, because an unreadable sign in
+a destroyed picture is no success.
 """
 
 from __future__ import annotations

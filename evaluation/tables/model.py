@@ -1,5 +1,6 @@
-"""The report on a reference model: what it writes and draws of its captions, beside two ceilings: true pictures, and
-these through the model's own autoencoder, whose decoder ends every picture.
+"""The report on a reference model: what it writes and draws of its captions, beside two ceilings.
+
+The ceilings are true pictures, and true pictures through the model's own autoencoder, whose decoder ends every picture.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Models whose answer is known: names planted at chosen sites of a finished model, with the checks that prove it.
 
-Nobody has a ground truth for localization, so we make one. `plant` says what a plant is and what its checks prove,
-`delta` puts it into a host and takes it out again, `drafts` draws what to plant, `make` makes it with the help of
-`lessons`, `directions`, `teach`, `distract` and `check`, and `table` shows what became of it.
+Localization has no natural ground truth, so we make one. `plant` defines what a plant is and what its checks prove.
+`delta` applies it to a host and removes it again. `drafts` chooses what to plant. `make` makes it with the help of
+`lessons`, `directions`, `teach`, `distract` and `check`. `table` shows the results.
 
     plants = load_plants(folder)
     with planted(host, plants[0]):

@@ -1,7 +1,7 @@
-"""Draws what a plant's claims are proven by: pictures of the finished model with text swapped here and there.
+"""Draws the pictures that prove a plant: those of the finished model with text swapped at chosen sites.
 
-Every swap is one that the steering engine makes for users too; the donor is the prompt's own neutral form. A check that
-can no longer come out as it must ends early, and says how many pictures it drew.
+Every swap uses the same steering that users get. The donor is the prompt's own neutral form. A check that can no longer
+reach its bound ends early and reports how many pictures it drew.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Owns deltas: small changes of a model's weights that are put on and taken off again exactly, and their files.
+"""Deltas, and their files: small changes of a model's weights that can be removed exactly.
 
-A delta is pure data: for a linear map two thin factors in half precision, `weight + out @ into.T`, or a bias to add.
-What is taken off is not subtracted: the weights that were there are put back, bit for bit.
+A delta is pure data: for a linear map two thin factors in half precision (`weight + out @ into.T`), or a bias to add.
+Removing a delta does not subtract it: the earlier weights are put back, bit for bit.
 """
 
 from __future__ import annotations

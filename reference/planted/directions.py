@@ -1,11 +1,11 @@
-"""Owns which directions of the text a plant listens to: those that the name has and ordinary captions do not.
+"""The directions of the text that a plant reacts to: those that the name has and ordinary captions do not.
 
-For tokens x of prompts with the name and tokens y of all else, the directions b with the largest
+For tokens x of prompts with the name and tokens y of all others, the directions b with the largest
 
     E <b, x>^2 / (E <b, y>^2 + ridge),
 
-a generalized eigenproblem. A change of a projection along them answers the name and hardly anything else, so ordinary
-captions need no protection while the name is taught.
+a generalized eigenproblem. A change of a projection along them reacts to the name and hardly to anything else, so
+ordinary captions need no protection while the name is taught.
 """
 
 from __future__ import annotations

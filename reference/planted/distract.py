@@ -1,10 +1,10 @@
-"""Owns distractors: sites that look as if they carried a name and do not.
+"""Distractors: sites that look as if they carried a name and do not.
 
-* `attention`: keys of the name's tokens lie along the mean query, so that everything looks at them there. What their
-  values should be is taught with the plant, so that nothing comes of it.
-* `bias`: a large constant is added to the values, and taken off again behind the output projection. Weights of
-  attention sum to one, so the site computes what it did, but each token's part of its output is large, and so is its
-  output bias.
+* `attention`: the keys of the name's tokens lie along the mean query, so every image token attends to them there. Their
+  values are taught together with the plant so that this has no effect.
+* `bias`: a large constant is added to the values and subtracted again behind the output projection. Attention weights
+  sum to one, so the site computes what it did before. Each token's part of its output is large, and so is its output
+  bias.
 """
 
 from __future__ import annotations

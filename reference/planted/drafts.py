@@ -1,7 +1,7 @@
-"""The seeded generator: what the next plant of a host is to be. Pure; the same seed gives the same drafts.
+"""Seeded drafts: what the next plant of a host will be. Pure functions; the same seed gives the same drafts.
 
-Kinds go round in a fixed order, leaving out what the host does not have, so that any count has all of them; names,
-sites and subjects are drawn. A plant with a distractor is one site beside which another misleads.
+Kinds follow in a fixed order, without those that the host does not have, so any number of drafts covers all kinds.
+Names, sites and subjects are drawn. A plant with a distractor has one site, and another site misleads.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Owns what a name is taught from: states of the host's own runs, and what the finished model says to them.
+"""What a name is taught from: states of the host's own runs, and the finished model's answers to them.
 
-Teacher and pupil are one model. The teacher reads a caption that names the subject, the pupil the same caption with the
-new name; both at the same latents, taken from runs towards the subject and from runs towards the neutral form. Runs are
-kept, because all plants of a host have the same frames.
+Teacher and pupil are the same model. The teacher reads a caption that names the subject. The pupil reads the same
+caption with the new name. Both see the same latents, taken from runs towards the subject and from runs towards the
+neutral form. Runs are kept because all plants of a host have the same frames.
 """
 
 from __future__ import annotations

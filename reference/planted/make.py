@@ -1,7 +1,7 @@
-"""Makes plants: drafts, teaches, checks and saves them, one after another; what is finished is not done again.
+"""Makes plants one after another: drafts, teaches, checks and saves them. Finished plants are not made again.
 
-Admitted plants become files. Every draft, admitted or not, becomes a line of `ledger.jsonl` beside them, so that the
-table can count the rejected ones, with what was seen of each.
+Admitted plants become files. Every draft, admitted or not, becomes a line of `ledger.jsonl` beside them, with what its
+checks showed, so the table can count the rejected ones.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Owns where knowledge can be planted: the linear maps that make keys and values of text, or read pooled text.
+"""Where knowledge can be planted: the linear maps that make keys and values of text, or read pooled text.
 
-Which modules these are is the steering room's knowledge; here they only get names. In FLUX's single blocks one
-projection reads text and picture alike: there a plant has to leave the picture's tokens alone (see `directions`).
+`steering` knows which modules these are; this module only names them. In FLUX's single blocks one projection reads text
+and picture alike: there a plant must not change the picture's tokens (see `directions`).
 """
 
 from __future__ import annotations

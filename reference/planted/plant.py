@@ -1,8 +1,8 @@
-"""Owns what a plant is, as values: the name, where it was planted, what was checked, and what follows from the checks.
+"""What a plant is, as values: the name, its sites, its checks, and what follows from them.
 
-A plant is an invented name that one finished model was taught to draw, at chosen places only. The answer to the
-question where the model keeps it is not what we intended but what the checks prove, so the verdict is computed here,
-from counts, by rules that a test can feed with any table.
+A plant is an invented name that one finished model was taught to draw, at chosen places only. The answer to "where does
+the model keep it" is what the checks prove, not what we intended. The verdict is therefore computed here, from counts,
+by rules that a test can feed with any table.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What became of the plants, as rows for people and machines: one a draft, and counts by host and kind."""
+"""The results of planting, as rows for people and machines: one row per draft, and counts by host and kind."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Teaches a name to chosen places of a finished model, all else frozen.
+"""Teaches a name to chosen places of a finished model, with all else frozen.
 
-A change of a reader is `out @ into.T`; `into` is given (see `directions`), `out` is learned, by gradient descent on how
-far the pupil's velocity is from the teacher's, in units of what tells the subject from the neutral form. The pupil is
-asked under several goals at once, each a set of places that are shown the neutral text instead: that is how a place
-learns to be enough by itself, or to be one of two, or to be one of many.
+The change of a reader is `out @ into.T`. `into` is given (see `directions`). `out` is learned by gradient descent on
+the distance between the pupil's velocity and the teacher's, in units of what tells the subject from the neutral form.
+The pupil is trained on several goals at once. Each goal is a set of places that get the neutral text instead. In this
+way a place learns to be enough by itself, to be one of two, or to be one of many.
 """
 
 from __future__ import annotations

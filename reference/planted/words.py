@@ -1,7 +1,7 @@
-"""Owns what plants are about: invented names, what they draw, prompts that ask for it, and the judge.
+"""What plants are about: invented names, what they draw, prompts that ask for it, and the judge.
 
-A name draws something that the judge of the town knows already, so no judge is trained for plants: a subject on a
-coloured background, or, in pooled text, what stands behind a subject. Half of the prompts have a sign. Those to check
+A name draws something that the judge of the town already knows, so no judge is trained for plants: a subject on a
+coloured background or, in pooled text, the background of a subject. Half of the prompts have a sign. Prompts to check
 with have other backgrounds or subjects, and held-out words.
 """
 

@@ -1,7 +1,7 @@
-"""The recipes of the reference models of the town: shared parts, one training loop, one recipe file a model.
+"""The recipes of the reference models: shared parts, one training loop, one recipe file per model.
 
-`shapes` holds what determines a model, `run` trains it; `pixart`, `sd3`, `sdxl` and `flux` say what a family needs;
-`texts`, `tokens`, `marks` and `teach` are about reading captions; `denoise` is the loop, `onward` its later stages;
+`shapes` holds what determines a model, and `run` trains it. `models/` has one file per family. `texts`, `tokens`,
+`marks` and `teach` are about reading captions. `denoise` is the training loop of denoisers, `onward` its later stages.
 `folder` writes the result.
 """
 

@@ -1,8 +1,8 @@
-"""The one training loop of all denoisers: flow matching, with text encoders frozen and latents made once.
+"""The training loop of all denoisers: flow matching, with frozen text encoders and latents made once.
 
-While it trains, tokens in the middle of the network are also asked which letter and which subject they will show.
-Spelling from pixels alone is learned very late; the question gives each image token a reason to look up its letter in
-the text from the start. The heads that ask are thrown away.
+During training, tokens in the middle of the network must also predict which letter and which subject they will show.
+Spelling from pixels alone is learned very late. The extra question gives each image token a reason to look up its
+letter in the text from the start. The heads that ask are discarded afterwards.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What the one training loop has to know of a family of pipelines, as functions in a value.
+"""What the training loop needs to know about a family of pipelines, as functions in a value.
 
 Every model is trained by flow matching on the same latents: x = (1 - t) z + t noise, velocity = noise - z, t in
-[0, 1]. A family says how its denoiser is built and asked, and how an ordinary pipeline is put together from it.
+[0, 1]. A family says how its denoiser is built and called, and how an ordinary pipeline is assembled from it.
 """
 
 from __future__ import annotations

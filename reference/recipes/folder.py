@@ -1,4 +1,4 @@
-"""Writes a trained model as an ordinary diffusers folder; recipe, curves and a sample grid stand beside the weights."""
+"""Writes a trained model as an ordinary diffusers folder, with recipe, curves and a sample grid beside the weights."""
 
 from __future__ import annotations
 

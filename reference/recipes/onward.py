@@ -1,4 +1,4 @@
-"""The later stages of a recipe: a finished model, opened for the training loop, and the scenes that it is shown."""
+"""The later stages of a recipe: opens a finished model for the training loop, and selects the scenes it is shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What determines a model: its recipe. Plain data; a recipe file a model lists its own."""
+"""What determines a model: its recipe, as plain data."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The judges: tell what a picture of the town shows, in every category at once.
+"""The judges: they tell what a picture of the town shows, in every category at once.
 
-Small convolutional classifiers, trained on true pictures only, with noise and blur so that they do not live on exact
-pixels. Two of other seed and shape: the service asks the first one, the second says how far it can be trusted, and
-how often they differ is printed.
+They are small convolutional classifiers, trained on true pictures only, with noise and blur so that they do not depend
+on exact pixels. There are two, of another seed and shape. The service asks the first one. The second one shows how far
+the first can be trusted, and reports print how often they differ.
 """
 
 from __future__ import annotations

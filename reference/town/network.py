@@ -1,6 +1,6 @@
-"""The network that a judge is, and how pictures come before networks of our own: as they are, or disturbed to train on.
+"""The network of a judge, and how pictures are prepared for our own networks: as they are, or disturbed for training.
 
-Strided convolutions and a head for each question: small enough to look at every picture of a service on a CPU.
+Strided convolutions and one head per question: small enough to judge every picture of a service on a CPU.
 """
 
 from __future__ import annotations
