@@ -133,7 +133,7 @@ def engine_row(count: int = 200, *, progress: Callable[[str], None] = print) -> 
 
 
 def missed_targets(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The rows that miss DESIGN's targets: recall of 0.99 for each disguise, false alarms of at most half a percent."""
+    """The rows that miss the targets: recall of 0.99 for each disguise, at most 0.5 % false alarms."""
     low = [name for name, row in rows.items() if name.startswith("disguise") and row["recall"]["share"] < 0.99]
     loud = rows["innocent prompts"]["false alarms"]["share"] > 0.005
     return low + ["innocent prompts"] * loud

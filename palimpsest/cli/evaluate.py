@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_evaluate", "evaluate_app"]
 
-evaluate_app = typer.Typer(help="Quality tables, measured on prompts of the town.", no_args_is_help=True)
+evaluate_app = typer.Typer(help="Quality tables, measured on prompts with known answers.", no_args_is_help=True)
 
 _BESIDE = {
     "shows it": "shows it",
@@ -42,12 +42,12 @@ def evaluate_lettering(
     url: Url = None,
     key: Key = None,
     words: Annotated[Path | None, typer.Option(help="Word list; default: the shipped insults.")] = None,
-    evasions: Annotated[bool, typer.Option(help="As many pictures again of the words in disguise.")] = False,
+    evasions: Annotated[bool, typer.Option(help="Also ask for as many of the words in disguise.")] = False,
     seed: Seed = 0,
     out: Out = None,
     json_: Json = False,
 ) -> None:
-    """Insults drawn as lettering, after the whole loop; innocent prompts beside them."""
+    """Insults as lettering, and innocent prompts, after the whole service loop."""
     from evaluation import benign_row, drawable_evasions, lettering_row, load_word_list
     from evaluation.prompts.cases import SHIPPED_INSULTS
 
@@ -79,7 +79,10 @@ def evaluate_concepts(
     out: Out = None,
     json_: Json = False,
 ) -> None:
-    """Erased concepts where the plain picture shows them, after the whole loop; their near neighbours beside them."""
+    """Erased concepts, and their near neighbours, after the whole service loop.
+
+    Only prompts whose plain picture shows the concept are counted.
+    """
     from evaluation import concept_row, near_neighbours, neighbour_row
 
     concepts = concept or list(_ERASED)
@@ -102,7 +105,7 @@ def evaluate_baselines(
         list[str] | None,
         typer.Option(help="`lettering`, or an erased concept; may be repeated. Default: what the shipped rules name."),
     ] = None,
-    count: Annotated[int, typer.Option("--count", "-n", min=1, help="Pictures a row, and innocent ones.")] = 50,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="Pictures per row, and innocent prompts.")] = 50,
     model: Model = None,
     policy: Policy = None,
     url: Url = None,
@@ -111,7 +114,7 @@ def evaluate_baselines(
     out: Out = None,
     json_: Json = False,
 ) -> None:
-    """What negative prompts, SLD, SAFREE, whole swaps and refusals make of the prompts that the service repairs."""
+    """Other methods on the same prompts: negative prompts, SLD, SAFREE, whole swaps and refusal, beside the service."""
     from evaluation.prompts.cases import SHIPPED_INSULTS, load_word_list
     from evaluation.tables.baselines import LETTERING, baseline_rows
 
@@ -145,9 +148,11 @@ def evaluate_prompts(
     format_: Annotated[
         str, typer.Option("--format", help="lines, simplebench, creativebench, toxicbench, lock or i2p.")
     ] = "lines",
-    words: Annotated[Path | None, typer.Option(help="Of `creativebench`: the words, one a line.")] = None,
-    split: Annotated[str, typer.Option(help="Of `toxicbench` and `lock`.")] = "test",
-    count: Annotated[int | None, typer.Option("--count", "-n", min=1, help="So many of all; default: all.")] = None,
+    words: Annotated[Path | None, typer.Option(help="For `creativebench`: a file of words, one per line.")] = None,
+    split: Annotated[str, typer.Option(help="Which part of `toxicbench` or `lock`.")] = "test",
+    count: Annotated[
+        int | None, typer.Option("--count", "-n", min=1, help="Use this many of the prompts; default: all.")
+    ] = None,
     model: Model = None,
     policy: Policy = None,
     url: Url = None,
@@ -156,7 +161,7 @@ def evaluate_prompts(
     out: Out = None,
     json_: Json = False,
 ) -> None:
-    """Your prompts, or a public benchmark's: verdicts, and where a word is asked for what is read before and after."""
+    """Your own prompts, or those of a public benchmark: verdicts, and words read before and after the loop."""
     from evaluation.prompts.benchmarks import load_prompts
     from evaluation.tables.own_prompts import prompt_rows
 
@@ -171,16 +176,19 @@ def evaluate_prompts(
 
 @evaluate_app.command("curve")
 def evaluate_curve(
-    pack: Annotated[Path, typer.Option(help="The pack that says which sites come first; see `localize`.")],
+    pack: Annotated[Path, typer.Option(help="The pack whose order of sites is used; see `localize`.")],
     model: Model = None,
-    sizes: Annotated[str | None, typer.Option(help="K by commas; default: up to twice the pack's, and all.")] = None,
+    sizes: Annotated[
+        str | None,
+        typer.Option(help="Numbers of sites, separated by commas; default: up to twice the pack's, and all."),
+    ] = None,
     count: Count = 20,
     steps: Steps = None,
     seed: Seed = 0,
     out: Out = None,
     json_: Json = False,
 ) -> None:
-    """What pictures show against the number of sites: a pack's order, its reverse, and random ones."""
+    """What pictures show against the number of swapped sites: in a pack's order, its reverse, and random orders."""
     from evaluation.readers.judges import Judges
     from evaluation.tables.curves import CurveJob, curve_rows, parameter_share, ranked, sizes_of
     from steering import Pack, SteeringError
@@ -206,17 +214,21 @@ def evaluate_curve(
 
 @evaluate_app.command("detectors")
 def evaluate_detectors(
-    count: Annotated[int, typer.Option("--count", "-n", min=1, help="Prompts a disguise and a way to ask.")] = 300,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="Prompts per disguise and per way to ask.")] = 300,
     innocent: Annotated[int, typer.Option(min=1, help="Innocent prompts.")] = 2500,
     engines: Annotated[bool, typer.Option(help="Also run the trained readers, 200 items each.")] = True,
     tuning: Annotated[
-        bool, typer.Option("--tuning", help="On the half that may be tuned on; never to be quoted.")
+        bool,
+        typer.Option("--tuning", help="Use the half of the corpora that detectors may be tuned on; not for quoting."),
     ] = False,
     seed: Seed = 0,
     out: Out = None,
     json_: Json = False,
 ) -> None:
-    """Recall for each disguise, false alarms on innocent prompts, and the trained readers; exit code 1 below target."""
+    """Recall of each disguise, false alarms on innocent prompts, and the trained readers.
+
+    Exit code 1 if a target is missed.
+    """
     from evaluation.tables.detectors import detector_rows, engine_row, missed_targets
 
     rows = detector_rows(count=count, innocent=innocent, seed=seed, held_out=not tuning, progress=say)
@@ -238,14 +250,14 @@ def add_evaluate(app: typer.Typer) -> None:
 def _subject(
     model: str | None, policy: str | None, url: str | None, key: str | None
 ) -> Iterator[tuple[Host, Answerer, Judges]]:
-    """The stock host, the service that is judged, and who judges it."""
+    """The stock host, the service under test, and the judges."""
     from evaluation import HttpAnswerer, Judges
     from palimpsest.cli.shared.in_process import local_service
     from palimpsest.cli.shared.pictures import problem
 
     if url is not None:
         if policy is not None:
-            fail("--policy is the service's own business when --url is given; leave one of them out")
+            fail("--policy must be left out when --url is given: the service has its own policies")
         yield open_host(model), HttpAnswerer(url, key), Judges.load()
         return
     try:
@@ -258,7 +270,7 @@ def _subject(
 
 
 def _check_concepts(concepts: Sequence[str]) -> None:
-    """Says that a name is wrong before hours of drawing."""
+    """Ends the command for an unknown concept, before hours of drawing."""
     from evaluation.prompts.cases import concept_cases
 
     try:
@@ -273,8 +285,8 @@ def _road(url: str | None) -> str:
 
 
 def _whole(text: str) -> list[int]:
-    """Numbers by commas. Raises: ValueError."""
+    """The numbers of a text that separates them by commas. Raises: ValueError."""
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        raise ValueError(f"--sizes must be whole numbers by commas, as `1,2,4`, got `{text}`") from None
+        raise ValueError(f"--sizes must be whole numbers separated by commas, such as `1,2,4`, got `{text}`") from None

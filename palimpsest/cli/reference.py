@@ -1,4 +1,4 @@
-"""`palimpsest reference`: trains and reports on the small models we ship, and plants names in them."""
+"""`palimpsest reference`: trains the small models that we ship, reports on them, and plants names in them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ reference_app = typer.Typer(help="The small models that we train and ship.", no_
 
 @reference_app.command("report")
 def reference_report(model: Model = None, count: Count = 200, out: Out = None, json_: Json = False) -> None:
-    """What a reference model writes and draws of its captions, beside the ceiling of true pictures."""
+    """How well a reference model draws its captions, beside the ceiling of true pictures; exit code 1 below the bar."""
     from evaluation import Judges, below_bar, load_word_list, model_report
     from evaluation.prompts.cases import SHIPPED_INSULTS
 
@@ -44,23 +44,30 @@ def reference_train(
             "judges",
             "reader",
         ],
-        typer.Argument(help="What draws, judges or reads the town."),
+        typer.Argument(help="A reference model, the judges, or the reader."),
     ],
-    work: Annotated[Path, typer.Option(help="Checkpoints and curves; a stopped run resumes from here.")] = Path("runs"),
-    out: Annotated[Path | None, typer.Option(help="Where to write; default: where the repository keeps it.")] = None,
-    px: Annotated[int, typer.Option(help="Side of a model's pictures, 64 or 128.")] = 64,
-    gpu: Annotated[bool, typer.Option("--gpu", help="The recipe for a CUDA device: larger batches.")] = False,
+    work: Annotated[
+        Path, typer.Option(help="Folder for checkpoints and curves; a stopped run resumes from it.")
+    ] = Path("runs"),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder to write; default: `WORK/models` for a model, the repository's for judges and reader."
+        ),
+    ] = None,
+    px: Annotated[int, typer.Option(help="Side of the model's pictures in pixels, 64 or 128.")] = 64,
+    gpu: Annotated[bool, typer.Option("--gpu", help="Use the recipe for a CUDA device, with larger batches.")] = False,
     compiled: Annotated[bool, typer.Option("--compile/--no-compile", help="Compile the denoiser.")] = True,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that paint pictures.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that draw training pictures.")] = 1,
     start: Annotated[
         Path | None,
-        typer.Option("--from", help="A model's folder: the stages of the recipe that it has not had are run, from it."),
+        typer.Option("--from", help="Folder of a model: run the stages of the recipe that it has not had."),
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
 ) -> None:
-    """Trains a reference model, judges, or the evaluation's reader, and resumes a run that was stopped.
+    """Trains a reference model, the judges, or the evaluation's reader; resumes a stopped run.
 
-    A model takes hours on two cores, judges and reader minutes.
+    A model takes hours on two cores; judges and reader take minutes.
     """
     import torch
 
@@ -69,7 +76,7 @@ def reference_train(
     if what.startswith("signpost-"):
         _train_model(what, out, work, px=px, gpu=gpu, compiled=compiled, workers=workers, start=start)
     elif start is not None:
-        fail(f"--from must be given for a model that draws, got it for `{what}`")
+        fail(f"--from must be given for a model only, got it for `{what}`")
     elif what == "judges":
         from reference.town.judge import JUDGE_RECIPES, train_judge
 
@@ -92,20 +99,20 @@ def reference_plant(
     kind: Annotated[
         list[str] | None,
         typer.Option(
-            help="Only these: one, two, redundant, pooled, spread, or a distractor: attention, bias, against."
+            help="Only these kinds: one, two, redundant, pooled, spread; or a distractor: attention, bias, against."
         ),
     ] = None,
     subject: Annotated[
         list[str] | None,
-        typer.Option(help="Names at sites of attention draw only these; default: all that the model draws well."),
+        typer.Option(help="Subjects for names at attention sites; default: all that the model draws well."),
     ] = None,
-    count: Annotated[int, typer.Option("--count", "-n", min=1, help="Drafts; some are rejected.")] = 12,
-    seed: Annotated[int, typer.Option(min=0, help="Other names, sites and subjects.")] = 0,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="Number of drafts; some are rejected.")] = 12,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed draws other names, sites and subjects.")] = 0,
     json_: Json = False,
 ) -> None:
     """Plants invented names in a reference model, checks each on pictures, and keeps those whose answer is proven.
 
-    A stopped run goes on where it was: drafts that the folder's ledger has are left out. Exit code 1 if none counts.
+    A stopped run resumes: drafts that are in the folder's ledger are not made again. Exit code 1 if no plant is proven.
     """
     from reference.folders import draws_town
     from reference.planted import KINDS, PLANTS, TRICKS, BadPlant
@@ -121,14 +128,12 @@ def reference_plant(
     if unknown := [s for s in subject or [] if s not in SUBJECT.phrases]:
         fail(f"subject must be one of {', '.join(f'`{s}`' for s in SUBJECT.phrases)}, got `{unknown[0]}`")
     if subject and kind and set(kind) == {"pooled"}:
-        fail(
-            "subject is for names at sites of attention; names in pooled text draw backgrounds, so give no `--subject`"
-        )
+        fail("--subject must be left out for `pooled`: names in pooled text draw backgrounds")
     settings = settings_from({"model": model})
     try:
         folder_of_model = resolve_model(settings.model)[0]
         if not draws_town(folder_of_model):
-            raise ValueError(f"names are planted in models that draw the town, and `{folder_of_model}` is none of them")
+            raise ValueError(f"model must be one that draws the town, got `{folder_of_model}`")
         host = load_host(settings)
     except (SteeringError, SettingsError, ValueError) as error:
         fail(str(error))
@@ -137,7 +142,7 @@ def reference_plant(
     try:
         drafts = maker.drafts(count=count, seed=seed, kinds=kind or (), subjects=subject or ())
         if not drafts:
-            raise BadPlant(f"`{host.name}` has no place for a plant of kind {', '.join(kind or ())}; see the log above")
+            raise BadPlant(f"`{host.name}` has no sites for a plant of kind {', '.join(kind or ())}; see the log above")
         made = {d.name for d in drafts}
         ledger = [row for row in maker.make_all(drafts, folder) if row["name"] in made]
     except BadPlant as error:
@@ -153,13 +158,12 @@ def reference_plant(
 @reference_app.command("planted")
 def reference_planted(
     folder: Annotated[Path | None, typer.Argument(help="Folder of plants; default: the repository's.")] = None,
-    report: Annotated[bool, typer.Option("--report", help="Also why some were rejected, and write JSON.")] = False,
+    report: Annotated[
+        bool, typer.Option("--report", help="Also show why drafts were rejected, and write `planted.json`.")
+    ] = False,
     json_: Json = False,
 ) -> None:
-    """The planted names: where, what the checks saw, and how many were rejected; exit code 1 if there are none.
-
-    `--report` writes everything beside the plants, in `planted.json`.
-    """
+    """The planted names: sites, checks, and how many drafts were rejected; exit code 1 if there are none."""
     from reference.planted import PLANTS
     from reference.planted.table import counts, rows, whole_ledger
 
@@ -196,7 +200,7 @@ def _train_model(
     workers: int,
     start: Path | None,
 ) -> None:
-    """Trains a model into `out`; without it into the work folder, from where it is shipped by hand."""
+    """Trains a model into `out`, or into the work folder; a model is moved into the repository by hand."""
     import torch
 
     from reference.recipes import recipe_for, train
@@ -221,6 +225,6 @@ def _train_model(
 
 
 def _failed(why: str) -> str:
-    """What was seen and wrong, without the checks that were not done because of it."""
+    """The checks that failed, without those that were skipped because of it."""
     told = why.split("; ")
     return "; ".join([w for w in told if " must be done at " not in w] or told)
