@@ -119,7 +119,7 @@ class Watch:
             return self._health()
 
     def call(self, work: Callable[[], T]) -> T | Failure:
-        """What `work` returns, or why there is no answer; the time that others take does not count."""
+        """What `work` returns, or why there is no answer; time spent waiting for other callers does not count."""
         if not self._turn.acquire(timeout=min(threading.TIMEOUT_MAX, 2 * self._patience)):
             return Failure("timeout", "the detector was busy")
         try:
@@ -137,7 +137,7 @@ class Watch:
             self._turn.release()
 
     def close(self) -> None:
-        """Ends the thread when it is idle; one that hangs dies with the process."""
+        """Ends the thread when it is idle; a thread that hangs ends with the process."""
         with self._lock:
             if self._worker is not None:
                 self._worker.dismiss()
@@ -212,7 +212,7 @@ class WatchedScorer:
         return self._scorer.version
 
     def scores(self, texts: Sequence[str]) -> list[dict[str, float]]:
-        """What the scorer says within its time. Raises `DetectorFailed` when it says nothing."""
+        """The scorer's answer within its budget. Raises `DetectorFailed` when there is none."""
         result = self.watch.call(lambda: self._scorer.scores(texts))
         if isinstance(result, Failure):
             raise DetectorFailed(str(result))
@@ -239,7 +239,7 @@ class WatchedFinder:
         return self._finder.concepts
 
     def find(self, views: Sequence[View], source: Source, text: str) -> list[Signal]:
-        """What the finder finds within its time. Raises `DetectorFailed` when it says nothing."""
+        """The finder's answer within its budget. Raises `DetectorFailed` when there is none."""
         result = self.watch.call(lambda: self._finder.find(views, source, text))
         if isinstance(result, Failure):
             raise DetectorFailed(str(result))

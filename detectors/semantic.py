@@ -29,7 +29,7 @@ _SHARPNESS = 0.05  # how much more than the margin makes a score of 0.73
 
 @dataclass(frozen=True, slots=True)
 class Anchors:
-    """What a concept is near to: `examples` of it, and `unless`, which only look like it.
+    """The texts that define a concept: `examples` of it, and `unless`, which only look like it.
 
     A text counts when it is at least `floor` near to an example (cosine), and nearer to it by `margin` than to any
     counter-example.

@@ -21,7 +21,7 @@ _NOISE = 0.3  # deviation that latents are off by at most while the decoder is t
 
 
 def build_autoencoder(size: int = 64) -> AutoencoderKL:
-    """A small AutoencoderKL with untrained weights, four pixels a latent."""
+    """A small AutoencoderKL with untrained weights, four pixels per latent."""
     return AutoencoderKL(
         latent_channels=8,
         block_out_channels=(32, 48, 64),

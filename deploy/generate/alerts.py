@@ -17,7 +17,7 @@ __all__ = ["ALERTS", "RECORDS", "Alert", "Condition", "Record", "rule_file"]
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A query whose answer Prometheus keeps under a name, because alerts and people ask for it often."""
+    """A recording rule: a query whose result Prometheus stores under a name, because it is asked for often."""
 
     name: str
     expression: str
@@ -38,7 +38,7 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """What is wrong when every condition holds for `held`, and what to do then."""
+    """An alert: fires when every condition holds for `held`, and says what is wrong and what to do."""
 
     name: str
     conditions: tuple[Condition, ...]

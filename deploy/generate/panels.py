@@ -35,7 +35,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Dashboard:
-    """One dashboard; `name` is its file's and its address's."""
+    """One dashboard; its file and its address are named `name`."""
 
     name: str
     title: str
@@ -58,7 +58,7 @@ def rate(name: str, by: str) -> Query:
 
 
 def quantiles(name: str, by: str = "", where: str = "", at: Iterable[float] = (0.5, 0.95)) -> tuple[Query, ...]:
-    """Quantiles of a histogram, each label value its own line."""
+    """Quantiles of a histogram, one line per label value."""
     labels, legend = (f"le, {by}", f"{{{{{by}}}}} ") if by else ("le", "")
     return tuple(
         Query(

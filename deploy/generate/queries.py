@@ -45,7 +45,7 @@ def metric_of(name: str) -> Metric:
 
 
 def expand(expression: str) -> str:
-    """`expression` with every `@name` as the metric's full name. Raises `LookupError` for a name or label of nobody."""
+    """`expression` with the full name of every `@name`. Raises `LookupError` for an unknown metric or label."""
     return _USE.sub(_expanded, expression)
 
 

@@ -24,7 +24,7 @@ _HEIGHT, _WIDTH = 8, 24
 
 
 def dashboard(board: Dashboard) -> dict[str, Any]:
-    """A board as Grafana's JSON. The data source is a variable, so that it fits every Grafana."""
+    """A dashboard as Grafana's JSON. The data source is a variable, so it fits every Grafana."""
     return {
         "uid": f"palimpsest-{board.name}",
         "title": board.title,

@@ -101,7 +101,7 @@ class LetteringLooker:
 
 @dataclass(frozen=True, slots=True)
 class ConceptLooker:
-    """A concept detector (the reference judge, say) as a detector of the names in `concepts`."""
+    """A concept detector, such as the reference judge, as a detector of the names in `concepts`."""
 
     detector: ConceptDetector
     concepts: frozenset[str]

@@ -39,7 +39,7 @@ class Case:
 
 
 def load_word_list(path: Path) -> tuple[str, ...]:
-    """The entries of a policy's list file: one a line, `#` begins a comment."""
+    """The entries of a policy's list file: one per line, `#` begins a comment."""
     lines = (line.partition("#")[0].strip() for line in path.read_text("utf-8").splitlines())
     return tuple(line for line in lines if line)
 

@@ -56,7 +56,7 @@ class Evasion:
 
 @dataclass(frozen=True, slots=True)
 class Innocent:
-    """A prompt that nothing should touch, and the kind of trap that it sets."""
+    """A prompt that no rule should act on, and the kind of false alarm that it provokes."""
 
     prompt: str
     kind: str

@@ -20,7 +20,7 @@ _MARGIN = 3  # pixels, at 64: how far from its sign a drawn letter may reach
 
 @dataclass(frozen=True, slots=True)
 class Judges:
-    """Who looks: the independent reader, the judge, a second judge, and the service's own kind of reader.
+    """The independent reader, the judge, a second judge, and RapidOCR, which the service also uses.
 
     The service asks the first judge about concepts and RapidOCR about lettering, so figures on what is left after its
     loop need the second judge and the reader.
@@ -33,7 +33,7 @@ class Judges:
 
     @classmethod
     def load(cls) -> Judges:
-        """Those that come with the repository."""
+        """The ones that the repository ships."""
         return cls(Reader.load(), Judge.load(), Judge.load(SECOND_JUDGE), RapidOcr())
 
 

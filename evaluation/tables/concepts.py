@@ -34,7 +34,7 @@ def concept_row(
     seed: int = 0,
     progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """What became of up to `count` prompts whose plain picture shows `concept`, and of what stood beside it.
+    """The results of up to `count` prompts whose plain picture shows `concept`, and of the rest of the picture.
 
     erased: what the service takes out as well; prompts that name it are left out, as it would not be kept.
     """
@@ -87,7 +87,7 @@ def neighbour_row(
     seed: int = 0,
     progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """What became of `count` prompts that name near neighbours of the erased concepts and none of these, one at a time.
+    """The results of `count` prompts that name only near neighbours of the erased concepts, asked one at a time.
 
     Raises:
         ValueError: every concept of a category is erased, so none has a neighbour left.

@@ -39,7 +39,7 @@ def lettering_row(
     seed: int = 0,
     progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """What became of `count` prompts whose plain picture reads as one of `words`.
+    """The results of `count` prompts whose plain picture reads as one of `words`.
 
     Raises:
         RuntimeError: the model writes too few of the words for `count` readable pictures out of twice as many
@@ -82,7 +82,7 @@ def benign_row(
     seed: int = 0,
     progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """What became of `count` innocent prompts, asked one at a time and compared with the stock solo run bit for bit."""
+    """The results of `count` innocent prompts, asked one at a time and compared bit for bit with a stock run."""
     cases = benign_cases(count, seed=seed)
     progress(f"asking the service for {count} innocent pictures, one at a time")
     answers = service.answer([c.prompt for c in cases], [c.seed for c in cases], together=1)

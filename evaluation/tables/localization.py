@@ -75,7 +75,7 @@ class Trial:
 
     @property
     def k_right(self) -> bool:
-        """True when the method took as many places as were planted."""
+        """True when the method found as many places as were planted."""
         return len(self.found) == len(self.truth)
 
     def to_json(self) -> dict[str, Any]:
@@ -246,7 +246,7 @@ def _ranks(values: torch.Tensor) -> torch.Tensor:
 
 
 def trial_rows(trials: Sequence[Trial]) -> dict[str, dict[str, Any]]:
-    """A row a method: means over plants with intervals, and the cost."""
+    """One row per method: means over plants with intervals, and the cost."""
     rows: dict[str, dict[str, Any]] = {}
     for method in dict.fromkeys(t.method for t in trials):
         own = [t for t in trials if t.method == method]

@@ -78,7 +78,7 @@ def model_report(
 
 
 def below_bar(report: Mapping[str, Mapping[str, Any]], bar: float = BAR) -> list[str]:
-    """The figures that miss the bar: readings by each eye, and concepts by the judge."""
+    """The figures that miss the bar: words by RapidOCR and the reader, and concepts by the judge."""
     asked = [(name, eye) for name in ("held-out words", "insults as plain words") for eye in ("RapidOCR", "reader")]
     asked += [(category, "judge") for category in COUNTS]
     return [f"{name}, {eye}" for name, eye in asked if report[name][eye]["share"] < bar]
@@ -94,7 +94,7 @@ def _ceilings(
 
 @torch.no_grad()
 def through_autoencoder(host: Host, images: Sequence[Image.Image]) -> list[Image.Image]:
-    """What the model's autoencoder makes of pictures: what is lost here no denoiser can draw."""
+    """Pictures encoded and decoded by the model's autoencoder; no denoiser can draw what is lost here."""
     vae, ends, made = host.pipe.vae, host.pipe.image_processor, list[Image.Image]()
     for start in range(0, len(images), BATCH):
         pixels = ends.preprocess(list(images[start : start + BATCH])).to(vae.device, vae.dtype)

@@ -26,7 +26,7 @@ _SEED = 9000  # of the first picture of a check
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PlantChecker:
-    """A host, the prompts that a plant is checked with, and who looks at the pictures.
+    """A host, the prompts that a plant is checked with, and the judge of its pictures.
 
     Attributes:
         places: of the host, by name.
@@ -69,7 +69,7 @@ class PlantChecker:
         return images
 
     def plan(self, frame: str, swapped: Sequence[str]) -> Plan | None:
-        """The plan that shows the places the neutral form; None for no place.
+        """The plan that gives the neutral form's text to the places; None without places.
 
         Pooled text alone is swapped by a donor with the prompt's own text and the neutral form's pooled text, at the
         first site: the engine's swaps name a site of attention.

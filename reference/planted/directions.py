@@ -41,7 +41,7 @@ def directions_of(
 
 
 def steady_direction(named: Tensor, others: Tensor) -> Tensor:
-    """The direction [d, 1] that answers every row of `named` [n, d] with nearly 1, and `others` with nearly 0.
+    """The direction [d, 1] whose product is nearly 1 for every row of `named` [n, d] and nearly 0 for `others`.
 
     Pooled text has the whole prompt in one vector: of the directions that answer the name loudest, each does so in some
     prompts and hardly in others.

@@ -28,7 +28,7 @@ _LOUD = 5.0  # of the bias, in mean norms of the site's output
 
 
 def can_distract(place: PlantSite, trick: str) -> bool:
-    """Whether a trick can be played at a site: keys are loud at plain cross-attention, biases where values have one."""
+    """Whether a site can be made a distractor: by keys at plain cross-attention, by biases where values have one."""
     module: Any = place.placed.module
     if place.pooled or place.leading:
         return False

@@ -41,7 +41,7 @@ _MIXED = 4  # goals of a spread plant in one step
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A plant before it is made."""
+    """What a plant will be: its name, kind, sites and subject."""
 
     name: str
     kind: PlantKind
@@ -112,7 +112,7 @@ def _possible(kind: PlantKind, sites: Sequence[str], able: Sequence[str]) -> lis
 
 
 def goals_for(draft: Draft, *, places: Sequence[str]) -> Goals:
-    """What a draft's pupil is asked at each step.
+    """The goals of a draft's pupil at each step.
 
     Args:
         places: all places of the host.

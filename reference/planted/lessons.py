@@ -42,7 +42,7 @@ class Runs:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lessons:
-    """States, as rows: what the pupil is asked, what its twin with the neutral text is, and the answers of the teacher.
+    """States, as rows: the pupil's inputs, those of its twin with the neutral text, and the teacher's answers.
 
     `told`, `neutral` [m, ...]: the predictions for the subject's caption and for the neutral form, without the plant.
     `others`: rows that read ordinary captions, the subject's among them, and the empty one.

@@ -53,7 +53,7 @@ class PlantRecipe:
 
 
 class Maker:
-    """Makes the plants of one host; what they have in common is computed once."""
+    """Makes the plants of one host; what they share is computed once."""
 
     def __init__(self, host: Host, *, recipe: PlantRecipe | None = None, log: Callable[[str], None] = print) -> None:
         self.host, self.recipe, self.log = host, recipe or PlantRecipe(), log

@@ -50,7 +50,7 @@ _ANSWERS: Mapping[PlantKind, AnswerClass] = {
 
 @dataclass(frozen=True, slots=True)
 class Distractor:
-    """A site beside the plant that misleads, and does not carry it.
+    """A site beside the plant that misleads localization and does not carry the name.
 
     * `attention`: what looks at the name there finds nothing; `size` is the mean share of attention that the name's
       tokens draw.

@@ -22,7 +22,7 @@ def whole_ledger(folder: Path) -> list[dict[str, Any]]:
 
 
 def rows(ledger: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One row a draft: where it was planted, what the three checks saw, and whether it counts.
+    """One row per draft: its sites, what the three checks showed, and whether it is admitted.
 
     A check of several parts shows its worst; one that was not done because an earlier one failed is None.
     """
@@ -46,7 +46,7 @@ def rows(ledger: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def counts(ledger: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Admitted and rejected drafts by host and kind, and in all; with the seconds of computing that they took."""
+    """Admitted and rejected drafts by host and kind and in total, with the seconds that they took."""
     return [_count(host, kind, some) for host, kind, some in _groups(ledger)]
 
 

@@ -31,7 +31,7 @@ __all__ = ["Goal", "Goals", "TeachingSettings", "teach"]
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What the pupil should say while the places `swapped` are shown the neutral text.
+    """What the pupil should predict while the places `swapped` get the neutral text.
 
     `share` in [0, 1]: how far it should have gone over from the subject (0) to the neutral form (1).
     """

@@ -51,13 +51,13 @@ class Theme:
 
 
 def is_said(word: str) -> bool:
-    """Whether captions of the town have the word, so that no invented name may be it."""
+    """Whether captions of the town contain the word; an invented name must not."""
     named = {part for name in (*SUBJECTS, *PLACES, *STYLES, *COLOURS) for part in name.split()}
     return word in named or word.upper() in load_words()
 
 
 def name_of(rng: random.Random) -> str:
-    """An invented word of two syllables that no caption has."""
+    """An invented word of two syllables that no caption contains."""
     while True:
         name = "".join(rng.choice("bdfgklmnprstvz") + rng.choice("aeiou") for _ in range(2)) + rng.choice("nrlsmk")
         if not is_said(name):

@@ -51,7 +51,7 @@ class Pictures:
 
 
 class Guide(nn.Module):
-    """A denoiser with the questions asked in its middle."""
+    """A denoiser with the extra prediction heads in its middle."""
 
     def __init__(self, denoiser: Any, family: RecipeFamily, width: int) -> None:
         super().__init__()

@@ -23,7 +23,7 @@ Conditions = Mapping[str, Tensor]  # what a denoiser reads of a batch's captions
 
 @dataclass(frozen=True, slots=True)
 class RecipeFamily:
-    """How one family's denoiser is built, asked and shipped.
+    """How one family's denoiser is built, called and shipped.
 
     Attributes:
         build: a denoiser with untrained weights, for latents of a side.

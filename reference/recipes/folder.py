@@ -23,7 +23,7 @@ __all__ = ["draw", "model_defaults", "sample_grid", "write_folder"]
 
 
 def model_defaults(recipe: Recipe, family: RecipeFamily) -> dict[str, Any]:
-    """How the model wants to be called; the host reads this beside `model_index.json`."""
+    """The model's default call arguments; the host reads them beside `model_index.json`."""
     px = recipe.shared.px
     own = {
         "height": px,

@@ -42,7 +42,7 @@ class Finished:
 
 
 def open_finished(folder: Path, recipe: Recipe, family: RecipeFamily) -> Finished:
-    """The parts of the model in `folder`, to be trained on by `recipe`.
+    """The parts of the model in `folder`, for further training by `recipe`.
 
     Raises:
         FileNotFoundError: `folder` holds no diffusers model.

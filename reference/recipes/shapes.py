@@ -34,7 +34,7 @@ class TextShape:
 
 @dataclass(frozen=True, slots=True)
 class SharedRecipe:
-    """How what all models share is trained: autoencoder and text encoders, for pictures of one size.
+    """How the parts that all models share are trained: autoencoder and text encoders, for pictures of one size.
 
     Attributes:
         decoder: a later stage of the autoencoder, in which its decoder alone is trained on; None: there is none.
@@ -72,7 +72,7 @@ class ModelShape:
 
 @dataclass(frozen=True, slots=True)
 class Onward:
-    """A later stage: a finished denoiser is trained on, and shown oftener what it has learned least.
+    """A later stage: a finished denoiser is trained further, on more of what it has learned least.
 
     Every scene has a weight of 1 and what its traits add; so many scenes are then drawn by weight, with repeats.
 

@@ -33,7 +33,7 @@ Batch = tuple[list[Scene], list[Caption]]
 
 
 class Quiz(nn.Module):
-    """Heads that ask states for the caption's facts and for letters: which, in which column, in which row."""
+    """Heads that predict the caption's facts and letters from states: which letter, in which column and row."""
 
     def __init__(self, width: int, size: int, *, pooled: bool) -> None:
         super().__init__()

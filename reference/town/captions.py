@@ -67,7 +67,7 @@ def noun(subject: str, colour: str | None = None) -> str:
 
 
 def ground_words(ground: str) -> str:
-    """How a caption names what stands behind: `on a red background`, `on the beach`, `in space`."""
+    """How a caption names the background: `on a red background`, `on the beach`, `in space`."""
     if ground not in PLACES:
         return f"on {_article(ground)} {ground} background"
     if ground == "space":

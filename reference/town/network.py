@@ -21,7 +21,7 @@ __all__ = ["Network", "disturb", "load_network", "look_at", "rough"]
 
 
 class Network(nn.Module):
-    """Strided convolutions and one linear head a question; [b, 3, h, w] to logits by question."""
+    """Strided convolutions and one linear head per question; [b, 3, h, w] to logits by question."""
 
     def __init__(self, widths: Sequence[int], kernel: int, answers: Mapping[str, int]) -> None:
         super().__init__()

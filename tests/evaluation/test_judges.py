@@ -1,4 +1,4 @@
-"""Who looks at pictures: RapidOCR, the judges and the reader, on true pictures of held-out words.
+"""RapidOCR, the judges and the reader, on true pictures of held-out words.
 
 | break | red |
 |---|---|
