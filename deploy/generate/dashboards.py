@@ -11,7 +11,7 @@ from __future__ import annotations
 from deploy.generate.panels import Dashboard, Panel, Row, mean, one, quantiles, rate
 from deploy.generate.queries import Query
 
-__all__ = ["BOARDS"]
+__all__ = ["DASHBOARDS"]
 
 OPERATIONS = Dashboard(
     "operations",
@@ -281,4 +281,4 @@ STEERING = Dashboard(
     ),
 )
 
-BOARDS = (OPERATIONS, SAFETY, POLICIES, STEERING)
+DASHBOARDS = (OPERATIONS, SAFETY, POLICIES, STEERING)

@@ -34,7 +34,7 @@ import httpx
 import pytest
 
 from deploy.generate.alerts import ALERTS, RECORDS
-from deploy.generate.dashboards import BOARDS
+from deploy.generate.dashboards import DASHBOARDS
 from deploy.generate.queries import expand
 from service.metrics.catalogue import CATALOGUE
 from tests.running import REPAIR_LETTERING, ROOT, free_port, policy_text, until
@@ -123,7 +123,7 @@ STEADY_QUERIES = {
 
 def _queries() -> Iterator[tuple[str, str]]:
     """Where a query stands, and its text."""
-    for board in BOARDS:
+    for board in DASHBOARDS:
         for panel in board.panels:
             for k, query in enumerate(panel.queries):
                 yield f"{board.name}/{panel.title}/{k}", query.text
