@@ -1,17 +1,19 @@
-"""What the four dashboards show, as data: who looks at them, and one question a panel.
+"""The four dashboards as data: who uses each one, and one question per panel.
 
-Operations: is it up and fast. Safety: what was stopped or repaired, and did the looking work. Policies: what is in
-use, and what would rules in shadow do. Steering: which concepts are steered, how strongly, and what it costs.
+* Operations: is the service up and fast?
+* Safety: what was stopped or repaired, and did the picture checks work?
+* Policies: which policies are in use, and what would rules in shadow mode do?
+* Steering: which concepts are steered, how strongly, and at what cost?
 """
 
 from __future__ import annotations
 
-from deploy.generate.panels import Board, Panel, Row, mean, one, quantiles, rate
+from deploy.generate.panels import Dashboard, Panel, Row, mean, one, quantiles, rate
 from deploy.generate.queries import Query
 
-__all__ = ["BOARDS"]
+__all__ = ["DASHBOARDS"]
 
-OPERATIONS = Board(
+OPERATIONS = Dashboard(
     "operations",
     "Palimpsest: operations",
     "Whether the service is up, fast and not overrun.",
@@ -97,7 +99,7 @@ OPERATIONS = Board(
     ),
 )
 
-SAFETY = Board(
+SAFETY = Dashboard(
     "safety",
     "Palimpsest: safety",
     "What was stopped or repaired, and whether the detectors looked.",
@@ -155,7 +157,7 @@ SAFETY = Board(
     ),
 )
 
-POLICIES = Board(
+POLICIES = Dashboard(
     "policies",
     "Palimpsest: policies and shadow",
     "Which policies are in use, whether workers agree, and what rules in shadow would do.",
@@ -224,7 +226,7 @@ POLICIES = Board(
     ),
 )
 
-STEERING = Board(
+STEERING = Dashboard(
     "steering",
     "Palimpsest: steering and dose",
     "Which concepts are steered, how strongly, and what steering costs.",
@@ -279,4 +281,4 @@ STEERING = Board(
     ),
 )
 
-BOARDS = (OPERATIONS, SAFETY, POLICIES, STEERING)
+DASHBOARDS = (OPERATIONS, SAFETY, POLICIES, STEERING)

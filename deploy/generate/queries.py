@@ -1,7 +1,7 @@
 """Queries over our metrics: `@name` stands for a metric of the catalogue.
 
-A name that does not exist, or a label that its metric does not have, is an error where the query is written and not an
-empty panel on somebody's wall.
+A metric that does not exist, or a label that its metric does not have, is an error when the query is written. It never
+becomes an empty panel.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def metric_of(name: str) -> Metric:
 
 
 def expand(expression: str) -> str:
-    """`expression` with every `@name` as the metric's full name. Raises `LookupError` for a name or label of nobody."""
+    """`expression` with the full name of every `@name`. Raises `LookupError` for an unknown metric or label."""
     return _USE.sub(_expanded, expression)
 
 

@@ -1,7 +1,7 @@
-"""Owns deltas: small changes of a model's weights that are put on and taken off again exactly, and their files.
+"""Deltas, and their files: small changes of a model's weights that can be removed exactly.
 
-A delta is pure data: for a linear map two thin factors in half precision, `weight + out @ into.T`, or a bias to add.
-What is taken off is not subtracted: the weights that were there are put back, bit for bit.
+A delta is pure data: for a linear map two thin factors in half precision (`weight + out @ into.T`), or a bias to add.
+Removing a delta does not subtract it: the earlier weights are put back, bit for bit.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Delta:
 
 @contextmanager
 def applied(host: Host, delta: Delta) -> Iterator[None]:
-    """The host with a delta on its denoiser; afterwards it has the very weights that it had before.
+    """A context in which the host's denoiser has a delta; afterwards its weights are restored bit for bit.
 
     Raises: BadPlant, for a module or a shape that the denoiser does not have; then nothing is changed.
     """
@@ -147,7 +147,7 @@ def save_plant(plant: Plant, delta: Delta, folder: Path) -> Plant:
 
 
 def load_plant(file: Path) -> Plant:
-    """The plant in a file; its delta stays there until it is put on. Raises: BadPlant."""
+    """The plant in a file; its delta is read when it is applied. Raises: BadPlant."""
     try:
         with safe_open(str(file), framework="pt") as opened:
             header: Mapping[str, Any] = json.loads((opened.metadata() or {})[_HEADER])
@@ -163,7 +163,7 @@ def load_plants(folder: Path, *, recursive: bool = False) -> Sequence[Plant]:
 
 @contextmanager
 def planted(host: Host, plant: Plant) -> Iterator[Host]:
-    """The host with the plant in it; afterwards it is as it was, bit for bit.
+    """A context in which the host has the plant; afterwards its weights are restored bit for bit.
 
     Raises: PackMismatch, naming what differs, for another host than the plant was made in; BadPlant, without a file.
     """

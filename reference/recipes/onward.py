@@ -1,4 +1,4 @@
-"""The later stages of a recipe: a finished model, opened for the training loop, and the scenes that it is shown."""
+"""The later stages of a recipe: opens a finished model for the training loop, and selects the scenes it is shown."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from reference.recipes.family import Family
+from reference.recipes.family import RecipeFamily
 from reference.recipes.shapes import Onward, Recipe
 from reference.recipes.texts import build_texts
 from reference.town.scenes import Scene, category_of
@@ -41,8 +41,8 @@ class Finished:
     sharpened: bool
 
 
-def open_finished(folder: Path, recipe: Recipe, family: Family) -> Finished:
-    """The parts of the model in `folder`, to be trained on by `recipe`.
+def open_finished(folder: Path, recipe: Recipe, family: RecipeFamily) -> Finished:
+    """The parts of the model in `folder`, for further training by `recipe`.
 
     Raises:
         FileNotFoundError: `folder` holds no diffusers model.
