@@ -43,17 +43,32 @@ ARROWS = {
 }
 # room -> its halls and the modules beside them, from the ground up: each may import what stands before it
 HALLS = {
-    "policies": ["types fields problems", "predicates", "format", "decide", "store"],
+    "policies": [
+        "types fields problems spelling matcher judgement evidence",
+        "predicates",
+        "format",
+        "decide",
+        "store",
+    ],
     "detectors": ["running data", "text", "images", "semantic detox"],
     "steering": ["errors sites values plans maths attach", "families", "batch", "run", "measure", "host", "packs"],
     "localization": [
         "errors contrasts prompts",
         "measure",
         "search",
-        "run calibrate fit",
+        "run calibrate fit_methods fit",
         "verify edit_packs report",
     ],
-    "reference": ["folders loop batches autoencoder", "town", "recipes", "planted"],
+    "reference": [
+        "folders loop batches autoencoder",
+        "town/scenes town/letters town/layout town/captions",
+        "town/drawing",
+        "town",
+        "recipes/shapes recipes/tokens recipes/texts recipes/family",
+        "recipes/models",
+        "recipes",
+        "planted",
+    ],
     "evaluation": ["metrics answers draw", "prompts", "readers", "training", "tables"],
     "service": [
         "errors settings audit image_files",
@@ -66,7 +81,7 @@ HALLS = {
         "worker",
         "bento",
     ],
-    "palimpsest": ["cli/shared", "cli"],
+    "palimpsest": ["cli/shared", "cli", "__main__"],
 }
 MOST_FILES = 15  # in one folder
 
