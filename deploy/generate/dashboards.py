@@ -8,10 +8,14 @@
 
 from __future__ import annotations
 
-from deploy.generate.panels import Dashboard, Panel, Row, mean, one, quantiles, rate
-from deploy.generate.queries import Query
+from collections.abc import Sequence
+from dataclasses import replace
 
-__all__ = ["DASHBOARDS"]
+from deploy.generate.panels import Dashboard, Panel, Row, mean, one, quantiles, rate
+from deploy.generate.queries import Query, metric_of, names_in
+from service.metrics.catalogue import CATALOGUE, Metric
+
+__all__ = ["DASHBOARDS", "complete", "usual_panel"]
 
 OPERATIONS = Dashboard(
     "operations",
@@ -281,4 +285,28 @@ STEERING = Dashboard(
     ),
 )
 
-DASHBOARDS = (OPERATIONS, SAFETY, POLICIES, STEERING)
+
+def usual_panel(metric: Metric) -> Panel:
+    """The panel of a metric that nobody has drawn one for: a rate, a value or two quantiles, by its labels."""
+    by = ", ".join(label.name for label in metric.labels)
+    if metric.kind == "counter":
+        return Panel(
+            metric.help, (rate(metric.name, by) if by else Query(f"sum(rate(@{metric.name}[$__rate_interval]))"),)
+        )
+    if metric.kind == "histogram":
+        return Panel(metric.help, quantiles(metric.name, by), "s" if metric.name.endswith("_seconds") else "short")
+    worst = {"livesum": "sum", "livemin": "min", "livemax": "max"}[metric.mode]
+    return one(metric.help, f"{worst} by ({by}) (@{metric.name})" if by else f"{worst}(@{metric.name})")
+
+
+def complete(dashboards: Sequence[Dashboard], catalogue: Sequence[Metric] = CATALOGUE) -> tuple[Dashboard, ...]:
+    """The dashboards; the first has a last row for the metrics of the catalogue that no panel asks for."""
+    asked = {metric_of(name) for board in dashboards for panel in board.panels for name in names_in(panel.queries)}
+    rest = [usual_panel(metric) for metric in catalogue if metric not in asked]
+    if not rest:
+        return tuple(dashboards)
+    first, *others = dashboards
+    return (replace(first, rows=(*first.rows, Row("Other metrics", tuple(rest)))), *others)
+
+
+DASHBOARDS = complete((OPERATIONS, SAFETY, POLICIES, STEERING))

@@ -7,12 +7,12 @@ becomes an empty panel.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from service.metrics.catalogue import CATALOGUE, PREFIX, Metric
 
-__all__ = ["SUFFIXES", "Query", "expand", "metric_of"]
+__all__ = ["SUFFIXES", "Query", "expand", "metric_of", "names_in"]
 
 SUFFIXES = ("_bucket", "_count", "_sum")
 _BY_NAME: Mapping[str, Metric] = {metric.name: metric for metric in CATALOGUE}
@@ -42,6 +42,11 @@ def metric_of(name: str) -> Metric:
         if name.endswith(suffix) and metric is not None and metric.kind == "histogram":
             return metric
     raise LookupError(f"no metric `{name}` in the catalogue")
+
+
+def names_in(queries: Iterable[Query]) -> Iterator[str]:
+    """The names, without the prefix, of the series that queries ask for."""
+    return (use.group(1) for query in queries for use in _USE.finditer(query.expression))
 
 
 def expand(expression: str) -> str:
