@@ -23,7 +23,7 @@ from policies.types import Signal, Signals, Stage, TextSource, View
 __all__ = ["Detector", "DetectorFailed", "Failure", "Health", "Watch", "WatchedFinder", "WatchedScorer", "run"]
 
 T = TypeVar("T")
-State = Literal["closed", "open", "half-open"]
+CircuitState = Literal["closed", "open", "half-open"]
 _MOST_STUCK = 2  # threads that hang before nothing more is started
 
 
@@ -63,7 +63,7 @@ class Health:
     happened last."""
 
     name: str
-    state: State
+    state: CircuitState
     failures: int
     stuck: int
     opened: int
@@ -101,7 +101,7 @@ class Watch:
         self._patience = max(budget, first or budget)
         self._turn = threading.Lock()  # one piece of work at a time
         self._lock = threading.Lock()  # guards what follows
-        self._state: State = "closed"
+        self._state: CircuitState = "closed"
         self._failures = self._opened = 0
         self._since = 0.0
         self._last = ""
@@ -183,7 +183,7 @@ class Watch:
                 self._since = self._clock()
                 self._become("open")
 
-    def _become(self, state: State) -> None:
+    def _become(self, state: CircuitState) -> None:
         if state == self._state:
             return
         self._opened += state == "open"

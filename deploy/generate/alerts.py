@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from deploy.generate.queries import expand
 
-__all__ = ["ALERTS", "RECORDS", "Alert", "Condition", "Record", "rule_file"]
+__all__ = ["ALERTS", "RECORDS", "Alert", "AlertCondition", "Record", "rule_file"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
+class AlertCondition:
     """`value` `op` `threshold`."""
 
     value: str
@@ -41,7 +41,7 @@ class Alert:
     """An alert: fires when every condition holds for `held`, and says what is wrong and what to do."""
 
     name: str
-    conditions: tuple[Condition, ...]
+    conditions: tuple[AlertCondition, ...]
     held: str
     severity: Literal["page", "ticket"]
     summary: str
@@ -80,8 +80,8 @@ RECORDS = (
 )
 
 
-def _when(value: str, op: Literal[">", "<", "=="], threshold: float) -> Condition:
-    return Condition(value, op, threshold)
+def _when(value: str, op: Literal[">", "<", "=="], threshold: float) -> AlertCondition:
+    return AlertCondition(value, op, threshold)
 
 
 ALERTS = (

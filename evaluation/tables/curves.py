@@ -28,8 +28,8 @@ from steering import Host, Pack, Plan, Swap
 
 __all__ = ["ORDERS", "CurveJob", "character_f1", "curve_rows", "parameter_share", "ranked", "sizes_of", "word_pairs"]
 
-Order = Literal["most first", "least first", "random"]
-ORDERS: tuple[Order, ...] = ("most first", "least first", "random")
+SiteOrder = Literal["most first", "least first", "random"]
+ORDERS: tuple[SiteOrder, ...] = ("most first", "least first", "random")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ def character_f1(read: Sequence[str], wanted: Sequence[str]) -> float:
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
-def _sets(name: Order, order: Sequence[str], k: int, cases: Sequence[ErasureCase]) -> Iterator[tuple[str, ...]]:
+def _sets(name: SiteOrder, order: Sequence[str], k: int, cases: Sequence[ErasureCase]) -> Iterator[tuple[str, ...]]:
     for case in cases:
         if name == "random":
             yield tuple(random.Random(f"curve/{k}/{case.seed}").sample(order, k))

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reference.planted.delta import Change, Delta
+from reference.planted.delta import Delta, WeightChange
 from reference.planted.places import PlantSite, denoiser_of, family_of
 from reference.planted.rows import Rows, predict
 from steering import Host
@@ -54,7 +54,7 @@ def loud_keys(host: Host, place: PlantSite, into: Tensor, rows: Rows) -> Delta:
     out = torch.zeros(loud.numel(), into.shape[1])
     out[:, 0] = loud.flatten()
     keys = next(iter(place.readers))
-    return Delta({keys: Change(out=out, into=into)})
+    return Delta({keys: WeightChange(out=out, into=into)})
 
 
 def drawn_attention(host: Host, place: PlantSite, into: Tensor, rows: Rows) -> float:
@@ -85,8 +85,8 @@ def loud_bias(host: Host, place: PlantSite, rows: Rows, *, seed: int) -> tuple[D
     generator = torch.Generator().manual_seed(seed)
     constant = torch.randn(outs[0].in_features, generator=generator)
     constant *= _LOUD * usual / (outs[0].weight.detach().float() @ constant).norm()
-    changes = {names[id(m)]: Change(bias=constant) for m in values}
-    changes |= {names[id(m)]: Change(bias=-(m.weight.detach().float() @ constant)) for m in outs}
+    changes = {names[id(m)]: WeightChange(bias=constant) for m in values}
+    changes |= {names[id(m)]: WeightChange(bias=-(m.weight.detach().float() @ constant)) for m in outs}
     return Delta(changes), float((outs[0].weight.detach().float() @ constant).norm()) / usual
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from reference.planted.delta import Change, Delta
+from reference.planted.delta import Delta, WeightChange
 from reference.planted.lessons import Lessons
 from reference.planted.places import PlantSite, denoiser_of, family_of
 from reference.planted.plant import PlantKind
@@ -186,7 +186,7 @@ def teach(
                 log(f"step {step + 1}: " + " ".join(f"{m:.3f}" for m in means))
                 recent.clear()
     changes = {
-        reader: Change(out=usual[reader] * pupil.out[reader].detach(), into=into[name])
+        reader: WeightChange(out=usual[reader] * pupil.out[reader].detach(), into=into[name])
         for name in into
         for reader in places[name].readers
     }

@@ -17,11 +17,11 @@ from reference.recipes.shapes import Onward, Recipe
 from reference.recipes.texts import build_texts
 from reference.town.scenes import Scene, category_of
 
-__all__ = ["Finished", "later_stage", "open_finished", "preferred"]
+__all__ = ["FinishedModel", "later_stage", "open_finished", "preferred"]
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
+class FinishedModel:
     """A finished model's parts, computed in full precision.
 
     Attributes:
@@ -41,7 +41,7 @@ class Finished:
     sharpened: bool
 
 
-def open_finished(folder: Path, recipe: Recipe, family: RecipeFamily) -> Finished:
+def open_finished(folder: Path, recipe: Recipe, family: RecipeFamily) -> FinishedModel:
     """The parts of the model in `folder`, for further training by `recipe`.
 
     Raises:
@@ -83,7 +83,9 @@ def open_finished(folder: Path, recipe: Recipe, family: RecipeFamily) -> Finishe
             f"`{folder}` must hold a model that has had the first stages of the recipe, {' or '.join(map(str, later))} "
             f"steps by its `recipe.json`, got {had}"
         )
-    return Finished(pipe.vae.eval(), texts, dict(found.state_dict()), digest, origin, later.index(had) + 1, sharpened)
+    return FinishedModel(
+        pipe.vae.eval(), texts, dict(found.state_dict()), digest, origin, later.index(had) + 1, sharpened
+    )
 
 
 def later_stage(recipe: Recipe, stage: Onward) -> Recipe:

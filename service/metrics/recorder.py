@@ -36,12 +36,12 @@ from service.metrics.catalogue import (
     PREFIX,
     ROLLOUT,
     Breaker,
-    Failure,
     Metric,
+    ReadingFailure,
     Reload,
     RequestOutcome,
+    RequestStage,
     Rollout,
-    Stage,
 )
 
 __all__ = ["Recorder", "forget_dead_workers", "render"]
@@ -114,7 +114,7 @@ class Recorder:
         self.series("request_duration_seconds", endpoint).observe(seconds)
 
     @contextlib.contextmanager
-    def stage(self, stage: Stage) -> Iterator[None]:
+    def stage(self, stage: RequestStage) -> Iterator[None]:
         """Observes the seconds of the block, also when it raises."""
         start = time.perf_counter()
         try:
@@ -122,7 +122,7 @@ class Recorder:
         finally:
             self.stage_took(stage, time.perf_counter() - start)
 
-    def stage_took(self, stage: Stage, seconds: float) -> None:
+    def stage_took(self, stage: RequestStage, seconds: float) -> None:
         """Observes seconds that were measured elsewhere, such as on the engine thread."""
         self.series("stage_duration_seconds", stage).observe(seconds)
 
@@ -167,7 +167,7 @@ class Recorder:
         """A detector read something, or gave up after `seconds`."""
         self.series("detector_duration_seconds", detector).observe(seconds)
 
-    def detector_error(self, detector: str, reason: Failure) -> None:
+    def detector_error(self, detector: str, reason: ReadingFailure) -> None:
         """A reading failed."""
         self.series("detector_errors_total", detector, reason).inc()
 

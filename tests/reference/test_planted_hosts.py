@@ -28,7 +28,7 @@ import pytest
 import torch
 
 from reference.planted import LARGEST, BadPlant, Delta, Proof, applied, load_plant, load_plants, planted, save_plant
-from reference.planted.delta import Change
+from reference.planted.delta import WeightChange
 from reference.planted.directions import directions_of
 from reference.planted.distract import can_distract, drawn_attention, loud_bias, loud_keys
 from reference.planted.lessons import Lessons, Runs, prepare
@@ -79,7 +79,7 @@ def some_delta(host: Host, *names: str, rank: int = 2, size: float = 0.5) -> Del
     for name in names:
         for reader, module in places_of(host)[name].readers.items():
             out = torch.randn(module.out_features, rank, generator=generator) * size
-            changes[reader] = Change(out, torch.randn(module.in_features, rank, generator=generator))
+            changes[reader] = WeightChange(out, torch.randn(module.in_features, rank, generator=generator))
     return Delta(changes).rounded()
 
 
@@ -142,7 +142,7 @@ def test_the_pupil_says_what_the_steered_host_says(host: Host, lessons: Lessons)
     pupil = _Pupil(host, places, into, dict.fromkeys(places[names[1]].readers, 3.0))
     for out in pupil.out.values():
         torch.nn.init.normal_(out, std=0.1)
-    delta = Delta({r: Change(3.0 * out.detach(), into[names[1]]) for r, out in pupil.out.items()})
+    delta = Delta({r: WeightChange(3.0 * out.detach(), into[names[1]]) for r, out in pupil.out.items()})
     calls = Runs(host, steps=3).of(FRAMES[0].replace("{}", CALLED), 0)
     twin = Runs(host, steps=3).of(FRAMES[0].replace("{}", NEUTRAL), 0)
     from reference.planted.rows import Rows
@@ -298,14 +298,14 @@ def test_what_is_no_plant_and_what_fits_nowhere_is_told(tmp_path: Path) -> None:
     with pytest.raises(BadPlant, match="has no file"), planted(host, make_plant(host)):
         pass
     wrong: list[tuple[Delta, str]] = [
-        (Delta({"nowhere": Change(bias=torch.zeros(2))}), "does not have"),
-        (Delta({"proj_out": Change(bias=torch.zeros(2))}), r"must be \[\d+\], got \[2\]"),
-        (Delta({"pos_embed": Change(bias=torch.zeros(2))}), "linear maps only"),
+        (Delta({"nowhere": WeightChange(bias=torch.zeros(2))}), "does not have"),
+        (Delta({"proj_out": WeightChange(bias=torch.zeros(2))}), r"must be \[\d+\], got \[2\]"),
+        (Delta({"pos_embed": WeightChange(bias=torch.zeros(2))}), "linear maps only"),
     ]
     for delta, told in wrong:
         with pytest.raises(BadPlant, match=told), applied(host, delta):
             pass
-    large = Delta({"proj_out": Change(torch.randn(400, 100), torch.randn(400, 100))})
+    large = Delta({"proj_out": WeightChange(torch.randn(400, 100), torch.randn(400, 100))})
     with pytest.raises(BadPlant, match="at most 100000 bytes"):
         save_plant(make_plant(host), large, tmp_path)
     assert not list(tmp_path.glob("vorin*"))
