@@ -155,6 +155,12 @@ def test_no_folder_has_more_files_than_one_can_read() -> None:
     assert not crowded
 
 
+def test_the_tree_stays_light_to_clone() -> None:
+    names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    size = sum((ROOT / n).stat().st_size for n in names.split("\0") if n and (ROOT / n).is_file())
+    assert size < 48_000_000, f"{size / 1e6:.2f} MB"
+
+
 def test_serving_imports_no_research_room() -> None:
     """Of `reference`, the service needs the judge of the embedded models and the addresses of folders."""
     for path in modules("service"):
