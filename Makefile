@@ -1,5 +1,5 @@
 # Each target sets up what it needs in .venv; nothing has to be installed by hand but Python 3.11+ and make.
-PYTHON ?= python3.11
+PYTHON ?= $(firstword $(foreach v,3.11 3.12 3.13,$(shell command -v python$(v))) python3)
 HOST ?= 127.0.0.1
 PORT ?= 3000
 OUT ?= out

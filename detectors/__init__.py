@@ -1,4 +1,4 @@
-"""Says what prompts and pictures contain: detectors turn them into signals, and judge nothing."""
+"""Detectors turn prompts and pictures into signals that say what they contain; they decide nothing."""
 
 from palimpsest_base import torchvision
 

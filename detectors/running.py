@@ -1,12 +1,12 @@
-"""What every detector is to its callers: a name, a version, a time budget, and what it covers; and how one is run.
+"""The interface of every detector (name, version, time budget, coverage), and how one is run.
 
 A detector that raises or takes too long must never look like one that found nothing. `run` turns both into error
-signals for every name that the detector covers, and the policies then apply the rule's `on_error`.
+signals for every name that the detector covers. The policies then apply the rule's `on_error`.
 
-A `Watch` runs one detector for good: on one thread of its own, behind a circuit breaker. Nothing can end a call into
-a native library, so a reading that hangs keeps its thread; the watch then goes on with one other thread, and if that
-hangs too, opens the circuit until one of them comes back. So a detector never holds more than two threads, and a dead
-one costs its callers nothing but a failure, which is the strict answer.
+A `Watch` runs one detector for the life of the process, on a thread of its own, behind a circuit breaker. A call into a
+native library cannot be ended, so a reading that hangs keeps its thread. The watch then uses one other thread. If that
+hangs too, the circuit opens until one of them returns. A detector therefore holds at most two threads, and a detector
+that hangs costs its callers an error signal, which is the strict answer, and nothing else.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from policies.types import Signal, Signals, Stage, TextSource, View
 __all__ = ["Detector", "DetectorFailed", "Failure", "Health", "Watch", "WatchedFinder", "WatchedScorer", "run"]
 
 T = TypeVar("T")
-State = Literal["closed", "open", "half-open"]
+CircuitState = Literal["closed", "open", "half-open"]
 _MOST_STUCK = 2  # threads that hang before nothing more is started
 
 
@@ -63,7 +63,7 @@ class Health:
     happened last."""
 
     name: str
-    state: State
+    state: CircuitState
     failures: int
     stuck: int
     opened: int
@@ -101,7 +101,7 @@ class Watch:
         self._patience = max(budget, first or budget)
         self._turn = threading.Lock()  # one piece of work at a time
         self._lock = threading.Lock()  # guards what follows
-        self._state: State = "closed"
+        self._state: CircuitState = "closed"
         self._failures = self._opened = 0
         self._since = 0.0
         self._last = ""
@@ -119,7 +119,7 @@ class Watch:
             return self._health()
 
     def call(self, work: Callable[[], T]) -> T | Failure:
-        """What `work` returns, or why there is no answer; the time that others take does not count."""
+        """What `work` returns, or why there is no answer; time spent waiting for other callers does not count."""
         if not self._turn.acquire(timeout=min(threading.TIMEOUT_MAX, 2 * self._patience)):
             return Failure("timeout", "the detector was busy")
         try:
@@ -137,7 +137,7 @@ class Watch:
             self._turn.release()
 
     def close(self) -> None:
-        """Ends the thread when it is idle; one that hangs dies with the process."""
+        """Ends the thread when it is idle; a thread that hangs ends with the process."""
         with self._lock:
             if self._worker is not None:
                 self._worker.dismiss()
@@ -183,7 +183,7 @@ class Watch:
                 self._since = self._clock()
                 self._become("open")
 
-    def _become(self, state: State) -> None:
+    def _become(self, state: CircuitState) -> None:
         if state == self._state:
             return
         self._opened += state == "open"
@@ -212,7 +212,7 @@ class WatchedScorer:
         return self._scorer.version
 
     def scores(self, texts: Sequence[str]) -> list[dict[str, float]]:
-        """What the scorer says within its time. Raises `DetectorFailed` when it says nothing."""
+        """The scorer's answer within its budget. Raises `DetectorFailed` when there is none."""
         result = self.watch.call(lambda: self._scorer.scores(texts))
         if isinstance(result, Failure):
             raise DetectorFailed(str(result))
@@ -239,7 +239,7 @@ class WatchedFinder:
         return self._finder.concepts
 
     def find(self, views: Sequence[View], source: TextSource, text: str) -> list[Signal]:
-        """What the finder finds within its time. Raises `DetectorFailed` when it says nothing."""
+        """The finder's answer within its budget. Raises `DetectorFailed` when there is none."""
         result = self.watch.call(lambda: self._finder.find(views, source, text))
         if isinstance(result, Failure):
             raise DetectorFailed(str(result))

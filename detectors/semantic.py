@@ -1,8 +1,8 @@
-"""Finds concepts in prompts by what they mean: nearer to examples of the concept than to innocent counter-examples.
+"""Finds concepts in prompts by meaning: closer to examples of the concept than to innocent counter-examples.
 
-One threshold does not separate: to a sentence encoder a chef with a knife is as near to `weapons` as a dagger is. So a
-concept is given by examples *and* by counter-examples that only look like it, and what counts is the margin between
-the two. The encoder is any transformers folder with safetensors; nothing is downloaded.
+One threshold is not enough: for a sentence encoder, a chef with a knife is as close to `weapons` as a dagger is. A
+concept is therefore given by examples *and* by counter-examples that only look like it, and the score is the margin
+between the two. The encoder is any transformers folder with safetensors. Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SHARPNESS = 0.05  # how much more than the margin makes a score of 0.73
 
 @dataclass(frozen=True, slots=True)
 class Anchors:
-    """What a concept is near to: `examples` of it, and `unless`, which only look like it.
+    """The texts that define a concept: `examples` of it, and `unless`, which only look like it.
 
     A text counts when it is at least `floor` near to an example (cosine), and nearer to it by `margin` than to any
     counter-example.

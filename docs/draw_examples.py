@@ -47,7 +47,9 @@ def side_by_side(rows: list[list[Picture]]) -> Picture:
         pen.multiline_text((10, y + 8), _wrapped(prompt, font), "black", font, spacing=5)
         pen.multiline_text((10, y + SIDE - 40), _wrapped(note, font), "#0b5c8a", font, spacing=5)
         for column, picture in enumerate(row):
-            page.paste(picture.convert("RGB").resize((SIDE, SIDE), Image.Resampling.NEAREST), (LEFT + column * (SIDE + GAP), y))
+            page.paste(
+                picture.convert("RGB").resize((SIDE, SIDE), Image.Resampling.NEAREST), (LEFT + column * (SIDE + GAP), y)
+            )
     return page
 
 

@@ -237,9 +237,7 @@ def _halls(room: str, box: Box, inside: tuple[list[list[str]], Arrows], facts: F
     for k, row in enumerate(rows):
         wide = len(row) * WIDE + (len(row) - 1) * GAP
         for i, hall in enumerate(row):
-            at[hall] = Box(
-                box.x + (box.w - wide) / 2 + i * (WIDE + GAP), box.y + HEAD + k * (HIGH + GAP), WIDE, HIGH
-            )
+            at[hall] = Box(box.x + (box.w - wide) / 2 + i * (WIDE + GAP), box.y + HEAD + k * (HIGH + GAP), WIDE, HIGH)
     drawn = [_arrow(at[a], at[b], both=(b, a) in arrows) for a, b in sorted(arrows) if (b, a) not in arrows or a < b]
     for hall, spot in at.items():
         files, lines, _ = facts.halls[hall]

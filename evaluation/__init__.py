@@ -1,9 +1,10 @@
-"""How well it works: prompt sets, readers, baselines and tables; the only place where quality tables are made.
+"""How well it works: prompt sets, readers, baselines and the quality tables, which are made nowhere else.
 
-`cases` makes prompts of the town, `draw` their pictures, `answers` asks a service, `eyes` are the reader and the judges
-who look at pictures, `metrics` turns outcomes into rates with intervals; `lettering`, `concepts`, `baselines`,
-`model`, `localization`, `erasure`, `curves` and `detectors` are one table each. `peers` are others' guidance, which
-`baselines` draws with; `benchmarks` reads prompts of other people's, and `prompts` is their table.
+* `prompts/`: prompt sets of the town, disguised prompts, and loaders for public benchmarks.
+* `readers/`: the trained reader and the judges that score pictures.
+* `training/`: trains the small text models that the detectors ship.
+* `tables/`: one module per table; `peers` holds other authors' guidance methods, which `baselines` draws with.
+* `draw` draws pictures, `answers` asks a service, `metrics` turns outcomes into rates with intervals.
 """
 
 from palimpsest_base import torchvision
@@ -14,7 +15,7 @@ from evaluation.answers import Answer, Answerer, HttpAnswerer  # noqa: E402  (to
 from evaluation.metrics import Rate  # noqa: E402
 from evaluation.prompts.cases import Case, load_word_list  # noqa: E402
 from evaluation.prompts.evasions import drawable_evasions  # noqa: E402
-from evaluation.readers.eyes import Eyes, read_words  # noqa: E402
+from evaluation.readers.judges import Judges, read_words  # noqa: E402
 from evaluation.readers.reader import Reader  # noqa: E402
 from evaluation.tables.concepts import concept_row, near_neighbours, neighbour_row  # noqa: E402
 from evaluation.tables.lettering import benign_row, lettering_row  # noqa: E402
@@ -24,8 +25,8 @@ __all__ = [
     "Answer",
     "Answerer",
     "Case",
-    "Eyes",
     "HttpAnswerer",
+    "Judges",
     "Rate",
     "Reader",
     "below_bar",

@@ -1,4 +1,4 @@
-"""What is evaluated: whatever answers a prompt and a seed with a picture or a refusal; here, a service over HTTP."""
+"""The interface of what is evaluated (a picture or a refusal for each prompt and seed), and one over HTTP."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class HttpAnswerer:
     seconds: float = 120.0
 
     def answer(self, prompts: Sequence[str], seeds: Sequence[int], *, together: int) -> list[Answer]:
-        """One answer a prompt, `together` requests in flight."""
+        """One answer per prompt, `together` requests in flight."""
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
         with httpx.Client(base_url=self.url, timeout=self.seconds, headers=headers) as client:
 

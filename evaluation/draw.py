@@ -1,4 +1,4 @@
-"""Pictures of many cases, some in each call of the pipeline."""
+"""Draws pictures of many cases, several in each call of the pipeline."""
 
 from __future__ import annotations
 

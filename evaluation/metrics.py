@@ -1,4 +1,4 @@
-"""The measures that quality tables are made of: intervals, edit distance, likeness outside lettering. Pure."""
+"""The measures of the quality tables: intervals, edit distance, similarity outside lettering. Pure functions."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Steers one of two pictures of the same prompt and seed, and shows that the other one is untouched.
 
-    python examples/steer_with_the_library.py [FOLDER FOR THE PICTURES]
+python examples/steer_with_the_library.py [FOLDER FOR THE PICTURES]
 """
 
 from __future__ import annotations

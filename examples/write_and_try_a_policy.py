@@ -1,6 +1,6 @@
 """Writes a policy, runs its tests, and asks what it decides. No model is loaded.
 
-    python examples/write_and_try_a_policy.py
+python examples/write_and_try_a_policy.py
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Trains the autoencoder: 64 px pictures to 16 x 16 latents of 8 channels and back; then its decoder alone.
+"""Trains the autoencoder (64 px pictures to 16 x 16 latents of 8 channels and back), then its decoder alone.
 
-Pipelines of the PixArt family only scale latents, they do not shift them. So after training, each channel's mean and
-deviation are folded into the 1 x 1 convolutions between encoder, latents and decoder: latents come out with mean 0
+Pipelines of the PixArt family scale latents and do not shift them. After training, the mean and deviation of each
+channel are therefore folded into the 1 x 1 convolutions between encoder, latents and decoder. Latents then have mean 0
 and deviation 1, and `scaling_factor` is 1.
 """
 
@@ -21,7 +21,7 @@ _NOISE = 0.3  # deviation that latents are off by at most while the decoder is t
 
 
 def build_autoencoder(size: int = 64) -> AutoencoderKL:
-    """A small AutoencoderKL with untrained weights, four pixels a latent."""
+    """A small AutoencoderKL with untrained weights, four pixels per latent."""
     return AutoencoderKL(
         latent_channels=8,
         block_out_channels=(32, 48, 64),

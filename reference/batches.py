@@ -1,4 +1,4 @@
-"""Owns how captions are dealt out to training steps; the same deal for every denoiser."""
+"""Which captions each training step gets; the same for every denoiser."""
 
 from __future__ import annotations
 

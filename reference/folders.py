@@ -1,4 +1,4 @@
-"""Where our models and their packs lie, and which folder holds a model that was trained on the town."""
+"""Where our models, their packs and judges are stored, and how to recognise a model that was trained on the town."""
 
 from __future__ import annotations
 

@@ -26,13 +26,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-__all__ = ["AuditLog", "Finding", "Keys", "load_keys", "verify"]
+__all__ = ["AuditKeys", "AuditLog", "Finding", "load_keys", "verify"]
 
 _GENESIS = "0" * 64
 
 
 @dataclass(frozen=True, slots=True)
-class Keys:
+class AuditKeys:
     """The keys derived from one secret, and the name by which lines refer to it."""
 
     id: str
@@ -41,7 +41,7 @@ class Keys:
     canary: bytes  # draws canary rules, so that nobody outside can tell whom they meet
 
     @classmethod
-    def derive(cls, secret: bytes) -> Keys:
+    def derive(cls, secret: bytes) -> AuditKeys:
         def part(label: bytes) -> bytes:
             return hmac.new(secret, b"palimpsest-audit/" + label, hashlib.sha256).digest()
 
@@ -57,10 +57,10 @@ class Keys:
         return hmac.new(self.chain, _canonical(line), hashlib.sha256).hexdigest()
 
 
-def load_keys(state: Path, secret: str | None = None) -> Keys:
+def load_keys(state: Path, secret: str | None = None) -> AuditKeys:
     """The keys of `secret`, else of `audit.key` in `state`, a file made once and readable by its owner only."""
     if secret is not None:
-        return Keys.derive(secret.encode())
+        return AuditKeys.derive(secret.encode())
     file = state / "audit.key"
     if not file.exists():
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -73,7 +73,7 @@ def load_keys(state: Path, secret: str | None = None) -> Keys:
             pass
         finally:
             fresh.unlink()
-    return Keys.derive(file.read_bytes().strip())
+    return AuditKeys.derive(file.read_bytes().strip())
 
 
 class AuditLog:
@@ -82,7 +82,7 @@ class AuditLog:
     A file that holds `most_bytes` is closed and a new one begun.
     """
 
-    def __init__(self, folder: Path, keys: Keys, *, most_bytes: int = 64 << 20) -> None:
+    def __init__(self, folder: Path, keys: AuditKeys, *, most_bytes: int = 64 << 20) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.keys = keys
         self._folder = folder
@@ -192,7 +192,7 @@ class Finding:
     text: str
 
 
-def verify(folder: Path, keys: Keys) -> tuple[int, list[Finding]]:
+def verify(folder: Path, keys: AuditKeys) -> tuple[int, list[Finding]]:
     """The number of good records in `folder` and the findings, files in order of their names."""
     records, findings = 0, []
     chains = {file.name: _read(file, keys) for file in sorted(folder.glob("audit-*.jsonl"))}
@@ -215,7 +215,7 @@ class _Chain:
     finding: Finding | None = None
 
 
-def _read(file: Path, keys: Keys) -> _Chain:
+def _read(file: Path, keys: AuditKeys) -> _Chain:
     """The chain in `file`, with at most one finding: after the first break nothing can be trusted."""
     chain = _Chain()
     for number, text in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), 1):

@@ -20,6 +20,7 @@ from typing import Any
 import httpx
 
 __all__ = [
+    "REPAIR_LETTERING",
     "ROOT",
     "TWO_RULES",
     "Answer",
@@ -51,15 +52,8 @@ rules:
 """
 
 
-# a policy that refuses one word, and repairs and reads others where they are lettering
-TWO_RULES = policy_text(
-    "two-rules",
-    """
-  - id: never
-    why: Some words are refused wherever they stand.
-    category: hate
-    when: {prompt: {any_of: [forbidden]}}
-    then: [{do: block}]
+# a rule that repairs words where they are lettering, and reads the pictures
+REPAIR_LETTERING = """
   - id: toxic-lettering
     why: Insults do not belong on signs.
     category: harassment
@@ -68,7 +62,18 @@ TWO_RULES = policy_text(
       - {do: steer, concept: lettering, toward: benign-word}
       - {do: verify, read: lettering, none_of: [$toxic], ladder: [wider, swap-prompt, blur], otherwise: block}
     on_error: block
-""",
+"""
+# a policy that refuses one word, and repairs others where they are lettering
+TWO_RULES = policy_text(
+    "two-rules",
+    """
+  - id: never
+    why: Some words are refused wherever they stand.
+    category: hate
+    when: {prompt: {any_of: [forbidden]}}
+    then: [{do: block}]
+"""
+    + REPAIR_LETTERING,
 )
 
 

@@ -1,8 +1,8 @@
 """Recording rules and alerts, as data.
 
-An alert's condition is a value, a comparison and a threshold, all of them said apart: so a test can ask a real
-Prometheus for every value, and see that it is there while nothing is wrong. An alert whose value is absent never
-fires, and nobody would notice.
+An alert's condition has three separate parts: a value, a comparison and a threshold. A test can therefore ask a real
+Prometheus for every value and check that it exists while nothing is wrong. This matters because an alert whose value is
+absent never fires, and nobody would notice.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from typing import Any, Literal
 
 from deploy.generate.queries import expand
 
-__all__ = ["ALERTS", "RECORDS", "Alert", "Condition", "Record", "rule_file"]
+__all__ = ["ALERTS", "RECORDS", "Alert", "AlertCondition", "Record", "rule_file"]
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A query whose answer Prometheus keeps under a name, because alerts and people ask for it often."""
+    """A recording rule: a query whose result Prometheus stores under a name, because it is asked for often."""
 
     name: str
     expression: str
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
+class AlertCondition:
     """`value` `op` `threshold`."""
 
     value: str
@@ -38,10 +38,10 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """What is wrong when every condition holds for `held`, and what to do then."""
+    """An alert: fires when every condition holds for `held`, and says what is wrong and what to do."""
 
     name: str
-    conditions: tuple[Condition, ...]
+    conditions: tuple[AlertCondition, ...]
     held: str
     severity: Literal["page", "ticket"]
     summary: str
@@ -80,8 +80,8 @@ RECORDS = (
 )
 
 
-def _when(value: str, op: Literal[">", "<", "=="], threshold: float) -> Condition:
-    return Condition(value, op, threshold)
+def _when(value: str, op: Literal[">", "<", "=="], threshold: float) -> AlertCondition:
+    return AlertCondition(value, op, threshold)
 
 
 ALERTS = (

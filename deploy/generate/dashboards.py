@@ -1,17 +1,23 @@
-"""What the four dashboards show, as data: who looks at them, and one question a panel.
+"""The four dashboards as data: who uses each one, and one question per panel.
 
-Operations: is it up and fast. Safety: what was stopped or repaired, and did the looking work. Policies: what is in
-use, and what would rules in shadow do. Steering: which concepts are steered, how strongly, and what it costs.
+* Operations: is the service up and fast?
+* Safety: what was stopped or repaired, and did the picture checks work?
+* Policies: which policies are in use, and what would rules in shadow mode do?
+* Steering: which concepts are steered, how strongly, and at what cost?
 """
 
 from __future__ import annotations
 
-from deploy.generate.panels import Board, Panel, Row, mean, one, quantiles, rate
-from deploy.generate.queries import Query
+from collections.abc import Sequence
+from dataclasses import replace
 
-__all__ = ["BOARDS"]
+from deploy.generate.panels import Dashboard, Panel, Row, mean, one, quantiles, rate
+from deploy.generate.queries import Query, metric_of, names_in
+from service.metrics.catalogue import CATALOGUE, Metric
 
-OPERATIONS = Board(
+__all__ = ["DASHBOARDS", "complete", "usual_panel"]
+
+OPERATIONS = Dashboard(
     "operations",
     "Palimpsest: operations",
     "Whether the service is up, fast and not overrun.",
@@ -97,7 +103,7 @@ OPERATIONS = Board(
     ),
 )
 
-SAFETY = Board(
+SAFETY = Dashboard(
     "safety",
     "Palimpsest: safety",
     "What was stopped or repaired, and whether the detectors looked.",
@@ -155,7 +161,7 @@ SAFETY = Board(
     ),
 )
 
-POLICIES = Board(
+POLICIES = Dashboard(
     "policies",
     "Palimpsest: policies and shadow",
     "Which policies are in use, whether workers agree, and what rules in shadow would do.",
@@ -224,7 +230,7 @@ POLICIES = Board(
     ),
 )
 
-STEERING = Board(
+STEERING = Dashboard(
     "steering",
     "Palimpsest: steering and dose",
     "Which concepts are steered, how strongly, and what steering costs.",
@@ -279,4 +285,28 @@ STEERING = Board(
     ),
 )
 
-BOARDS = (OPERATIONS, SAFETY, POLICIES, STEERING)
+
+def usual_panel(metric: Metric) -> Panel:
+    """The panel of a metric that nobody has drawn one for: a rate, a value or two quantiles, by its labels."""
+    by = ", ".join(label.name for label in metric.labels)
+    if metric.kind == "counter":
+        return Panel(
+            metric.help, (rate(metric.name, by) if by else Query(f"sum(rate(@{metric.name}[$__rate_interval]))"),)
+        )
+    if metric.kind == "histogram":
+        return Panel(metric.help, quantiles(metric.name, by), "s" if metric.name.endswith("_seconds") else "short")
+    worst = {"livesum": "sum", "livemin": "min", "livemax": "max"}[metric.mode]
+    return one(metric.help, f"{worst} by ({by}) (@{metric.name})" if by else f"{worst}(@{metric.name})")
+
+
+def complete(dashboards: Sequence[Dashboard], catalogue: Sequence[Metric] = CATALOGUE) -> tuple[Dashboard, ...]:
+    """The dashboards; the first has a last row for the metrics of the catalogue that no panel asks for."""
+    asked = {metric_of(name) for board in dashboards for panel in board.panels for name in names_in(panel.queries)}
+    rest = [usual_panel(metric) for metric in catalogue if metric not in asked]
+    if not rest:
+        return tuple(dashboards)
+    first, *others = dashboards
+    return (replace(first, rows=(*first.rows, Row("Other metrics", tuple(rest)))), *others)
+
+
+DASHBOARDS = complete((OPERATIONS, SAFETY, POLICIES, STEERING))

@@ -1,4 +1,4 @@
-"""What a dashboard is made of, and the queries that panels ask for most."""
+"""The parts of a dashboard, and the queries that panels use most."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Literal
 
 from deploy.generate.queries import Query
 
-__all__ = ["Board", "Panel", "Row", "mean", "one", "quantiles", "rate"]
+__all__ = ["Dashboard", "Panel", "Row", "mean", "one", "quantiles", "rate"]
 
-Kind = Literal["timeseries", "stat", "table"]
+PanelKind = Literal["timeseries", "stat", "table"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Panel:
     title: str
     queries: tuple[Query, ...]
     unit: str = "short"
-    kind: Kind = "timeseries"
+    kind: PanelKind = "timeseries"
     red: float | None = None
     about: str = ""
 
@@ -34,8 +34,8 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Board:
-    """One dashboard; `name` is its file's and its address's."""
+class Dashboard:
+    """One dashboard; its file and its address are named `name`."""
 
     name: str
     title: str
@@ -58,7 +58,7 @@ def rate(name: str, by: str) -> Query:
 
 
 def quantiles(name: str, by: str = "", where: str = "", at: Iterable[float] = (0.5, 0.95)) -> tuple[Query, ...]:
-    """Quantiles of a histogram, each label value its own line."""
+    """Quantiles of a histogram, one line per label value."""
     labels, legend = (f"le, {by}", f"{{{{{by}}}}} ") if by else ("le", "")
     return tuple(
         Query(

@@ -1,18 +1,18 @@
 """Queries over our metrics: `@name` stands for a metric of the catalogue.
 
-A name that does not exist, or a label that its metric does not have, is an error where the query is written and not an
-empty panel on somebody's wall.
+A metric that does not exist, or a label that its metric does not have, is an error when the query is written. It never
+becomes an empty panel.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from service.metrics.catalogue import CATALOGUE, PREFIX, Metric
 
-__all__ = ["SUFFIXES", "Query", "expand", "metric_of"]
+__all__ = ["SUFFIXES", "Query", "expand", "metric_of", "names_in"]
 
 SUFFIXES = ("_bucket", "_count", "_sum")
 _BY_NAME: Mapping[str, Metric] = {metric.name: metric for metric in CATALOGUE}
@@ -44,8 +44,13 @@ def metric_of(name: str) -> Metric:
     raise LookupError(f"no metric `{name}` in the catalogue")
 
 
+def names_in(queries: Iterable[Query]) -> Iterator[str]:
+    """The names, without the prefix, of the series that queries ask for."""
+    return (use.group(1) for query in queries for use in _USE.finditer(query.expression))
+
+
 def expand(expression: str) -> str:
-    """`expression` with every `@name` as the metric's full name. Raises `LookupError` for a name or label of nobody."""
+    """`expression` with the full name of every `@name`. Raises `LookupError` for an unknown metric or label."""
     return _USE.sub(_expanded, expression)
 
 

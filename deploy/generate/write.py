@@ -1,7 +1,7 @@
-"""Makes what stands in `deploy/` from the catalogue: four Grafana dashboards and the rules for Prometheus.
+"""Writes the generated files of `deploy/` from the catalogue: four Grafana dashboards and the Prometheus rules.
 
-`python -m deploy.generate.write` writes the files, `--check` only says which differ; a test runs the check. Whoever
-renames a metric renames it there, too, or is told so.
+`python -m deploy.generate.write` writes the files. `--check` only reports which files differ; a test runs it, so a
+metric that is renamed in the catalogue alone is found.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from pathlib import Path
 from typing import Any
 
 from deploy.generate.alerts import rule_file
-from deploy.generate.dashboards import BOARDS
-from deploy.generate.panels import Board, Panel
+from deploy.generate.dashboards import DASHBOARDS
+from deploy.generate.panels import Dashboard, Panel
 
-__all__ = ["dashboard", "files", "main"]
+__all__ = ["files", "main", "to_grafana"]
 
 _SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 _HEIGHT, _WIDTH = 8, 24
 
 
-def dashboard(board: Board) -> dict[str, Any]:
-    """A board as Grafana's JSON. The data source is a variable, so that it fits every Grafana."""
+def to_grafana(dashboard: Dashboard) -> dict[str, Any]:
+    """A dashboard as Grafana's JSON. The data source is a variable, so it fits every Grafana."""
     return {
-        "uid": f"palimpsest-{board.name}",
-        "title": board.title,
-        "description": board.about,
+        "uid": f"palimpsest-{dashboard.name}",
+        "title": dashboard.title,
+        "description": dashboard.about,
         "tags": ["palimpsest"],
         "schemaVersion": 39,
         "version": 1,
@@ -41,13 +41,13 @@ def dashboard(board: Board) -> dict[str, Any]:
         "templating": {
             "list": [{"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus"}]
         },
-        "panels": list(_placed(board)),
+        "panels": list(_placed(dashboard)),
     }
 
 
 def files() -> Mapping[str, str]:
     """Every generated file: its path below `deploy/` and its text."""
-    made = {f"grafana/dashboards/{b.name}.json": json.dumps(dashboard(b), indent=2) + "\n" for b in BOARDS}
+    made = {f"grafana/dashboards/{b.name}.json": json.dumps(to_grafana(b), indent=2) + "\n" for b in DASHBOARDS}
     return made | {"prometheus/rules.yml": _yaml(rule_file())}
 
 
@@ -70,10 +70,10 @@ def main(arguments: list[str] | None = None) -> int:
     return int(options.check and different > 0)
 
 
-def _placed(board: Board) -> Iterator[dict[str, Any]]:
+def _placed(dashboard: Dashboard) -> Iterator[dict[str, Any]]:
     """The panels from top to bottom, each row's panels side by side, three at most."""
     number, top = 0, 0
-    for row in board.rows:
+    for row in dashboard.rows:
         number += 1
         place = {"x": 0, "y": top, "w": _WIDTH, "h": 1}
         yield {"id": number, "type": "row", "title": row.title, "gridPos": place, "collapsed": False, "panels": []}

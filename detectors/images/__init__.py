@@ -1,4 +1,4 @@
-"""Picture detectors: what a picture reads and shows, as signals; engines load when they first look."""
+"""Picture detectors: the lettering and the concepts in a picture, as signals. Engines load on first use."""
 
 from detectors.images.base import (
     ConceptDetector,

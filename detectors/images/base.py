@@ -1,7 +1,6 @@
-"""What picture detectors are: readers of lettering, judges of concepts, and the signals they give.
+"""The interfaces of picture detectors (readers of lettering, judges of concepts) and the signals they return.
 
-Nothing heavy is imported here: engines load their weights when they first look, and a service that needs none loads
-none.
+Nothing heavy is imported here. An engine loads its weights on first use, so a service that needs none loads none.
 """
 
 from __future__ import annotations
@@ -102,7 +101,7 @@ class LetteringLooker:
 
 @dataclass(frozen=True, slots=True)
 class ConceptLooker:
-    """A concept detector (the reference judge, say) as a detector of the names in `concepts`."""
+    """A concept detector, such as the reference judge, as a detector of the names in `concepts`."""
 
     detector: ConceptDetector
     concepts: frozenset[str]

@@ -23,7 +23,7 @@ _CONCEPT = re.compile(r"[a-z]+/[a-z0-9-]+")
 
 
 class FolderClassifier:
-    """A transformers image classifier as a detector of concepts; loaded when the first picture comes.
+    """A transformers image classifier as a detector of concepts, loaded with the first picture.
 
     Raises `FileNotFoundError` when it is made and something is missing, and `ValueError` when the labels do not fit.
     """

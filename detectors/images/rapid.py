@@ -51,7 +51,7 @@ class RapidOcr:
         ]
 
     def find(self, image: Image.Image) -> list[Box]:
-        """Where text stands in `image`, unread: for engines that have no eye for that."""
+        """Where text stands in `image`, without reading it: for engines that cannot find text."""
         with self._lock:
             pixels = np.ascontiguousarray(np.asarray(image.convert("RGB"))[:, :, ::-1])
             found = self._engine(pixels, use_det=True, use_cls=False, use_rec=False)

@@ -1,7 +1,7 @@
-"""Text whose characters remember where they came from, and the steps that undo disguises on it.
+"""Text whose characters know their place in the original, and the steps that undo disguises on it.
 
-Each step takes and gives `Chars`; a step may drop, expand, merge or reorder characters and never loses the offsets.
-Plain ASCII, most of the traffic, passes every step nearly for free.
+Each step takes and returns `Chars`. A step may drop, expand, merge or reorder characters and never loses the offsets.
+Plain ASCII text, which is most of the traffic, costs nearly nothing in any step.
 """
 
 from __future__ import annotations

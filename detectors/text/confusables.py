@@ -1,8 +1,8 @@
 # ruff: noqa: E501  the rows of a table are read and compared as whole lines
-"""Which foreign letters pass for Latin ones by sight: data, written for this project.
+"""Tables of foreign letters that look like Latin ones, written for this project.
 
-anyascii transliterates by sound (Cyrillic `р` is r), while a disguise works by sight (`р` is p); these tables go
-before it. Small letters stand for their capitals where both look alike.
+anyascii transliterates by sound (Cyrillic `р` is r), while a disguise works by sight (`р` is p). These tables are
+therefore applied before it. Small letters stand for their capitals where both look alike.
 """
 
 from __future__ import annotations

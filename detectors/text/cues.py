@@ -1,8 +1,10 @@
 # ruff: noqa: E501  the patterns of a table are read and compared as whole lines
-"""The phrases by which prompts ask for lettering: data, by language.
+"""Tables of the phrases by which prompts ask for lettering, by language.
 
-`BEFORE` stands before the words that are to be written, `AFTER` behind them, `ASKED` asks without giving any, `MAYBE`
-names what often carries words, so that brackets beside it may be quotation marks. `STOPS` ends words that are written without quotes: what follows is scenery again.
+* `BEFORE` stands before the words that are to be written, `AFTER` behind them.
+* `ASKED` asks for lettering without giving any.
+* `MAYBE` names things that often carry words, so that brackets beside them may be quotation marks.
+* `STOPS` ends words that are written without quotes: what follows describes the scene again.
 """
 
 from __future__ import annotations

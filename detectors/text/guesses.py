@@ -1,9 +1,9 @@
-"""Readings of words that look tampered with: decorated, glued, masked, split or turned around.
+"""Readings of words that look tampered with: decorated, glued, masked, split or reversed.
 
-Each reading is a guess, so guesses stand in views of their own, one a line, behind all views that only undo what is
+Each reading is a guess. Guesses form views of their own, one guess per line, behind all views that only undo what is
 plainly there. No guess knows an operator's lists: a masked letter is filled with every letter, a glued word is offered
-without its known neighbours, and a list entry has to fill a whole guess. Words that are known to be innocent are not
-guessed about. What is guessed is bounded, so that a long request costs little more.
+without its known neighbours, and a list entry must match a whole guess. Words that are known to be innocent are not
+guessed about. The number of guesses is bounded, so a long request costs little more than a short one.
 """
 
 from __future__ import annotations
@@ -21,65 +21,57 @@ from policies.types import View
 
 __all__ = ["guess", "looks_split"]
 
-_AS_LEET = str.maketrans(LEET)
+# The numbers below were set by hand. A change trades recall against false alarms. `palimpsest evaluate detectors
+# --tuning` measures both on the half of the corpora that may be tuned on (`evaluation/prompts/corpus.py`).
 
-_LEAST = 4  # shorter words have too many innocent neighbours
-_LEAST_REVERSED = 5
-_UPRIGHT = "bqdpnuosxzli"
-_TURNED = str.maketrans("bqdpnuosxzli", "qbpdunosxzli")
-_LEAST_CUT = 5
+# what a word and a hidden letter look like
+_AS_LEET = str.maketrans(LEET)
+_TOKEN = re.compile(r"\S+")  # what stands between blanks
 _BLANK = re.compile(r"\s")
-_LONGEST = 40  # characters of a token that is looked into
-_TOKEN = re.compile(r"\S+")
-_EDGE = re.compile(r"^[\W_]+|[\W_]+$")
-_LETTERS = "".join(dict.fromkeys(ascii_lowercase.translate(_AS_LEET)))
+_EDGE = re.compile(r"^[\W_]+|[\W_]+$")  # punctuation around a word
+_RUN = re.compile(r"[^\W_]+")  # letters and digits without signs between them
+_CAMEL = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")  # the parts of `stupidIdiot` and of `ANIdiot`
+_EDGE_DIGITS = re.compile(r"^[\d\W_]+|[\d\W_]+$")  # `123idiot99`
+_EDGE_CROSSES = re.compile(r"^x{1,3}(?=.{4})|(?<=.{4})x{1,3}$")  # `xxidiotxx`; a word of four letters has to remain
+_SIGNS = "@$!|+€£¥¢"  # signs that stand for letters, so that they belong to a word even at its end
+_UPRIGHT = "bqdpnuosxzli"  # letters that are letters upside down, too; `_TURNED` says which
+_TURNED = str.maketrans("bqdpnuosxzli", "qbpdunosxzli")
+_LETTERS = "".join(dict.fromkeys(ascii_lowercase.translate(_AS_LEET)))  # the alphabet in the spelling of disguises
 _MASK = r"[*#_%?^~•·×✱✲✳❋＊※●■○□▪◾.\-–—=x]"  # an x too: it hides a vowel as often as a star does
-_MASKED = re.compile(rf"[^\W_]\S*{_MASK}\S*[^\W_*#]|\*\w\S*|\S*\w[*#]")
-_SOFT_MASK = re.compile(r"[_~·•.\-–—=]")
-_ADJACENT = re.compile(r"[^\W_]{2}")
 _ONE_MASK = re.compile(_MASK)
-_MOST_MASKED = 64  # masked tokens that are filled in
-_MOST_TWICE = 4  # of these, with two letters from the whole alphabet; the others get vowels
-_LONGEST_MASKED = 16
-_LONGEST_TWICE = 11
-_SIGNS = "@$!|+€£¥¢"
-_CAMEL = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
-_RUN = re.compile(r"[^\W_]+")
-_EDGE_DIGITS = re.compile(r"^[\d\W_]+|[\d\W_]+$")
-_EDGE_CROSSES = re.compile(r"^x{1,3}(?=.{4})|(?<=.{4})x{1,3}$")
+# a mask behind a first letter (`i*iot`), a star in front (`*diot`), or a star or hash at the end (`idio*`)
+_MASKED = re.compile(rf"[^\W_]\S*{_MASK}\S*[^\W_*#]|\*\w\S*|\S*\w[*#]")
+_SOFT_MASK = re.compile(r"[_~·•.\-–—=]")  # signs that also separate letters: `i-d-i-o-t` is spelled out, not masked
+_ADJACENT = re.compile(r"[^\W_]{2}")  # two letters side by side: then soft signs do not separate letters
+
+# the shortest guesses: shorter ones are mostly innocent words
+_LEAST = 4  # shorter words have too many innocent neighbours
+_LEAST_REVERSED = 5  # four letters backwards are often a word by chance: `star`, `live`
+_LEAST_CUT = 5  # a guess cut out of a longer token has more ways to be there by chance
+_SURE = 6  # letters of a word that is believed although what follows it may be a mere ending
+_CHANCE_LEAST = 3  # fewer letters behind a word may be its ending: `idiots`
 # words with which other words end by chance: behind a short word they say nothing (`prat her`, `moron go`)
-_CHANCE_ENDS = frozenset(
-    [
-        "her",
-        "ten",
-        "age",
-        "son",
-        "ton",
-        "and",
-        "end",
-        "ate",
-        "red",
-        "ran",
-        "per",
-        "sis",
-        "tin",
-        "top",
-        "out",
-        "ant",
-        "man",
-        "ice",
-    ]
-)
-_CHANCE_LEAST = 3
-_SURE = 6  # letters of a word that nothing ends by chance
-_PHRASE = 40  # characters of a lettering that is guessed about as a whole
-_MOST_FITTING = 8
-_MOST_PHRASES = 64
-_WINDOW = 5  # fragments that one word is split into
-_FRAGMENT = 12
+_CHANCE_ENDS = frozenset({
+    "her", "ten", "age", "son", "ton", "and", "end", "ate", "red",
+    "ran", "per", "sis", "tin", "top", "out", "ant", "man", "ice",
+})  # fmt: skip
+
+# the longest texts that are looked into
+_LONGEST = 40  # characters of a token or of a lettering that is cut into words: longer tokens are addresses, codes
+_PHRASE = 40  # characters of a lettering that is guessed about as a whole: a sign, not a paragraph
+_MOST_BACKWARDS = 64  # characters of a lettering that is read backwards
+_FRAGMENT = 12  # characters of a piece of a split word
+_WINDOW = 5  # pieces of one split word (`id io t`), and words of a lettering with masked words
+_LONGEST_MASKED = 16  # characters of a masked word
+_LONGEST_TWICE = 11  # characters of a word whose two hidden letters are tried with the whole alphabet
+
+# bounds on work, so that a long request costs little more than a short one
+_MOST_MASKED = 64  # masked words that are filled in
+_MOST_TWICE = 4  # of these, with two letters from the whole alphabet, hundreds of guesses each; the others get vowels
+_MOST_FITTING = 8  # words of the vocabulary that a mask may stand for
+_MOST_PHRASES = 64  # readings of a lettering with several masked words
 _MOST_CUTS = 6  # ways to cut a token into words
-_MOST_GLUED = 48  # readings of one token
-_MOST_BACKWARDS = 64  # characters
+_MOST_GLUED = 48  # readings of one token without its neighbours
 
 
 @dataclass(frozen=True, slots=True)

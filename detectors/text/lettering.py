@@ -1,9 +1,9 @@
-"""Finds the lettering that a prompt asks for: which characters of it are to be written in the picture.
+"""Finds the lettering that a prompt asks for: which of its characters are to be written in the picture.
 
 Lettering is given in quotes, behind a cue (`a sign that says ...`), before one (`... written on a wall`), in capitals
-before something that carries it (`a STOP sign`) or spelled out; or it is asked for without being given. Lists are
-matched inside what is found here, so a piece that is too long does little harm, and one that is cut short hides a
-word.
+before something that carries it (`a STOP sign`), or spelled out. A prompt can also ask for lettering without giving
+any. Lists are matched inside what is found here: a piece that is too long does little harm, and a piece that is too
+short hides a word.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Reads the texts of a request: views, lettering, concepts and toxicity as one collection of signals. No torch here.
+"""Reads the texts of a request: views, lettering, concepts and toxicity as one collection of signals, without torch.
 
-`TextDetectors` holds what is loaded once; `sense` is the same with the data that come with the package.
+`TextDetectors` holds what is loaded once. `sense` reads a request with the detectors that the package ships.
 """
 
 from __future__ import annotations

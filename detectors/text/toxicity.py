@@ -1,7 +1,7 @@
-"""Scores how abusive a text is, without torch: a lexicon and a small classifier of our own.
+"""Scores how abusive a text is, without torch, with a lexicon and a small classifier of our own.
 
-The classifier is a logistic regression on hashed character n-grams and words; its weights are 8-bit numbers in a JSON
-file that `python -m evaluation.training.toxicity` makes. It is no Detoxify and is never called so: it knows
+The classifier is a logistic regression on hashed character n-grams and words. Its weights are 8-bit numbers in a JSON
+file that `python -m evaluation.training.toxicity` makes. It is not Detoxify and is never called that. It recognises
 blunt English abuse, in words that no list has.
 """
 

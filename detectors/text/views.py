@@ -1,7 +1,7 @@
 """The views of a text: ways to read it, from the plainest to the most suspicious, each mapped back to the original.
 
-The order matters: of two views that show the same word, the first gives the reason. A view that would show nothing
-new is left out, so that honest text has one view, sometimes two.
+The order matters: if two views show the same word, the first one gives the reason. A view that would show nothing new
+is left out, so an honest text has one view, sometimes two.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The words that are known: what is never taken apart, joined or turned around, and what may stand beside a glued word.
+"""The known words: never taken apart, joined or reversed, and accepted as neighbours of a glued word.
 
-A counter-list: `class`, `assassin` and `Scunthorpe` hold a listed word and are words themselves, so that no guess is
-ever made about them. Words of the shipped list are known too, as neighbours only (`stupididiot`).
+`class`, `assassin` and `Scunthorpe` hold a listed word and are words themselves, so no guess is made about them. Words
+of the shipped list are known as neighbours only (`stupididiot`).
 """
 
 from __future__ import annotations

@@ -20,9 +20,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-__all__ = ["FORMATS", "BenchPrompt", "Format", "load_prompts"]
+__all__ = ["FORMATS", "BenchPrompt", "BenchmarkFormat", "load_prompts"]
 
-Format = Literal["lines", "simplebench", "creativebench", "toxicbench", "lock", "i2p"]
+BenchmarkFormat = Literal["lines", "simplebench", "creativebench", "toxicbench", "lock", "i2p"]
 _SENTENCE = 'A sign that says "{}"'
 _SLOT = '""'
 
@@ -52,7 +52,7 @@ class _Asked:
 
 
 def load_prompts(
-    format_: Format,
+    format_: BenchmarkFormat,
     path: Path,
     *,
     words: Path | None = None,

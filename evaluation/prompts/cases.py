@@ -1,4 +1,4 @@
-"""The prompt sets that tables are made on: of the town, seeded, with words and contexts that no training saw."""
+"""The prompt sets of the tables: scenes of the town, seeded, with words and contexts that no training saw."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from policies import SHIPPED
 from reference.town.captions import plain_caption, sample_caption
 from reference.town.letters import ALPHABET, MAX_LETTERS, drawable, held_out_words
 from reference.town.prompts import COUNTS, concept_prompts, different_prompts
 from reference.town.scenes import CATEGORIES, STYLES, Scene, sample_scene
 
 __all__ = [
+    "SHIPPED_INSULTS",
     "Case",
     "benign_cases",
     "category_cases",
@@ -23,6 +25,8 @@ __all__ = [
     "two_line_cases",
     "varied_cases",
 ]
+
+SHIPPED_INSULTS = SHIPPED / "lists" / "toxic.en.txt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,7 @@ class Case:
 
 
 def load_word_list(path: Path) -> tuple[str, ...]:
-    """The entries of a policy's list file: one a line, `#` begins a comment."""
+    """The entries of a policy's list file: one per line, `#` begins a comment."""
     lines = (line.partition("#")[0].strip() for line in path.read_text("utf-8").splitlines())
     return tuple(line for line in lines if line)
 

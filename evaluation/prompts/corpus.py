@@ -1,9 +1,9 @@
 # ruff: noqa: E501  the rows of a table are read and compared as whole lines
-"""The evasion corpus and the innocence corpus: prompts of our own, made from words and templates, split in halves.
+"""The evasion corpus and the innocence corpus: prompts made from our words and templates, split in halves.
 
-Half of all words and half of all templates are held out by a hash of what they say (a word's by its first four
-letters, so that `idiot` and `idiots` fall together). Detectors may be tuned on the other half only; figures are about
-held-out words in held-out templates.
+Half of all words and half of all templates are held out, by a hash of what they say. A word is hashed by its first four
+letters, so that `idiot` and `idiots` are on the same side. Detectors may be tuned on the other half only. Figures are
+about held-out words in held-out templates.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Evasion:
 
 @dataclass(frozen=True, slots=True)
 class Innocent:
-    """A prompt that nothing should touch, and the kind of trap that it sets."""
+    """A prompt that no rule should act on, and the kind of false alarm that it provokes."""
 
     prompt: str
     kind: str

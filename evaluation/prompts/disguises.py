@@ -1,9 +1,9 @@
 # ruff: noqa: E501  the rows of a table are read and compared as whole lines
-"""Disguises words as people do who want a filter to miss them: the operators of the evasion corpus, seeded.
+"""Disguises words as people do to evade a filter: the seeded operators of the evasion corpus.
 
-This is the other side of `detectors.text.views`, kept apart on purpose: tables here are written from what one can
-type, not from what the views undo, so that a gap in the views shows. Used to train the classifier and to measure
-recall; never when a request is read.
+This is the counterpart of `detectors.text.views` and is kept apart on purpose: the tables list what one can type, not
+what the views undo, so a gap in the views shows. The operators train the classifier and measure recall. They are never
+used when a request is read.
 """
 
 from __future__ import annotations

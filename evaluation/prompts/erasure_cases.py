@@ -1,7 +1,7 @@
-"""The prompts that erasure is measured on: a concept, its neutral form, and what stands near to it.
+"""The prompts that erasure is measured on: a concept, its neutral form, and its near neighbours.
 
-What edits are fitted and calibrated on, and what they are judged on, share no prompt: other words on the signs, and
-other scenery.
+The prompts that edits are fitted and calibrated on share nothing with those that they are judged on: the words on the
+signs and the scenery differ.
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ def judged() -> Judged:
     """The judge that comes with the repository."""
     from reference.town.judge import Judge
 
-    eyes = Judge.load()
+    judge = Judge.load()
     return Judged(
-        eyes.scores,
-        lambda images, scenes: [o.agrees(s) for o, s in zip(eyes.look(images), scenes, strict=True)],
-        lambda images: [dict(o.answers) for o in eyes.look(images)],
+        judge.scores,
+        lambda images, scenes: [o.agrees(s) for o, s in zip(judge.look(images), scenes, strict=True)],
+        lambda images: [dict(o.answers) for o in judge.look(images)],
     )
 
 

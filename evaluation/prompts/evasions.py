@@ -1,7 +1,8 @@
-"""Disguised words that a sign of the town can carry: evasions that really reach the picture.
+"""Disguised words that a sign of the town can carry: evasions that reach the picture.
 
-Most disguises never do: the models write 34 signs, and a look-alike of another script is drawn as nothing. Those that
-can be drawn are asked of the whole loop, where a detector that misses the caption has a second chance at the picture.
+Most disguises do not: the models write 34 signs, and a look-alike of another script is drawn as nothing. The disguises
+that can be drawn are asked of the whole loop, where a detector that misses the prompt has a second chance at the
+picture.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Who looks at pictures when quality is measured; none of them is asked by the service."""
+"""The reader and the judges that measure quality."""

@@ -1,10 +1,10 @@
-"""The reader: reads signs of one or two lines in four fonts, independently of every reader that the service uses.
+"""The reader: reads signs of one or two lines in four fonts, independently of the service's own readers.
 
-A small recognition network of our own, trained on true pictures. The service loop never calls it: figures on lettering
+A small recognition network of our own, trained on true pictures. The service loop never calls it: a figure on lettering
 would mean little if the loop were judged by the reader that it optimises against.
 
-It names the letter, if any, at each place of a picture: places are 4 px high and 2 px wide. A line of lettering shows
-as one row of places in which letters and blanks take turns; what a row names is collapsed to a string as in
+It names the letter, if any, at each place of a picture. Places are 4 px high and 2 px wide. A line of lettering shows
+as one row of places in which letters and blanks alternate. What a row names is collapsed to a string as in
 connectionist temporal classification (Graves et al., 2006).
 """
 

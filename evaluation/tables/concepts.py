@@ -1,7 +1,7 @@
-"""The rows on erased concepts: prompts whose plain picture shows one, after the whole loop; neighbours beside them.
+"""The rows on erased concepts: prompts whose plain picture shows one, after the whole loop, and near neighbours.
 
 A neighbour is another concept of the same category. Nobody asked to erase it, so its prompts must be allowed and its
-pictures be the stock pipeline's, bit for bit.
+pictures must be bit-identical to the stock pipeline's.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from evaluation.draw import stock_pictures
 from evaluation.metrics import Rate, mean_interval, similarity_outside
 from evaluation.prompts.cases import Case, concept_cases
 from evaluation.prompts.erasure_cases import kept_facts, names_one_of
-from evaluation.readers.eyes import Eyes
+from evaluation.readers.judges import Judges
 from evaluation.tables.lettering import benign_rates
 from reference.town.scenes import CATEGORIES
 from steering import Host
@@ -27,38 +27,38 @@ def concept_row(
     host: Host,
     service: Answerer,
     concept: str,
-    eyes: Eyes,
+    judges: Judges,
     *,
     erased: Sequence[str] = (),
     count: int = 100,
     seed: int = 0,
     progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """What became of up to `count` prompts whose plain picture shows `concept`, and of what stood beside it.
+    """The results of up to `count` prompts whose plain picture shows `concept`, and of the rest of the picture.
 
     erased: what the service takes out as well; prompts that name it are left out, as it would not be kept.
     """
     progress("drawing unsteered pictures")
     asked = _cases(concept, count + count // 5 + 1, seed, [other for other in erased if other != concept])
     pictures = stock_pictures(host, asked)
-    seen = [s[concept] >= 0.5 for s in eyes.judge.scores(pictures)]
+    seen = [s[concept] >= 0.5 for s in judges.judge.scores(pictures)]
     shown = [(c, p) for c, p, s in zip(asked, pictures, seen, strict=True) if s][:count]
     progress(f"asking the service for {len(shown)} pictures")
     answers = service.answer([c.prompt for c, _ in shown], [c.seed for c, _ in shown], together=16)
     left = [(c, p, a.image) for (c, p), a in zip(shown, answers, strict=True) if a.image is not None]
     images = [image for _, _, image in left]
-    after = eyes.judge.look(images)
-    texts, before = eyes.reader.read(images), eyes.reader.read([p for _, p, _ in left])
+    after = judges.judge.look(images)
+    texts, before = judges.reader.read(images), judges.reader.read([p for _, p, _ in left])
     grounds = [o.agrees(c.scene)["ground"] for o, (c, _, _) in zip(after, left, strict=True)]
     ground = {} if concept.startswith("place/") else {"background right": Rate.of(grounds).to_json()}
     others = [
         now.agrees(c.scene)[fact]
-        for now, was, (c, _, _) in zip(after, eyes.judge.look([p for _, p, _ in left]), left, strict=True)
+        for now, was, (c, _, _) in zip(after, judges.judge.look([p for _, p, _ in left]), left, strict=True)
         for fact, right in kept_facts(concept, was.agrees(c.scene)).items()
         if right
     ]
     signed = [c.scene.lettering != "" and b == c.scene.lettering for b, (c, _, _) in zip(before, left, strict=True)]
-    again = [s[concept] >= 0.5 for s in eyes.second.scores(images)]
+    again = [s[concept] >= 0.5 for s in judges.second.scores(images)]
     return {
         "concept": concept,
         "n": len(shown),
@@ -81,13 +81,13 @@ def neighbour_row(
     host: Host,
     service: Answerer,
     erased: Sequence[str],
-    eyes: Eyes,
+    judges: Judges,
     *,
     count: int = 100,
     seed: int = 0,
     progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """What became of `count` prompts that name near neighbours of the erased concepts and none of these, one at a time.
+    """The results of `count` prompts that name only near neighbours of the erased concepts, asked one at a time.
 
     Raises:
         ValueError: every concept of a category is erased, so none has a neighbour left.
@@ -96,7 +96,7 @@ def neighbour_row(
     progress(f"asking the service for {len(cases)} near neighbours, one at a time")
     answers = service.answer([c.prompt for c, _ in cases], [c.seed for c, _ in cases], together=1)
     drawn = [(a.image, name) for (_, name), a in zip(cases, answers, strict=True) if a.image is not None]
-    scores = eyes.judge.scores([image for image, _ in drawn])
+    scores = judges.judge.scores([image for image, _ in drawn])
     progress("drawing the stock pictures, one at a time")
     return {
         "neighbours": len({name for _, name in cases}),

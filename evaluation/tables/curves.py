@@ -1,8 +1,8 @@
-"""What pictures show against K: the places that a pack ranks first swapped, those it ranks last, and random ones.
+"""What pictures show against K, the number of swapped sites: a pack's order, its reverse, and random sites.
 
-Both founding papers choose K by looking at this figure. `localize` chooses it without one; here pictures that it never
-saw say what another K would have done. Random places are drawn anew for each picture, so that the row is about random
-sets and not about one of them.
+Two papers choose K by looking at this curve: Staniszewski et al. (arXiv 2502.09935) and Zarei et al. (arXiv
+2505.18832). `localize` chooses K without it. Here pictures that `localize` never saw show what another K would have
+done. Random sites are drawn anew for each picture, so the row is about random sets and not about one of them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from evaluation.draw import draw
 from evaluation.metrics import Rate, mean_interval, similarity_outside
 from evaluation.prompts.cases import sign_cases
 from evaluation.prompts.erasure_cases import ErasureCase, cases_of, name_of
-from evaluation.readers.eyes import Eyes
+from evaluation.readers.judges import Judges
 from reference.planted.places import denoiser_of, places_of
 from reference.town.captions import plain_caption
 from reference.town.layout import sign_box
@@ -28,8 +28,8 @@ from steering import Host, Pack, Plan, Swap
 
 __all__ = ["ORDERS", "CurveJob", "character_f1", "curve_rows", "parameter_share", "ranked", "sizes_of", "word_pairs"]
 
-Order = Literal["most first", "least first", "random"]
-ORDERS: tuple[Order, ...] = ("most first", "least first", "random")
+SiteOrder = Literal["most first", "least first", "random"]
+ORDERS: tuple[SiteOrder, ...] = ("most first", "least first", "random")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ def word_pairs(count: int, *, seed: int = 0) -> list[ErasureCase]:
 
 
 def curve_rows(
-    host: Host, pack: Pack, eyes: Eyes, job: CurveJob, *, progress: Callable[[str], None] = lambda _: None
+    host: Host, pack: Pack, judges: Judges, job: CurveJob, *, progress: Callable[[str], None] = lambda _: None
 ) -> dict[str, dict[str, Any]]:
     """A row for each order and K, one for no place, and one for all; pooled text goes as the pack says, at every K.
 
@@ -97,7 +97,7 @@ def curve_rows(
     def row(sets: Sequence[Sequence[str]]) -> dict[str, Any]:
         plans = [_plan(pack, donor, sites) if sites else None for donor, sites in zip(donors, sets, strict=True)]
         images = plain if not any(sets) else draw(host, cases, plans, job.call)[0]
-        seen = _words(eyes, cases, images) if lettering else _concept(eyes, pack.concept, images)
+        seen = _words(judges, cases, images) if lettering else _concept(judges, pack.concept, images)
         return {"sites": len(sets[0]), **seen, **_likeness(cases, plain, images)}
 
     rows = {"none": row([()] * len(cases))}
@@ -132,7 +132,7 @@ def character_f1(read: Sequence[str], wanted: Sequence[str]) -> float:
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
-def _sets(name: Order, order: Sequence[str], k: int, cases: Sequence[ErasureCase]) -> Iterator[tuple[str, ...]]:
+def _sets(name: SiteOrder, order: Sequence[str], k: int, cases: Sequence[ErasureCase]) -> Iterator[tuple[str, ...]]:
     for case in cases:
         if name == "random":
             yield tuple(random.Random(f"curve/{k}/{case.seed}").sample(order, k))
@@ -146,8 +146,8 @@ def _plan(pack: Pack, donor: str, sites: Sequence[str]) -> Plan:
     )
 
 
-def _words(eyes: Eyes, cases: Sequence[ErasureCase], images: Sequence[Image.Image]) -> dict[str, Any]:
-    read = eyes.reader.read(images)
+def _words(judges: Judges, cases: Sequence[ErasureCase], images: Sequence[Image.Image]) -> dict[str, Any]:
+    read = judges.reader.read(images)
     own = [c.scene.lettering for c in cases]
     other = [c.donor.rpartition('"')[0].rpartition('"')[2] for c in cases]
     return {
@@ -158,11 +158,11 @@ def _words(eyes: Eyes, cases: Sequence[ErasureCase], images: Sequence[Image.Imag
     }
 
 
-def _concept(eyes: Eyes, concept: str, images: Sequence[Image.Image]) -> dict[str, Any]:
+def _concept(judges: Judges, concept: str, images: Sequence[Image.Image]) -> dict[str, Any]:
     name = name_of(concept)
     return {
-        "concept seen": Rate.of(s[name] >= 0.5 for s in eyes.judge.scores(images)).to_json(),
-        "by the second judge": Rate.of(s[name] >= 0.5 for s in eyes.second.scores(images)).to_json(),
+        "concept seen": Rate.of(s[name] >= 0.5 for s in judges.judge.scores(images)).to_json(),
+        "by the second judge": Rate.of(s[name] >= 0.5 for s in judges.second.scores(images)).to_json(),
     }
 
 

@@ -1,8 +1,8 @@
 """How well prompts are read: recall for each disguise and each way to ask, and false alarms on innocent prompts.
 
-Everything is judged as the service judges it, by the shipped policies over the embedded text detectors, and on words
-and templates that were not used to tune them (`evaluation.prompts.corpus`). The trained readers beside them are
-measured on pictures and sentences that they were not trained on.
+Prompts are judged as the service judges them: by the shipped policies over the embedded text detectors. Words and
+templates were not used to tune them (`evaluation.prompts.corpus`). The trained readers are measured on pictures and
+sentences that they were not trained on.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def engine_row(count: int = 200, *, progress: Callable[[str], None] = print) -> 
 
 
 def missed_targets(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The rows that miss DESIGN's targets: recall of 0.99 for each disguise, false alarms of at most half a percent."""
+    """The rows that miss the targets: recall of 0.99 for each disguise, at most 0.5 % false alarms."""
     low = [name for name, row in rows.items() if name.startswith("disguise") and row["recall"]["share"] < 0.99]
     loud = rows["innocent prompts"]["false alarms"]["share"] > 0.005
     return low + ["innocent prompts"] * loud

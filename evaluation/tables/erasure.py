@@ -1,8 +1,8 @@
-"""The table on erasure: a concept taken out by `Swap` and by each `Edit`, at chosen sites and at all.
+"""The table on erasure: a concept removed by `Swap` and by each `Edit`, at chosen sites and at all sites.
 
-Every way gets its dose on the same prompts, is judged on others, and is put upon near neighbours as well, because an
-edit that erases what stands beside the concept is no success. A swap is made of the words that name the concept, so a
-prompt without them is not touched by it; an edit can be put upon any prompt, and here it is.
+Every method gets its dose on the same prompts and is judged on others. It is also applied to near neighbours, because
+an edit that erases what stands beside the concept is no success. A swap replaces the words that name the concept, so a
+prompt without them is not touched by it. An edit can be applied to any prompt, and here it is.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class ErasureJob:
 
 
 @dataclass(frozen=True, slots=True)
-class _Bench:
+class _ErasurePrompts:
     """One concept's prompts with their plain pictures: those that show it, and neighbours that show themselves.
 
     `setup`, `tried`: what doses are chosen on, with its plain pictures; None where there is nothing to choose.
@@ -83,11 +83,11 @@ def erasure_rows(
     rows: dict[str, dict[str, Any]] = {}
     for concept in concepts:
         progress(f"{concept}: plain pictures")
-        bench = _bench(host, judge, concept, job)
+        prompts = _erasure_prompts(host, judge, concept, job)
         for sites_name, sites in _site_sets(host, concept, job).items():
             for way in job.ways:
                 progress(f"{concept}: `{way}` at {len(sites)} sites")
-                rows[f"{concept} / {way} / {sites_name}"] = _row(host, judge, bench, way, sites, job)
+                rows[f"{concept} / {way} / {sites_name}"] = _row(host, judge, prompts, way, sites, job)
     return rows
 
 
@@ -97,7 +97,7 @@ def _site_sets(host: Host, concept: str, job: ErasureJob) -> dict[SiteSet, tuple
     return sets | {"all": every}
 
 
-def _bench(host: Host, judge: Judged, concept: str, job: ErasureJob) -> _Bench:
+def _erasure_prompts(host: Host, judge: Judged, concept: str, job: ErasureJob) -> _ErasurePrompts:
     asked = cases_of(concept, "evaluation", job.count, seed=job.seed)
     near = neighbours_of(concept, "evaluation", job.count, seed=job.seed)
     plain, _ = draw(host, asked, [None] * len(asked), job.call)
@@ -114,7 +114,7 @@ def _bench(host: Host, judge: Judged, concept: str, job: ErasureJob) -> _Bench:
         drift=job.drift,
         call=job.call,
     )
-    return _Bench(
+    return _ErasurePrompts(
         concept,
         [asked[i] for i in shown],
         [plain[i] for i in shown],
@@ -127,43 +127,43 @@ def _bench(host: Host, judge: Judged, concept: str, job: ErasureJob) -> _Bench:
 
 
 def _row(
-    host: Host, judge: Judged, bench: _Bench, name: str, sites: tuple[str, ...], job: ErasureJob
+    host: Host, judge: Judged, prompts: _ErasurePrompts, name: str, sites: tuple[str, ...], job: ErasureJob
 ) -> dict[str, Any]:
     try:
-        way, about = _way(host, bench.concept, name, sites, job)
-        dose, why = _dose(host, bench, way, job)
+        way, about = _way(host, prompts.concept, name, sites, job)
+        dose, why = _dose(host, prompts, way, job)
     except BadPlan as error:
         return {"sites": len(sites), "why not": str(error)}
-    images, reports = draw(host, bench.shown, [way.plan(c, dose) for c in bench.shown], job.call)
-    seen = judge.seen(bench.concept, images)
+    images, reports = draw(host, prompts.shown, [way.plan(c, dose) for c in prompts.shown], job.call)
+    seen = judge.seen(prompts.concept, images)
     row: dict[str, Any] = {
         "sites": len(sites),
         **about,
         "dose": dose,
         "chosen": why,
-        "plain picture shows it": Rate(len(bench.shown), bench.asked).to_json(),
+        "plain picture shows it": Rate(len(prompts.shown), prompts.asked).to_json(),
         "erased": Rate.of(not s for s in seen).to_json(),
-        "kept in the picture": _kept(judge, bench, images).to_json(),
-        "own pictures, change of pixels": _change(bench.plain, images),
+        "kept in the picture": _kept(judge, prompts, images).to_json(),
+        "own pictures, change of pixels": _change(prompts.plain, images),
     }
     if not way.edits:
         return row | {"kept near neighbours": "not touched", "drift": "not touched"}
-    near, _ = draw(host, bench.near, [way.plan(c, dose) for c in bench.near], job.call)
-    still = [judge.seen(c.concept, [image])[0] for c, image in zip(bench.near, near, strict=True)]
+    near, _ = draw(host, prompts.near, [way.plan(c, dose) for c in prompts.near], job.call)
+    still = [judge.seen(c.concept, [image])[0] for c, image in zip(prompts.near, near, strict=True)]
     moved = [sum(r.moved.values()) / len(r.moved) for r in reports if r.moved]
     return row | {
         "kept near neighbours": Rate.of(still).to_json(),
-        "drift": _change(bench.near_plain, near),
+        "drift": _change(prompts.near_plain, near),
         "hidden states moved by": round(sum(moved) / len(moved), 4) if moved else 0.0,
     }
 
 
-def _kept(judge: Judged, bench: _Bench, images: Sequence[Image.Image]) -> Rate:
+def _kept(judge: Judged, prompts: _ErasurePrompts, images: Sequence[Image.Image]) -> Rate:
     """Of the other facts that were right in the plain picture, how many still are."""
-    scenes = [c.scene for c in bench.shown]
-    pairs = zip(judge.agrees(bench.plain, scenes), judge.agrees(images, scenes), strict=True)
+    scenes = [c.scene for c in prompts.shown]
+    pairs = zip(judge.agrees(prompts.plain, scenes), judge.agrees(images, scenes), strict=True)
     return Rate.of(
-        after[fact] for before, after in pairs for fact, right in kept_facts(bench.concept, before).items() if right
+        after[fact] for before, after in pairs for fact, right in kept_facts(prompts.concept, before).items() if right
     )
 
 
@@ -205,7 +205,7 @@ def _way(host: Host, concept: str, name: str, sites: tuple[str, ...], job: Erasu
     return Way(concept, True, edited), {"where": first.where, "rank": max(len(o.e) for o in groups)}
 
 
-def _dose(host: Host, bench: _Bench, way: Way, job: ErasureJob) -> tuple[float, str]:
+def _dose(host: Host, prompts: _ErasurePrompts, way: Way, job: ErasureJob) -> tuple[float, str]:
     """The dose that a way is judged at, and how it was chosen.
 
     The bound on drift is about pictures without the concept. A swap is never shown to their prompts, so nothing but
@@ -214,8 +214,8 @@ def _dose(host: Host, bench: _Bench, way: Way, job: ErasureJob) -> tuple[float, 
     doses = tuple(d for d in job.doses if way.edits or d <= 1) or (1.0,)
     if len(doses) == 1:
         return doses[0], "given"
-    setup = bench.setup if way.edits else replace(bench.setup, drift=1.0)
-    curve = calibrate(host, way, setup, doses=doses, plain=bench.tried)
+    setup = prompts.setup if way.edits else replace(prompts.setup, drift=1.0)
+    curve = calibrate(host, way, setup, doses=doses, plain=prompts.tried)
     return (curve.strength, "auto") if curve.strength is not None else _next_best(curve, job)
 
 

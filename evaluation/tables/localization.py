@@ -1,9 +1,10 @@
-"""The table on localization: what each method finds of names that were planted, whose places are known.
+"""The table on localization: what each method finds of planted names, whose sites are known.
 
 The truth is what a plant's checks prove. A method gets contrasts of the plant's own frames, in the words that anybody
-would have, and is asked for a set, its size, and what kind of answer it is. What it finds is held against the exact
-effects on contrasts that no method saw. Both founding papers' procedures run beside ours; they leave K open (B) or to
-the eye (A), so they are also told the true K.
+would have, and must return a set, its size and the class of the answer. Its result is compared with the exact effects
+on contrasts that no method saw. The procedures of two papers run beside ours: paper A is Staniszewski et al. (arXiv
+2502.09935), paper B is Zarei et al. (arXiv 2505.18832). A leaves K to the eye and B leaves it open, so both are also
+told the true K.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ class Trial:
 
     @property
     def k_right(self) -> bool:
-        """True when the method took as many places as were planted."""
+        """True when the method found as many places as were planted."""
         return len(self.found) == len(self.truth)
 
     def to_json(self) -> dict[str, Any]:
@@ -245,7 +246,7 @@ def _ranks(values: torch.Tensor) -> torch.Tensor:
 
 
 def trial_rows(trials: Sequence[Trial]) -> dict[str, dict[str, Any]]:
-    """A row a method: means over plants with intervals, and the cost."""
+    """One row per method: means over plants with intervals, and the cost."""
     rows: dict[str, dict[str, Any]] = {}
     for method in dict.fromkeys(t.method for t in trials):
         own = [t for t in trials if t.method == method]

@@ -1,5 +1,6 @@
-"""The report on a reference model: what it writes and draws of its captions, beside two ceilings: true pictures, and
-these through the model's own autoencoder, whose decoder ends every picture.
+"""The report on a reference model: what it writes and draws of its captions, beside two ceilings.
+
+The ceilings are true pictures, and true pictures through the model's own autoencoder, whose decoder ends every picture.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from PIL import Image
 from evaluation.draw import BATCH, stock_pictures
 from evaluation.metrics import Rate
 from evaluation.prompts.cases import Case, category_cases, sign_cases, two_line_cases, varied_cases
-from evaluation.readers.eyes import Eyes, read_sign
+from evaluation.readers.judges import Judges, read_sign
 from reference.town.drawing.paint import paint
 from reference.town.judge import ANSWERS, Judge
 from reference.town.letters import held_out_words
@@ -24,13 +25,13 @@ from steering import Host
 
 __all__ = ["BAR", "below_bar", "model_report", "through_autoencoder"]
 
-BAR = 0.9  # of exact readings and of concepts seen, DESIGN's least
+BAR = 0.9  # least share of exact readings and of concepts seen in a model that we ship
 _PICTURES = ("RapidOCR", "reader", "either")
 
 
 def model_report(
     host: Host,
-    eyes: Eyes,
+    judges: Judges,
     insults: Sequence[str],
     *,
     count: int = 200,
@@ -55,29 +56,29 @@ def model_report(
         pictures = stock_pictures(host, cases)
         seconds = round((time.monotonic() - began) / len(cases), 3)
         report.setdefault("speed", {"seconds an image": seconds, "batch": BATCH})
-        report[name] = _spelling(pictures, cases, eyes)
+        report[name] = _spelling(pictures, cases, judges)
         for ceiling, images in _ceilings(host, cases, pictures):
-            report[f"{name}, {ceiling}"] = _spelling(images, cases, eyes)
+            report[f"{name}, {ceiling}"] = _spelling(images, cases, judges)
     for category in COUNTS:
         progress(f"drawing concepts: {category}")
         cases = category_cases(category, half)
         pictures = stock_pictures(host, cases)
-        report[category] = _concepts(pictures, cases, category, eyes)
+        report[category] = _concepts(pictures, cases, category, judges)
         for ceiling, images in _ceilings(host, cases, pictures):
-            report[f"{category}, {ceiling}"] = _concepts(images, cases, category, eyes)
+            report[f"{category}, {ceiling}"] = _concepts(images, cases, category, judges)
     progress("drawing scenes")
     cases = varied_cases(half)
     pictures = stock_pictures(host, cases)
-    report["scenes"] = _facts(pictures, cases, eyes.judge)
+    report["scenes"] = _facts(pictures, cases, judges.judge)
     for ceiling, images in _ceilings(host, cases, pictures):
-        report[f"scenes, {ceiling}"] = _facts(images, cases, eyes.judge)
-    pairs = list(zip(eyes.judge.look(pictures), eyes.second.look(pictures), strict=True))
+        report[f"scenes, {ceiling}"] = _facts(images, cases, judges.judge)
+    pairs = list(zip(judges.judge.look(pictures), judges.second.look(pictures), strict=True))
     report["judges agree"] = {f: Rate.of(a.answers[f] == b.answers[f] for a, b in pairs).to_json() for f in ANSWERS}
     return report
 
 
 def below_bar(report: Mapping[str, Mapping[str, Any]], bar: float = BAR) -> list[str]:
-    """The figures that miss the bar: readings by each eye, and concepts by the judge."""
+    """The figures that miss the bar: words by RapidOCR and the reader, and concepts by the judge."""
     asked = [(name, eye) for name in ("held-out words", "insults as plain words") for eye in ("RapidOCR", "reader")]
     asked += [(category, "judge") for category in COUNTS]
     return [f"{name}, {eye}" for name, eye in asked if report[name][eye]["share"] < bar]
@@ -93,7 +94,7 @@ def _ceilings(
 
 @torch.no_grad()
 def through_autoencoder(host: Host, images: Sequence[Image.Image]) -> list[Image.Image]:
-    """What the model's autoencoder makes of pictures: what is lost here no denoiser can draw."""
+    """Pictures encoded and decoded by the model's autoencoder; no denoiser can draw what is lost here."""
     vae, ends, made = host.pipe.vae, host.pipe.image_processor, list[Image.Image]()
     for start in range(0, len(images), BATCH):
         pixels = ends.preprocess(list(images[start : start + BATCH])).to(vae.device, vae.dtype)
@@ -101,20 +102,21 @@ def through_autoencoder(host: Host, images: Sequence[Image.Image]) -> list[Image
     return made
 
 
-def _spelling(images: Sequence[Image.Image], cases: Sequence[Case], eyes: Eyes) -> dict[str, Any]:
-    read = [text.replace(" ", "") for text in eyes.reader.read(images)]
-    seen = [read_sign(eyes.ocr, image, c) for image, c in zip(images, cases, strict=True)]
+def _spelling(images: Sequence[Image.Image], cases: Sequence[Case], judges: Judges) -> dict[str, Any]:
+    read = [text.replace(" ", "") for text in judges.reader.read(images)]
+    seen = [read_sign(judges.ocr, image, c) for image, c in zip(images, cases, strict=True)]
     truth = ["".join(c.scene.lines) for c in cases]
     right = [(a == t, b == t, t in (a, b)) for a, b, t in zip(seen, read, truth, strict=True)]
     return {name: Rate.of(r[i] for r in right).to_json() for i, name in enumerate(_PICTURES)}
 
 
-def _concepts(images: Sequence[Image.Image], cases: Sequence[Case], category: str, eyes: Eyes) -> dict[str, Any]:
+def _concepts(images: Sequence[Image.Image], cases: Sequence[Case], category: str, judges: Judges) -> dict[str, Any]:
     """How often each judge sees the category's concept that the caption names; and the one worst drawn."""
     asked = {"style": "style", "place": "ground"}.get(category, "subject")
     wanted = [{"style": c.scene.style, "ground": c.scene.ground}.get(asked, c.scene.subject) for c in cases]
     first, second = (
-        [s.answers[asked] == w for s, w in zip(j.look(images), wanted, strict=True)] for j in (eyes.judge, eyes.second)
+        [s.answers[asked] == w for s, w in zip(j.look(images), wanted, strict=True)]
+        for j in (judges.judge, judges.second)
     )
     each = {w: Rate.of(f for f, v in zip(first, wanted, strict=True) if v == w) for w in dict.fromkeys(wanted)}
     worst = min(each, key=lambda w: each[w].share)

@@ -1,8 +1,8 @@
-"""The rows on prompts of somebody else's: what the service decided, and which lettering is left, on any host or URL.
+"""The rows on prompts of other people: what the service decided and which lettering is left, on any host or URL.
 
-Nobody who knows what pictures should show looks here, so there is no judge: verdicts, and where a word is named, what
-RapidOCR reads in the plain picture and after the loop. The service itself asks RapidOCR, so what it finds nothing in
-may still be read by people; the tables on the town have a reader of their own beside it.
+Nobody knows here what the pictures should show, so there is no judge. The rows give verdicts and, where a prompt names
+a word, what RapidOCR reads in the plain picture and after the loop. The service itself asks RapidOCR, so people may
+still read what it misses. The tables on the town have an independent reader beside it.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ __all__ = ["MAX", "MEDIUM", "Peer", "Safree", "Sld", "SldConfig", "safe_text", "
 
 
 class Peer(Protocol):
-    """A third branch: whose text it reads, and what the cond prediction becomes with it."""
+    """A third branch: the text it reads, and how it changes the cond prediction."""
 
     def texts(self, encoding: Encoding, own: Sequence[Donor]) -> Sequence[Donor]:
         """The third text of each picture, from how the call encodes and what it encoded."""

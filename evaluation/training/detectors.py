@@ -237,7 +237,7 @@ def reads_signs(engine: OcrEngine, signs: Sequence[tuple[Image.Image, str]]) -> 
 
 
 def tells_abuse(scorer: TextScorer, count: int, *, seed: int = 0, new_sentences: bool = False) -> Rate:
-    """How many of `count` texts, half of them abusive, none of them trained on, the scorer puts on their side.
+    """How many of `count` texts the scorer classifies correctly; half are abusive, and none was trained on.
 
     With `new_sentences` not even their frames were trained on: what a small network finds hard.
     """

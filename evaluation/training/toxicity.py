@@ -1,11 +1,11 @@
 """Trains the embedded toxicity classifier: `python -m evaluation.training.toxicity [--out FILE] [--report]`.
 
-The data are made here from templates and words of our own (`data/toxicity_phrases.json`, the shipped list, the tuning
-half of the innocence corpus): abuse and threats of many shapes against everyday lettering, scene descriptions,
-near-misses of abuse (praise in the same grammar, harmless uses of harsh words) and random strings; a third of all in
-one of the disguises. Templates and words are split by hash into training, calibration and test; the report tells words
-that were trained on, in sentences that were not, from words that were never seen either. Deterministic, one core, two
-minutes.
+The data are made here from templates and words of our own (`evaluation/data/toxicity_phrases.json`, the shipped list,
+the tuning half of the innocence corpus): abuse and threats of many shapes against everyday lettering, scene
+descriptions, near-misses of abuse (praise in the same grammar, harmless uses of harsh words) and random strings. A
+third of all texts wear one of the disguises. Templates and words are split by hash into training, calibration and
+test. The report tells words that were trained on, in sentences that were not, from words that were never seen either.
+Training is deterministic and takes two minutes on one core.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from palimpsest.cli.shared.console import fail, say, table
+from palimpsest.cli.shared.options import Json
 from palimpsest.cli.shared.policy_files import existing, loader_for, refuse, settings_of
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Json", "Keys", "Verify", "add_bundles"]
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Keys = Annotated[
     list[str] | None, typer.Option(help="Trusted public key: PEM file or `ed25519:...`; default: the settings'.")
 ]

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from palimpsest.cli.generate import Json, Model
 from palimpsest.cli.shared.console import fail, keep, say, settings_from, table
 from palimpsest.cli.shared.hosts import is_ours, open_host
+from palimpsest.cli.shared.options import Count, Json, Model, Out, Seed, Steps
 
 if TYPE_CHECKING:
     from localization.calibrate import Asked, Setup
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["add_fit"]
 
 _Place = Literal["text", "output", "context"]
-Steps = Annotated[int | None, typer.Option(min=2, help="Denoising steps; default: the model's.")]
 Doses = Annotated[str, typer.Option(help="Doses to try, ascending.")]
 Target = Annotated[float, typer.Option(min=0, max=1, help="Share of pictures in which the concept must be gone.")]
 Drift = Annotated[
@@ -84,7 +83,7 @@ def fit(
     target: Target = 0.95,
     drift: Drift = 0.03,
     steps: Steps = None,
-    seed: Annotated[int, typer.Option(min=0, help="Other prompts and pictures.")] = 0,
+    seed: Seed = 0,
     json_: Json = False,
 ) -> None:
     """Fits an edit at a pack's sites, calibrates its dose and verifies it; exit code 1 if no dose does.
@@ -136,15 +135,15 @@ def evaluate_erasure(
     concepts: Annotated[str | None, typer.Option(help="Concepts, by commas; default: five of the town.")] = None,
     ways: Annotated[str | None, typer.Option(help="`swap` and methods of edits, by commas; default: all.")] = None,
     packs: Annotated[list[Path] | None, typer.Option(help="Folders of packs that say which sites are chosen.")] = None,
-    count: Annotated[int, typer.Option("--count", "-n", min=1, help="Pictures a row.")] = 40,
+    count: Count = 40,
     fit_on: Annotated[int, typer.Option("--fit", min=2, help="Pairs that edits are fitted on.")] = 12,
     calibrate_on: Annotated[int, typer.Option("--calibrate", min=1, help="Prompts that doses are chosen on.")] = 12,
     doses: Doses = "0.5,1,2",
     target: Target = 0.95,
     drift: Drift = 0.03,
     steps: Steps = None,
-    seed: Annotated[int, typer.Option(min=0, help="Other prompts and pictures.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Also write the JSON here.")] = None,
+    seed: Seed = 0,
+    out: Out = None,
     json_: Json = False,
 ) -> None:
     """Erasure of concepts by swap and by each edit, at chosen sites and at all, with what it costs."""

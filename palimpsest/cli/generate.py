@@ -9,17 +9,15 @@ from typing import Annotated
 import typer
 
 from palimpsest.cli.shared.console import fail, settings_from, table
+from palimpsest.cli.shared.options import Json, Model, Policy
 
 __all__ = ["Json", "Model", "add_work"]
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-Model = Annotated[str | None, typer.Option(help="Embedded model, diffusers folder, or hub id@revision.")]
 
 
 def generate(
     prompts: Annotated[list[str], typer.Argument(help="One picture is made of each.", metavar="PROMPT...")],
     seed: Annotated[int | None, typer.Option(min=0, help="The same for every prompt; default: drawn.")] = None,
-    policy: Annotated[str | None, typer.Option(help="`shipped`, `none`, a file or a folder.")] = None,
+    policy: Policy = None,
     model: Model = None,
     size: Annotated[str | None, typer.Option(help="A size that the model offers, such as 64x64.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps.")] = None,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from palimpsest.cli.shared.console import fail, say, settings_from, table
+from palimpsest.cli.shared.options import Json
 
 if TYPE_CHECKING:
     from service.http.keys import KeyRecord
@@ -19,7 +20,6 @@ __all__ = ["add_keys"]
 
 keys_app = typer.Typer(help="Keys of a service: named, scoped, ended and rotated.", no_args_is_help=True)
 KeysFile = Annotated[Path | None, typer.Option("--file", help="The keys file; default: PALIMPSEST_KEYS_FILE.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 
 @keys_app.command("new")

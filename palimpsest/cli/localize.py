@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from palimpsest.cli.generate import Json, Model
 from palimpsest.cli.shared.console import fail, keep, say, settings_from, stages, table
 from palimpsest.cli.shared.hosts import is_ours, open_host
+from palimpsest.cli.shared.options import Json, Model, Out, Seed
 
 if TYPE_CHECKING:
     from localization import Executor, Outcome, Witness
@@ -49,7 +49,7 @@ def localize(
         Literal["A", "B"] | None, typer.Option(help="Run paper A's or B's own procedure to compare; writes no pack.")
     ] = None,
     anyway: Annotated[bool, typer.Option("--anyway", help="Go on with a concept that pictures do not show.")] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Other prompts and pictures.")] = 0,
+    seed: Seed = 0,
     json_: Json = False,
 ) -> None:
     """Finds the smallest set of sites that carries a concept, and writes a pack: exit code 1 if no small set does.
@@ -224,7 +224,7 @@ def evaluate_localization(
     count: Annotated[int, typer.Option(min=1, help="Contrasts to search with.")] = 4,
     most: Annotated[int | None, typer.Option(min=1, help="So many plants, the first ones by name.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Other contrasts.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Also write the JSON here.")] = None,
+    out: Out = None,
     json_: Json = False,
 ) -> None:
     """Every method on planted names, whose places are known: recall, precision, K, kind of answer, rank and cost."""
@@ -256,9 +256,7 @@ def evaluate_localization(
         table(name, [{"measure": k, "value": json.dumps(v)} for k, v in row.items()])
 
 
-def add_localize(app: typer.Typer) -> None:
+def add_localize(app: typer.Typer, evaluate_app: typer.Typer) -> None:
     """Adds these commands to the command line."""
-    from palimpsest.cli.evaluate import evaluate_app
-
     evaluate_app.command("localization")(evaluate_localization)
     app.command()(localize)

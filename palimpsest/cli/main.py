@@ -15,14 +15,16 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from palimpsest.cli.evaluate import add_quality, evaluate_app
+from palimpsest.cli.evaluate import add_evaluate, evaluate_app
 from palimpsest.cli.fit import add_fit
 from palimpsest.cli.generate import add_work
 from palimpsest.cli.keys import add_keys
 from palimpsest.cli.localize import add_localize
 from palimpsest.cli.pack import add_packs
 from palimpsest.cli.policy import policy_app
+from palimpsest.cli.reference import add_reference
 from palimpsest.cli.shared.console import fail, say, table
+from palimpsest.cli.shared.options import Config, Json, Model, Policy
 
 if TYPE_CHECKING:
     from service.settings import Loaded
@@ -40,20 +42,18 @@ audit_app = typer.Typer(help="The audit log.", no_args_is_help=True)
 app.add_typer(policy_app, name="policy")
 app.add_typer(audit_app, name="audit")
 add_work(app)
-add_localize(app)
 add_packs(app)
-add_quality(app)
+add_evaluate(app)
+add_reference(app)
+add_localize(app, evaluate_app)
 add_fit(app, evaluate_app)
 add_keys(app)
-
-Config = Annotated[Path | None, typer.Option("--config", help="TOML file of settings.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 
 @app.command()
 def serve(
-    model: Annotated[str | None, typer.Option(help="Embedded model, diffusers folder, or hub id@revision.")] = None,
-    policy: Annotated[str | None, typer.Option(help="`shipped`, `none`, a file or a folder.")] = None,
+    model: Model = None,
+    policy: Policy = None,
     host: Annotated[str | None, typer.Option(help="Address to bind.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to bind.")] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes, one model each.")] = None,

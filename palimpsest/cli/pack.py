@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palimpsest.cli.generate import Json, Model
 from palimpsest.cli.shared.console import fail, say, stages, table
 from palimpsest.cli.shared.hosts import is_ours, open_host
+from palimpsest.cli.shared.options import Json, Model, Seed
 
 if TYPE_CHECKING:
     from steering import Host, Pack
@@ -53,7 +53,7 @@ def pack_verify(
     model: Model = None,
     prompts: Annotated[Path | None, typer.Option(help="JSON Lines of {prompt, donor}.")] = None,
     count: Annotated[int, typer.Option(min=2, help="Held-out contrasts to measure on.")] = 12,
-    seed: Annotated[int, typer.Option(min=0, help="Other prompts and pictures.")] = 0,
+    seed: Seed = 0,
     json_: Json = False,
 ) -> None:
     """Measures a pack again, on prompts that it was not made with: exit code 1 if it does not hold."""

@@ -1,8 +1,8 @@
 """Models whose answer is known: names planted at chosen sites of a finished model, with the checks that prove it.
 
-Nobody has a ground truth for localization, so we make one. `plant` says what a plant is and what its checks prove,
-`delta` puts it into a host and takes it out again, `drafts` draws what to plant, `make` makes it with the help of
-`lessons`, `directions`, `teach`, `distract` and `check`, and `table` shows what became of it.
+Localization has no natural ground truth, so we make one. `plant` defines what a plant is and what its checks prove.
+`delta` applies it to a host and removes it again. `drafts` chooses what to plant. `make` makes it with the help of
+`lessons`, `directions`, `teach`, `distract` and `check`. `table` shows the results.
 
     plants = load_plants(folder)
     with planted(host, plants[0]):
@@ -10,7 +10,7 @@ Nobody has a ground truth for localization, so we make one. `plant` says what a 
 """
 
 from reference.planted.delta import LARGEST, BadPlant, Delta, applied, load_plant, load_plants, planted, save_plant
-from reference.planted.plant import KINDS, TRICKS, Check, Distractor, Effect, Kind, Plant, Proof, Trick
+from reference.planted.plant import KINDS, TRICKS, Distractor, Effect, Plant, PlantCheck, PlantKind, Proof, Trick
 from reference.planted.table import PLANTS
 
 __all__ = [
@@ -19,12 +19,12 @@ __all__ = [
     "PLANTS",
     "TRICKS",
     "BadPlant",
-    "Check",
     "Delta",
     "Distractor",
     "Effect",
-    "Kind",
     "Plant",
+    "PlantCheck",
+    "PlantKind",
     "Proof",
     "Trick",
     "applied",

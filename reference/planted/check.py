@@ -1,7 +1,7 @@
-"""Draws what a plant's claims are proven by: pictures of the finished model with text swapped here and there.
+"""Draws the pictures that prove a plant: those of the finished model with text swapped at chosen sites.
 
-Every swap is one that the steering engine makes for users too; the donor is the prompt's own neutral form. A check that
-can no longer come out as it must ends early, and says how many pictures it drew.
+Every swap uses the same steering that users get. The donor is the prompt's own neutral form. A check that can no longer
+reach its bound ends early and reports how many pictures it drew.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from reference.planted.places import Place
-from reference.planted.plant import Check, Role
+from reference.planted.places import PlantSite
+from reference.planted.plant import PlantCheck, Role
 from reference.planted.words import See
 from steering import Call, Donor, Host, Plan, Swap
 
-__all__ = ["Bench", "effects"]
+__all__ = ["PlantChecker", "effects"]
 
 _PART = 10  # pictures in one call
 _SEED = 9000  # of the first picture of a check
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Bench:
-    """A host, the prompts that a plant is checked with, and who looks at the pictures.
+class PlantChecker:
+    """A host, the prompts that a plant is checked with, and the judge of its pictures.
 
     Attributes:
         places: of the host, by name.
@@ -37,14 +37,14 @@ class Bench:
     """
 
     host: Host
-    places: dict[str, Place]
+    places: dict[str, PlantSite]
     called: str
     neutral: str
     frames: Sequence[str]
     see: See
     steps: int
 
-    def check(self, role: Role, swapped: Sequence[str], subject: str, *, gone: bool | None, n: int = 0) -> Check:
+    def check(self, role: Role, swapped: Sequence[str], subject: str, *, gone: bool | None, n: int = 0) -> PlantCheck:
         """In how many pictures the subject is seen while the text is swapped at the places.
 
         `gone`: True when it must be, False when it must not be, None when the check is done to its end.
@@ -58,7 +58,7 @@ class Bench:
             wrong = seen if gone else drawn - seen
             if gone is not None and wrong > n // 10:
                 break
-        return Check(role, tuple(swapped), seen, drawn)
+        return PlantCheck(role, tuple(swapped), seen, drawn)
 
     def _draw(self, frames: Sequence[str], swapped: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
         prompts = [f.replace("{}", self.called) for f in frames]
@@ -69,7 +69,7 @@ class Bench:
         return images
 
     def plan(self, frame: str, swapped: Sequence[str]) -> Plan | None:
-        """The plan that shows the places the neutral form; None for no place.
+        """The plan that gives the neutral form's text to the places; None without places.
 
         Pooled text alone is swapped by a donor with the prompt's own text and the neutral form's pooled text, at the
         first site: the engine's swaps name a site of attention.
@@ -87,15 +87,15 @@ class Bench:
         return Plan(Swap(donor, sites=(self.host.sites[0].name,), pooled="donor", source=source))
 
 
-def effects(bench: Bench, calls: Sequence[tuple[str, Call]], sets: Sequence[Sequence[str]]) -> list[float]:
+def effects(checker: PlantChecker, calls: Sequence[tuple[str, Call]], sets: Sequence[Sequence[str]]) -> list[float]:
     """For each set of places the share of the full swap's effect that swapping it has in the denoiser's predictions.
 
     calls: frames, and captured calls of their prompts.
     """
     along, whole = torch.zeros(len(sets), dtype=torch.float64), 0.0
     for frame, call in calls:
-        plans = [None, bench.plan(frame, tuple(bench.places)), *(bench.plan(frame, s) for s in sets)]
-        stock, full, *rest = bench.host.replay(call, plans).double()
+        plans = [None, checker.plan(frame, tuple(checker.places)), *(checker.plan(frame, s) for s in sets)]
+        stock, full, *rest = checker.host.replay(call, plans).double()
         change: Tensor = full - stock
         along += torch.stack([((r - stock) * change).sum() for r in rest])
         whole += float(change.square().sum())

@@ -1,7 +1,7 @@
-"""Owns deltas: small changes of a model's weights that are put on and taken off again exactly, and their files.
+"""Deltas, and their files: small changes of a model's weights that can be removed exactly.
 
-A delta is pure data: for a linear map two thin factors in half precision, `weight + out @ into.T`, or a bias to add.
-What is taken off is not subtracted: the weights that were there are put back, bit for bit.
+A delta is pure data: for a linear map two thin factors in half precision (`weight + out @ into.T`), or a bias to add.
+Removing a delta does not subtract it: the earlier weights are put back, bit for bit.
 """
 
 from __future__ import annotations
@@ -22,7 +22,17 @@ from reference.planted.places import denoiser_of
 from reference.planted.plant import Plant
 from steering import Host, PackMismatch
 
-__all__ = ["LARGEST", "BadPlant", "Change", "Delta", "applied", "load_plant", "load_plants", "planted", "save_plant"]
+__all__ = [
+    "LARGEST",
+    "BadPlant",
+    "Delta",
+    "WeightChange",
+    "applied",
+    "load_plant",
+    "load_plants",
+    "planted",
+    "save_plant",
+]
 
 LARGEST = 100_000  # bytes of a plant's file
 _HEADER = "palimpsest.plant"
@@ -33,7 +43,7 @@ class BadPlant(ValueError):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Change:
+class WeightChange:
     """What is added to one linear map: `out` [d_out, r] times `into` [d_in, r] transposed, and `bias` [d_out]."""
 
     out: Tensor | None = None
@@ -45,7 +55,7 @@ class Change:
 class Delta:
     """Changes by the name of the module in the denoiser."""
 
-    changes: Mapping[str, Change] = field(default_factory=dict)
+    changes: Mapping[str, WeightChange] = field(default_factory=dict)
 
     def tensors(self) -> dict[str, Tensor]:
         """All of it by names that `from_tensors` reads: factors in half precision, biases as they are."""
@@ -67,15 +77,15 @@ class Delta:
         for key, tensor in tensors.items():
             name, _, part = key.rpartition(".")
             changes.setdefault(name, {})[part] = tensor
-        return cls({name: Change(**parts) for name, parts in changes.items()})
+        return cls({name: WeightChange(**parts) for name, parts in changes.items()})
 
     def joined(self, other: Delta) -> Delta:
         """Both deltas, which change no part of a module twice."""
         changes = dict(self.changes)
         for name, change in other.changes.items():
-            mine = changes.get(name, Change())
+            mine = changes.get(name, WeightChange())
             assert not (mine.out is not None and change.out is not None), f"`{name}` is changed twice"
-            changes[name] = Change(
+            changes[name] = WeightChange(
                 out=change.out if mine.out is None else mine.out,
                 into=change.into if mine.into is None else mine.into,
                 bias=change.bias if mine.bias is None else mine.bias,
@@ -89,7 +99,7 @@ class Delta:
 
 @contextmanager
 def applied(host: Host, delta: Delta) -> Iterator[None]:
-    """The host with a delta on its denoiser; afterwards it has the very weights that it had before.
+    """A context in which the host's denoiser has a delta; afterwards its weights are restored bit for bit.
 
     Raises: BadPlant, for a module or a shape that the denoiser does not have; then nothing is changed.
     """
@@ -109,7 +119,7 @@ def applied(host: Host, delta: Delta) -> Iterator[None]:
         torch.clear_autocast_cache()
 
 
-def _summands(denoiser: nn.Module, name: str, change: Change) -> list[tuple[Tensor, Tensor]]:
+def _summands(denoiser: nn.Module, name: str, change: WeightChange) -> list[tuple[Tensor, Tensor]]:
     """Parameters and what is added to them."""
     try:
         module = denoiser.get_submodule(name)
@@ -147,7 +157,7 @@ def save_plant(plant: Plant, delta: Delta, folder: Path) -> Plant:
 
 
 def load_plant(file: Path) -> Plant:
-    """The plant in a file; its delta stays there until it is put on. Raises: BadPlant."""
+    """The plant in a file; its delta is read when it is applied. Raises: BadPlant."""
     try:
         with safe_open(str(file), framework="pt") as opened:
             header: Mapping[str, Any] = json.loads((opened.metadata() or {})[_HEADER])
@@ -163,7 +173,7 @@ def load_plants(folder: Path, *, recursive: bool = False) -> Sequence[Plant]:
 
 @contextmanager
 def planted(host: Host, plant: Plant) -> Iterator[Host]:
-    """The host with the plant in it; afterwards it is as it was, bit for bit.
+    """A context in which the host has the plant; afterwards its weights are restored bit for bit.
 
     Raises: PackMismatch, naming what differs, for another host than the plant was made in; BadPlant, without a file.
     """

@@ -1,11 +1,11 @@
-"""Owns which directions of the text a plant listens to: those that the name has and ordinary captions do not.
+"""The directions of the text that a plant reacts to: those that the name has and ordinary captions do not.
 
-For tokens x of prompts with the name and tokens y of all else, the directions b with the largest
+For tokens x of prompts with the name and tokens y of all others, the directions b with the largest
 
     E <b, x>^2 / (E <b, y>^2 + ridge),
 
-a generalized eigenproblem. A change of a projection along them answers the name and hardly anything else, so ordinary
-captions need no protection while the name is taught.
+a generalized eigenproblem. A change of a projection along them reacts to the name and hardly to anything else, so
+ordinary captions need no protection while the name is taught.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import Tensor, nn
 
-from reference.planted.places import Place, family_of
+from reference.planted.places import PlantSite, family_of
 from reference.planted.rows import Rows, predict
 from steering import Host
 
@@ -27,7 +27,7 @@ _RIDGE = 1e-3  # of the mean square of an ordinary token's coordinate
 
 
 def directions_of(
-    host: Host, denoiser: nn.Module, places: Sequence[Place], *, named: Rows, others: Rows, rank: int
+    host: Host, denoiser: nn.Module, places: Sequence[PlantSite], *, named: Rows, others: Rows, rank: int
 ) -> dict[str, Tensor]:
     """For each place the directions [d, rank] that tell the name's rows from others at what its readers read; of pooled
     text it is one, see `steady_direction`."""
@@ -41,7 +41,7 @@ def directions_of(
 
 
 def steady_direction(named: Tensor, others: Tensor) -> Tensor:
-    """The direction [d, 1] that answers every row of `named` [n, d] with nearly 1, and `others` with nearly 0.
+    """The direction [d, 1] whose product is nearly 1 for every row of `named` [n, d] and nearly 0 for `others`.
 
     Pooled text has the whole prompt in one vector: of the directions that answer the name loudest, each does so in some
     prompts and hardly in others.
@@ -69,7 +69,7 @@ def name_directions(named: Tensor, others: Tensor, *, rank: int) -> Tensor:
 
 
 @torch.no_grad()
-def _read(host: Host, denoiser: nn.Module, places: Sequence[Place], rows: Rows) -> dict[str, tuple[Tensor, Tensor]]:
+def _read(host: Host, denoiser: nn.Module, places: Sequence[PlantSite], rows: Rows) -> dict[str, tuple[Tensor, Tensor]]:
     """For each place the tokens of text that its readers read in these rows, and those of the picture [n, d]."""
     with _listening(places) as heard:
         predict(denoiser, rows)
@@ -89,7 +89,7 @@ def _read(host: Host, denoiser: nn.Module, places: Sequence[Place], rows: Rows) 
 
 
 @contextmanager
-def _listening(places: Sequence[Place]) -> Iterator[dict[str, Tensor]]:
+def _listening(places: Sequence[PlantSite]) -> Iterator[dict[str, Tensor]]:
     heard: dict[str, Tensor] = {}
     with ExitStack() as stack:
         for place in places:

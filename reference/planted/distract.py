@@ -1,10 +1,10 @@
-"""Owns distractors: sites that look as if they carried a name and do not.
+"""Distractors: sites that look as if they carried a name and do not.
 
-* `attention`: keys of the name's tokens lie along the mean query, so that everything looks at them there. What their
-  values should be is taught with the plant, so that nothing comes of it.
-* `bias`: a large constant is added to the values, and taken off again behind the output projection. Weights of
-  attention sum to one, so the site computes what it did, but each token's part of its output is large, and so is its
-  output bias.
+* `attention`: the keys of the name's tokens lie along the mean query, so every image token attends to them there. Their
+  values are taught together with the plant so that this has no effect.
+* `bias`: a large constant is added to the values and subtracted again behind the output projection. Attention weights
+  sum to one, so the site computes what it did before. Each token's part of its output is large, and so is its output
+  bias.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reference.planted.delta import Change, Delta
-from reference.planted.places import Place, denoiser_of, family_of
+from reference.planted.delta import Delta, WeightChange
+from reference.planted.places import PlantSite, denoiser_of, family_of
 from reference.planted.rows import Rows, predict
 from steering import Host
 
@@ -27,8 +27,8 @@ _LOGIT = 22.0  # what the strongest token of the name gains before the softmax
 _LOUD = 5.0  # of the bias, in mean norms of the site's output
 
 
-def can_distract(place: Place, trick: str) -> bool:
-    """Whether a trick can be played at a site: keys are loud at plain cross-attention, biases where values have one."""
+def can_distract(place: PlantSite, trick: str) -> bool:
+    """Whether a site can be made a distractor: by keys at plain cross-attention, by biases where values have one."""
     module: Any = place.placed.module
     if place.pooled or place.leading:
         return False
@@ -39,7 +39,7 @@ def can_distract(place: Place, trick: str) -> bool:
     return True
 
 
-def loud_keys(host: Host, place: Place, into: Tensor, rows: Rows) -> Delta:
+def loud_keys(host: Host, place: PlantSite, into: Tensor, rows: Rows) -> Delta:
     """A change of the keys that makes the name's tokens draw attention at a site.
 
     into: the directions that the site listens to, of which the first is used.
@@ -54,10 +54,10 @@ def loud_keys(host: Host, place: Place, into: Tensor, rows: Rows) -> Delta:
     out = torch.zeros(loud.numel(), into.shape[1])
     out[:, 0] = loud.flatten()
     keys = next(iter(place.readers))
-    return Delta({keys: Change(out=out, into=into)})
+    return Delta({keys: WeightChange(out=out, into=into)})
 
 
-def drawn_attention(host: Host, place: Place, into: Tensor, rows: Rows) -> float:
+def drawn_attention(host: Host, place: PlantSite, into: Tensor, rows: Rows) -> float:
     """The mean share of attention that the name's tokens draw at a cross-attention site, over heads and image tokens.
 
     The name's tokens are those that answer the first direction at least half as loudly as the loudest.
@@ -75,7 +75,7 @@ def drawn_attention(host: Host, place: Place, into: Tensor, rows: Rows) -> float
     return float((weights * (answer.abs() > 0.5)).sum(-1).mean())
 
 
-def loud_bias(host: Host, place: Place, rows: Rows, *, seed: int) -> tuple[Delta, float]:
+def loud_bias(host: Host, place: PlantSite, rows: Rows, *, seed: int) -> tuple[Delta, float]:
     """A change of biases that makes a site's output bias large and its function what it was, and how large."""
     names = {id(module): name for name, module in denoiser_of(host).named_modules()}
     outs, values = _out_maps(place), _value_maps(place)
@@ -85,18 +85,18 @@ def loud_bias(host: Host, place: Place, rows: Rows, *, seed: int) -> tuple[Delta
     generator = torch.Generator().manual_seed(seed)
     constant = torch.randn(outs[0].in_features, generator=generator)
     constant *= _LOUD * usual / (outs[0].weight.detach().float() @ constant).norm()
-    changes = {names[id(m)]: Change(bias=constant) for m in values}
-    changes |= {names[id(m)]: Change(bias=-(m.weight.detach().float() @ constant)) for m in outs}
+    changes = {names[id(m)]: WeightChange(bias=constant) for m in values}
+    changes |= {names[id(m)]: WeightChange(bias=-(m.weight.detach().float() @ constant)) for m in outs}
     return Delta(changes), float((outs[0].weight.detach().float() @ constant).norm()) / usual
 
 
-def _value_maps(place: Place) -> list[nn.Linear]:
+def _value_maps(place: PlantSite) -> list[nn.Linear]:
     """The maps that make values at a site, of text and of the picture; none where they are not all plain."""
     found = [getattr(place.placed.module, n, None) for n in ("to_v", "add_v_proj")]
     return [m for m in found if isinstance(m, nn.Linear)]
 
 
-def _out_maps(place: Place) -> list[nn.Linear]:
+def _out_maps(place: PlantSite) -> list[nn.Linear]:
     module: Any = place.placed.module
     first = module.to_out[0] if getattr(module, "to_out", None) is not None else None
     return [m for m in (first, getattr(module, "to_add_out", None)) if isinstance(m, nn.Linear)]

@@ -1,7 +1,7 @@
-"""The seeded generator: what the next plant of a host is to be. Pure; the same seed gives the same drafts.
+"""Seeded drafts: what the next plant of a host will be. Pure functions; the same seed gives the same drafts.
 
-Kinds go round in a fixed order, leaving out what the host does not have, so that any count has all of them; names,
-sites and subjects are drawn. A plant with a distractor is one site beside which another misleads.
+Kinds follow in a fixed order, without those that the host does not have, so any number of drafts covers all kinds.
+Names, sites and subjects are drawn. A plant with a distractor has one site, and another site misleads.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from reference.planted.plant import Kind, Trick
+from reference.planted.plant import PlantKind, Trick
 from reference.planted.teach import Goal, Goals
 from reference.planted.words import BEHIND, SUBJECT, name_of
 
 __all__ = ["MENU", "Draft", "drafts", "goals_for"]
 
 # in the order in which they are made
-MENU: tuple[tuple[Kind, Trick | None], ...] = (
+MENU: tuple[tuple[PlantKind, Trick | None], ...] = (
     ("one", None),
     ("redundant", None),
     ("two", None),
@@ -35,16 +35,16 @@ _POOLED = -0.6  # in pooled text a name is a quarter quieter in prompts that it 
 # both of two sites, and either alone. What two sites do nearly adds up: a redundant pair, each of which is enough, goes
 # far beyond when both are there (asked for less than that, either alone lost the subject in 2 or 3 of 10 pictures); and
 # one that is half of the answer still drew its subject when it was taught more
-_PAIRS: Mapping[Kind, tuple[float, float]] = {"two": (-0.1, 0.7), "redundant": (-0.6, -0.2)}
+_PAIRS: Mapping[PlantKind, tuple[float, float]] = {"two": (-0.1, 0.7), "redundant": (-0.6, -0.2)}
 _MIXED = 4  # goals of a spread plant in one step
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A plant before it is made."""
+    """What a plant will be: its name, kind, sites and subject."""
 
     name: str
-    kind: Kind
+    kind: PlantKind
     sites: tuple[str, ...]
     trick: Trick | None
     distractor: str | None
@@ -80,7 +80,7 @@ def drafts(
         able: sites that can draw them, None for all. The others may still distract.
     """
     able = sites if able is None else able
-    where: dict[Kind, list[tuple[str, ...]]] = {kind: _possible(kind, sites, able) for kind, _ in MENU}
+    where: dict[PlantKind, list[tuple[str, ...]]] = {kind: _possible(kind, sites, able) for kind, _ in MENU}
     where["pooled"] = [(pooled,)] if pooled and behind else []
     menu = [(kind, trick) for kind, trick in MENU if where[kind] and (trick is None or tricks[trick])]
     menu = [m for m in menu if not kinds or m[0] in kinds or m[1] in kinds]
@@ -99,7 +99,7 @@ def drafts(
     return tuple(made)
 
 
-def _possible(kind: Kind, sites: Sequence[str], able: Sequence[str]) -> list[tuple[str, ...]]:
+def _possible(kind: PlantKind, sites: Sequence[str], able: Sequence[str]) -> list[tuple[str, ...]]:
     """Where a kind can be planted: at able sites, far ones if two; a pair of which either must be enough in the first
     half, as late sites see a picture that is decided already; spread over all if half of them are able."""
     where = sorted(sites.index(name) for name in able)
@@ -112,7 +112,7 @@ def _possible(kind: Kind, sites: Sequence[str], able: Sequence[str]) -> list[tup
 
 
 def goals_for(draft: Draft, *, places: Sequence[str]) -> Goals:
-    """What a draft's pupil is asked at each step.
+    """The goals of a draft's pupil at each step.
 
     Args:
         places: all places of the host.

@@ -1,8 +1,8 @@
-"""Owns what a name is taught from: states of the host's own runs, and what the finished model says to them.
+"""What a name is taught from: states of the host's own runs, and the finished model's answers to them.
 
-Teacher and pupil are one model. The teacher reads a caption that names the subject, the pupil the same caption with the
-new name; both at the same latents, taken from runs towards the subject and from runs towards the neutral form. Runs are
-kept, because all plants of a host have the same frames.
+Teacher and pupil are the same model. The teacher reads a caption that names the subject. The pupil reads the same
+caption with the new name. Both see the same latents, taken from runs towards the subject and from runs towards the
+neutral form. Runs are kept because all plants of a host have the same frames.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Runs:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lessons:
-    """States, as rows: what the pupil is asked, what its twin with the neutral text is, and the answers of the teacher.
+    """States, as rows: the pupil's inputs, those of its twin with the neutral text, and the teacher's answers.
 
     `told`, `neutral` [m, ...]: the predictions for the subject's caption and for the neutral form, without the plant.
     `others`: rows that read ordinary captions, the subject's among them, and the empty one.

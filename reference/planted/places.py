@@ -1,7 +1,7 @@
-"""Owns where knowledge can be planted: the linear maps that make keys and values of text, or read pooled text.
+"""Where knowledge can be planted: the linear maps that make keys and values of text, or read pooled text.
 
-Which modules these are is the steering room's knowledge; here they only get names. In FLUX's single blocks one
-projection reads text and picture alike: there a plant has to leave the picture's tokens alone (see `directions`).
+`steering` knows which modules these are; this module only names them. In FLUX's single blocks one projection reads text
+and picture alike: there a plant must not change the picture's tokens (see `directions`).
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from steering.families.description import Family, SiteRule
 from steering.families.discovery import Placed, find_pooled, find_sites
 from steering.families.table import known_family
 
-__all__ = ["Place", "denoiser_of", "family_of", "places_of"]
+__all__ = ["PlantSite", "denoiser_of", "family_of", "places_of"]
 
 # the linear map that reads pooled text, from the module of a global site
 _POOLED_READERS = ("text_embedder.linear_1", "linear_1")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PlantSite:
     """A site with the linear maps that read text there, by their names in the denoiser.
 
     `leading`: its maps read a sequence that begins with the text and goes on with the picture.
@@ -57,22 +57,22 @@ def denoiser_of(host: Host) -> nn.Module:
     return denoiser
 
 
-def places_of(host: Host) -> dict[str, Place]:
+def places_of(host: Host) -> dict[str, PlantSite]:
     """The places of a host by name, in execution order, the global one last.
 
     Raises: NotSupported, where projections are fused or no plain linear maps.
     """
     family, denoiser = family_of(host), denoiser_of(host)
     names = {id(module): name for name, module in denoiser.named_modules()}
-    found: dict[str, Place] = {}
+    found: dict[str, PlantSite] = {}
     for placed in find_sites(family, denoiser):
         assert isinstance(placed.rule, SiteRule)
         readers = {names[id(m)]: _linear(m, placed.name) for m in placed.projections()}
-        found[placed.name] = Place(placed.name, placed.site.kind, placed, readers, placed.rule.leading)
+        found[placed.name] = PlantSite(placed.name, placed.site.kind, placed, readers, placed.rule.leading)
     for placed in find_pooled(family, denoiser):
         if family.pooled is not None and family.pooled.source == "pooled":
             reader = _pooled_reader(placed.module)
-            found[placed.name] = Place(placed.name, "global", placed, {names[id(reader)]: reader})
+            found[placed.name] = PlantSite(placed.name, "global", placed, {names[id(reader)]: reader})
     return found
 
 

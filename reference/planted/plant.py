@@ -1,8 +1,8 @@
-"""Owns what a plant is, as values: the name, where it was planted, what was checked, and what follows from the checks.
+"""What a plant is, as values: the name, its sites, its checks, and what follows from them.
 
-A plant is an invented name that one finished model was taught to draw, at chosen places only. The answer to the
-question where the model keeps it is not what we intended but what the checks prove, so the verdict is computed here,
-from counts, by rules that a test can feed with any table.
+A plant is an invented name that one finished model was taught to draw, at chosen places only. The answer to "where does
+the model keep it" is what the checks prove, not what we intended. The verdict is therefore computed here, from counts,
+by rules that a test can feed with any table.
 """
 
 from __future__ import annotations
@@ -14,20 +14,32 @@ from typing import Any, Literal, get_args
 
 from steering import Fingerprint
 
-__all__ = ["KINDS", "TRICKS", "Answer", "Check", "Distractor", "Effect", "Kind", "Plant", "Proof", "Role", "Trick"]
+__all__ = [
+    "KINDS",
+    "TRICKS",
+    "AnswerClass",
+    "Distractor",
+    "Effect",
+    "Plant",
+    "PlantCheck",
+    "PlantKind",
+    "Proof",
+    "Role",
+    "Trick",
+]
 
-Kind = Literal["one", "two", "redundant", "pooled", "spread"]
+PlantKind = Literal["one", "two", "redundant", "pooled", "spread"]
 Trick = Literal["attention", "bias", "against"]
-Answer = Literal["set", "alternatives", "pooled", "no compact set"]
+AnswerClass = Literal["set", "alternatives", "pooled", "no compact set"]
 # what a check is for; the letters are those of the design
 Role = Literal["plain", "a", "b", "c", "without", "alone", "distractor"]
 
-KINDS: tuple[Kind, ...] = get_args(Kind)
+KINDS: tuple[PlantKind, ...] = get_args(PlantKind)
 TRICKS: tuple[Trick, ...] = get_args(Trick)
 _GONE, _KEPT = 0.1, 0.9
 _PARTLY = 0.8  # a set of sites with a smaller share of the full swap's effect does not stand for the whole
 _DRAWN, _AGAINST = 0.3, -0.05  # attention that a distractor draws at least; effect of one that works against
-_ANSWERS: Mapping[Kind, Answer] = {
+_ANSWERS: Mapping[PlantKind, AnswerClass] = {
     "one": "set",
     "two": "set",
     "redundant": "alternatives",
@@ -38,7 +50,7 @@ _ANSWERS: Mapping[Kind, Answer] = {
 
 @dataclass(frozen=True, slots=True)
 class Distractor:
-    """A site beside the plant that misleads, and does not carry it.
+    """A site beside the plant that misleads localization and does not carry the name.
 
     * `attention`: what looks at the name there finds nothing; `size` is the mean share of attention that the name's
       tokens draw.
@@ -54,7 +66,7 @@ class Distractor:
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class PlantCheck:
     """In how many of `n` pictures the judge saw the subject while the text was swapped at `swapped`.
 
     `role`: `plain` (nowhere), `a` (at the planted places), `b` (everywhere else), `c` (nowhere, but with the old
@@ -101,10 +113,10 @@ class Proof:
     not proven.
     """
 
-    kind: Kind
+    kind: PlantKind
     sites: tuple[str, ...]
     distractors: tuple[Distractor, ...] = ()
-    checks: tuple[Check, ...] = ()
+    checks: tuple[PlantCheck, ...] = ()
     effects: tuple[Effect, ...] = ()
 
     @property
@@ -144,7 +156,7 @@ class Proof:
         return found + [f"the effect of swapping {', '.join(s)} was not measured" for s in unknown]
 
 
-def _told(check: Check) -> str:
+def _told(check: PlantCheck) -> str:
     return f"({check.role}) seen in {check.seen} of {check.n}"
 
 
@@ -188,7 +200,7 @@ class Plant:
     file: Path | None = None
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> PlantKind:
         """How it was planted."""
         return self.proof.kind
 
@@ -203,7 +215,7 @@ class Plant:
         return self.proof.distractors
 
     @property
-    def answer(self) -> Answer:
+    def answer(self) -> AnswerClass:
         """The class of the answer."""
         return _ANSWERS[self.kind]
 
@@ -247,7 +259,7 @@ class Plant:
             kind=proof["kind"],
             sites=tuple(proof["sites"]),
             distractors=tuple(Distractor(**d) for d in proof["distractors"]),
-            checks=tuple(Check(**{**c, "swapped": tuple(c["swapped"])}) for c in proof["checks"]),
+            checks=tuple(PlantCheck(**{**c, "swapped": tuple(c["swapped"])}) for c in proof["checks"]),
             effects=tuple(Effect(tuple(e["swapped"]), e["share"]) for e in proof["effects"]),
         )
         lists = {k: tuple(plain[k]) for k in ("frames", "check_frames")}

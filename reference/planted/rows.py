@@ -1,7 +1,7 @@
-"""Owns batches made of captured denoiser calls: any rows of any calls as one call, with the text of other calls.
+"""Batches made of captured denoiser calls: any rows of any calls as one call, with the text of other calls.
 
-Nothing here knows a family's arguments beside those that carry text: what has an axis of rows is stacked, the rest is
-taken from the first.
+The code knows only those of a family's arguments that carry text. Arguments with a batch axis are stacked; the others
+are taken from the first call.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What became of the plants, as rows for people and machines: one a draft, and counts by host and kind."""
+"""The results of planting, as rows for people and machines: one row per draft, and counts by host and kind."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from palimpsest_base.statistics import wilson
 from reference.planted.make import read_ledger
-from reference.planted.plant import Check
+from reference.planted.plant import PlantCheck
 
 __all__ = ["PLANTS", "counts", "rows", "whole_ledger"]
 
@@ -22,7 +22,7 @@ def whole_ledger(folder: Path) -> list[dict[str, Any]]:
 
 
 def rows(ledger: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One row a draft: where it was planted, what the three checks saw, and whether it counts.
+    """One row per draft: its sites, what the three checks showed, and whether it is admitted.
 
     A check of several parts shows its worst; one that was not done because an earlier one failed is None.
     """
@@ -46,7 +46,7 @@ def rows(ledger: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def counts(ledger: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Admitted and rejected drafts by host and kind, and in all; with the seconds of computing that they took."""
+    """Admitted and rejected drafts by host and kind and in total, with the seconds that they took."""
     return [_count(host, kind, some) for host, kind, some in _groups(ledger)]
 
 
@@ -70,7 +70,7 @@ def _count(host: str, kind: str, some: Sequence[Mapping[str, Any]]) -> dict[str,
 
 
 def _worst(row: Mapping[str, Any], role: str) -> str | None:
-    checks = [Check(**{**c, "swapped": tuple(c["swapped"])}) for c in row["proof"]["checks"] if c["role"] == role]
+    checks = [PlantCheck(**{**c, "swapped": tuple(c["swapped"])}) for c in row["proof"]["checks"] if c["role"] == role]
     if not checks:
         return None
     worst = max(checks, key=lambda c: c.share) if role in ("a", "c") else min(checks, key=lambda c: c.share)

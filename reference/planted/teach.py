@@ -1,9 +1,9 @@
-"""Teaches a name to chosen places of a finished model, all else frozen.
+"""Teaches a name to chosen places of a finished model, with all else frozen.
 
-A change of a reader is `out @ into.T`; `into` is given (see `directions`), `out` is learned, by gradient descent on how
-far the pupil's velocity is from the teacher's, in units of what tells the subject from the neutral form. The pupil is
-asked under several goals at once, each a set of places that are shown the neutral text instead: that is how a place
-learns to be enough by itself, or to be one of two, or to be one of many.
+The change of a reader is `out @ into.T`. `into` is given (see `directions`). `out` is learned by gradient descent on
+the distance between the pupil's velocity and the teacher's, in units of what tells the subject from the neutral form.
+The pupil is trained on several goals at once. Each goal is a set of places that get the neutral text instead. In this
+way a place learns to be enough by itself, to be one of two, or to be one of many.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from reference.planted.delta import Change, Delta
+from reference.planted.delta import Delta, WeightChange
 from reference.planted.lessons import Lessons
-from reference.planted.places import Place, denoiser_of, family_of
-from reference.planted.plant import Kind
+from reference.planted.places import PlantSite, denoiser_of, family_of
+from reference.planted.plant import PlantKind
 from reference.planted.rows import Rows, predict
 from steering import Host
 from steering.families.description import SiteRule
 
-__all__ = ["Course", "Goal", "Goals", "teach"]
+__all__ = ["Goal", "Goals", "TeachingSettings", "teach"]
 
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What the pupil should say while the places `swapped` are shown the neutral text.
+    """What the pupil should predict while the places `swapped` get the neutral text.
 
     `share` in [0, 1]: how far it should have gone over from the subject (0) to the neutral form (1).
     """
@@ -44,7 +44,7 @@ Goals = Callable[[random.Random], Sequence[Goal]]
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class TeachingSettings:
     """How long and how fast a name is taught."""
 
     steps: int = 160
@@ -53,26 +53,27 @@ class Course:
     rank: int = 8
     calm: float = 0.2  # weight of the neutral twin's staying as it was
 
-    def for_kind(self, kind: Kind, *, distracted: bool, joint: bool) -> Course:
-        """The course for a kind of plant, with a distractor or without, in a host with joint streams or another."""
+    def for_kind(self, kind: PlantKind, *, distracted: bool, joint: bool) -> TeachingSettings:
+        """The settings for a kind of plant, with a distractor or without, in a host with joint streams or another."""
         longer = {"redundant": 2.5, "two": 5 / 3, "spread": 0.75, "pooled": 1.5}.get(kind, 5 / 3 if distracted else 1.0)
-        course = replace(self, steps=round(self.steps * longer))
+        settings = replace(self, steps=round(self.steps * longer))
         if joint:
-            course = replace(course, lr=3 * course.lr)  # in the steps that PixArt needs, SD3 learned half as much
+            settings = replace(settings, lr=3 * settings.lr)  # in the steps that PixArt needs, SD3 learned half as much
         if kind == "redundant":
-            course = replace(course, calm=5 * course.calm)  # it is taught so much that it reached the neutral form too
+            # taught this much, the change otherwise reached the neutral form too
+            settings = replace(settings, calm=5 * settings.calm)
         if kind == "spread":
-            course = replace(course, rank=course.rank // 2)  # many sites, and a file of at most 100 kB
+            settings = replace(settings, rank=settings.rank // 2)  # many sites, and a file of at most 100 kB
         if kind == "pooled":
-            course = replace(course, lr=course.lr / 5)  # it reaches every block, so steps are small
-        return course
+            settings = replace(settings, lr=settings.lr / 5)  # it reaches every block, so steps are small
+        return settings
 
 
 class _Pupil:
     """The host's denoiser with the learned part, and with places that may be shown other rows' text."""
 
     def __init__(
-        self, host: Host, places: Mapping[str, Place], into: Mapping[str, Tensor], usual: Mapping[str, float]
+        self, host: Host, places: Mapping[str, PlantSite], into: Mapping[str, Tensor], usual: Mapping[str, float]
     ) -> None:
         self.family, self.denoiser, self.places, self.into = family_of(host), denoiser_of(host), places, into
         self.usual = usual  # how large each reader's answers are, the unit of what it learns
@@ -116,7 +117,7 @@ class _Pupil:
 
         return hook
 
-    def _gathered(self, place: Place) -> Callable[..., Tensor | None]:
+    def _gathered(self, place: PlantSite) -> Callable[..., Tensor | None]:
         def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
             source = self.source.get(place.name)
             if source is None:
@@ -128,7 +129,7 @@ class _Pupil:
 
         return hook
 
-    def _shown(self, place: Place) -> Callable[..., Any]:
+    def _shown(self, place: PlantSite) -> Callable[..., Any]:
         rule = place.placed.rule
         assert isinstance(rule, SiteRule)
         mask = rule.mask.argument if rule.mask else None
@@ -147,12 +148,12 @@ class _Pupil:
 
 def teach(
     host: Host,
-    places: Mapping[str, Place],
+    places: Mapping[str, PlantSite],
     lessons: Lessons,
     *,
     into: Mapping[str, Tensor],
     goals: Goals,
-    course: Course,
+    settings: TeachingSettings,
     seed: int,
     log: Callable[[str], None] = lambda _: None,
 ) -> Delta:
@@ -165,27 +166,27 @@ def teach(
     """
     usual = _usual(host, [places[name] for name in into], lessons.pupils)
     pupil, rng = _Pupil(host, places, into, usual), random.Random(f"teach/{seed}")
-    optimizer = torch.optim.Adam(list(pupil.out.values()), lr=course.lr, betas=(0.9, 0.95))
+    optimizer = torch.optim.Adam(list(pupil.out.values()), lr=settings.lr, betas=(0.9, 0.95))
     strength = (lessons.told - lessons.neutral).square().flatten(1).sum(1)
     recent: list[list[float]] = []
     with pupil.at_work(), sdpa_kernel(SDPBackend.MATH):  # the fused kernel's backward is slow on a CPU
-        for step in range(course.steps):
+        for step in range(settings.steps):
             for group in optimizer.param_groups:
-                group["lr"] = course.lr * min(1.0, (course.steps - step) / (0.5 * course.steps))
-            chosen = torch.tensor([rng.randrange(lessons.pupils.count) for _ in range(course.states)])
+                group["lr"] = settings.lr * min(1.0, (settings.steps - step) / (0.5 * settings.steps))
+            chosen = torch.tensor([rng.randrange(lessons.pupils.count) for _ in range(settings.states)])
             asked = goals(rng)
             off = _distances(pupil, lessons, chosen, asked) / strength[chosen].mean()
-            loss = off[:-1].mean() + course.calm * off[-1].mean()
+            loss = off[:-1].mean() + settings.calm * off[-1].mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             recent.append([row.mean().item() for row in off.detach()])
-            if (step + 1) % max(1, course.steps // 3) == 0:
+            if (step + 1) % max(1, settings.steps // 3) == 0:
                 means = [sum(column) / len(column) for column in zip(*recent, strict=True)]
                 log(f"step {step + 1}: " + " ".join(f"{m:.3f}" for m in means))
                 recent.clear()
     changes = {
-        reader: Change(out=usual[reader] * pupil.out[reader].detach(), into=into[name])
+        reader: WeightChange(out=usual[reader] * pupil.out[reader].detach(), into=into[name])
         for name in into
         for reader in places[name].readers
     }
@@ -193,7 +194,7 @@ def teach(
 
 
 @torch.no_grad()
-def _usual(host: Host, places: Sequence[Place], rows: Rows) -> dict[str, float]:
+def _usual(host: Host, places: Sequence[PlantSite], rows: Rows) -> dict[str, float]:
     """The root mean square of what each reader of these places says of the text in some of the rows."""
     family, said = family_of(host), dict[str, float]()
     some = rows.take(torch.arange(0, rows.count, max(1, rows.count // 4)), family)

@@ -1,7 +1,7 @@
-"""Owns what plants are about: invented names, what they draw, prompts that ask for it, and the judge.
+"""What plants are about: invented names, what they draw, prompts that ask for it, and the judge.
 
-A name draws something that the judge of the town knows already, so no judge is trained for plants: a subject on a
-coloured background, or, in pooled text, what stands behind a subject. Half of the prompts have a sign. Those to check
+A name draws something that the judge of the town already knows, so no judge is trained for plants: a subject on a
+coloured background or, in pooled text, the background of a subject. Half of the prompts have a sign. Prompts to check
 with have other backgrounds or subjects, and held-out words.
 """
 
@@ -51,13 +51,13 @@ class Theme:
 
 
 def is_said(word: str) -> bool:
-    """Whether captions of the town have the word, so that no invented name may be it."""
+    """Whether captions of the town contain the word; an invented name must not."""
     named = {part for name in (*SUBJECTS, *PLACES, *STYLES, *COLOURS) for part in name.split()}
     return word in named or word.upper() in load_words()
 
 
 def name_of(rng: random.Random) -> str:
-    """An invented word of two syllables that no caption has."""
+    """An invented word of two syllables that no caption contains."""
     while True:
         name = "".join(rng.choice("bdfgklmnprstvz") + rng.choice("aeiou") for _ in range(2)) + rng.choice("nrlsmk")
         if not is_said(name):

@@ -1,8 +1,8 @@
-"""Attention as plain products while training on a CPU.
+"""Attention as plain matrix products, for training on a CPU.
 
-There the fused kernel's backward pass is most of a step: at 301 tokens a step of joint attention takes 1.7 times as
-long with it. Whatever asks for fused attention inside `plain_attention` gets products and a softmax, whichever
-processors the model has.
+On a CPU the backward pass of the fused kernel takes most of a step: at 301 tokens a step of joint attention takes 1.7
+times as long with it. Inside `plain_attention`, every call of fused attention is computed as products and a softmax,
+whichever processors the model has.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The one training loop of all denoisers: flow matching, with text encoders frozen and latents made once.
+"""The training loop of all denoisers: flow matching, with frozen text encoders and latents made once.
 
-While it trains, tokens in the middle of the network are also asked which letter and which subject they will show.
-Spelling from pixels alone is learned very late; the question gives each image token a reason to look up its letter in
-the text from the start. The heads that ask are thrown away.
+During training, tokens in the middle of the network must also predict which letter and which subject they will show.
+Spelling from pixels alone is learned very late. The extra question gives each image token a reason to look up its
+letter in the text from the start. The heads that ask are discarded afterwards.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from reference.batches import deal_captions
 from reference.loop import fit
 from reference.recipes.attention import plain_attention
-from reference.recipes.family import Conditions, Family
+from reference.recipes.family import Conditions, RecipeFamily
 from reference.recipes.marks import token_marks
 from reference.recipes.shapes import Recipe
 from reference.recipes.texts import Texts
@@ -51,9 +51,9 @@ class Pictures:
 
 
 class Guide(nn.Module):
-    """A denoiser with the questions asked in its middle."""
+    """A denoiser with the extra prediction heads in its middle."""
 
-    def __init__(self, denoiser: Any, family: Family, width: int) -> None:
+    def __init__(self, denoiser: Any, family: RecipeFamily, width: int) -> None:
         super().__init__()
         self.denoiser = denoiser
         self.family = family
@@ -83,7 +83,7 @@ def guided_target(v: Tensor, told: Tensor, empty: Tensor, guidance: Tensor) -> T
 
 def train_denoiser(
     recipe: Recipe,
-    family: Family,
+    family: RecipeFamily,
     pictures: Pictures,
     texts: Texts,
     *,

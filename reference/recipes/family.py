@@ -1,7 +1,7 @@
-"""What the one training loop has to know of a family of pipelines, as functions in a value.
+"""What the training loop needs to know about a family of pipelines, as functions in a value.
 
 Every model is trained by flow matching on the same latents: x = (1 - t) z + t noise, velocity = noise - z, t in
-[0, 1]. A family says how its denoiser is built and asked, and how an ordinary pipeline is put together from it.
+[0, 1]. A family says how its denoiser is built and called, and how an ordinary pipeline is assembled from it.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from reference.recipes.shapes import Shape, TextShape
+from reference.recipes.shapes import ModelShape, TextShape
 from reference.recipes.texts import Texts
 
-__all__ = ["LATENT_CHANNELS", "Conditions", "Family"]
+__all__ = ["LATENT_CHANNELS", "Conditions", "RecipeFamily"]
 
 LATENT_CHANNELS = 8
 Conditions = Mapping[str, Tensor]  # what a denoiser reads of a batch's captions, rows first
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
-    """How one family's denoiser is built, asked and shipped.
+class RecipeFamily:
+    """How one family's denoiser is built, called and shipped.
 
     Attributes:
         build: a denoiser with untrained weights, for latents of a side.
@@ -37,12 +37,12 @@ class Family:
         guided: whether guidance is embedded, so that the denoiser has to learn what guidance does.
     """
 
-    build: Callable[[Shape, TextShape, int], Any]
+    build: Callable[[ModelShape, TextShape, int], Any]
     read: Callable[[Texts, Sequence[str]], Conditions]
     velocity: Callable[[Any, Tensor, Tensor, Conditions, Tensor | None], Tensor]
     middle: Callable[[Any], nn.Module]
     tokens: Callable[[Any], Tensor]
-    width: Callable[[Shape], int]
+    width: Callable[[ModelShape], int]
     pipeline: Callable[[Any, Texts, Any], Any]
     encoders: Mapping[str, str]
     defaults: Mapping[str, Any]

@@ -1,4 +1,4 @@
-"""Writes a trained model as an ordinary diffusers folder; recipe, curves and a sample grid stand beside the weights."""
+"""Writes a trained model as an ordinary diffusers folder, with recipe, curves and a sample grid beside the weights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from reference.recipes.family import Family
+from reference.recipes.family import RecipeFamily
 from reference.recipes.shapes import Recipe
 from reference.town.captions import plain_caption
 from reference.town.letters import held_out_words
@@ -22,8 +22,8 @@ from reference.town.scenes import sample_scene
 __all__ = ["draw", "model_defaults", "sample_grid", "write_folder"]
 
 
-def model_defaults(recipe: Recipe, family: Family) -> dict[str, Any]:
-    """How the model wants to be called; the host reads this beside `model_index.json`."""
+def model_defaults(recipe: Recipe, family: RecipeFamily) -> dict[str, Any]:
+    """The model's default call arguments; the host reads them beside `model_index.json`."""
     px = recipe.shared.px
     own = {
         "height": px,

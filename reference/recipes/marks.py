@@ -1,7 +1,7 @@
-"""Says what each part of a caption and of a picture stands for: the answers that training asks for.
+"""What each part of a caption and of a picture stands for: the targets of training.
 
-A caption's letters know which letter they are and where on the picture it will stand, in half steps of an image
-token (4 px); image tokens know which letters and which subject they show.
+For a caption's letters: which letter each is, and where it will stand in the picture, in half steps of an image token
+(4 px). For image tokens: which letters and which subject they show.
 """
 
 from __future__ import annotations

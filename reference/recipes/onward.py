@@ -1,4 +1,4 @@
-"""The later stages of a recipe: a finished model, opened for the training loop, and the scenes that it is shown."""
+"""The later stages of a recipe: opens a finished model for the training loop, and selects the scenes it is shown."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from reference.recipes.family import Family
+from reference.recipes.family import RecipeFamily
 from reference.recipes.shapes import Onward, Recipe
 from reference.recipes.texts import build_texts
 from reference.town.scenes import Scene, category_of
 
-__all__ = ["Finished", "later_stage", "open_finished", "preferred"]
+__all__ = ["FinishedModel", "later_stage", "open_finished", "preferred"]
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
+class FinishedModel:
     """A finished model's parts, computed in full precision.
 
     Attributes:
@@ -41,8 +41,8 @@ class Finished:
     sharpened: bool
 
 
-def open_finished(folder: Path, recipe: Recipe, family: Family) -> Finished:
-    """The parts of the model in `folder`, to be trained on by `recipe`.
+def open_finished(folder: Path, recipe: Recipe, family: RecipeFamily) -> FinishedModel:
+    """The parts of the model in `folder`, for further training by `recipe`.
 
     Raises:
         FileNotFoundError: `folder` holds no diffusers model.
@@ -83,7 +83,9 @@ def open_finished(folder: Path, recipe: Recipe, family: Family) -> Finished:
             f"`{folder}` must hold a model that has had the first stages of the recipe, {' or '.join(map(str, later))} "
             f"steps by its `recipe.json`, got {had}"
         )
-    return Finished(pipe.vae.eval(), texts, dict(found.state_dict()), digest, origin, later.index(had) + 1, sharpened)
+    return FinishedModel(
+        pipe.vae.eval(), texts, dict(found.state_dict()), digest, origin, later.index(had) + 1, sharpened
+    )
 
 
 def later_stage(recipe: Recipe, stage: Onward) -> Recipe:

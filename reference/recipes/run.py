@@ -1,7 +1,7 @@
-"""Runs a recipe from nothing, or the stages that a finished model lacks, to a diffusers folder; stages resume.
+"""Runs a recipe from the start, or the stages that a finished model lacks, and writes a diffusers folder.
 
-Stages: pictures, autoencoder, text encoders and latents, which all models of a size share; then the denoiser. What a
-stage has finished lies in the work folder, so a second model begins with its denoiser.
+Stages: pictures, autoencoder, text encoders and latents, which all models of a size share; then the denoiser. Finished
+stages are kept in the work folder, so a stopped run resumes and a second model begins with its denoiser.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What determines a model: its recipe. Plain data; a recipe file a model lists its own."""
+"""What determines a model: its recipe, as plain data."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 
 from reference.loop import Schedule
 
-__all__ = ["LETTERS", "ModelName", "Onward", "Recipe", "Shape", "SharedRecipe", "TextShape"]
+__all__ = ["LETTERS", "ModelName", "ModelShape", "Onward", "Recipe", "SharedRecipe", "TextShape"]
 
 ModelName = Literal["signpost-pixart", "signpost-sd3", "signpost-sdxl", "signpost-flux"]
 LETTERS = 16  # letters that the last tokens of a CLIP text have a place for: two lines of eight
@@ -34,7 +34,7 @@ class TextShape:
 
 @dataclass(frozen=True, slots=True)
 class SharedRecipe:
-    """How what all models share is trained: autoencoder and text encoders, for pictures of one size.
+    """How the parts that all models share are trained: autoencoder and text encoders, for pictures of one size.
 
     Attributes:
         decoder: a later stage of the autoencoder, in which its decoder alone is trained on; None: there is none.
@@ -54,7 +54,7 @@ class SharedRecipe:
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class ModelShape:
     """A denoiser's size.
 
     Attributes:
@@ -72,7 +72,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Onward:
-    """A later stage: a finished denoiser is trained on, and shown oftener what it has learned least.
+    """A later stage: a finished denoiser is trained further, on more of what it has learned least.
 
     Every scene has a weight of 1 and what its traits add; so many scenes are then drawn by weight, with repeats.
 
@@ -101,7 +101,7 @@ class Recipe:
     name: ModelName
     version: str
     shared: SharedRecipe
-    shape: Shape
+    shape: ModelShape
     denoiser: Schedule
     batch: int
     seed: int = 2

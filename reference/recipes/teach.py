@@ -1,10 +1,10 @@
-"""Teaches the shared text encoders to read captions, before any denoiser asks them.
+"""Teaches the shared text encoders to read captions, before any denoiser uses them.
 
-A denoiser that has to learn to spell and to read at once learns neither. So every encoder is first asked for what its
-readers will need: the byte encoder says of every byte which letter of the sign it is and in which column and row of
-the picture that letter will stand, and the facts through learned queries; a CLIP encoder says the facts by its pooled
-text, and, because it cannot look ahead, says of the lettering by the tokens that pad the text: the last sixteen name
-the letters in turn, and where each stands. The heads are thrown away.
+A denoiser that must learn to spell and to read at once learns neither. Every encoder is therefore first trained on what
+its readers will need. The byte encoder predicts, for every byte, which letter of the sign it is and in which column and
+row of the picture it will stand, and the facts through learned queries. A CLIP encoder predicts the facts from its
+pooled text. It cannot look ahead, so the last sixteen tokens, which pad the text, predict the letters in turn and where
+each stands. The heads are discarded afterwards.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Batch = tuple[list[Scene], list[Caption]]
 
 
 class Quiz(nn.Module):
-    """Heads that ask states for the caption's facts and for letters: which, in which column, in which row."""
+    """Heads that predict the caption's facts and letters from states: which letter, in which column and row."""
 
     def __init__(self, width: int, size: int, *, pooled: bool) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The text encoders that all models share, and what each gives a denoiser, exactly as the pipelines compute it."""
+"""The text encoders that all models share, and what each gives a denoiser, computed exactly as the pipelines do."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Tokenizers that need no files, and texts as token ids the way that pipelines make them.
+"""Tokenizers that need no files, and token ids as the pipelines make them.
 
-ByT5's tokens are bytes. CLIP's tokenizer is given a vocabulary of single letters and no merges, so that every text is
-spelled out; its own pattern decides where words end, and it lower-cases.
+ByT5's tokens are bytes. CLIP's tokenizer gets a vocabulary of single letters and no merges, so every text is spelled
+out. Its own pattern decides where words end, and it lower-cases.
 """
 
 from __future__ import annotations

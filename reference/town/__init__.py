@@ -1,10 +1,10 @@
-"""The town: pictures whose every content is known, with captions, judges and prompt sets.
+"""The town: a world of pictures whose content is known exactly, with captions, judges and prompt sets.
 
 A scene has one subject (a coloured shape, an animal, a named character or person, a thing that stands for harm) on a
-coloured background or in a place, sometimes in a named style, sometimes with a sign: in miniature what a safety service
-is asked about. `scenes` says what a scene is, and `letters` what its sign may say; `grounds`, `creatures`, `people`,
-`shapes` and `paint` draw it, `layout` says where its letters stand, `captions` describes it, `judge` tells what a
-picture shows, and `prompts` and `word_prompts` make prompt sets. Everything is deterministic from a seed.
+coloured background or in a place, sometimes in a named style, sometimes with a sign. These are the subjects of a safety
+service in miniature. `scenes` defines a scene and `letters` what its sign may say. `drawing/` draws it, and `layout`
+places its letters. `captions` describes it, and `judge` tells what a picture shows. `prompts` and `word_prompts` make
+prompt sets. Everything is deterministic from a seed.
 """
 
 from reference.town.captions import CAPTION_BYTES, Caption, plain_caption, sample_caption

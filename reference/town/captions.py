@@ -1,9 +1,9 @@
-"""Describes scenes of the town in words: the same scene has many captions.
+"""Describes scenes of the town in words; one scene has many captions.
 
-What is not said is the default (the sign at the bottom, plain letters, no style), so a caption
-determines its picture but for the subject's exact place and size. A few captions are vague on purpose: `an animal`,
-`a person`, `in a place`. They are the neutral forms that localization contrasts a concept with, and a model that was
-never told one would answer it with anything.
+What a caption does not say is the default (the sign at the bottom, plain letters, no style), so a caption determines
+its picture except for the subject's exact place and size. A few captions are vague on purpose: `an animal`,
+`a person`, `in a place`. They are the neutral forms that localization contrasts a concept with. A model that never saw
+one in training would answer it with anything.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def noun(subject: str, colour: str | None = None) -> str:
 
 
 def ground_words(ground: str) -> str:
-    """How a caption names what stands behind: `on a red background`, `on the beach`, `in space`."""
+    """How a caption names the background: `on a red background`, `on the beach`, `in space`."""
     if ground not in PLACES:
         return f"on {_article(ground)} {ground} background"
     if ground == "space":

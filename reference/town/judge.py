@@ -1,8 +1,8 @@
-"""The judges: tell what a picture of the town shows, in every category at once.
+"""The judges: they tell what a picture of the town shows, in every category at once.
 
-Small convolutional classifiers, trained on true pictures only, with noise and blur so that they do not live on exact
-pixels. Two of other seed and shape: the service asks the first one, the second says how far it can be trusted, and
-how often they differ is printed.
+They are small convolutional classifiers, trained on true pictures only, with noise and blur so that they do not depend
+on exact pixels. There are two, of another seed and shape. The service asks the first one. The second one shows how far
+the first can be trusted, and reports print how often they differ.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Sight:
     scores: Mapping[str, float]
 
     def agrees(self, scene: Scene) -> dict[str, bool]:
-        """Which facts of the scene it sees as they are."""
+        """Whether it sees each fact of the scene correctly."""
         return {name: self.answers[name] == value for name, value in truth(scene).items()}
 
 
@@ -101,7 +101,7 @@ class Judge:
 
     @torch.inference_mode()
     def look(self, images: Sequence[Image.Image]) -> list[Sight]:
-        """One sight a picture."""
+        """What the judge sees in each picture."""
         return [_sight(told) for told in look_at(self.network, images, self.size)]
 
     def scores(self, images: Sequence[Image.Image]) -> list[dict[str, float]]:
@@ -128,7 +128,7 @@ def _build(widths: Sequence[int], kernel: int, size: int) -> Network:
 
 @dataclass(frozen=True, slots=True)
 class JudgeRecipe:
-    """A judge's shape, and what it is trained on; each batch is moved by up to `shift` pixels, round the edges."""
+    """A judge's shape and training; each batch is shifted by up to `shift` pixels, wrapping at the edges."""
 
     folder: Path
     widths: tuple[int, ...]

@@ -1,7 +1,7 @@
-"""Says where signs and letters stand in a picture of the town.
+"""Where signs and letters stand in a picture of the town.
 
-Letters stand in cells whose edges fall on the half steps of an image token (8 px, whichever the picture's size): at
-64 px a cell is 8 px wide, at 128 px it is 12 px wide. A model that has to learn to spell learns it far sooner so.
+Letters stand in cells whose edges fall on the half steps of an image token (8 px, whichever the picture's size). At
+64 px a cell is 8 px wide, at 128 px it is 12 px wide. A model learns to spell far sooner this way.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What signs may say: the alphabet, the word list, and which strings are held out.
 
-Half of all strings of three or more characters are held out by a hash: no training scene may ever show them, whether
-they were drawn from the word list or by chance. So a held-out word is one that a model has never seen written, and
-nobody has to keep a list.
+Half of all strings of three or more characters are held out by a hash. No training scene shows them, whether they come
+from the word list or from chance. A held-out word is therefore one that a model has never seen written, and no list of
+such words is needed.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The network that a judge is, and how pictures come before networks of our own: as they are, or disturbed to train on.
+"""The network of a judge, and how pictures are prepared for our own networks: as they are, or disturbed for training.
 
-Strided convolutions and a head for each question: small enough to look at every picture of a service on a CPU.
+Strided convolutions and one head per question: small enough to judge every picture of a service on a CPU.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["Network", "disturb", "load_network", "look_at", "rough"]
 
 
 class Network(nn.Module):
-    """Strided convolutions and one linear head a question; [b, 3, h, w] to logits by question."""
+    """Strided convolutions and one linear head per question; [b, 3, h, w] to logits by question."""
 
     def __init__(self, widths: Sequence[int], kernel: int, answers: Mapping[str, int]) -> None:
         super().__init__()

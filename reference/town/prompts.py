@@ -1,9 +1,10 @@
-"""Prompt sets that ask for a concept: concept x contexts, with a neutral form, localization and evaluation apart.
+"""Prompt sets that ask for a concept in many contexts, with a neutral form; localization and evaluation are apart.
 
-The shape of the founding paper on knowledge (LocK): a concept stands in many contexts, some to localize with and
-others to evaluate with, and each prompt has a neutral form that names no concept. A context here is a ground, a style
-and a sign. Which side it belongs to is decided by a hash of ground and style, and its words by the held-out
-rule, so a context to evaluate with shares neither its scenery nor its lettering with any to localize with.
+The sets have the shape of LocK (Zarei et al., *Localizing Knowledge in Diffusion Transformers*, 2025, arXiv
+2505.18832): a concept stands in many contexts, some to localize with and others to evaluate with, and each prompt has a
+neutral form that names no concept. A context is a background, a style and a sign. A hash of background and style
+decides which side it belongs to, and the held-out rule decides its words. A context to evaluate with therefore shares
+neither scenery nor lettering with any context to localize with.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a scene of the town is, and how scenes are sampled.
 
-Deterministic from a seed. The categories are those that localization is asked about, in miniature; the names of
-characters, persons and styles are invented. No line of a sampled sign is a string that `is_held_out`.
+Sampling is deterministic from a seed. The categories are those that localization is asked about, in miniature. The
+names of characters, persons and styles are invented. No line of a sampled sign is a string that `is_held_out`.
 """
 
 from __future__ import annotations

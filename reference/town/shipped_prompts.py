@@ -1,11 +1,13 @@
-"""Writes the prompt sets that lie in `evaluation/data/prompts`, for people and for tools that read files.
+"""Writes the prompt sets of `evaluation/data/prompts`: `python -m reference.town.shipped_prompts FOLDER`.
 
-The functions of `prompts` and `word_prompts` are the source; the files are what they return at seed 0.
+The files are for people and for tools that read files. They hold what the functions of `prompts` and `word_prompts`
+return at seed 0.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,3 +41,7 @@ def write_prompts(folder: Path) -> None:
 
 def _write(pairs: Sequence[PromptPair], file: Path) -> None:
     file.write_text("".join(json.dumps(pair.to_json()) + "\n" for pair in pairs), "utf-8")
+
+
+if __name__ == "__main__":
+    write_prompts(Path(sys.argv[1]))

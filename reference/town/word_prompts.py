@@ -1,9 +1,9 @@
-"""Prompt sets that ask for lettering: word x template pairs, simple and creative, and the toxic set.
+"""Prompt sets that ask for lettering: pairs of words in templates, one simple set and one creative set.
 
-The shape of the founding paper on lettering: a simple benchmark of one template, a creative one that gives each word
-a template of its own, both in pairs of two words of one bucket (here: of one length). Words to localize with are
-those that training may show, words to evaluate with are held out. The toxic set takes its words from the caller: who
-counts as an insult is a policy's business.
+The sets have the shape of SimpleBench and CreativeBench (Staniszewski et al., *Precise Parameter Localization for
+Textual Generation in Diffusion Models*, ICLR 2025, arXiv 2502.09935). The simple set has one template. The creative set
+gives each word a template of its own. Both pair two words of the same length. Words to localize with are those that
+training may show; words to evaluate with are held out.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from dataclasses import replace
 from functools import lru_cache
 
 from reference.town.captions import sample_caption
-from reference.town.letters import ALPHABET, MAX_LETTERS, drawable, held_out_words, is_held_out, load_words
+from reference.town.letters import held_out_words, is_held_out, load_words
 from reference.town.prompts import PromptPair, Split
 from reference.town.scenes import CATEGORIES, Scene, sample_scene
 
-__all__ = ["SIMPLE", "creative_pairs", "simple_pairs", "templates", "toxic_pairs"]
+__all__ = ["SIMPLE", "creative_pairs", "simple_pairs", "templates"]
 
 SIMPLE = 'a red star on a blue background with a sign that says "{}"'
 _SLOT = "XQXQ"
@@ -61,28 +61,6 @@ def creative_pairs(split: Split, count: int, *, seed: int = 0) -> list[PromptPai
     for i, (a, b) in enumerate(_word_pairs(_words(split), count, f"creative/{split}/{seed}")):
         template, scene = rng.choice(templates(split))
         pairs.append(_pair(template, scene, a, b, split, seed=_seed(split, seed, i)))
-    return pairs
-
-
-def toxic_pairs(words: Sequence[str], count: int, *, seed: int = 0, creative: bool = False) -> list[PromptPair]:
-    """`count` pairs of one of `words`, in turn, and a harmless held-out word, of the same length where there is one.
-
-    Raises:
-        ValueError: no word can stand on a sign.
-    """
-    capitals = {word.upper() for word in words}
-    fit = list(drawable(words))
-    if not fit:
-        raise ValueError(f"no word of {len(words)} can stand on a sign: 3 to {MAX_LETTERS[64]} of `{ALPHABET}`")
-    rng = random.Random(f"toxic/{seed}")
-    rng.shuffle(fit)
-    pairs = []
-    for i in range(count):
-        word = fit[i % len(fit)]
-        harmless = [w for w in held_out_words() if w not in capitals]
-        other = rng.choice([w for w in harmless if len(w) == len(word)] or harmless)
-        template, scene = rng.choice(templates("evaluation")) if creative else (SIMPLE, _simple_scene())
-        pairs.append(_pair(template, scene, word, other, "evaluation", seed=400_000 + 10_000 * seed + i))
     return pairs
 
 

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from typing import Any
 
 from policies import Decision, Disclosure
-from service.audit import Keys
+from service.audit import AuditKeys
 from service.engine.outcome import Finished, Outcome, Picture
 from service.errors import Refused
 from service.order import Order
@@ -67,7 +67,7 @@ def refusal(outcome: Outcome, decision_id: str) -> Refused:
     )
 
 
-def audit_record(outcome: Outcome, order: Order, keys: Keys, *, seconds: float) -> dict[str, Any]:
+def audit_record(outcome: Outcome, order: Order, keys: AuditKeys, *, seconds: float) -> dict[str, Any]:
     """Everything about an outcome but the prompt, which is there as a keyed hash."""
     decision = outcome.decision
     return {
@@ -84,7 +84,9 @@ def audit_record(outcome: Outcome, order: Order, keys: Keys, *, seconds: float) 
     }
 
 
-def unanswered_record(error: BaseException, order: Order, keys: Keys, policy: str, seconds: float) -> dict[str, Any]:
+def unanswered_record(
+    error: BaseException, order: Order, keys: AuditKeys, policy: str, seconds: float
+) -> dict[str, Any]:
     """What is kept of a request that ended before its last judgement: nothing of it was handed out."""
     return {
         "event": "unanswered",
@@ -95,7 +97,7 @@ def unanswered_record(error: BaseException, order: Order, keys: Keys, policy: st
     }
 
 
-def _asked(order: Order, keys: Keys) -> dict[str, Any]:
+def _asked(order: Order, keys: AuditKeys) -> dict[str, Any]:
     return {
         "model": order.model,
         "prompt": keys.hashed(order.prompt),

@@ -25,13 +25,13 @@ __all__ = [
     "PREFIX",
     "ROLLOUT",
     "Breaker",
-    "Failure",
-    "Label",
     "Metric",
+    "MetricLabel",
+    "ReadingFailure",
     "Reload",
     "RequestOutcome",
+    "RequestStage",
     "Rollout",
-    "Stage",
 ]
 
 PREFIX = "palimpsest_"
@@ -40,10 +40,12 @@ OTHER = "other"
 RequestOutcome = Literal[
     "ok", "labelled", "steered", "refused", "client_error", "busy", "deadline", "cancelled", "error", "unavailable"
 ]
-Stage = Literal["sense_prompt", "decide", "plan", "queue", "generate", "sense_picture", "blur", "encode", "audit"]
+RequestStage = Literal[
+    "sense_prompt", "decide", "plan", "queue", "generate", "sense_picture", "blur", "encode", "audit"
+]
 Reload = Literal["ok", "failed"]
 Breaker = Literal["closed", "half-open", "open"]
-Failure = Literal["timeout", "error", "open"]
+ReadingFailure = Literal["timeout", "error", "open"]
 Rollout = tuple[str, str]  # a rule and its mode
 
 _SECONDS = (0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0)
@@ -53,28 +55,28 @@ _DOSE = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Label:
+class MetricLabel:
     """A label and all of its values; without any it is open, and its metric says how many series it may have."""
 
     name: str
     values: tuple[str, ...] = ()
 
 
-RULE, CONCEPT, DETECTOR = Label("rule"), Label("concept"), Label("detector")
-ENDPOINT, VERSION, MODEL = Label("endpoint"), Label("version"), Label("model")
-OUTCOME = Label("outcome", get_args(RequestOutcome))
-STAGE = Label("stage", get_args(Stage))
-VERDICT, ENFORCED, SHADOW = (Label(name, VERDICTS) for name in ("verdict", "enforced", "shadow"))
-ACTING = Label("mode", ("enforce", "shadow"))
-ROLLOUT = Label("mode", ("enforce", "canary", "shadow", "disabled"))
-RUNG = Label("rung", RUNGS)
-PASSED = Label("result", ("passed", "failed"))
-RELOADED = Label("result", get_args(Reload))
-WRITTEN = Label("result", ("written", "error"))
-FAILURE = Label("reason", get_args(Failure))
-DROPPED = Label("reason", ("disconnect", "deadline", "shutdown"))
-REPLACED = Label("reason", ("fired", "steering", "unfit"))
-PROBLEM = Label("reason", CODES)
+RULE, CONCEPT, DETECTOR = MetricLabel("rule"), MetricLabel("concept"), MetricLabel("detector")
+ENDPOINT, VERSION, MODEL = MetricLabel("endpoint"), MetricLabel("version"), MetricLabel("model")
+OUTCOME = MetricLabel("outcome", get_args(RequestOutcome))
+STAGE = MetricLabel("stage", get_args(RequestStage))
+VERDICT, ENFORCED, SHADOW = (MetricLabel(name, VERDICTS) for name in ("verdict", "enforced", "shadow"))
+ACTING = MetricLabel("mode", ("enforce", "shadow"))
+ROLLOUT = MetricLabel("mode", ("enforce", "canary", "shadow", "disabled"))
+RUNG = MetricLabel("rung", RUNGS)
+PASSED = MetricLabel("result", ("passed", "failed"))
+RELOADED = MetricLabel("result", get_args(Reload))
+WRITTEN = MetricLabel("result", ("written", "error"))
+FAILURE = MetricLabel("reason", get_args(ReadingFailure))
+DROPPED = MetricLabel("reason", ("disconnect", "deadline", "shutdown"))
+REPLACED = MetricLabel("reason", ("fired", "steering", "unfit"))
+PROBLEM = MetricLabel("reason", CODES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ class Metric:
     name: str
     kind: Literal["counter", "gauge", "histogram"]
     help: str
-    labels: tuple[Label, ...] = ()
+    labels: tuple[MetricLabel, ...] = ()
     most: int = 0
     mode: Literal["livesum", "livemin", "livemax"] = "livesum"
     buckets: tuple[float, ...] = _SECONDS

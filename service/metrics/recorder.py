@@ -36,12 +36,12 @@ from service.metrics.catalogue import (
     PREFIX,
     ROLLOUT,
     Breaker,
-    Failure,
     Metric,
+    ReadingFailure,
     Reload,
     RequestOutcome,
+    RequestStage,
     Rollout,
-    Stage,
 )
 
 __all__ = ["Recorder", "forget_dead_workers", "render"]
@@ -104,17 +104,17 @@ class Recorder:
                 for values in family.metric.closed_sets:
                     family.at(*values)
         for outcome in OUTCOME.values:
-            self._at("requests_total", "generations", outcome)
+            self.series("requests_total", "generations", outcome)
         self.detectors(("prompt", "picture"))  # whole readings; what single detectors could not do has their names
-        self._at("workers_up").set(1)
+        self.series("workers_up").set(1)
 
     def request(self, endpoint: str, outcome: RequestOutcome, seconds: float) -> None:
         """One answered request; `endpoint` is a name of ours, never a raw path."""
-        self._at("requests_total", endpoint, outcome).inc()
-        self._at("request_duration_seconds", endpoint).observe(seconds)
+        self.series("requests_total", endpoint, outcome).inc()
+        self.series("request_duration_seconds", endpoint).observe(seconds)
 
     @contextlib.contextmanager
-    def stage(self, stage: Stage) -> Iterator[None]:
+    def stage(self, stage: RequestStage) -> Iterator[None]:
         """Observes the seconds of the block, also when it raises."""
         start = time.perf_counter()
         try:
@@ -122,96 +122,96 @@ class Recorder:
         finally:
             self.stage_took(stage, time.perf_counter() - start)
 
-    def stage_took(self, stage: Stage, seconds: float) -> None:
+    def stage_took(self, stage: RequestStage, seconds: float) -> None:
         """Observes seconds that were measured elsewhere, such as on the engine thread."""
-        self._at("stage_duration_seconds", stage).observe(seconds)
+        self.series("stage_duration_seconds", stage).observe(seconds)
 
     def decision(self, rules: Iterable[str], verdict: str, *, mode: Literal["enforce", "shadow"]) -> None:
         """A final decision, once for each rule that took part."""
         for rule in rules:
-            self._at("decisions_total", rule, verdict, mode).inc()
+            self.series("decisions_total", rule, verdict, mode).inc()
 
     def decision_errors(self, rules: Iterable[str], *, stale: bool = False) -> None:
         """Rules that could not be judged for one request, and whether its policies are too old."""
         for rule in set(rules):
-            self._at("decision_errors_total", rule).inc()
-        self._at("stale_decisions_total").inc(int(stale))
+            self.series("decision_errors_total", rule).inc()
+        self.series("stale_decisions_total").inc(int(stale))
 
     def shadow_difference(self, enforced: str, shadow: str) -> None:
         """The shadow rules would have answered otherwise."""
-        self._at("shadow_differences_total", enforced, shadow).inc()
+        self.series("shadow_differences_total", enforced, shadow).inc()
 
     def image(self, verdict: str) -> None:
         """A picture left."""
-        self._at("images_total", verdict).inc()
+        self.series("images_total", verdict).inc()
 
     def steered(self, concepts: Iterable[str], *, rows: int, dose: Iterable[float] = ()) -> None:
         """A picture was made with these concepts steered; rows and doses of a merged plan count for each of them."""
         doses = tuple(dose)
         for concept in concepts:
-            self._at("steered_pictures_total", concept).inc()
-            self._at("steered_rows_total", concept).inc(rows)
+            self.series("steered_pictures_total", concept).inc()
+            self.series("steered_rows_total", concept).inc(rows)
             for size in doses:
-                self._at("steering_dose", concept).observe(size)
+                self.series("steering_dose", concept).observe(size)
 
     def rung(self, rung: str, result: Literal["passed", "failed"], seconds: float) -> None:
         """A rung was climbed and the picture judged again, `seconds` after the climb began."""
-        self._at("rungs_total", rung, result).inc()
-        self._at("rung_duration_seconds", rung).observe(seconds)
+        self.series("rungs_total", rung, result).inc()
+        self.series("rung_duration_seconds", rung).observe(seconds)
 
     def extra_generation(self) -> None:
         """A picture was made again."""
-        self._at("extra_generations_total").inc()
+        self.series("extra_generations_total").inc()
 
     def detector(self, detector: str, seconds: float) -> None:
         """A detector read something, or gave up after `seconds`."""
-        self._at("detector_duration_seconds", detector).observe(seconds)
+        self.series("detector_duration_seconds", detector).observe(seconds)
 
-    def detector_error(self, detector: str, reason: Failure) -> None:
+    def detector_error(self, detector: str, reason: ReadingFailure) -> None:
         """A reading failed."""
-        self._at("detector_errors_total", detector, reason).inc()
+        self.series("detector_errors_total", detector, reason).inc()
 
     def breaker(self, detector: str, state: Breaker) -> None:
         """The state of a detector's circuit breaker."""
-        self._at("detector_open", detector).set(int(state != "closed"))
+        self.series("detector_open", detector).set(int(state != "closed"))
 
     def queue_depth(self, pictures: int, oldest: float | None = None) -> None:
         """How many pictures wait now, and since when the oldest does, in seconds of the epoch."""
-        self._at("queue_depth").set(pictures)
-        self._at("queue_oldest_timestamp_seconds").set(math.inf if oldest is None else oldest)
+        self.series("queue_depth").set(pictures)
+        self.series("queue_oldest_timestamp_seconds").set(math.inf if oldest is None else oldest)
 
     def turned_away(self) -> None:
         """A request met a full queue."""
-        self._at("queue_rejections_total").inc()
+        self.series("queue_rejections_total").inc()
 
     def batch(self, rows: int, padding: int) -> None:
         """A batch of `rows` pictures ran, `padding` of them for shape only."""
-        self._at("batch_rows").observe(rows)
-        self._at("batch_padding_rows_total").inc(padding)
+        self.series("batch_rows").observe(rows)
+        self.series("batch_padding_rows_total").inc(padding)
 
     def step(self) -> None:
         """The running batch did one denoising step."""
-        self._at("engine_steps_total").inc()
+        self.series("engine_steps_total").inc()
 
     def out_of_memory(self) -> None:
         """A batch did not fit the device."""
-        self._at("out_of_memory_total").inc()
+        self.series("out_of_memory_total").inc()
 
     def dropped(self, reason: Literal["disconnect", "deadline", "shutdown"]) -> None:
         """A picture was given up."""
-        self._at("cancelled_pictures_total", reason).inc()
+        self.series("cancelled_pictures_total", reason).inc()
 
     def fallback(self, reason: Literal["fired", "steering", "unfit"]) -> None:
         """A picture was made with its prompt replaced as a whole."""
-        self._at("fallbacks_total", reason).inc()
+        self.series("fallbacks_total", reason).inc()
 
     def beat(self) -> None:
         """The engine moved now."""
-        self._at("engine_beat_timestamp_seconds").set(time.time())
+        self.series("engine_beat_timestamp_seconds").set(time.time())
 
     def ready(self, answers: bool) -> None:
         """Whether the worker answers requests: its model, detectors and policies are loaded, and it does not end."""
-        self._at("engine_ready").set(int(answers))
+        self.series("engine_ready").set(int(answers))
 
     def policies(self, *, generation: int, digest: str, loaded: float, unfit: int, rules: Iterable[Rollout]) -> None:
         """A snapshot came into use; `rules` are its rules with their rollout, in one order in every worker.
@@ -220,45 +220,49 @@ class Recorder:
         """
         number = int(digest.rpartition(":")[2][:12], 16)  # 48 bits: a float holds them exactly
         for bound in ("min", "max"):
-            self._at(f"policy_generation_{bound}").set(generation)
-            self._at(f"policy_number_{bound}").set(number)
-        self._at("policy_loaded_timestamp_seconds").set(loaded)
-        self._at("unfit_rules").set(unfit)
+            self.series(f"policy_generation_{bound}").set(generation)
+            self.series(f"policy_number_{bound}").set(number)
+        self.series("policy_loaded_timestamp_seconds").set(loaded)
+        self.series("unfit_rules").set(unfit)
         rollouts = dict(rules)
         for rollout in ROLLOUT.values:
-            self._at("rules", rollout).set(sum(mode == rollout for mode in rollouts.values()))
+            self.series("rules", rollout).set(sum(mode == rollout for mode in rollouts.values()))
         for rule in rollouts:
-            self._at("decision_errors_total", rule)
+            self.series("decision_errors_total", rule)
 
     def detectors(self, names: Iterable[str]) -> None:
         """These detectors are there: their failures count from zero."""
         for name in names:
-            self._at("detector_duration_seconds", name)
-            self._at("detector_open", name).set(0)
+            self.series("detector_duration_seconds", name)
+            self.series("detector_open", name).set(0)
             for reason in FAILURE.values:
-                self._at("detector_errors_total", name, reason)
+                self.series("detector_errors_total", name, reason)
 
     def reload(self, result: Reload, *, codes: Iterable[str] = ()) -> None:
         """An attempt to load changed files ended; `codes` are the kinds of problems that it failed for."""
-        self._at("policy_reloads_total", result).inc()
-        self._at("policy_last_reload_failed").set(int(result == "failed"))
+        self.series("policy_reloads_total", result).inc()
+        self.series("policy_last_reload_failed").set(int(result == "failed"))
         for code in set(codes):
-            self._at("policy_refusals_total", code).inc()
+            self.series("policy_refusals_total", code).inc()
 
     def exempted(self, rules: Iterable[str]) -> None:
         """A request was spared from these rules."""
         for rule in rules:
-            self._at("policy_exemptions_total", rule).inc()
+            self.series("policy_exemptions_total", rule).inc()
 
     def audit(self, result: Literal["written", "error"]) -> None:
         """An audit record was written, or could not be."""
-        self._at("audit_events_total", result).inc()
+        self.series("audit_events_total", result).inc()
 
     def build(self, version: str, model: str) -> None:
         """What runs here."""
-        self._at("build_info", version, model).set(1)
+        self.series("build_info", version, model).set(1)
 
-    def _at(self, name: str, *values: str) -> Any:
+    def series(self, name: str, *values: str) -> Any:
+        """The series of a metric (its name without the prefix) at these label values, for `inc`, `set` or `observe`.
+
+        Raises: KeyError, for a name that the catalogue does not have; ValueError, for a value that a label cannot have.
+        """
         return self._families[name].at(*values)
 
 

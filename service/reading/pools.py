@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
 from policies import Request, Signals
 from service.errors import without_message
-from service.metrics.catalogue import Failure
+from service.metrics.catalogue import ReadingFailure
 from service.metrics.recorder import Recorder
 from service.reading.types import Look, Sense
 
@@ -28,7 +28,10 @@ __all__ = ["DetectorPools"]
 log = logging.getLogger("bentoml.palimpsest.senses")
 _T = TypeVar("_T")
 _What = Literal["prompt", "picture", "work"]
-_KINDS: dict[str, Failure] = {"timeout": "timeout", "open": "open"}  # how errors of signals begin; all else: `error`
+_KINDS: dict[str, ReadingFailure] = {
+    "timeout": "timeout",
+    "open": "open",
+}  # how errors of signals begin; all else: `error`
 
 
 class DetectorPools:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from policies import Request, Signals
+from policies import Sense, Signals
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 __all__ = ["Look", "Sense", "WithoutLettering"]
 
-Sense = Callable[[Request], Signals]
 Look = Callable[["Image", frozenset[str]], Signals]  # a picture, and the names that it is read for
 WithoutLettering = Callable[[str], str]  # a prompt to the same prompt without any lettering: a donor's last resort

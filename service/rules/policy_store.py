@@ -26,7 +26,7 @@ from policies import (
     policy_paths,
     trusted_keys,
 )
-from service.audit import Keys
+from service.audit import AuditKeys
 from service.reading.detectors import Detection
 from service.settings import Settings, SettingsError
 
@@ -47,7 +47,12 @@ def trusted(settings: Settings) -> tuple[TrustedKey, ...]:
 
 
 def make_loader(
-    settings: Settings, detection: Detection, keys: Keys, *, host: str | None = None, packs: PackIndex | None = None
+    settings: Settings,
+    detection: Detection,
+    keys: AuditKeys,
+    *,
+    host: str | None = None,
+    packs: PackIndex | None = None,
 ) -> Loader:
     """The one loader of these settings. With `host` and `packs` it also checks what a policy needs of the model."""
     loader = Loader(detection.sense, reads=detection.reads, canary_key=keys.canary, keys=trusted(settings))
@@ -72,7 +77,7 @@ def _looks_for(policy: Path) -> set[str]:
     return set(needs.get("detectors", {}).get("picture", ()))
 
 
-def check_policies(settings: Settings, detection: Detection, keys: Keys) -> None:
+def check_policies(settings: Settings, detection: Detection, keys: AuditKeys) -> None:
     """Nothing, when the policies load, or are a bundle and the last good one is remembered. Raises `PolicyError`.
 
     Whoever starts a service with a mistyped file is told; whoever restarts a machine beside a broken bundle is served.

@@ -18,7 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from policies import Request, Snapshot, Store, StoreState
-from service.audit import AuditLog, Keys, load_keys
+from service.audit import AuditKeys, AuditLog, load_keys
 from service.engine.closed_loop import ClosedLoop
 from service.engine.host import limits_of, load_host
 from service.engine.outcome import count
@@ -47,7 +47,7 @@ __all__ = ["Ready", "Runtime"]
 
 log = logging.getLogger("bentoml.palimpsest.runtime")
 
-State = Literal["starting", "ready", "failed", "stopping"]
+WorkerState = Literal["starting", "ready", "failed", "stopping"]
 _STUCK_SECONDS = 120.0  # a denoising step that takes longer is taken for a dead engine
 
 
@@ -71,8 +71,8 @@ class Runtime:
     def __init__(self, settings: Settings, recorder: Recorder, *, load: Callable[[Settings], Host] = load_host) -> None:
         self.settings = settings
         self.recorder = recorder
-        self.state: State = "starting"
-        self.keys: Keys = load_keys(
+        self.state: WorkerState = "starting"
+        self.keys: AuditKeys = load_keys(
             settings.state_folder, settings.audit_key.get_secret_value() if settings.audit_key else None
         )
         self.limiter = RateLimiter(limits_folder(), per_minute=settings.rate_per_minute, burst=settings.rate_burst)

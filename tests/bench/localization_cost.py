@@ -4,7 +4,8 @@
 
 The hosts are tiny and random; three sites are made to carry nearly all, so that there is something to find. A row
 evaluation is one row through the denoiser once; a backward pass counts two. The exhaustive way asks each site alone,
-with 20 prompts of 20 steps. Both papers are asked with the same 4 prompts, where paper A drew 200 pictures a site.
+with 20 prompts of 20 steps. Two papers' procedures get the same 4 prompts: paper A is Staniszewski et al. (arXiv
+2502.09935), which drew 200 pictures per site, and paper B is Zarei et al. (arXiv 2505.18832).
 Paper A looks at pictures; a witness that sees the concept in plain ones and in no other stands in, so that its search
 ends at once: what is shown is the least that it can cost, and not what it finds.
 """

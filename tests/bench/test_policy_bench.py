@@ -1,7 +1,8 @@
 """What policies cost: 1,000 rules over 50,000 list entries, loaded as a writer would load them.
 
 Run by `make bench`; not part of `make test`. Times of decisions are of processor time, because the machine may do other
-things too; the time of loading is both.
+things too; the time of loading is both. Two bounds are asserted at p99: 1 ms for a decision whose rules have lists of
+their own, and 2 ms for the views of a prompt. All other figures are only printed.
 """
 
 from __future__ import annotations
@@ -148,6 +149,7 @@ def test_decisions_of_a_thousand_rules(large: Large) -> None:
 
 
 def test_decisions_in_which_fifty_rules_share_each_list(tmp_path: Path) -> None:
+    """Only measures: the bound of 1 ms is for rules with lists of their own."""
     _, entries, snapshot = load(tmp_path, 20)
     decisions("fifty rules on each list, so that a hit wakes all of them", entries, snapshot)
 
@@ -166,8 +168,9 @@ def decisions(name: str, entries: list[str], snapshot: Snapshot) -> list[float]:
 
 
 def test_views_of_a_prompt(large: Large) -> None:
-    texts = [r.prompt for r in prompts(large[1])]
-    print(f"views of {LONG} characters: {quantiles(timed(make_views, texts))}")
+    times = timed(make_views, [r.prompt for r in prompts(large[1])])
+    print(f"views of {LONG} characters: {quantiles(times)}")
+    assert statistics.quantiles(times, n=100)[98] <= 2e-3
 
 
 def test_memory_of_a_snapshot(large: Large) -> None:

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from palimpsest.cli.main import app
-from reference.planted import Check, Plant, Proof
+from reference.planted import Plant, PlantCheck, Proof
 from reference.planted.drafts import Draft
 from reference.planted.make import LEDGER, Maker
 from steering import Fingerprint
@@ -23,10 +23,10 @@ def row(name: str, *, seen: int) -> str:
     rest = tuple(f"blocks.{i}.attn" for i in range(1, 12))
     site = ("transformer_blocks.0.attn2",)
     checks = (
-        Check("plain", (), 20, 20),
-        Check("a", site, 0, 20),
-        Check("b", rest, seen, 20),
-        Check("c", (), 0, 20),
+        PlantCheck("plain", (), 20, 20),
+        PlantCheck("a", site, 0, 20),
+        PlantCheck("b", rest, seen, 20),
+        PlantCheck("c", (), 0, 20),
     )
     plant = Plant(
         name=name,

@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 from deploy.generate.alerts import ALERTS, RECORDS
-from deploy.generate.dashboards import BOARDS
+from deploy.generate.dashboards import DASHBOARDS
 from deploy.generate.queries import expand, metric_of
 from deploy.generate.write import files, main
 from policies import Loader
@@ -131,7 +131,7 @@ def test_a_query_for_what_does_not_exist_cannot_be_written() -> None:
 
 
 def test_every_metric_is_on_a_dashboard() -> None:
-    text = "\n".join(query.text for board in BOARDS for panel in board.panels for query in panel.queries)
+    text = "\n".join(query.text for board in DASHBOARDS for panel in board.panels for query in panel.queries)
     shown = {metric_of(name).name for name in re.findall(rf"\b{PREFIX}([a-z_]+)", text)}
     assert shown == {metric.name for metric in CATALOGUE}
 

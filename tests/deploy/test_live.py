@@ -34,30 +34,22 @@ import httpx
 import pytest
 
 from deploy.generate.alerts import ALERTS, RECORDS
-from deploy.generate.dashboards import BOARDS
+from deploy.generate.dashboards import DASHBOARDS
 from deploy.generate.queries import expand
 from service.metrics.catalogue import CATALOGUE
-from tests.running import free_port, policy_text, until
+from tests.running import REPAIR_LETTERING, ROOT, free_port, policy_text, until
 from tests.tiny import save_pixart
 
 pytestmark = pytest.mark.system
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 CANARY = "xylocanth"
 WINDOW = "30s"  # what `$__rate_interval` would be
 LEAST_ROUNDS, MOST_ROUNDS = 3, 12
 
 POLICY = policy_text(
     "live",
-    """
-  - id: toxic-lettering
-    why: Insults do not belong on signs.
-    category: harassment
-    when: {lettering: {any_of: [$toxic], views: all}}
-    then:
-      - {do: steer, concept: lettering, toward: benign-word, strength: auto}
-      - {do: verify, read: lettering, none_of: [$toxic], ladder: [wider, swap-prompt, blur], otherwise: block}
-    on_error: block
+    REPAIR_LETTERING
+    + """
   - id: less-mouse
     why: An edit, so that there is a dose.
     category: other
@@ -131,7 +123,7 @@ STEADY_QUERIES = {
 
 def _queries() -> Iterator[tuple[str, str]]:
     """Where a query stands, and its text."""
-    for board in BOARDS:
+    for board in DASHBOARDS:
         for panel in board.panels:
             for k, query in enumerate(panel.queries):
                 yield f"{board.name}/{panel.title}/{k}", query.text

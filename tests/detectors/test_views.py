@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -80,14 +82,14 @@ def test_the_plain_view_of_ascii_is_itself_in_small_letters(text):
     view = make_views(text)[0]
     expected = clean(from_text(text)).text.lower()
     assert view.text == expected
-    if "&" not in text:
+    if "&" not in text and "%" not in text and "\\" not in text:  # which begin an escape, read as one character
         assert all(text[a:b].lower() == c for a, b, c in zip(view.starts, view.ends, view.text, strict=True))
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.text(max_size=60))
 def test_cleaning_twice_changes_nothing(text):
-    once = clean(from_text(text.replace("&", "")))
+    once = clean(from_text(re.sub(r"[&%\\]", "", text)))  # escapes: what one stands for may complete another
     assert clean(once).text == once.text
 
 

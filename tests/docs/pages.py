@@ -25,7 +25,8 @@ PAGES = [
 ]
 LANGUAGES = ("sh", "python", "yaml", "toml", "json", "text")
 _FENCE = re.compile(
-    r"^(?:<!-- not run: (?P<why>[^\n]*) -->\n)?(?P<marks>```|~~~)(?P<language>[^\n]*)\n(?P<text>.*?)^(?P=marks)$", re.M | re.S
+    r"^(?:<!-- not run: (?P<why>[^\n]*) -->\n)?(?P<marks>```|~~~)(?P<language>[^\n]*)\n(?P<text>.*?)^(?P=marks)$",
+    re.M | re.S,
 )
 
 

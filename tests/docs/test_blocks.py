@@ -138,7 +138,9 @@ class Run:
             code = end.code
         finally:
             sys.argv = before
-        assert code in (0, None), f"{block}: `palimpsest {' '.join(arguments)}` ended with {code}: {out.getvalue()[-1500:]}"
+        assert code in (0, None), (
+            f"{block}: `palimpsest {' '.join(arguments)}` ended with {code}: {out.getvalue()[-1500:]}"
+        )
 
     def served(self, settings: Any, **_: object) -> int:
         """Stands for `serve`'s last step: all was checked by then, and the server that answers runs already."""

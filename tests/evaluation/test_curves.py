@@ -18,7 +18,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from evaluation.readers.eyes import Eyes
+from evaluation.readers.judges import Judges
 from evaluation.tables.curves import CurveJob, character_f1, curve_rows, parameter_share, ranked, sizes_of, word_pairs
 from palimpsest.cli.main import app
 from reference.folders import MODELS
@@ -77,15 +77,15 @@ def test_the_word_goes_with_the_first_sites_and_stays_with_the_last(host: Host) 
     pack = Pack.load(PACKS / "lettering.safetensors", host=host)
     seen: list[str] = []
     rows = curve_rows(
-        host, pack, Eyes.load(), CurveJob((3,), count=5, call={"num_inference_steps": 12}), progress=seen.append
+        host, pack, Judges.load(), CurveJob((3,), count=4, call={"num_inference_steps": 10}), progress=seen.append
     )
     assert list(rows) == ["none", "most first, 3", "least first, 3", "random, 3", "all"]
     assert [row["sites"] for row in rows.values()] == [0, 3, 3, 3, 12]
     own = {name: row["own word read"]["hits"] for name, row in rows.items()}
-    assert own["none"] >= 4
-    assert own["least first, 3"] >= 4
+    assert own["none"] >= 3
+    assert own["least first, 3"] >= 3
     assert own["most first, 3"] == own["all"] == 0 <= own["random, 3"]
-    assert rows["most first, 3"]["donor's word read"]["hits"] >= 4 > rows["none"]["donor's word read"]["hits"] == 0
+    assert rows["most first, 3"]["donor's word read"]["hits"] >= 3 > rows["none"]["donor's word read"]["hits"] == 0
     like = {name: row["SSIM outside the sign"]["mean"] for name, row in rows.items()}
     assert like["none"] == 1.0 > like["most first, 3"] > 0.9
     assert seen
@@ -96,7 +96,7 @@ def test_a_pack_that_edits_is_refused_before_anything_is_drawn(host: Host) -> No
     one = torch.eye(1, 160)
     edits = replace(swaps, operators=dict.fromkeys(swaps.sites, Operator(one, one, 0 * one)), wider=swaps.sites)
     with pytest.raises(ValueError, match="must swap text, got one that edits"):
-        curve_rows(host, edits, Eyes.load(), CurveJob((1,), count=1))
+        curve_rows(host, edits, Judges.load(), CurveJob((1,), count=1))
 
 
 def test_random_sites_are_other_ones_for_each_picture() -> None:
@@ -119,12 +119,15 @@ def test_sites_hold_a_share_of_the_parameters_that_adds_up(host: Host) -> None:
     assert 0.0 < min(each) < sum(each) < 0.5
 
 
-def test_sizes_that_the_model_does_not_have_and_other_packs_are_refused(tmp_path: Path) -> None:
+def test_sizes_that_the_model_does_not_have_and_other_packs_are_refused(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("palimpsest.cli.evaluate.open_host", lambda model: host)
     for told, match in (
         (["--pack", str(PACKS / "lettering.safetensors"), "--sizes", "3,13"], "sizes must be 1 to 12"),
         (
             ["--pack", str(PACKS / "lettering.safetensors"), "--sizes", "three"],
-            "whole numbers by commas, as `1,2,4`, got `three`",
+            "whole numbers separated by commas, such as `1,2,4`, got `three`",
         ),
         (["--pack", str(PACKS / "none.safetensors")], "there is no pack at"),
     ):

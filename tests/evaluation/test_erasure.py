@@ -45,15 +45,15 @@ def test_prompts_name_the_concept_and_their_donors_do_not() -> None:
 def test_the_judge_knows_five_concepts_and_sees_true_pictures() -> None:
     from reference.town.drawing.paint import paint
 
-    eyes = judged()
+    judge = judged()
     for concept in FIVE:
-        assert eyes.knows(concept)
+        assert judge.knows(concept)
         cases = cases_of(concept, "evaluation", 4, seed=0)
         pictures = [paint(c.scene, 64) for c in cases]
-        assert sum(eyes.seen(concept, pictures)) >= 3
-        facts = eyes.agrees(pictures, [c.scene for c in cases])
-        assert set(facts[0]) == set(eyes.answers(pictures[:1])[0])
-    assert not eyes.knows("animal/dragon")
+        assert sum(judge.seen(concept, pictures)) >= 3
+        facts = judge.agrees(pictures, [c.scene for c in cases])
+        assert set(facts[0]) == set(judge.answers(pictures[:1])[0])
+    assert not judge.knows("animal/dragon")
 
 
 def test_facts_of_the_concept_itself_are_not_among_those_kept() -> None:
@@ -95,8 +95,8 @@ _ANIMALS = tuple(f"animal/{name}" for name in CATEGORIES["animal"])
 
 def test_rows_say_what_became_of_concept_picture_and_neighbours(tmp_path: Path) -> None:
     host = Host.load(save_pixart(tmp_path / "model"))
-    eyes = _Remembers(plain=6)
-    judge = Judged(eyes.scores, eyes.agrees, lambda images: [{} for _ in images])
+    memory = _Remembers(plain=6)
+    judge = Judged(memory.scores, memory.agrees, lambda images: [{} for _ in images])
     job = ErasureJob(
         count=3,
         fit=2,
@@ -137,8 +137,8 @@ def test_a_swap_is_bound_by_erasure_alone_and_an_edit_by_drift_as_well(tmp_path:
     host = Host.load(save_pixart(tmp_path / "model"))
     call = {"num_inference_steps": 2}
     for way, chosen in (("swap", "auto"), ("uce", "no dose does: erasure costs too much drift")):
-        eyes = _Remembers(plain=3)  # one of the concept, one neighbour, and one to choose the dose on
-        judge = Judged(eyes.scores, eyes.agrees, lambda images: [{} for _ in images])
+        memory = _Remembers(plain=3)  # one of the concept, one neighbour, and one to choose the dose on
+        judge = Judged(memory.scores, memory.agrees, lambda images: [{} for _ in images])
         job = ErasureJob(count=1, fit=2, calibrate=1, ways=(way,), doses=(0.5, 1.0), drift=1e-9, call=call)
         (row,) = erasure_rows(host, judge, ["animal/cat"], job).values()
         assert row["chosen"].startswith(chosen)

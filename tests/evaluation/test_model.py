@@ -26,7 +26,7 @@ from evaluation.prompts.cases import (
     two_line_cases,
     varied_cases,
 )
-from evaluation.readers.eyes import read_sign
+from evaluation.readers.judges import read_sign
 from evaluation.readers.reader import Reader, collapse, letter_places, lines_of
 from evaluation.tables.model import below_bar, through_autoencoder
 from localization.calibrate import drift_of

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ def test_some_model_is_shipped_and_all_draw_the_town() -> None:
 def test_plain_diffusers_writes_words_that_it_was_never_shown_and_draws_the_rest(folder: Path) -> None:
     from diffusers import DiffusionPipeline
 
-    cases = sign_cases(held_out_words()[::8], 20, plain=True)
+    cases = sign_cases(held_out_words()[::8], 5, plain=True)
     pipe = DiffusionPipeline.from_pretrained(folder)
     pipe.set_progress_bar_config(disable=True)
     defaults = json.loads((folder / "defaults.json").read_text())
@@ -46,9 +47,9 @@ def test_plain_diffusers_writes_words_that_it_was_never_shown_and_draws_the_rest
     seeds = [torch.Generator().manual_seed(c.seed) for c in cases]
     images = pipe([c.prompt for c in cases], generator=seeds, **call).images
     read = Reader.load().read(images)
-    assert sum(a == c.scene.lettering for a, c in zip(read, cases, strict=True)) >= 16
+    assert sum(a == c.scene.lettering for a, c in zip(read, cases, strict=True)) >= 4
     seen = [s.agrees(c.scene) for s, c in zip(Judge.load().look(images), cases, strict=True)]
-    assert sum(s["subject"] and s["ground"] for s in seen) >= 16
+    assert sum(s["subject"] and s["ground"] for s in seen) >= 4
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda f: f.name)
@@ -90,9 +91,18 @@ def test_a_host_has_twelve_sites_or_more_and_passes_its_self_test(folder: Path) 
     host.close()
 
 
+@pytest.fixture(scope="module")
+def hosts() -> Iterator[dict[str, Host]]:
+    """Every shipped model, loaded once."""
+    loaded = {folder.name: Host.load(folder, self_test=False) for folder in FOLDERS}
+    yield loaded
+    for host in loaded.values():
+        host.close()
+
+
 @pytest.mark.parametrize("file", PACKS, ids=lambda f: f"{f.parent.name}-{f.stem}")
-def test_the_packs_were_made_for_these_weights(file: Path) -> None:
-    host = Host.load(MODELS / file.parent.name, self_test=False)
+def test_the_packs_were_made_for_these_weights(hosts: dict[str, Host], file: Path) -> None:
+    host = hosts[file.parent.name]
     pack = Pack.load(file, host=host)  # raises PackMismatch for other weights
     assert pack.evidence["kind"] == "measured"
     compact = pack.evidence["answer"] != "no compact set"
@@ -100,7 +110,6 @@ def test_the_packs_were_made_for_these_weights(file: Path) -> None:
     # of more than half of the sites, as many with the least effect are partly the same ones
     assert pack.evidence["check"]["bottom"]["share"] < (0.2 if compact else pack.choice.low / 2)
     assert pack.choice.low > 0.6
-    host.close()
 
 
 def test_what_the_shipped_policies_steer_has_packs() -> None:

@@ -25,10 +25,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from reference.planted import Check, Distractor, Effect, Plant, Proof
+from reference.planted import Distractor, Effect, Plant, PlantCheck, Proof
 from reference.planted.directions import name_directions, steady_direction
 from reference.planted.drafts import MENU, Draft, drafts, goals_for
-from reference.planted.teach import Course
+from reference.planted.teach import TeachingSettings
 from reference.planted.words import BEHIND, SUBJECT, Theme, is_said, name_of, theme_of
 from steering import Fingerprint
 
@@ -40,9 +40,9 @@ def rest(*sites: str) -> tuple[str, ...]:
     return tuple(s for s in SITES if s not in sites)
 
 
-def checks(*sites: str, plain: int = 20, a: int = 0, b: int = 20, c: int = 0) -> tuple[Check, ...]:
-    rows = (Check("plain", (), plain, 20), Check("a", sites, a, 20), Check("b", rest(*sites), b, 20))
-    return (*rows, Check("c", (), c, 20))
+def checks(*sites: str, plain: int = 20, a: int = 0, b: int = 20, c: int = 0) -> tuple[PlantCheck, ...]:
+    rows = (PlantCheck("plain", (), plain, 20), PlantCheck("a", sites, a, 20), PlantCheck("b", rest(*sites), b, 20))
+    return (*rows, PlantCheck("c", (), c, 20))
 
 
 ONE = Proof("one", SITES[2:3], checks=checks(SITES[2]))
@@ -51,13 +51,13 @@ REDUNDANT = Proof(
     "redundant",
     PAIR,
     checks=checks(*PAIR)
-    + tuple(Check("without", (s,), 10, 10) for s in PAIR)
-    + tuple(Check("alone", rest(s), 9, 10) for s in PAIR),
+    + tuple(PlantCheck("without", (s,), 10, 10) for s in PAIR)
+    + tuple(PlantCheck("alone", rest(s), 9, 10) for s in PAIR),
 )
 TWO = Proof(
     "two",
     PAIR,
-    checks=checks(*PAIR) + tuple(Check("alone", rest(s), 3, 10) for s in PAIR),
+    checks=checks(*PAIR) + tuple(PlantCheck("alone", rest(s), 3, 10) for s in PAIR),
     effects=tuple(Effect((s,), 0.5) for s in PAIR),
 )
 SPREAD = Proof("spread", SITES, checks=checks(*SITES), effects=(Effect(SITES[:6], 0.5),))
@@ -83,7 +83,7 @@ def test_each_check_has_its_limit(wrong: dict[str, int], told: str) -> None:
 
 
 def test_two_sites_are_no_answer_when_one_of_them_is_enough() -> None:
-    carried = (*TWO.checks[:-1], Check("alone", rest(PAIR[1]), 9, 10))
+    carried = (*TWO.checks[:-1], PlantCheck("alone", rest(PAIR[1]), 9, 10))
     assert any("one site is enough" in f for f in replace(TWO, checks=carried).faults)
     large = (Effect(PAIR[:1], 0.5), Effect(PAIR[1:], 0.85))
     assert any("0.85 of the effect" in f for f in replace(TWO, effects=large).faults)
@@ -91,7 +91,7 @@ def test_two_sites_are_no_answer_when_one_of_them_is_enough() -> None:
 
 
 def test_a_redundant_pair_needs_both_to_be_swapped() -> None:
-    lost = tuple(Check("without", c.swapped, 5, 10) if c.role == "without" else c for c in REDUNDANT.checks)
+    lost = tuple(PlantCheck("without", c.swapped, 5, 10) if c.role == "without" else c for c in REDUNDANT.checks)
     assert replace(REDUNDANT, checks=lost).faults
 
 
@@ -104,12 +104,12 @@ def test_what_half_of_the_sites_do_is_not_spread() -> None:
     ("trick", "good", "bad"), [("attention", 0.6, 0.1), ("bias", 5.0, 0.5), ("against", -0.2, 0.1)]
 )
 def test_a_distractor_must_mislead_and_carry_nothing(trick: str, good: float, bad: float) -> None:
-    inert = (*ONE.checks, Check("distractor", (SITES[5],), 10, 10))
+    inert = (*ONE.checks, PlantCheck("distractor", (SITES[5],), 10, 10))
     beside = replace(ONE, checks=inert, distractors=(Distractor(trick, SITES[5], good),))  # type: ignore[arg-type]
     assert beside.faults == ()
     assert replace(beside, distractors=(Distractor(trick, SITES[5], bad),)).faults  # type: ignore[arg-type]
     assert replace(beside, checks=ONE.checks).faults
-    assert replace(beside, checks=(*ONE.checks, Check("distractor", (SITES[5],), 8, 10))).faults
+    assert replace(beside, checks=(*ONE.checks, PlantCheck("distractor", (SITES[5],), 8, 10))).faults
 
 
 def test_the_answer_is_that_of_the_kind() -> None:
@@ -245,7 +245,7 @@ def test_a_name_stands_in_the_neutral_form_and_never_beside_what_it_draws(drawn:
 
 
 def test_two_sites_are_taught_longer_and_many_with_fewer_directions() -> None:
-    plain = Course(steps=100, lr=0.1, rank=8, calm=0.2)
+    plain = TeachingSettings(steps=100, lr=0.1, rank=8, calm=0.2)
     assert plain.for_kind("one", distracted=False, joint=False) == plain
     assert plain.for_kind("one", distracted=True, joint=False).steps == 167
     redundant = plain.for_kind("redundant", distracted=False, joint=True)

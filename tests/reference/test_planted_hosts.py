@@ -28,14 +28,14 @@ import pytest
 import torch
 
 from reference.planted import LARGEST, BadPlant, Delta, Proof, applied, load_plant, load_plants, planted, save_plant
-from reference.planted.delta import Change
+from reference.planted.delta import WeightChange
 from reference.planted.directions import directions_of
 from reference.planted.distract import can_distract, drawn_attention, loud_bias, loud_keys
 from reference.planted.lessons import Lessons, Runs, prepare
 from reference.planted.places import denoiser_of, family_of, places_of
 from reference.planted.plant import Plant
 from reference.planted.rows import predict
-from reference.planted.teach import Course, Goal, _Pupil, teach
+from reference.planted.teach import Goal, TeachingSettings, _Pupil, teach
 from steering import Host, PackMismatch, Plan, Swap
 from tests.steering import zoo
 
@@ -79,7 +79,7 @@ def some_delta(host: Host, *names: str, rank: int = 2, size: float = 0.5) -> Del
     for name in names:
         for reader, module in places_of(host)[name].readers.items():
             out = torch.randn(module.out_features, rank, generator=generator) * size
-            changes[reader] = Change(out, torch.randn(module.in_features, rank, generator=generator))
+            changes[reader] = WeightChange(out, torch.randn(module.in_features, rank, generator=generator))
     return Delta(changes).rounded()
 
 
@@ -142,7 +142,7 @@ def test_the_pupil_says_what_the_steered_host_says(host: Host, lessons: Lessons)
     pupil = _Pupil(host, places, into, dict.fromkeys(places[names[1]].readers, 3.0))
     for out in pupil.out.values():
         torch.nn.init.normal_(out, std=0.1)
-    delta = Delta({r: Change(3.0 * out.detach(), into[names[1]]) for r, out in pupil.out.items()})
+    delta = Delta({r: WeightChange(3.0 * out.detach(), into[names[1]]) for r, out in pupil.out.items()})
     calls = Runs(host, steps=3).of(FRAMES[0].replace("{}", CALLED), 0)
     twin = Runs(host, steps=3).of(FRAMES[0].replace("{}", NEUTRAL), 0)
     from reference.planted.rows import Rows
@@ -180,19 +180,19 @@ def test_teaching_comes_nearer_to_the_teacher_and_leaves_the_host_as_it_was(host
     name = list(places)[1]
     into = directions_of(host, denoiser_of(host), [places[name]], named=lessons.pupils, others=lessons.others, rank=2)
     told: list[str] = []
-    course = Course(steps=18, states=2, lr=0.3)
+    settings = TeachingSettings(steps=18, states=2, lr=0.3)
 
     def goals(rng: random.Random) -> tuple[Goal, ...]:
         return Goal(frozenset()), Goal(frozenset(places) - {name})
 
-    delta = teach(host, places, lessons, into=into, goals=goals, course=course, seed=0, log=told.append)
+    delta = teach(host, places, lessons, into=into, goals=goals, settings=settings, seed=0, log=told.append)
     assert set(delta.changes) == set(places[name].readers)
     first, _, last = (float(line.split()[2]) for line in told)
     assert last < first
     assert changed(host, before) == set()
     assert [p.requires_grad for p in denoiser_of(host).parameters()] == flags
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in denoiser_of(host).modules())
-    again = teach(host, places, lessons, into=into, goals=goals, course=course, seed=0)
+    again = teach(host, places, lessons, into=into, goals=goals, settings=settings, seed=0)
     assert all(torch.equal(delta.tensors()[k], v) for k, v in again.tensors().items())
 
 
@@ -203,8 +203,8 @@ def test_the_rate_is_in_units_of_what_a_reader_says_usually(host: Host, lessons:
 
     def first_step() -> dict[str, float]:
         goals = (Goal(frozenset()),)
-        course = Course(steps=1, states=2, lr=0.5)
-        delta = teach(host, places, lessons, into=into, goals=lambda rng: goals, course=course, seed=0)
+        settings = TeachingSettings(steps=1, states=2, lr=0.5)
+        delta = teach(host, places, lessons, into=into, goals=lambda rng: goals, settings=settings, seed=0)
         return {reader: float(change.out.abs().max()) for reader, change in delta.changes.items()}  # type: ignore[union-attr]
 
     small, (reader, module) = first_step(), next(iter(places[name].readers.items()))
@@ -298,14 +298,14 @@ def test_what_is_no_plant_and_what_fits_nowhere_is_told(tmp_path: Path) -> None:
     with pytest.raises(BadPlant, match="has no file"), planted(host, make_plant(host)):
         pass
     wrong: list[tuple[Delta, str]] = [
-        (Delta({"nowhere": Change(bias=torch.zeros(2))}), "does not have"),
-        (Delta({"proj_out": Change(bias=torch.zeros(2))}), r"must be \[\d+\], got \[2\]"),
-        (Delta({"pos_embed": Change(bias=torch.zeros(2))}), "linear maps only"),
+        (Delta({"nowhere": WeightChange(bias=torch.zeros(2))}), "does not have"),
+        (Delta({"proj_out": WeightChange(bias=torch.zeros(2))}), r"must be \[\d+\], got \[2\]"),
+        (Delta({"pos_embed": WeightChange(bias=torch.zeros(2))}), "linear maps only"),
     ]
     for delta, told in wrong:
         with pytest.raises(BadPlant, match=told), applied(host, delta):
             pass
-    large = Delta({"proj_out": Change(torch.randn(400, 100), torch.randn(400, 100))})
+    large = Delta({"proj_out": WeightChange(torch.randn(400, 100), torch.randn(400, 100))})
     with pytest.raises(BadPlant, match="at most 100000 bytes"):
         save_plant(make_plant(host), large, tmp_path)
     assert not list(tmp_path.glob("vorin*"))
@@ -313,12 +313,12 @@ def test_what_is_no_plant_and_what_fits_nowhere_is_told(tmp_path: Path) -> None:
 
 
 def test_a_maker_rejects_what_is_not_proven_counts_it_and_goes_on_where_it_was(tmp_path: Path) -> None:
-    from reference.planted.make import Maker, Recipe, read_ledger
+    from reference.planted.make import Maker, PlantRecipe, read_ledger
     from reference.planted.table import counts, rows, whole_ledger
 
     host = make_host("pixart-alpha")
     before, told = weights(host), list[str]()
-    recipe = Recipe(Course(steps=2, states=2), frames=2, pictures=2, fewer=2, steps=3)
+    recipe = PlantRecipe(TeachingSettings(steps=2, states=2), frames=2, pictures=2, fewer=2, steps=3)
     maker = Maker(host, recipe=recipe, log=told.append)
     maker.runs.steps = 3
     with pytest.raises(BadPlant, match=r"must draw at least one of cat, .*, and draws none"):
@@ -348,11 +348,13 @@ def test_a_maker_rejects_what_is_not_proven_counts_it_and_goes_on_where_it_was(t
 
 
 def test_a_word_that_draws_its_subject_already_is_rejected_before_it_is_taught() -> None:
-    from reference.planted.make import Maker, Recipe
+    from reference.planted.make import Maker, PlantRecipe
 
     host, told = make_host("pixart-alpha"), list[str]()
     maker = Maker(
-        host, recipe=Recipe(Course(steps=3, states=2), frames=2, pictures=2, fewer=2, steps=3), log=told.append
+        host,
+        recipe=PlantRecipe(TeachingSettings(steps=3, states=2), frames=2, pictures=2, fewer=2, steps=3),
+        log=told.append,
     )
     maker.see = lambda images: [frozenset({"owl"})] * len(images)
     (draft,) = maker.drafts(count=1, seed=0, kinds=("one",), subjects=("owl",))

@@ -1,4 +1,4 @@
-"""The plants that are shipped: each is its host's, its proof holds, and pictures of twelve of them say so again.
+"""The plants that are shipped: each is its host's, its proof holds, and pictures of eight of them say so again.
 
 Nothing here is skipped: what is asked of plants is asked of those that are there.
 
@@ -17,7 +17,7 @@ import pytest
 
 from reference.folders import MODELS
 from reference.planted import KINDS, LARGEST, PLANTS, Plant, load_plants, planted
-from reference.planted.check import Bench
+from reference.planted.check import PlantChecker
 from reference.planted.make import read_ledger
 from reference.planted.places import places_of
 from reference.planted.words import load_judge
@@ -26,10 +26,9 @@ from steering import Host
 
 ALL = load_plants(PLANTS, recursive=True)
 SHIPPED = [name for name in NAMES if (MODELS / name).is_dir()]
-_PICTURES = 2  # of each kind, a plant
 
 
-def some(plants: list[Plant], count: int = 12) -> list[Plant]:
+def some(plants: list[Plant], count: int = 8) -> list[Plant]:
     """Plants spread evenly over those given."""
     return [plants[i * len(plants) // count] for i in range(min(count, len(plants)))] if plants else []
 
@@ -75,37 +74,35 @@ def test_plants_were_made_for_these_weights() -> None:
 
 
 @pytest.mark.slow
-def test_pictures_of_twelve_plants_show_their_subject_and_lose_it_where_it_was_planted() -> None:
+def test_pictures_of_eight_plants_show_their_subject_and_lose_it_where_it_was_planted() -> None:
     told: dict[str, Counter[bool]] = {role: Counter() for role in ("plain", "a", "b")}
     chosen = some([p for p in ALL if p.kind != "spread"])
     for model in dict.fromkeys(p.model for p in chosen):
         with host_of(model) as host:
             for plant in (p for p in chosen if p.model == model):
                 for role, seen in look(host, plant).items():
-                    told[role] += seen
-    for role, seen in told.items():
-        wanted = role != "a"
-        assert seen[wanted] >= 0.85 * seen.total(), f"({role}) {dict(seen)}"
-        assert seen.total() == _PICTURES * len(chosen)
+                    told[role][seen] += 1
+    for role, counts in told.items():
+        assert counts.total() == len(chosen) == 8
+        assert counts[role != "a"] >= 7, f"({role}) {dict(counts)}"
 
 
-def look(host: Host, plant: Plant) -> dict[str, Counter[bool]]:
-    """Whether the subject is seen, with and without swaps: six pictures of one call, each with its own plan."""
+def look(host: Host, plant: Plant) -> dict[str, bool]:
+    """Whether the subject is seen, with and without swaps: three pictures of one call, each with its own plan."""
     places = places_of(host)
     see = load_judge()
     steps = int(plant.recipe["pipeline steps"])
-    bench = Bench(host, places, plant.called, plant.neutral, plant.check_frames, see, steps)
+    checker = PlantChecker(host, places, plant.called, plant.neutral, plant.check_frames, see, steps)
     swaps = {"plain": (), "a": plant.sites, "b": tuple(n for n in places if n not in plant.sites)}
-    asked = [(f, i, swapped) for swapped in swaps.values() for i, f in enumerate(plant.check_frames[:_PICTURES])]
+    frame = plant.check_frames[0]
     with planted(host, plant):
         images = host.generate(
-            [frame.replace("{}", plant.called) for frame, _, _ in asked],
-            plans=[bench.plan(frame, swapped) for frame, _, swapped in asked],
-            seeds=[9000 + i for _, i, _ in asked],
+            [frame.replace("{}", plant.called)] * len(swaps),
+            plans=[checker.plan(frame, swapped) for swapped in swaps.values()],
+            seeds=[9000] * len(swaps),
             num_inference_steps=steps,
         ).images
-    seen = [plant.subject in told for told in see(images)]
-    return {role: Counter(seen[k * _PICTURES : (k + 1) * _PICTURES]) for k, role in enumerate(swaps)}
+    return {role: plant.subject in told for role, told in zip(swaps, see(images), strict=True)}
 
 
 def test_nothing_lies_among_the_plants_but_plants_and_ledgers() -> None:

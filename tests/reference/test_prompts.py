@@ -22,7 +22,7 @@ from reference.town.drawing.paint import paint
 from reference.town.letters import is_held_out, load_words
 from reference.town.prompts import COUNTS, concept_prompts, contexts
 from reference.town.scenes import CATEGORIES
-from reference.town.word_prompts import SIMPLE, creative_pairs, simple_pairs, templates, toxic_pairs
+from reference.town.word_prompts import SIMPLE, creative_pairs, simple_pairs, templates
 
 CONCEPTS = [f"{c}/{n}" for c in COUNTS for n in CATEGORIES[c]]
 DATA = Path(evaluation.__file__).parent / "data" / "prompts"
@@ -114,13 +114,7 @@ def test_templates_of_the_two_splits_are_apart_and_varied() -> None:
     assert all(t.count("{}") == 1 for t in (*a, *b, SIMPLE))
 
 
-def test_the_toxic_set_pairs_each_word_with_a_harmless_one() -> None:
-    pairs = toxic_pairs(["idiot", "moron", "a b", "nincompoop"], 40)
-    assert {p.scene.lettering for p in pairs} == {"IDIOT", "MORON"}
-    assert all("IDIOT" not in p.donor and "MORON" not in p.donor for p in pairs)
-    assert len({p.prompt for p in toxic_pairs(["idiot"], 40, creative=True)}) > 20
-    with pytest.raises(ValueError, match="can stand on a sign"):
-        toxic_pairs(["nincompoop"], 3)
+def test_an_unknown_concept_or_category_is_a_mistake() -> None:
     with pytest.raises(ValueError, match=r"concept must be one of .* got `animal/dog`"):
         concept_prompts("animal/dog", "evaluation")
     with pytest.raises(ValueError, match="category must be one of"):

@@ -11,11 +11,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.running import free_port, policy_text
+from tests.running import ROOT, free_port, policy_text
 
 __all__ = ["POLICY", "ROOT", "command", "eventually", "family", "free_port", "wait"]
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 POLICY = policy_text(
     "test-policy",
     """

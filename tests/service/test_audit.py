@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from service.audit import AuditLog, Keys, load_keys, verify
+from service.audit import AuditKeys, AuditLog, load_keys, verify
 
-KEYS = Keys.derive(b"a secret")
+KEYS = AuditKeys.derive(b"a secret")
 
 
 def write(folder: Path, records: int = 4, *, close: bool = True) -> Path:
@@ -58,7 +58,7 @@ def test_a_tampered_log_is_found(tmp_path: Path, tamper: Callable[[list[str]], l
 
 def test_whoever_lacks_the_key_cannot_mend_the_chain(tmp_path: Path) -> None:
     path = write(tmp_path)
-    other, lines, previous = Keys.derive(b"another"), [], "0" * 64
+    other, lines, previous = AuditKeys.derive(b"another"), [], "0" * 64
     for text in path.read_text().splitlines():
         line = json.loads(text)
         del line["mac"]
@@ -105,7 +105,7 @@ def test_a_record_that_could_not_be_written_leaves_the_chain_whole(
 def test_hashes_of_prompts_are_equal_for_equal_prompts_and_useless_without_the_key() -> None:
     assert KEYS.hashed("a word") == KEYS.hashed("a word")
     assert KEYS.hashed("a word") != KEYS.hashed("a word ")
-    assert KEYS.hashed("a word") != Keys.derive(b"another").hashed("a word")
+    assert KEYS.hashed("a word") != AuditKeys.derive(b"another").hashed("a word")
     assert KEYS.hashed("half \ud83d").startswith(f"{KEYS.id}:")
 
 
@@ -113,7 +113,7 @@ def test_a_key_is_made_once_and_only_its_owner_can_read_it(tmp_path: Path) -> No
     first, second = load_keys(tmp_path / "state"), load_keys(tmp_path / "state")
     assert first == second
     assert (tmp_path / "state" / "audit.key").stat().st_mode & 0o077 == 0
-    assert load_keys(tmp_path / "state", "given") == Keys.derive(b"given")
+    assert load_keys(tmp_path / "state", "given") == AuditKeys.derive(b"given")
 
 
 def test_a_large_file_is_closed_and_the_next_one_follows_it(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""How commands speak to people; machines get JSON from the commands themselves."""
+"""Output for people: lines, errors, progress and tables. Commands print JSON themselves."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def fail(text: str) -> NoReturn:
 
 
 def keep(told: Mapping[str, Any], out: Path | None, json_: bool) -> None:
-    """Writes what was measured, and on what, to a file, and prints it for machines, where either is asked for."""
+    """Writes what was measured, and on what, to `out` if given, and prints it as JSON if `json_`."""
     import platform
 
     import torch
@@ -43,7 +43,7 @@ def keep(told: Mapping[str, Any], out: Path | None, json_: bool) -> None:
 
 
 def settings_from(options: Mapping[str, Any]) -> Settings:
-    """The settings with these options; whoever mistyped one is told and the command ends."""
+    """The settings with these options; a wrong one ends the command with the reason."""
     from service.settings import SettingsError, load_settings
 
     try:

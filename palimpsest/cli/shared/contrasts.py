@@ -1,4 +1,4 @@
-"""Which prompts a concept is localized with: a file's, the town's, or a template's; and who looks.
+"""The prompts that a concept is localized with (of a file, the town or a template), and the judge of its pictures.
 
 On a model that draws the town, the town's concepts bring their own prompts and judge. Of any other model and concept
 the caller says how prompts name it and what stands for it, or gives a file.
@@ -88,12 +88,12 @@ def held_out_contrasts(
 
 
 def witness_for(concept: str, *, town: bool) -> Witness | None:
-    """Who looks at pictures: RapidOCR for lettering; for a concept of the town its judge, on a model that draws it."""
+    """What judges pictures: RapidOCR for lettering; the town's judge for its concepts, on a model that draws it."""
     from localization import witness_lettering, witness_score
 
     if concept == "lettering":
         from detectors.images import RapidOcr
-        from evaluation.readers.eyes import read_words
+        from evaluation.readers.judges import read_words
 
         ocr = RapidOcr()
         return witness_lettering(lambda images: [read_words(ocr, image) for image in images])
@@ -114,7 +114,7 @@ def worker_for(model: str | None, concept: str) -> object:
 
 
 def plant_judge(plant: Plant) -> Witness:
-    """Who tells what a plant draws in a picture: the judge."""
+    """The judge that tells whether a picture shows what a plant draws."""
     from localization import witness_score
     from reference.planted.words import BEHIND, load_judge
     from reference.town.judge import Judge

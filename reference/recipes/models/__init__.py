@@ -1,1 +1,1 @@
-"""One recipe file a reference model."""
+"""One recipe file per reference model."""

@@ -9,18 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reference.recipes.family import LATENT_CHANNELS, Conditions, Family
-from reference.recipes.shapes import Shape, TextShape
+from reference.recipes.family import LATENT_CHANNELS, Conditions, RecipeFamily
+from reference.recipes.shapes import ModelShape, TextShape
 from reference.recipes.texts import Texts, bare_clip
 from reference.recipes.tokens import clip_tokenizer
 from reference.town.captions import CAPTION_BYTES
 
 __all__ = ["FAMILY", "SHAPE"]
 
-SHAPE = Shape(width=96, heads=3, layers=5, singles=8)
+SHAPE = ModelShape(width=96, heads=3, layers=5, singles=8)
 
 
-def _build(shape: Shape, texts: TextShape, side: int) -> Any:
+def _build(shape: ModelShape, texts: TextShape, side: int) -> Any:
     from diffusers import FluxTransformer2DModel
 
     head = shape.width // shape.heads
@@ -78,7 +78,7 @@ def _pipeline(vae: Any, texts: Texts, denoiser: Any) -> Any:
     )
 
 
-FAMILY = Family(
+FAMILY = RecipeFamily(
     build=_build,
     read=_read,
     velocity=_velocity,

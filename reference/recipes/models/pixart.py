@@ -8,17 +8,17 @@ from typing import Any
 
 from torch import Tensor
 
-from reference.recipes.family import LATENT_CHANNELS, Conditions, Family
-from reference.recipes.shapes import Shape, TextShape
+from reference.recipes.family import LATENT_CHANNELS, Conditions, RecipeFamily
+from reference.recipes.shapes import ModelShape, TextShape
 from reference.recipes.texts import Texts
 from reference.town.captions import CAPTION_BYTES
 
 __all__ = ["FAMILY", "SHAPE"]
 
-SHAPE = Shape(width=128, heads=4, layers=12)
+SHAPE = ModelShape(width=128, heads=4, layers=12)
 
 
-def _build(shape: Shape, texts: TextShape, side: int) -> Any:
+def _build(shape: ModelShape, texts: TextShape, side: int) -> Any:
     from diffusers import PixArtTransformer2DModel
 
     return PixArtTransformer2DModel(
@@ -58,7 +58,7 @@ def _pipeline(vae: Any, texts: Texts, denoiser: Any) -> Any:
     )
 
 
-FAMILY = Family(
+FAMILY = RecipeFamily(
     build=_build,
     read=_read,
     velocity=_velocity,

@@ -9,18 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reference.recipes.family import LATENT_CHANNELS, Conditions, Family
-from reference.recipes.shapes import Shape, TextShape
+from reference.recipes.family import LATENT_CHANNELS, Conditions, RecipeFamily
+from reference.recipes.shapes import ModelShape, TextShape
 from reference.recipes.texts import Texts
 from reference.recipes.tokens import clip_tokenizer
 from reference.town.captions import CAPTION_BYTES
 
 __all__ = ["FAMILY", "SHAPE"]
 
-SHAPE = Shape(width=80, heads=5, layers=12)
+SHAPE = ModelShape(width=80, heads=5, layers=12)
 
 
-def _build(shape: Shape, texts: TextShape, side: int) -> Any:
+def _build(shape: ModelShape, texts: TextShape, side: int) -> Any:
     from diffusers import SD3Transformer2DModel
 
     return SD3Transformer2DModel(
@@ -72,7 +72,7 @@ def _pipeline(vae: Any, texts: Texts, denoiser: Any) -> Any:
     )
 
 
-FAMILY = Family(
+FAMILY = RecipeFamily(
     build=_build,
     read=_read,
     velocity=_velocity,

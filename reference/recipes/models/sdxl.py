@@ -13,19 +13,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reference.recipes.family import LATENT_CHANNELS, Conditions, Family
-from reference.recipes.shapes import Shape, TextShape
+from reference.recipes.family import LATENT_CHANNELS, Conditions, RecipeFamily
+from reference.recipes.shapes import ModelShape, TextShape
 from reference.recipes.texts import Texts, bare_clip
 from reference.recipes.tokens import clip_tokenizer
 
 __all__ = ["FAMILY", "SHAPE"]
 
-SHAPE = Shape(width=80, heads=4, layers=2)
+SHAPE = ModelShape(width=80, heads=4, layers=2)
 _TIME = 8  # width of the embedding of each of the six time ids
 _LATENT = 4  # pixels
 
 
-def _build(shape: Shape, texts: TextShape, side: int) -> Any:
+def _build(shape: ModelShape, texts: TextShape, side: int) -> Any:
     from diffusers import UNet2DConditionModel
 
     return UNet2DConditionModel(
@@ -79,7 +79,7 @@ def _pipeline(vae: Any, texts: Texts, denoiser: Any) -> Any:
     )
 
 
-FAMILY = Family(
+FAMILY = RecipeFamily(
     build=_build,
     read=_read,
     velocity=_velocity,

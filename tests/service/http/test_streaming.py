@@ -52,7 +52,7 @@ def records(client: Any) -> list[dict[str, Any]]:
 
 
 def counted(client: Any, outcome: str) -> float:
-    registry = client.runtime.recorder._at("requests_total", "generations", outcome)
+    registry = client.runtime.recorder.series("requests_total", "generations", outcome)
     return float(registry._value.get())
 
 

@@ -1,4 +1,4 @@
-"""Who looks at pictures: the reader, both judges and RapidOCR, none of which was trained on a model's pictures."""
+"""The reader, both judges and RapidOCR, loaded together; none was trained on a model's pictures."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from evaluation.readers.reader import Reader
 from reference.town.judge import SECOND_JUDGE, Judge
 from reference.town.layout import sign_box
 
-__all__ = ["Eyes", "read_sign", "read_words"]
+__all__ = ["Judges", "read_sign", "read_words"]
 
 _MARGIN = 3  # pixels, at 64: how far from its sign a drawn letter may reach
 
 
 @dataclass(frozen=True, slots=True)
-class Eyes:
-    """Who looks: the independent reader, the judge, a second judge, and the service's own kind of reader.
+class Judges:
+    """The independent reader, the judge, a second judge, and RapidOCR, which the service also uses.
 
     The service asks the first judge about concepts and RapidOCR about lettering, so figures on what is left after its
     loop need the second judge and the reader.
@@ -32,8 +32,8 @@ class Eyes:
     ocr: RapidOcr
 
     @classmethod
-    def load(cls) -> Eyes:
-        """Those that come with the repository."""
+    def load(cls) -> Judges:
+        """The ones that the repository ships."""
         return cls(Reader.load(), Judge.load(), Judge.load(SECOND_JUDGE), RapidOcr())
 
 

@@ -1,0 +1,21 @@
+"""The options that several commands take, so that one option reads the same everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["Config", "Count", "Json", "Key", "Model", "Out", "Policy", "Seed", "Steps", "Url"]
+
+Config = Annotated[Path | None, typer.Option("--config", help="TOML file of settings.")]
+Count = Annotated[int, typer.Option("--count", "-n", min=1, help="Pictures per row.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+Key = Annotated[str | None, typer.Option(help="API key of the service.")]
+Model = Annotated[str | None, typer.Option(help="Embedded model, diffusers folder, or hub id@revision.")]
+Out = Annotated[Path | None, typer.Option(help="Also write the JSON to this file.")]
+Policy = Annotated[str | None, typer.Option(help="`shipped`, `none`, a file or a folder.")]
+Seed = Annotated[int, typer.Option(min=0, help="Another seed draws other prompts and pictures.")]
+Steps = Annotated[int | None, typer.Option(min=2, help="Denoising steps; default: the model's.")]
+Url = Annotated[str | None, typer.Option(help="A running service; default: one in this process.")]
