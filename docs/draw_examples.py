@@ -63,4 +63,4 @@ def _wrapped(text: str, font: ImageFont.FreeTypeFont) -> str:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as name:
-        side_by_side(pictures(Path(name))).save(OUT, optimize=True)
+        side_by_side(pictures(Path(name))).quantize(256).save(OUT, optimize=True)

@@ -1,0 +1,46 @@
+"""The drawing of halls and its table describe the tree.
+
+| mutation | turns red |
+|---|---|
+| `steering` imports `service` | the drawing fits the tree |
+| a number of the table changed by hand | the drawing fits the tree |
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from types import ModuleType
+
+import pytest
+
+from tests.docs.pages import ROOT
+
+
+@pytest.fixture(scope="module")
+def halls() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("draw_halls", ROOT / "docs" / "draw_halls.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["draw_halls"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_drawing_fits_the_tree(halls: ModuleType) -> None:
+    assert halls.check() == [], "run `python docs/draw_halls.py`"
+
+
+def test_a_drawing_of_another_tree_is_found(halls: ModuleType) -> None:
+    now = halls.read_tree()
+    more = halls.Facts(now.halls, now.arrows | {("policies", "service")})
+    assert any("`policies`" in found for found in halls.differences(now, more))
+    fewer = halls.Facts({k: v for k, v in now.halls.items() if k != "steering/run"}, now.arrows)
+    assert "hall `steering/run` is not drawn" in halls.differences(fewer, now)
+
+
+def test_arrows_that_follow_from_others_are_left_out(halls: ModuleType) -> None:
+    assert halls.reduced({("a", "b"), ("b", "c"), ("a", "c")}) == {("a", "b"), ("b", "c")}
+    assert {("a", "b"), ("b", "a")} <= halls.reduced({("a", "b"), ("b", "a"), ("b", "c")}), "circles are shown"
+    assert halls.rows_of(["a", "b", "c"], {("a", "b"), ("b", "c"), ("a", "c")}) == [["a"], ["b"], ["c"]]

@@ -1,0 +1,63 @@
+"""Links lead somewhere, files and commands that pages name exist, and the site's index has every page."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.docs.pages import PAGES, ROOT, blocks_of, page_id
+
+
+def headings(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub and MkDocs make them."""
+    text = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.M | re.S)
+    return {re.sub(r"[^a-z0-9 _-]", "", h.lower()).replace(" ", "-") for h in re.findall(r"^#+ (.+)$", text, re.M)}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_links_and_named_files_lead_somewhere(page: Path) -> None:
+    text = page.read_text("utf-8")
+    for link in (a or b for a, b in re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", text)):
+        if link.startswith(("https://", "http://")):
+            continue
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        if anchor:
+            assert anchor in headings(target), link
+    rooms = "evaluation|tests|reference|policies|steering|deploy|docs|examples|localization|service|detectors"
+    named = set(re.findall(rf"`((?:{rooms})/[\w/.-]+\.\w+)`", text))
+    if page.name != "moved.md":
+        assert not {file for file in named if not (ROOT / file).exists()}
+
+
+def test_every_command_that_is_named_exists() -> None:
+    from typer.testing import CliRunner
+
+    from palimpsest.cli.main import app
+
+    text = "\n".join(page.read_text("utf-8") for page in PAGES if page.name not in ("CHANGES.md", "moved.md"))
+    named = {tuple(n.split()) for n in re.findall(r"[`\n]palimpsest ((?:[a-z-]+ ?){1,2})", text)}
+    groups = {"policy", "keys", "pack", "audit", "evaluate", "reference"}
+    asked = {n[:2] if n[0] in groups else n[:1] for n in named}
+    assert len(asked) > 20
+    for words in sorted(asked):
+        result = CliRunner().invoke(app, [*words, "--help"])
+        assert result.exit_code == 0, words
+
+
+def test_the_site_has_every_page() -> None:
+    listed = re.findall(r"[\w-]+\.md", (ROOT / "mkdocs.yml").read_text("utf-8").split("nav:")[1])
+    assert len(listed) == len(set(listed))
+    assert {page.name for page in (ROOT / "docs").glob("*.md")} <= set(listed)
+    settings = yaml.safe_load((ROOT / "mkdocs.yml").read_text("utf-8"))
+    assert settings["theme"]["font"] is False, "fonts would be loaded from elsewhere"
+
+
+def test_readme_stays_a_page() -> None:
+    readme = ROOT / "README.md"
+    assert readme.read_text("utf-8").count("\n") <= 150
+    assert [b.language for b in blocks_of(readme)] == ["sh", "sh", "json"]
