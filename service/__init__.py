@@ -1,7 +1,6 @@
-"""When: HTTP in, decide, plan, run, check, answer; metrics, audit, and the command line.
+"""Serves pictures over HTTP: decides, plans, runs the model, checks the picture, answers; metrics and the audit log.
 
-The room composes the others and owns nothing that they could own: whether is `policies`, what is `detectors`, how
-is `steering`. Importing it costs nothing; each module imports what it composes.
+The room composes the others: `policies` decide whether, `detectors` say what is there, `steering` changes the model.
 """
 
 from palimpsest_base import torchvision

@@ -1,14 +1,14 @@
-"""The audit log: what was decided, when and by which policies; never what was asked.
+"""The audit log: what was decided, when, and by which policies. It never holds what was asked.
 
-One JSON Lines file a worker process. Prompts appear as keyed hashes only, because a plain hash of a guessable text
-can be looked up; destroying the key erases them. Each line carries a MAC over itself and the line before, under a key
-derived from the same secret, so that a changed, removed or reordered line is found by `verify` and cannot be mended
-without the key. A file that does not end with its `close` record belongs to a running worker, to one that was killed,
-or was cut: `verify` says so. A file that has grown large is closed and names the next one, which begins with its last
-MAC: closed files can be moved away whole, oldest first, and none can vanish from between two others.
+Each worker process writes one JSON Lines file. Prompts appear only as keyed hashes: a plain hash of a guessable text
+could be looked up. Destroying the key makes the hashes meaningless. Each line carries a MAC over itself and the line
+before it, under a key derived from the same secret. `verify` therefore finds a changed, removed or reordered line, and
+nobody without the key can repair the chain. A file that does not end with a `close` record belongs to a running worker
+or to one that was killed, or it was cut; `verify` reports it. A large file is closed and names the next one, which
+begins with its last MAC. Closed files can be moved away whole, oldest first, but none from between two others.
 
-A record that could not be written (a full disk) leaves no half line, and the chain goes on where it was. Whether the
-request is then answered is the caller's choice: `audit = required` refuses it.
+If a record cannot be written (a full disk), no half line remains and the chain continues from the last good line. The
+setting `audit = required` then refuses the request.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ class AuditLog:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What is wrong in one file: `broken` cannot have been written so, `open` has no `close` record, `missing` names a
+    """What is wrong with one file: `broken` was changed, `open` has no `close` record, `missing` names a
     next file that is not there."""
 
     file: str

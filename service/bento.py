@@ -1,6 +1,7 @@
-"""The BentoML service: one class that starts a runtime in its worker and answers the probes from it.
+"""The BentoML service: a class that starts a runtime in its worker and answers the health checks from it.
 
-BentoML imports this module in its master, in every worker and at build time: nothing heavy is imported or loaded here.
+BentoML imports this module in its master, in every worker and at build time. So nothing heavy is imported or loaded
+here.
 """
 
 from __future__ import annotations

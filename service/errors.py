@@ -80,7 +80,7 @@ class BadRequest(ApiError):
 
 
 class Refused(ApiError):
-    """The policies refused the request or a picture of it; asking again gives the same."""
+    """The policies refused the request or a picture of it. The same request is refused again."""
 
     status, type, code = 400, "image_generation_user_error", "moderation_blocked"
 
@@ -107,7 +107,7 @@ class Refused(ApiError):
 
 
 class Unauthorized(ApiError):
-    """No key, or none that we know."""
+    """No key, or an unknown one."""
 
     status, type, code = 401, "authentication_error", "invalid_api_key"
 
@@ -117,13 +117,13 @@ class Unauthorized(ApiError):
 
 
 class Forbidden(ApiError):
-    """The key is known and may not do this."""
+    """The key does not have the scope that this needs."""
 
     status, type, code = 403, "permission_error", "insufficient_scope"
 
 
 class NotFound(ApiError):
-    """Nothing of ours stands there."""
+    """There is nothing at this path."""
 
     status, type, code = 404, "invalid_request_error", "not_found"
 
@@ -135,7 +135,7 @@ class MethodNotAllowed(ApiError):
 
 
 class Conflict(ApiError):
-    """What was sent is good and comes too late: something newer is in use."""
+    """The bundle is valid but too old: a newer one is in use."""
 
     status, type, code = 409, "invalid_request_error", "conflict"
 
@@ -185,7 +185,7 @@ class Disconnected(ApiError):
 
 
 class Internal(ApiError):
-    """Our mistake; the log has the trace under the request's id."""
+    """An internal error; the log has its trace under the request id."""
 
     def __init__(self, request_id: str) -> None:
         super().__init__(f"internal error; request: {request_id}")

@@ -1,4 +1,4 @@
-"""Pictures as files: the formats that a caller may ask for."""
+"""The file formats of pictures, and their encoding."""
 
 from __future__ import annotations
 

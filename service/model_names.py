@@ -1,4 +1,4 @@
-"""Which model a name means: an embedded one, a diffusers folder, or a hub id with a pinned revision."""
+"""Resolves a model name: an embedded model, a diffusers folder, or a hub id with a pinned revision."""
 
 from __future__ import annotations
 

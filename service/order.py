@@ -1,7 +1,7 @@
-"""What HTTP, the closed loop and the command line share about one request for pictures: plain values, resolved.
+"""The resolved request that HTTP, the closed loop and the command line share.
 
-HTTP parses a body into a strict model, and that model into an `Order`. From there on nothing is optional that a
-request may leave open, and nothing knows HTTP.
+HTTP parses a body into a strict model, and this model into an `Order`. An order has no optional fields that a request
+may leave open, and it knows nothing of HTTP.
 """
 
 from __future__ import annotations

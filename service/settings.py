@@ -1,7 +1,7 @@
-"""The one typed settings object, and where each of its values came from.
+"""The settings: one typed object, and the source of each value.
 
-An option beats the environment (`PALIMPSEST_*`), which beats the TOML file, which beats the default. Every name is
-checked at each of those places: a mistyped `PALIMPSEST_POLCY` that was silently ignored would serve unprotected.
+An option beats the environment (`PALIMPSEST_*`), which beats the TOML file, which beats the default. Names are checked
+at each of these places: a mistyped `PALIMPSEST_POLCY` that was ignored would serve without policies.
 """
 
 from __future__ import annotations

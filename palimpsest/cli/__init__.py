@@ -1,1 +1,1 @@
-"""The command line, `palimpsest`: a file a command group."""
+"""The command line, `palimpsest`: one file per command group."""

@@ -1,7 +1,7 @@
 """The command line, `palimpsest`: every command is a few lines that call a room.
 
 Only typer is imported here; each command imports what it runs, so that `--help` is quick. Exit codes: 0 done,
-1 findings, 2 a mistake of the caller's, 3 a mistake of ours. `--json` prints JSON on standard output and nothing else
+1 findings, 2 a mistake in the call, 3 an internal error. `--json` prints JSON on standard output and nothing else
 there.
 """
 

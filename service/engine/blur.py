@@ -1,4 +1,4 @@
-"""The rung that regenerates nothing: what can be read in a picture is blurred beyond reading."""
+"""The rung `blur`: it generates nothing, and blurs the lettering that was read beyond recognition."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def grown(box: Box, width: int, height: int) -> tuple[int, int, int, int]:
 
 
 def blur(image: Image, boxes: Sequence[Box]) -> Image:
-    """A copy whose boxes hold only what a few coarse patches of colour can: no stroke of a letter survives.
+    """A copy in which each box holds only a few coarse patches of colour, so that no letter can be read.
 
     Each box is averaged down to patches of a line's height, then drawn up again; a Gaussian alone can be undone.
     """

@@ -1,8 +1,8 @@
-"""The closed loop: decide, make, look, and repair until a picture may leave or must not.
+"""The closed loop: decide, generate, look at the picture, and repair it until it may leave or is refused.
 
-The policies' snapshot is taken once; every judgement of a request uses it. Each picture climbs by itself and keeps its
-seed. A retry goes to the front of the queue, and none is started that could not end before the deadline. Nothing is
-handed out before the last judgement of the last picture.
+A request uses one snapshot of the policies for all its judgements. Each picture climbs the ladder by itself and keeps
+its seed. A retry goes to the front of the queue. A retry that could not end before the deadline is not started. No
+picture leaves before the last judgement of the last picture.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class _Trial:
 
 
 class ClosedLoop:
-    """Answers requests with what one worker has: a queue before its engine, senses, and packs by concept."""
+    """Answers orders with the queue, the detectors and the packs of one worker."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class ClosedLoop:
         tenant: str = "",
         progress: Progress | None = None,
     ) -> Outcome:
-        """The outcome of an order; `progress` is told how it gets on.
+        """The outcome of an order; `progress` is told of each step.
 
         Raises `Busy`, `DeadlineExceeded` or the engine's error.
         """

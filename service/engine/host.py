@@ -22,7 +22,7 @@ _Parameters = Mapping[str, inspect.Parameter]
 
 
 def load_host(settings: Settings) -> Host:
-    """The host that the settings name, on its device, its self-test run; what failed it is not steered."""
+    """The host that the settings name, on its device, after its self-test. A host that failed it is not steered."""
     import torch
 
     from steering import Host
@@ -81,7 +81,7 @@ def device_of(settings: Settings) -> str:
 
 
 def limits_of(host: Host, settings: Settings) -> Limits:
-    """What requests may ask of `host`: its `defaults.json`, else what its pipeline says by itself."""
+    """What requests may ask of `host`: its `defaults.json`, else its pipeline's own defaults."""
     defaults = host.defaults
     call = inspect.signature(type(host.pipe).__call__).parameters
     rows, columns = _size(host)

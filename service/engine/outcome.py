@@ -17,7 +17,7 @@ __all__ = ["Finished", "Outcome", "Picture", "count"]
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One picture after its last judgement; the last of the `rungs` climbed for it repaired it, or none did."""
+    """One picture after its last judgement. `rungs` are those that were tried; only the last can have repaired it."""
 
     image: Image
     made: Made
@@ -27,7 +27,7 @@ class Picture:
 
     @property
     def verdict(self) -> Verdict:
-        """The decision's verdict; a picture that was repaired was steered, whatever the rules called it."""
+        """The decision's verdict, and at least `steer` for a picture that was repaired."""
         return strictest([self.decision.verdict, "steer" if self.rungs or self.replaced else "allow"])
 
 

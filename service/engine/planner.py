@@ -1,10 +1,10 @@
-"""From a decision to what the engine runs: donors, packs and plans.
+"""From a decision to what the engine runs: donor, packs and plans.
 
-A request has one donor, in which everything that its rules steer away from is replaced at once; each pack shows it to
-its own sites. So several rules fit one request: where their packs share a site, it sees the one donor either way.
+A request has one donor text, in which everything that its rules steer away from is replaced. Each pack shows this donor
+to its own sites. So several rules fit one request: where two packs share a site, the site sees the same donor.
 
-A published pack repeats what a paper found on its authors' weights. Whether it does anything on ours shows in the
-picture only, so no plan is made with it for a rule that does not look there.
+A published pack repeats what a paper found on other weights. Only the picture shows whether it works on these weights,
+so a rule that does not verify the picture gets no plan from a published pack.
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ def _reads(decision: Decision, rule: str) -> frozenset[str]:
 
 
 def merge(plans: Sequence[Plan]) -> Plan:
-    """One plan that does what all do. Swaps of one donor that meet at a site become one, over the hull of their windows
-    and at the greater strength; edits that meet become one that does both (see `steering.merge_edits`).
+    """One plan that has the effect of all. Swaps of one donor that meet at a site become one, over the hull of their
+    windows and at the greater strength; edits that meet become one that does both (see `steering.merge_edits`).
     """
     from steering import Edit, Plan, Swap, merge_edits
 

@@ -1,9 +1,8 @@
-"""What waits for the engine: jobs, and the bounded line that is fair to everybody in it.
+"""The queue before the engine: jobs, and a bounded queue that is fair to every caller.
 
-A job is one picture. Callers take turns: the next batch begins with the oldest job of whoever waits longest for a turn,
-and is filled with one compatible job of each caller after the other (same size, steps and guidance, whatever the
-plans). Retries of the closed loop go before everything and are never refused, because their request was already
-admitted.
+A job is one picture. Callers take turns: a batch begins with the oldest job of the caller that waited longest for a
+turn. Then it takes one compatible job of each caller in turn (same size, steps and guidance, whatever the plans).
+Retries of the closed loop go first. They are never refused, because their request was already admitted.
 """
 
 from __future__ import annotations
@@ -71,7 +70,7 @@ class Job:
 
     @property
     def lost(self) -> str | None:
-        """Why nobody waits for the picture any more, or None."""
+        """Why no caller waits for the picture any more, or None."""
         if self.abandoned.is_set():
             return "disconnect"
         return "deadline" if time.monotonic() > self.deadline else None
@@ -87,12 +86,12 @@ class Job:
 
 
 def shutting_down() -> Unavailable:
-    """What is told to whoever is turned away because the worker ends."""
+    """The error for a caller that is turned away because the worker ends."""
     return Unavailable("the worker is shutting down; another one will answer", code="shutting_down", retry_after=1)
 
 
 class Queue:
-    """The bounded line of jobs. Thread-safe."""
+    """The bounded queue of jobs. Thread-safe."""
 
     def __init__(self, size: int, recorder: Recorder) -> None:
         self.size = size
@@ -129,7 +128,7 @@ class Queue:
             self._tell()
 
     def take(self, most: int, timeout: float, *, gather: float = 0.0) -> list[Job]:
-        """The jobs of one batch, `most` at most; empty after `timeout` seconds of nothing.
+        """The jobs of one batch, at most `most`; empty if nothing came for `timeout` seconds.
 
         gather: seconds that a batch with room left waits for one more job, and again after that one, twice as long at
             most in all.
@@ -165,7 +164,7 @@ class Queue:
         return 0 if first is None else len(self._compatible(first.key, most))
 
     def drop_lost(self) -> list[Job]:
-        """The jobs that nobody waits for, taken out of the line."""
+        """Removes and returns the jobs that no caller waits for."""
         with self._changed:
             lost = [job for job in self._all() if job.lost]
             self._remove(lost)
@@ -173,7 +172,7 @@ class Queue:
             return lost
 
     def close(self) -> list[Job]:
-        """The jobs that were not begun, taken out; from now on only retries are let in."""
+        """Removes and returns the jobs that have not started; from now on only retries are accepted."""
         with self._changed:
             self._closed = True
             dropped = [job for line in self._lines.values() for job in line]

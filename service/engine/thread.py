@@ -1,12 +1,12 @@
-"""The engine thread: the only one in a worker that touches the model.
+"""The engine thread: the only thread of a worker that touches the model.
 
-It takes a batch of compatible jobs, waiting a little for more where there is room left, and runs one call of the host.
-A batch that fails as a whole is run again row by row, so that one bad row costs its neighbours time and nothing else;
-one that does not fit into memory is run in halves, and smaller ones are made from then on. Rows cannot leave a running
-pipeline; the call is aborted when nobody waits for any of its pictures.
+It takes a batch of compatible jobs and runs one call of the host. If a batch has room, it waits a little for more jobs.
+If a batch fails as a whole, its rows run again one by one, so that one bad row does not fail its neighbours. If a batch
+does not fit into memory, it runs in halves, and later batches are smaller. Rows cannot leave a running pipeline. The
+call is aborted when no caller waits for any of its pictures.
 
-An error after which nothing on the device works any more ends the thread: the worker is not alive then, and whoever
-watches it starts another.
+An error that breaks the device for the whole process ends the thread. The worker then fails its liveness probe and is
+replaced.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def is_fatal(error: BaseException) -> bool:
-    """Whether the device is lost to this process: after such an error of CUDA every later call fails, too."""
+    """Whether the device is lost for this process: after such a CUDA error every later call fails."""
     if is_out_of_memory(error):
         return False
     return type(error).__name__ == "AcceleratorError" or (
@@ -104,7 +104,7 @@ class Engine(threading.Thread):
             self.join(timeout)
 
     def turn_away(self) -> None:
-        """Answers what was not begun with `Unavailable`, and lets nothing new in; what was begun is made to its end."""
+        """Answers waiting jobs with `Unavailable` and accepts no new ones. Running jobs end normally."""
         for job in self.queue.close():
             self._recorder.dropped("shutdown")
             job.settle(shutting_down())

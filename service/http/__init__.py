@@ -1,1 +1,1 @@
-"""What callers say and hear: requests, answers, keys, streams and the OpenAPI document."""
+"""The HTTP API: requests, answers, keys, rate limits, streams and the OpenAPI document."""

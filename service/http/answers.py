@@ -1,7 +1,7 @@
-"""What leaves: the caller's answer, the refusal, and the audit record, all made from one outcome.
+"""Makes the answer, the refusal and the audit record from the outcome of a request.
 
-Scores, matched words and reasons stay inside. The audit record names rules, predicates and lists, but no text of the
-request and no word that was found in it.
+Scores, matched words and reasons stay inside. The audit record names rules, predicates and lists. It holds no text of
+the request and no word that was found in it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def generation_answer(finished: Finished, order: Order, ignored: Sequence[str]) 
 
 
 def evaluation_answer(decision: Decision, decision_id: str) -> dict[str, Any]:
-    """What `POST /v1/policies/evaluate` says: as much as a caller of generation would learn, and no picture."""
+    """What `POST /v1/policies/evaluate` says: what a caller of generation would learn, without a picture."""
     return {
         "object": "policy.evaluation",
         "decision_id": decision_id,
@@ -56,7 +56,7 @@ def evaluation_answer(decision: Decision, decision_id: str) -> dict[str, Any]:
 
 
 def refusal(outcome: Outcome, decision_id: str) -> Refused:
-    """The error that tells a refusal as far as the rules disclose it."""
+    """The error of a refusal. It says as much as the rules disclose."""
     shown = outcome.decision.disclosures
     return Refused(
         decision_id=decision_id,
@@ -87,7 +87,7 @@ def audit_record(outcome: Outcome, order: Order, keys: AuditKeys, *, seconds: fl
 def unanswered_record(
     error: BaseException, order: Order, keys: AuditKeys, policy: str, seconds: float
 ) -> dict[str, Any]:
-    """What is kept of a request that ended before its last judgement: nothing of it was handed out."""
+    """The audit record of a request that ended before its last judgement; no picture of it left."""
     return {
         "event": "unanswered",
         "outcome": "disconnect" if isinstance(error, asyncio.CancelledError) else getattr(error, "code", "error"),

@@ -1,8 +1,7 @@
-"""The public API: a Starlette app whose handlers parse, call the runtime, and answer.
+"""The public API: a Starlette app. Its handlers parse a request, call the runtime, and answer.
 
-It is mounted in BentoML's service (`service.bento`) and runs without it in tests; `app.state.runtime` is the one thing
-that it needs. Errors that a handler raises are told in OpenAI's shape; what nobody expected becomes a 500 with a
-request id and no more.
+BentoML's service mounts it (`service.bento`); tests run it alone. It needs `app.state.runtime` and nothing else. Errors
+are answered in OpenAI's shape. An unexpected error becomes a 500 that holds a request id and no details.
 """
 
 from __future__ import annotations
@@ -96,7 +95,7 @@ async def status(request: Request) -> Response:
 
 
 async def put_policies(request: Request) -> Response:
-    """`PUT /v1/policies`: takes a signed bundle for all workers; 202, because each of them finds it by itself."""
+    """`PUT /v1/policies`: takes a signed bundle for all workers. It answers 202, because each worker loads it by polling."""
     runtime = _runtime(request)
     settings = runtime.settings
     raw = await read_json_bytes(request, settings.max_bundle, seconds=settings.deadline_seconds)
@@ -110,7 +109,7 @@ async def openapi(request: Request) -> Response:
 
 
 async def metrics(request: Request) -> Response:
-    """`GET /metrics`: this replaces BentoML's route, whose own series grow by one for every path that is scanned."""
+    """`GET /metrics`. It replaces BentoML's route, which adds a series for every path that is asked for."""
     body, content_type = await run_in_threadpool(render)
     return Response(body, media_type=content_type)
 
@@ -139,7 +138,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
 
 
 def access() -> Access:
-    """Who may do what, for the guard."""
+    """Paths, methods and the scope that each needs, for the guard."""
     found: dict[str, dict[str, Scope | None]] = {"/metrics": {"GET": "metrics", "HEAD": "metrics"}}
     for endpoint in ENDPOINTS:
         methods = found.setdefault(endpoint.path, {})

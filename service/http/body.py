@@ -1,4 +1,4 @@
-"""Reading a request's body and watching its client: the parts of HTTP that bite before a request is a request."""
+"""Reads a request's body and watches its client for a disconnect."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The outermost layer of ours: who may call what, and an answer whatever happens.
+"""The outermost middleware: it checks keys and scopes, hides unknown paths, and always answers.
 
-BentoML brings routes of its own (a web page, `/docs.json`, `/schema.json`) and lets everybody use them; here everything
-that is not on the list does not exist. An exception that left this layer without an answer would keep the client
-waiting for BentoML's whole timeout, so none does.
+BentoML adds routes of its own (a web page, `/docs.json`, `/schema.json`) that need no key. Here every path that is not
+on the list is a 404. An exception that left this layer without an answer would keep the client waiting for BentoML's
+whole timeout, so every exception becomes an answer.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _HEADERS = {
 
 
 def error_response(error: ApiError) -> JSONResponse:
-    """The answer that tells `error`."""
+    """The HTTP answer for `error`."""
     return JSONResponse(error.body(), status_code=error.status, headers=error.headers)
 
 

@@ -1,9 +1,8 @@
-"""Who calls: keys with a name, scopes and an end, kept as digests in a file that may change while the service runs.
+"""API keys: a name, scopes and an expiry each, kept as digests in a file that may change while the service runs.
 
-A key is 256 random bits, so its plain SHA-256 tells nothing about it and costs no time to compare; slow hashes are for
-secrets that people make up. Several keys of one name may live at once: make a new one, move its users, revoke the old.
-The name is the tenant that policies see. Keys in the settings (`api_keys`) have no name, no end, and may not write
-policies.
+A key is 256 random bits, so a plain SHA-256 reveals nothing about it and is quick to compare. Slow hashes are for
+secrets that people choose. One name may have several keys: make a new key, move its users, revoke the old one. The name
+is the tenant that policies see. Keys in the setting `api_keys` have no name and no expiry, and may not write policies.
 """
 
 from __future__ import annotations
@@ -80,7 +79,7 @@ class KeyRecord:
 
     @property
     def caller(self) -> Caller:
-        """Whom the key makes of its holder."""
+        """The caller that this key stands for."""
         return Caller(self.name, self.scopes, self.per_minute)
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""How often a key may ask: one token bucket a name, shared by all workers of a server.
+"""Rate limits: one token bucket per key's name, shared by all workers of a server.
 
-A bucket is a file of sixteen bytes, changed under its lock: workers have no other memory in common, and a rate that
-each counted for itself would depend on which of them answers.
+A bucket is a file of sixteen bytes that is changed under a lock. Workers share no other memory. If each worker counted
+by itself, the rate would depend on which worker answers.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def limits_folder() -> Path:
 
 
 class RateLimiter:
-    """Lets a caller send `per_minute` requests on average and `burst` at once; 0 a minute: as many as it likes.
+    """Lets a caller send `per_minute` requests on average and `burst` at once; 0 a minute means no limit.
 
     A caller's own rate goes over `per_minute`. Time is the machine's monotonic clock, which all processes share.
     """
@@ -45,7 +45,7 @@ class RateLimiter:
         self._clock = clock
 
     def take(self, caller: Caller) -> None:
-        """Nothing, and one token less. Raises `RateLimited` with the time until the next token."""
+        """Takes one token. Raises `RateLimited` with the time until the next token."""
         rate = (self._per_minute if caller.per_minute is None else caller.per_minute) / 60.0
         if rate <= 0:
             return

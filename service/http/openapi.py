@@ -1,7 +1,7 @@
-"""The OpenAPI document, made of the same pydantic models that check requests, for the model that is loaded.
+"""The OpenAPI document of the loaded model, made from the pydantic models that check requests.
 
-Sizes, limits and defaults are those of this service, so that whatever the document allows is taken, and whatever it
-does not is refused.
+Sizes, limits and defaults are those of this service. What the document allows is accepted, and what it does not allow
+is refused.
 """
 
 from __future__ import annotations

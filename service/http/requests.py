@@ -1,7 +1,7 @@
-"""What a caller may ask for: strict pydantic models in OpenAI's shape, and the JSON reading before them.
+"""The requests that callers may send: strict pydantic models in OpenAI's shape, and the JSON parser before them.
 
-A field that OpenAI knows and that has no meaning here is accepted and named in the answer (`steering.ignored`).
-Every other unknown field is an error. Values are refused, never clamped.
+A field that OpenAI has and that means nothing here is accepted and listed in the answer (`steering.ignored`). Every
+other unknown field is an error. Values out of range are refused, never clamped.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class GenerationRequest(_Body):
 
     @property
     def unused(self) -> tuple[str, ...]:
-        """Fields that have a meaning, and none for this request."""
+        """Fields that have no effect on this request, such as the compression of a PNG."""
         lossless = self.output_format in (None, "png")
         return ("output_compression",) if lossless and self.output_compression is not None else ()
 

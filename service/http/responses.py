@@ -1,4 +1,4 @@
-"""What answers look like, for the OpenAPI document: nothing makes answers of these models, and tests compare."""
+"""The answers as models, for the OpenAPI document only. Tests compare them with real answers."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What a service tells of itself: its model, and from the notes of all its workers their policies and detectors.
+"""The answers about the service itself: its model, and each worker's policies and detectors.
 
-A note may hold paths, process ids and a worker's reason for failing; what leaves here holds none of them.
+Notes of workers may hold paths, process ids and error texts. The answers hold none of them.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def status_answer(notes: Sequence[_Note]) -> dict[str, Any]:
 
 
 def detector_notes(health: Iterable[Health]) -> list[_Note]:
-    """What a worker pins to the board of its detectors; an error's text quotes nothing that was read."""
+    """What a worker's note says of its detectors. Error texts quote nothing that was read."""
     return [
         {
             "name": h.name,

@@ -1,9 +1,9 @@
 """Answers as server-sent events: queued, step, completed, in the shape that OpenAI's clients read.
 
-A picture is in its `completed` event only, which is sent after the last judgement of the last picture; there are no
-partial images. What fails before the first event is an ordinary answer with its status; what fails later is an `error`
-event, because the status is gone. Step events tell of the first making of each picture: that one is made again is told
-at the end, by the rungs, or not at all.
+A picture is only in its `completed` event, which is sent after the last judgement of the last picture. There are no
+partial images. A failure before the first event is an ordinary answer with its status. A later failure is an `error`
+event, because the status was already sent. Step events are of the first generation of each picture. Retries appear only
+as rungs in the `completed` event.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ async def event_stream(
     work: Callable[[EventProgress], Awaitable[dict[str, Any]]],
     told: Callable[[BaseException], ApiError],
 ) -> EventStream:
-    """The stream of `work`'s progress and answer. `told` makes an answer of what nobody expected.
+    """The stream of `work`'s progress and answer. `told` turns unexpected errors into answers.
 
     Raises what `work` raises before its first event.
     """

@@ -1,11 +1,11 @@
-"""What is measured, as data: every metric's name, meaning, labels and bounds.
+"""The catalogue of metrics, as data: name, help, labels and bounds of each.
 
 `service.metrics.recorder` moves them. `deploy.generate` makes dashboards and alert rules that ask for these names.
 
-How many series there are is bounded by construction, whatever is asked and whatever policies say: every label has a
-closed set of values or is open, and a metric with an open label has a number of series that it never exceeds; beyond
-it the open value becomes `other`. What a policy may bring is admitted when it is loaded, so that workers agree on it.
-Prompts, users, tenants, keys, seeds, digests and ids are never labels.
+The number of series is bounded, whatever is asked and whatever policies say. Each label has a closed set of values or
+is open. A metric with an open label has a maximum number of series; beyond it, the open value becomes `other`. Values
+from policies are admitted when the policies load, so that all workers agree. Prompts, users, tenants, keys, seeds,
+digests and ids are never labels.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The verbs that move the metrics, so that no label value is made up elsewhere, and what Prometheus scrapes.
+"""The recorder: the methods that move the metrics, and the text that Prometheus scrapes.
 
-This is the only place that knows the client library. Gauges state a mode that survives several worker processes, and
-one that nobody has set yet has a value that changes no minimum or maximum. `prometheus_client` decides at import
-whether it writes to files, so the environment must hold `PROMETHEUS_MULTIPROC_DIR` before this module is imported
-(BentoML sees to it in its workers).
+No other module knows the client library. Each gauge states a mode that works with several worker processes. A gauge
+that was never set has a value that changes no minimum or maximum. `prometheus_client` decides at import whether it
+writes to files, so `PROMETHEUS_MULTIPROC_DIR` must be set before this module is imported (BentoML does so in its
+workers).
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class _Family:
 
 
 class Recorder:
-    """The verbs that move the metrics; one object a process."""
+    """The methods that move the metrics; one object per process."""
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
         self._families = {metric.name: _Family(metric, registry) for metric in CATALOGUE}

@@ -1,8 +1,8 @@
-"""Runs detectors beside the event loop and off the engine thread, each reading within its time.
+"""Thread pools that run detectors beside the event loop and the engine thread, each reading within its time.
 
-A reading that fails or runs out of time gives no signals at all. Silence without cover is an error to the policies, so
-the rules that needed the reading apply their `on_error`; nothing here decides what a failure means. Prompts, pictures
-and other work have threads of their own: a reader of pictures that hangs keeps no prompt from being read.
+A reading that fails or times out gives no signals. The policies treat missing signals as an error, so the rules that
+needed the reading apply their `on_error`. Prompts, pictures and other work have threads of their own: a picture reader
+that hangs does not delay prompts.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""Takes signed bundles that come over HTTP, and puts them where the service's workers look for policies.
+"""Takes signed bundles over HTTP and writes them where the workers look for policies.
 
-A bundle goes through everything that a worker would ask of it (signature, host, sequence, its own tests, packs) before
-it replaces the file; the workers then find it by polling and ask again. So a bundle that is refused was never in the
-folder, and one that is taken is in use within the polling time, or is refused by a worker that knows better, which
-`GET /v1/policies` tells.
+A bundle first passes every check that a worker would make: signature, host, sequence, its own tests, packs. Only then
+it replaces the file. The workers find it by polling and check it again. So a refused bundle was never in the folder. An
+accepted one is in use within the polling interval, or `GET /v1/policies` says which worker refused it and why.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ log = logging.getLogger("bentoml.palimpsest.policies")
 
 
 def trusted(settings: Settings) -> tuple[TrustedKey, ...]:
-    """The keys whose bundles are believed. Raises `SettingsError` for one that cannot be read."""
+    """The keys whose bundles are trusted. Raises `SettingsError` for one that cannot be read."""
     try:
         return trusted_keys(settings.policy_keys)
     except KeyProblem as error:
@@ -78,7 +78,7 @@ def _looks_for(policy: Path) -> set[str]:
 
 
 def check_policies(settings: Settings, detection: Detection, keys: AuditKeys) -> None:
-    """Nothing, when the policies load, or are a bundle and the last good one is remembered. Raises `PolicyError`.
+    """Checks that the policies load, or that a last good bundle is remembered. Raises `PolicyError`.
 
     Whoever starts a service with a mistyped file is told; whoever restarts a machine beside a broken bundle is served.
     """

@@ -115,7 +115,7 @@ def _supported(row: RuleRow, concept: str, unfit: str, reads: Collection[str], p
 
 
 def unmet(packs: PackIndex, snapshot: Snapshot) -> list[str]:
-    """What a worker with these packs must refuse a snapshot for."""
+    """Why a worker with these packs must refuse a snapshot; empty if it must not."""
     packs.look_again()
     return [
         f"rule `{row.rule}` refuses to load: no pack of `{row.concept}` that it may use: {row.why_unfit}"

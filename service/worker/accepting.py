@@ -1,8 +1,8 @@
-"""When a worker begins to take connections.
+"""When a worker begins to accept connections.
 
-The workers of a server share one socket, and the system hands a connection to any of them that accepts. A worker that
-accepted while its model loads would turn away what its ready neighbours could answer. So it accepts once it is ready;
-only where no other worker does, one of them accepts before: the probes of a server that starts are answered, too.
+The workers of a server share one socket, and the operating system gives a connection to any worker that accepts. A
+worker that accepted while its model loads would refuse requests that a ready worker could answer. So a worker accepts
+once it is ready. If no worker is ready yet, one of them accepts before, so that health checks are answered.
 """
 
 from __future__ import annotations

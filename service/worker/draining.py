@@ -1,8 +1,8 @@
-"""How a worker ends: drained when it is told to, and at once when its engine is dead.
+"""How a worker ends: it drains when it is told to end, and ends at once when its engine is dead.
 
-uvicorn closes its socket as soon as the signal comes, so a load balancer would learn from refused connections that the
-worker ends. Here the signal first makes the worker unready, while it still answers its probes and turns requests away,
-and reaches uvicorn only then; what is in flight is answered in both phases.
+uvicorn closes its socket as soon as the signal arrives, and a load balancer would see refused connections. Here the
+signal first makes the worker unready. For a while it still answers health checks and turns new requests away. Then the
+signal reaches uvicorn. Requests in flight are answered in both phases.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Starts BentoML's server for this service and watches it come up.
+"""Starts BentoML's server for this service and watches it start.
 
-What can be known before a worker starts is checked first, so that a mistake is one clear line and an exit code, and
-not a worker that dies again and again. The server runs in this process (BentoML's master); every start has a private
-BentoML home, because two servers that share one destroy each other's metrics.
+Everything that can be checked without loading the model is checked first. A mistake is then one clear line and an exit
+code, not a worker that dies again and again. The server runs in this process (BentoML's master). Each start has a
+BentoML home of its own, because two servers that share one destroy each other's metrics.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Started = Callable[[list[dict[str, Any]]], None]
 
 
 def check(settings: Settings) -> None:
-    """Nothing, when the service can start as far as can be told without loading the model.
+    """Checks what can be checked without loading the model.
 
     Raises `SettingsError` or `policies.PolicyError`.
     """
@@ -70,7 +70,7 @@ def serve(settings: Settings, *, started: Started) -> int:
 
 
 def environment(settings: Settings, run: Path) -> dict[str, str]:
-    """What the workers must find in their environment: every setting, a home of their own, and no network."""
+    """The environment of the workers: every setting, a BentoML home of their own, and no network."""
     values = {f"{PREFIX}{name}".upper(): value for name, value in _plain(settings).items()}
     return values | {
         "BENTOML_HOME": str(run / "bentoml"),

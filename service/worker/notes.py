@@ -1,7 +1,7 @@
-"""What the worker processes of one server tell each other: each keeps one small file with its state.
+"""Notes between the worker processes of one server: each worker keeps its state in one small file.
 
-There is no channel between BentoML's workers, and a request reaches only one of them. A worker that is gone takes its
-state with it: notes of dead processes are skipped and removed.
+BentoML's workers have no channel between them, and a request reaches only one of them. Notes of dead processes are
+skipped and removed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What one worker is made of, and the order in which it comes to life.
+"""What one worker consists of, and the order in which it starts.
 
-The model is loaded on the engine thread while the worker already answers its probes: alive, not ready. Policies are
-loaded when the model is there, because a rule may refuse to be loaded where no pack fits it. What cannot start says why
-once, in the log and in the notes, and is not alive any more.
+The model loads on the engine thread while the worker already answers its health checks: alive, not ready. Policies load
+after the model, because a rule may refuse to load where no pack fits it. A worker that cannot start logs the reason
+once, writes it into its note, and fails its liveness probe.
 """
 
 from __future__ import annotations
@@ -99,13 +99,13 @@ class Runtime:
         self._starter.start()
 
     def wait(self) -> None:
-        """Returns when the worker is ready; raises what it could not start for."""
+        """Waits until the worker is ready. Raises the error that kept it from starting."""
         self._starter.join()
         if self._error is not None:
             raise self._error
 
     def stop(self) -> None:
-        """Ends the engine after its running batch, the polling and the log. Not ready first, so that probes see it."""
+        """Ends the engine after its running batch, then the polling and the log. The worker becomes unready first."""
         self.state = "stopping"
         self._engine.stop(timeout=self.settings.grace_seconds)
         if self._ready is not None:
@@ -116,7 +116,7 @@ class Runtime:
         self._notes.withdraw()
 
     def drain(self) -> None:
-        """Not ready any more: what was not begun is turned away, what was begun is answered. Twice is as good."""
+        """Becomes unready: waiting requests are turned away, running ones are answered. Safe to call twice."""
         if self.state in ("ready", "starting"):
             self.state = "stopping"
             self.recorder.ready(False)
@@ -149,7 +149,7 @@ class Runtime:
         tenant: str = "",
         progress: Progress | None = None,
     ) -> dict[str, Any]:
-        """The body of a 200; `progress` is told how it gets on. Raises `Refused`, `Busy`, `DeadlineExceeded` or
+        """The body of a 200; `progress` is told of each step. Raises `Refused`, `Busy`, `DeadlineExceeded` or
         `Unavailable`. However it ends, the audit log has one record of it."""
         ready, started = self.ready(), time.perf_counter()
         about = {"decision_id": decision_id, "tenant": tenant}
@@ -261,7 +261,7 @@ class Runtime:
         return Ready(host, limits_of(host, settings), packs, store, readers, loop, upload, detection.watches)
 
     def _detector_did(self, health: Health, seconds: float) -> None:
-        """Hears of every reading, on the detector's caller's thread."""
+        """Called after every reading, on the thread that asked for it."""
         self.recorder.detector(health.name, seconds)
         self.recorder.breaker(health.name, health.state)
         if self._told.get(health.name) != health:
@@ -269,7 +269,7 @@ class Runtime:
             self._publish()
 
     def _reloaded(self, state: StoreState) -> None:
-        """Hears of every attempt to load changed files, on the polling thread."""
+        """Called after every attempt to load changed files, on the polling thread."""
         good = state.source == "live"
         self.recorder.reload("ok" if good else "failed", codes=[p.code for p in state.last_problems])
         if self._ready is not None:
@@ -307,7 +307,7 @@ class Runtime:
         return public_note(self._ready.store.state)
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
-        """Runs `work` without anybody waiting for it; it is kept until it is done, or it might be collected."""
+        """Runs `work` in the background. A reference is kept until it is done, or it might be collected."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -1,4 +1,4 @@
-"""What commands share that need a model: the host that `--model` names and whether it is ours, or a clear end."""
+"""Loads the host that `--model` names, or ends the command with the reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the policy commands share: loaders for files at hand, prompts from a file, and how problems are told."""
+"""What the policy commands share: loaders for local files, prompts from a file, and how problems are printed."""
 
 from __future__ import annotations
 
