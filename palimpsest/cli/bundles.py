@@ -31,7 +31,7 @@ def keygen(
     key: Annotated[Path, typer.Argument(help="File for the private key; the public one gets `.pub` added.")],
     json_: Json = False,
 ) -> None:
-    """A new Ed25519 key for signing bundles; keep the private half to yourself."""
+    """Make an Ed25519 key that signs bundles. Keep the private half secret."""
     from policies import KeyProblem, make_key
 
     try:
@@ -50,13 +50,15 @@ def sign(
     policy: Annotated[str, typer.Argument(help="`shipped`, a file or a folder.", metavar="POLICY")],
     key: Annotated[Path, typer.Option(help="The private key, a PEM file.")],
     out: Annotated[Path, typer.Option(help="The bundle to write.")],
-    name: Annotated[str | None, typer.Option(help="The set it belongs to; default: named like the source.")] = None,
-    sequence: Annotated[int | None, typer.Option(min=1, help="Must grow; default: seconds since 1970.")] = None,
-    expires: Annotated[str, typer.Option(help="How long it may be put to use, such as 24h or 90d.")] = "90d",
-    host: Annotated[list[str] | None, typer.Option(help="Only for models of this name; may be given again.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the policy set; default: the name of the source.")] = None,
+    sequence: Annotated[
+        int | None, typer.Option(min=1, help="Sequence number, higher than the last; default: seconds since 1970.")
+    ] = None,
+    expires: Annotated[str, typer.Option(help="How long it is valid, such as 24h or 90d.")] = "90d",
+    host: Annotated[list[str] | None, typer.Option(help="Only for this model; may be repeated.")] = None,
     json_: Json = False,
 ) -> None:
-    """Policies with their lists as one signed bundle; what does not load or fails its tests is not signed."""
+    """Sign policies and their lists as one bundle. Policies that do not load or fail a test are not signed."""
     from policies import KeyProblem, PolicyError, SigningKey, open_bundle, sign_bundle
 
     if out.suffix != ".bundle":
@@ -94,7 +96,7 @@ def verify(
     host: Annotated[str | None, typer.Option(help="The model that it shall serve.")] = None,
     json_: Json = False,
 ) -> None:
-    """Whether a service that trusts the key would use a bundle, tests inside included: exit code 1 if not, with why."""
+    """Check whether a service that trusts the key would use a bundle. Exit code 1, with the reason, if not."""
     from dataclasses import replace
 
     from policies import PolicyError
@@ -115,7 +117,7 @@ def push(
     key: Keys = None,
     json_: Json = False,
 ) -> None:
-    """A bundle to where services look for it, verified first and never over a newer one: exit code 1 if refused."""
+    """Verify a bundle and put it where services look for it. Exit code 1 if it is refused."""
     from policies import PolicyError
 
     paths = existing(str(bundle))
@@ -139,7 +141,7 @@ def status(
     key: Keys = None,
     json_: Json = False,
 ) -> None:
-    """Which policies are in use: exit code 1 if workers disagree, or do not use what stands in their folder."""
+    """Show which policies are in use. Exit code 1 if workers disagree, or do not use the files in their folder."""
     if where is not None and not re.match(r"https?://", where):
         verify(Path(where), key=key, host=None, json_=json_)
         return

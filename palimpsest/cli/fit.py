@@ -70,9 +70,13 @@ def fit(
         bool, typer.Option("--methods", help="List the methods and exit.", is_eager=True, callback=_list_methods)
     ] = False,
     model: Model = None,
-    where: Annotated[_Place | None, typer.Option(help="Where it acts; default: the method's usual place.")] = None,
-    clipped: Annotated[bool, typer.Option(help="Move only what points to the concept, where a method may.")] = True,
-    rank: Annotated[int, typer.Option(min=1, help="Of UCE's and SAFREE's operators.")] = 8,
+    where: Annotated[
+        _Place | None, typer.Option(help="Where the edit acts; default: the usual place of the method.")
+    ] = None,
+    clipped: Annotated[
+        bool, typer.Option(help="Change only what points towards the concept, if the method can.")
+    ] = True,
+    rank: Annotated[int, typer.Option(min=1, help="Rank of UCE's and SAFREE's operators.")] = 8,
     prompts: Annotated[
         Path | None,
         typer.Option(help="JSON Lines of {prompt, donor}: a third each to fit, to calibrate, to verify."),
@@ -86,9 +90,9 @@ def fit(
     seed: Seed = 0,
     json_: Json = False,
 ) -> None:
-    """Fits an edit at a pack's sites, calibrates its dose and verifies it; exit code 1 if no dose does.
+    """Fit an edit at a pack's sites, calibrate its dose and verify it. Exit code 1 if no dose erases enough.
 
-    On our own models prompts are made up and pictures judged by our judge; other models need prompts and a judge in
+    The embedded models bring their own prompts and judge. For other models, give prompts and a judge in
     Python (`localization.edit_packs.fit_pack`).
     """
     from localization import LocalizationError

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_keys"]
 
-keys_app = typer.Typer(help="Keys of a service: named, scoped, ended and rotated.", no_args_is_help=True)
+keys_app = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True)
 KeysFile = Annotated[Path | None, typer.Option("--file", help="The keys file; default: PALIMPSEST_KEYS_FILE.")]
 
 
@@ -33,7 +33,7 @@ def new(
     file: KeysFile = None,
     json_: Json = False,
 ) -> None:
-    """A new key, printed once on standard output; the file keeps its digest. A running service takes it at once."""
+    """Make a key and print it once; the file keeps its digest. A running service accepts it at once."""
     from policies.fields import length
     from service.http.keys import new_key, save_keys_file
 
@@ -58,7 +58,7 @@ def new(
 
 @keys_app.command("list")
 def list_(file: KeysFile = None, json_: Json = False) -> None:
-    """The keys of a file, without what would open anything."""
+    """List the keys of a file, without secrets."""
     rows = [_shown(r) for r in _records(_place(file))]
     if json_:
         print(json.dumps(rows, indent=1))
@@ -73,7 +73,7 @@ def revoke(
     ident: Annotated[str, typer.Argument(help="The id of a key, from `palimpsest keys list`.", metavar="ID")],
     file: KeysFile = None,
 ) -> None:
-    """Ends a key at once, also in running services."""
+    """Revoke a key at once, also in running services."""
     from service.http.keys import revoke as ended
     from service.http.keys import save_keys_file
 

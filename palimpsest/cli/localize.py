@@ -28,19 +28,20 @@ def localize(
     model: Model = None,
     prompts: Annotated[Path | None, typer.Option(help="JSON Lines of {prompt, donor}.")] = None,
     phrase: Annotated[str | None, typer.Option(help="The concept's words in prompts; default: its name.")] = None,
-    neutral: Annotated[str | None, typer.Option(help="What stands for them in a donor.")] = None,
+    neutral: Annotated[str | None, typer.Option(help="The words that replace them in the donor text.")] = None,
     method: Annotated[
-        Literal["gradient", "contribution", "patching"], typer.Option(help="The cheap look; the choice is joint.")
+        Literal["gradient", "contribution", "patching"],
+        typer.Option(help="How sites are screened, before sets of sites are measured."),
     ] = "gradient",
-    points: Annotated[int, typer.Option(help="Of `gradient`: places on the way, 1, 2, 3 or 5.")] = 1,
-    count: Annotated[int, typer.Option(min=2, help="Contrasts to search with.")] = 4,
-    check: Annotated[int, typer.Option(min=2, help="Other contrasts to check on, and to draw.")] = 12,
+    points: Annotated[int, typer.Option(help="For `gradient`: points of the integration, 1, 2, 3 or 5.")] = 1,
+    count: Annotated[int, typer.Option(min=2, help="Prompt pairs to search with.")] = 4,
+    check: Annotated[int, typer.Option(min=2, help="Other prompt pairs, for the check and the pictures.")] = 12,
     target: Annotated[float, typer.Option(min=0.1, max=1.0, help="Share that the chosen sites must carry.")] = 0.9,
     budget: Annotated[int | None, typer.Option(min=1, help="Row evaluations of screening and choice.")] = None,
     window: Annotated[
         Literal["whole", "auto"], typer.Option(help="The whole trajectory, or the smallest part that repairs as much.")
     ] = "whole",
-    confirm: Annotated[str | None, typer.Option(help="Measure a published preset's sites, do not search.")] = None,
+    confirm: Annotated[str | None, typer.Option(help="Measure the sites of this published preset; no search.")] = None,
     executor: Annotated[Literal["local", "ray"], typer.Option(help="Who measures: this process, or Ray's.")] = "local",
     workers: Annotated[int, typer.Option(min=1, help="Of `ray`: processes, one model each.")] = 2,
     state: Annotated[Path | None, typer.Option(help="Where answers are kept; default: the state folder's.")] = None,
@@ -52,9 +53,9 @@ def localize(
     seed: Seed = 0,
     json_: Json = False,
 ) -> None:
-    """Finds the smallest set of sites that carries a concept, and writes a pack: exit code 1 if no small set does.
+    """Find the smallest set of sites that carries a concept, and write a pack. Exit code 1 if no small set does.
 
-    A run that was stopped goes on where it was when the same command is given again.
+    A stopped run resumes when the same command is given again.
     """
     from localization import LocalizationError, Search
     from localization import localize as run
@@ -221,7 +222,7 @@ def evaluate_localization(
         str, typer.Option(help="The papers' own procedures beside ours: `A`, `B`, `A,B`, or none.")
     ] = "B",
     methods: Annotated[str | None, typer.Option(help="Ours to try, by name, with commas; default: all.")] = None,
-    count: Annotated[int, typer.Option(min=1, help="Contrasts to search with.")] = 4,
+    count: Annotated[int, typer.Option(min=1, help="Prompt pairs to search with.")] = 4,
     most: Annotated[int | None, typer.Option(min=1, help="So many plants, the first ones by name.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Other contrasts.")] = 0,
     out: Out = None,

@@ -57,10 +57,12 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to bind.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to bind.")] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes, one model each.")] = None,
-    insecure: Annotated[bool, typer.Option("--insecure", help="Allow others to reach it without a key.")] = False,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Accept requests from other machines without a key.")
+    ] = False,
     config: Config = None,
 ) -> None:
-    """Serve the API until stopped; without options the embedded model under the shipped policies, for this machine."""
+    """Serve the API until stopped. Without options: the embedded model, the shipped policies, this machine only."""
     from service.worker.launch import check
     from service.worker.launch import serve as run
 
@@ -84,7 +86,7 @@ def serve(
 
 @app.command()
 def config(config: Config = None, json_: Json = False) -> None:
-    """Every setting, its value and where it comes from; secrets are hidden."""
+    """Print every setting, its value and its source. Secrets are hidden."""
     rows = _load({}, config).rows()
     if json_:
         print(json.dumps(rows, indent=1))
@@ -98,7 +100,7 @@ def audit_verify(
     config: Config = None,
     json_: Json = False,
 ) -> None:
-    """Whether any record of the audit log was changed, removed or moved: exit code 1 if so."""
+    """Check the audit log. Exit code 1 if a record was changed, removed or moved."""
     from service.audit import load_keys, verify
 
     settings = _load({}, config).settings

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 __all__ = ["add_packs"]
 
-pack_app = typer.Typer(help="Packs: where a concept sits in a model, and with what evidence.", no_args_is_help=True)
+pack_app = typer.Typer(help="Read and check packs: where a concept sits in a model.", no_args_is_help=True)
 
 PackFile = Annotated[Path, typer.Argument(help="A pack file.")]
 
 
 @pack_app.command("show")
 def pack_show(pack: PackFile, model: Model = None, json_: Json = False) -> None:
-    """What a pack says of its concept, sites and evidence, checked against a model."""
+    """Show concept, sites and evidence of a pack, checked against a model."""
     loaded = _loaded(pack, model)[0]
     facts: dict[str, Any] = {
         "concept": loaded.concept,
@@ -56,7 +56,7 @@ def pack_verify(
     seed: Seed = 0,
     json_: Json = False,
 ) -> None:
-    """Measures a pack again, on prompts that it was not made with: exit code 1 if it does not hold."""
+    """Measure a pack again, on other prompts. Exit code 1 if it does not hold."""
     from localization import LocalizationError, load_contrasts
     from localization.verify import verify
     from palimpsest.cli.shared.contrasts import held_out_contrasts, witness_for
@@ -85,7 +85,7 @@ def pack_diff(
     other: Annotated[Path, typer.Argument(help="Another.")],
     json_: Json = False,
 ) -> None:
-    """What differs between two packs, without their model: exit code 1 if anything does."""
+    """Compare two packs, without a model. Exit code 1 if they differ."""
     from localization.verify import differences
     from steering import PackError
     from steering.packs.pack import read_header

@@ -18,7 +18,9 @@ from palimpsest.cli.shared.policy_files import existing, load, loader_for, refus
 
 __all__ = ["policy_app"]
 
-policy_app = typer.Typer(help="Check, test, explain, compare and sign policies; no model.", no_args_is_help=True)
+policy_app = typer.Typer(
+    help="Check, test, explain, compare and sign policies. No model is loaded.", no_args_is_help=True
+)
 
 _HELP = "`shipped`, `none`, a file, a folder or a bundle."
 Policy = Annotated[str, typer.Option("--policy", help=_HELP)]
@@ -30,7 +32,7 @@ Tenant = Annotated[str, typer.Option(help="The tenant who asks.")]
 
 @policy_app.command()
 def check(policy: Which = "shipped", key: Keys = None, verify: Verify = True, json_: Json = False) -> None:
-    """Everything that is wrong with policies, their own tests included: exit code 1 if anything is."""
+    """Report everything that is wrong with policies, failing tests included. Exit code 1 if anything is."""
     from policies import PolicyError, advice
 
     paths = existing(policy)
@@ -50,7 +52,7 @@ def check(policy: Which = "shipped", key: Keys = None, verify: Verify = True, js
 
 @policy_app.command("test")
 def run_policy_tests(policy: Which = "shipped", key: Keys = None, verify: Verify = True, json_: Json = False) -> None:
-    """The results of the tests inside policies: exit code 1 if one fails or there is something else wrong."""
+    """Run the tests inside policies. Exit code 1 if one fails or the policies do not load."""
     from policies import PolicyError, run_tests
 
     paths = existing(policy)
@@ -85,7 +87,7 @@ def explain(
     verify: Verify = True,
     json_: Json = False,
 ) -> None:
-    """What policies decide on prompts and why: a JSON line each, or sentences when a person reads.
+    """Show what policies decide on prompts, and why: sentences in a terminal, else one JSON line per prompt.
 
     A canary counts as enforced here, as in tests.
     """
@@ -111,7 +113,7 @@ def explain(
 
 @policy_app.command()
 def diff(old: Old, new: New, key: Keys = None, verify: Verify = True, json_: Json = False) -> None:
-    """What changes in meaning from one policy to another: exit code 1 if anything is loosened."""
+    """Show what changes in meaning between two policies. Exit code 1 if anything is loosened."""
     from policies import diff
 
     a, b = (load(p, keys=key or (), verify=verify)[0] for p in (old, new))
@@ -139,7 +141,7 @@ def replay_prompts(
     verify: Verify = True,
     json_: Json = False,
 ) -> None:
-    """How two policies decide on the same prompts: exit code 1 if one would be answered more mildly."""
+    """Compare two policies on the same prompts. Exit code 1 if the new one is milder on any."""
     from policies import replay
 
     a, loader = load(old, keys=key or (), verify=verify)
@@ -167,7 +169,7 @@ def replay_prompts(
 
 @policy_app.command()
 def schema(json_: Annotated[bool, typer.Option("--json", help="The same: a schema is JSON.")] = False) -> None:
-    """The JSON Schema of policy files, for editors."""
+    """Print the JSON Schema of policy files, for editors."""
     from policies import json_schema
 
     print(json.dumps(json_schema(), indent=1))

@@ -95,7 +95,7 @@ async def status(request: Request) -> Response:
 
 
 async def put_policies(request: Request) -> Response:
-    """`PUT /v1/policies`: takes a signed bundle for all workers. It answers 202, because each worker loads it by polling."""
+    """`PUT /v1/policies`: takes a signed bundle for all workers. 202: each worker loads it by polling."""
     runtime = _runtime(request)
     settings = runtime.settings
     raw = await read_json_bytes(request, settings.max_bundle, seconds=settings.deadline_seconds)
