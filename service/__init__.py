@@ -1,7 +1,8 @@
-"""When: HTTP in, decide, plan, run, check, answer; metrics, audit, and the command line.
+"""The HTTP service: API, closed loop, engine queue, workers, metrics and audit log.
 
-The room composes the others and owns nothing that they could own: whether is `policies`, what is `detectors`, how
-is `steering`. Importing it costs nothing; each module imports what it composes.
+The service composes the other packages: `policies` decides, `detectors` read prompts and pictures, and `steering`
+changes what the model draws. Importing this package loads none of them. Each module imports what it uses. The command
+line is in `palimpsest.cli`.
 """
 
 from palimpsest_base import torchvision

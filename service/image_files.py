@@ -1,4 +1,4 @@
-"""Pictures as files: the formats that a caller may ask for."""
+"""Image file formats that a request can ask for."""
 
 from __future__ import annotations
 

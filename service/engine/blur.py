@@ -1,4 +1,4 @@
-"""The rung that regenerates nothing: what can be read in a picture is blurred beyond reading."""
+"""The repair step that generates nothing: it blurs the readable text in a picture."""
 
 from __future__ import annotations
 

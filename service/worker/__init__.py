@@ -1,1 +1,1 @@
-"""How a worker process lives: start, readiness, drain and the notes that workers leave each other."""
+"""The life of a worker process: start, readiness, draining, and the notes that workers share."""
