@@ -1,1 +1,1 @@
-"""What callers say and hear: requests, answers, keys, streams and the OpenAPI document."""
+"""The HTTP API: requests, answers, API keys, rate limits, event streams and the OpenAPI document."""
