@@ -1,8 +1,7 @@
-"""The command line, `palimpsest`: every command is a few lines that call a room.
+"""The command line, `palimpsest`. Each command is a short function that calls another package.
 
-Only typer is imported here; each command imports what it runs, so that `--help` is quick. Exit codes: 0 done,
-1 findings, 2 a mistake of the caller's, 3 a mistake of ours. `--json` prints JSON on standard output and nothing else
-there.
+Only typer is imported here. Each command imports what it runs, so that `--help` is quick. Exit codes: 0 success, 1
+findings (such as a failed check), 2 usage error, 3 internal error. With `--json`, standard output contains JSON only.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 app = typer.Typer(
-    help="Serves text-to-image models under written policies, and repairs pictures instead of refusing them.",
+    help="Serves text-to-image models under safety policies, and repairs pictures instead of refusing requests.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -57,10 +56,15 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to bind.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to bind.")] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes, one model each.")] = None,
-    insecure: Annotated[bool, typer.Option("--insecure", help="Allow others to reach it without a key.")] = False,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Allow a non-loopback address without API keys.")
+    ] = False,
     config: Config = None,
 ) -> None:
-    """Serve the API until stopped; without options the embedded model under the shipped policies, for this machine."""
+    """Serve the HTTP API until stopped.
+
+    Without options: the default embedded model under the shipped policies, reachable from this machine only.
+    """
     from service.worker.launch import check
     from service.worker.launch import serve as run
 
@@ -84,7 +88,7 @@ def serve(
 
 @app.command()
 def config(config: Config = None, json_: Json = False) -> None:
-    """Every setting, its value and where it comes from; secrets are hidden."""
+    """Show every setting, its value and its source. Secrets are hidden."""
     rows = _load({}, config).rows()
     if json_:
         print(json.dumps(rows, indent=1))
@@ -94,11 +98,13 @@ def config(config: Config = None, json_: Json = False) -> None:
 
 @audit_app.command("verify")
 def audit_verify(
-    folder: Annotated[Path | None, typer.Argument(help="Folder of the log; default: the state folder's.")] = None,
+    folder: Annotated[
+        Path | None, typer.Argument(help="Folder of the audit log; default: `audit` in the state folder.")
+    ] = None,
     config: Config = None,
     json_: Json = False,
 ) -> None:
-    """Whether any record of the audit log was changed, removed or moved: exit code 1 if so."""
+    """Check whether a record of the audit log was changed, removed or reordered. Exit code 1 if so."""
     from service.audit import load_keys, verify
 
     settings = _load({}, config).settings
@@ -146,7 +152,7 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
-        sys.stderr.close()  # whoever read our output has seen enough
+        sys.stderr.close()  # the reader closed the pipe
         sys.exit(0)
     except Exception as error:
         import traceback
