@@ -37,7 +37,7 @@ class DetoxifyScorer:
         if len(found) != 1:
             raise FileNotFoundError(f"`{folder}` must hold exactly one Detoxify checkpoint (*.ckpt), got {len(found)}")
         if not (self._folder / "config.json").is_file():
-            raise FileNotFoundError(f"`{folder}` must hold the model's `config.json` and its tokenizer's files")
+            raise FileNotFoundError(f"`{folder}` must contain the model's `config.json` and tokenizer files")
         self._checkpoint = found[0]
 
     @property
@@ -67,7 +67,7 @@ class DetoxifyScorer:
             arguments = dict(checkpoint["config"]["arch"]["args"])
             state = checkpoint["state_dict"]
         except (KeyError, TypeError) as error:
-            raise ValueError(f"`{self._checkpoint}` is no Detoxify checkpoint: it lacks {error}") from None
+            raise ValueError(f"`{self._checkpoint}` is not a Detoxify checkpoint: it lacks {error}") from None
         folder = str(self._folder)
         # the model type is only ever used to fetch a configuration, so the folder stands for it
         model, tokenizer = get_model_and_tokenizer(

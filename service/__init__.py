@@ -1,6 +1,8 @@
-"""Serves pictures over HTTP: decides, plans, runs the model, checks the picture, answers; metrics and the audit log.
+"""The HTTP service: API, closed loop, engine queue, workers, metrics and audit log.
 
-The room composes the others: `policies` decide whether, `detectors` say what is there, `steering` changes the model.
+The service composes the other packages: `policies` decides, `detectors` read prompts and pictures, and `steering`
+changes what the model draws. Importing this package loads none of them. Each module imports what it uses. The command
+line is in `palimpsest.cli`.
 """
 
 from palimpsest_base import torchvision

@@ -1,14 +1,16 @@
-"""The audit log: what was decided, when, and by which policies. It never holds what was asked.
+"""The audit log: which decision was made, when, and under which policies. It never contains a prompt.
 
-Each worker process writes one JSON Lines file. Prompts appear only as keyed hashes: a plain hash of a guessable text
-could be looked up. Destroying the key makes the hashes meaningless. Each line carries a MAC over itself and the line
-before it, under a key derived from the same secret. `verify` therefore finds a changed, removed or reordered line, and
-nobody without the key can repair the chain. A file that does not end with a `close` record belongs to a running worker
-or to one that was killed, or it was cut; `verify` reports it. A large file is closed and names the next one, which
-begins with its last MAC. Closed files can be moved away whole, oldest first, but none from between two others.
+Each worker process writes JSON Lines files. Prompts appear as keyed hashes only, because a plain hash of a guessable
+text can be looked up. Destroying the key therefore erases them. Each line carries a MAC over itself and the MAC of the
+previous line, under a key derived from the same secret. So `verify` finds a changed, removed or reordered line, and
+nobody can repair the chain without the key.
 
-If a record cannot be written (a full disk), no half line remains and the chain continues from the last good line. The
-setting `audit = required` then refuses the request.
+A file without a `close` record belongs to a running worker or to a killed one, or its end was cut off. `verify` reports
+it. A large file is closed and names its successor, which starts with the last MAC of the closed file. Closed files can
+therefore be archived whole, oldest first, and a file that is missing in the middle is detected.
+
+If a record cannot be written (for example on a full disk), no partial line remains and the chain continues from the
+last good line. The caller decides whether the request is still answered: `audit = required` refuses it.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ _GENESIS = "0" * 64
 
 @dataclass(frozen=True, slots=True)
 class AuditKeys:
-    """The keys derived from one secret, and the name by which lines refer to it."""
+    """The keys derived from one secret, and the id that log lines use to name them."""
 
     id: str
     text: bytes
@@ -48,17 +50,20 @@ class AuditKeys:
         return cls(part(b"id").hex()[:8], part(b"text"), part(b"chain"), part(b"canary"))
 
     def hashed(self, text: str) -> str:
-        """`text` as `keyid:hash`: equal texts are equal, and without the key nothing else can be learnt."""
+        """`text` as `keyid:hash`. Equal texts have equal hashes; without the key the hash reveals nothing else."""
         digest = hmac.new(self.text, text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
         return f"{self.id}:{digest[:32]}"
 
     def mac(self, line: Mapping[str, Any]) -> str:
-        """The MAC of a line without its own `mac`; `prev` inside it makes the chain."""
+        """The MAC of a line without its own `mac`. The line includes `prev`, which makes the chain."""
         return hmac.new(self.chain, _canonical(line), hashlib.sha256).hexdigest()
 
 
 def load_keys(state: Path, secret: str | None = None) -> AuditKeys:
-    """The keys of `secret`, else of `audit.key` in `state`, a file made once and readable by its owner only."""
+    """The keys derived from `secret`, or else from the file `audit.key` in `state`.
+
+    The file is created once and is readable by its owner only.
+    """
     if secret is not None:
         return AuditKeys.derive(secret.encode())
     file = state / "audit.key"
@@ -77,9 +82,9 @@ def load_keys(state: Path, secret: str | None = None) -> AuditKeys:
 
 
 class AuditLog:
-    """Appends records to this process's files. Thread-safe; each record is flushed before `append` returns.
+    """Appends records to the audit files of this process. Thread-safe. Each record is flushed before `append` returns.
 
-    A file that holds `most_bytes` is closed and a new one begun.
+    A file that reaches `most_bytes` is closed and a new one is started.
     """
 
     def __init__(self, folder: Path, keys: AuditKeys, *, most_bytes: int = 64 << 20) -> None:
@@ -95,7 +100,9 @@ class AuditLog:
             self._write_head()
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Writes one record. Raises `OSError` when it could not; the chain then goes on from the last good line."""
+        """Writes one record. Raises `OSError` if it cannot be written; the chain then continues from the last good
+        line.
+        """
         with self._lock:
             if self._file is None:
                 raise OSError("the audit log is closed")
@@ -125,7 +132,7 @@ class AuditLog:
         return path
 
     def _begin(self, path: Path, head: Mapping[str, Any]) -> None:
-        """Goes on in the file `path`, whose first record is `head`, still to be written."""
+        """Continues in the file `path`. Its first record is `head`, which is not written yet."""
         self.path = path
         self._file = path.open("a", encoding="utf-8")
         self._head = head
@@ -133,7 +140,7 @@ class AuditLog:
         self._previous = _GENESIS
 
     def _turn(self) -> None:
-        """Closes the file, which names the next one, and begins that."""
+        """Closes the current file, which names its successor, and continues in the successor."""
         assert self._file is not None  # INVARIANT: only called from `append`
         fresh, old = self._fresh(), self._file
         try:
@@ -172,7 +179,9 @@ class AuditLog:
         self._previous = mac
 
     def _give_up_line(self, position: int) -> None:
-        """Opens the file afresh without the half-written line, whose bytes the old object would flush again."""
+        """Reopens the file without the partial line. A new file object is needed because the old one would flush it
+        again.
+        """
         old = self._file
         if old is not None:
             with contextlib.suppress(OSError):
@@ -183,8 +192,11 @@ class AuditLog:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What is wrong with one file: `broken` was changed, `open` has no `close` record, `missing` names a
-    next file that is not there."""
+    """A problem in one file.
+
+    `broken`: a record is invalid or does not follow the previous one. `open`: there is no `close` record. `missing`:
+    the file names a successor that does not exist.
+    """
 
     file: str
     line: int
@@ -193,7 +205,7 @@ class Finding:
 
 
 def verify(folder: Path, keys: AuditKeys) -> tuple[int, list[Finding]]:
-    """The number of good records in `folder` and the findings, files in order of their names."""
+    """The number of intact records in `folder`, and the findings in order of file names."""
     records, findings = 0, []
     chains = {file.name: _read(file, keys) for file in sorted(folder.glob("audit-*.jsonl"))}
     for name, chain in chains.items():
@@ -206,7 +218,7 @@ def verify(folder: Path, keys: AuditKeys) -> tuple[int, list[Finding]]:
 
 @dataclass(slots=True)
 class _Chain:
-    """One file as it was read: good records, the last MAC, its first and last records, and what is wrong."""
+    """One file as it was read: number of good records, last MAC, first and last records, and finding."""
 
     good: int = 0
     mac: str = _GENESIS
@@ -216,7 +228,7 @@ class _Chain:
 
 
 def _read(file: Path, keys: AuditKeys) -> _Chain:
-    """The chain in `file`, with at most one finding: after the first break nothing can be trusted."""
+    """The chain in `file`, with at most one finding, because nothing after the first break can be trusted."""
     chain = _Chain()
     for number, text in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         try:
@@ -236,18 +248,18 @@ def _read(file: Path, keys: AuditKeys) -> _Chain:
         chain.finding = Finding(file.name, number, "broken", why)
         return chain
     if chain.last.get("event") != "close":
-        text = "has no `close` record: its worker runs, was killed, or the end was cut off"
+        text = "has no `close` record: its worker is running, was killed, or the end of the file was cut off"
         chain.finding = Finding(file.name, chain.good, "open", text)
     return chain
 
 
 def _joined(name: str, chain: _Chain, chains: Mapping[str, _Chain]) -> Finding | None:
-    """What is wrong between a closed file and the next, which it names."""
+    """The problem between a closed file and its successor, or None."""
     follows = chain.last.get("next")
     if follows is None:
         return None
     if follows not in chains:
-        return Finding(name, chain.good, "missing", f"is followed by `{follows}`, which is not there")
+        return Finding(name, chain.good, "missing", f"names `{follows}` as the next file, which does not exist")
     after = chains[follows].first.get("after", {})
     if chains[follows].good and (after.get("file"), after.get("mac")) != (name, chain.mac):
         return Finding(follows, 1, "broken", f"does not follow `{name}`")

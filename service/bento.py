@@ -1,7 +1,7 @@
-"""The BentoML service: a class that starts a runtime in its worker and answers the health checks from it.
+"""The BentoML service: one class that starts the runtime of its worker and answers health checks.
 
-BentoML imports this module in its master, in every worker and at build time. So nothing heavy is imported or loaded
-here.
+BentoML imports this module in its master process, in every worker and at build time, so importing it loads nothing
+heavy.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ app = make_app()
 @bentoml.service(
     name="palimpsest",
     workers=_settings.workers,
-    # our own deadline answers first, in OpenAI's shape; this one only ends what hangs outside of our code
+    # the service's own deadline answers first, in OpenAI's shape; this timeout only ends what hangs outside of it
     traffic={"timeout": _settings.deadline_seconds + 30.0},
-    # BentoML's series and log lines carry raw paths, so scanning grows them without bound: ours are bounded
+    # BentoML's metrics and log lines contain raw paths, so scanners could grow them without bound; ours are bounded
     metrics={"enabled": False},
     logging={"access": {"enabled": False}},
 )
@@ -51,9 +51,9 @@ class Palimpsest:
 
     @bentoml.on_startup
     async def watch_over(self) -> None:
-        """Drains when the worker is told to end, and ends it when its engine is dead, so that another is started.
+        """Starts draining on SIGTERM and SIGINT, and the watchdog that ends the worker when its engine is dead.
 
-        BentoML takes connections after this, so it returns when the worker should.
+        BentoML accepts connections after this hook returns, so it waits until the worker may accept them.
         """
         drain_on_signals(self.runtime.drain, _settings.drain_seconds)
         end_when_dead(self.runtime)
@@ -67,7 +67,7 @@ class Palimpsest:
 
     @bentoml.on_shutdown
     def stop(self) -> None:
-        """Ends the runtime after BentoML has answered what was in flight."""
+        """Stops the runtime after BentoML has answered the requests in flight."""
         self.runtime.stop()
 
 

@@ -1,4 +1,4 @@
-"""The errors that reach a caller, in OpenAI's shape.
+"""The API errors that clients receive, in OpenAI's shape.
 
     ApiError                     status  type / code
     ├── BadRequest               400     invalid_request_error / invalid_value ...
@@ -12,7 +12,7 @@
     ├── WrongContentType         415
     ├── Busy                     429     rate_limit_error / queue_full, with Retry-After
     │   └── RateLimited                  rate_limit_error / rate_limit_exceeded
-    ├── Disconnected             499     nobody reads it; counted as `cancelled`
+    ├── Disconnected             499     never sent, because the client is gone; counted as `cancelled`
     ├── Internal                 500     server_error / internal_error
     ├── Unavailable              503     server_error / not_ready ..., with Retry-After
     └── DeadlineExceeded         504     server_error / deadline_exceeded
@@ -54,7 +54,7 @@ def without_message(error: BaseException) -> str:
 
 
 class ApiError(Exception):
-    """An answer other than 200; subclasses say which."""
+    """An error answer. Subclasses set its HTTP status, `type` and `code`."""
 
     status: ClassVar[int] = 500
     type: ClassVar[str] = "server_error"
@@ -68,19 +68,19 @@ class ApiError(Exception):
         self.headers: dict[str, str] = {}
 
     def body(self) -> dict[str, Any]:
-        """The JSON that the `openai` client understands."""
+        """The error as the JSON body that OpenAI clients parse."""
         error = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
         return {"error": error}
 
 
 class BadRequest(ApiError):
-    """The request says something that cannot be honoured."""
+    """The request contains a value that is invalid or not supported."""
 
     status, type, code = 400, "invalid_request_error", "invalid_value"
 
 
 class Refused(ApiError):
-    """The policies refused the request or a picture of it. The same request is refused again."""
+    """The policies refused the request or one of its pictures. Repeating the same request gives the same result."""
 
     status, type, code = 400, "image_generation_user_error", "moderation_blocked"
 
@@ -107,7 +107,7 @@ class Refused(ApiError):
 
 
 class Unauthorized(ApiError):
-    """No key, or an unknown one."""
+    """The API key is missing or invalid."""
 
     status, type, code = 401, "authentication_error", "invalid_api_key"
 
@@ -117,37 +117,37 @@ class Unauthorized(ApiError):
 
 
 class Forbidden(ApiError):
-    """The key does not have the scope that this needs."""
+    """The API key is valid but lacks the required permission."""
 
     status, type, code = 403, "permission_error", "insufficient_scope"
 
 
 class NotFound(ApiError):
-    """There is nothing at this path."""
+    """The path does not exist."""
 
     status, type, code = 404, "invalid_request_error", "not_found"
 
 
 class MethodNotAllowed(ApiError):
-    """The path exists, the method does not."""
+    """The path exists but does not support this method."""
 
     status, type, code = 405, "invalid_request_error", "method_not_allowed"
 
 
 class Conflict(ApiError):
-    """The bundle is valid but too old: a newer one is in use."""
+    """The policy bundle is valid but conflicts with the one in use: an older version or another set."""
 
     status, type, code = 409, "invalid_request_error", "conflict"
 
 
 class BodyTooLarge(ApiError):
-    """The body passed its limit; the rest was not read."""
+    """The body exceeds the size limit. The rest of it was not read."""
 
     status, type, code = 413, "invalid_request_error", "body_too_large"
 
 
 class WrongContentType(ApiError):
-    """Only JSON is read."""
+    """The body is not JSON, or it is compressed."""
 
     status, type, code = 415, "invalid_request_error", "unsupported_media_type"
 
@@ -167,31 +167,31 @@ class Busy(_Retryable):
 
 
 class RateLimited(Busy):
-    """The key has used up its requests for now."""
+    """The key has exceeded its rate limit."""
 
     code = "rate_limit_exceeded"
 
 
 class Unavailable(_Retryable):
-    """The worker is not ready, or cannot keep its promises now."""
+    """The worker is not ready, is shutting down, or cannot write a required audit record."""
 
     status, type, code = 503, "server_error", "not_ready"
 
 
 class Disconnected(ApiError):
-    """The client went away before its answer."""
+    """The client disconnected before the answer was sent."""
 
     status, type, code = 499, "server_error", "client_closed_request"
 
 
 class Internal(ApiError):
-    """An internal error; the log has its trace under the request id."""
+    """An unexpected error. The log contains the traceback under the request id."""
 
     def __init__(self, request_id: str) -> None:
         super().__init__(f"internal error; request: {request_id}")
 
 
 class DeadlineExceeded(ApiError):
-    """The request's time ran out before its last judgement."""
+    """The deadline of the request passed before its last picture was judged."""
 
     status, type, code = 504, "server_error", "deadline_exceeded"

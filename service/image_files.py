@@ -1,4 +1,4 @@
-"""The file formats of pictures, and their encoding."""
+"""Image file formats that a request can ask for."""
 
 from __future__ import annotations
 

@@ -11,14 +11,15 @@ __all__ = ["embedded_models", "resolve_model"]
 
 
 def embedded_models() -> tuple[str, ...]:
-    """The names of the models that come with the repository."""
+    """The names of the models that ship with the repository."""
     return tuple(sorted(p.parent.name for p in MODELS.glob("*/model_index.json")))
 
 
 def resolve_model(name: str) -> tuple[str, str | None]:
-    """The folder or hub id that `name` means, and the revision: an embedded name, a folder, or `owner/model@revision`.
+    """The folder or hub id of the model `name`, and its revision (None for a folder).
 
-    Raises `SettingsError` when it means nothing.
+    `name` is an embedded model, a diffusers folder, or `owner/model@revision`. Raises `SettingsError` for anything
+    else.
     """
     for folder in (Path(name), MODELS / name):
         if (folder / "model_index.json").is_file():
@@ -29,4 +30,4 @@ def resolve_model(name: str) -> tuple[str, str | None]:
             return hub, revision
         raise SettingsError(f"a hub model needs a pinned revision: `{hub}@<commit>`, got `{name}`")
     known = ", ".join(f"`{m}`" for m in embedded_models()) or "none in this installation"
-    raise SettingsError(f"`{name}` is no diffusers folder and no embedded model; embedded: {known}")
+    raise SettingsError(f"unknown model `{name}`: neither a diffusers folder nor an embedded model; embedded: {known}")

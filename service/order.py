@@ -1,7 +1,7 @@
-"""The resolved request that HTTP, the closed loop and the command line share.
+"""A checked generation request as plain values, shared by HTTP, the closed loop and the command line.
 
-HTTP parses a body into a strict model, and this model into an `Order`. An order has no optional fields that a request
-may leave open, and it knows nothing of HTTP.
+HTTP parses a body into a strict pydantic model, and that model into an `Order`. An `Order` has every default filled in
+and does not depend on HTTP.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MAX_GUIDANCE = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the settings and the loaded model allow; the model's own defaults fill what a request leaves open."""
+    """The limits of a request and the defaults for omitted fields, from the settings and the loaded model."""
 
     models: tuple[str, ...]
     sizes: tuple[str, ...]  # as `WIDTHxHEIGHT`, in pixels
@@ -56,15 +56,15 @@ class Order:
 
     @property
     def size(self) -> str:
-        """The size as callers write it: `WIDTHxHEIGHT`."""
+        """The size as in requests: `WIDTHxHEIGHT`."""
         return f"{self.width}x{self.height}"
 
 
 class Progress(Protocol):
-    """Is told how an order gets on, from any thread."""
+    """Receives the progress of an order, from any thread."""
 
     def queued(self, pictures: int) -> None:
-        """The order's pictures wait for the engine."""
+        """The order's pictures are in the engine's queue."""
 
     def step(self, picture: int, step: int, steps: int) -> None:
-        """Step `step` of `steps` of a picture is done; pictures count from 0, steps from 1."""
+        """Step `step` of `steps` of a picture is done. Pictures count from 0, steps from 1."""

@@ -1,7 +1,8 @@
-"""The settings: one typed object, and the source of each value.
+"""The settings, and the source of each value.
 
-An option beats the environment (`PALIMPSEST_*`), which beats the TOML file, which beats the default. Names are checked
-at each of these places: a mistyped `PALIMPSEST_POLCY` that was ignored would serve without policies.
+An option overrides the environment (`PALIMPSEST_*`), which overrides the TOML file, which overrides the default. Names
+are checked in every source: a mistyped `PALIMPSEST_POLCY` that was silently ignored would start a service without
+protection.
 """
 
 from __future__ import annotations
@@ -34,11 +35,11 @@ Audit = Literal["off", "on", "required"]
 
 
 class SettingsError(ValueError):
-    """A setting is unknown or has a bad value; the message is one line a mistake."""
+    """A setting is unknown or has an invalid value. The message has one line per mistake."""
 
 
 class Settings(BaseSettings):
-    """Everything that may be configured; `palimpsest config` prints it."""
+    """All settings. `palimpsest config` prints them."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, env_ignore_empty=True)
 
@@ -47,72 +48,80 @@ class Settings(BaseSettings):
     policy_keys: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="public keys that sign bundles: PEM files or `ed25519:...`; with any, policies must be signed"
     )
-    packs: Path | None = Field(None, description="folder in which packs are looked for first")
+    packs: Path | None = Field(None, description="folder that is searched first for packs")
     judge: Annotated[tuple[Path, ...], NoDecode] = Field(
-        (), description="folders of classifiers of pictures, beside the judge of the embedded models"
+        (), description="folders of picture classifiers, in addition to the judge of the embedded models"
     )
-    easyocr: Path | None = Field(None, description="folder of EasyOCR's weights; with it EasyOCR reads pictures too")
-    detoxify: Path | None = Field(None, description="folder of Detoxify's weights; with it Detoxify scores texts too")
+    easyocr: Path | None = Field(None, description="folder of EasyOCR's weights; if set, EasyOCR also reads pictures")
+    detoxify: Path | None = Field(None, description="folder of Detoxify's weights; if set, Detoxify also scores texts")
     semantic: Path | None = Field(
         None,
-        description="folder of a sentence encoder and `anchors.json`; with it prompts' concepts are found by meaning",
+        description="folder of a sentence encoder and `anchors.json`; if set, prompts are also searched by meaning",
     )
     plugins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="names of installed plug-ins that may be loaded: detectors, model families, fitting methods"
     )
     device: str = Field("auto", description="`auto`, `cpu`, `cuda` or `cuda:N`")
-    dtype: Literal["float32", "float16", "bfloat16"] = Field("float32", description="what the model computes in")
-    threads: int = Field(0, ge=0, le=256, description="torch threads a worker; 0: the cores divided by the workers")
+    dtype: Literal["float32", "float16", "bfloat16"] = Field(
+        "float32", description="precision of the model's weights and computation"
+    )
+    threads: int = Field(0, ge=0, le=256, description="torch threads per worker; 0: CPU cores divided by workers")
 
     host: str = Field("127.0.0.1", description="address to bind")
     port: int = Field(3000, ge=1, le=65535, description="port to bind")
     workers: int = Field(1, ge=1, le=64, description="worker processes, one model each")
-    insecure: bool = Field(False, description="allow an address beyond loopback without keys")
+    insecure: bool = Field(False, description="allow a non-loopback address without API keys")
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
-        (), description="bearer keys; none: no key is asked for"
+        (), description="API keys (bearer tokens); empty, and no `keys_file`: no key is required"
     )
     keys_file: Path | None = Field(
         None,
-        description="file of named keys with scopes and ends, made by `palimpsest keys`; followed as it changes",
+        description="file of named API keys with scopes and expiry, made by `palimpsest keys`; reloaded on change",
     )
     rate_per_minute: float = Field(
-        0.0, ge=0, le=1e6, description="requests a key may send a minute, over all workers; 0: as many as it likes"
+        0.0, ge=0, le=1e6, description="rate limit: requests per minute and key, over all workers; 0: no limit"
     )
-    rate_burst: int = Field(20, ge=1, le=100_000, description="requests a key may send at once within its rate")
+    rate_burst: int = Field(20, ge=1, le=100_000, description="rate limit: requests that a key may send in one burst")
     drain_seconds: float = Field(
-        1.0, ge=0, le=600, description="how long a worker that ends still answers its probes and turns requests away"
+        1.0,
+        ge=0,
+        le=600,
+        description="seconds that a stopping worker still answers health checks and rejects new requests",
     )
-    grace_seconds: float = Field(30.0, ge=0, le=3600, description="how long a shutdown waits for running requests")
+    grace_seconds: float = Field(30.0, ge=0, le=3600, description="seconds that a shutdown waits for running requests")
 
     batching: Batching = Field(
-        "dynamic", description="`fixed`: one padded shape; `solo`: one picture; `dynamic`: what waits"
+        "dynamic",
+        description="`fixed`: batches padded to one size; `solo`: one picture per batch; `dynamic`: waiting pictures",
     )
-    max_batch: int = Field(8, ge=1, le=256, description="pictures that run together")
-    queue_size: int = Field(64, ge=1, le=100_000, description="pictures that may wait; beyond it a request gets 429")
+    max_batch: int = Field(8, ge=1, le=256, description="most pictures in one batch")
+    queue_size: int = Field(64, ge=1, le=100_000, description="most pictures in the queue; further requests get 429")
     deadline_seconds: float = Field(
-        60.0, gt=0, le=3600, description="time a request has from its arrival to its answer"
+        60.0, gt=0, le=3600, description="deadline of a request in seconds, from arrival to answer"
     )
 
-    max_n: int = Field(4, ge=1, le=64, description="pictures a request may ask for")
-    max_steps: int = Field(100, ge=1, le=1000, description="denoising steps a request may ask for")
-    max_prompt: int = Field(2000, ge=1, le=100_000, description="characters of a prompt")
-    max_body: int = Field(65_536, ge=256, le=2**30, description="bytes of a request body")
-    max_bundle: int = Field(8 << 20, ge=256, le=64 << 20, description="bytes of a bundle sent to `PUT /v1/policies`")
+    max_n: int = Field(4, ge=1, le=64, description="most pictures per request")
+    max_steps: int = Field(100, ge=1, le=1000, description="most denoising steps per request")
+    max_prompt: int = Field(2000, ge=1, le=100_000, description="most characters in a prompt")
+    max_body: int = Field(65_536, ge=256, le=2**30, description="most bytes in a request body")
+    max_bundle: int = Field(8 << 20, ge=256, le=64 << 20, description="most bytes in a bundle for `PUT /v1/policies`")
 
-    detector_threads: int = Field(2, ge=1, le=64, description="threads that read prompts, and as many for pictures")
-    detector_seconds: float = Field(10.0, gt=0, le=600, description="time one reading of a prompt or picture may take")
-    policy_poll_seconds: float = Field(0.25, gt=0, le=60, description="how often the policy files are looked at")
+    detector_threads: int = Field(2, ge=1, le=64, description="detector threads for prompts, and as many for pictures")
+    detector_seconds: float = Field(10.0, gt=0, le=600, description="most seconds for reading one prompt or picture")
+    policy_poll_seconds: float = Field(0.25, gt=0, le=60, description="seconds between checks for changed policy files")
 
-    state: Path | None = Field(None, description="folder for the audit log and its key; none: the user's state folder")
+    state: Path | None = Field(
+        None, description="folder for the audit log and its key; default: the user's state folder"
+    )
     audit: Audit = Field("on", description="`required` refuses a request whose record could not be written")
     audit_key: SecretStr | None = Field(
-        None, description="key of the audit hashes; none: made once in the state folder"
+        None, description="secret for the audit log's hashes; default: created once in the state folder"
     )
 
     @model_validator(mode="before")
     @classmethod
     def _split_lists(cls, values: Any) -> Any:
-        """Several values are written with commas in the environment and as a list in TOML."""
+        """Splits lists: the environment separates values by commas, TOML has lists."""
         for name in ("api_keys", "policy_keys", "judge", "plugins"):
             if isinstance(values, dict) and isinstance(values.get(name), str):
                 values = {**values, name: tuple(k.strip() for k in values[name].split(",") if k.strip())}
@@ -132,7 +141,7 @@ class Settings(BaseSettings):
 
     @property
     def state_folder(self) -> Path:
-        """Where the audit log and its key stand."""
+        """The folder that contains the audit log and its key."""
         base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
         return self.state or Path(base) / "palimpsest"
 
@@ -144,13 +153,13 @@ class Settings(BaseSettings):
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Settings and, for each name, its source: `default`, `file ...`, `environment` or `option`."""
+    """The settings, and the source of each: `default`, `file ...`, `environment` or `option`."""
 
     settings: Settings
     sources: Mapping[str, str]
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row a setting, secrets hidden, ready to print."""
+        """One row per setting, ready to print. Secrets are hidden."""
         shown = self.settings.model_dump(mode="json")
         return [
             {"name": name, "value": shown[name], "source": self.sources[name], "help": field.description}
@@ -159,9 +168,9 @@ class Loaded:
 
 
 def load_settings(options: Mapping[str, Any] | None = None, *, file: Path | None = None) -> Loaded:
-    """The merged settings; `file` defaults to `PALIMPSEST_CONFIG`. Raises `SettingsError` that lists every mistake.
+    """The merged settings. `file` defaults to `PALIMPSEST_CONFIG`.
 
-    Options whose value is `None` were not given.
+    Options with the value `None` count as not given. Raises `SettingsError` that lists every mistake.
     """
     file = file or (Path(os.environ["PALIMPSEST_CONFIG"]) if os.environ.get("PALIMPSEST_CONFIG") else None)
     layers = [

@@ -77,7 +77,7 @@ def _places(folder: Path, labels: Mapping[str, int]) -> dict[str, tuple[int, ...
     if not path.is_file():
         named: dict[str, tuple[int, ...]] = {label: (i,) for label, i in labels.items() if _CONCEPT.fullmatch(label)}
         if not named:
-            raise ValueError(f"`{folder}` needs `concepts.json`: none of its labels is written like a concept")
+            raise ValueError(f"`{folder}` needs `concepts.json`, because none of its labels has the form of a concept")
         return named
     table = json.loads(path.read_text("utf-8"))
     if not isinstance(table, Mapping) or not table:

@@ -78,7 +78,7 @@ class EasyOcr:
             return cls(folder)
         if len(own) > 1:
             names = ", ".join(f"`{path.name}`" for path in own)
-            raise FileNotFoundError(f"`{folder}` must hold one network of a user's own, got {names}")
+            raise FileNotFoundError(f"`{folder}` must contain exactly one custom network, got {names}")
         return cls(folder, network=own[0].stem, networks=folder, finder=finder)
 
     @property
@@ -141,7 +141,7 @@ class EasyOcr:
             try:
                 state = torch.load(path, map_location="cpu", weights_only=True)
             except pickle.UnpicklingError:
-                raise ValueError(f"`{path}` must hold tensors and nothing else; save its state dict anew") from None
+                raise ValueError(f"`{path}` must contain tensors only; save it again as a state dict") from None
         torch.save(state, folder / f"{self._network}.pth")
         if self._own_detector:
             (folder / _DETECTOR).symlink_to((self._weights / _DETECTOR).resolve())

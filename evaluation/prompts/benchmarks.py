@@ -94,11 +94,11 @@ def _choice(prompts: Sequence[BenchPrompt], count: int, seed: int) -> list[Bench
 def _lines(path: Path) -> list[str]:
     """The lines of a file that are not empty. Raises: FileNotFoundError, ValueError."""
     if not path.is_file():
-        raise FileNotFoundError(f"the benchmark needs the file `{path}`, which is not there")
+        raise FileNotFoundError(f"the benchmark needs the file `{path}`, which does not exist")
     try:
         text = path.read_text("utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(f"`{path}` must be text in UTF-8, got a byte that is not, at {error.start}") from error
+        raise ValueError(f"`{path}` must be UTF-8 text, got an invalid byte at offset {error.start}") from error
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
@@ -128,7 +128,7 @@ def _load_creative(asked: _Asked) -> list[BenchPrompt]:
 def _load_toxic(asked: _Asked) -> list[BenchPrompt]:
     folder = asked.path / "words" / asked.split
     if not folder.is_dir():
-        raise FileNotFoundError(f"`toxicbench` needs the folder `{folder}`, which is not there")
+        raise FileNotFoundError(f"`toxicbench` needs the folder `{folder}`, which does not exist")
     sentences = _sentences(asked.path / "CreativeBench.txt")
     lists = [f for f in sorted(folder.glob("*.txt")) if not f.stem.endswith("_mappings")]  # a harmless word for each
     return [prompt for f in lists for prompt in _filled(sentences, _lines(f), f.stem, asked.seed)]
@@ -162,7 +162,7 @@ def _in_context(concept: str, context: str, style: bool) -> str:
 
 def _load_i2p(asked: _Asked) -> list[BenchPrompt]:
     if not asked.path.is_file():
-        raise FileNotFoundError(f"the benchmark needs the file `{asked.path}`, which is not there")
+        raise FileNotFoundError(f"the benchmark needs the file `{asked.path}`, which does not exist")
     with asked.path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
         rows = list(reader)

@@ -138,7 +138,9 @@ def concept_cases(concept: str, count: int, *, seed: int = 0) -> list[Case]:
 def _fitting(words: Sequence[str]) -> tuple[str, ...]:
     fit = drawable(words)
     if not fit:
-        raise ValueError(f"no word of {len(words)} can stand on a sign: 3 to {MAX_LETTERS[64]} of `{ALPHABET}`")
+        raise ValueError(
+            f"none of {len(words)} words fits on a sign: it must have 3 to {MAX_LETTERS[64]} letters of `{ALPHABET}`"
+        )
     return fit
 
 

@@ -34,5 +34,5 @@ def drawable_evasions(words: Sequence[str], *, seed: int = 0) -> tuple[str, ...]
         each: list[str] = [w for w in drawable(tried) if w not in plain]
         found.update(rng.sample(each, min(4, len(each))))
     if not found:
-        raise ValueError(f"none of {len(words)} words has a disguise that a sign can carry")
+        raise ValueError(f"none of {len(words)} words has a disguise that fits on a sign")
     return tuple(sorted(found))

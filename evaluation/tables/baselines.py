@@ -133,7 +133,7 @@ def draw_baseline(host: Host, name: str, asked: Sequence[ErasureCase], avoid: Se
         plans = [Plan(Swap(c.donor, sites=every, pooled="keep", source=source)) for c in asked]
         return draw(host, asked, plans, {})[0]
     if family_of(type(host.pipe).__name__).guidance != "uncond-first":
-        raise NotSupported(f"`{host.name}` has no rows without the prompt, which a {name} needs")
+        raise NotSupported(f"`{host.name}` has no unconditional rows (classifier-free guidance), which a {name} needs")
     return [
         image
         for start in range(0, len(asked), BATCH)

@@ -119,7 +119,9 @@ def _neighbours(erased: Sequence[str], count: int, seed: int) -> list[tuple[Case
     """Cases with the concept that each names; the neighbours come in turn."""
     names = near_neighbours(erased)
     if not names:
-        raise ValueError(f"a near neighbour must be left, got all of {', '.join(f'`{c}`' for c in erased)} erased")
+        raise ValueError(
+            f"at least one near neighbour must not be erased, got {', '.join(f'`{c}`' for c in erased)} erased"
+        )
     share = -(-count // len(names))
     each = [[(case, name) for case in _cases(name, share, seed, erased)] for name in names]
     return [each[i % len(each)][i // len(each)] for i in range(count)]

@@ -105,7 +105,9 @@ def _erasure_prompts(host: Host, judge: Judged, concept: str, job: ErasureJob) -
     shown = [i for i, seen in enumerate(judge.seen(concept, plain)) if seen]
     themselves = [i for i, c in enumerate(near) if judge.seen(c.concept, [near_plain[i]])[0]]
     if not shown:
-        raise ValueError(f"none of {len(asked)} plain pictures shows `{concept}`: this model does not draw it")
+        raise ValueError(
+            f"none of {len(asked)} plain pictures shows `{concept}`; choose a concept that this model draws"
+        )
     setup = Setup(
         cases_of(concept, "localization", job.calibrate, seed=job.seed + 1),
         neighbours_of(concept, "localization", job.calibrate, seed=job.seed + 2),

@@ -176,7 +176,9 @@ def third_branch(pipe: Any, peer: Peer) -> Iterator[None]:
     """One call of `pipe` inside runs with the peer's third branch. Needs guidance in one call, uncond rows first."""
     family = family_of(type(pipe).__name__)
     if family.guidance != "uncond-first":
-        raise ValueError(f"`{type(pipe).__name__}` has no uncond rows in its calls, so there is no pair to add to")
+        raise ValueError(
+            f"`{type(pipe).__name__}` makes no unconditional rows (classifier-free guidance), which this method needs"
+        )
     texts: list[Donor] = []
 
     def encode(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""`palimpsest policy keygen | sign | verify | push | status`: signed bundles, from the writer to the service."""
+"""`palimpsest policy keygen | sign | verify | push | status`: signs policy bundles and delivers them to services."""
 
 from __future__ import annotations
 
@@ -23,15 +23,17 @@ __all__ = ["Json", "Keys", "Verify", "add_bundles"]
 Keys = Annotated[
     list[str] | None, typer.Option(help="Trusted public key: PEM file or `ed25519:...`; default: the settings'.")
 ]
-Verify = Annotated[bool, typer.Option("--verify/--no-verify", help="Look at the signature of a bundle.")]
+Verify = Annotated[bool, typer.Option("--verify/--no-verify", help="Verify the signature of a bundle.")]
 BundleFile = Annotated[Path, typer.Argument(help="A signed bundle.", metavar="BUNDLE")]
 
 
 def keygen(
-    key: Annotated[Path, typer.Argument(help="File for the private key; the public one gets `.pub` added.")],
+    key: Annotated[
+        Path, typer.Argument(help="File for the private key; the public key is written beside it, with `.pub` added.")
+    ],
     json_: Json = False,
 ) -> None:
-    """Make an Ed25519 key that signs bundles. Keep the private half secret."""
+    """Create an Ed25519 key pair for signing bundles. Keep the private key secret."""
     from policies import KeyProblem, make_key
 
     try:
@@ -47,18 +49,18 @@ def keygen(
 
 
 def sign(
-    policy: Annotated[str, typer.Argument(help="`shipped`, a file or a folder.", metavar="POLICY")],
+    policy: Annotated[str, typer.Argument(help="Policies to sign: `shipped`, a file or a folder.", metavar="POLICY")],
     key: Annotated[Path, typer.Option(help="The private key, a PEM file.")],
-    out: Annotated[Path, typer.Option(help="The bundle to write.")],
-    name: Annotated[str | None, typer.Option(help="Name of the policy set; default: the name of the source.")] = None,
+    out: Annotated[Path, typer.Option(help="The bundle to write, a .bundle file.")],
+    name: Annotated[str | None, typer.Option(help="Name of the bundle's set; default: the name of the source.")] = None,
     sequence: Annotated[
-        int | None, typer.Option(min=1, help="Sequence number, higher than the last; default: seconds since 1970.")
+        int | None, typer.Option(min=1, help="Sequence number; must increase. Default: Unix time.")
     ] = None,
-    expires: Annotated[str, typer.Option(help="How long it is valid, such as 24h or 90d.")] = "90d",
-    host: Annotated[list[str] | None, typer.Option(help="Only for this model; may be repeated.")] = None,
+    expires: Annotated[str, typer.Option(help="How long services may start to use it, such as 24h or 90d.")] = "90d",
+    host: Annotated[list[str] | None, typer.Option(help="Restrict it to models of this name; repeatable.")] = None,
     json_: Json = False,
 ) -> None:
-    """Sign policies and their lists as one bundle. Policies that do not load or fail a test are not signed."""
+    """Sign policies and their lists as one bundle. Policies that do not load or fail their tests are not signed."""
     from policies import KeyProblem, PolicyError, SigningKey, open_bundle, sign_bundle
 
     if out.suffix != ".bundle":
@@ -71,7 +73,7 @@ def sign(
     except PolicyError as error:
         refuse(error, as_json=json_)
     if loaded.snapshot.origin is not None:
-        fail(f"`{policy}` is a bundle already; sign the files that it was made of")
+        fail(f"`{policy}` is a bundle already; sign its source files")
     now = datetime.now(UTC)
     try:
         signer = SigningKey.load(key)
@@ -93,10 +95,10 @@ def sign(
 def verify(
     bundle: BundleFile,
     key: Keys = None,
-    host: Annotated[str | None, typer.Option(help="The model that it shall serve.")] = None,
+    host: Annotated[str | None, typer.Option(help="Check it for this model name.")] = None,
     json_: Json = False,
 ) -> None:
-    """Check whether a service that trusts the key would use a bundle. Exit code 1, with the reason, if not."""
+    """Check whether a service that trusts the key would use a bundle, including its tests. Exit code 1 if not."""
     from dataclasses import replace
 
     from policies import PolicyError
@@ -107,24 +109,24 @@ def verify(
     except PolicyError as error:
         refuse(error, as_json=json_)
     if snapshot.origin is None:
-        fail(f"`{bundle}` is no bundle")
+        fail(f"`{bundle}` is not a signed bundle")
     _tell(snapshot.origin, json_, rules=len(snapshot.rules), policy=snapshot.digest)
 
 
 def push(
     bundle: BundleFile,
-    to: Annotated[str, typer.Argument(help="The folder that a service follows, or the service's URL.", metavar="TO")],
+    to: Annotated[str, typer.Argument(help="The policy folder of a service, or the service's URL.", metavar="TO")],
     key: Keys = None,
     json_: Json = False,
 ) -> None:
-    """Verify a bundle and put it where services look for it. Exit code 1 if it is refused."""
+    """Verify a bundle and copy it to a service. A newer bundle is never replaced. Exit code 1 if it is refused."""
     from policies import PolicyError
 
     paths = existing(str(bundle))
     try:
         snapshot = loader_for(paths, keys=key or ()).load(paths)
         if snapshot.origin is None:
-            fail(f"`{bundle}` is no bundle; sign the policies first")
+            fail(f"`{bundle}` is not a signed bundle; sign the policies first")
         if re.match(r"https?://", to):
             answer = _put(to, bundle.read_bytes())
         else:
@@ -141,7 +143,7 @@ def status(
     key: Keys = None,
     json_: Json = False,
 ) -> None:
-    """Show which policies are in use. Exit code 1 if workers disagree, or do not use the files in their folder."""
+    """Show the policies in use. Exit code 1 if workers disagree, or do not use the policies in their folder."""
     if where is not None and not re.match(r"https?://", where):
         verify(Path(where), key=key, host=None, json_=json_)
         return
@@ -158,7 +160,7 @@ def status(
     else:
         if rows:
             table(f"policies in use at {url}", rows)
-        say("all workers use what they should" if well else "not every worker uses what it should")
+        say("all workers use the current policies" if well else "not all workers use the current policies")
     raise typer.Exit(0 if well else 1)
 
 
@@ -191,12 +193,14 @@ def _tell(origin: Origin, as_json: bool, **more: Any) -> None:
 
 
 def _place(content: bytes, folder: Path, origin: Origin) -> dict[str, Any]:
-    """Writes the bundle into `folder`, unless what stands there is newer or something else. Raises `PolicyError`."""
+    """Writes the bundle into `folder`, unless the folder contains a newer bundle or other policies. Raises
+    `PolicyError`.
+    """
     from policies import PolicyError, Problem, open_bundle
     from policies.store.sources import disk_sources
 
     if not folder.is_dir():
-        fail(f"`{folder}` is no folder and no URL")
+        fail(f"target must be a folder or a URL, got `{folder}`")
     target = folder / f"{origin.name}.bundle"
     others = [p for p in folder.glob("*.bundle") if p != target] + [s.path for s in disk_sources(folder, [])]
     if others:
@@ -208,7 +212,7 @@ def _place(content: bytes, folder: Path, origin: Origin) -> dict[str, Any]:
                 target.read_bytes(), label=str(target), keys=None, now=datetime.now(UTC), in_use=True
             ).origin
         except PolicyError as error:
-            say(f"warning: replacing what is no bundle any more: {error}")
+            say(f"warning: replacing a file that is not a valid bundle: {error}")
         else:
             if there.digest == origin.digest:
                 return {"pushed": str(target), "changed": False}
@@ -220,12 +224,12 @@ def _place(content: bytes, folder: Path, origin: Origin) -> dict[str, Any]:
 
 
 def _put(url: str, content: bytes) -> dict[str, Any]:
-    """Sends the bundle to a service. Raises `PolicyError` with its reason when it refuses."""
+    """Sends the bundle to a service. Raises `PolicyError` with the reason if the service refuses it."""
     from policies import PolicyError, Problem
 
     answer = _ask("PUT", url, content)
     if answer.status_code in (404, 405):
-        fail(f"`{url}` takes no policies over HTTP; push to the folder that it follows")
+        fail(f"`{url}` does not accept policies over HTTP; push to its policy folder")
     if answer.status_code >= 500:
         fail(f"`{url}` answered {answer.status_code}: {answer.text[:200]}")
     if answer.status_code >= 400:
@@ -262,7 +266,7 @@ def _row(worker: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Puts `content` at `path` at once: whoever looks sees the old file or the new one, never a part."""
+    """Writes `content` to `path` atomically."""
     import os
 
     fresh = path.with_name(f".{path.name}.{os.getpid()}")

@@ -42,12 +42,12 @@ def evaluate_lettering(
     url: Url = None,
     key: Key = None,
     words: Annotated[Path | None, typer.Option(help="Word list; default: the shipped insults.")] = None,
-    evasions: Annotated[bool, typer.Option(help="Also ask for as many of the words in disguise.")] = False,
+    evasions: Annotated[bool, typer.Option(help="Also test the same number of disguised words.")] = False,
     seed: Seed = 0,
     out: Out = None,
     json_: Json = False,
 ) -> None:
-    """Insults as lettering, and innocent prompts, after the whole service loop."""
+    """Measure insults as lettering, and innocent prompts, through the whole service."""
     from evaluation import benign_row, drawable_evasions, lettering_row, load_word_list
     from evaluation.prompts.cases import SHIPPED_INSULTS
 
@@ -79,7 +79,7 @@ def evaluate_concepts(
     out: Out = None,
     json_: Json = False,
 ) -> None:
-    """Erased concepts, and their near neighbours, after the whole service loop.
+    """Measure erased concepts and their near neighbours through the whole service.
 
     Only prompts whose plain picture shows the concept are counted.
     """
@@ -114,7 +114,9 @@ def evaluate_baselines(
     out: Out = None,
     json_: Json = False,
 ) -> None:
-    """Other methods on the same prompts: negative prompts, SLD, SAFREE, whole swaps and refusal, beside the service."""
+    """Compare the service with other methods on the same prompts: negative prompts, SLD, SAFREE, whole swaps and
+    refusal.
+    """
     from evaluation.prompts.cases import SHIPPED_INSULTS, load_word_list
     from evaluation.tables.baselines import LETTERING, baseline_rows
 
@@ -149,7 +151,7 @@ def evaluate_prompts(
         str, typer.Option("--format", help="lines, simplebench, creativebench, toxicbench, lock or i2p.")
     ] = "lines",
     words: Annotated[Path | None, typer.Option(help="For `creativebench`: a file of words, one per line.")] = None,
-    split: Annotated[str, typer.Option(help="Which part of `toxicbench` or `lock`.")] = "test",
+    split: Annotated[str, typer.Option(help="Split of `toxicbench` or `lock`.")] = "test",
     count: Annotated[
         int | None, typer.Option("--count", "-n", min=1, help="Use this many of the prompts; default: all.")
     ] = None,
@@ -161,7 +163,7 @@ def evaluate_prompts(
     out: Out = None,
     json_: Json = False,
 ) -> None:
-    """Your own prompts, or those of a public benchmark: verdicts, and words read before and after the loop."""
+    """Run your own prompts or a public benchmark: verdicts, and the words read before and after the closed loop."""
     from evaluation.prompts.benchmarks import load_prompts
     from evaluation.tables.own_prompts import prompt_rows
 
@@ -176,11 +178,11 @@ def evaluate_prompts(
 
 @evaluate_app.command("curve")
 def evaluate_curve(
-    pack: Annotated[Path, typer.Option(help="The pack whose order of sites is used; see `localize`.")],
+    pack: Annotated[Path, typer.Option(help="The pack that ranks the sites; see `localize`.")],
     model: Model = None,
     sizes: Annotated[
         str | None,
-        typer.Option(help="Numbers of sites, separated by commas; default: up to twice the pack's, and all."),
+        typer.Option(help="Numbers of sites, separated by commas; default: up to twice the pack's number, and all."),
     ] = None,
     count: Count = 20,
     steps: Steps = None,
@@ -188,7 +190,7 @@ def evaluate_curve(
     out: Out = None,
     json_: Json = False,
 ) -> None:
-    """What pictures show against the number of swapped sites: in a pack's order, its reverse, and random orders."""
+    """Measure pictures against the number of swapped sites: in a pack's order, its reverse, and random orders."""
     from evaluation.readers.judges import Judges
     from evaluation.tables.curves import CurveJob, curve_rows, parameter_share, ranked, sizes_of
     from steering import Pack, SteeringError
@@ -214,18 +216,20 @@ def evaluate_curve(
 
 @evaluate_app.command("detectors")
 def evaluate_detectors(
-    count: Annotated[int, typer.Option("--count", "-n", min=1, help="Prompts per disguise and per way to ask.")] = 300,
-    innocent: Annotated[int, typer.Option(min=1, help="Innocent prompts.")] = 2500,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="Prompts per disguise and per phrasing.")] = 300,
+    innocent: Annotated[int, typer.Option(min=1, help="Number of innocent prompts.")] = 2500,
     engines: Annotated[bool, typer.Option(help="Also run the trained readers, 200 items each.")] = True,
     tuning: Annotated[
         bool,
-        typer.Option("--tuning", help="Use the half of the corpora that detectors may be tuned on; not for quoting."),
+        typer.Option(
+            "--tuning", help="Use the tuning half of the corpora, not the held-out half; do not report these."
+        ),
     ] = False,
     seed: Seed = 0,
     out: Out = None,
     json_: Json = False,
 ) -> None:
-    """Recall of each disguise, false alarms on innocent prompts, and the trained readers.
+    """Measure the recall of each disguise, false alarms on innocent prompts, and the trained readers.
 
     Exit code 1 if a target is missed.
     """

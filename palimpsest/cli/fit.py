@@ -1,4 +1,4 @@
-"""`palimpsest fit`, which turns a pack that swaps into one that edits, and `palimpsest evaluate erasure`."""
+"""`palimpsest fit`, which turns a pack that swaps text into a pack that edits, and `palimpsest evaluate erasure`."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 __all__ = ["add_fit"]
 
 _Place = Literal["text", "output", "context"]
-Doses = Annotated[str, typer.Option(help="Doses to try, ascending.")]
+Doses = Annotated[str, typer.Option(help="Doses to try, ascending, separated by commas.")]
 Target = Annotated[float, typer.Option(min=0, max=1, help="Share of pictures in which the concept must be gone.")]
 Drift = Annotated[
-    float, typer.Option(min=0, max=1, help="Bound of the mean change of pixels in pictures without the concept.")
+    float, typer.Option(min=0, max=1, help="Largest mean pixel change allowed in pictures without the concept.")
 ]
 
 
@@ -61,7 +61,7 @@ def _list_methods(asked: bool) -> None:
 
 
 def fit(
-    pack: Annotated[Path, typer.Option(help="The pack that says where the concept sits; see `localize`.")],
+    pack: Annotated[Path, typer.Option(help="The pack with the concept's sites; see `localize`.")],
     out: Annotated[Path, typer.Option(help="The pack to write, a .safetensors file.")],
     method: Annotated[
         str, typer.Option(help="How the edit is fitted; `--methods` lists the methods.", autocompletion=_method_names)
@@ -71,18 +71,20 @@ def fit(
     ] = False,
     model: Model = None,
     where: Annotated[
-        _Place | None, typer.Option(help="Where the edit acts; default: the usual place of the method.")
+        _Place | None, typer.Option(help="Where the edit acts; default: the method's usual place.")
     ] = None,
     clipped: Annotated[
-        bool, typer.Option(help="Change only what points towards the concept, if the method can.")
+        bool, typer.Option(help="Change only activations that point to the concept, if the method can.")
     ] = True,
-    rank: Annotated[int, typer.Option(min=1, help="Rank of UCE's and SAFREE's operators.")] = 8,
+    rank: Annotated[int, typer.Option(min=1, help="Rank of the operators of UCE and SAFREE.")] = 8,
     prompts: Annotated[
         Path | None,
-        typer.Option(help="JSON Lines of {prompt, donor}: a third each to fit, to calibrate, to verify."),
+        typer.Option(help="JSON Lines of {prompt, donor}: one third each for fit, calibration and verification."),
     ] = None,
-    benign: Annotated[Path | None, typer.Option(help="JSON Lines of {prompt}: what must not change.")] = None,
-    count: Annotated[int, typer.Option("--count", "-n", min=2, help="Prompts of each set made up here.")] = 12,
+    benign: Annotated[
+        Path | None, typer.Option(help="JSON Lines of {prompt}: prompts whose pictures must not change.")
+    ] = None,
+    count: Annotated[int, typer.Option("--count", "-n", min=2, help="Prompts in each generated set.")] = 12,
     doses: Doses = "0.5,1,1.5,2,3",
     target: Target = 0.95,
     drift: Drift = 0.03,
@@ -90,10 +92,10 @@ def fit(
     seed: Seed = 0,
     json_: Json = False,
 ) -> None:
-    """Fit an edit at a pack's sites, calibrate its dose and verify it. Exit code 1 if no dose erases enough.
+    """Fit an edit at a pack's sites, calibrate its dose and verify it. Exit code 1 if no dose reaches the target.
 
-    The embedded models bring their own prompts and judge. For other models, give prompts and a judge in
-    Python (`localization.edit_packs.fit_pack`).
+    For the reference models, prompts are generated and the town's judge scores pictures. Other models need prompts and
+    a judge in Python (`localization.edit_packs.fit_pack`).
     """
     from localization import LocalizationError
     from localization.edit_packs import fit_pack
@@ -136,9 +138,13 @@ def fit(
 
 def evaluate_erasure(
     model: Model = None,
-    concepts: Annotated[str | None, typer.Option(help="Concepts, by commas; default: five of the town.")] = None,
-    ways: Annotated[str | None, typer.Option(help="`swap` and methods of edits, by commas; default: all.")] = None,
-    packs: Annotated[list[Path] | None, typer.Option(help="Folders of packs that say which sites are chosen.")] = None,
+    concepts: Annotated[
+        str | None, typer.Option(help="Concepts, separated by commas; default: five of the town.")
+    ] = None,
+    ways: Annotated[
+        str | None, typer.Option(help="`swap` and edit methods, separated by commas; default: all.")
+    ] = None,
+    packs: Annotated[list[Path] | None, typer.Option(help="Folders of packs with the chosen sites.")] = None,
     count: Count = 40,
     fit_on: Annotated[int, typer.Option("--fit", min=2, help="Pairs that edits are fitted on.")] = 12,
     calibrate_on: Annotated[int, typer.Option("--calibrate", min=1, help="Prompts that doses are chosen on.")] = 12,
@@ -150,7 +156,7 @@ def evaluate_erasure(
     out: Out = None,
     json_: Json = False,
 ) -> None:
-    """Erasure of concepts by swap and by each edit, at chosen sites and at all, with what it costs."""
+    """Measure erasure by swap and by each edit, at the chosen sites and at all sites, and its side effects."""
     from evaluation.prompts.erasure_cases import FIVE, judged
     from evaluation.tables.erasure import WAYS, ErasureJob, erasure_rows
 
@@ -158,7 +164,7 @@ def evaluate_erasure(
     wanted = _list(concepts) or FIVE
     sites = {concept: _chosen(host, concept, packs or ()) for concept in wanted}
     for concept in (c for c, chosen in sites.items() if chosen is None):
-        say(f"{concept}: no pack for it, so its chosen sites are not known; see `palimpsest localize`")
+        say(f"{concept}: no pack, so the chosen sites are unknown; see `palimpsest localize`")
     job = ErasureJob(
         count=count,
         fit=fit_on,
@@ -202,14 +208,14 @@ def _sets(model: str | None, pack: Pack, prompts: Path | None, benign: Path | No
     from localization import Contrast, load_contrasts
 
     if (prompts is None) != (benign is None):
-        raise ValueError("--prompts and --benign go together: what shows the concept, and what must not change")
+        raise ValueError("--prompts and --benign must be given together")
     if prompts is not None and benign is not None:
         shown = load_contrasts(prompts, seed=seed + 1)
         lines = [json.loads(line) for line in benign.read_text("utf-8").splitlines() if line.strip()]
         rest = [Contrast(b["prompt"], b["prompt"], b.get("seed", 9000 + i)) for i, b in enumerate(lines)]
         a, b = len(shown) // 3, len(rest) // 3
         if not a or not b:
-            raise ValueError(f"need three pairs and three benign prompts at least, got {len(shown)} and {len(rest)}")
+            raise ValueError(f"need at least three pairs and three benign prompts, got {len(shown)} and {len(rest)}")
         near = (rest[:b], rest[b : 2 * b], rest[2 * b :])
         return _Sets(shown[:a], (shown[a : 2 * a], near[1]), (shown[2 * a :], near[2]), near[0])
     return _Sets(
@@ -239,9 +245,11 @@ def _setup(
 
     judge = judged()
     if not is_ours(model):
-        raise ValueError("the judge knows only pictures of our own models, so nothing can be calibrated on others here")
+        raise ValueError(
+            "the built-in judge only knows pictures of the reference models; calibrate other models in Python"
+        )
     if not judge.knows(pack.concept):
-        raise ValueError(f"the judge does not know `{pack.concept}`, so nothing can be calibrated")
+        raise ValueError(f"the judge does not know concept `{pack.concept}`, so the dose cannot be calibrated")
     return Setup(
         *prompts,
         lambda images: judge.seen(pack.concept, images),

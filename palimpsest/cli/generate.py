@@ -1,4 +1,4 @@
-"""`palimpsest generate`: pictures from the shell."""
+"""`palimpsest generate`: generates pictures from the command line."""
 
 from __future__ import annotations
 
@@ -15,18 +15,22 @@ __all__ = ["Json", "Model", "add_work"]
 
 
 def generate(
-    prompts: Annotated[list[str], typer.Argument(help="One picture per prompt.", metavar="PROMPT...")],
+    prompts: Annotated[
+        list[str], typer.Argument(help="Prompts; one picture is generated for each.", metavar="PROMPT...")
+    ],
     seed: Annotated[int | None, typer.Option(min=0, help="Seed, the same for every prompt; default: random.")] = None,
     policy: Policy = None,
     model: Model = None,
-    size: Annotated[str | None, typer.Option(help="A size that the model offers, such as 64x64.")] = None,
+    size: Annotated[str | None, typer.Option(help="Picture size that the model supports, such as 64x64.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps.")] = None,
     guidance: Annotated[float | None, typer.Option(min=0, help="Guidance scale.")] = None,
-    compare: Annotated[bool, typer.Option("--compare", help="Also save the plain picture and the difference.")] = False,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Also write the picture without steering, and the difference.")
+    ] = False,
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("out"),
     json_: Json = False,
 ) -> None:
-    """Make pictures from the shell, under the policies. Exit code 1 if one was refused."""
+    """Generate pictures under the policies and write them to a folder. Exit code 1 if a prompt was refused."""
     from palimpsest.cli.shared.pictures import problem, save, shoot
     from service.http.requests import GenerationRequest
 

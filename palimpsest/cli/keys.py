@@ -1,4 +1,4 @@
-"""`palimpsest keys new | list | revoke`: who may call a service, kept as digests in a file that it follows."""
+"""`palimpsest keys new | list | revoke`: API keys of a service, stored as digests in its keys file."""
 
 from __future__ import annotations
 
@@ -18,22 +18,29 @@ if TYPE_CHECKING:
 
 __all__ = ["add_keys"]
 
-keys_app = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True)
+keys_app = typer.Typer(help="API keys of a service: create, list and revoke.", no_args_is_help=True)
 KeysFile = Annotated[Path | None, typer.Option("--file", help="The keys file; default: PALIMPSEST_KEYS_FILE.")]
 
 
 @keys_app.command("new")
 def new(
-    name: Annotated[str, typer.Argument(help="Whose key: the tenant that policies see. May have several keys.")],
+    name: Annotated[
+        str, typer.Argument(help="Name of the tenant, as policies see it. A tenant may have several keys.")
+    ],
     scopes: Annotated[
-        str, typer.Option(help="Comma-separated: generate, policy:read, policy:write, metrics.")
+        str, typer.Option(help="Comma-separated scopes: generate, policy:read, policy:write, metrics.")
     ] = "generate",
-    expires: Annotated[str | None, typer.Option(help="How long it lives, such as 90d; default: until revoked.")] = None,
-    per_minute: Annotated[float | None, typer.Option(min=0.001, help="Its own rate of requests.")] = None,
+    expires: Annotated[str | None, typer.Option(help="Lifetime, such as 24h or 90d; default: until revoked.")] = None,
+    per_minute: Annotated[
+        float | None,
+        typer.Option(min=0.001, help="Rate limit of this key, in requests per minute; default: the service's."),
+    ] = None,
     file: KeysFile = None,
     json_: Json = False,
 ) -> None:
-    """Make a key and print it once; the file keeps its digest. A running service accepts it at once."""
+    """Create a key and print it once on standard output. The file stores its digest. Running services accept it at
+    once.
+    """
     from policies.fields import length
     from service.http.keys import new_key, save_keys_file
 
@@ -53,12 +60,12 @@ def new(
         print(json.dumps({"key": key, "file": str(place), **_shown(record)}, indent=1))
     else:
         print(key)
-        say(f"key `{record.id}` of `{name}` stands in {place} as a digest; this is the only time that it is shown")
+        say(f"key `{record.id}` of `{name}` was added to {place} as a digest; the key itself is not shown again")
 
 
 @keys_app.command("list")
 def list_(file: KeysFile = None, json_: Json = False) -> None:
-    """List the keys of a file, without secrets."""
+    """List the keys of a file, without their digests."""
     rows = [_shown(r) for r in _records(_place(file))]
     if json_:
         print(json.dumps(rows, indent=1))
@@ -93,7 +100,7 @@ def add_keys(app: typer.Typer) -> None:
 def _place(file: Path | None) -> Path:
     place = file or settings_from({}).keys_file
     if place is None:
-        fail("which file? pass `--file`, or set PALIMPSEST_KEYS_FILE as for the service")
+        fail("no keys file given; pass `--file`, or set PALIMPSEST_KEYS_FILE as for the service")
     return place
 
 

@@ -1,4 +1,4 @@
-"""`palimpsest localize`, which finds where a concept sits in a model, and `evaluate localization`, which tries it."""
+"""`palimpsest localize` finds where a concept sits in a model; `evaluate localization` tests the methods."""
 
 from __future__ import annotations
 
@@ -26,36 +26,45 @@ def localize(
     concept: Annotated[str, typer.Option(help="The pack's concept: `lettering`, `character/<x>`, `style/<x>` ...")],
     out: Annotated[Path, typer.Option(help="The pack to write, a .safetensors file.")],
     model: Model = None,
-    prompts: Annotated[Path | None, typer.Option(help="JSON Lines of {prompt, donor}.")] = None,
+    prompts: Annotated[Path | None, typer.Option(help="JSON Lines of {prompt, donor}; default: generated.")] = None,
     phrase: Annotated[str | None, typer.Option(help="The concept's words in prompts; default: its name.")] = None,
-    neutral: Annotated[str | None, typer.Option(help="The words that replace them in the donor text.")] = None,
+    neutral: Annotated[str | None, typer.Option(help="Words that replace the concept's words in donors.")] = None,
     method: Annotated[
         Literal["gradient", "contribution", "patching"],
-        typer.Option(help="How sites are screened, before sets of sites are measured."),
+        typer.Option(help="Screening method; the choice then measures sets of sites."),
     ] = "gradient",
-    points: Annotated[int, typer.Option(help="For `gradient`: points of the integration, 1, 2, 3 or 5.")] = 1,
-    count: Annotated[int, typer.Option(min=2, help="Prompt pairs to search with.")] = 4,
-    check: Annotated[int, typer.Option(min=2, help="Other prompt pairs, for the check and the pictures.")] = 12,
-    target: Annotated[float, typer.Option(min=0.1, max=1.0, help="Share that the chosen sites must carry.")] = 0.9,
-    budget: Annotated[int | None, typer.Option(min=1, help="Row evaluations of screening and choice.")] = None,
+    points: Annotated[int, typer.Option(help="For `gradient`: points on the path, 1, 2, 3 or 5.")] = 1,
+    count: Annotated[int, typer.Option(min=2, help="Contrasts to search with.")] = 4,
+    check: Annotated[int, typer.Option(min=2, help="Further contrasts, for the check and the pictures.")] = 12,
+    target: Annotated[
+        float, typer.Option(min=0.1, max=1.0, help="Share of the full effect that the chosen sites must reach.")
+    ] = 0.9,
+    budget: Annotated[int | None, typer.Option(min=1, help="Most row evaluations for screening and choice.")] = None,
     window: Annotated[
-        Literal["whole", "auto"], typer.Option(help="The whole trajectory, or the smallest part that repairs as much.")
+        Literal["whole", "auto"], typer.Option(help="Steps: all, or the smallest part with the same effect.")
     ] = "whole",
-    confirm: Annotated[str | None, typer.Option(help="Measure the sites of this published preset; no search.")] = None,
-    executor: Annotated[Literal["local", "ray"], typer.Option(help="Who measures: this process, or Ray's.")] = "local",
-    workers: Annotated[int, typer.Option(min=1, help="Of `ray`: processes, one model each.")] = 2,
-    state: Annotated[Path | None, typer.Option(help="Where answers are kept; default: the state folder's.")] = None,
+    confirm: Annotated[
+        str | None, typer.Option(help="Measure the sites of this published preset instead of searching.")
+    ] = None,
+    executor: Annotated[Literal["local", "ray"], typer.Option(help="Measure in this process, or with Ray.")] = "local",
+    workers: Annotated[int, typer.Option(min=1, help="For `ray`: processes, one model each.")] = 2,
+    state: Annotated[
+        Path | None, typer.Option(help="Folder of stored measurements; default: in the state folder.")
+    ] = None,
     report: Annotated[Path | None, typer.Option(help="The HTML page; default: beside the pack.")] = None,
     as_published: Annotated[
-        Literal["A", "B"] | None, typer.Option(help="Run paper A's or B's own procedure to compare; writes no pack.")
+        Literal["A", "B"] | None,
+        typer.Option(help="Only run the procedure of paper A (arXiv 2502.09935) or B (2505.18832)."),
     ] = None,
-    anyway: Annotated[bool, typer.Option("--anyway", help="Go on with a concept that pictures do not show.")] = False,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Continue even if pictures do not show the concept.")
+    ] = False,
     seed: Seed = 0,
     json_: Json = False,
 ) -> None:
-    """Find the smallest set of sites that carries a concept, and write a pack. Exit code 1 if no small set does.
+    """Find the smallest set of sites that carries a concept, and write a pack. Exit code 1 if there is no small set.
 
-    A stopped run resumes when the same command is given again.
+    A stopped run continues when the same command is run again.
     """
     from localization import LocalizationError, Search
     from localization import localize as run
@@ -101,7 +110,7 @@ def localize(
     except (LocalizationError, SteeringError) as error:
         fail(str(error))
     except OSError as error:
-        fail(f"cannot write `{error.filename or out}`: {error.strerror}; what was measured is kept, run it again")
+        fail(f"cannot write `{error.filename or out}`: {error.strerror}; measurements are kept, run the command again")
     if json_:
         told = {"pack": None if path is None else str(path), "report": str(page), "sites": list(outcome.pack.sites)}
         print(json.dumps({**told, "pooled": outcome.pack.pooled, **outcome.evidence}, indent=1))
@@ -116,7 +125,7 @@ def localize(
 
 
 def _publish(host: Host, paper: str, sets: ContrastSets, witness: Witness | None, json_: bool) -> None:
-    """Prints what a paper's own procedure says of each site, and its cost."""
+    """Prints the result of a paper's own procedure for each site, and its cost."""
     from localization import LocalExecutor, Worker
     from localization.search.published import as_published_a, as_published_b
 
@@ -133,7 +142,7 @@ def _publish(host: Host, paper: str, sets: ContrastSets, witness: Witness | None
         print(json.dumps({"paper": paper, "scores": rows, "chosen": chosen, "row evaluations": told.rows}, indent=1))
         return
     table(f"paper {paper}, as published: {told.rows} row evaluations", rows)
-    say("K is left open" if chosen is None else f"chosen: {', '.join(chosen)}")
+    say("the procedure chooses no K" if chosen is None else f"chosen: {', '.join(chosen)}")
 
 
 @contextmanager
@@ -158,7 +167,7 @@ def _asked(
     finally:
         kept.close()
     if kept.found:
-        say(f"{kept.found} answers were kept from an earlier run, {kept.asked} are new")
+        say(f"{kept.found} measurements reused from an earlier run, {kept.asked} are new")
 
 
 def _preset(host: Host, name: str, concept: str) -> Pack:
@@ -218,17 +227,15 @@ def _show(outcome: Outcome) -> None:
 def evaluate_localization(
     plants: Annotated[Path | None, typer.Option(help="Folder of plants; default: the model's own.")] = None,
     model: Model = None,
-    papers: Annotated[
-        str, typer.Option(help="The papers' own procedures beside ours: `A`, `B`, `A,B`, or none.")
-    ] = "B",
-    methods: Annotated[str | None, typer.Option(help="Ours to try, by name, with commas; default: all.")] = None,
-    count: Annotated[int, typer.Option(min=1, help="Prompt pairs to search with.")] = 4,
-    most: Annotated[int | None, typer.Option(min=1, help="So many plants, the first ones by name.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Other contrasts.")] = 0,
+    papers: Annotated[str, typer.Option(help="Also test the procedures of papers: `A`, `B`, `A,B`, or none.")] = "B",
+    methods: Annotated[str | None, typer.Option(help="Our methods to test, separated by commas; default: all.")] = None,
+    count: Annotated[int, typer.Option(min=1, help="Contrasts to search with.")] = 4,
+    most: Annotated[int | None, typer.Option(min=1, help="Only the first plants by name; default: all.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the contrasts.")] = 0,
     out: Out = None,
     json_: Json = False,
 ) -> None:
-    """Every method on planted names, whose places are known: recall, precision, K, kind of answer, rank and cost."""
+    """Test every method on planted names, whose sites are known: recall, precision, K, kind, rank and cost."""
     from evaluation.tables.localization import OURS, plant_trials, trial_rows
     from palimpsest.cli.shared.contrasts import plant_judge
     from reference.planted import PLANTS, BadPlant, load_plants

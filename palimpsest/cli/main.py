@@ -1,8 +1,7 @@
-"""The command line, `palimpsest`: every command is a few lines that call a room.
+"""The command line, `palimpsest`. Each command is a short function that calls another package.
 
-Only typer is imported here; each command imports what it runs, so that `--help` is quick. Exit codes: 0 done,
-1 findings, 2 a mistake in the call, 3 an internal error. `--json` prints JSON on standard output and nothing else
-there.
+Only typer is imported here. Each command imports what it runs, so that `--help` is quick. Exit codes: 0 success, 1
+findings (such as a failed check), 2 usage error, 3 internal error. With `--json`, standard output contains JSON only.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 app = typer.Typer(
-    help="Serves text-to-image models under written policies, and repairs pictures instead of refusing them.",
+    help="Serves text-to-image models under safety policies, and repairs pictures instead of refusing requests.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -58,11 +57,14 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port to bind.")] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes, one model each.")] = None,
     insecure: Annotated[
-        bool, typer.Option("--insecure", help="Accept requests from other machines without a key.")
+        bool, typer.Option("--insecure", help="Allow a non-loopback address without API keys.")
     ] = False,
     config: Config = None,
 ) -> None:
-    """Serve the API until stopped. Without options: the embedded model, the shipped policies, this machine only."""
+    """Serve the HTTP API until stopped.
+
+    Without options: the default embedded model under the shipped policies, reachable from this machine only.
+    """
     from service.worker.launch import check
     from service.worker.launch import serve as run
 
@@ -86,7 +88,7 @@ def serve(
 
 @app.command()
 def config(config: Config = None, json_: Json = False) -> None:
-    """Print every setting, its value and its source. Secrets are hidden."""
+    """Show every setting, its value and its source. Secrets are hidden."""
     rows = _load({}, config).rows()
     if json_:
         print(json.dumps(rows, indent=1))
@@ -96,11 +98,13 @@ def config(config: Config = None, json_: Json = False) -> None:
 
 @audit_app.command("verify")
 def audit_verify(
-    folder: Annotated[Path | None, typer.Argument(help="Folder of the log; default: the state folder's.")] = None,
+    folder: Annotated[
+        Path | None, typer.Argument(help="Folder of the audit log; default: `audit` in the state folder.")
+    ] = None,
     config: Config = None,
     json_: Json = False,
 ) -> None:
-    """Check the audit log. Exit code 1 if a record was changed, removed or moved."""
+    """Check whether a record of the audit log was changed, removed or reordered. Exit code 1 if so."""
     from service.audit import load_keys, verify
 
     settings = _load({}, config).settings
@@ -148,7 +152,7 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
-        sys.stderr.close()  # whoever read our output has seen enough
+        sys.stderr.close()  # the reader closed the pipe
         sys.exit(0)
     except Exception as error:
         import traceback

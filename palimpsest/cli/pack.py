@@ -1,4 +1,4 @@
-"""`palimpsest pack`: what a pack says, whether it still holds, and how two differ."""
+"""`palimpsest pack`: shows, verifies and compares packs."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ if TYPE_CHECKING:
 
 __all__ = ["add_packs"]
 
-pack_app = typer.Typer(help="Read and check packs: where a concept sits in a model.", no_args_is_help=True)
+pack_app = typer.Typer(
+    help="Packs: files that record where in a model a concept is steered, and the evidence.", no_args_is_help=True
+)
 
 PackFile = Annotated[Path, typer.Argument(help="A pack file.")]
 
 
 @pack_app.command("show")
 def pack_show(pack: PackFile, model: Model = None, json_: Json = False) -> None:
-    """Show concept, sites and evidence of a pack, checked against a model."""
+    """Show the concept, sites and evidence of a pack, checked against a model."""
     loaded = _loaded(pack, model)[0]
     facts: dict[str, Any] = {
         "concept": loaded.concept,
@@ -51,12 +53,12 @@ def pack_show(pack: PackFile, model: Model = None, json_: Json = False) -> None:
 def pack_verify(
     pack: PackFile,
     model: Model = None,
-    prompts: Annotated[Path | None, typer.Option(help="JSON Lines of {prompt, donor}.")] = None,
+    prompts: Annotated[Path | None, typer.Option(help="JSON Lines of {prompt, donor}; default: generated.")] = None,
     count: Annotated[int, typer.Option(min=2, help="Held-out contrasts to measure on.")] = 12,
     seed: Seed = 0,
     json_: Json = False,
 ) -> None:
-    """Measure a pack again, on other prompts. Exit code 1 if it does not hold."""
+    """Measure a pack again on held-out prompts. Exit code 1 if its effect is not confirmed."""
     from localization import LocalizationError, load_contrasts
     from localization.verify import verify
     from palimpsest.cli.shared.contrasts import held_out_contrasts, witness_for
@@ -82,10 +84,10 @@ def pack_verify(
 @pack_app.command("diff")
 def pack_diff(
     one: Annotated[Path, typer.Argument(help="A pack file.")],
-    other: Annotated[Path, typer.Argument(help="Another.")],
+    other: Annotated[Path, typer.Argument(help="Another pack file.")],
     json_: Json = False,
 ) -> None:
-    """Compare two packs, without a model. Exit code 1 if they differ."""
+    """Show how two packs differ. No model is needed. Exit code 1 if they differ."""
     from localization.verify import differences
     from steering import PackError
     from steering.packs.pack import read_header
@@ -99,7 +101,7 @@ def pack_diff(
     elif rows:
         table(f"{one} and {other}", rows)
     else:
-        say("the packs say the same")
+        say("the packs do not differ")
     raise typer.Exit(1 if rows else 0)
 
 

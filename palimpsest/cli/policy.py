@@ -25,14 +25,14 @@ policy_app = typer.Typer(
 _HELP = "`shipped`, `none`, a file, a folder or a bundle."
 Policy = Annotated[str, typer.Option("--policy", help=_HELP)]
 Which = Annotated[str, typer.Argument(help=_HELP, metavar="POLICY")]
-Old = Annotated[str, typer.Argument(help=f"The policy as it is: {_HELP}", metavar="OLD")]
-New = Annotated[str, typer.Argument(help="The policy as it shall be.", metavar="NEW")]
-Tenant = Annotated[str, typer.Option(help="The tenant who asks.")]
+Old = Annotated[str, typer.Argument(help=f"The current policy: {_HELP}", metavar="OLD")]
+New = Annotated[str, typer.Argument(help="The new policy, likewise.", metavar="NEW")]
+Tenant = Annotated[str, typer.Option(help="Tenant of the requests.")]
 
 
 @policy_app.command()
 def check(policy: Which = "shipped", key: Keys = None, verify: Verify = True, json_: Json = False) -> None:
-    """Report everything that is wrong with policies, failing tests included. Exit code 1 if anything is."""
+    """Check policies, including the tests inside them. Exit code 1 if there is any problem."""
     from policies import PolicyError, advice
 
     paths = existing(policy)
@@ -52,7 +52,7 @@ def check(policy: Which = "shipped", key: Keys = None, verify: Verify = True, js
 
 @policy_app.command("test")
 def run_policy_tests(policy: Which = "shipped", key: Keys = None, verify: Verify = True, json_: Json = False) -> None:
-    """Run the tests inside policies. Exit code 1 if one fails or the policies do not load."""
+    """Run the tests inside policies. Exit code 1 if a test fails or the policies have another problem."""
     from policies import PolicyError, run_tests
 
     paths = existing(policy)
@@ -80,16 +80,16 @@ def explain(
     prompt: Annotated[str | None, typer.Argument(help="The prompt to decide on.")] = None,
     file: Annotated[Path | None, typer.Option(help="A file of prompts, one a line; `-`: standard input.")] = None,
     policy: Policy = "shipped",
-    negative_prompt: Annotated[str, typer.Option(help="The negative prompt of each.")] = "",
+    negative_prompt: Annotated[str, typer.Option(help="Negative prompt for prompts without one.")] = "",
     tenant: Tenant = "",
-    now: Annotated[datetime | None, typer.Option(help="The time to decide at, in UTC.")] = None,
+    now: Annotated[datetime | None, typer.Option(help="Time of the decision, in UTC; default: now.")] = None,
     key: Keys = None,
     verify: Verify = True,
     json_: Json = False,
 ) -> None:
-    """Show what policies decide on prompts, and why: sentences in a terminal, else one JSON line per prompt.
+    """Explain the decisions of policies on prompts: sentences on a terminal, else one JSON line per prompt.
 
-    A canary counts as enforced here, as in tests.
+    Canary rules count as enforced here, as in tests.
     """
     from policies import PolicyError, Request, decide, explain, narrate
 
@@ -113,7 +113,7 @@ def explain(
 
 @policy_app.command()
 def diff(old: Old, new: New, key: Keys = None, verify: Verify = True, json_: Json = False) -> None:
-    """Show what changes in meaning between two policies. Exit code 1 if anything is loosened."""
+    """Show how two policies differ in meaning. Exit code 1 if the new one loosens anything."""
     from policies import diff
 
     a, b = (load(p, keys=key or (), verify=verify)[0] for p in (old, new))
@@ -136,12 +136,12 @@ def replay_prompts(
     new: New,
     file: Annotated[Path, typer.Option(help="A file of prompts, one a line; `-`: standard input.")],
     tenant: Tenant = "",
-    show: Annotated[int, typer.Option(min=0, help="Changed prompts that are shown.")] = 20,
+    show: Annotated[int, typer.Option(min=0, help="Number of changed prompts to show.")] = 20,
     key: Keys = None,
     verify: Verify = True,
     json_: Json = False,
 ) -> None:
-    """Compare two policies on the same prompts. Exit code 1 if the new one is milder on any."""
+    """Compare the decisions of two policies on the same prompts. Exit code 1 if the new one is milder on any prompt."""
     from policies import replay
 
     a, loader = load(old, keys=key or (), verify=verify)
@@ -168,7 +168,7 @@ def replay_prompts(
 
 
 @policy_app.command()
-def schema(json_: Annotated[bool, typer.Option("--json", help="The same: a schema is JSON.")] = False) -> None:
+def schema(json_: Annotated[bool, typer.Option("--json", help="No effect: a schema is always JSON.")] = False) -> None:
     """Print the JSON Schema of policy files, for editors."""
     from policies import json_schema
 

@@ -1,4 +1,4 @@
-"""`palimpsest reference`: trains the small models that we ship, reports on them, and plants names in them."""
+"""`palimpsest reference`: trains the shipped reference models, reports on them, and plants names in them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from palimpsest.cli.shared.options import Count, Json, Model, Out
 
 __all__ = ["add_reference"]
 
-reference_app = typer.Typer(help="The small models that we train and ship.", no_args_is_help=True)
+reference_app = typer.Typer(
+    help="Reference models: the small models that this project trains and ships.", no_args_is_help=True
+)
 
 
 @reference_app.command("report")
 def reference_report(model: Model = None, count: Count = 200, out: Out = None, json_: Json = False) -> None:
-    """How well a reference model draws its captions, beside the ceiling of true pictures; exit code 1 below the bar."""
+    """Measure how well a reference model draws its captions, beside true pictures. Exit code 1 if below the bar."""
     from evaluation import Judges, below_bar, load_word_list, model_report
     from evaluation.prompts.cases import SHIPPED_INSULTS
 
@@ -61,11 +63,11 @@ def reference_train(
     workers: Annotated[int, typer.Option(min=1, help="Processes that draw training pictures.")] = 1,
     start: Annotated[
         Path | None,
-        typer.Option("--from", help="Folder of a model: run the stages of the recipe that it has not had."),
+        typer.Option("--from", help="Folder of a trained model: run only the remaining stages of its recipe."),
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
 ) -> None:
-    """Trains a reference model, the judges, or the evaluation's reader; resumes a stopped run.
+    """Train a reference model, the judges, or the evaluation's reader. A stopped run resumes.
 
     A model takes hours on two cores; judges and reader take minutes.
     """
@@ -107,12 +109,12 @@ def reference_plant(
         typer.Option(help="Subjects for names at attention sites; default: all that the model draws well."),
     ] = None,
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="Number of drafts; some are rejected.")] = 12,
-    seed: Annotated[int, typer.Option(min=0, help="Another seed draws other names, sites and subjects.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of names, sites and subjects.")] = 0,
     json_: Json = False,
 ) -> None:
-    """Plants invented names in a reference model, checks each on pictures, and keeps those whose answer is proven.
+    """Plant invented names in a reference model, check each on pictures, and keep those that are proven.
 
-    A stopped run resumes: drafts that are in the folder's ledger are not made again. Exit code 1 if no plant is proven.
+    A stopped run resumes: drafts in the folder's ledger are not made again. Exit code 1 if no plant is proven.
     """
     from reference.folders import draws_town
     from reference.planted import KINDS, PLANTS, TRICKS, BadPlant
@@ -164,7 +166,7 @@ def reference_planted(
     ] = False,
     json_: Json = False,
 ) -> None:
-    """The planted names: sites, checks, and how many drafts were rejected; exit code 1 if there are none."""
+    """Show the planted names: sites, checks and rejected drafts. Exit code 1 if there are none."""
     from reference.planted import PLANTS
     from reference.planted.table import counts, rows, whole_ledger
 

@@ -163,7 +163,7 @@ def load_plant(file: Path) -> Plant:
             header: Mapping[str, Any] = json.loads((opened.metadata() or {})[_HEADER])
         return Plant.from_json(header, file)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise BadPlant(f"`{file}` holds no plant: {error}") from error
+        raise BadPlant(f"`{file}` is not a plant file: {error}") from error
 
 
 def load_plants(folder: Path, *, recursive: bool = False) -> Sequence[Plant]:
@@ -178,7 +178,7 @@ def planted(host: Host, plant: Plant) -> Iterator[Host]:
     Raises: PackMismatch, naming what differs, for another host than the plant was made in; BadPlant, without a file.
     """
     if plant.file is None:
-        raise BadPlant(f"plant `{plant.name}` has no file; save it, or put its delta on with `applied`")
+        raise BadPlant(f"plant `{plant.name}` has no file; save it, or apply its delta with `applied`")
     if differ := plant.host.differences(host.fingerprint):
         raise PackMismatch(f"plant `{plant.name}` was not made in host `{host.name}`: {'; '.join(differ)}")
     with applied(host, Delta.from_tensors(load_file(plant.file))):

@@ -46,7 +46,7 @@ def family_of(host: Host) -> Family:
     """The family of a host of one pipeline. Raises: NotSupported, for another host or an unknown family."""
     family = known_family(type(host.pipe))
     if family is None or len(host.pipes) != 1:
-        raise NotSupported(f"plants need a host of one pipeline of a known family, got `{host!r}`")
+        raise NotSupported(f"plants need a host with one pipeline of a known family, got `{host!r}`")
     return family
 
 
@@ -82,7 +82,7 @@ def _pooled_reader(module: nn.Module) -> nn.Linear:
             return _linear(module.get_submodule(name), name)
         except AttributeError:
             continue
-    raise NotSupported(f"`{type(module).__name__}` reads pooled text in a way that is not known to us")
+    raise NotSupported(f"`{type(module).__name__}` reads pooled text in an unknown way")
 
 
 def _linear(module: Any, name: str) -> nn.Linear:

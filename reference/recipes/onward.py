@@ -50,7 +50,9 @@ def open_finished(folder: Path, recipe: Recipe, family: RecipeFamily) -> Finishe
             recipe's first stages and no more.
     """
     if not recipe.onward and recipe.shared.decoder is None:
-        raise ValueError(f"the recipe of `{recipe.name}` has one stage, so it cannot go on from `{folder}`")
+        raise ValueError(
+            f"the recipe of `{recipe.name}` has one stage only, so training cannot continue from `{folder}`"
+        )
     if not (folder / "model_index.json").is_file():
         raise FileNotFoundError(f"a finished model must be a folder with `model_index.json`, got `{folder}`")
     from diffusers import DiffusionPipeline
@@ -58,7 +60,7 @@ def open_finished(folder: Path, recipe: Recipe, family: RecipeFamily) -> Finishe
     try:
         pipe = DiffusionPipeline.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, AttributeError, KeyError) as error:
-        raise ValueError(f"`{folder}` must hold a model that diffusers opens, got: {error}") from error
+        raise ValueError(f"`{folder}` must contain a model that diffusers can load, got: {error}") from error
     texts = build_texts(recipe.shared.shape)
     found: Any = getattr(pipe, "transformer", None) or getattr(pipe, "unet", None)
     wanted = family.build(recipe.shape, recipe.shared.shape, recipe.shared.px // 4)
@@ -77,7 +79,7 @@ def open_finished(folder: Path, recipe: Recipe, family: RecipeFamily) -> Finishe
     lacks_decoder = recipe.shared.decoder is not None and not sharpened
     later = recipe.steps_after if lacks_decoder else recipe.steps_after[:-1]
     if not later:
-        raise ValueError(f"`{folder}` lacks no stage of the recipe of `{recipe.name}`")
+        raise ValueError(f"`{folder}` has already been trained with every stage of the recipe of `{recipe.name}`")
     if (had := origin.get("steps done")) not in later:
         raise ValueError(
             f"`{folder}` must hold a model that has had the first stages of the recipe, {' or '.join(map(str, later))} "

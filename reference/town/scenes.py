@@ -108,7 +108,9 @@ class Scene:
         if self.subject not in SUBJECTS:
             raise ValueError(f"subject must be one of {SUBJECTS}, got `{self.subject}`")
         if (self.colour is None) != (self.subject not in SHAPES):
-            raise ValueError(f"only a shape has a colour, and each has one, got `{self.colour}` for `{self.subject}`")
+            raise ValueError(
+                f"a shape must have a colour and other subjects must not, got `{self.colour}` for `{self.subject}`"
+            )
         if self.ground not in GROUNDS or self.ground == self.colour:
             raise ValueError(f"ground must be one of {GROUNDS}, not the subject's colour, got `{self.ground}`")
         if self.style is not None and self.style not in STYLES:

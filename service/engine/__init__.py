@@ -1,1 +1,1 @@
-"""One picture from decision to last judgement: the closed loop, the queue and the thread that owns the model."""
+"""The closed loop, the queue, and the engine thread that owns the model."""

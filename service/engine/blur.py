@@ -1,4 +1,4 @@
-"""The rung `blur`: it generates nothing, and blurs the lettering that was read beyond recognition."""
+"""The repair step that generates nothing: it blurs the readable text in a picture."""
 
 from __future__ import annotations
 

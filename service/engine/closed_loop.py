@@ -1,8 +1,8 @@
-"""The closed loop: decide, generate, look at the picture, and repair it until it may leave or is refused.
+"""The closed loop: decide, generate, judge, and repair each picture until it may be returned or is refused.
 
-A request uses one snapshot of the policies for all its judgements. Each picture climbs the ladder by itself and keeps
-its seed. A retry goes to the front of the queue. A retry that could not end before the deadline is not started. No
-picture leaves before the last judgement of the last picture.
+The policy snapshot is taken once per request, and every judgement of that request uses it. Each picture is repaired
+independently and keeps its seed. A retry goes to the front of the queue. It starts only if it can finish before the
+deadline. No picture is returned before the last picture has been judged.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class _Trial:
 
 
 class ClosedLoop:
-    """Answers orders with the queue, the detectors and the packs of one worker."""
+    """Answers requests with the queue, detectors and packs of one worker."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class ClosedLoop:
         self._deadline_seconds = deadline_seconds
 
     async def judge_prompt(self, request: Request, snapshot: Snapshot) -> tuple[Signals, Decision]:
-        """The signals and the decision on a request before anything is made."""
+        """The signals and the decision for a request before any picture is generated."""
         signals = await self._readers.read_prompt(request)
         with self._recorder.stage("decide"):
             return signals, decide(request, signals, snapshot)
@@ -83,7 +83,7 @@ class ClosedLoop:
         tenant: str = "",
         progress: Progress | None = None,
     ) -> Outcome:
-        """The outcome of an order; `progress` is told of each step.
+        """The outcome of an order. `progress` receives its progress.
 
         Raises `Busy`, `DeadlineExceeded` or the engine's error.
         """
@@ -91,10 +91,10 @@ class ClosedLoop:
             async with asyncio.timeout(self._deadline_seconds):
                 return await self._answer(order, snapshot, request_id, tenant, progress)
         except TimeoutError:
-            raise DeadlineExceeded(f"the request was not done in {self._deadline_seconds:g} s") from None
+            raise DeadlineExceeded(f"the request did not finish within {self._deadline_seconds:g} s") from None
 
     async def finish(self, outcome: Outcome, order: Order) -> Finished:
-        """The outcome with its pictures encoded as they were ordered, off the event loop."""
+        """The outcome with its pictures encoded in the requested format. Encoding runs outside the event loop."""
         with self._recorder.stage("encode"):
             work = (
                 self._readers.run(partial(encode, p.image, order.output_format, order.quality))
@@ -123,7 +123,7 @@ class ClosedLoop:
         return choose_repair(request, decision, self._packs, without_lettering=self._without_lettering)
 
     async def _pictures(self, trial: _Trial, repair: Repair) -> tuple[Picture, ...]:
-        """All pictures of a request, each after its last judgement; if one fails, the others are given up."""
+        """All pictures of a request, each after its last judgement. If one fails, the others are cancelled."""
         jobs = [self._job(trial, repair, k) for k in range(trial.order.n)]
         self._queue.put(jobs)
         if trial.progress is not None:
@@ -163,7 +163,7 @@ class ClosedLoop:
         return await self._climb(trial, await self._judge(trial, picture), job)
 
     async def _make(self, trial: _Trial, job: Job, repair: Repair) -> tuple[Made, bool]:
-        """The picture of a job, and whether its prompt had to be replaced because steering did not do what it said."""
+        """The picture of a job, and whether its prompt was replaced because steering did not work as recorded."""
         from steering import NotFired, SteeringError
 
         try:
@@ -175,14 +175,14 @@ class ClosedLoop:
             return await self._again(trial, replace(repair, prompt=repair.donor, plan=None), job.seed), True
 
     async def _again(self, trial: _Trial, repair: Repair, seed: int) -> Made:
-        """Another picture of the same seed, made before everything that waits."""
+        """Another picture with the same seed, generated before all waiting jobs."""
         job = Job(repair.prompt, trial.order.negative_prompt, seed, repair.plan, trial.key, trial.deadline)
         trial.jobs.append(job)
         self._queue.put_first(job)
         return await _made(job)
 
     async def _judge(self, trial: _Trial, picture: Picture) -> Picture:
-        """The picture with its decision; a rule that the picture itself wakes may ask for another reading."""
+        """The picture with its decision. If the picture triggers another rule, it may be read a second time."""
         signals, judged, read = trial.signals, picture.decision, frozenset[str]()
         while missing := judged.reads - read:
             signals += await self._readers.read_picture(picture.image, missing)
@@ -192,7 +192,7 @@ class ClosedLoop:
         return replace(picture, decision=judged)
 
     async def _climb(self, trial: _Trial, picture: Picture, first: Job) -> Picture:
-        """The picture after the first rung that repairs it, or as the last one left it: refused."""
+        """The picture after the first rung that repairs it. If none does, the picture after the last rung, refused."""
         extra = 0
         todo = _rungs(picture.decision)
         while todo:
@@ -215,7 +215,7 @@ class ClosedLoop:
     async def _try(
         self, trial: _Trial, picture: Picture, rung: Rung, first: Job, *, may_generate: bool
     ) -> Picture | None:
-        """The picture that a rung gives, not judged yet; None when the rung has nothing to offer here."""
+        """The picture that a rung produces, not judged yet. None if the rung does not apply."""
         if rung == "blur":
             boxes = picture.decision.ladder.boxes if picture.decision.ladder else ()
             if not boxes:
@@ -232,7 +232,7 @@ class ClosedLoop:
         return replace(picture, image=made.image, made=made, rungs=(*picture.rungs, rung))
 
     def _in_time(self, trial: _Trial, picture: Picture) -> bool:
-        """Whether another picture, twice as slow as the last, would still be done before the deadline."""
+        """Whether another picture would finish before the deadline, even if it took twice as long as the last one."""
         return time.monotonic() + 2 * picture.made.took < trial.deadline
 
 

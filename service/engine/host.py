@@ -1,4 +1,4 @@
-"""Loads the model that the settings name as a host, and says what requests may ask of it."""
+"""Loads the model that the settings name, and derives the request limits from it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ _Parameters = Mapping[str, inspect.Parameter]
 
 
 def load_host(settings: Settings) -> Host:
-    """The host that the settings name, on its device, after its self-test. A host that failed it is not steered."""
+    """The host that the settings name, on its device and after its self-test. Sites that fail the self-test are not
+    steered.
+    """
     import torch
 
     from steering import Host
@@ -46,26 +48,26 @@ def load_host(settings: Settings) -> Host:
 
 
 def _keep_prompts_out_of_logs() -> None:
-    """Silences diffusers' warnings: of a prompt that is too long it quotes what was cut off."""
+    """Silences diffusers' warnings, because the warning about a long prompt quotes the part that was cut off."""
     from diffusers.utils import logging
 
     logging.set_verbosity_error()
 
 
 def threads_of(settings: Settings) -> int:
-    """How many threads a worker computes with; on a CPU the last bits of a picture depend on it."""
+    """The number of CPU threads of a worker. On a CPU, the last bits of a picture depend on it."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return settings.threads or max(1, cores // settings.workers)
 
 
 def _kept(settings: Settings) -> Path:
-    """The file of weights' digests, so that a large model is read once and not at every start."""
+    """The file that caches weight digests, so that a large model is not hashed at every start."""
     settings.state_folder.mkdir(parents=True, exist_ok=True)
     return settings.state_folder / "digests.json"
 
 
 def device_of(settings: Settings) -> str:
-    """The torch device of this worker; several workers share the GPUs by turns."""
+    """The torch device of this worker. Workers are assigned to GPUs round-robin."""
     import bentoml
     import torch
 
@@ -73,7 +75,7 @@ def device_of(settings: Settings) -> str:
         return settings.device
     if not torch.cuda.is_available():
         if settings.device == "cuda":
-            raise SettingsError("`device` is `cuda`, but torch sees no GPU; use `auto` or `cpu`")
+            raise SettingsError("`device` is `cuda`, but torch finds no GPU; use `auto` or `cpu`")
         return "cpu"
     # the index grows when workers are replaced, and is None outside `bentoml serve`
     worker = bentoml.server_context.worker_index or 1
@@ -81,7 +83,7 @@ def device_of(settings: Settings) -> str:
 
 
 def limits_of(host: Host, settings: Settings) -> Limits:
-    """What requests may ask of `host`: its `defaults.json`, else its pipeline's own defaults."""
+    """The request limits of `host`, from its `defaults.json` or else from its pipeline."""
     defaults = host.defaults
     call = inspect.signature(type(host.pipe).__call__).parameters
     rows, columns = _size(host)
@@ -103,7 +105,7 @@ def limits_of(host: Host, settings: Settings) -> Limits:
 
 
 def _guidance(host: Host, call: _Parameters) -> float | None:
-    """The guidance scale of a request that names none; None for a pipeline without one."""
+    """The default guidance scale, or None for a pipeline without one."""
     if "guidance_scale" not in call:
         return None
     given = host.defaults.guidance_scale
@@ -111,7 +113,7 @@ def _guidance(host: Host, call: _Parameters) -> float | None:
 
 
 def _size(host: Host) -> tuple[int, int]:
-    """Rows and columns, in pixels, of a request that names no size. Raises: SettingsError."""
+    """The default height and width in pixels. Raises: SettingsError."""
     size = host.native_size
     if size is None:
         raise SettingsError(

@@ -1,4 +1,4 @@
-"""How a request ended: its pictures after their last judgement, and what is counted of them."""
+"""The result of a request: its pictures after their last judgement, and the metrics counted for it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ __all__ = ["Finished", "Outcome", "Picture", "count"]
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One picture after its last judgement. `rungs` are those that were tried; only the last can have repaired it."""
+    """One picture after its last judgement. `rungs` lists the repair steps that were tried; only the last can have
+    succeeded.
+    """
 
     image: Image
     made: Made
@@ -27,13 +29,13 @@ class Picture:
 
     @property
     def verdict(self) -> Verdict:
-        """The decision's verdict, and at least `steer` for a picture that was repaired."""
+        """The verdict of the decision. A repaired picture counts as steered, whatever the rules said."""
         return strictest([self.decision.verdict, "steer" if self.rungs or self.replaced else "allow"])
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a request ended: refused at a stage, or with pictures. `decision` is the strictest judgement."""
+    """The result of a request: refused at a stage, or with pictures. `decision` is the strictest judgement."""
 
     decision: Decision
     refused: Literal["prompt", "picture"] | None
@@ -47,14 +49,14 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """An outcome that may leave: the bytes of files in the order of the pictures."""
+    """A finished outcome with the encoded pictures, in order."""
 
     outcome: Outcome
     files: tuple[bytes, ...]
 
 
 def count(outcome: Outcome, recorder: Recorder) -> None:
-    """Counts an outcome in the metrics: decisions, shadow differences, exemptions, errors, pictures and doses."""
+    """Records an outcome in the metrics: decisions, shadow differences, exemptions, errors, pictures and doses."""
     decision = outcome.decision
     recorder.decision(decision.rules, outcome.verdict, mode="enforce")
     recorder.exempted(e.rule for e in decision.exempted)

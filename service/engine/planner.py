@@ -1,10 +1,11 @@
-"""From a decision to what the engine runs: donor, packs and plans.
+"""Turns a decision into what the engine runs: donor prompts, packs and plans.
 
-A request has one donor text, in which everything that its rules steer away from is replaced. Each pack shows this donor
-to its own sites. So several rules fit one request: where two packs share a site, the site sees the same donor.
+A request has one donor prompt, in which everything that its rules steer away from is replaced. Each pack applies the
+donor at its own sites. So several rules can act on one request: where their packs share a site, both use the same
+donor.
 
-A published pack repeats what a paper found on other weights. Only the picture shows whether it works on these weights,
-so a rule that does not verify the picture gets no plan from a published pack.
+A published pack repeats a result that a paper found with its authors' weights. Only the picture shows whether it works
+with the loaded weights. So a rule uses such a pack only if it also checks the picture.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ __all__ = ["Repair", "choose_repair", "merge", "why_unverified"]
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """What can be done for one request, rung by rung.
+    """The repair steps that are available for one request.
 
-    `plan` is what the first picture is made under; `None` with `prompt` as it came means untouched. `wider` is the plan
-    of the rung of that name, None when no pack has one. `donor` is the prompt of `swap-prompt`. `unfit` names the rules
-    without a pack that they may use, whose prompt was therefore replaced; `refused` those that refuse instead. `failed`
-    says that there are packs, but no plan could be made of them: then the prompt is replaced, too.
+    `plan` is for the first picture; `None` with an unchanged `prompt` means that nothing is changed. `wider` is the
+    plan of the `wider` rung, or None if no pack has one. `donor` is the prompt of the `swap-prompt` rung. `unfit` names
+    rules without a usable pack, whose prompt was therefore replaced. `refused` names rules without a usable pack that
+    refuse instead. `failed` is true if packs exist but no plan could be made of them; the prompt is then replaced, too.
     """
 
     prompt: str
@@ -72,12 +73,12 @@ def choose_repair(
 
 
 def _shown(pack: Pack, donor: str) -> str | None:
-    """The donor for a pack that swaps text; one that edits takes none."""
+    """The donor prompt for a pack that swaps text. None for a pack that edits."""
     return None if pack.edits else donor
 
 
 def why_unverified(pack: Pack, reads: Collection[str]) -> str | None:
-    """Why a rule that has its pictures read for `reads` may not steer with a pack, or None when it may."""
+    """Why a rule that checks its pictures for `reads` may not steer with a pack, or None if it may."""
     if not pack.published or pack.concept in reads:
         return None
     return (
@@ -87,13 +88,15 @@ def why_unverified(pack: Pack, reads: Collection[str]) -> str | None:
 
 
 def _reads(decision: Decision, rule: str) -> frozenset[str]:
-    """What a rule has its pictures read for."""
+    """The names for which a rule checks its pictures."""
     return frozenset(a.read for a in decision.actions if isinstance(a, Verify) and a.rule == rule)
 
 
 def merge(plans: Sequence[Plan]) -> Plan:
-    """One plan that has the effect of all. Swaps of one donor that meet at a site become one, over the hull of their
-    windows and at the greater strength; edits that meet become one that does both (see `steering.merge_edits`).
+    """One plan with the effect of all `plans`.
+
+    Swaps of one donor that share a site become one swap, with the hull of their windows and the greater strength. Edits
+    that share a site become one edit that does both (see `steering.merge_edits`).
     """
     from steering import Edit, Plan, Swap, merge_edits
 
@@ -129,7 +132,9 @@ def _gathered(swaps: Sequence[Swap]) -> list[Swap]:
 def _donor(
     request: Request, steers: Sequence[Steer], packs: Mapping[str, Pack], without_lettering: WithoutLettering
 ) -> str:
-    """The prompt, every steered piece replaced: by the rules' wording, else the pack's, else without lettering."""
+    """The prompt with every steered part replaced: by the rules' wording, else by the pack's, else with lettering
+    removed.
+    """
     found = [r for s in steers for r in s.replacements]
     text = replace(steers[0], replacements=tuple(found)).donor(request) or request.prompt
     for steer in steers:

@@ -1,8 +1,8 @@
-"""The queue before the engine: jobs, and a bounded queue that is fair to every caller.
+"""The engine's job queue: bounded, and fair between callers.
 
-A job is one picture. Callers take turns: a batch begins with the oldest job of the caller that waited longest for a
-turn. Then it takes one compatible job of each caller in turn (same size, steps and guidance, whatever the plans).
-Retries of the closed loop go first. They are never refused, because their request was already admitted.
+A job is one picture. Callers take turns. The next batch starts with the oldest job of the caller that has waited
+longest for a turn. The rest of the batch takes one compatible job (same size, steps and guidance, any plan) from each
+caller in turn. Retries of the closed loop go first and are never refused, because their request is already admitted.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SHARE = 4  # a named caller may hold this many times the places that are still 
 
 @dataclass(frozen=True, slots=True)
 class BatchKey:
-    """What pictures of one batch have in common."""
+    """The properties that all pictures of one batch share."""
 
     height: int
     width: int
@@ -41,7 +41,7 @@ class BatchKey:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A finished picture, what was done to it, and the seconds it waited and took."""
+    """A finished picture, the steering report, and the seconds that it waited and took."""
 
     image: Image
     report: PictureReport
@@ -51,7 +51,7 @@ class Made:
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """One picture to make; `done` gets a `Made` or an exception. `deadline` is in `time.monotonic` seconds.
+    """One picture to generate. `done` receives a `Made` or an exception. `deadline` is in `time.monotonic` seconds.
 
     `on_step(i, n)` is called on the engine thread after step `i` of `n`.
     """
@@ -70,13 +70,13 @@ class Job:
 
     @property
     def lost(self) -> str | None:
-        """Why no caller waits for the picture any more, or None."""
+        """Why the picture is no longer needed, or None."""
         if self.abandoned.is_set():
             return "disconnect"
         return "deadline" if time.monotonic() > self.deadline else None
 
     def settle(self, result: Made | BaseException) -> None:
-        """Sets the outcome once; later ones are dropped."""
+        """Sets the result. Only the first call has an effect."""
         if self.done.done() or not (self.done.running() or self.done.set_running_or_notify_cancel()):
             return
         if isinstance(result, BaseException):
@@ -86,7 +86,7 @@ class Job:
 
 
 def shutting_down() -> Unavailable:
-    """The error for a caller that is turned away because the worker ends."""
+    """The error for requests that are rejected because the worker is shutting down."""
     return Unavailable("the worker is shutting down; another one will answer", code="shutting_down", retry_after=1)
 
 
@@ -106,7 +106,7 @@ class Queue:
         return len(self._retries) + sum(map(len, self._lines.values()))
 
     def put(self, jobs: Sequence[Job]) -> None:
-        """Adds all jobs of a request or none. Raises `Busy` when there is no room, `Unavailable` once closed."""
+        """Adds all jobs of a request or none. Raises `Busy` if the queue is full, `Unavailable` if it is closed."""
         caller = jobs[0].caller
         with self._changed:
             if self._closed:
@@ -122,16 +122,16 @@ class Queue:
             self._tell()
 
     def put_first(self, job: Job) -> None:
-        """Adds a retry before everything that waits; never refused."""
+        """Adds a retry before all waiting jobs. Never refused."""
         with self._changed:
             self._retries.appendleft(job)
             self._tell()
 
     def take(self, most: int, timeout: float, *, gather: float = 0.0) -> list[Job]:
-        """The jobs of one batch, at most `most`; empty if nothing came for `timeout` seconds.
+        """The jobs of one batch, at most `most`. Empty if no job arrives within `timeout` seconds.
 
-        gather: seconds that a batch with room left waits for one more job, and again after that one, twice as long at
-            most in all.
+        gather: seconds that a batch with room waits for another job. Each new job restarts the wait; the total is at
+        most twice `gather`.
         """
         with self._changed:
             if not len(self):
@@ -147,7 +147,7 @@ class Queue:
             return taken
 
     def _gather(self, most: int, seconds: float) -> None:
-        """Returns when a batch is full, when no job came for `seconds`, or after twice as long."""
+        """Returns when the batch is full, when no job arrived for `seconds`, or after twice `seconds`."""
         last = time.monotonic()
         end, have = last + 2 * seconds, self._ready(most)
         while 0 < have < most and not self._closed:
@@ -159,12 +159,12 @@ class Queue:
                 have, last = now, time.monotonic()
 
     def _ready(self, most: int) -> int:
-        """How many jobs the next batch would have."""
+        """The number of jobs in the next batch."""
         first = self._first()
         return 0 if first is None else len(self._compatible(first.key, most))
 
     def drop_lost(self) -> list[Job]:
-        """Removes and returns the jobs that no caller waits for."""
+        """Removes and returns the jobs that are no longer needed."""
         with self._changed:
             lost = [job for job in self._all() if job.lost]
             self._remove(lost)
@@ -172,7 +172,7 @@ class Queue:
             return lost
 
     def close(self) -> list[Job]:
-        """Removes and returns the jobs that have not started; from now on only retries are accepted."""
+        """Removes and returns the jobs that have not started. Afterwards the queue accepts retries only."""
         with self._changed:
             self._closed = True
             dropped = [job for line in self._lines.values() for job in line]
@@ -189,7 +189,7 @@ class Queue:
             yield from line
 
     def _compatible(self, key: BatchKey, most: int) -> list[Job]:
-        """Retries of this key, and then one job of each caller after the other."""
+        """Retries with this key, then one job of each caller in turn."""
         taken = [job for job in self._retries if job.key == key][:most]
         lines = [deque(job for job in line if job.key == key) for line in self._lines.values()]
         while len(taken) < most and any(lines):

@@ -1,12 +1,11 @@
-"""The engine thread: the only thread of a worker that touches the model.
+"""The engine thread: the only thread of a worker that uses the model.
 
-It takes a batch of compatible jobs and runs one call of the host. If a batch has room, it waits a little for more jobs.
-If a batch fails as a whole, its rows run again one by one, so that one bad row does not fail its neighbours. If a batch
-does not fit into memory, it runs in halves, and later batches are smaller. Rows cannot leave a running pipeline. The
-call is aborted when no caller waits for any of its pictures.
+It takes a batch of compatible jobs and makes one call of the host. If the batch has room, it first waits briefly for
+more jobs. If a batch fails, its rows run again one by one, so that a bad row only delays the others. If a batch does
+not fit into memory, it runs in halves, and later batches are smaller. A row cannot leave a running pipeline. The call
+is aborted once none of its pictures is needed.
 
-An error that breaks the device for the whole process ends the thread. The worker then fails its liveness probe and is
-replaced.
+A fatal device error ends the thread. The worker then fails its liveness check and is replaced.
 """
 
 from __future__ import annotations
@@ -34,18 +33,18 @@ _GATHER = 0.02  # of the time that the next batch will take: how long it waits f
 
 
 class _Abandoned(Exception):
-    """Nobody waits for any picture of the running batch."""
+    """No picture of the running batch is needed any more."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a batch failed because it did not fit into the memory of the device or the machine."""
+    """Whether a batch failed because it did not fit into device or host memory."""
     said = str(error).lower()
     named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     return named or (isinstance(error, RuntimeError) and ("not enough memory" in said or "out of memory" in said))
 
 
 def is_fatal(error: BaseException) -> bool:
-    """Whether the device is lost for this process: after such a CUDA error every later call fails."""
+    """Whether this process can no longer use the device: after such a CUDA error every later call fails, too."""
     if is_out_of_memory(error):
         return False
     return type(error).__name__ == "AcceleratorError" or (
@@ -54,10 +53,10 @@ def is_fatal(error: BaseException) -> bool:
 
 
 class Engine(threading.Thread):
-    """Loads the host and runs the jobs of `queue` until `stop`.
+    """Loads the host, then runs the jobs of `queue` until `stop`.
 
-    `load` is called on this thread, so that the model belongs to it from the start; if it raises, `failure` holds why
-    and the thread ends. `ready` is set once jobs run.
+    `load` is called on this thread, so the model belongs to it from the start. If `load` raises, `failure` holds the
+    error and the thread ends. `ready` is set when the thread can run jobs.
     """
 
     def __init__(
@@ -98,19 +97,19 @@ class Engine(threading.Thread):
         self._drain()
 
     def stop(self, timeout: float) -> None:
-        """Lets the running batch end, then ends the thread; jobs that still wait are answered `Unavailable`."""
+        """Waits for the running batch and ends the thread. Waiting jobs are answered with `Unavailable`."""
         self._stopping.set()
         if self.is_alive():
             self.join(timeout)
 
     def turn_away(self) -> None:
-        """Answers waiting jobs with `Unavailable` and accepts no new ones. Running jobs end normally."""
+        """Answers jobs that have not started with `Unavailable` and accepts no new ones. Started jobs finish."""
         for job in self.queue.close():
             self._recorder.dropped("shutdown")
             job.settle(shutting_down())
 
     def alive(self, *, within: float) -> bool:
-        """Whether the thread runs and moved in the last `within` seconds."""
+        """Whether the thread runs and made progress in the last `within` seconds."""
         return self.is_alive() and time.monotonic() - self.beat < within
 
     def _beat(self) -> None:
@@ -136,7 +135,7 @@ class Engine(threading.Thread):
             self._fitted()
 
     def _failed(self, host: Host, jobs: list[Job], error: Exception) -> None:
-        """Runs the jobs of a failed batch in smaller ones, or settles the only one."""
+        """Splits a failed batch into smaller ones, or settles the job if it is the only one."""
         said = without_message(error)
         if is_fatal(error):
             log.critical("the device is lost, the worker ends: %s", said)
@@ -153,13 +152,13 @@ class Engine(threading.Thread):
                 jobs[0].settle(Unavailable("the picture does not fit into the memory at hand", code="out_of_memory"))
                 return
             self._room, self._good = max(1, self._rows(jobs) // 2), 0
-            log.warning("a batch of %d does not fit into memory, now at most %d", len(jobs), self._room)
+            log.warning("a batch of %d does not fit into memory; batches are now at most %d", len(jobs), self._room)
             parts = [jobs[i : i + self._room] for i in range(0, len(jobs), self._room)]
         elif len(jobs) == 1:
             jobs[0].settle(error)
             return
         else:
-            log.warning("a batch of %d failed, running its rows alone: %s", len(jobs), said)
+            log.warning("a batch of %d failed; running its rows one by one: %s", len(jobs), said)
             parts = [[job] for job in jobs]
         for part in parts:
             if self.failure is None:
@@ -169,14 +168,16 @@ class Engine(threading.Thread):
                     job.settle(Unavailable("the worker has lost its device and starts again", code="device_lost"))
 
     def _fitted(self) -> None:
-        """After many batches that fit, one more row is tried again. A fixed shape stays: pictures depend on it."""
+        """After many batches that fit, allows one more row. A fixed shape does not change, because pictures depend on
+        it.
+        """
         self._good += 1
         if self._room < self._most and self._good >= _GOOD_BATCHES and self._batching == "dynamic":
             self._room, self._good = self._room + 1, 0
 
     @property
     def _gather(self) -> float:
-        """How long the next batch may wait for one more picture, in seconds: little beside what it will take."""
+        """How long the next batch may wait for another picture, in seconds: a small share of its expected run time."""
         rows = self._room if self._batching == "fixed" else max(1, min(len(self.queue), self._room))
         return _GATHER * rows * self.queue.pace
 
@@ -234,7 +235,7 @@ class Engine(threading.Thread):
 
 
 def _empty_caches() -> None:
-    """Gives back what the failed batch held, on the machine and on the device."""
+    """Frees the memory of the failed batch, on the host and on the device."""
     import torch
 
     gc.collect()

@@ -1,1 +1,1 @@
-"""The HTTP API: requests, answers, keys, rate limits, streams and the OpenAPI document."""
+"""The HTTP API: requests, answers, API keys, rate limits, event streams and the OpenAPI document."""

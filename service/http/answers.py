@@ -1,7 +1,7 @@
 """Makes the answer, the refusal and the audit record from the outcome of a request.
 
-Scores, matched words and reasons stay inside. The audit record names rules, predicates and lists. It holds no text of
-the request and no word that was found in it.
+Answers never contain scores, matched words or reasons. The audit record names rules, predicates and lists, but contains
+no text of the request and no word that was found in it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["audit_record", "evaluation_answer", "generation_answer", "refusal", 
 
 
 def generation_answer(finished: Finished, order: Order, ignored: Sequence[str]) -> dict[str, Any]:
-    """The body of a 200: OpenAI's shape and `steering`."""
+    """The body of a 200 answer: OpenAI's shape plus `steering`."""
     outcome = finished.outcome
     return {
         "created": int(time.time()),
@@ -44,7 +44,9 @@ def generation_answer(finished: Finished, order: Order, ignored: Sequence[str]) 
 
 
 def evaluation_answer(decision: Decision, decision_id: str) -> dict[str, Any]:
-    """What `POST /v1/policies/evaluate` says: what a caller of generation would learn, without a picture."""
+    """The body of a `POST /v1/policies/evaluate` answer. It discloses as much as a generation answer, without a
+    picture.
+    """
     return {
         "object": "policy.evaluation",
         "decision_id": decision_id,
@@ -56,7 +58,7 @@ def evaluation_answer(decision: Decision, decision_id: str) -> dict[str, Any]:
 
 
 def refusal(outcome: Outcome, decision_id: str) -> Refused:
-    """The error of a refusal. It says as much as the rules disclose."""
+    """The error of a refusal, with as much detail as the rules disclose."""
     shown = outcome.decision.disclosures
     return Refused(
         decision_id=decision_id,
@@ -68,7 +70,7 @@ def refusal(outcome: Outcome, decision_id: str) -> Refused:
 
 
 def audit_record(outcome: Outcome, order: Order, keys: AuditKeys, *, seconds: float) -> dict[str, Any]:
-    """Everything about an outcome but the prompt, which is there as a keyed hash."""
+    """The audit record of an outcome. The prompt appears as a keyed hash only."""
     decision = outcome.decision
     return {
         "event": "decision",
@@ -87,7 +89,7 @@ def audit_record(outcome: Outcome, order: Order, keys: AuditKeys, *, seconds: fl
 def unanswered_record(
     error: BaseException, order: Order, keys: AuditKeys, policy: str, seconds: float
 ) -> dict[str, Any]:
-    """The audit record of a request that ended before its last judgement; no picture of it left."""
+    """The audit record of a request that ended before its last judgement. No picture of it was returned."""
     return {
         "event": "unanswered",
         "outcome": "disconnect" if isinstance(error, asyncio.CancelledError) else getattr(error, "code", "error"),
@@ -144,7 +146,7 @@ def _audited(picture: Picture) -> dict[str, Any]:
 
 
 def _shape(picture: Picture) -> dict[str, Any]:
-    """What a client needs to get the same pixels from the stock pipeline."""
+    """What a client needs to reproduce the same pixels with the stock pipeline."""
     return asdict(picture.made.report.shape)
 
 
@@ -160,7 +162,7 @@ def _per_image(picture: Picture) -> dict[str, Any]:
 
 
 def _disclosed(disclosures: Any) -> list[dict[str, str]]:
-    """Each disclosed rule once: its category, and its name and reason where the rule says so."""
+    """Each disclosed rule once: its category, and its name and reason if the rule discloses them."""
     seen: dict[Disclosure, dict[str, str]] = {}
     for d in disclosures:
         seen.setdefault(d, {k: v for k, v in asdict(d).items() if v is not None})

@@ -1,7 +1,8 @@
-"""The public API: a Starlette app. Its handlers parse a request, call the runtime, and answer.
+"""The public API: a Starlette app whose handlers parse the request, call the runtime, and answer.
 
-BentoML's service mounts it (`service.bento`); tests run it alone. It needs `app.state.runtime` and nothing else. Errors
-are answered in OpenAI's shape. An unexpected error becomes a 500 that holds a request id and no details.
+`service.bento` mounts the app in BentoML's service; tests run it without BentoML. The app only needs
+`app.state.runtime`. Errors that a handler raises are returned in OpenAI's shape. An unexpected exception becomes a 500
+that contains only a request id.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ async def generate(request: Request) -> Response:
 
 
 async def evaluate(request: Request) -> Response:
-    """`POST /v1/policies/evaluate`: decides and makes nothing."""
+    """`POST /v1/policies/evaluate`: decides without generating a picture."""
     runtime = _runtime(request)
     settings = runtime.settings
     raw = await read_json_bytes(request, settings.max_body, seconds=settings.deadline_seconds)
@@ -85,17 +86,17 @@ async def models(request: Request) -> Response:
 
 
 async def policies(request: Request) -> Response:
-    """`GET /v1/policies`: what each worker has in use, and what it could not load."""
+    """`GET /v1/policies`: the policies in use in each worker, and those that it could not load."""
     return JSONResponse(await run_in_threadpool(_runtime(request).policies))
 
 
 async def status(request: Request) -> Response:
-    """`GET /v1/status`: each worker's state, and which of its detectors are not asked because they failed."""
+    """`GET /v1/status`: the state of each worker, and the detectors whose circuit breaker is open."""
     return JSONResponse(await run_in_threadpool(_runtime(request).status))
 
 
 async def put_policies(request: Request) -> Response:
-    """`PUT /v1/policies`: takes a signed bundle for all workers. 202: each worker loads it by polling."""
+    """`PUT /v1/policies`: accepts a signed bundle for all workers. Answers 202, because workers load it by polling."""
     runtime = _runtime(request)
     settings = runtime.settings
     raw = await read_json_bytes(request, settings.max_bundle, seconds=settings.deadline_seconds)
@@ -104,19 +105,19 @@ async def put_policies(request: Request) -> Response:
 
 
 async def openapi(request: Request) -> Response:
-    """`GET /v1/openapi.json`: this API as this service offers it, sizes and limits of its model included."""
+    """`GET /v1/openapi.json`: the API document of this service, with the sizes and limits of its model."""
     return JSONResponse(document(_runtime(request).ready().limits))
 
 
 async def metrics(request: Request) -> Response:
-    """`GET /metrics`. It replaces BentoML's route, which adds a series for every path that is asked for."""
+    """`GET /metrics`: replaces BentoML's route, whose metrics gain a series for every scanned path."""
     body, content_type = await run_in_threadpool(render)
     return Response(body, media_type=content_type)
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One method of one path: its name in metrics, the scope that a key needs, and whether a key's rate counts it."""
+    """One method of one path: its name in metrics, the required key scope, and whether the rate limit applies."""
 
     path: str
     method: str
@@ -138,7 +139,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
 
 
 def access() -> Access:
-    """Paths, methods and the scope that each needs, for the guard."""
+    """The scope that each path and method requires, for the guard."""
     found: dict[str, dict[str, Scope | None]] = {"/metrics": {"GET": "metrics", "HEAD": "metrics"}}
     for endpoint in ENDPOINTS:
         methods = found.setdefault(endpoint.path, {})
@@ -147,13 +148,13 @@ def access() -> Access:
 
 
 def make_app() -> Starlette:
-    """The app; whoever starts it sets `app.state.runtime`."""
+    """The app. The caller must set `app.state.runtime`."""
     routes = [Route(e.path, _told(e), methods=[e.method]) for e in ENDPOINTS]
     return Starlette(routes=[*routes, Route("/metrics", metrics, methods=["GET"])])
 
 
 def _told(endpoint: Endpoint) -> Handler:
-    """The endpoint's handler with its rate kept, its errors told as answers, and its requests counted."""
+    """The endpoint's handler with rate limit, error answers and request metrics."""
 
     async def told(request: Request) -> Response:
         started = time.perf_counter()
@@ -189,7 +190,7 @@ def _told(endpoint: Endpoint) -> Handler:
 
 
 def _as_told(error: BaseException, request_id: str) -> ApiError:
-    """What a caller learns of `error`; what nobody expected goes to the log, without its message."""
+    """The API error for `error`. An unexpected exception is logged, without its message."""
     if isinstance(error, ApiError):
         return error
     log.error("request %s failed: %s", request_id, without_message(error))

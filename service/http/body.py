@@ -1,4 +1,4 @@
-"""Reads a request's body and watches its client for a disconnect."""
+"""Reads request bodies and detects clients that disconnect."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _T = TypeVar("_T")
 
 
 async def read_json_bytes(request: Request, limit: int, *, seconds: float) -> bytes:
-    """The body of a JSON request, counted as it streams: a chunked upload has no length to trust.
+    """The body of a JSON request. Bytes are counted while they arrive, because a chunked upload declares no length.
 
-    A client that sends it more slowly than `seconds` gets `DeadlineExceeded`.
+    Raises `DeadlineExceeded` if the body does not arrive within `seconds`.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise WrongContentType("send JSON with `Content-Type: application/json`")
     if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
-        raise WrongContentType("send JSON as it is: a `Content-Encoding` would hide how long it is")
+        raise WrongContentType("send uncompressed JSON without `Content-Encoding`")
     declared = request.headers.get("content-length", "0")
     if not (declared.isascii() and declared.isdigit() and len(declared) < 20):
         raise BadRequest("`Content-Length` must be a number")
@@ -39,20 +39,22 @@ async def read_json_bytes(request: Request, limit: int, *, seconds: float) -> by
                 if len(body) > limit:
                     raise BodyTooLarge(f"the body must be at most {limit} bytes")
     except TimeoutError:
-        raise DeadlineExceeded(f"the body did not come in {seconds:g} s") from None
+        raise DeadlineExceeded(f"the request body did not arrive within {seconds:g} s") from None
     except ClientDisconnect:
-        raise Disconnected("the client went away while it sent its request") from None
+        raise Disconnected("the client disconnected while it sent its request") from None
     return bytes(body)
 
 
 async def unless_gone(request: Request, work: Awaitable[_T]) -> _T:
-    """The result of `work`, cancelled with `Disconnected` when the client goes away first. The body must be read."""
+    """The result of `work`. If the client disconnects first, `work` is cancelled and `Disconnected` is raised. The body
+    must have been read.
+    """
     async with watching(request) as gone:
         task = asyncio.ensure_future(work)
         try:
             await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
-                raise Disconnected("the client went away before its answer")
+                raise Disconnected("the client disconnected before the answer")
             return task.result()
         finally:
             if not task.done():
@@ -62,7 +64,7 @@ async def unless_gone(request: Request, work: Awaitable[_T]) -> _T:
 
 @asynccontextmanager
 async def watching(request: Request) -> AsyncIterator[asyncio.Task[None]]:
-    """A task that is done once the client is gone. The body must be read."""
+    """A task that ends when the client disconnects. The body must have been read."""
 
     async def until_gone() -> None:
         while (await request.receive())["type"] != "http.disconnect":

@@ -1,8 +1,8 @@
-"""The outermost middleware: it checks keys and scopes, hides unknown paths, and always answers.
+"""The outermost middleware: checks API keys and scopes, and answers every request.
 
-BentoML adds routes of its own (a web page, `/docs.json`, `/schema.json`) that need no key. Here every path that is not
-on the list is a 404. An exception that left this layer without an answer would keep the client waiting for BentoML's
-whole timeout, so every exception becomes an answer.
+BentoML adds routes of its own (a web page, `/docs.json`, `/schema.json`) that need no key. The guard answers 404 for
+every path that is not on its list. An exception that reached BentoML would keep the client waiting for BentoML's whole
+timeout, so the guard turns every exception into an answer.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ _HEADERS = {
 
 
 def error_response(error: ApiError) -> JSONResponse:
-    """The HTTP answer for `error`."""
+    """The HTTP response for `error`."""
     return JSONResponse(error.body(), status_code=error.status, headers=error.headers)
 
 
 class Guard:
-    """ASGI middleware around BentoML's routes and ours; probes are open, all else is asked for a key.
+    """ASGI middleware around BentoML's routes and ours. Health checks need no key; all other paths do.
 
-    Who called is kept as `caller` in the request's state, for the handlers.
+    The caller is stored as `caller` in the request's state, for the handlers.
     """
 
     def __init__(self, app: ASGIApp, access: Access, keys: KeyRing) -> None:
@@ -88,7 +88,7 @@ class Guard:
                 await error_response(Internal(request_id))(scope, receive, send_with_headers)
 
     def _refusal(self, scope: ASGIScope, state: MutableMapping[str, Any]) -> ApiError | None:
-        """Why a request goes no further, or None; then its caller is in `state`."""
+        """The error if the request is rejected, else None. In that case its caller is in `state`."""
         path, method = scope["path"], scope["method"]
         if path in _PROBES:
             return None if method in ("GET", "HEAD") else _wrong_method(method, ("GET", "HEAD"))

@@ -1,8 +1,9 @@
-"""API keys: a name, scopes and an expiry each, kept as digests in a file that may change while the service runs.
+"""API keys: each has a name, scopes and an expiry, and is stored as a digest in a file that may change at any time.
 
-A key is 256 random bits, so a plain SHA-256 reveals nothing about it and is quick to compare. Slow hashes are for
-secrets that people choose. One name may have several keys: make a new key, move its users, revoke the old one. The name
-is the tenant that policies see. Keys in the setting `api_keys` have no name and no expiry, and may not write policies.
+A key is 256 random bits, so a plain SHA-256 digest is safe and fast to compare; slow hashes are for passwords that
+people choose. Several keys with one name may be valid at once. To rotate a key, make a new one, move its users, then
+revoke the old one. The name is the tenant that policies see. Keys in the settings (`api_keys`) have no name, never
+expire, and may not write policies.
 """
 
 from __future__ import annotations
@@ -37,20 +38,22 @@ log = logging.getLogger("bentoml.palimpsest.keys")
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whoever sent a request: the tenant's name, what it may do, and its own rate, if it has one."""
+    """The sender of a request: tenant name, scopes, and its own rate limit, if any."""
 
     name: str
     scopes: frozenset[Scope]
     per_minute: float | None = None
 
 
-# whoever comes without a key while none is asked for; writing policies always needs one
+# a caller without a key, if the service requires none; writing policies always requires one
 NOBODY = Caller("", _PLAIN)
 
 
 @dataclass(frozen=True, slots=True)
 class KeyRecord:
-    """One key of a file. `per_minute` goes over the settings' rate; without `expires` the key lives until revoked."""
+    """One key of a keys file. `per_minute` overrides the settings' rate limit. Without `expires` the key is valid until
+    revoked.
+    """
 
     id: str
     name: str
@@ -79,11 +82,11 @@ class KeyRecord:
 
     @property
     def caller(self) -> Caller:
-        """The caller that this key stands for."""
+        """The caller that this key identifies."""
         return Caller(self.name, self.scopes, self.per_minute)
 
     def to_dict(self) -> dict[str, Any]:
-        """The record as JSON holds it."""
+        """The record as stored in JSON."""
         return {
             "id": self.id,
             "name": self.name,
@@ -103,30 +106,30 @@ def new_key(
     expires: datetime | None = None,
     per_minute: float | None = None,
 ) -> tuple[str, KeyRecord]:
-    """A fresh key, to be shown once, and its record. Raises `ValueError`."""
+    """A new key, to be shown once, and its record. Raises `ValueError`."""
     ident = secrets.token_hex(4)
     key = f"pk_{ident}_{secrets.token_urlsafe(32)}"
     return key, KeyRecord(ident, name, frozenset(scopes), _digest(key).hex(), now, expires, per_minute)
 
 
 def load_keys_file(file: Path) -> tuple[KeyRecord, ...]:
-    """The records of a file. Raises `SettingsError` that names what is wrong with it."""
+    """The records of a file. Raises `SettingsError` if the file is missing or invalid."""
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
         if not isinstance(values, dict) or values.get("format") != _FORMAT:
-            raise ValueError(f"it must say `format`: `{_FORMAT}`")
+            raise ValueError(f"it must contain `format`: `{_FORMAT}`")
         records = tuple(_record(v) for v in values["keys"])
     except OSError as error:
         raise SettingsError(f"the keys file `{file}` cannot be read: {error.strerror or error}") from None
     except (ValueError, KeyError, TypeError) as error:
-        raise SettingsError(f"the keys file `{file}` is not one: {error}") from None
+        raise SettingsError(f"the keys file `{file}` is invalid: {error}") from None
     if len({r.id for r in records}) != len(records):
-        raise SettingsError(f"the keys file `{file}` holds one id twice")
+        raise SettingsError(f"the keys file `{file}` contains the same key id twice")
     return records
 
 
 def save_keys_file(file: Path, records: Sequence[KeyRecord]) -> None:
-    """Puts the records into `file` at once, readable by its owner only."""
+    """Writes the records to `file` atomically, readable by its owner only."""
     text = json.dumps({"format": _FORMAT, "keys": [r.to_dict() for r in records]}, indent=1) + "\n"
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     fresh = file.with_name(f".{file.name}.{os.getpid()}")
@@ -136,10 +139,10 @@ def save_keys_file(file: Path, records: Sequence[KeyRecord]) -> None:
 
 
 class KeyRing:
-    """The keys that open the service: those of the settings and those of `file`, which is looked at before each use.
+    """The valid keys of a service: those in the settings and those in `file`, which is checked before each use.
 
-    Without any source every caller is `NOBODY`. A file that cannot be read any more leaves the keys that it held; what
-    is revoked must be revoked by a file that can be read.
+    Without any key source every caller is `NOBODY`. If the file becomes unreadable, the last keys stay valid; a
+    revocation needs a readable file.
     """
 
     def __init__(self, plain: Sequence[str] = (), file: Path | None = None) -> None:
@@ -155,9 +158,9 @@ class KeyRing:
         return bool(self._plain) or self._file is not None
 
     def find(self, authorization: str, *, now: datetime | None = None) -> Caller | None:
-        """Whom an `Authorization` header tells, None where a key is needed and none that lives is there.
+        """The caller for an `Authorization` header. None if a key is needed and no valid one is given.
 
-        Takes as long for every wrong key.
+        Takes the same time for every wrong key.
         """
         if not self.asks:
             return NOBODY
@@ -170,7 +173,7 @@ class KeyRing:
         return found if scheme.lower() == "bearer" else None
 
     def _live(self) -> tuple[KeyRecord, ...]:
-        """The records as the file is now."""
+        """The current records of the file."""
         if self._file is None:
             return ()
         try:
@@ -187,13 +190,13 @@ class KeyRing:
     def _reload(self, file: Path) -> None:
         try:
             self._records = load_keys_file(file)
-            log.info("keys: %d", len(self._records))
+            log.info("loaded %d API keys", len(self._records))
         except SettingsError as error:
-            log.error("the %d keys at hand stay: %s", len(self._records), error)
+            log.error("API keys could not be reloaded; the last %d stay valid: %s", len(self._records), error)
 
 
 def revoke(records: Sequence[KeyRecord], ident: str, *, now: datetime) -> tuple[KeyRecord, ...]:
-    """The records with the key `ident` ended. Raises `ValueError` when there is none."""
+    """The records with the key `ident` revoked. Raises `ValueError` if there is no such key."""
     if ident not in {r.id for r in records}:
         raise ValueError(f"no key with the id `{ident}`")
     return tuple(replace(r, expires=now) if r.id == ident else r for r in records)

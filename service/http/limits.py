@@ -1,7 +1,7 @@
-"""Rate limits: one token bucket per key's name, shared by all workers of a server.
+"""The rate limit of API keys: one token bucket per name, shared by all workers of a server.
 
-A bucket is a file of sixteen bytes that is changed under a lock. Workers share no other memory. If each worker counted
-by itself, the rate would depend on which worker answers.
+A bucket is a file of 16 bytes that is changed under a lock. Workers share no memory, and separate counts would make the
+rate depend on which worker answers.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ _BUCKET = struct.Struct("dd")  # tokens left, and when that was
 
 
 def limits_folder() -> Path:
-    """A folder that all workers of this server, and no other server, know."""
+    """The folder that the workers of this server share, and no other server uses."""
     prometheus = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     return Path(prometheus).parent / "limits" if prometheus else Path(tempfile.mkdtemp(prefix="palimpsest-limits-"))
 
 
 class RateLimiter:
-    """Lets a caller send `per_minute` requests on average and `burst` at once; 0 a minute means no limit.
+    """Allows a caller `per_minute` requests on average and `burst` at once. 0 per minute means no limit.
 
-    A caller's own rate goes over `per_minute`. Time is the machine's monotonic clock, which all processes share.
+    A caller's own rate overrides `per_minute`. Time is the machine's monotonic clock, which all processes share.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class RateLimiter:
         self._clock = clock
 
     def take(self, caller: Caller) -> None:
-        """Takes one token. Raises `RateLimited` with the time until the next token."""
+        """Takes one token. Raises `RateLimited` with the time until the next token if there is none."""
         rate = (self._per_minute if caller.per_minute is None else caller.per_minute) / 60.0
         if rate <= 0:
             return
@@ -54,7 +54,7 @@ class RateLimiter:
             raise RateLimited("too many requests for this key; try again later", retry_after=wait)
 
     def _taken(self, file: Path, rate: float) -> float:
-        """0 when a token was taken, else the seconds until there is one."""
+        """0 if a token was taken, else the seconds until the next one."""
         handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)

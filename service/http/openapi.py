@@ -1,7 +1,7 @@
-"""The OpenAPI document of the loaded model, made from the pydantic models that check requests.
+"""The OpenAPI document, generated for the loaded model from the pydantic models that validate requests.
 
-Sizes, limits and defaults are those of this service. What the document allows is accepted, and what it does not allow
-is refused.
+It contains the sizes, limits and defaults of this service. A request that is valid by the document is accepted; any
+other is rejected.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def _schema(model: str) -> dict[str, Any]:
 
 
 def _narrow(fields: dict[str, Any], limits: Limits) -> None:
-    """Puts the model's limits into the request's schema, and OpenAI's fields without meaning beside it."""
+    """Adds the model's limits to the request schema, and OpenAI's fields that are ignored."""
     fields["model"] = _open(fields["model"], {"type": "string", "enum": list(limits.models)})
     fields["size"] = _open(fields["size"], {"type": "string", "enum": ["auto", *limits.sizes]})
     fields["n"] = _open(fields["n"], {"type": "integer", "minimum": 1, "maximum": limits.max_n})
@@ -121,11 +121,13 @@ def _narrow(fields: dict[str, Any], limits: Limits) -> None:
     if not limits.negative:
         fields["negative_prompt"] = {"type": "null"}
     for name in sorted(GenerationRequest.IGNORED):
-        fields[name] = {"description": "OpenAI's; accepted, and named in `steering.ignored`"}
+        fields[name] = {
+            "description": "an OpenAI field without effect here: accepted, and listed in `steering.ignored`"
+        }
 
 
 def _unheard(above: float) -> dict[str, Any]:
-    """No negative prompt where the guidance scale makes the pipeline ignore it."""
+    """Forbids a negative prompt where the guidance scale makes the pipeline ignore it."""
     low = {"properties": {"guidance_scale": {"type": "number", "maximum": above}}, "required": ["guidance_scale"]}
     return {"if": low, "then": {"properties": {"negative_prompt": {"enum": [None, ""]}}}}
 
@@ -138,6 +140,6 @@ def _narrow_texts(fields: dict[str, Any], limits: Limits) -> None:
 
 
 def _open(field: dict[str, Any], kind: dict[str, Any]) -> dict[str, Any]:
-    """The schema of a field that may be null, with another kind in place of what it has."""
+    """The schema of a nullable field, with another type in place of its own."""
     kept = {k: v for k, v in field.items() if k not in ("anyOf", "type")}
     return kept | {"anyOf": [kind, {"type": "null"}]}

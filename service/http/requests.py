@@ -1,7 +1,7 @@
-"""The requests that callers may send: strict pydantic models in OpenAI's shape, and the JSON parser before them.
+"""The requests of the API: strict pydantic models in OpenAI's shape, and the JSON parser.
 
-A field that OpenAI has and that means nothing here is accepted and listed in the answer (`steering.ignored`). Every
-other unknown field is an error. Values out of range are refused, never clamped.
+An OpenAI field that has no effect here is accepted and listed in the answer (`steering.ignored`). Every other unknown
+field is an error. Values out of range are rejected, never clamped.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _SHOWN = 5
 
 
 def _whole(value: Any) -> Any:
-    """A number without a fraction as an integer: JSON knows one kind of number, and to JSON Schema 1.0 is whole."""
+    """A number without a fraction as an integer. JSON has one number type, and JSON Schema counts 1.0 as an integer."""
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return int(value)
     return value
@@ -63,7 +63,7 @@ class _Body(BaseModel):
 class GenerationRequest(_Body):
     """`POST /v1/images/generations`."""
 
-    # no meaning here: tenants are named by keys, not by whoever holds one
+    # ignored: the tenant is the name of the API key, not a value that the caller sends
     IGNORED: ClassVar[frozenset[str]] = frozenset(
         ("quality", "style", "background", "user", "safety_identifier", "moderation")
     )
@@ -83,7 +83,7 @@ class GenerationRequest(_Body):
     guidance_scale: Annotated[StrictFloat | StrictInt, Field(ge=0.0, le=MAX_GUIDANCE)] | None = None
 
     def within(self, limits: Limits) -> Order:
-        """The order: this request with defaults filled in and a seed drawn. Raises `BadRequest` beyond a limit."""
+        """The order: this request with defaults and a seed. Raises `BadRequest` if it exceeds a limit."""
         _check_text(self.prompt, "prompt", limits.max_prompt)
         if self.negative_prompt:
             _check_text(self.negative_prompt, "negative_prompt", limits.max_prompt)
@@ -108,7 +108,7 @@ class GenerationRequest(_Body):
 
     @property
     def unused(self) -> tuple[str, ...]:
-        """Fields that have no effect on this request, such as the compression of a PNG."""
+        """Supported fields that have no effect on this request."""
         lossless = self.output_format in (None, "png")
         return ("output_compression",) if lossless and self.output_compression is not None else ()
 
@@ -127,12 +127,12 @@ class GenerationRequest(_Body):
         return int(width), int(height)
 
     def _guidance(self, limits: Limits) -> float | None:
-        """The guidance scale, the model's where none is given. Raises `BadRequest` for what would be ignored."""
+        """The guidance scale, or the model's default. Raises `BadRequest` for a value that the model would ignore."""
         if self.guidance_scale is not None and limits.default_guidance is None:
-            raise BadRequest("this model takes no `guidance_scale`", param="guidance_scale")
+            raise BadRequest("this model does not support `guidance_scale`", param="guidance_scale")
         guidance = limits.default_guidance if self.guidance_scale is None else float(self.guidance_scale)
         if self.negative_prompt and not limits.negative:
-            raise BadRequest("this model takes no `negative_prompt`, or would ignore it", param="negative_prompt")
+            raise BadRequest("this model does not support `negative_prompt`", param="negative_prompt")
         if self.negative_prompt and limits.negative_above is not None and (guidance or 0) <= limits.negative_above:
             message = f"`negative_prompt` is ignored unless `guidance_scale` is above {limits.negative_above:g}"
             raise BadRequest(f"{message}, got {guidance:g}", param="negative_prompt")
@@ -140,13 +140,13 @@ class GenerationRequest(_Body):
 
 
 class EvaluateRequest(_Body):
-    """`POST /v1/policies/evaluate`: decide only, no picture is made."""
+    """`POST /v1/policies/evaluate`: decides without generating a picture."""
 
     prompt: StrictStr
     negative_prompt: StrictStr | None = None
 
     def within(self, limits: Limits) -> EvaluateRequest:
-        """This request; raises `BadRequest` where it passes a limit."""
+        """This request. Raises `BadRequest` if it exceeds a limit."""
         _check_text(self.prompt, "prompt", limits.max_prompt)
         if self.negative_prompt:
             _check_text(self.negative_prompt, "negative_prompt", limits.max_prompt)
@@ -157,7 +157,7 @@ _Model = TypeVar("_Model", bound=_Body)
 
 
 def parse_body(raw: bytes, model: type[_Model]) -> tuple[_Model, tuple[str, ...]]:
-    """The request in `raw` and the names of its ignored fields. Raises `BadRequest` that lists what is wrong."""
+    """The request in `raw`, and the names of its ignored fields. Raises `BadRequest` that lists all problems."""
     values = parse_json(raw)
     if not isinstance(values, dict):
         raise BadRequest(f"the body must be a JSON object, got {_kind(values)}", code="invalid_json")
@@ -183,11 +183,11 @@ def parse_json(raw: bytes) -> Any:
         message = f"the body is not JSON: {error.msg.lower()} at line {error.lineno}, column {error.colno}"
         raise BadRequest(message, code="invalid_json") from None
     except ValueError:  # an integer of thousands of digits
-        raise BadRequest("the body holds a number that is too long", code="invalid_json") from None
+        raise BadRequest("the body contains a number with too many digits", code="invalid_json") from None
 
 
 def _depth(text: str) -> int:
-    """How deep the brackets outside strings nest; the parser itself recurses, so this must not."""
+    """The nesting depth of brackets outside strings. Computed without recursion, because the JSON parser recurses."""
     deepest = level = 0
     for bracket in re.findall(r"[\[\]{}]", re.sub(r'"(?:[^"\\]|\\.)*"', "", text)):
         level += 1 if bracket in "[{" else -1
@@ -200,7 +200,7 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(values) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise BadRequest(f"`{twice[:64]}` stands twice in the body", code="invalid_json")
+        raise BadRequest(f"`{twice[:64]}` appears twice in the body", code="invalid_json")
     return values
 
 
@@ -247,7 +247,7 @@ def _check_text(text: str, name: str, longest: int) -> None:
             f"`{name}` must be at most {longest} characters, got {len(text)}", param=name, code="string_too_long"
         )
     if any("\ud800" <= c <= "\udfff" for c in text):
-        raise BadRequest(f"`{name}` holds half of a surrogate pair, which is no text", param=name)
+        raise BadRequest(f"`{name}` contains an unpaired surrogate, which is not valid text", param=name)
 
 
 def _at_most(name: str, value: int | None, limit: int) -> None:
@@ -264,7 +264,7 @@ def _kind(value: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A number or a kind; texts of callers are not echoed."""
+    """A number as it is, or the kind of another value. Texts of callers are not repeated."""
     return f"`{value}`" if isinstance(value, (bool, int, float)) and len(str(value)) < 32 else _kind_or_object(value)
 
 

@@ -1,4 +1,4 @@
-"""The answers as models, for the OpenAPI document only. Tests compare them with real answers."""
+"""The answer models, for the OpenAPI document only. Answers are not built from them; tests compare the two."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class _Answer(BaseModel):
 
 
 class Rule(_Answer):
-    """A rule that took part, as far as it lets callers know."""
+    """A rule that took part, with as much detail as it discloses."""
 
     category: str | None = None
     rule: str | None = None
@@ -26,7 +26,7 @@ class Rule(_Answer):
 
 
 class Shape(_Answer):
-    """The execution shape: what the stock pipeline needs to give the same pixels."""
+    """The execution shape: what the stock pipeline needs to reproduce the same pixels."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -100,7 +100,7 @@ class Worker(_Answer):
 
 
 class Detector(_Answer):
-    """How a detector does in one worker: an open circuit means that it is not asked, and rules apply `on_error`."""
+    """A detector in one worker. If its circuit breaker is open, it is not called and rules apply `on_error`."""
 
     name: str
     circuit: Literal["closed", "half-open", "open"]
@@ -117,7 +117,7 @@ class WorkerStatus(_Answer):
 
 
 class StatusAnswer(_Answer):
-    """`degraded`: a worker is not ready, or a detector of one is not asked."""
+    """`degraded`: a worker is not ready, or a circuit breaker is open."""
 
     object: Literal["status"]
     degraded: bool
@@ -137,7 +137,7 @@ class BundleName(_Answer):
 
 
 class BundleAnswer(_Answer):
-    """A bundle that was taken; `changed` is false for the one that stands there already."""
+    """An accepted bundle. `changed` is false if it was stored already."""
 
     object: Literal["policy.bundle"]
     digest: str

@@ -1,6 +1,6 @@
-"""The answers about the service itself: its model, and each worker's policies and detectors.
+"""The status answers of a service: its model, and the policies and detectors of all workers, from the workers' notes.
 
-Notes of workers may hold paths, process ids and error texts. The answers hold none of them.
+A note may contain paths, process ids and failure reasons. The answers contain none of them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _KEPT = ("state", "policy", "rules")
 
 
 def models_answer(limits: Limits, batching: str) -> dict[str, Any]:
-    """The body of `GET /v1/models`: the one model that is served, and what may be asked of it."""
+    """The body of `GET /v1/models`: the served model and its request limits."""
     model = {
         "id": limits.models[0],
         "object": "model",
@@ -39,14 +39,14 @@ def models_answer(limits: Limits, batching: str) -> dict[str, Any]:
 
 
 def policies_answer(notes: Sequence[_Note]) -> dict[str, Any]:
-    """The body of `GET /v1/policies`: what each worker has in use, and whether that is the same."""
+    """The body of `GET /v1/policies`: the policies of each worker, and whether all workers use the same ones."""
     workers = [{"worker": k, **_policies(note)} for k, note in enumerate(notes, 1)]
     digests = {w["policy"]["digest"] if w.get("policy") else None for w in workers}
     return {"object": "policies", "converged": len(digests) == 1, "workers": workers}
 
 
 def status_answer(notes: Sequence[_Note]) -> dict[str, Any]:
-    """The body of `GET /v1/status`: each worker's state and how its detectors do."""
+    """The body of `GET /v1/status`: the state of each worker and of its detectors."""
     workers = [
         {"worker": k, "state": note["state"], "detectors": note.get("detectors", [])} for k, note in enumerate(notes, 1)
     ]
@@ -55,7 +55,7 @@ def status_answer(notes: Sequence[_Note]) -> dict[str, Any]:
 
 
 def detector_notes(health: Iterable[Health]) -> list[_Note]:
-    """What a worker's note says of its detectors. Error texts quote nothing that was read."""
+    """The state of the detectors for the worker's note. The text of an error contains nothing that was read."""
     return [
         {
             "name": h.name,
@@ -77,5 +77,5 @@ def _policies(note: _Note) -> _Note:
 
 
 def _public_why(row: _Note) -> str:
-    """Why a rule is unfit, without paths; a rule with a pack of its own has a reason that names none."""
+    """Why a rule is unfit, without paths. The reason of a rule that has a pack contains none."""
     return str(row["why_unfit"]) if row["pack"] else "no pack of this concept was made for this model"

@@ -1,9 +1,9 @@
-"""Answers as server-sent events: queued, step, completed, in the shape that OpenAI's clients read.
+"""Answers as server-sent events (queued, step, completed), in the shape that OpenAI clients read.
 
-A picture is only in its `completed` event, which is sent after the last judgement of the last picture. There are no
-partial images. A failure before the first event is an ordinary answer with its status. A later failure is an `error`
-event, because the status was already sent. Step events are of the first generation of each picture. Retries appear only
-as rungs in the `completed` event.
+A picture is only in its `completed` event, which is sent after the last picture has been judged. There are no partial
+images. A failure before the first event is an ordinary error answer with its status. A later failure is an `error`
+event, because the status has already been sent. Step events cover the first generation of each picture. Repairs appear
+only in the `completed` events, as rungs.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _KIND = "image_generation"
 
 
 class EventProgress:
-    """A `Progress` that keeps what it is told as events, for the one stream that reads them."""
+    """A `Progress` that queues events for the one stream that reads them."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self.events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
 
     def queued(self, pictures: int) -> None:
-        """The request's pictures wait for the engine."""
+        """The request's pictures are in the engine's queue."""
         self._tell({"type": f"{_KIND}.queued", "n": pictures})
 
     def step(self, picture: int, step: int, steps: int) -> None:
@@ -50,7 +50,7 @@ class EventProgress:
 
 
 def completed(answer: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """One `completed` event a picture of an answer. Nothing is counted in tokens here, so `usage` is zero."""
+    """One `completed` event per picture of an answer. Tokens are not counted, so `usage` is zero."""
     usage = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
     for index, item in enumerate(answer["data"]):
         yield {
@@ -68,7 +68,7 @@ def completed(answer: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 class EventStream(StreamingResponse):
-    """A stream that says how it ended: `over` is called once, with what ended it or None, when it is over."""
+    """A stream that reports its end: `over` is called once, with the error that ended it or None."""
 
     def __init__(self, events: AsyncIterator[bytes], ended: list[BaseException | None]) -> None:
         super().__init__(events, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
@@ -81,7 +81,7 @@ class EventStream(StreamingResponse):
             await super().__call__(scope, receive, send)
         finally:
             if not self._ended:  # the client left, so that nobody read the events to their end
-                self._ended.append(Disconnected("the client went away before its answer"))
+                self._ended.append(Disconnected("the client disconnected before the answer"))
             self.over(self._ended[0])
 
 
@@ -90,9 +90,9 @@ async def event_stream(
     work: Callable[[EventProgress], Awaitable[dict[str, Any]]],
     told: Callable[[BaseException], ApiError],
 ) -> EventStream:
-    """The stream of `work`'s progress and answer. `told` turns unexpected errors into answers.
+    """The stream of events of `work`. `told` converts an unexpected exception to an API error.
 
-    Raises what `work` raises before its first event.
+    Raises the error of `work` if it fails before its first event.
     """
     ended: list[BaseException | None] = []
     events = _events(request, work, told, ended)
@@ -136,14 +136,16 @@ async def _events(
 async def _until_done(
     progress: EventProgress, task: asyncio.Future[dict[str, Any]], gone: asyncio.Task[None]
 ) -> AsyncIterator[bytes]:
-    """The events of `task` as they come, and a comment where there are none for a while. Raises `Disconnected`."""
+    """The events of `task` as they arrive, with a keep-alive comment after a while without events. Raises
+    `Disconnected`.
+    """
     while not task.done() or not progress.events.empty():
         heard = asyncio.ensure_future(progress.events.get())
         try:
             any_of: set[asyncio.Future[Any]] = {task, gone, heard}
             await asyncio.wait(any_of, timeout=_HEARTBEAT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             if gone.done() and not task.done():
-                raise Disconnected("the client went away before its answer")
+                raise Disconnected("the client disconnected before the answer")
             if heard.done():
                 yield _sent(heard.result())
             elif not task.done():

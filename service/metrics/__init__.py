@@ -1,1 +1,1 @@
-"""What is measured: the catalogue of metrics, and the recorder that moves them."""
+"""The catalogue of metrics, and the recorder that updates them."""

@@ -1,11 +1,11 @@
-"""The catalogue of metrics, as data: name, help, labels and bounds of each.
+"""The catalogue of metrics as data: name, meaning, labels and bounds of every metric.
 
-`service.metrics.recorder` moves them. `deploy.generate` makes dashboards and alert rules that ask for these names.
+`service.metrics.recorder` updates the metrics. `deploy.generate` makes dashboards and alert rules from the same names.
 
-The number of series is bounded, whatever is asked and whatever policies say. Each label has a closed set of values or
-is open. A metric with an open label has a maximum number of series; beyond it, the open value becomes `other`. Values
-from policies are admitted when the policies load, so that all workers agree. Prompts, users, tenants, keys, seeds,
-digests and ids are never labels.
+The number of series is bounded for any requests and policies. A label either has a closed set of values or is open. A
+metric with an open label has a maximum number of series; further values become `other`. Values that come from policies
+are added when a policy is loaded, so that all workers use the same ones. Prompts, users, tenants, keys, seeds, digests
+and ids are never labels.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _DOSE = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 
 @dataclass(frozen=True, slots=True)
 class MetricLabel:
-    """A label and all of its values; without any it is open, and its metric says how many series it may have."""
+    """A label and all of its values. A label without values is open; its metric limits the number of series."""
 
     name: str
     values: tuple[str, ...] = ()
@@ -81,9 +81,10 @@ PROBLEM = MetricLabel("reason", CODES)
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One metric: name without the prefix, meaning, labels; `mode` and `initial` for gauges, `buckets` for histograms.
+    """One metric: name without the prefix, meaning and labels. `mode` and `initial` are for gauges, `buckets` for
+    histograms.
 
-    `most` is the number of label sets that it may have when a label is open.
+    `most` is the maximum number of label sets if a label is open.
     """
 
     name: str
@@ -101,17 +102,17 @@ class Metric:
 
     @property
     def open(self) -> bool:
-        """Whether a label has no closed set of values."""
+        """Whether a label is open."""
         return any(not label.values for label in self.labels)
 
     @property
     def closed_sets(self) -> tuple[tuple[str, ...], ...]:
-        """Every label set, with `other` in the place of each open value."""
+        """Every label set, with `other` for each open label."""
         return tuple(itertools.product(*(label.values or (OTHER,) for label in self.labels)))
 
     @property
     def series(self) -> int:
-        """The most series that one process can make of it."""
+        """The maximum number of series that one process can create."""
         each = len(self.buckets) + 3 if self.kind == "histogram" else 1  # the last bucket, the sum and the count
         return each * (self.most or len(self.closed_sets))
 

@@ -1,9 +1,9 @@
-"""The recorder: the methods that move the metrics, and the text that Prometheus scrapes.
+"""Updates the metrics, and renders them for Prometheus.
 
-No other module knows the client library. Each gauge states a mode that works with several worker processes. A gauge
-that was never set has a value that changes no minimum or maximum. `prometheus_client` decides at import whether it
-writes to files, so `PROMETHEUS_MULTIPROC_DIR` must be set before this module is imported (BentoML does so in its
-workers).
+Only this module uses the client library, so that every label value comes from one place. Gauges use multiprocess modes.
+A gauge that has not been set has an initial value that does not affect a minimum or maximum. `prometheus_client`
+decides at import whether it writes to files, so `PROMETHEUS_MULTIPROC_DIR` must be set before this module is imported
+(BentoML does this in its workers).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ __all__ = ["Recorder", "forget_dead_workers", "render"]
 
 
 def _built(metric: Metric, registry: CollectorRegistry) -> Any:
-    """The metric object, registered."""
+    """The registered metric object."""
     name, labels = PREFIX + metric.name, [label.name for label in metric.labels]
     if metric.kind == "counter":
         return Counter(name, metric.help, labels, registry=registry)
@@ -61,7 +61,7 @@ def _built(metric: Metric, registry: CollectorRegistry) -> Any:
 
 
 class _Family:
-    """One metric of a process: its label sets are counted, so that there are never more than it may have."""
+    """One metric of a process. It counts its label sets and never exceeds the maximum."""
 
     def __init__(self, metric: Metric, registry: CollectorRegistry) -> None:
         self.metric = metric
@@ -70,7 +70,7 @@ class _Family:
         self._lock = threading.Lock()
 
     def at(self, *values: str) -> Any:
-        """The series of these label values, or the one of `other` in place of what there is no room for."""
+        """The series of these label values, or the series of `other` once the maximum is reached."""
         labels = self.metric.labels
         if not labels:
             return self._built
@@ -87,18 +87,20 @@ class _Family:
 
 
 class Recorder:
-    """The methods that move the metrics; one object per process."""
+    """Updates the metrics. There is one recorder per process."""
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
         self._families = {metric.name: _Family(metric, registry) for metric in CATALOGUE}
 
     @classmethod
     def apart(cls) -> Recorder:
-        """A recorder that nobody scrapes, for a runtime beside the process's own."""
+        """A recorder with its own registry, for a runtime that is not scraped."""
         return cls(CollectorRegistry())
 
     def start(self) -> None:
-        """Says that this worker is up, and makes every closed series exist, so that a rate of nothing is zero."""
+        """Counts this worker as up, and creates every closed series, so that the rate of an event that never happened
+        is zero.
+        """
         for family in self._families.values():
             if not family.metric.open and family.metric.kind != "gauge":
                 for values in family.metric.closed_sets:
@@ -109,7 +111,7 @@ class Recorder:
         self.series("workers_up").set(1)
 
     def request(self, endpoint: str, outcome: RequestOutcome, seconds: float) -> None:
-        """One answered request; `endpoint` is a name of ours, never a raw path."""
+        """One answered request. `endpoint` is a name from the catalogue, never a raw path."""
         self.series("requests_total", endpoint, outcome).inc()
         self.series("request_duration_seconds", endpoint).observe(seconds)
 
@@ -123,30 +125,30 @@ class Recorder:
             self.stage_took(stage, time.perf_counter() - start)
 
     def stage_took(self, stage: RequestStage, seconds: float) -> None:
-        """Observes seconds that were measured elsewhere, such as on the engine thread."""
+        """Observes seconds that were measured elsewhere, for example on the engine thread."""
         self.series("stage_duration_seconds", stage).observe(seconds)
 
     def decision(self, rules: Iterable[str], verdict: str, *, mode: Literal["enforce", "shadow"]) -> None:
-        """A final decision, once for each rule that took part."""
+        """A final decision, counted once for each rule that took part."""
         for rule in rules:
             self.series("decisions_total", rule, verdict, mode).inc()
 
     def decision_errors(self, rules: Iterable[str], *, stale: bool = False) -> None:
-        """Rules that could not be judged for one request, and whether its policies are too old."""
+        """Rules that could not be evaluated for one request, and whether its policies are stale."""
         for rule in set(rules):
             self.series("decision_errors_total", rule).inc()
         self.series("stale_decisions_total").inc(int(stale))
 
     def shadow_difference(self, enforced: str, shadow: str) -> None:
-        """The shadow rules would have answered otherwise."""
+        """The shadow rules would have decided differently."""
         self.series("shadow_differences_total", enforced, shadow).inc()
 
     def image(self, verdict: str) -> None:
-        """A picture left."""
+        """A picture was returned."""
         self.series("images_total", verdict).inc()
 
     def steered(self, concepts: Iterable[str], *, rows: int, dose: Iterable[float] = ()) -> None:
-        """A picture was made with these concepts steered; rows and doses of a merged plan count for each of them."""
+        """A picture was generated with these concepts steered. Rows and doses of a merged plan count for each."""
         doses = tuple(dose)
         for concept in concepts:
             self.series("steered_pictures_total", concept).inc()
@@ -155,16 +157,16 @@ class Recorder:
                 self.series("steering_dose", concept).observe(size)
 
     def rung(self, rung: str, result: Literal["passed", "failed"], seconds: float) -> None:
-        """A rung was climbed and the picture judged again, `seconds` after the climb began."""
+        """A repair rung ran and the picture was judged again, `seconds` after the rung began."""
         self.series("rungs_total", rung, result).inc()
         self.series("rung_duration_seconds", rung).observe(seconds)
 
     def extra_generation(self) -> None:
-        """A picture was made again."""
+        """A picture was generated again."""
         self.series("extra_generations_total").inc()
 
     def detector(self, detector: str, seconds: float) -> None:
-        """A detector read something, or gave up after `seconds`."""
+        """A detector reading ended or timed out after `seconds`."""
         self.series("detector_duration_seconds", detector).observe(seconds)
 
     def detector_error(self, detector: str, reason: ReadingFailure) -> None:
@@ -176,47 +178,49 @@ class Recorder:
         self.series("detector_open", detector).set(int(state != "closed"))
 
     def queue_depth(self, pictures: int, oldest: float | None = None) -> None:
-        """How many pictures wait now, and since when the oldest does, in seconds of the epoch."""
+        """The number of waiting pictures, and the epoch time in seconds at which the oldest one arrived."""
         self.series("queue_depth").set(pictures)
         self.series("queue_oldest_timestamp_seconds").set(math.inf if oldest is None else oldest)
 
     def turned_away(self) -> None:
-        """A request met a full queue."""
+        """A request was rejected because the queue was full."""
         self.series("queue_rejections_total").inc()
 
     def batch(self, rows: int, padding: int) -> None:
-        """A batch of `rows` pictures ran, `padding` of them for shape only."""
+        """A batch of `rows` pictures ran, of which `padding` only fill the batch."""
         self.series("batch_rows").observe(rows)
         self.series("batch_padding_rows_total").inc(padding)
 
     def step(self) -> None:
-        """The running batch did one denoising step."""
+        """The running batch finished one denoising step."""
         self.series("engine_steps_total").inc()
 
     def out_of_memory(self) -> None:
-        """A batch did not fit the device."""
+        """A batch did not fit into device memory."""
         self.series("out_of_memory_total").inc()
 
     def dropped(self, reason: Literal["disconnect", "deadline", "shutdown"]) -> None:
-        """A picture was given up."""
+        """A picture was cancelled."""
         self.series("cancelled_pictures_total", reason).inc()
 
     def fallback(self, reason: Literal["fired", "steering", "unfit"]) -> None:
-        """A picture was made with its prompt replaced as a whole."""
+        """A picture was generated with its whole prompt replaced."""
         self.series("fallbacks_total", reason).inc()
 
     def beat(self) -> None:
-        """The engine moved now."""
+        """The engine made progress now (heartbeat)."""
         self.series("engine_beat_timestamp_seconds").set(time.time())
 
     def ready(self, answers: bool) -> None:
-        """Whether the worker answers requests: its model, detectors and policies are loaded, and it does not end."""
+        """Whether the worker answers requests: its model, detectors and policies are loaded, and it is not shutting
+        down.
+        """
         self.series("engine_ready").set(int(answers))
 
     def policies(self, *, generation: int, digest: str, loaded: float, unfit: int, rules: Iterable[Rollout]) -> None:
-        """A snapshot came into use; `rules` are its rules with their rollout, in one order in every worker.
+        """A policy snapshot came into use. `rules` are its rules with their rollout, in the same order in every worker.
 
-        Generations count a worker's own changes; whether workers agree is told by a number of the digest.
+        Generations count the changes in one worker. A number made of the digest shows whether workers agree.
         """
         number = int(digest.rpartition(":")[2][:12], 16)  # 48 bits: a float holds them exactly
         for bound in ("min", "max"):
@@ -231,7 +235,7 @@ class Recorder:
             self.series("decision_errors_total", rule)
 
     def detectors(self, names: Iterable[str]) -> None:
-        """These detectors are there: their failures count from zero."""
+        """Creates the series of these detectors, so that their failures count from zero."""
         for name in names:
             self.series("detector_duration_seconds", name)
             self.series("detector_open", name).set(0)
@@ -239,29 +243,30 @@ class Recorder:
                 self.series("detector_errors_total", name, reason)
 
     def reload(self, result: Reload, *, codes: Iterable[str] = ()) -> None:
-        """An attempt to load changed files ended; `codes` are the kinds of problems that it failed for."""
+        """A reload of changed policy files ended. `codes` are the kinds of problems that made it fail."""
         self.series("policy_reloads_total", result).inc()
         self.series("policy_last_reload_failed").set(int(result == "failed"))
         for code in set(codes):
             self.series("policy_refusals_total", code).inc()
 
     def exempted(self, rules: Iterable[str]) -> None:
-        """A request was spared from these rules."""
+        """A request was exempt from these rules."""
         for rule in rules:
             self.series("policy_exemptions_total", rule).inc()
 
     def audit(self, result: Literal["written", "error"]) -> None:
-        """An audit record was written, or could not be."""
+        """An audit record was written, or failed to be written."""
         self.series("audit_events_total", result).inc()
 
     def build(self, version: str, model: str) -> None:
-        """What runs here."""
+        """The version and the model that run."""
         self.series("build_info", version, model).set(1)
 
     def series(self, name: str, *values: str) -> Any:
         """The series of a metric (its name without the prefix) at these label values, for `inc`, `set` or `observe`.
 
-        Raises: KeyError, for a name that the catalogue does not have; ValueError, for a value that a label cannot have.
+        Raises: KeyError, for a metric that is not in the catalogue; ValueError, for a value that the label does not
+        allow.
         """
         return self._families[name].at(*values)
 

@@ -1,1 +1,1 @@
-"""Which detectors a worker has, and the thread pools that run them."""
+"""The detectors of a worker, and the thread pools that run them."""

@@ -1,10 +1,12 @@
-"""Which detectors a worker has: the one place that names them.
+"""Builds the detectors of a worker from the settings.
 
-The embedded ones need nothing: our text detectors, RapidOCR, and the judge of the embedded models. EasyOCR, Detoxify,
-concepts by meaning and more classifiers of pictures join when the settings name a folder of their weights; detectors
-of other packages join when the setting `plugins` names them. Each loads its weights when it is first asked. Each runs
-behind a circuit breaker of its own: a detector that hangs or fails again and again is not asked for a while, and until
-it answers again, every name that it covers is an error, which makes the answers stricter.
+The embedded detectors need no setting: our text detectors, RapidOCR, and the judge of the embedded models. EasyOCR,
+Detoxify, semantic concept detection and more picture classifiers are added if the settings name a folder of their
+weights. Detectors of other packages are added if the setting `plugins` names them. Each detector loads its weights on
+first use.
+
+Each detector runs behind its own circuit breaker. If it hangs or fails repeatedly, it is skipped for a while. Until it
+answers again, every name that it covers is an error, which makes the decisions stricter.
 """
 
 from __future__ import annotations
@@ -36,9 +38,10 @@ _LOADING = 120.0  # seconds that a detector may take to load its weights
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """How prompts and pictures are read, what pictures can be read for, and prompts without their lettering.
+    """The readers of prompts and pictures, the names that pictures can be read for, and the removal of lettering from
+    prompts.
 
-    `watches` are those of the detectors that can fail; `health` is how they do.
+    `watches` are the detectors that can fail. `health` is their state.
     """
 
     sense: Sense
@@ -49,11 +52,11 @@ class Detection:
 
     @property
     def health(self) -> tuple[Health, ...]:
-        """The state of each watched detector's circuit, in the order in which they are asked."""
+        """The circuit breaker state of each watched detector, in the order in which they are called."""
         return tuple(watch.health for watch in self.watches)
 
     def warm(self, reads: frozenset[str]) -> None:
-        """Reads a prompt and looks at an empty picture, so that all is loaded before the first request comes."""
+        """Reads a prompt and an empty picture, so that all weights are loaded before the first request."""
         from PIL import Image
 
         from policies import Request
@@ -64,7 +67,7 @@ class Detection:
 
 
 def build_detection(settings: Settings) -> Detection:
-    """The detectors that the settings name, none of them loaded yet. Raises `SettingsError` for a missing folder."""
+    """The detectors that the settings name, not loaded yet. Raises `SettingsError` for a missing folder."""
     from detectors import text
     from detectors.images import look
 
@@ -100,7 +103,7 @@ def _report(health: Health) -> None:
 
 
 def _text_detectors(settings: Settings, plugged: Plugged) -> tuple[TextDetectors, tuple[Watch, ...]]:
-    """The readers of prompts, and the watches of those that can fail."""
+    """The text detectors, and the watches of those that can fail."""
     from detectors.running import WatchedFinder, WatchedScorer
     from detectors.text.sense import default_detectors
 
@@ -150,7 +153,7 @@ def _readers(settings: Settings) -> Iterator[PictureDetector]:
 
 
 def _check_names(watches: Iterable[Watch]) -> None:
-    """Each detector has a name of its own: metrics, status and audit tell them apart by it."""
+    """Checks that detector names are unique, because metrics, status and the audit log identify detectors by name."""
     names = [watch.health.name for watch in watches]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -159,5 +162,5 @@ def _check_names(watches: Iterable[Watch]) -> None:
 
 def _folder(name: str, folder: Path) -> Path:
     if not folder.is_dir():
-        raise SettingsError(f"`{name}` must be a folder, got `{folder}`, which is none")
+        raise SettingsError(f"`{name}` must be a folder, but `{folder}` is not a folder")
     return folder

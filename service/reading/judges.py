@@ -1,7 +1,7 @@
-"""Classifiers of pictures from local folders: the embedded models' judge, and those that the settings name.
+"""Picture classifiers from local folders: the judge of the embedded models, and those that the settings name.
 
-A folder holds either an image classifier in transformers' format (`config.json`) or a judge of the town
-(`judge.json`). Weights load when a classifier is first asked.
+A folder contains either an image classifier in transformers' format (`config.json`) or a judge of the town
+(`judge.json`). Weights load on first use.
 """
 
 from __future__ import annotations
@@ -28,21 +28,23 @@ _EMBEDDED = JUDGES / "first"
 
 
 def judges_of(settings: Settings) -> Iterator[ConceptLooker]:
-    """The judges of a worker: the embedded one if the model draws the town, and each that `judge` names.
+    """The judges of a worker: the embedded one if the model draws the town, and those in the setting `judge`.
 
-    Two judges may cover the same concept: a rule is then violated if either sees it. Raises: SettingsError.
+    Two judges may cover the same concept. A rule is then violated if either of them finds it. Raises: SettingsError.
     """
     if _draws_town(settings.model):
         yield _open(_EMBEDDED, settings.detector_seconds)
     for folder in settings.judge:
         if not folder.is_dir():
-            raise SettingsError(f"`judge` must name folders, got `{folder}`, which is none")
+            raise SettingsError(f"`judge` must name folders, but `{folder}` is not a folder")
         if folder.resolve() != _EMBEDDED.resolve():
             yield _open(folder, settings.detector_seconds)
 
 
 def _draws_town(model: str) -> bool:
-    """Whether the embedded judge knows the pictures of `model`. Its answers on other pictures mean nothing."""
+    """Whether the embedded judge was trained on pictures like those of `model`. Its scores for other pictures mean
+    nothing.
+    """
     try:
         return draws_town(resolve_model(model)[0])
     except SettingsError:
@@ -64,14 +66,16 @@ def _open(folder: Path, seconds: float) -> ConceptLooker:
         try:
             judge = _TownJudge(folder)
         except ValueError as error:
-            raise SettingsError(f"`judge`: `{folder / 'judge.json'}` is no JSON object: {error}") from None
+            raise SettingsError(f"`judge`: `{folder / 'judge.json'}` is not a JSON object: {error}") from None
         name = "reference-judge" if folder.resolve() == _EMBEDDED.resolve() else folder.name
         return ConceptLooker(judge, judge.concepts, name, "1", budget=seconds)
-    raise SettingsError(f"`judge`: `{folder}` holds neither `config.json` of an image classifier nor `judge.json`")
+    raise SettingsError(
+        f"`judge`: `{folder}` must contain `config.json` of an image classifier or `judge.json`, and has neither"
+    )
 
 
 class _TownJudge:
-    """A judge of the town, loaded when it is first asked: it needs torch, and the command line often does not."""
+    """A judge of the town that loads on first use, because it needs torch and many commands do not."""
 
     def __init__(self, folder: Path) -> None:
         json.loads((folder / "judge.json").read_text("utf-8"))  # a broken file is an error at the start
@@ -91,5 +95,5 @@ class _TownJudge:
         return Judge.load(self._folder)
 
     def scores(self, images: Sequence[Image], /) -> Sequence[dict[str, float]]:
-        """One mapping of concept to probability a picture."""
+        """One mapping of concept to probability per picture."""
         return self._judge.scores(images)

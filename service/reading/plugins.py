@@ -1,8 +1,8 @@
 """Detectors of other packages: the entry points `palimpsest.detectors` that the setting `plugins` allows.
 
-An entry point names a function of the settings that returns one detector or several. What a detector is decides where
-it is asked: a `PictureDetector` looks at pictures, a `ConceptFinder` finds concepts in prompts, a `TextScorer` scores
-how abusive a text is (`docs/extending.md`).
+An entry point names a function that takes the settings and returns one detector or several. The type decides how it is
+used: a `PictureDetector` reads pictures, a `ConceptFinder` finds concepts in prompts, and a `TextScorer` scores how
+abusive a text is (`docs/extending.md`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["Plugged", "plugged_detectors"]
 
 @dataclass(frozen=True, slots=True)
 class Plugged:
-    """The detectors of all allowed plug-ins, by where they are asked."""
+    """The detectors of all allowed plug-ins, by type."""
 
     pictures: tuple[PictureDetector, ...] = ()
     finders: tuple[ConceptFinder, ...] = ()
@@ -35,7 +35,7 @@ class Plugged:
 
 
 def plugged_detectors(settings: Settings) -> Plugged:
-    """The detectors that the allowed plug-ins give for these settings. Raises: SettingsError."""
+    """The detectors of the allowed plug-ins for these settings. Raises: SettingsError."""
     from detectors.images import PictureDetector
     from detectors.text.concepts import ConceptFinder
     from detectors.text.toxicity import TextScorer
@@ -53,7 +53,7 @@ def plugged_detectors(settings: Settings) -> Plugged:
 
 
 def _made(name: str, factory: Factory, settings: Settings) -> list[Detectors]:
-    """What one plug-in gives. Raises: BadPlugin."""
+    """The detectors of one plug-in. Raises: BadPlugin."""
     from detectors.images import PictureDetector
     from detectors.text.concepts import ConceptFinder
     from detectors.text.toxicity import TextScorer
@@ -67,7 +67,7 @@ def _made(name: str, factory: Factory, settings: Settings) -> list[Detectors]:
     for each in made:
         if not isinstance(each, kinds):
             raise BadPlugin(
-                f"the plug-in `{name}` must give `PictureDetector`, `ConceptFinder` or `TextScorer`,"
+                f"the plug-in `{name}` must return `PictureDetector`, `ConceptFinder` or `TextScorer`,"
                 f" got `{type(each).__name__}`"
             )
     return made

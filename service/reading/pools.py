@@ -1,8 +1,8 @@
-"""Thread pools that run detectors beside the event loop and the engine thread, each reading within its time.
+"""Thread pools that run detectors outside the event loop and the engine thread, with a time limit per reading.
 
-A reading that fails or times out gives no signals. The policies treat missing signals as an error, so the rules that
-needed the reading apply their `on_error`. Prompts, pictures and other work have threads of their own: a picture reader
-that hangs does not delay prompts.
+A reading that fails or exceeds its time returns no signals. A policy treats a missing signal as an error, so the rules
+that needed the reading apply their `on_error`. This module does not decide what a failure means. Prompts, pictures and
+other work have separate threads: a picture detector that hangs does not block the reading of prompts.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _KINDS: dict[str, ReadingFailure] = {
 
 
 class DetectorPools:
-    """The detectors of one worker: `sense` reads prompts, `look` reads a picture for the names that rules ask for."""
+    """The detectors of one worker. `sense` reads prompts; `look` reads a picture for the names that rules need."""
 
     def __init__(self, sense: Sense, look: Look, recorder: Recorder, *, threads: int, seconds: float) -> None:
         self._sense = sense
@@ -46,21 +46,21 @@ class DetectorPools:
         self._pools = {what: self._new_pool(what) for what in get_args(_What)}
 
     async def read_prompt(self, request: Request) -> Signals:
-        """The signals of a request's texts; empty when reading failed."""
+        """The signals of a request's texts. Empty if the reading failed."""
         with self._recorder.stage("sense_prompt"):
             return await self._within_time("prompt", lambda: self._sense(request))
 
     async def read_picture(self, image: Image, reads: frozenset[str]) -> Signals:
-        """The signals of one picture for the names in `reads`; empty when reading failed."""
+        """The signals of one picture for the names in `reads`. Empty if the reading failed."""
         with self._recorder.stage("sense_picture"):
             return await self._within_time("picture", lambda: self._look(image, reads))
 
     async def run(self, work: Callable[[], _T]) -> _T:
-        """The result of other small work on pictures, such as blurring and encoding."""
+        """Runs other short work on pictures, such as blurring and encoding, and returns its result."""
         return await self._on("work", work)
 
     def close(self) -> None:
-        """Ends the threads that are idle; a reading that hangs dies with the process."""
+        """Ends the idle threads. A reading that hangs ends with the process."""
         for pool in self._pools.values():
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -71,7 +71,7 @@ class DetectorPools:
             return self._counted(await asyncio.wait_for(self._on(what, read), 1.0 + 1.5 * self._seconds))
         except TimeoutError:
             self._recorder.detector_error(what, "timeout")
-            log.error("reading a %s took far longer than %.1f s", what, self._seconds)
+            log.error("reading a %s took much longer than its limit of %.1f s", what, self._seconds)
             # the thread cannot be stopped: leave it behind, so that the next reading does not wait for it
             self._pools[what].shutdown(wait=False)
             self._pools[what] = self._new_pool(what)
@@ -83,7 +83,7 @@ class DetectorPools:
         return Signals()
 
     def _counted(self, signals: Signals) -> Signals:
-        """The same signals; what single detectors could not read is counted, once a reading."""
+        """The same signals. Counts the errors of single detectors, once per reading."""
         failed = {s.detector: s.error.partition(":")[0] for s in signals.items if s.error is not None}
         for detector, kind in failed.items():
             self._recorder.detector_error(detector, _KINDS.get(kind, "error"))

@@ -1,4 +1,4 @@
-"""The callables by which a worker reads prompts and pictures."""
+"""The callable types with which a worker reads prompts and pictures."""
 
 from __future__ import annotations
 

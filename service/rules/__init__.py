@@ -1,1 +1,1 @@
-"""Which policies a worker follows, and how new ones reach it."""
+"""The policies that a worker uses, and how new ones reach it."""

@@ -1,8 +1,8 @@
-"""Takes signed bundles over HTTP and writes them where the workers look for policies.
+"""Accepts signed policy bundles over HTTP, and stores them where the workers look for policies.
 
-A bundle first passes every check that a worker would make: signature, host, sequence, its own tests, packs. Only then
-it replaces the file. The workers find it by polling and check it again. So a refused bundle was never in the folder. An
-accepted one is in use within the polling interval, or `GET /v1/policies` says which worker refused it and why.
+A bundle must pass every check of a worker (signature, host, sequence, its own tests, packs) before it replaces the
+file. The workers then find it by polling and check it again. So a refused bundle never reaches the folder. An accepted
+bundle is in use within the polling interval, unless a worker refuses it; `GET /v1/policies` shows this.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _UNTRUSTED = frozenset(("signature", "unsigned"))
 
 
 def bundle_place(policy: str) -> Path | None:
-    """The folder or file in which a service looks for bundles; None when its policies are not replaced by writing."""
+    """The folder or file in which a service looks for bundles. None if its policies cannot be replaced by an upload."""
     path = Path(policy)
     if policy in ("shipped", "none") or not (path.is_dir() or path.suffix == ".bundle"):
         return None
@@ -37,7 +37,7 @@ def bundle_place(policy: str) -> Path | None:
 
 @dataclass(frozen=True, slots=True)
 class BundleUpload:
-    """Checks bundles against one worker's model, packs and policies in use. `place` None: policies are read-only."""
+    """Checks bundles against the model, packs and policies of one worker. `place` None: policies are read-only."""
 
     place: Path | None
     loader: Loader
@@ -45,10 +45,10 @@ class BundleUpload:
     accept: Callable[[Snapshot], Sequence[str]]
 
     def take(self, content: bytes) -> dict[str, Any]:
-        """What was taken, once it stands in its place. Raises `Forbidden`, `Conflict` or `BadRequest`."""
+        """Stores a bundle and describes it. Raises `Forbidden`, `Conflict` or `BadRequest`."""
         if self.place is None or not self.loader.keys:
             raise Forbidden(
-                "policies are read-only here: the service follows no bundle, or trusts no key that signs them",
+                "policies are read-only here: the service uses no bundle, or has no trusted signing key",
                 code="policies_read_only",
             )
         snapshot = self._checked(content)
@@ -63,7 +63,7 @@ class BundleUpload:
         }
 
     def _checked(self, content: bytes) -> Snapshot:
-        """The snapshot of a bundle that may be used here."""
+        """The snapshot of a bundle, if it may be used here."""
         with tempfile.TemporaryDirectory(prefix="palimpsest-bundle-") as folder:
             sent = Path(folder) / "sent.bundle"
             sent.write_bytes(content)
@@ -78,7 +78,7 @@ class BundleUpload:
         return snapshot
 
     def _put(self, content: bytes, place: Path, origin: Origin) -> bool:
-        """Whether the file changed; it is replaced at once, and never by what is older than it."""
+        """Replaces the file atomically unless the new bundle is older. Returns whether the file changed."""
         with _locked(place if place.is_dir() else place.parent):
             target = _target(place, origin.name)
             if target.exists():
@@ -95,7 +95,7 @@ class BundleUpload:
 
 
 def _target(place: Path, name: str) -> Path:
-    """The bundle that stands in a folder, or a new one of this name: a service follows one."""
+    """The bundle in the folder, or the path of a new one with this name. A service uses one bundle."""
     if not place.is_dir():
         return place
     there = sorted(place.glob("*.bundle"))
@@ -110,22 +110,23 @@ def _standing(target: Path) -> Origin | None:
 
 
 def _not_older(new: Origin | None, old: Origin | None) -> None:
-    """Nothing, when `new` may follow `old`. Raises `Conflict`."""
+    """Checks that `new` may replace `old`. Raises `Conflict`."""
     if new is None or old is None or new.digest == old.digest:
         return
     if new.name != old.name:
-        raise Conflict(f"it is a bundle of the set `{new.name}`, and `{old.name}` is in use", code="other_set")
+        raise Conflict(f"the bundle must belong to the set in use, `{old.name}`, got `{new.name}`", code="other_set")
     if new.sequence <= old.sequence:
         raise Conflict(
-            f"its sequence number is {new.sequence}, and {old.sequence} is in use already", code="bundle_replayed"
+            f"the sequence number must be above {old.sequence}, which is in use, got {new.sequence}",
+            code="bundle_replayed",
         )
 
 
 def _refusal(error: PolicyError, folder: str) -> ApiError:
-    """What the sender of a bad bundle learns: all that is wrong with it, and no path of this machine."""
+    """The error for the sender of a bad bundle: all problems, without local paths."""
     codes = set(error.codes)
     if codes & _UNTRUSTED:
-        return Forbidden("the bundle is not signed by a key that is trusted here", code="untrusted_bundle")
+        return Forbidden("the bundle is not signed by a trusted key", code="untrusted_bundle")
     lines = str(error).replace(f"{folder}/", "").splitlines()
     more = f"; and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
     return BadRequest("; ".join(lines[:_SHOWN]) + more, code="invalid_bundle")
@@ -133,7 +134,7 @@ def _refusal(error: PolicyError, folder: str) -> ApiError:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Holds the folder's lock, so that of two bundles sent at once the newer one stays."""
+    """Holds the folder's lock, so that the newer of two bundles sent at the same time wins."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)

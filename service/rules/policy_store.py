@@ -1,7 +1,7 @@
-"""Which policies a service follows: one place that makes loaders and stores of the settings.
+"""Makes policy loaders and stores from the settings.
 
-The command line checks policies with a loader that knows no model. The loader of a worker knows its host and packs.
-A worker remembers in the state folder which policies it used last.
+The loader of the command line checks policies without a model. The loader of a worker also checks them against its host
+and packs. A worker remembers in the state folder which policies it used last.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ log = logging.getLogger("bentoml.palimpsest.policies")
 
 
 def trusted(settings: Settings) -> tuple[TrustedKey, ...]:
-    """The keys whose bundles are trusted. Raises `SettingsError` for one that cannot be read."""
+    """The trusted public keys for bundles. Raises `SettingsError` for a key that cannot be read."""
     try:
         return trusted_keys(settings.policy_keys)
     except KeyProblem as error:
@@ -54,15 +54,15 @@ def make_loader(
     host: str | None = None,
     packs: PackIndex | None = None,
 ) -> Loader:
-    """The one loader of these settings. With `host` and `packs` it also checks what a policy needs of the model."""
+    """The policy loader for these settings. With `host` and `packs` it also checks policies against the model."""
     loader = Loader(detection.sense, reads=detection.reads, canary_key=keys.canary, keys=trusted(settings))
     return loader if packs is None or host is None else loader.for_host(host, packs.why_missing_now)
 
 
 def served_paths(settings: Settings, reads: Collection[str]) -> tuple[Path, ...]:
-    """The policies to serve, where pictures can be read for `reads`.
+    """The policies to serve, given the names that pictures can be read for (`reads`).
 
-    Of the shipped ones those are left out that require more: our judge knows the pictures of our own models only.
+    Shipped policies that need other names are left out: the embedded judge covers pictures of the embedded models only.
     """
     paths = policy_paths(settings.policy)
     if settings.policy != "shipped":
@@ -78,15 +78,16 @@ def _looks_for(policy: Path) -> set[str]:
 
 
 def check_policies(settings: Settings, detection: Detection, keys: AuditKeys) -> None:
-    """Checks that the policies load, or that a last good bundle is remembered. Raises `PolicyError`.
+    """Checks that the policies load, or that the last good ones can be used instead. Raises `PolicyError`.
 
-    Whoever starts a service with a mistyped file is told; whoever restarts a machine beside a broken bundle is served.
+    A mistyped policy file stops the start. A broken bundle does not stop a restart if the last good bundle is
+    remembered.
     """
     paths = served_paths(settings, detection.reads)
     if settings.policy == "shipped" and (left := sorted({p.stem for p in SHIPPED.glob("*.yaml")} - _names(paths))):
         log.warning(
-            "shipped policies left out: %s; nothing here can look for what they erase in pictures of `%s`. Name a"
-            " classifier (`judge`) and a policy of your own",
+            "shipped policies left out: %s; no classifier can check pictures of `%s` for what they erase. Set"
+            " `judge` to a classifier and `policy` to a policy of your own",
             ", ".join(left),
             settings.model,
         )
@@ -97,7 +98,7 @@ def check_policies(settings: Settings, detection: Detection, keys: AuditKeys) ->
         if not settings.policy_keys:
             raise
         store = Store(loader, paths, keep=_memory(settings))  # raises the same when nothing is remembered
-        log.error("policies not loaded, the last good ones %s are served: %s", store.state.digest, error)
+        log.error("policies could not be loaded; using the last good ones, %s: %s", store.state.digest, error)
 
 
 def _names(paths: Collection[Path]) -> set[str]:
@@ -112,7 +113,9 @@ def follow(
     accept: Callable[[Snapshot], Sequence[str]],
     on_reload: Callable[[StoreState], None],
 ) -> Store:
-    """The store of a worker: it polls the policies, and `accept` says what a worker must refuse a snapshot for."""
+    """The policy store of a worker, which polls for changes. `accept` returns the reasons why a snapshot must be
+    refused.
+    """
     return Store(
         loader,
         served_paths(settings, detection.reads),
@@ -124,7 +127,7 @@ def follow(
 
 
 def public_note(state: StoreState) -> dict[str, Any]:
-    """The store's state without paths of this machine."""
+    """The store's state without local paths."""
     origin = state.origin
     bundle = (
         {

@@ -1,4 +1,6 @@
-"""Which packs stand behind the rules of a policy on the loaded model: the start table, and what must be refused."""
+"""The packs behind the rules of a policy on the loaded model: the rule table at start, and the reasons to refuse a
+policy.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ __all__ = ["PackIndex", "RuleRow", "rule_table", "unmet"]
 
 @dataclass(frozen=True, slots=True)
 class RuleRow:
-    """One line of the start table: what a rule steers, and what stands behind it on this host."""
+    """One row of the rule table: what a rule steers, and with which pack on this host."""
 
     rule: str
     policy: str
@@ -36,9 +38,9 @@ class RuleRow:
 
 
 class PackIndex(Mapping[str, "Pack"]):
-    """The packs of one host by concept. A pack is loaded when it is first asked for; so is the reason for its absence.
+    """The packs of one host by concept. A pack is loaded on first use; the reason for a missing pack is kept, too.
 
-    Safe to ask from several threads.
+    Thread-safe.
     """
 
     def __init__(self, host: Host, extra: Sequence[Path]) -> None:
@@ -69,12 +71,12 @@ class PackIndex(Mapping[str, "Pack"]):
         return found if isinstance(found, str) else None
 
     def why_missing_now(self, concept: str) -> str | None:
-        """As `why_missing`, and packs that were added since the last look count."""
+        """Like `why_missing`, but also finds packs that were added since the last lookup."""
         self.look_again()
         return self.why_missing(concept)
 
     def look_again(self) -> None:
-        """Forgets what was missing, or published only: a changed policy may come with a new pack."""
+        """Forgets missing and published packs, because a changed policy may come with a new pack."""
         known = list(self._known.items())
         self._known = {name: found for name, found in known if not isinstance(found, str) and not found.published}
 
@@ -92,7 +94,7 @@ class PackIndex(Mapping[str, "Pack"]):
 
 
 def rule_table(snapshot: Snapshot, packs: PackIndex) -> tuple[RuleRow, ...]:
-    """One row for each rule and concept that it steers; a rule that steers nothing has one row without a concept."""
+    """One row per rule and concept that it steers. A rule that steers nothing has one row without a concept."""
     rows = []
     for rule in snapshot.rules:
         bare = RuleRow(rule.id, rule.policy, rule.model.rollout.mode)
@@ -103,7 +105,7 @@ def rule_table(snapshot: Snapshot, packs: PackIndex) -> tuple[RuleRow, ...]:
 
 
 def _supported(row: RuleRow, concept: str, unfit: str, reads: Collection[str], packs: PackIndex) -> RuleRow:
-    """The row with what stands behind steering `concept` on this host, or what the rule does without."""
+    """The row with the pack that steers `concept` on this host, or with the reason why there is none."""
     why = packs.why_missing(concept)
     if why is not None:
         return replace(row, concept=concept, unfit=unfit, why_unfit=why)
@@ -115,7 +117,7 @@ def _supported(row: RuleRow, concept: str, unfit: str, reads: Collection[str], p
 
 
 def unmet(packs: PackIndex, snapshot: Snapshot) -> list[str]:
-    """Why a worker with these packs must refuse a snapshot; empty if it must not."""
+    """The reasons why a worker with these packs must refuse a snapshot."""
     packs.look_again()
     return [
         f"rule `{row.rule}` refuses to load: no pack of `{row.concept}` that it may use: {row.why_unfit}"

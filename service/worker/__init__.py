@@ -1,1 +1,1 @@
-"""The life of a worker process: start, readiness, drain, and the notes that workers leave for each other."""
+"""The life of a worker process: start, readiness, draining, and the notes that workers share."""

@@ -1,8 +1,9 @@
-"""When a worker begins to accept connections.
+"""Decides when a worker starts to accept connections.
 
-The workers of a server share one socket, and the operating system gives a connection to any worker that accepts. A
-worker that accepted while its model loads would refuse requests that a ready worker could answer. So a worker accepts
-once it is ready. If no worker is ready yet, one of them accepts before, so that health checks are answered.
+The workers of a server share one socket. The operating system gives each connection to any worker that accepts. A
+worker whose model is still loading would reject requests that a ready worker could answer. So a worker accepts
+connections when it is ready. If no worker is ready, one of them accepts early, so that health checks are answered
+during the start.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ class Acceptance:
         self._lock = os.open(folder / "first.lock", os.O_RDWR | os.O_CREAT, 0o600)
 
     async def wait(self, state: Callable[[], str], *, every: float = 0.1) -> None:
-        """Waits until this worker may accept connections: it no longer starts (`state()`), or it was the first to ask
-        and no other worker is ready."""
+        """Waits until this worker may accept connections: when it no longer starts (see `state()`), or when it was the
+        first to ask and no other worker is ready.
+        """
         while state() == "starting" and (self._neighbour_is_ready() or not self._am_first()):
             await asyncio.sleep(every)
 
@@ -35,7 +37,7 @@ class Acceptance:
         return any(note["state"] == "ready" and note["pid"] != os.getpid() for note in self._notes.read())
 
     def _am_first(self) -> bool:
-        """Whether this worker holds the lock, which the system takes back when the worker ends, however it ends."""
+        """Whether this worker holds the lock. The operating system releases it when the worker ends, for any reason."""
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

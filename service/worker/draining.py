@@ -1,8 +1,8 @@
-"""How a worker ends: it drains when it is told to end, and ends at once when its engine is dead.
+"""How a worker shuts down: it drains on a signal, and exits at once if its engine is dead.
 
-uvicorn closes its socket as soon as the signal arrives, and a load balancer would see refused connections. Here the
-signal first makes the worker unready. For a while it still answers health checks and turns new requests away. Then the
-signal reaches uvicorn. Requests in flight are answered in both phases.
+uvicorn closes its socket as soon as it gets the signal, so a load balancer would only notice refused connections. Here
+the signal first makes the worker unready: it still answers health checks and rejects new requests. uvicorn gets the
+signal after that. Requests in flight are answered in both phases.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class _Runtime(Protocol):
 
 
 def drain_on_signals(drain: Callable[[], None], seconds: float) -> None:
-    """Puts `drain` before what SIGTERM and SIGINT do already, which happens `seconds` later. Call it on the loop.
+    """Calls `drain` on SIGTERM and SIGINT, and the previous handler `seconds` later. Call this on the event loop.
 
-    A second signal is not put off. Does nothing outside the main thread, where signals cannot be caught.
+    A second signal is not delayed. Does nothing outside the main thread, where signals cannot be caught.
     """
     if threading.current_thread() is not threading.main_thread():
         return
@@ -64,9 +64,9 @@ def _put_before(
 def end_when_dead(
     runtime: _Runtime, *, every: float = 2.0, end: Callable[[int], object] = os._exit
 ) -> threading.Thread:
-    """A thread that ends the process once a runtime that was ready is not alive any more.
+    """Starts a background thread that exits the process when a runtime that was ready is no longer alive.
 
-    Whoever started the worker starts another; in a container that is the container's own restart.
+    The supervisor of the workers, or in a container its restart policy, then starts a new one.
     """
 
     def watch() -> None:

@@ -1,8 +1,8 @@
-"""Starts BentoML's server for this service and watches it start.
+"""Starts BentoML's server and waits for its workers.
 
-Everything that can be checked without loading the model is checked first. A mistake is then one clear line and an exit
-code, not a worker that dies again and again. The server runs in this process (BentoML's master). Each start has a
-BentoML home of its own, because two servers that share one destroy each other's metrics.
+Everything that can be checked without a worker is checked first. A mistake is then one clear line and an exit code,
+instead of a worker that restarts again and again. The server runs in this process (BentoML's master). Every start has a
+private BentoML home, because two servers with the same home destroy each other's metrics.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Started = Callable[[list[dict[str, Any]]], None]
 
 
 def check(settings: Settings) -> None:
-    """Checks what can be checked without loading the model.
+    """Checks whether the service can start, as far as this is possible without loading the model.
 
     Raises `SettingsError` or `policies.PolicyError`.
     """
@@ -39,8 +39,8 @@ def check(settings: Settings) -> None:
 
     if not settings.loopback and not (settings.api_keys or settings.keys_file) and not settings.insecure:
         raise SettingsError(
-            f"`host` is `{settings.host}`, which others can reach, and there are no keys: make one with `palimpsest"
-            f" keys new` and set `{PREFIX}KEYS_FILE`, bind 127.0.0.1, or say `--insecure`"
+            f"`host` is `{settings.host}`, which other machines can reach, and no API key is configured: make one with"
+            f" `palimpsest keys new` and set `{PREFIX}KEYS_FILE`, bind 127.0.0.1, or pass `--insecure`"
         )
     if settings.keys_file is not None:
         load_keys_file(settings.keys_file)
@@ -52,9 +52,9 @@ def check(settings: Settings) -> None:
 
 
 def serve(settings: Settings, *, started: Started) -> int:
-    """The exit code of a server that ran until it was told to stop: 0, or 3 when a worker could not start.
+    """Runs the server until it is stopped. Returns the exit code: 0, or 3 if a worker could not start.
 
-    `started` gets the notes of the workers once each is ready or has failed.
+    `started` receives the notes of the workers once every worker is ready or one has failed.
     """
     run = Path(tempfile.mkdtemp(prefix="palimpsest-"))
     try:
@@ -70,7 +70,7 @@ def serve(settings: Settings, *, started: Started) -> int:
 
 
 def environment(settings: Settings, run: Path) -> dict[str, str]:
-    """The environment of the workers: every setting, a BentoML home of their own, and no network."""
+    """The environment of the workers: every setting, a private BentoML home, and no model downloads."""
     values = {f"{PREFIX}{name}".upper(): value for name, value in _plain(settings).items()}
     return values | {
         "BENTOML_HOME": str(run / "bentoml"),
@@ -83,7 +83,7 @@ def environment(settings: Settings, run: Path) -> dict[str, str]:
 
 
 class _Watch(threading.Thread):
-    """Waits until every worker is ready or one has failed; a failure ends the server."""
+    """Waits until every worker is ready or one has failed. A failure stops the server."""
 
     def __init__(self, folder: Path, workers: int, started: Started) -> None:
         super().__init__(name="palimpsest-watch", daemon=True)
@@ -107,7 +107,7 @@ class _Watch(threading.Thread):
 
 
 def _bentoml(settings: Settings) -> None:
-    """Runs BentoML's server in this process until it is told to stop."""
+    """Runs BentoML's server in this process until it is stopped."""
     from bentoml_cli.cli import cli
 
     host = "127.0.0.1" if settings.host == "localhost" else settings.host
@@ -118,7 +118,9 @@ def _bentoml(settings: Settings) -> None:
 
 
 def _plain(settings: Settings) -> Mapping[str, str]:
-    """Every setting that is set, as its environment variable holds it; folders absolute: workers stand elsewhere."""
+    """Every setting that has a value, as the value of its environment variable. Folders are absolute, because workers
+    have another working directory.
+    """
     values: dict[str, str] = {}
     for name in Settings.model_fields:
         value = getattr(settings, name)

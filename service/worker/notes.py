@@ -1,7 +1,7 @@
-"""Notes between the worker processes of one server: each worker keeps its state in one small file.
+"""Notes that the worker processes of one server share: each worker keeps one small file with its state.
 
 BentoML's workers have no channel between them, and a request reaches only one of them. Notes of dead processes are
-skipped and removed.
+ignored and removed.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ __all__ = ["WorkerNotes", "notes_folder"]
 
 
 def notes_folder() -> Path:
-    """A folder that all workers of this server, and no other server, know."""
+    """The folder that the workers of this server share, and no other server uses."""
     prometheus = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     return Path(prometheus).parent / "workers" if prometheus else Path(tempfile.mkdtemp(prefix="palimpsest-notes-"))
 
 
 class WorkerNotes:
-    """The notes in `folder`: `publish` replaces the one of this process, `read` returns those of all live workers."""
+    """The notes in `folder`. `publish` replaces the note of this process; `read` returns those of all live workers."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -31,7 +31,7 @@ class WorkerNotes:
         self._own = folder / f"{os.getpid()}.json"
 
     def publish(self, note: Mapping[str, Any]) -> None:
-        """Writes this process's note in place of the one before, atomically."""
+        """Replaces the note of this process, atomically."""
         fresh = self._own.with_suffix(".fresh")
         fresh.write_text(json.dumps({"pid": os.getpid(), **note}), encoding="utf-8")
         fresh.replace(self._own)

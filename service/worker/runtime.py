@@ -1,8 +1,8 @@
-"""What one worker consists of, and the order in which it starts.
+"""The runtime of one worker: its parts, and the order in which they start.
 
-The model loads on the engine thread while the worker already answers its health checks: alive, not ready. Policies load
-after the model, because a rule may refuse to load where no pack fits it. A worker that cannot start logs the reason
-once, writes it into its note, and fails its liveness probe.
+The engine thread loads the model while the worker already answers health checks: it is alive, but not ready. Policies
+are loaded after the model, because a rule may require a pack that fits the model. If the start fails, the reason is in
+the log and in the worker's note, and the worker is no longer alive.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _STUCK_SECONDS = 120.0  # a denoising step that takes longer is taken for a dead
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """What exists once the worker is ready."""
+    """The parts that exist once the worker is ready."""
 
     host: Host
     limits: Limits
@@ -66,7 +66,9 @@ class Ready:
 
 
 class Runtime:
-    """One worker's model, policies, detectors, log and metrics; `start` returns at once, `stop` ends everything."""
+    """The model, policies, detectors, audit log and metrics of one worker. `start` returns at once; `stop` ends
+    everything.
+    """
 
     def __init__(self, settings: Settings, recorder: Recorder, *, load: Callable[[Settings], Host] = load_host) -> None:
         self.settings = settings
@@ -92,20 +94,22 @@ class Runtime:
         self._starter = threading.Thread(target=self._start, name="palimpsest-starter", daemon=True)
 
     def start(self) -> None:
-        """Begins to load; `ready` tells when it is done."""
+        """Starts loading in the background. `is_ready` tells when it is done."""
         self.recorder.start()
         self._publish()
         self._engine.start()
         self._starter.start()
 
     def wait(self) -> None:
-        """Waits until the worker is ready. Raises the error that kept it from starting."""
+        """Waits until the worker is ready. Raises the error if it could not start."""
         self._starter.join()
         if self._error is not None:
             raise self._error
 
     def stop(self) -> None:
-        """Ends the engine after its running batch, then the polling and the log. The worker becomes unready first."""
+        """Stops the engine after its running batch, then policy polling and the audit log. The worker becomes unready
+        first, so that readiness probes fail.
+        """
         self.state = "stopping"
         self._engine.stop(timeout=self.settings.grace_seconds)
         if self._ready is not None:
@@ -116,7 +120,9 @@ class Runtime:
         self._notes.withdraw()
 
     def drain(self) -> None:
-        """Becomes unready: waiting requests are turned away, running ones are answered. Safe to call twice."""
+        """Makes the worker unready: requests that have not started are rejected, the others are answered. May be called
+        twice.
+        """
         if self.state in ("ready", "starting"):
             self.state = "stopping"
             self.recorder.ready(False)
@@ -125,17 +131,17 @@ class Runtime:
             self._publish()
 
     def is_alive(self) -> bool:
-        """Whether the worker can still become ready or answer."""
+        """Whether the worker runs or can still become ready."""
         if self.state == "starting":
             return self._starter.is_alive()
         return self.state in ("ready", "stopping") and self._engine.alive(within=_STUCK_SECONDS)
 
     def is_ready(self) -> bool:
-        """Whether requests are answered."""
+        """Whether the worker answers requests."""
         return self.state == "ready" and self._engine.alive(within=_STUCK_SECONDS)
 
     def ready(self) -> Ready:
-        """What requests need; raises `Unavailable` before the worker is ready."""
+        """The parts that requests use. Raises `Unavailable` before the worker is ready."""
         if self._ready is None or self.state != "ready":
             raise Unavailable("the worker is not ready", retry_after=2)
         return self._ready
@@ -149,8 +155,11 @@ class Runtime:
         tenant: str = "",
         progress: Progress | None = None,
     ) -> dict[str, Any]:
-        """The body of a 200; `progress` is told of each step. Raises `Refused`, `Busy`, `DeadlineExceeded` or
-        `Unavailable`. However it ends, the audit log has one record of it."""
+        """The body of a 200 answer. `progress` receives the progress of the request.
+
+        Raises `Refused`, `Busy`, `DeadlineExceeded` or `Unavailable`. In every case the audit log gets one record of
+        the request.
+        """
         ready, started = self.ready(), time.perf_counter()
         about = {"decision_id": decision_id, "tenant": tenant}
         snapshot = ready.store.snapshot  # INVARIANT: once a request; every judgement of it uses this one
@@ -160,7 +169,7 @@ class Runtime:
             count(outcome, self.recorder)
         except BaseException as error:
             ended = unanswered_record(error, order, self.keys, snapshot.digest, time.perf_counter() - started)
-            # not awaited: whoever is cancelled must not wait, and the record is written all the same
+            # not awaited: a cancelled request must not wait, and the record is written anyway
             self._later(self._record(about | ended, demanded=False))
             raise
         finally:
@@ -172,7 +181,9 @@ class Runtime:
         return generation_answer(await ready.loop.finish(outcome, order), order, ignored)
 
     async def put_policies(self, content: bytes, decision_id: str, *, tenant: str) -> dict[str, Any]:
-        """The body of a 202 for a signed bundle that stands where every worker looks; raises what was wrong with it."""
+        """Stores a signed bundle where every worker finds it, and returns the body of a 202 answer. Raises an
+        `ApiError` if the bundle is not accepted.
+        """
         ready = self.ready()
         about = {"event": "policies-put", "decision_id": decision_id, "tenant": tenant}
         try:
@@ -184,7 +195,7 @@ class Runtime:
         return answer
 
     async def evaluate(self, asked: EvaluateRequest, decision_id: str, *, tenant: str = "") -> dict[str, Any]:
-        """The body of an evaluation; nothing is made, counted or recorded."""
+        """The body of an evaluation. No picture is generated, and nothing is counted or recorded."""
         ready = self.ready()
         request = Request(asked.prompt, asked.negative_prompt or "", tenant, id=decision_id, now=datetime.now(UTC))
         _, decision = await ready.loop.judge_prompt(request, ready.store.snapshot)
@@ -261,7 +272,7 @@ class Runtime:
         return Ready(host, limits_of(host, settings), packs, store, readers, loop, upload, detection.watches)
 
     def _detector_did(self, health: Health, seconds: float) -> None:
-        """Called after every reading, on the thread that asked for it."""
+        """Called after every detector reading, on the thread that called the detector."""
         self.recorder.detector(health.name, seconds)
         self.recorder.breaker(health.name, health.state)
         if self._told.get(health.name) != health:
@@ -269,7 +280,7 @@ class Runtime:
             self._publish()
 
     def _reloaded(self, state: StoreState) -> None:
-        """Called after every attempt to load changed files, on the polling thread."""
+        """Called after every attempt to load changed policy files, on the polling thread."""
         good = state.source == "live"
         self.recorder.reload("ok" if good else "failed", codes=[p.code for p in state.last_problems])
         if self._ready is not None:
@@ -307,13 +318,17 @@ class Runtime:
         return public_note(self._ready.store.state)
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
-        """Runs `work` in the background. A reference is kept until it is done, or it might be collected."""
+        """Runs `work` in the background. The task is referenced until it is done; otherwise it could be garbage
+        collected.
+        """
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _record(self, record: dict[str, Any], *, demanded: bool = True) -> None:
-        """Writes a record. Raises `Unavailable` when it could not, is `demanded`, and the settings require it."""
+        """Writes an audit record. Raises `Unavailable` if that fails, the record is `demanded`, and the settings
+        require it.
+        """
         if self._audit is None:
             return
         try:

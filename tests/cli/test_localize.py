@@ -56,7 +56,7 @@ def test_a_pack_a_page_and_a_second_run_from_what_was_kept(
     assert done.exit_code == (1 if told["answer"] == "no compact set" else 0)
     assert out.with_suffix(".html").read_text("utf-8").startswith("<!doctype html>")
     again = cli(*asked, "--out", tmp_path / "two.safetensors")
-    assert "answers were kept from an earlier run, 0 are new" in again.stderr
+    assert "measurements reused from an earlier run, 0 are new" in again.stderr
     assert (tmp_path / "two.safetensors").read_bytes() == out.read_bytes()
     same = cli("pack", "diff", out, tmp_path / "two.safetensors")
     assert (same.exit_code, "say the same" in same.stderr) == (0, True)

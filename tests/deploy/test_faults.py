@@ -256,7 +256,9 @@ def test_the_model_cannot_be_read_at_the_start(model: Path, tmp_path: Path, row:
     with serving(tmp_path / "s", model=str(broken), policy=TWO_RULES, wait=False) as server:
         code = server.process.wait(240)
         assert code == (2 if fault == "no folder" else 3), server.log[-2000:]
-        lines = [line for line in server.log.splitlines() if "cannot start" in line or "is no diffusers folder" in line]
+        lines = [
+            line for line in server.log.splitlines() if "cannot start" in line or "neither a diffusers folder" in line
+        ]
         assert lines, server.log[-2000:]
     row(
         f"model unreadable at start: {fault}", "as named", "nothing: no worker became ready", 0,

@@ -84,7 +84,7 @@ def test_a_table_that_does_not_fit_the_labels_is_refused(folder, tmp_path, table
 
 
 def test_without_a_table_labels_must_be_written_like_concepts(folder, tmp_path):
-    with pytest.raises(ValueError, match="none of its labels is written like a concept"):
+    with pytest.raises(ValueError, match="none of its labels has the form of a concept"):
         FolderClassifier(copied(folder, tmp_path / "c", concepts__json=None))
 
 

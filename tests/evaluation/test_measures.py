@@ -71,7 +71,7 @@ def test_cases_are_reproducible_and_of_the_town() -> None:
     assert all(not c.scene.lettering or is_held_out(c.scene.lettering) for c in benign_cases(50))
     assert all(c.scene.subject == "pip" for c in concept_cases("character/pip", 20))
     assert all(c.scene.style == "marlo" for c in concept_cases("style/marlo", 20))
-    with pytest.raises(ValueError, match="no word of 1 can stand on a sign"):
+    with pytest.raises(ValueError, match="none of 1 words fits on a sign"):
         lettering_cases(["blockhead"], 1)
     with pytest.raises(ValueError, match="concept must be"):
         concept_cases("weather/rain", 1)

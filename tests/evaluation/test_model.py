@@ -63,7 +63,7 @@ def test_sets_are_the_same_each_time_and_their_words_are_held_out() -> None:
         assert all(is_held_out(line) for c in make(40) for line in c.scene.lines)
     assert all(len(c.scene.lines) == 2 for c in two_line_cases(20))
     assert [c.scene.lettering for c in sign_cases(["moron", "idiot"], 3, plain=True)] == ["IDIOT", "MORON", "IDIOT"]
-    with pytest.raises(ValueError, match="can stand on a sign"):
+    with pytest.raises(ValueError, match="fits on a sign"):
         sign_cases(["two words"], 1, plain=True)
 
 

@@ -293,7 +293,7 @@ def test_another_host_is_refused_by_its_fingerprint(tmp_path: Path) -> None:
 def test_what_is_no_plant_and_what_fits_nowhere_is_told(tmp_path: Path) -> None:
     host = make_host("pixart-alpha")
     (tmp_path / "x.safetensors").write_bytes(b"nothing")
-    with pytest.raises(BadPlant, match="holds no plant"):
+    with pytest.raises(BadPlant, match="is not a plant file"):
         load_plant(tmp_path / "x.safetensors")
     with pytest.raises(BadPlant, match="has no file"), planted(host, make_plant(host)):
         pass

@@ -1,1 +1,1 @@
-"""What several commands share: the console, hosts, policies at hand, pictures, prompts."""
+"""Code that several commands share: console output, hosts, policies, pictures and prompts."""

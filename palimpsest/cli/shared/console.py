@@ -1,4 +1,4 @@
-"""Output for people: lines, errors, progress and tables. Commands print JSON themselves."""
+"""Console output: messages, errors, progress and tables. Commands print JSON themselves."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ __all__ = ["fail", "keep", "say", "settings_from", "stages", "table"]
 
 
 def say(text: str) -> None:
-    """Prints one line for people, on standard error, so that standard output holds results only."""
+    """Prints one line on standard error, so that standard output contains results only."""
     typer.echo(text, err=True)
 
 
 def fail(text: str) -> NoReturn:
-    """Prints what is wrong with what the caller gave, and exits with code 2."""
+    """Prints a usage error and exits with code 2."""
     for line in text.splitlines():
         typer.echo(f"error: {line}", err=True)
     raise typer.Exit(2)
 
 
 def keep(told: Mapping[str, Any], out: Path | None, json_: bool) -> None:
-    """Writes what was measured, and on what, to `out` if given, and prints it as JSON if `json_`."""
+    """Writes the results, and what they were measured on, to `out` if given, and prints them as JSON if `json_`."""
     import platform
 
     import torch
@@ -43,7 +43,7 @@ def keep(told: Mapping[str, Any], out: Path | None, json_: bool) -> None:
 
 
 def settings_from(options: Mapping[str, Any]) -> Settings:
-    """The settings with these options; a wrong one ends the command with the reason."""
+    """The settings with these options. An invalid option ends the command with an error."""
     from service.settings import SettingsError, load_settings
 
     try:
@@ -53,7 +53,7 @@ def settings_from(options: Mapping[str, Any]) -> Settings:
 
 
 def stages() -> Callable[[str, int, int], None]:
-    """A progress that says each part of the work once, and on a terminal how far it is."""
+    """A progress callback that prints each stage once, and on a terminal also its progress."""
     last: list[str] = []
 
     def tell(stage: str, done: int, total: int) -> None:

@@ -1,7 +1,7 @@
-"""The prompts that a concept is localized with (of a file, the town or a template), and the judge of its pictures.
+"""The prompts for localizing a concept (from a file, the town or a template), and the judge of its pictures.
 
-On a model that draws the town, the town's concepts bring their own prompts and judge. Of any other model and concept
-the caller says how prompts name it and what stands for it, or gives a file.
+A model that draws the town has prompts and a judge for each of the town's concepts. For other models and concepts the
+caller gives the concept's words and a neutral replacement, or a file of prompts.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def contrast_sets(
     from localization import Aim, load_contrasts
 
     if concept == "lettering" and neutral is not None:
-        raise ValueError(f"--neutral must be left out for `lettering`, whose donors say another word, got `{neutral}`")
+        raise ValueError(f"--neutral must be left out for `lettering`, whose donors use another word, got `{neutral}`")
     own = town and _in_town(concept)
     words, stand_in = (phrase,) if phrase else _phrases(concept, own), neutral
     if stand_in is None and own:
@@ -157,7 +157,9 @@ def _pairs(
         half = [lettering_contrasts(count // 2, seed=seed + k) for k in (1, 2)]
         return [*half[0], *half[1]]
     if neutral is None:
-        raise ValueError(f"concept `{concept}` needs --neutral, what stands for `{words[0]}` in a donor, or --prompts")
+        raise ValueError(
+            f"concept `{concept}` needs --neutral, the words that replace `{words[0]}` in donors, or --prompts"
+        )
     return [c for k in (1, 2) for c in concept_contrasts(words[0], neutral, count // 2, seed=seed + k)]
 
 

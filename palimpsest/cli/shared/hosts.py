@@ -1,4 +1,4 @@
-"""Loads the host that `--model` names, or ends the command with the reason."""
+"""Opens the model of `--model`, or ends the command with an error."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["is_ours", "open_host"]
 
 
 def open_host(model: str | None) -> Host:
-    """The host of an embedded model, a folder or a hub id; a command that cannot have it ends with the reason."""
+    """The host of an embedded model, a folder or a hub id. Ends the command with an error if it cannot be opened."""
     from service.engine.host import load_host
     from service.settings import SettingsError
     from steering import SteeringError
@@ -25,8 +25,7 @@ def open_host(model: str | None) -> Host:
 
 
 def is_ours(model: str | None) -> bool:
-    """Whether the model draws the town, so that its prompts are made up and its judge can be believed; else as
-    `open_host`."""
+    """Whether the model draws the town, so that town prompts and the town's judge apply. Errors as in `open_host`."""
     from reference.folders import draws_town
     from service.model_names import resolve_model
     from service.settings import SettingsError

@@ -1,4 +1,4 @@
-"""A service without HTTP, for evaluation: the same runtime as a worker's, asked in this process."""
+"""A service without HTTP, for evaluation: a worker's runtime, called in this process."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ __all__ = ["LocalAnswerer", "local_service"]
 
 
 class LocalAnswerer:
-    """An `evaluation.Answerer` over a runtime that is ready."""
+    """An `evaluation.Answerer` that calls a ready runtime."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
 
     @property
     def host(self) -> Host:
-        """The host that the runtime serves; it may be called while no request is running."""
+        """The host that the runtime serves. It may be called while no request is running."""
         return self._runtime.ready().host
 
     def answer(self, prompts: Sequence[str], seeds: Sequence[int], *, together: int) -> list[Answer]:
-        """One answer a prompt, `together` requests in flight."""
+        """One answer per prompt, with `together` requests in flight."""
         return asyncio.run(self._answer(prompts, seeds, together))
 
     async def _answer(self, prompts: Sequence[str], seeds: Sequence[int], together: int) -> list[Answer]:
@@ -57,7 +57,7 @@ class LocalAnswerer:
 
 @contextmanager
 def local_service(settings: Settings) -> Iterator[LocalAnswerer]:
-    """A ready service in this process, without an audit log; raises what it could not start for."""
+    """A ready service in this process, without an audit log. Raises the error if it cannot start."""
     runtime = Runtime(settings.model_copy(update={"audit": "off", "deadline_seconds": 600.0}), Recorder.apart())
     runtime.start()
     try:

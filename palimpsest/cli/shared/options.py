@@ -9,13 +9,13 @@ import typer
 
 __all__ = ["Config", "Count", "Json", "Key", "Model", "Out", "Policy", "Seed", "Steps", "Url"]
 
-Config = Annotated[Path | None, typer.Option("--config", help="TOML file of settings.")]
+Config = Annotated[Path | None, typer.Option("--config", help="TOML file with settings.")]
 Count = Annotated[int, typer.Option("--count", "-n", min=1, help="Pictures per row.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 Key = Annotated[str | None, typer.Option(help="API key of the service.")]
 Model = Annotated[str | None, typer.Option(help="Embedded model, diffusers folder, or hub id@revision.")]
 Out = Annotated[Path | None, typer.Option(help="Also write the JSON to this file.")]
-Policy = Annotated[str | None, typer.Option(help="`shipped`, `none`, a file or a folder.")]
-Seed = Annotated[int, typer.Option(min=0, help="Another seed draws other prompts and pictures.")]
+Policy = Annotated[str | None, typer.Option(help="Policies: `shipped`, `none`, a file or a folder.")]
+Seed = Annotated[int, typer.Option(min=0, help="Random seed of prompts and pictures.")]
 Steps = Annotated[int | None, typer.Option(min=2, help="Denoising steps; default: the model's.")]
-Url = Annotated[str | None, typer.Option(help="A running service; default: one in this process.")]
+Url = Annotated[str | None, typer.Option(help="URL of a running service; default: a service in this process.")]

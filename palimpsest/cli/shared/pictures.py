@@ -1,6 +1,6 @@
-"""Pictures from the shell: the same runtime as a worker's, without HTTP.
+"""Generates pictures for the command line with a worker's runtime, without HTTP.
 
-Every picture runs alone, so that a plain and a steered one differ by the steering only.
+Each picture runs in its own batch, so that a plain and a steered picture differ only by the steering.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["Shot", "difference", "problem", "save", "shoot", "side_by_side", "st
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """One prompt's outcome: what was steered or why not, its picture, and the plain one if asked for."""
+    """The result for one prompt: the steering or the refusal, the picture, and the plain picture if requested."""
 
     prompt: str
     seed: int
@@ -40,7 +40,7 @@ class Shot:
 
 
 def shoot(settings: Settings, asked: Sequence[GenerationRequest], *, compare: bool) -> list[Shot]:
-    """One shot a request, in order. Raises what the runtime could not start for, and `BadRequest`."""
+    """One result per request, in order. Raises the runtime's error if it cannot start, and `BadRequest`."""
     runtime = Runtime(settings.model_copy(update={"batching": "solo", "audit": "off"}), Recorder())
     runtime.start()
     try:
@@ -70,13 +70,13 @@ async def _shot(ready: Ready, order: Order, outcome: Outcome, plain: Image | Non
         steering = {"verdict": outcome.verdict, "refused": outcome.refused, "rules": list(outcome.decision.rules)}
         return Shot(order.prompt, order.seed, steering, None, plain)
     answer = generation_answer(await ready.loop.finish(outcome, order), order, ())
-    # whoever sits at the shell owns the policies: rules are named, whatever callers of the service may learn
+    # the user of the command line owns the policies, so all rules are named, also those hidden from API callers
     steering = answer["steering"] | {"rules": list(outcome.decision.rules)}
     return Shot(order.prompt, order.seed, steering, outcome.pictures[0].image, plain)
 
 
 def difference(a: Image, b: Image) -> Image:
-    """Where two pictures differ: black where they are equal, brighter with the distance of colours."""
+    """The difference of two pictures: black where they are equal, brighter the more the colours differ."""
     from PIL import ImageChops
 
     return ImageChops.difference(a.convert("RGB"), b.convert("RGB"))
@@ -106,9 +106,9 @@ def stacked(images: Sequence[Image], *, gap: int = 4) -> Image:
 
 
 def save(shots: Sequence[Shot], folder: Path) -> list[dict[str, Any]]:
-    """Writes what there is of each shot into `folder` and gives one row a shot, with the names of its files.
+    """Writes the pictures of each shot into `folder`, and returns one row per shot with the file names.
 
-    Several comparisons also come on one sheet, `compare.png`.
+    Several comparisons are also written to one sheet, `compare.png`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rows, compared = [], []
@@ -138,7 +138,7 @@ def _pictures(shot: Shot) -> dict[str, Image]:
 
 
 def problem(error: Exception) -> str | None:
-    """What to tell whoever gave a bad request or setting; None when the mistake is ours."""
+    """The message for a bad request or setting. None for an internal error."""
     from policies import PolicyError
     from service.settings import SettingsError
 

@@ -1,4 +1,4 @@
-"""What the policy commands share: loaders for local files, prompts from a file, and how problems are printed."""
+"""Code that the policy commands share: policy loaders, prompts from a file, and error output."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["existing", "keys_of", "load", "loader_for", "refuse", "requests_from
 
 
 def settings_of() -> Settings:
-    """The settings of the environment; whoever mistyped one is told and the command ends."""
+    """The settings from the environment. An invalid setting ends the command with an error."""
     from service.settings import SettingsError, load_settings
 
     try:
@@ -31,7 +31,7 @@ def settings_of() -> Settings:
 
 
 def keys_of(given: Sequence[str]) -> tuple[TrustedKey, ...]:
-    """The keys that are trusted here: those `given`, else those of the settings."""
+    """The trusted keys: those `given`, else those of the settings."""
     from policies import KeyProblem, trusted_keys
 
     try:
@@ -41,7 +41,7 @@ def keys_of(given: Sequence[str]) -> tuple[TrustedKey, ...]:
 
 
 def existing(policy: str) -> tuple[Path, ...]:
-    """The paths meant by `policy`, all of which exist."""
+    """The paths that `policy` names. All of them exist."""
     from policies import policy_paths
 
     paths = policy_paths(policy)
@@ -54,7 +54,7 @@ def existing(policy: str) -> tuple[Path, ...]:
 
 
 def loader_for(paths: Sequence[Path], *, keys: Sequence[str] = (), verify: bool = True) -> Loader:
-    """A loader for looking at `paths`: a bundle is verified unless that is unwanted, plain files need no signature."""
+    """A loader for inspecting `paths`. Bundles are verified unless `verify` is false; plain files need no signature."""
     from policies import Loader
     from policies.store.sources import bundle_of
     from service.reading.detectors import build_detection
@@ -74,7 +74,9 @@ def loader_for(paths: Sequence[Path], *, keys: Sequence[str] = (), verify: bool 
 
 
 def load(policy: str, *, keys: Sequence[str] = (), verify: bool = True) -> tuple[Snapshot, Loader]:
-    """The snapshot of `policy` for looking at it, its tests not run, and its loader; what is wrong ends the command."""
+    """The snapshot of `policy`, without running its tests, and its loader. Invalid policies end the command with an
+    error.
+    """
     from policies import PolicyError
 
     paths = existing(policy)
@@ -86,7 +88,7 @@ def load(policy: str, *, keys: Sequence[str] = (), verify: bool = True) -> tuple
 
 
 def refuse(error: PolicyError, *, as_json: bool) -> NoReturn:
-    """Tells what is wrong with policies, and exits with code 1."""
+    """Prints the problems of policies and exits with code 1."""
     if as_json:
         print(json.dumps({"valid": False, "codes": list(error.codes), **error.to_dict()}, indent=1))
     else:
@@ -95,7 +97,7 @@ def refuse(error: PolicyError, *, as_json: bool) -> NoReturn:
 
 
 def requests_from(file: Path, *, tenant: str = "", now: datetime | None = None) -> Iterator[Request]:
-    """One request a line of `file` (`-`: standard input): a prompt, or an object with `prompt` and more fields."""
+    """One request per line of `file` (`-`: standard input): a prompt, or a JSON object with `prompt` and others."""
     from policies import Request
 
     if str(file) != "-" and not file.is_file():

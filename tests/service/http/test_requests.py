@@ -128,7 +128,7 @@ def test_several_mistakes_are_told_together() -> None:
         (b"null", "got null"),
         (b"3", "got a number"),
         (b"\xff\xfe", "UTF-8"),
-        (b'{"prompt": "x", "prompt": "y"}', "stands twice"),
+        (b'{"prompt": "x", "prompt": "y"}', "appears twice"),
         (b'{"prompt": "x", "guidance_scale": NaN}', "`NaN` is not JSON"),
         (b'{"prompt": "x", "guidance_scale": 1e999}', "guidance_scale"),
         (b'{"prompt": "x", "seed": ' + b"9" * 5000 + b"}", "too long"),

@@ -90,7 +90,7 @@ def test_the_peers_compute_half_as_many_rows_again(name: str) -> None:
 def test_a_distilled_host_has_no_place_for_a_third_branch() -> None:
     subject = tiny("flux-dev")
     assert not [c for c in cases(subject) if c.name.startswith(("SLD", "SAFREE"))]
-    with pytest.raises(ValueError, match="no uncond rows"), third_branch(subject.stock, Sld(["blood"], MAX)):
+    with pytest.raises(ValueError, match="no unconditional rows"), third_branch(subject.stock, Sld(["blood"], MAX)):
         pass
 
 
