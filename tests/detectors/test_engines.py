@@ -59,8 +59,8 @@ def test_the_embedded_easyocr_network_and_detoxify_checkpoint_are_right_on_more_
     from detectors.detox import EMBEDDED
     from evaluation.training.detectors import reads_signs, tells_abuse, unseen_signs
 
-    read = reads_signs(EasyOcr.embedded(finder=RapidOcr()), unseen_signs(200, seed=1))
-    told = tells_abuse(DetoxifyScorer(EMBEDDED), 200, seed=1)
+    read = reads_signs(EasyOcr.embedded(finder=RapidOcr()), unseen_signs(100, seed=1))
+    told = tells_abuse(DetoxifyScorer(EMBEDDED), 100, seed=1)
     with capsys.disabled():
         print(f"\nEasyOCR, signs with unseen words read exactly: {read}; Detoxify's code, unseen texts: {told}")
     assert read.share > 0.9
