@@ -40,7 +40,7 @@ class AuditKeys:
     id: str
     text: bytes
     chain: bytes
-    canary: bytes  # draws canary rules, so that nobody outside can tell whom they meet
+    canary: bytes  # selects the requests of canary rules, so that outsiders cannot predict them
 
     @classmethod
     def derive(cls, secret: bytes) -> AuditKeys:

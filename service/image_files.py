@@ -15,7 +15,7 @@ FORMATS: tuple[Format, ...] = ("png", "webp", "jpeg")
 
 
 def encode(image: Image, form: Format, quality: int = 100) -> bytes:
-    """The bytes of a file. PNG keeps every pixel; `quality`, 0 to 100, is for the two that do not."""
+    """The bytes of an image file. `quality`, 0 to 100, applies to WebP and JPEG; PNG is lossless."""
     out = io.BytesIO()
     if form == "png":
         image.save(out, format="PNG")

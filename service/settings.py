@@ -43,10 +43,12 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, env_ignore_empty=True)
 
-    model: str = Field("signpost-pixart", description="name of an embedded model, or a diffusers folder")
+    model: str = Field(
+        "signpost-pixart", description="embedded model, diffusers folder, or hub id `owner/model@revision`"
+    )
     policy: str = Field("shipped", description="`shipped`, `none`, or a file, folder or signed bundle of policies")
     policy_keys: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="public keys that sign bundles: PEM files or `ed25519:...`; with any, policies must be signed"
+        (), description="public keys that sign bundles: PEM files or `ed25519:...`; if set, policies must be signed"
     )
     packs: Path | None = Field(None, description="folder that is searched first for packs")
     judge: Annotated[tuple[Path, ...], NoDecode] = Field(
@@ -56,7 +58,7 @@ class Settings(BaseSettings):
     detoxify: Path | None = Field(None, description="folder of Detoxify's weights; if set, Detoxify also scores texts")
     semantic: Path | None = Field(
         None,
-        description="folder of a sentence encoder and `anchors.json`; if set, prompts are also searched by meaning",
+        description="folder of a sentence encoder and `anchors.json`; if set, concepts are also found by meaning",
     )
     plugins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="names of installed plug-ins that may be loaded: detectors, model families, fitting methods"
@@ -92,7 +94,7 @@ class Settings(BaseSettings):
 
     batching: Batching = Field(
         "dynamic",
-        description="`fixed`: batches padded to one size; `solo`: one picture per batch; `dynamic`: waiting pictures",
+        description="`fixed`: batches padded to one size; `solo`: one picture per batch; `dynamic`: all that wait",
     )
     max_batch: int = Field(8, ge=1, le=256, description="most pictures in one batch")
     queue_size: int = Field(64, ge=1, le=100_000, description="most pictures in the queue; further requests get 429")
@@ -113,7 +115,7 @@ class Settings(BaseSettings):
     state: Path | None = Field(
         None, description="folder for the audit log and its key; default: the user's state folder"
     )
-    audit: Audit = Field("on", description="`required` refuses a request whose record could not be written")
+    audit: Audit = Field("on", description="`off`, `on`, or `required`: refuse requests whose record cannot be written")
     audit_key: SecretStr | None = Field(
         None, description="secret for the audit log's hashes; default: created once in the state folder"
     )

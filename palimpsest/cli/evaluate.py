@@ -146,9 +146,9 @@ def evaluate_baselines(
 
 @evaluate_app.command("prompts")
 def evaluate_prompts(
-    path: Annotated[Path, typer.Argument(help="A file, or the folder of a benchmark.")],
+    path: Annotated[Path, typer.Argument(help="File of prompts, or the folder of a benchmark.")],
     format_: Annotated[
-        str, typer.Option("--format", help="lines, simplebench, creativebench, toxicbench, lock or i2p.")
+        str, typer.Option("--format", help="Format: lines, simplebench, creativebench, toxicbench, lock or i2p.")
     ] = "lines",
     words: Annotated[Path | None, typer.Option(help="For `creativebench`: a file of words, one per line.")] = None,
     split: Annotated[str, typer.Option(help="Split of `toxicbench` or `lock`.")] = "test",

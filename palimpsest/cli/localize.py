@@ -62,8 +62,9 @@ def localize(
     seed: Seed = 0,
     json_: Json = False,
 ) -> None:
-    """Find the smallest set of sites that carries a concept, and write a pack. Exit code 1 if there is no small set.
+    """Find the smallest set of sites (attention layers) that carries a concept, and write a pack.
 
+    Exit code 1 if no small set does.
     A stopped run continues when the same command is run again.
     """
     from localization import LocalizationError, Search
@@ -225,12 +226,16 @@ def _show(outcome: Outcome) -> None:
 
 
 def evaluate_localization(
-    plants: Annotated[Path | None, typer.Option(help="Folder of plants; default: the model's own.")] = None,
+    plants: Annotated[
+        Path | None, typer.Option(help="Folder of planted names; default: those shipped for the model.")
+    ] = None,
     model: Model = None,
     papers: Annotated[str, typer.Option(help="Also test the procedures of papers: `A`, `B`, `A,B`, or none.")] = "B",
     methods: Annotated[str | None, typer.Option(help="Our methods to test, separated by commas; default: all.")] = None,
     count: Annotated[int, typer.Option(min=1, help="Contrasts to search with.")] = 4,
-    most: Annotated[int | None, typer.Option(min=1, help="Only the first plants by name; default: all.")] = None,
+    most: Annotated[
+        int | None, typer.Option(min=1, help="Use only this many planted names, in order of name; default: all.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of the contrasts.")] = 0,
     out: Out = None,
     json_: Json = False,

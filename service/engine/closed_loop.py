@@ -116,7 +116,9 @@ class ClosedLoop:
             return Outcome(replace(decision, verdict="block"), "prompt")
         trial = _Trial(order, request, snapshot, signals, decision, _batch_key(order), deadline, progress)
         pictures = await self._pictures(trial, repair)
-        worst = max(pictures, key=lambda p: VERDICTS.index(p.verdict)).decision  # from the mildest on
+        worst = max(
+            pictures, key=lambda p: VERDICTS.index(p.verdict)
+        ).decision  # verdicts are ordered from mild to strict
         return Outcome(worst, "picture" if worst.refused else None, pictures)
 
     def _repair(self, request: Request, decision: Decision) -> Repair:

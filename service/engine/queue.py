@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BatchKey", "Job", "Made", "Queue", "shutting_down"]
 
-_SHARE = 4  # a named caller may hold this many times the places that are still free: alone, four fifths of the line
+_SHARE = 4  # a named caller may hold this many times the free places: alone, four fifths of the queue
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class Queue:
         self.pace = 0.5  # seconds a picture, as last measured; only for `Retry-After`
         self._recorder = recorder
         self._retries: deque[Job] = deque()
-        self._lines: dict[str, deque[Job]] = {}  # by caller, whoever's turn is next first
+        self._lines: dict[str, deque[Job]] = {}  # by caller, in the order of their turns
         self._closed = False
         self._changed = threading.Condition()
 
@@ -142,7 +142,7 @@ class Queue:
             self._remove(taken)
             for caller in dict.fromkeys(job.caller for job in taken):
                 if caller in self._lines:
-                    self._lines[caller] = self._lines.pop(caller)  # its next turn is after everybody else's
+                    self._lines[caller] = self._lines.pop(caller)  # moves the caller to the end of the order
             self._tell()
             return taken
 

@@ -22,7 +22,7 @@ from service.http.keys import KeyRing, Scope
 
 __all__ = ["Access", "Guard", "error_response"]
 
-# path -> method -> the scope that a key needs; None: any key will do
+# path -> method -> the required key scope; None: any valid key
 Access = Mapping[str, Mapping[str, Scope | None]]
 
 log = logging.getLogger("bentoml.palimpsest.http")

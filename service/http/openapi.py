@@ -17,17 +17,17 @@ from service.order import Limits
 __all__ = ["document"]
 
 _ERRORS = {
-    400: "what was asked cannot be honoured, or the policies refused it (`moderation_blocked`)",
-    401: "a key is needed, or this one is unknown or has ended",
-    403: "the key lacks the scope, or what was sent is not trusted",
-    409: "something newer is in use",
+    400: "the request is invalid, or the policies refused it (`moderation_blocked`)",
+    401: "the API key is missing, unknown or expired",
+    403: "the key lacks the required scope, or the bundle is not trusted",
+    409: "the bundle conflicts with the one in use",
     413: "the body is too large",
-    415: "only JSON is read",
-    429: "the queue is full or the key asks too often; see `Retry-After`",
-    499: "the client went away; nobody reads this",
-    500: "our mistake; the log has it under the request's id",
-    503: "not ready, draining, or a promise cannot be kept now; see `Retry-After`",
-    504: "the request's time ran out",
+    415: "the body must be JSON, not compressed",
+    429: "the queue is full, or the rate limit of the key is exceeded; see `Retry-After`",
+    499: "the client disconnected; this answer is never sent",
+    500: "internal error; the log contains it under the request id",
+    503: "the worker is not ready, is draining, or cannot write the audit log; see `Retry-After`",
+    504: "the deadline of the request passed",
 }
 # some character that is not blank, as `str.strip` sees it
 _TEXT = r"[^\t-\r\u001c- \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"

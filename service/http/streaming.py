@@ -45,7 +45,7 @@ class EventProgress:
         self._tell({"type": f"{_KIND}.step", "index": picture, "step": step, "steps": steps})
 
     def _tell(self, event: dict[str, Any]) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody reads any more
+        with contextlib.suppress(RuntimeError):  # the loop is closed, so there is no reader
             self._loop.call_soon_threadsafe(self.events.put_nowait, event | {"created_at": int(time.time())})
 
 
@@ -80,7 +80,7 @@ class EventStream(StreamingResponse):
         try:
             await super().__call__(scope, receive, send)
         finally:
-            if not self._ended:  # the client left, so that nobody read the events to their end
+            if not self._ended:  # the client disconnected before the last event
                 self._ended.append(Disconnected("the client disconnected before the answer"))
             self.over(self._ended[0])
 

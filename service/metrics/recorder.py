@@ -282,7 +282,7 @@ def render() -> tuple[bytes, str]:
 
 
 def forget_dead_workers(folder: Path) -> None:
-    """Drops the live gauges of worker processes that are gone; nobody else does it for a killed one."""
+    """Removes the live gauges of dead worker processes. A killed worker does not remove its own."""
     for pid in {int(p.stem.rsplit("_", 1)[1]) for p in folder.glob("gauge_live*_*.db")}:
         try:
             os.kill(pid, 0)

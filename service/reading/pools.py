@@ -67,12 +67,12 @@ class DetectorPools:
     async def _within_time(self, what: Literal["prompt", "picture"], read: Callable[[], Signals]) -> Signals:
         started = time.perf_counter()
         try:
-            # each detector keeps its own time; this ends what does not, waiting for a thread included
+            # each detector has its own time limit; this also covers detectors that exceed it, and the wait for a thread
             return self._counted(await asyncio.wait_for(self._on(what, read), 1.0 + 1.5 * self._seconds))
         except TimeoutError:
             self._recorder.detector_error(what, "timeout")
             log.error("reading a %s took much longer than its limit of %.1f s", what, self._seconds)
-            # the thread cannot be stopped: leave it behind, so that the next reading does not wait for it
+            # the thread cannot be stopped, so it is abandoned; the next reading gets a new one
             self._pools[what].shutdown(wait=False)
             self._pools[what] = self._new_pool(what)
         except Exception as error:

@@ -106,7 +106,7 @@ def _standing(target: Path) -> Origin | None:
     try:
         return open_bundle(target.read_bytes(), label=target.name, keys=None, now=datetime.now(UTC), in_use=True).origin
     except PolicyError:
-        return None  # what cannot be read is worth nothing
+        return None  # an unreadable file may be replaced
 
 
 def _not_older(new: Origin | None, old: Origin | None) -> None:

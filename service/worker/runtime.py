@@ -48,7 +48,7 @@ __all__ = ["Ready", "Runtime"]
 log = logging.getLogger("bentoml.palimpsest.runtime")
 
 WorkerState = Literal["starting", "ready", "failed", "stopping"]
-_STUCK_SECONDS = 120.0  # a denoising step that takes longer is taken for a dead engine
+_STUCK_SECONDS = 120.0  # if a denoising step takes longer, the engine counts as dead
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +216,7 @@ class Runtime:
     def _start(self) -> None:
         try:
             self._load()
-            if self.state != "starting":  # told to end in the meantime
+            if self.state != "starting":  # a stop was requested in the meantime
                 return
             self.state = "ready"
             self.recorder.ready(True)

@@ -66,7 +66,7 @@ def test_without_keys_it_does_not_serve_everybody(installed: Path, tmp_path: Pat
     asked = environment(installed, tmp_path, PALIMPSEST_PORT=str(free_port()))
     done = subprocess.run(START, env=asked, cwd=tmp_path, capture_output=True, text=True, timeout=180)
     assert done.returncode == 2
-    assert "there are no keys" in done.stderr
+    assert "no API key is configured" in done.stderr
 
 
 def test_the_wheel_alone_serves_the_embedded_model_under_the_shipped_policies(installed: Path, tmp_path: Path) -> None:

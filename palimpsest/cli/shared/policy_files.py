@@ -69,7 +69,7 @@ def loader_for(paths: Sequence[Path], *, keys: Sequence[str] = (), verify: bool 
     if signed and not verify:
         say("warning: the signature was not looked at")
     trusted = keys_of(keys) if signed and verify else ()
-    # any key will do: whether a canary is drawn is not asked here
+    # any key works, because no canary is drawn here
     return Loader(detection.sense, reads=detection.reads, canary_key=b"command line", keys=trusted, verify=verify)
 
 

@@ -305,9 +305,9 @@ def test_what_cannot_start_says_why_and_exits(model: Path, tmp_path: Path) -> No
     done = run("serve", "--model", str(model), "--policy", str(broken), "--port", str(free_port()))
     assert (done.returncode, "broken.yaml" in done.stderr) == (2, True)
     done = run("serve", "--model", str(tmp_path), "--port", str(free_port()))
-    assert (done.returncode, "no diffusers folder" in done.stderr) == (2, True)
+    assert (done.returncode, "neither a diffusers folder" in done.stderr) == (2, True)
     done = run("serve", "--model", str(model), "--policy", "none", "--host", "0.0.0.0", "--port", str(free_port()))
-    assert (done.returncode, "there are no keys" in done.stderr) == (2, True)
+    assert (done.returncode, "no API key is configured" in done.stderr) == (2, True)
 
 
 def test_a_model_that_cannot_be_read_ends_the_server_with_its_reason(model: Path, tmp_path: Path) -> None:
