@@ -1,4 +1,4 @@
-"""What every room may use and no room owns: near names in errors, intervals of shares, plug-ins, torchvision's cure.
+"""Helpers for every room: near names in errors, intervals of shares, plug-ins, the fix for torchvision on CPU torch.
 
 Nothing here imports a room, torch or diffusers at module level.
 """
