@@ -97,7 +97,7 @@ def test_two_judges_of_one_name_are_refused(tmp_path):
 
 def test_a_judge_that_is_no_classifier_is_not_passed_over(tmp_path):
     (tmp_path / "notes.txt").write_text("nothing here")
-    with pytest.raises(SettingsError, match=r"neither `config\.json`"):
+    with pytest.raises(SettingsError, match=r"must contain `config\.json`"):
         build(judge=str(tmp_path))
 
 

@@ -117,7 +117,7 @@ def test_files_that_are_not_what_they_should_be_are_named(tmp_path: Path) -> Non
     with pytest.raises(ValueError, match="split of `lock` must be `train` or `eval`, got `both`"):
         load_prompts("lock", words, split="both")
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9\n")
-    with pytest.raises(ValueError, match="must be text in UTF-8"):
+    with pytest.raises(ValueError, match="must be UTF-8 text"):
         load_prompts("lines", tmp_path / "latin.txt")
 
 

@@ -65,7 +65,7 @@ def test_a_neighbour_that_is_erased_after_all_is_found(service: LocalAnswerer, j
 
 def test_no_neighbour_is_left_of_a_category_that_is_erased_whole(service: LocalAnswerer, judges: Judges) -> None:
     everybody = [f"character/{name}" for name in CHARACTERS]
-    with pytest.raises(ValueError, match="near neighbour must be left"):
+    with pytest.raises(ValueError, match="near neighbour must not be erased"):
         neighbour_row(service.host, service, everybody, judges, count=2)
 
 
