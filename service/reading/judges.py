@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["judges_of"]
 
-_EMBEDDED = JUDGES / "first"
+_EMBEDDED = (JUDGES / "first").resolve()
 
 
 def judges_of(settings: Settings) -> Iterator[ConceptLooker]:
@@ -32,13 +32,11 @@ def judges_of(settings: Settings) -> Iterator[ConceptLooker]:
 
     Two judges may cover the same concept. A rule is then violated if either of them finds it. Raises: SettingsError.
     """
-    if _draws_town(settings.model):
-        yield _open(_EMBEDDED, settings.detector_seconds)
-    for folder in settings.judge:
+    folders = [*([_EMBEDDED] if _draws_town(settings.model) else []), *settings.judge]
+    for folder in dict.fromkeys(each.resolve() for each in folders):
         if not folder.is_dir():
-            raise SettingsError(f"`judge` must name folders, but `{folder}` is not a folder")
-        if folder.resolve() != _EMBEDDED.resolve():
-            yield _open(folder, settings.detector_seconds)
+            raise SettingsError(f"`judge` must name folders, got `{folder}`, which does not exist or is a file")
+        yield _open(folder, settings.detector_seconds)
 
 
 def _draws_town(model: str) -> bool:
@@ -67,7 +65,7 @@ def _open(folder: Path, seconds: float) -> ConceptLooker:
             judge = _TownJudge(folder)
         except ValueError as error:
             raise SettingsError(f"`judge`: `{folder / 'judge.json'}` is not a JSON object: {error}") from None
-        name = "reference-judge" if folder.resolve() == _EMBEDDED.resolve() else folder.name
+        name = "reference-judge" if folder == _EMBEDDED else folder.name
         return ConceptLooker(judge, judge.concepts, name, "1", budget=seconds)
     raise SettingsError(
         f"`judge`: `{folder}` must contain `config.json` of an image classifier or `judge.json`, and has neither"

@@ -104,3 +104,12 @@ def test_a_judge_that_is_no_classifier_is_not_passed_over(tmp_path):
 def test_a_model_of_another_world_has_no_embedded_judge(tmp_path):
     (tmp_path / "model_index.json").write_text("{}")
     assert build(model=str(tmp_path)).reads == {"lettering"}
+
+
+def test_the_embedded_judge_may_be_named_for_another_model_and_is_asked_once_for_an_embedded_one(tmp_path):
+    from reference.folders import JUDGES
+
+    (tmp_path / "model_index.json").write_text("{}")
+    named = build(model=str(tmp_path), judge=str(JUDGES / "first"))
+    assert {"lettering", "character/pip"} <= named.reads
+    assert [h.name for h in build(judge=str(JUDGES / "first")).health].count("reference-judge") == 1
