@@ -15,18 +15,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+import palimpsest_base.rooms
+
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = (
-    "policies",
-    "detectors",
-    "steering",
-    "localization",
-    "reference",
-    "evaluation",
-    "service",
-    "palimpsest",
-    "palimpsest_base",
-)
+ROOMS = ("palimpsest_base", *palimpsest_base.rooms.ROOMS)
 BASE = {"palimpsest_base"}
 # room -> the rooms that it may import
 ARROWS = {
