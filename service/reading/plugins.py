@@ -61,13 +61,15 @@ def _made(name: str, factory: Factory, settings: Settings) -> list[Detectors]:
     kinds = (PictureDetector, ConceptFinder, TextScorer)
     try:
         given = factory(settings)
+        made = list(given) if isinstance(given, Iterable) and not isinstance(given, kinds) else [given]
     except Exception as error:
         raise BadPlugin(f"the plug-in `{name}` cannot be set up: {error}") from error
-    made = [given] if isinstance(given, kinds) else list(given) if isinstance(given, Iterable) else [given]
     for each in made:
         if not isinstance(each, kinds):
             raise BadPlugin(
                 f"the plug-in `{name}` must return `PictureDetector`, `ConceptFinder` or `TextScorer`,"
                 f" got `{type(each).__name__}`"
             )
+        if isinstance(each, PictureDetector) and not each.budget > 0:
+            raise BadPlugin(f"`budget` of the plug-in `{name}` must be seconds above 0, got {each.budget}")
     return made

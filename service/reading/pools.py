@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DetectorPools"]
 
-log = logging.getLogger("bentoml.palimpsest.senses")
+log = logging.getLogger("bentoml.palimpsest.pools")
 _T = TypeVar("_T")
 _What = Literal["prompt", "picture", "work"]
 _KINDS: dict[str, ReadingFailure] = {

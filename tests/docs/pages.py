@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
     ROOT / "README.md",
     *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "examples").glob("*/README.md")),
     ROOT / "deploy" / "README.md",
     ROOT / "SECURITY.md",
     ROOT / "CHANGES.md",

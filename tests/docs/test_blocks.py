@@ -1,12 +1,15 @@
 """Every command block of README and the pages runs as written.
 
 The blocks of a page run in order in one empty folder. `palimpsest` runs in this process, so that torch is imported
-once; lines with pipes and other commands run in a shell. Requests to port 3000 go to one real server.
+once; lines with pipes and other commands run in a shell, each in one of its own. A line that serves starts a real
+worker with its settings, without HTTP before it, and ends it when it is ready. Requests to port 3000 go to one real
+server under the shipped policies. `pip install` installs into a folder of the page.
 
 | mutation | turns red |
 |---|---|
 | an option that a command does not have | the page |
 | a policy whose own test fails | the page |
+| a serve line whose policy refuses to load on its model | the page |
 | a block in an unknown language, or skipped without a reason | blocks are in languages that run |
 """
 
@@ -17,6 +20,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -28,10 +32,14 @@ from typing import Any
 
 import pytest
 
+from service.metrics.recorder import Recorder
+from service.settings import Settings
+from service.worker.runtime import Runtime
 from tests.docs.pages import LANGUAGES, PAGES, ROOT, Block, blocks_of, lines_of, page_id
 from tests.running import Server, free_port
 
 MOST_NOT_RUN = 10
+_PIP = ("pip", "install", "--quiet", "--no-index", "--no-build-isolation", "--no-deps")
 RUN = ("sh", "python", "yaml", "toml")
 
 
@@ -63,6 +71,7 @@ def test_the_blocks_of_a_page_run_in_order(
     for name, value in run.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("service.worker.launch.serve", run.served)
+    monkeypatch.syspath_prepend(str(run.installed))
     monkeypatch.chdir(tmp_path)
     for block in blocks_of(page):
         if block.why is None and block.language in RUN:
@@ -79,8 +88,10 @@ class Run:
     port: int = field(default_factory=free_port)  # of servers that are checked and not started
 
     def __post_init__(self) -> None:
-        for name in ("reference", "policies", "examples"):
+        for name in ("reference", "policies"):
             (self.folder / name).symlink_to(ROOT / name)
+        shutil.copytree(ROOT / "examples", self.folder / "examples")  # `pip install` writes into what it installs
+        self.installed.mkdir()
         command = self.folder / ".bin" / "palimpsest"
         command.parent.mkdir()
         command.write_text(f'#!/bin/sh\nexec {sys.executable} -c "from palimpsest.cli.main import main; main()" "$@"\n')
@@ -88,10 +99,15 @@ class Run:
         (command.parent / "python").symlink_to(sys.executable)
 
     @property
+    def installed(self) -> Path:
+        """The folder that `pip install` installs into."""
+        return self.folder / ".installed"
+
+    @property
     def environment(self) -> dict[str, str]:
         return {
             "PATH": f"{self.folder / '.bin'}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": f"{self.installed}{os.pathsep}{ROOT}",
             "PALIMPSEST_STATE": str(self.server.folder / "state"),
             "PALIMPSEST_PORT": str(self.port),
             "PALIMPSEST_THREADS": "1",
@@ -121,8 +137,12 @@ class Run:
                     patch.setenv(name, value)
                 self.invoke(words[1:], block)
             return
+        if words[:2] == ["pip", "install"]:
+            line = shlex.join([sys.executable, "-m", *_PIP, "--target", str(self.installed), *words[2:]])
         done = subprocess.run(["bash", "-euo", "pipefail", "-c", line], capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, f"{block}: `{line}` ended with {done.returncode}: {done.stderr[-1500:]}"
+        assert done.returncode == 0, (
+            f"{block}: `{line}` ended with {done.returncode}: {done.stdout[-500:]}{done.stderr[-1500:]}"
+        )
 
     def invoke(self, arguments: list[str], block: Block) -> None:
         """Runs `palimpsest` with these arguments, as its `main` does. Raises AssertionError unless it ends with 0."""
@@ -142,9 +162,17 @@ class Run:
             f"{block}: `palimpsest {' '.join(arguments)}` ended with {code}: {out.getvalue()[-1500:]}"
         )
 
-    def served(self, settings: Any, **_: object) -> int:
-        """Stands for `serve`'s last step: all was checked by then, and the server that answers runs already."""
+    def served(self, settings: Settings, *, started: Any) -> int:
+        """Stands for BentoML's server: a worker with these settings starts, and ends once it is ready."""
         assert settings.port == int(self.environment["PALIMPSEST_PORT"])
+        runtime = Runtime(settings, Recorder.apart())
+        runtime.start()
+        try:
+            runtime.wait()
+            assert runtime.is_ready()
+            started([note for note in runtime.policies()["workers"] if note["state"] == "ready"][-1:])
+        finally:
+            runtime.stop()
         return 0
 
 

@@ -18,6 +18,12 @@ def test_importing_it_leaves_torch_alone() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_names_are_listed_before_they_are_loaded() -> None:
+    code = "import palimpsest; print(set(palimpsest.__all__) <= set(dir(palimpsest)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True"
+
+
 def test_deciding_leaves_torch_alone() -> None:
     code = "import sys; from palimpsest import Loader, Request, decide; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -49,6 +49,15 @@ def test_every_command_that_is_named_exists() -> None:
         assert result.exit_code == 0, words
 
 
+def test_every_target_of_make_that_is_named_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.M))
+    text = "\n".join(page.read_text("utf-8") for page in PAGES)
+    named = set(re.findall(r"(?:^|`)make ([a-z-]+)", text, re.M))
+    assert {"serve", "test", "docs"} <= named
+    assert named <= targets, sorted(named - targets)
+
+
 def test_the_site_has_every_page() -> None:
     listed = re.findall(r"[\w-]+\.md", (ROOT / "mkdocs.yml").read_text("utf-8").split("nav:")[1])
     assert len(listed) == len(set(listed))

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.installed import install
+
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "plugin-detector"
 POLICY = EXAMPLE / "no-codes.yaml"
@@ -87,3 +89,32 @@ verdicts = {
 }
 print(json.dumps(verdicts | {"watched": "qr-codes" in {h.name for h in detection.health}}))
 """
+
+
+BROKEN = {
+    "a plug-in that raises while it is set up": (
+        "def make(settings):\n    raise OSError('no weights')\n",
+        "no weights",
+    ),
+    "one that raises after its first detector": (
+        "def make(settings):\n    yield from ()\n    raise OSError('no weights')\n",
+        "cannot be set up: no weights",
+    ),
+    "one that gives something else": ("def make(settings):\n    return 7\n", "must return `PictureDetector`"),
+    "one without time to look": (
+        "class D:\n    name, version, budget, covers = 'd', '1', 0.0, frozenset({'code/qr'})\n"
+        "    def look(self, image):\n        return ()\n\ndef make(settings):\n    return D()\n",
+        "must be seconds above 0, got 0.0",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_broken_plug_in_is_a_mistake_in_the_settings_that_names_it(what: str, tmp_path: Path) -> None:
+    code, told = BROKEN[what]
+    install(tmp_path, "team_codes", code, {"palimpsest.detectors": "team-codes = team_codes:make"})
+    done = run(tmp_path, *COMMAND, plugins="team-codes")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "`team-codes`" in line
+    assert told in line

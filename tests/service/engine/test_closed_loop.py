@@ -91,10 +91,10 @@ def run(queue: Queue, host: Any, packs: Any, recorder: Any, policy: Any) -> Call
             text = text.replace(old, new)
         policy.write_text(text)
         snapshot = Loader(sense).load(policy)
-        senses = DetectorPools(sense_with, look, recorder, threads=2, seconds=detector_seconds)
+        readers = DetectorPools(sense_with, look, recorder, threads=2, seconds=detector_seconds)
         loop = ClosedLoop(
             queue,
-            senses,
+            readers,
             {"lettering": pack} if shelf is None else shelf,
             recorder,
             without_lettering=without_lettering,

@@ -43,17 +43,17 @@ def shelf(host: Any, packs: Any) -> dict[str, Any]:
     return {"lettering": first, "character/pip": pip}
 
 
-def course(steer: Decision, shelf: Any, prompt: str = PROMPT) -> Any:
+def repair(steer: Decision, shelf: Any, prompt: str = PROMPT) -> Any:
     return choose_repair(Request(prompt), steer, shelf, without_lettering=lambda text: text.split(" beside")[0])
 
 
 def test_without_a_steer_nothing_is_touched(shelf: Any) -> None:
-    got = course(Decision("allow", "prompt", "sha256:0"), shelf)
+    got = repair(Decision("allow", "prompt", "sha256:0"), shelf)
     assert (got.prompt, got.plan, got.wider, got.donor) == (PROMPT, None, None, None)
 
 
 def test_the_donor_of_lettering_is_the_prompt_with_the_found_word_replaced(shelf: Any) -> None:
-    got = course(decision(lettering()), shelf)
+    got = repair(decision(lettering()), shelf)
     (swap,) = got.plan.interventions
     assert got.prompt == PROMPT
     assert swap.donor == 'pip beside a sign that says "BREAD"' == got.donor
@@ -62,21 +62,21 @@ def test_the_donor_of_lettering_is_the_prompt_with_the_found_word_replaced(shelf
 
 
 def test_without_replacements_the_donor_is_the_prompt_without_its_lettering(shelf: Any) -> None:
-    assert course(decision(lettering(replacements=())), shelf).donor == "pip"
+    assert repair(decision(lettering(replacements=())), shelf).donor == "pip"
 
 
 def test_without_replacements_the_donor_of_a_concept_comes_from_its_pack(shelf: Any) -> None:
-    got = course(decision(Steer("no-pip", "character/pip")), shelf)
+    got = repair(decision(Steer("no-pip", "character/pip")), shelf)
     assert got.donor == 'a cat beside a sign that says "IDIOT"'
 
 
 def test_several_rules_share_one_donor_in_which_everything_is_replaced(shelf: Any) -> None:
-    got = course(decision(lettering(), Steer("no-pip", "character/pip", replacements=(PIP,))), shelf)
+    got = repair(decision(lettering(), Steer("no-pip", "character/pip", replacements=(PIP,))), shelf)
     assert {i.donor for i in got.plan.interventions} == {'a cat beside a sign that says "BREAD"'}
 
 
 def test_packs_that_meet_at_a_site_become_one_swap_there(shelf: Any, host: Any) -> None:
-    got = course(decision(lettering(), Steer("no-pip", "character/pip", replacements=(PIP,))), shelf)
+    got = repair(decision(lettering(), Steer("no-pip", "character/pip", replacements=(PIP,))), shelf)
     names = shelf["lettering"].site_names
     dose = {site: (i.strength, i.window.end) for i in got.plan.interventions for site in i.sites}
     assert dose == {names[1]: (1.0, 1.0), names[2]: (1.0, 1.0), names[3]: (0.5, 0.5)}
@@ -89,7 +89,7 @@ def test_merging_one_plan_gives_that_plan(shelf: Any) -> None:
 
 
 def test_a_rule_s_strength_reaches_the_plan(shelf: Any) -> None:
-    got = course(decision(lettering(strength=0.25)), shelf)
+    got = repair(decision(lettering(strength=0.25)), shelf)
     assert got.plan.interventions[0].strength == 0.25
 
 
@@ -97,7 +97,7 @@ def test_a_rule_s_strength_reaches_the_plan(shelf: Any) -> None:
     ("unfit", "refused"), [("swap-prompt", ()), ("block", ("toxic",)), ("refuse-load", ("toxic",))]
 )
 def test_without_a_pack_the_rule_says_what_happens(unfit: Any, refused: Any) -> None:
-    got = course(decision(lettering(unfit=unfit)), {})
+    got = repair(decision(lettering(unfit=unfit)), {})
     assert got.unfit == ("toxic",)
     assert got.refused == refused
     assert (got.prompt, got.plan) == ('pip beside a sign that says "BREAD"', None)
@@ -116,17 +116,17 @@ def test_packs_that_cannot_be_combined_replace_the_whole_prompt(shelf: Any) -> N
         return replace(pack, operators=dict.fromkeys(pack.site_names, Operator(unit, unit, unit)))
 
     steers = decision(lettering(), Steer("no-pip", "character/pip", replacements=(PIP,)))
-    got = course(steers, {name: editing(pack, 1) for name, pack in shelf.items()})
+    got = repair(steers, {name: editing(pack, 1) for name, pack in shelf.items()})
     assert got.failed
     assert (got.prompt, got.plan) == ('a cat beside a sign that says "BREAD"', None)
-    apart = course(steers, {name: editing(pack, n) for n, (name, pack) in enumerate(shelf.items(), 1)})
+    apart = repair(steers, {name: editing(pack, n) for n, (name, pack) in enumerate(shelf.items(), 1)})
     assert not apart.failed
     assert max(edit.operator.e.shape[0] for edit in apart.plan.interventions) == 2
 
 
 def test_one_missing_pack_replaces_the_whole_prompt_for_all_rules(shelf: Any) -> None:
     steers = decision(lettering(), Steer("no-pip", "character/pip", replacements=(PIP,), unfit="swap-prompt"))
-    got = course(steers, {"lettering": shelf["lettering"]})
+    got = repair(steers, {"lettering": shelf["lettering"]})
     assert (got.prompt, got.plan) == ('a cat beside a sign that says "BREAD"', None)
     assert got.unfit == ("no-pip",)
 
@@ -143,9 +143,9 @@ def test_a_pack_that_edits_needs_no_donor_and_goes_beside_one_that_swaps(shelf: 
     mouse = replace(shelf["lettering"], concept="animal/mouse")
     mouse = replace(mouse, operators=dict.fromkeys(mouse.site_names, operator))
     shelf = {**shelf, "animal/mouse": mouse}
-    alone = course(decision(Steer("mice", "animal/mouse", None)), shelf, "a mouse")
+    alone = repair(decision(Steer("mice", "animal/mouse", None)), shelf, "a mouse")
     assert [type(i) for i in alone.plan.interventions] == [Edit]
     assert (alone.prompt, alone.failed, alone.unfit) == ("a mouse", False, ())
-    both = course(decision(lettering(), Steer("mice", "animal/mouse", None)), shelf)
+    both = repair(decision(lettering(), Steer("mice", "animal/mouse", None)), shelf)
     assert {type(i) for i in both.plan.interventions} == {Edit, Swap}
     assert both.donor == 'pip beside a sign that says "BREAD"'

@@ -61,13 +61,13 @@ def steer(rule: str = "toxic", **more: Any) -> Steer:
     return Steer(rule, "lettering", "benign-word", (WORD,), **more)
 
 
-def course(pack: Any, *actions: Any) -> Any:
+def repair(pack: Any, *actions: Any) -> Any:
     decision = Decision("steer", "prompt", "sha256:0", actions=actions)
     return choose_repair(Request(PROMPT), decision, {"lettering": pack}, without_lettering=lambda text: text)
 
 
 def test_a_rule_that_verifies_the_concept_steers_with_a_published_pack(pack: Any, host: Any) -> None:
-    got = course(pack, steer(), Verify("toxic", "lettering"))
+    got = repair(pack, steer(), Verify("toxic", "lettering"))
     assert (got.prompt, got.unfit, got.refused) == (PROMPT, (), ())
     assert got.plan == pack.plan(DONOR)
     assert got.wider == pack.plan(DONOR, wider=True)
@@ -79,7 +79,7 @@ def test_a_rule_that_verifies_the_concept_steers_with_a_published_pack(pack: Any
 )
 @pytest.mark.parametrize("verify", [(), (Verify("toxic", "animal/cat"),), (Verify("another", "lettering"),)])
 def test_a_rule_that_does_not_is_unfit_and_gets_no_plan(pack: Any, unfit: Any, refused: Any, verify: Any) -> None:
-    got = course(pack, steer(unfit=unfit), *verify)
+    got = repair(pack, steer(unfit=unfit), *verify)
     assert (got.prompt, got.plan, got.wider) == (DONOR, None, None)
     assert (got.unfit, got.refused) == (("toxic",), refused)
 
@@ -87,7 +87,7 @@ def test_a_rule_that_does_not_is_unfit_and_gets_no_plan(pack: Any, unfit: Any, r
 def test_a_measured_pack_needs_no_verify(packs: Path, host: Any) -> None:
     from steering import Pack
 
-    assert course(Pack.load(packs / "lettering.safetensors", host=host), steer()).plan is not None
+    assert repair(Pack.load(packs / "lettering.safetensors", host=host), steer()).plan is not None
 
 
 def test_beside_a_measured_pack_the_plan_stays_bound_to_the_model(pack: Any, packs: Path, host: Any) -> None:
