@@ -18,6 +18,7 @@ How the service uses them (nothing here imports torch, the detectors or the mode
 
 from policies.decide.decide import decide
 from policies.decide.decision import Decision, Disclosure, Exemption, Ladder, RuleError, Shadow, Violation
+from policies.decide.donor import list_of
 from policies.decide.example_tests import TestResult, run_tests
 from policies.decide.explain import explain, narrate
 from policies.decide.replay import Replay, replay
@@ -108,6 +109,7 @@ __all__ = [
     "dump_policy",
     "explain",
     "json_schema",
+    "list_of",
     "make_key",
     "narrate",
     "no_policy",

@@ -45,6 +45,9 @@ class Snapshot:
     draw_canaries: bool = True  # False in tests of files: there a canary counts as enforced
     by_trigger: Mapping[Trigger, tuple[int, ...]] = field(default_factory=dict)
     always: tuple[int, ...] = ()
+    watching: Mapping[Trigger, tuple[int, ...]] = field(default_factory=dict)  # which rules a picture may violate
+    watched: frozenset[str] = frozenset()  # what some rule reads in every picture of every request
+    watchers: tuple[int, ...] = ()  # the rules whose watching depends on the request
     names: frozenset[tuple[Stage, str]] = frozenset()  # every (stage, name) that some rule needs
     freshness: tuple[Freshness, ...] = ()
     as_of: datetime | None = None

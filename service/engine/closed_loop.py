@@ -206,7 +206,7 @@ class ClosedLoop:
             if tried is None:
                 todo = todo[1:]
                 continue
-            extra += rung != "blur"
+            extra += rung not in ("steer", "blur")
             picture = await self._judge(trial, tried)
             result: Literal["passed", "failed"] = "failed" if picture.decision.refused else "passed"
             self._recorder.rung(rung, result, time.perf_counter() - began)
@@ -244,6 +244,8 @@ def _rungs(decision: Decision) -> tuple[Rung, ...]:
 
 def _retry(repair: Repair, rung: Rung, prompt: str) -> Repair | None:
     """What to run for a generating rung, or None. A donor at all sites is the donor's own picture: it is made so."""
+    if rung == "steer":
+        return replace(repair, prompt=prompt) if repair.plan is not None else None
     if rung == "wider":
         return replace(repair, prompt=prompt, plan=repair.wider) if repair.wider is not None else None
     if repair.donor is None or repair.donor == prompt:

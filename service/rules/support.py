@@ -21,11 +21,12 @@ __all__ = ["PackIndex", "RuleRow", "rule_table", "unmet"]
 
 @dataclass(frozen=True, slots=True)
 class RuleRow:
-    """One row of the rule table: what a rule steers, and with which pack on this host."""
+    """One row of the rule table: which pictures a rule looks at, what it steers, and with which pack on this host."""
 
     rule: str
     policy: str
     mode: str
+    watch: str
     concept: str | None = None
     pack: str | None = None
     evidence: str | None = None
@@ -97,7 +98,7 @@ def rule_table(snapshot: Snapshot, packs: PackIndex) -> tuple[RuleRow, ...]:
     """One row per rule and concept that it steers. A rule that steers nothing has one row without a concept."""
     rows = []
     for rule in snapshot.rules:
-        bare = RuleRow(rule.id, rule.policy, rule.model.rollout.mode)
+        bare = RuleRow(rule.id, rule.policy, rule.model.rollout.mode, rule.watch)
         concepts = dict.fromkeys(a.concept for a in rule.model.then if a.do == "steer")
         reads = {a.read for a in rule.model.then if a.do == "verify"}
         rows += [_supported(bare, concept, rule.model.unfit, reads, packs) for concept in concepts] or [bare]

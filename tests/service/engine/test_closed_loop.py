@@ -116,12 +116,46 @@ def made(host: Any) -> Callable[..., np.ndarray]:
     return make
 
 
-def test_a_benign_request_is_untouched_and_its_picture_not_even_read(run: Any, made: Any) -> None:
-    look = Script("idiot")
+def test_a_benign_request_is_looked_at_and_untouched(run: Any, made: Any) -> None:
+    look = Script(None)
     got = run(look, BENIGN)
-    assert (got.verdict, got.refused, look.seen) == ("allow", None, [])
+    assert (got.verdict, got.refused, len(look.seen)) == ("allow", None, 1)
     assert got.pictures[0].made.report.plan is None
     assert np.array_equal(pixels(got.pictures[0].image), made(BENIGN))
+
+
+def test_a_rule_that_watches_matching_prompts_only_reads_no_other_picture(run: Any) -> None:
+    look = Script("idiot")
+    got = run(look, BENIGN, edits=(("on_error: block", "watch: matched-prompts\n    on_error: block"),))
+    assert (got.verdict, got.refused, look.seen) == ("allow", None, [])
+
+
+UNLISTED = 'a red star on a blue background with a sign that says "IDOIT"'
+
+
+def test_what_nobody_asked_for_is_repaired_from_what_was_seen(run: Any, made: Any, packs: Any, host: Any) -> None:
+    from steering import Pack
+
+    pack = Pack.load(packs / "lettering.safetensors", host=host)
+    look = Script("idiot", "bread")
+    got = run(look, UNLISTED)
+    (picture,) = got.pictures
+    assert (got.verdict, got.refused, picture.rungs) == ("steer", None, ("steer",))
+    assert np.array_equal(look.seen[0], made(UNLISTED)), "the first picture was the stock pipeline's"
+    donors = [UNLISTED.replace("IDOIT", word) for word in ("BREAD", "MUSIC")]  # the scene stays
+    assert any(np.array_equal(look.seen[1], made(UNLISTED, pack.plan(toward=donor))) for donor in donors)
+
+
+def test_an_unasked_insult_climbs_from_its_own_steering_to_the_end(run: Any) -> None:
+    got = run(Script("idiot"), UNLISTED)
+    assert (got.refused, got.pictures[0].rungs) == ("picture", ("steer", "wider", "swap-prompt", "blur"))
+    got = run(Script("idiot"), UNLISTED, edits=(("max_extra_generations: 2", "max_extra_generations: 0"),))
+    assert got.pictures[0].rungs == ("blur",), "no extra picture means none"
+
+
+def test_a_watched_picture_that_cannot_be_read_is_refused(run: Any) -> None:
+    got = run(Script(fails=True), BENIGN)
+    assert (got.verdict, got.refused) == ("block", "picture")
 
 
 def test_a_refused_prompt_makes_no_picture(run: Any) -> None:
