@@ -52,7 +52,7 @@ from policies.store.keys import KeyProblem, SigningKey, TrustedKey, make_key, tr
 from policies.store.loader import Loader, Sense, no_policy
 from policies.store.sources import SHIPPED, policy_paths
 from policies.store.store import Store, StoreState
-from policies.types import Box, Request, Signal, Signals, Span, Stage, View
+from policies.types import Box, Request, Signal, Signals, Span, Stage, View, concept_of, sentinel_of
 
 __all__ = [
     "CODES",
@@ -104,6 +104,7 @@ __all__ = [
     "View",
     "Violation",
     "advice",
+    "concept_of",
     "decide",
     "diff",
     "dump_policy",
@@ -117,6 +118,7 @@ __all__ = [
     "policy_paths",
     "replay",
     "run_tests",
+    "sentinel_of",
     "sign_bundle",
     "strictest",
     "trusted_keys",

@@ -21,7 +21,7 @@ from policies.format.actions import Action, Block, OnError, ReviewHold, Steer, V
 from policies.format.model import SteerModel
 from policies.judgement import FALSE, Judgement, Reason
 from policies.predicates.compound import may_hold
-from policies.types import Request, Signals, Stage
+from policies.types import Request, Signals, Stage, sentinel_of
 
 __all__ = ["decide"]
 
@@ -222,9 +222,14 @@ def _matched(
         if failed.error is not None:
             errors.append(RuleError(rule.id, failed.error, force.on_error))
             more.extend(_after_error(rule, action, force.on_error))
-        elif failed.truth or (late and verify.model.read in rule.reads):
+        elif failed.truth or (late and _woke(rule, verify.model.read)):
             violations.append(Violation(rule.id, action, failed.reasons or reasons, unasked))
     return _Judged(rule, force.enforced, True, (*actions, *more), reasons, tuple(errors), tuple(violations), reads)
+
+
+def _woke(rule: Rule, read: str) -> bool:
+    """Whether `when` itself looks at the picture for what is verified, by a classifier or by the sentinel."""
+    return read in rule.reads or sentinel_of(read) in rule.reads
 
 
 def _after_error(rule: Rule, verify: Verify, on_error: OnError) -> tuple[Action, ...]:

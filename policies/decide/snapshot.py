@@ -10,7 +10,7 @@ from policies.decide.rules import Freshness, Rule
 from policies.evidence import Trigger
 from policies.format.model import PolicyModel
 from policies.matcher import Matcher
-from policies.types import Stage
+from policies.types import Stage, concept_of
 
 __all__ = ["Origin", "Snapshot"]
 
@@ -64,6 +64,11 @@ class Snapshot:
         awake = [r for r in self.rules if not r.sleeps]
         verified = frozenset(v.model.read for r in awake for v in r.verifies)
         return verified | frozenset(name for r in awake for name in r.reads)
+
+    @property
+    def sentinels(self) -> frozenset[str]:
+        """The concepts whose sentinels some rule asks; the packs of a host must have them."""
+        return frozenset(concept for name in self.reads if (concept := concept_of(name)) is not None)
 
     def stale(self, now: datetime) -> tuple[Freshness, ...]:
         """The policies that are older at `now` than they allow. All are, once their bundle has expired."""

@@ -17,6 +17,7 @@ from policies.fields import (
     FormatModel,
     Moment,
     Name,
+    ReadName,
     SignalName,
     Text,
     UnitFloat,
@@ -67,10 +68,14 @@ class SteerModel(FormatModel):
 
 
 class VerifyModel(FormatModel):
-    """Read the picture; when it fails, climb `ladder`, and at its end do `otherwise`."""
+    """Read the picture; when it fails, climb `ladder`, and at its end do `otherwise`.
+
+    `read` is `lettering`, a concept, or the sentinel of one (`sentinel:harm/gun`): the probe at its pack's own sites,
+    for models whose pictures no classifier knows.
+    """
 
     do: Literal["verify"]
-    read: ConceptName
+    read: ReadName
     none_of: Words | None = None
     near: Literal[0, 1] = 0
     unless: Words | None = None
