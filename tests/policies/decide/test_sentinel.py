@@ -1,4 +1,4 @@
-"""The predicate `sentinel`, and `verify` that reads one: pending until the model has encoded, then an error if silent."""
+"""The predicate `sentinel`, and `verify` that reads one: pending until the model has encoded; silence is an error."""
 
 from __future__ import annotations
 
