@@ -117,10 +117,25 @@ def _supported(row: RuleRow, concept: str, unfit: str, reads: Collection[str], p
     return row if why is None else replace(row, unfit=unfit, why_unfit=why)
 
 
+def _why_silent(concept: str, packs: PackIndex) -> str | None:
+    """Why no sentinel tells `concept` on this host, or None."""
+    why = packs.why_missing(concept)
+    if why is not None:
+        return why
+    if packs[concept].sentinel is not None:
+        return None
+    return "its pack has none; make one with `palimpsest fit sentinel`"
+
+
 def unmet(packs: PackIndex, snapshot: Snapshot) -> list[str]:
     """The reasons why a worker with these packs must refuse a snapshot."""
     packs.look_again()
-    return [
+    silent = [
+        f"the rules ask the sentinel of `{concept}`, and {why}"
+        for concept in sorted(snapshot.sentinels)
+        if (why := _why_silent(concept, packs)) is not None
+    ]
+    return silent + [
         f"rule `{row.rule}` refuses to load: no pack of `{row.concept}` that it may use: {row.why_unfit}"
         for row in rule_table(snapshot, packs)
         if row.unfit == "refuse-load" and row.mode != "disabled"
