@@ -14,6 +14,7 @@ import typer
 
 from palimpsest.cli.bundles import Json, Keys, Verify, add_bundles
 from palimpsest.cli.shared.console import fail, say, table
+from palimpsest.cli.shared.options import Floor, Policy
 from palimpsest.cli.shared.policy_files import existing, load, loader_for, refuse, requests_from
 
 __all__ = ["policy_app"]
@@ -23,21 +24,24 @@ policy_app = typer.Typer(
 )
 
 _HELP = "`shipped`, `none`, a file, a folder or a bundle."
-Policy = Annotated[str, typer.Option("--policy", help=_HELP)]
-Which = Annotated[str, typer.Argument(help=_HELP, metavar="POLICY")]
+Which = Annotated[
+    list[str] | None, typer.Argument(help=f"{_HELP} Several are joined. Default: `shipped`.", metavar="POLICY...")
+]
 Old = Annotated[str, typer.Argument(help=f"The current policy: {_HELP}", metavar="OLD")]
 New = Annotated[str, typer.Argument(help="The new policy, likewise.", metavar="NEW")]
 Tenant = Annotated[str, typer.Option(help="Tenant of the requests.")]
 
 
 @policy_app.command()
-def check(policy: Which = "shipped", key: Keys = None, verify: Verify = True, json_: Json = False) -> None:
+def check(
+    policy: Which = None, floor: Floor = None, key: Keys = None, verify: Verify = True, json_: Json = False
+) -> None:
     """Check policies, including the tests inside them. Exit code 1 if there is any problem."""
     from policies import PolicyError, advice
 
-    paths = existing(policy)
+    paths = existing(*policy or ["shipped"])
     try:
-        snapshot = loader_for(paths, keys=key or (), verify=verify).load(paths)
+        snapshot = loader_for(paths, keys=key or (), verify=verify, floor=floor).load(paths)
     except PolicyError as error:
         refuse(error, as_json=json_)
     hints = list(advice(snapshot, datetime.now(UTC)))
@@ -51,12 +55,14 @@ def check(policy: Which = "shipped", key: Keys = None, verify: Verify = True, js
 
 
 @policy_app.command("test")
-def run_policy_tests(policy: Which = "shipped", key: Keys = None, verify: Verify = True, json_: Json = False) -> None:
+def run_policy_tests(
+    policy: Which = None, floor: Floor = None, key: Keys = None, verify: Verify = True, json_: Json = False
+) -> None:
     """Run the tests inside policies. Exit code 1 if a test fails or the policies have another problem."""
     from policies import PolicyError, run_tests
 
-    paths = existing(policy)
-    loader = loader_for(paths, keys=key or (), verify=verify)
+    paths = existing(*policy or ["shipped"])
+    loader = loader_for(paths, keys=key or (), verify=verify, floor=floor)
     try:
         snapshot = loader.load_untested(paths)
     except PolicyError as error:
@@ -79,7 +85,8 @@ def run_policy_tests(policy: Which = "shipped", key: Keys = None, verify: Verify
 def explain(
     prompt: Annotated[str | None, typer.Argument(help="The prompt to decide on.")] = None,
     file: Annotated[Path | None, typer.Option(help="A file of prompts, one a line; `-`: standard input.")] = None,
-    policy: Policy = "shipped",
+    policy: Policy = None,
+    floor: Floor = None,
     negative_prompt: Annotated[str, typer.Option(help="Negative prompt for prompts without one.")] = "",
     tenant: Tenant = "",
     now: Annotated[datetime | None, typer.Option(help="Time of the decision, in UTC; default: now.")] = None,
@@ -96,8 +103,8 @@ def explain(
     if (prompt is None) == (file is None):
         fail("give either a prompt or `--file`")
     at = now.replace(tzinfo=UTC) if now is not None else datetime.now(UTC)
-    paths = existing(policy)
-    loader = loader_for(paths, keys=key or (), verify=verify)
+    paths = existing(*policy or ["shipped"])
+    loader = loader_for(paths, keys=key or (), verify=verify, floor=floor)
     try:
         snapshot = replace(loader.load(paths), draw_canaries=False)
     except PolicyError as error:
@@ -112,11 +119,13 @@ def explain(
 
 
 @policy_app.command()
-def diff(old: Old, new: New, key: Keys = None, verify: Verify = True, json_: Json = False) -> None:
+def diff(
+    old: Old, new: New, floor: Floor = None, key: Keys = None, verify: Verify = True, json_: Json = False
+) -> None:
     """Show how two policies differ in meaning. Exit code 1 if the new one loosens anything."""
     from policies import diff
 
-    a, b = (load(p, keys=key or (), verify=verify)[0] for p in (old, new))
+    a, b = (load(p, keys=key or (), verify=verify, floor=floor)[0] for p in (old, new))
     changes = diff(a, b)
     loosened = sum(c.loosens for c in changes)
     if json_:
@@ -137,6 +146,7 @@ def replay_prompts(
     file: Annotated[Path, typer.Option(help="A file of prompts, one a line; `-`: standard input.")],
     tenant: Tenant = "",
     show: Annotated[int, typer.Option(min=0, help="Number of changed prompts to show.")] = 20,
+    floor: Floor = None,
     key: Keys = None,
     verify: Verify = True,
     json_: Json = False,
@@ -144,8 +154,8 @@ def replay_prompts(
     """Compare the decisions of two policies on the same prompts. Exit code 1 if the new one is milder on any prompt."""
     from policies import replay
 
-    a, loader = load(old, keys=key or (), verify=verify)
-    b, _ = load(new, keys=key or (), verify=verify)
+    a, loader = load(old, keys=key or (), verify=verify, floor=floor)
+    b, _ = load(new, keys=key or (), verify=verify, floor=floor)
     asked = list(requests_from(file, tenant=tenant))
     began = time.perf_counter()
     result = replay(asked, a, b, loader.sense)

@@ -130,11 +130,13 @@ def _plain(settings: Settings) -> Mapping[str, str]:
             value = ",".join(k if k.startswith("ed25519:") else str(Path(k).resolve()) for k in value)
         elif name == "judge":
             value = ",".join(str(folder.resolve()) for folder in value)
+        elif name == "policy":
+            value = ",".join(str(Path(p).resolve()) if Path(p).exists() else p for p in value)
         elif name == "plugins":
             value = ",".join(value)
         elif name == "audit_key":
             value = value.get_secret_value() if value else None
-        elif isinstance(value, Path) or (name in ("model", "policy") and Path(value).exists()):
+        elif isinstance(value, Path) or (name == "model" and Path(value).exists()):
             value = Path(value).resolve()
         if value not in (None, ""):
             values[name] = str(value)

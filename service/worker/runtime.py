@@ -250,6 +250,8 @@ class Runtime:
         if store.state.source != "live":
             self._reloaded(store.state)
         self._policies_changed(store.state, store.snapshot)
+        if store.snapshot.floor == "none":
+            log.warning("no floor is in force: `floor` is false, and no policy is called `floor`")
         self.recorder.build(_version(), host.name)
 
     def _compose(self, host: Host, packs: PackIndex, store: Store, detection: Detection, upload: BundleUpload) -> Ready:
@@ -298,6 +300,7 @@ class Runtime:
             loaded=state.loaded_at.timestamp(),
             unfit=unfit,
             rules=rules,
+            floor=snapshot.floor != "none",
         )
         self._publish()
 
@@ -315,7 +318,7 @@ class Runtime:
 
     def _policy_note(self) -> dict[str, Any]:
         assert self._ready is not None  # INVARIANT: as above
-        return public_note(self._ready.store.state)
+        return public_note(self._ready.store.state, self._ready.store.snapshot)
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs `work` in the background. The task is referenced until it is done; otherwise it could be garbage
