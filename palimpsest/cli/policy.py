@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +15,7 @@ import typer
 from palimpsest.cli.bundles import Json, Keys, Verify, add_bundles
 from palimpsest.cli.shared.console import fail, say, table
 from palimpsest.cli.shared.options import Floor, Policy
-from palimpsest.cli.shared.policy_files import existing, load, loader_for, refuse, requests_from
+from palimpsest.cli.shared.policy_files import existing, load, loader_for, refuse, requests_from, settings_of
 
 __all__ = ["policy_app"]
 
@@ -34,24 +34,35 @@ Tenant = Annotated[str, typer.Option(help="Tenant of the requests.")]
 
 @policy_app.command()
 def check(
-    policy: Which = None, floor: Floor = None, key: Keys = None, verify: Verify = True, json_: Json = False
+    policy: Which = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit code 1 if there is any hint.")] = False,
+    floor: Floor = None,
+    key: Keys = None,
+    verify: Verify = True,
+    json_: Json = False,
 ) -> None:
-    """Check policies, including the tests inside them. Exit code 1 if there is any problem."""
+    """Check policies, including the tests inside them, and give hints about what is probably not meant.
+
+    Exit code 1 if there is any problem; with `--strict` also if there is any hint.
+    """
     from policies import PolicyError, advice
 
     paths = existing(*policy or ["shipped"])
     try:
-        snapshot = loader_for(paths, keys=key or (), verify=verify, floor=floor).load(paths)
+        loaded = loader_for(paths, keys=key or (), verify=verify, floor=floor).load_files(paths)
     except PolicyError as error:
         refuse(error, as_json=json_)
-    hints = list(advice(snapshot, datetime.now(UTC)))
+    snapshot = loaded.snapshot
+    hints = sorted(advice(loaded, datetime.now(UTC), longest=settings_of().max_prompt))
     if json_:
-        facts = {"digest": snapshot.digest, "rules": [r.id for r in snapshot.rules], "advice": hints}
-        print(json.dumps({"valid": True, **facts}, indent=1))
-        return
-    for hint in hints:
-        say(f"hint: {hint}")
-    say(f"valid: {len(snapshot.rules)} rules, {snapshot.digest}")
+        facts = {"digest": snapshot.digest, "rules": [r.id for r in snapshot.rules], "floor": snapshot.floor}
+        print(json.dumps({"valid": True, **facts, "advice": [asdict(hint) for hint in hints]}, indent=1))
+    else:
+        for hint in hints:
+            say(f"hint: {hint}")
+        floors = {"given": "their own floor", "added": "the shipped floor", "none": "no floor"}
+        say(f"valid: {len(snapshot.rules)} rules with {floors[snapshot.floor]}, {snapshot.digest}")
+    raise typer.Exit(1 if strict and hints else 0)
 
 
 @policy_app.command("test")
@@ -119,9 +130,7 @@ def explain(
 
 
 @policy_app.command()
-def diff(
-    old: Old, new: New, floor: Floor = None, key: Keys = None, verify: Verify = True, json_: Json = False
-) -> None:
+def diff(old: Old, new: New, floor: Floor = None, key: Keys = None, verify: Verify = True, json_: Json = False) -> None:
     """Show how two policies differ in meaning. Exit code 1 if the new one loosens anything."""
     from policies import diff
 
