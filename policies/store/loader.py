@@ -196,7 +196,8 @@ def _shipped_floor(problems: list[Problem]) -> Document | None:
     document = parse_document(DiskSource(SHIPPED_FLOOR), problems)
     if document is None or document.model is None:
         return None  # its problems are told
-    return replace(document, model=document.model.model_copy(update={"tests": []}), tests=())
+    model = document.model.model_copy(update={"tests": []})
+    return replace(document, file=f"shipped:{SHIPPED_FLOOR.name}", model=model, tests=())
 
 
 def _content(path: Path) -> bytes:
