@@ -46,6 +46,9 @@ class Settings(BaseSettings):
     model: str = Field(
         "signpost-pixart", description="embedded model, diffusers folder, or hub id `owner/model@revision`"
     )
+    variant: str | None = Field(
+        None, description="variant of the model's weight files, such as `fp16`; default: the files without one"
+    )
     policy: Annotated[tuple[str, ...], NoDecode] = Field(
         ("shipped",),
         min_length=1,
