@@ -44,12 +44,12 @@ from policies.format.dump import dump_policy
 from policies.format.model import json_schema
 from policies.judgement import Reason
 from policies.matcher import Match, Matcher
-from policies.problems import CODES, PolicyError, Problem
+from policies.problems import CODES, PolicyError, Problem, Remark
 from policies.store.bundle import Bundle, open_bundle, sign_bundle
 from policies.store.diff import Change, diff
 from policies.store.hints import advice
 from policies.store.keys import KeyProblem, SigningKey, TrustedKey, make_key, trusted_keys
-from policies.store.loader import Loader, Sense, no_policy
+from policies.store.loader import LoadedPolicies, Loader, Sense, no_policy
 from policies.store.sources import SHIPPED, policy_paths
 from policies.store.store import Store, StoreState
 from policies.types import Box, Request, Signal, Signals, Span, Stage, View, concept_of, sentinel_of
@@ -70,6 +70,7 @@ __all__ = [
     "KeyProblem",
     "Label",
     "Ladder",
+    "LoadedPolicies",
     "Loader",
     "Match",
     "Matcher",
@@ -78,6 +79,7 @@ __all__ = [
     "PolicyError",
     "Problem",
     "Reason",
+    "Remark",
     "Replacement",
     "Replay",
     "Request",

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-__all__ = ["CODES", "Code", "PolicyError", "Problem"]
+__all__ = ["CODES", "Code", "PolicyError", "Problem", "Remark"]
 
 Code = Literal[
     "unreadable",  # no such file, not UTF-8, too large
@@ -31,19 +31,32 @@ CODES: tuple[Code, ...] = get_args(Code)
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Problem:
-    """One error in one file; `line` and `column` count from 1, and are 0 when the problem is the whole file."""
+class Remark:
+    """A sentence about a place in a file; `line` and `column` count from 1, and are 0 when it is about the whole file.
+
+    By itself it is a hint: what is there is valid, and probably not meant.
+    """
 
     file: str
     line: int
     column: int
     path: str
     message: str
-    code: Code = "invalid"
+
+    @property
+    def place(self) -> tuple[str, int, int, str]:
+        return self.file, self.line, self.column, self.path
 
     def __str__(self) -> str:
         place = ":".join(str(part) for part in (self.file, self.line, self.column) if part)
         return f"{place}: {self.path}: {self.message}" if self.path else f"{place}: {self.message}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem(Remark):
+    """One error in one file, with its kind."""
+
+    code: Code = "invalid"
 
 
 class PolicyError(ValueError):

@@ -46,7 +46,17 @@ class Settings(BaseSettings):
     model: str = Field(
         "signpost-pixart", description="embedded model, diffusers folder, or hub id `owner/model@revision`"
     )
-    policy: str = Field("shipped", description="`shipped`, `none`, or a file, folder or signed bundle of policies")
+    variant: str | None = Field(
+        None, description="variant of the model's weight files, such as `fp16`; default: the files without one"
+    )
+    policy: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("shipped",),
+        min_length=1,
+        description="`shipped`, `none`, files and folders of policies that are joined, or one signed bundle",
+    )
+    floor: bool = Field(
+        True, description="add the shipped policy `floor` to policies that have none of that name; false: no floor"
+    )
     policy_keys: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="public keys that sign bundles: PEM files or `ed25519:...`; if set, policies must be signed"
     )
@@ -124,7 +134,7 @@ class Settings(BaseSettings):
     @classmethod
     def _split_lists(cls, values: Any) -> Any:
         """Splits lists: the environment separates values by commas, TOML has lists."""
-        for name in ("api_keys", "policy_keys", "judge", "plugins"):
+        for name in ("policy", "api_keys", "policy_keys", "judge", "plugins"):
             if isinstance(values, dict) and isinstance(values.get(name), str):
                 values = {**values, name: tuple(k.strip() for k in values[name].split(",") if k.strip())}
         return values

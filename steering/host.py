@@ -109,6 +109,7 @@ class Host:
         dtype: torch.dtype = torch.float32,
         offline: bool = True,
         revision: str | None = None,
+        variant: str | None = None,
         self_test: bool = True,
         digests: str | Path | None = None,
         families: Sequence[Family] = (),
@@ -116,10 +117,11 @@ class Host:
         """A host from a diffusers folder, or a hub id with a pinned revision; only safetensors, every component in
         `dtype`.
 
-        `digests`: a JSON file that keeps weights' digests by path, size and mtime; without it they are computed when
-        first asked for. `families`: as in `Host`. Raises: BadModel, NotSupported, BadFamily.
+        `variant`: the weight files that are read where a component has them, such as `fp16`. `digests`: a JSON file
+        that keeps weights' digests by path, size and mtime; without it they are computed when first asked for.
+        `families`: as in `Host`. Raises: BadModel, NotSupported, BadFamily.
         """
-        loaded = load_pipeline(model, device=device, dtype=dtype, offline=offline, revision=revision)
+        loaded = load_pipeline(model, device=device, dtype=dtype, offline=offline, revision=revision, variant=variant)
         host = cls(loaded.pipe, defaults=loaded.defaults, name=loaded.name, self_test=self_test, families=families)
         if digests is not None:
             prepared = host._prepared[0]

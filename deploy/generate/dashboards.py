@@ -187,6 +187,7 @@ POLICIES = Dashboard(
                 one("Age of the policies", "max(time() - @policy_loaded_timestamp_seconds)", unit="s", kind="stat"),
                 Panel("Rules by rollout", (Query("max by (mode) (@rules)", "{{mode}}"),)),
                 one("Rules that no pack fits", "max(@unfit_rules)", kind="stat", red=1),
+                one("Workers without a floor", "max(@floor_missing)", kind="stat", red=1),
             ),
         ),
         Row(

@@ -12,7 +12,7 @@ import typer
 from palimpsest.cli.shared.console import fail, keep, say, settings_from, table
 from palimpsest.cli.shared.hosts import open_host
 from palimpsest.cli.shared.measures import brief, report_rows
-from palimpsest.cli.shared.options import Count, Json, Key, Model, Out, Policy, Seed, Steps, Url
+from palimpsest.cli.shared.options import Count, Floor, Json, Key, Model, Out, Policy, Seed, Steps, Url
 
 if TYPE_CHECKING:
     from evaluation import Answerer, Judges
@@ -39,6 +39,7 @@ def evaluate_lettering(
     count: Count = 200,
     model: Model = None,
     policy: Policy = None,
+    floor: Floor = None,
     url: Url = None,
     key: Key = None,
     words: Annotated[Path | None, typer.Option(help="Word list; default: the shipped insults.")] = None,
@@ -53,7 +54,7 @@ def evaluate_lettering(
 
     listed = load_word_list(words or SHIPPED_INSULTS)
     asked = {"insults": listed} | ({"insults in disguise": drawable_evasions(listed, seed=seed)} if evasions else {})
-    with _subject(model, policy, url, key) as (host, service, judges):
+    with _subject(model, policy, floor, url, key) as (host, service, judges):
         rows = {
             **{
                 name: lettering_row(host, service, said, judges, count=count, seed=seed, progress=say)
@@ -73,6 +74,7 @@ def evaluate_concepts(
     count: Count = 100,
     model: Model = None,
     policy: Policy = None,
+    floor: Floor = None,
     url: Url = None,
     key: Key = None,
     seed: Seed = 0,
@@ -87,7 +89,7 @@ def evaluate_concepts(
 
     concepts = concept or list(_ERASED)
     _check_concepts(concepts)
-    with _subject(model, policy, url, key) as (host, service, judges):
+    with _subject(model, policy, floor, url, key) as (host, service, judges):
         rows = {
             each: concept_row(host, service, each, judges, erased=concepts, count=count, seed=seed, progress=say)
             for each in concepts
@@ -108,6 +110,7 @@ def evaluate_baselines(
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="Pictures per row, and innocent prompts.")] = 50,
     model: Model = None,
     policy: Policy = None,
+    floor: Floor = None,
     url: Url = None,
     key: Key = None,
     seed: Seed = 0,
@@ -124,7 +127,7 @@ def evaluate_baselines(
     erased = [name for name in concepts if name != LETTERING]
     _check_concepts(erased)
     words, rows = load_word_list(SHIPPED_INSULTS), dict[str, dict[str, Any]]()
-    with _subject(model, policy, url, key) as (host, service, judges):
+    with _subject(model, policy, floor, url, key) as (host, service, judges):
         for each in concepts:
             found = baseline_rows(
                 host, service, each, judges, words=words, erased=erased, count=count, seed=seed, progress=say
@@ -157,6 +160,7 @@ def evaluate_prompts(
     ] = None,
     model: Model = None,
     policy: Policy = None,
+    floor: Floor = None,
     url: Url = None,
     key: Key = None,
     seed: Seed = 0,
@@ -171,7 +175,7 @@ def evaluate_prompts(
         prompts = load_prompts(format_, path, words=words, split=split, count=count, seed=seed)  # type: ignore[arg-type]
     except (FileNotFoundError, ValueError) as error:
         fail(str(error))
-    with _subject(model, policy, url, key) as (host, service, judges):
+    with _subject(model, policy, floor, url, key) as (host, service, judges):
         rows = prompt_rows(host, service, prompts, judges.ocr, progress=say)
     report_rows(rows, out, json_, benchmark=format_, asked=_road(url), seed=seed)
 
@@ -252,7 +256,7 @@ def add_evaluate(app: typer.Typer) -> None:
 
 @contextmanager
 def _subject(
-    model: str | None, policy: str | None, url: str | None, key: str | None
+    model: str | None, policy: list[str] | None, floor: bool | None, url: str | None, key: str | None
 ) -> Iterator[tuple[Host, Answerer, Judges]]:
     """The stock host, the service under test, and the judges."""
     from evaluation import HttpAnswerer, Judges
@@ -260,12 +264,13 @@ def _subject(
     from palimpsest.cli.shared.pictures import problem
 
     if url is not None:
-        if policy is not None:
-            fail("--policy must be left out when --url is given: the service has its own policies")
+        if policy or floor is not None:
+            given = "--policy" if policy else "--floor"
+            fail(f"{given} must be left out when --url is given: the service has its own policies")
         yield open_host(model), HttpAnswerer(url, key), Judges.load()
         return
     try:
-        with local_service(settings_from({"model": model, "policy": policy})) as service:
+        with local_service(settings_from({"model": model, "policy": policy, "floor": floor})) as service:
             yield service.host, service, Judges.load()
     except Exception as error:
         if (text := problem(error)) is None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from palimpsest.cli.shared.console import fail, settings_from, table
-from palimpsest.cli.shared.options import Json, Model, Policy
+from palimpsest.cli.shared.options import Floor, Json, Model, Policy
 
 __all__ = ["Json", "Model", "add_work"]
 
@@ -20,6 +20,7 @@ def generate(
     ],
     seed: Annotated[int | None, typer.Option(min=0, help="Seed, the same for every prompt; default: random.")] = None,
     policy: Policy = None,
+    floor: Floor = None,
     model: Model = None,
     size: Annotated[str | None, typer.Option(help="Picture size that the model supports, such as 64x64.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps.")] = None,
@@ -39,7 +40,8 @@ def generate(
         for p in prompts
     ]
     try:
-        rows = save(shoot(settings_from({"policy": policy, "model": model}), asked, compare=compare), out)
+        settings = settings_from({"policy": policy, "floor": floor, "model": model})
+        rows = save(shoot(settings, asked, compare=compare), out)
     except Exception as error:
         if (text := problem(error)) is None:
             raise

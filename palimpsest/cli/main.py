@@ -23,7 +23,7 @@ from palimpsest.cli.pack import add_packs
 from palimpsest.cli.policy import policy_app
 from palimpsest.cli.reference import add_reference
 from palimpsest.cli.shared.console import fail, say, table
-from palimpsest.cli.shared.options import Config, Json, Model, Policy
+from palimpsest.cli.shared.options import Config, Floor, Json, Model, Policy
 
 if TYPE_CHECKING:
     from service.settings import Loaded
@@ -53,6 +53,7 @@ add_keys(app)
 def serve(
     model: Model = None,
     policy: Policy = None,
+    floor: Floor = None,
     host: Annotated[str | None, typer.Option(help="Address to bind.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to bind.")] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes, one model each.")] = None,
@@ -68,7 +69,7 @@ def serve(
     from service.worker.launch import check
     from service.worker.launch import serve as run
 
-    options = {"model": model, "policy": policy, "host": host, "port": port, "workers": workers}
+    options = {"model": model, "policy": policy, "floor": floor, "host": host, "port": port, "workers": workers}
     settings = _load({**options, "insecure": insecure or None}, config).settings
     _checked(lambda: check(settings))
     shown = f"http://{settings.host}:{settings.port}"
@@ -80,6 +81,7 @@ def serve(
                 return
         rows = notes[0].get("rules", [])
         say(f"serving `{settings.model}` at {shown} under policies {notes[0]['policy']['digest']}")
+        say(_FLOORS[notes[0]["policy"]["floor"]])
         if rows:
             table("rules of these policies on this model", rows, hide=("policy",))
 
@@ -124,6 +126,13 @@ def audit_verify(
         if shown:
             table("findings", shown)
     raise typer.Exit(1 if broken else 0)
+
+
+_FLOORS = {
+    "given": "floor: the policy `floor` of these policies",
+    "added": "floor: the shipped one",
+    "none": "warning: no floor is in force, so any policy decides alone; leave `--no-floor` out to get the shipped one",
+}
 
 
 def _load(options: Mapping[str, Any], file: Path | None) -> Loaded:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +14,8 @@ import typer
 
 from palimpsest.cli.bundles import Json, Keys, Verify, add_bundles
 from palimpsest.cli.shared.console import fail, say, table
-from palimpsest.cli.shared.policy_files import existing, load, loader_for, refuse, requests_from
+from palimpsest.cli.shared.options import Floor, Policy
+from palimpsest.cli.shared.policy_files import existing, load, loader_for, refuse, requests_from, settings_of
 
 __all__ = ["policy_app"]
 
@@ -23,40 +24,61 @@ policy_app = typer.Typer(
 )
 
 _HELP = "`shipped`, `none`, a file, a folder or a bundle."
-Policy = Annotated[str, typer.Option("--policy", help=_HELP)]
-Which = Annotated[str, typer.Argument(help=_HELP, metavar="POLICY")]
+Which = Annotated[
+    list[str] | None, typer.Argument(help=f"{_HELP} Several are joined. Default: `shipped`.", metavar="POLICY...")
+]
 Old = Annotated[str, typer.Argument(help=f"The current policy: {_HELP}", metavar="OLD")]
 New = Annotated[str, typer.Argument(help="The new policy, likewise.", metavar="NEW")]
 Tenant = Annotated[str, typer.Option(help="Tenant of the requests.")]
 
 
 @policy_app.command()
-def check(policy: Which = "shipped", key: Keys = None, verify: Verify = True, json_: Json = False) -> None:
-    """Check policies, including the tests inside them. Exit code 1 if there is any problem."""
+def check(
+    policy: Which = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit code 1 if there is any hint.")] = False,
+    floor: Floor = None,
+    key: Keys = None,
+    verify: Verify = True,
+    json_: Json = False,
+) -> None:
+    """Check policies, including the tests inside them, and give hints about what is probably not meant.
+
+    Exit code 1 if there is any problem; with `--strict` also if there is any hint.
+    """
     from policies import PolicyError, advice
 
-    paths = existing(policy)
+    paths = existing(*policy or ["shipped"])
     try:
-        snapshot = loader_for(paths, keys=key or (), verify=verify).load(paths)
+        loaded = loader_for(paths, keys=key or (), verify=verify, floor=floor).load_files(paths)
     except PolicyError as error:
         refuse(error, as_json=json_)
-    hints = list(advice(snapshot, datetime.now(UTC)))
+    snapshot = loaded.snapshot
+    hints = sorted(advice(loaded, datetime.now(UTC), longest=settings_of().max_prompt))
     if json_:
-        facts = {"digest": snapshot.digest, "rules": [r.id for r in snapshot.rules], "advice": hints}
-        print(json.dumps({"valid": True, **facts}, indent=1))
-        return
-    for hint in hints:
-        say(f"hint: {hint}")
-    say(f"valid: {len(snapshot.rules)} rules, {snapshot.digest}")
+        facts = {"digest": snapshot.digest, "rules": [r.id for r in snapshot.rules], "floor": snapshot.floor}
+        watch = {r.id: r.watch for r in snapshot.rules}
+        print(
+            json.dumps({"valid": True, **facts, "watch": watch, "advice": [asdict(hint) for hint in hints]}, indent=1)
+        )
+    else:
+        for hint in hints:
+            say(f"hint: {hint}")
+        for rule in (r for r in snapshot.rules if r.trusts_the_prompt and not r.sleeps):
+            say(f"`{rule.id}` trusts the prompt: it looks at {rule.watch}")
+        floors = {"given": "their own floor", "added": "the shipped floor", "none": "no floor"}
+        say(f"valid: {len(snapshot.rules)} rules with {floors[snapshot.floor]}, {snapshot.digest}")
+    raise typer.Exit(1 if strict and hints else 0)
 
 
 @policy_app.command("test")
-def run_policy_tests(policy: Which = "shipped", key: Keys = None, verify: Verify = True, json_: Json = False) -> None:
+def run_policy_tests(
+    policy: Which = None, floor: Floor = None, key: Keys = None, verify: Verify = True, json_: Json = False
+) -> None:
     """Run the tests inside policies. Exit code 1 if a test fails or the policies have another problem."""
     from policies import PolicyError, run_tests
 
-    paths = existing(policy)
-    loader = loader_for(paths, keys=key or (), verify=verify)
+    paths = existing(*policy or ["shipped"])
+    loader = loader_for(paths, keys=key or (), verify=verify, floor=floor)
     try:
         snapshot = loader.load_untested(paths)
     except PolicyError as error:
@@ -79,7 +101,8 @@ def run_policy_tests(policy: Which = "shipped", key: Keys = None, verify: Verify
 def explain(
     prompt: Annotated[str | None, typer.Argument(help="The prompt to decide on.")] = None,
     file: Annotated[Path | None, typer.Option(help="A file of prompts, one a line; `-`: standard input.")] = None,
-    policy: Policy = "shipped",
+    policy: Policy = None,
+    floor: Floor = None,
     negative_prompt: Annotated[str, typer.Option(help="Negative prompt for prompts without one.")] = "",
     tenant: Tenant = "",
     now: Annotated[datetime | None, typer.Option(help="Time of the decision, in UTC; default: now.")] = None,
@@ -96,8 +119,8 @@ def explain(
     if (prompt is None) == (file is None):
         fail("give either a prompt or `--file`")
     at = now.replace(tzinfo=UTC) if now is not None else datetime.now(UTC)
-    paths = existing(policy)
-    loader = loader_for(paths, keys=key or (), verify=verify)
+    paths = existing(*policy or ["shipped"])
+    loader = loader_for(paths, keys=key or (), verify=verify, floor=floor)
     try:
         snapshot = replace(loader.load(paths), draw_canaries=False)
     except PolicyError as error:
@@ -112,11 +135,11 @@ def explain(
 
 
 @policy_app.command()
-def diff(old: Old, new: New, key: Keys = None, verify: Verify = True, json_: Json = False) -> None:
+def diff(old: Old, new: New, floor: Floor = None, key: Keys = None, verify: Verify = True, json_: Json = False) -> None:
     """Show how two policies differ in meaning. Exit code 1 if the new one loosens anything."""
     from policies import diff
 
-    a, b = (load(p, keys=key or (), verify=verify)[0] for p in (old, new))
+    a, b = (load(p, keys=key or (), verify=verify, floor=floor)[0] for p in (old, new))
     changes = diff(a, b)
     loosened = sum(c.loosens for c in changes)
     if json_:
@@ -137,6 +160,7 @@ def replay_prompts(
     file: Annotated[Path, typer.Option(help="A file of prompts, one a line; `-`: standard input.")],
     tenant: Tenant = "",
     show: Annotated[int, typer.Option(min=0, help="Number of changed prompts to show.")] = 20,
+    floor: Floor = None,
     key: Keys = None,
     verify: Verify = True,
     json_: Json = False,
@@ -144,8 +168,8 @@ def replay_prompts(
     """Compare the decisions of two policies on the same prompts. Exit code 1 if the new one is milder on any prompt."""
     from policies import replay
 
-    a, loader = load(old, keys=key or (), verify=verify)
-    b, _ = load(new, keys=key or (), verify=verify)
+    a, loader = load(old, keys=key or (), verify=verify, floor=floor)
+    b, _ = load(new, keys=key or (), verify=verify, floor=floor)
     asked = list(requests_from(file, tenant=tenant))
     began = time.perf_counter()
     result = replay(asked, a, b, loader.sense)

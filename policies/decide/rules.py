@@ -99,5 +99,10 @@ class Rule:
             return f"{100 * self.watches:g} % of pictures"
         return "every picture" if self.watches else "matching prompts"
 
+    @property
+    def trusts_the_prompt(self) -> bool:
+        """Whether some picture may leave without this rule having looked at it."""
+        return self.watches < 1
+
     def active(self, now: datetime) -> bool:
         return (self.since is None or self.since <= now) and (self.until is None or now < self.until)

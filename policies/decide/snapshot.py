@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Literal
 
 from policies.decide.rules import Freshness, Rule
 from policies.evidence import Trigger
-from policies.format.model import PolicyModel
+from policies.format.model import FLOOR, PolicyModel
 from policies.matcher import Matcher
 from policies.types import Stage, concept_of
 
@@ -33,7 +34,8 @@ class Snapshot:
 
     `digest` names the content: the same rules and words give the same digest, whatever the names and the layout of the
     files. `words` has the folded entries of every list under `policy/list`. `as_of` is the time when the content was
-    last known to be current; None means now.
+    last known to be current; None means now. With `floor_added`, the policy `floor` is the one of this package, which
+    the loader added because the policies have none of their own.
     """
 
     digest: str
@@ -52,6 +54,14 @@ class Snapshot:
     freshness: tuple[Freshness, ...] = ()
     as_of: datetime | None = None
     origin: Origin | None = None
+    floor_added: bool = False
+
+    @property
+    def floor(self) -> Literal["given", "added", "none"]:
+        """Where the policy `floor` comes from: it is one of the policies given, or was added, or there is none."""
+        if self.floor_added:
+            return "added"
+        return "given" if any(p.name == FLOOR for p in self.policies) else "none"
 
     @property
     def concepts(self) -> frozenset[str]:

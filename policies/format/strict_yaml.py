@@ -22,7 +22,17 @@ MAX_DEPTH = 32
 _MOST_ERRORS = 8
 
 Path = tuple[str | int, ...]
-Marks = dict[Path, tuple[int, int]]  # path of a value (or key) -> line and column, from 1
+
+
+class Marks(dict[Path, tuple[int, int]]):
+    """The line and column of each value, or of its key, from 1.
+
+    `written` has the numbers, dates and truth values as the file has them: the value of `1.10` is 1.1.
+    """
+
+    def __init__(self) -> None:
+        self.written: dict[Path, str] = {}
+
 
 _TAG = "tag:yaml.org,2002:"
 _SCALARS = (
@@ -38,17 +48,17 @@ def parse_yaml(text: str, *, file: str) -> tuple[Any, Marks, list[Problem]]:
     """The value of one YAML document, the place of each value in it, and the problems; with problems it is None."""
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
         problem = f"the file is larger than {MAX_BYTES} bytes; move words into list files"
-        return None, {}, [Problem(file, 0, 0, "", problem, "unreadable")]
+        return None, Marks(), [Problem(file, 0, 0, "", problem, "unreadable")]
     try:
         node, loader = _compose(text)
     except yaml.YAMLError:
-        return None, {}, [Problem(file, *place, "", said, "syntax") for place, said in _syntax_errors(text)]
+        return None, Marks(), [Problem(file, *place, "", said, "syntax") for place, said in _syntax_errors(text)]
     if node is None:
-        return None, {}, [Problem(file, 0, 0, "", "the file is empty; it must hold one policy", "syntax")]
+        return None, Marks(), [Problem(file, 0, 0, "", "the file is empty; it must hold one policy", "syntax")]
     value = loader.construct_document(node)
     if loader.faults:
-        return None, {}, [Problem(file, *place, "", said, "syntax") for place, said in loader.faults]
-    marks: Marks = {}
+        return None, Marks(), [Problem(file, *place, "", said, "syntax") for place, said in loader.faults]
+    marks = Marks()
     _walk(node, (), marks)
     return value, marks, []
 
@@ -128,6 +138,8 @@ def _walk(node: yaml.Node, path: Path, marks: Marks) -> None:
     elif isinstance(node, yaml.SequenceNode):
         for i, value in enumerate(node.value):
             _walk(value, (*path, i), marks)
+    elif isinstance(node, yaml.ScalarNode) and node.tag != f"{_TAG}str":
+        marks.written[path] = node.value
 
 
 class _Loader(yaml.SafeLoader):

@@ -33,7 +33,7 @@ def problems_of(error: ValidationError, value: Any, marks: Marks, *, file: str) 
         line, column = marks.get(path, (0, 0))
         missing = item["type"] == "missing"
         shown = (*path, item["loc"][-1]) if missing else path
-        problem = Problem(file, line, column, _dotted(shown), _sentence(dict(item), path))
+        problem = Problem(file, line, column, _dotted(shown), _sentence(dict(item), path, marks.written.get(path)))
         seen.setdefault((path, item["type"] if missing else ""), problem)
         if missing:
             seen[(shown, "missing")] = problem
@@ -73,8 +73,11 @@ def _in_file(loc: _Loc, value: Any) -> _Loc:
     return tuple(path)
 
 
-def _sentence(item: dict[str, Any], path: _Loc) -> str:
+def _sentence(item: dict[str, Any], path: _Loc, written: str | None) -> str:
+    """What is wrong, in words; `written` is the value as the file has it, if it is not a text."""
     kind, got = item["type"], item.get("input")
+    if written is not None and not isinstance(got, str):  # a text is the name of a field, or a value as it is written
+        got = written
     ctx = item.get("ctx", {})
     if kind == "extra_forbidden":
         name = str(item["loc"][-1])
@@ -103,7 +106,8 @@ def _sentence(item: dict[str, Any], path: _Loc) -> str:
         return f"must be a mapping of fields, got `{got}`"
     message = str(item["msg"]).removeprefix("Input should be ").removeprefix("Value error, ")
     if item["msg"].startswith("Input should be "):
-        shown = repr(got) if not isinstance(got, dict | list) else type(got).__name__
+        quoted = repr(got) if got is item.get("input") else got
+        shown = quoted if not isinstance(got, dict | list) else type(got).__name__
         return f"must be {message}, got `{shown}`"
     return message[:1].lower() + message[1:]
 

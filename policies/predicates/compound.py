@@ -14,7 +14,7 @@ from policies.judgement import Judgement
 from policies.predicates.condition import Condition, Lists, SingleCondition
 from policies.types import Stage
 
-__all__ = ["Compound", "CompoundKind", "Side", "implies", "may_hold", "open_to_all"]
+__all__ = ["Compound", "CompoundKind", "Side", "combine", "implies", "may_hold", "open_to_all"]
 
 CompoundKind = Literal["all", "any", "none"]
 
@@ -27,7 +27,7 @@ class Compound(Condition):
     parts: tuple[Condition, ...]
 
     def judge(self, evidence: Evidence, rule: str) -> Judgement:
-        return _combine(self.kind, [part.judge(evidence, rule) for part in self.parts])
+        return combine(self.kind, [part.judge(evidence, rule) for part in self.parts])
 
     def triggers(self) -> frozenset[Trigger] | None:
         if self.kind == "none":
@@ -65,9 +65,10 @@ def open_to_all(when: Condition) -> bool:
     return (all if when.kind == "all" else any)(open_to_all(part) for part in when.parts)
 
 
-def _combine(kind: CompoundKind, parts: list[Judgement]) -> Judgement:
+def combine(kind: CompoundKind, parts: list[Judgement]) -> Judgement:
+    """The judgement of several parts under `kind`."""
     if kind == "none":
-        inner = _combine("any", parts)
+        inner = combine("any", parts)
         return inner if inner.truth is None else Judgement(not inner.truth)
     decisive = kind == "any"
     if any(p.truth is decisive for p in parts):

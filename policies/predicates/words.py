@@ -68,6 +68,10 @@ class WordCheck(SingleCondition):
         found = _entries(self.lists, lists) <= _entries(other.lists, others)
         return same and found and _entries(other.unless, others) <= _entries(self.unless, lists)
 
+    def findable(self, lists: Lists) -> frozenset[str]:
+        """The entries that can be found in some text: those that are not themselves in `unless`."""
+        return _entries(self.lists, lists) - _entries(self.unless, lists) - {""}
+
     def _hits(self, evidence: Evidence) -> list[FoundMatch]:
         """The matches that count, by place, each place and word once."""
         found = evidence.found(self.stage, self.name)

@@ -46,15 +46,22 @@ def diff(old: Snapshot, new: Snapshot) -> tuple[Change, ...]:
 
 
 def floor_losses(old: Snapshot, new: Snapshot) -> list[str]:
-    """The loosening of the floor from `old` to `new`, in sentences; a new version of the floor may loosen it."""
+    """The loosening of the floor from `old` to `new`, in sentences; a new version of the floor may loosen it.
+
+    A floor that the loader added in place of a missing one is no new version of it.
+    """
     before, after = (next((p for p in s.policies if p.name == FLOOR), None) for s in (old, new))
     if before is None:
         return []
     if after is None:
         return ["the policy `floor` is missing; a running service cannot drop its floor, so restart the service"]
-    if after.version != before.version:
+    missing = new.floor_added and not old.floor_added
+    if after.version != before.version and not missing:
         return []
     lost = [f"{c.name}: {c.text}" for c in _rules(old, new, only=FLOOR) if c.loosens]
+    if missing:
+        gone = "the policy `floor` is missing, and the shipped one does not replace it"
+        return [f"{gone} ({one}); a running service cannot drop its floor, so restart the service" for one in lost]
     return [f"the floor would be loosened ({one}); give it a new `version` if that is meant" for one in lost]
 
 

@@ -20,7 +20,7 @@ from policies.format.validation import problems_of, problems_of_nothing
 from policies.problems import Problem
 from policies.store.sources import LIST_BYTES, PolicySource
 
-__all__ = ["Document", "parse_document"]
+__all__ = ["Document", "list_lines", "parse_document"]
 
 _LIST_ENTRIES = 200_000
 _M = TypeVar("_M", bound=BaseModel)
@@ -131,7 +131,7 @@ def _with_lists(document: Document, source: PolicySource, content: bytes, proble
         try:
             path = posixpath.normpath(entry.file)
             files[path] = source.fetch(entry.file)
-            words[name] = _entries(files[path])
+            words[name] = tuple(text for _, _, text in list_lines(files[path]))
         except (OSError, ValueError) as error:
             line, column = document.marks.get(("lists", name, "file"), (0, 0))
             said = f"`{entry.file}`: {error}"
@@ -139,13 +139,15 @@ def _with_lists(document: Document, source: PolicySource, content: bytes, proble
     return replace(document, words=words, files=files)
 
 
-def _entries(content: bytes) -> tuple[str, ...]:
-    """The entries of a list file, one a line; `#` at the start of a line, or after a blank, starts a comment."""
+def list_lines(content: bytes) -> tuple[tuple[int, int, str], ...]:
+    """The line, column and text of each entry of a list file, one a line; `#` at the start of a line, or after a blank,
+    starts a comment. Raises `ValueError`.
+    """
     if len(content) > LIST_BYTES:
         raise ValueError(f"a list may have {LIST_BYTES} bytes at most")
-    lines = content.decode("utf-8-sig").splitlines()
-    entries = [line.partition(" #")[0].strip() for line in lines if not line.lstrip().startswith("#")]
-    kept = tuple(e for e in entries if e)
+    lines = [line.partition(" #")[0] for line in content.decode("utf-8-sig").splitlines()]
+    entries = [(n, len(line) - len(line.lstrip()) + 1, line.strip()) for n, line in enumerate(lines, 1)]
+    kept = tuple(e for e in entries if e[2] and not e[2].startswith("#"))
     if not kept:
         raise ValueError("the list is empty")
     if len(kept) > _LIST_ENTRIES:

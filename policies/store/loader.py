@@ -7,7 +7,7 @@ first and then takes the same steps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ from pathlib import Path
 from policies.decide.compiler import compile_snapshot
 from policies.decide.example_tests import run_tests
 from policies.decide.snapshot import Origin, Snapshot
+from policies.format.model import FLOOR
 from policies.problems import PolicyError, Problem
 from policies.store.approvals import review_approvals
 from policies.store.bundle import MAX_BUNDLE, SUFFIX, open_bundle
@@ -22,7 +23,17 @@ from policies.store.document import Document, parse_document
 from policies.store.environment import Environment, covered_by, engine_version
 from policies.store.keys import TrustedKey
 from policies.store.review import review
-from policies.store.sources import SHIPPED, Paths, PolicySource, bundle_of, disk_sources, memory_sources, policy_paths
+from policies.store.sources import (
+    SHIPPED,
+    SHIPPED_FLOOR,
+    DiskSource,
+    Paths,
+    PolicySource,
+    bundle_of,
+    disk_sources,
+    memory_sources,
+    policy_paths,
+)
 from policies.types import Request, Signals
 
 __all__ = ["SHIPPED", "LoadedPolicies", "Loader", "Sense", "no_policy", "policy_paths"]
@@ -32,9 +43,13 @@ Sense = Callable[[Request], Signals]
 
 @dataclass(frozen=True, slots=True)
 class LoadedPolicies:
-    """A snapshot and the files that it was made of: those of each policy, under its number, or one bundle."""
+    """A snapshot and what it was made of: the documents, and their files under the number of each, or one bundle.
+
+    A floor that the loader added is neither among the documents nor among the files.
+    """
 
     snapshot: Snapshot
+    documents: tuple[Document, ...]
     files: Mapping[str, bytes]
 
 
@@ -47,7 +62,8 @@ class Loader:
     can read. `canary_key` draws canaries. `host` is the model's name; `packs` returns why the model has no pack of a
     concept, or None when it has one (see `for_host`). With `keys`, the loader accepts only bundles that one of them
     has signed, and the policies of this package. With `verify` False it opens bundles without checking signatures;
-    use that to show them, never to serve them.
+    use that to show them, never to serve them. With `floor`, the shipped policy `floor` is added to policies that have
+    none of that name, without its tests: they are about its own words.
     """
 
     sense: Sense
@@ -58,6 +74,7 @@ class Loader:
     packs: Callable[[str], str | None] | None = None
     engine: str = field(default_factory=engine_version)
     verify: bool = True
+    floor: bool = False
 
     def for_host(self, host: str, packs: Callable[[str], str | None]) -> Loader:
         """The same loader for policies that will steer the model `host`, which has `packs`."""
@@ -72,15 +89,14 @@ class Loader:
 
     def load_untested(self, paths: Paths, *, now: datetime | None = None) -> Snapshot:
         """The snapshot of `paths`, checked, with its tests not run; use it to show test results, never to serve."""
-        documents, origin = self._reviewed(*self._sources(paths, now))
-        return self._compile(documents, origin)
+        return self._compile(*self._reviewed(*self._sources(paths, now)))
 
     def load_files(self, paths: Paths, *, now: datetime | None = None) -> LoadedPolicies:
         """As `load`, with the files that were read."""
         sources, origin, problems, bundle = self._opened(paths, now)
-        documents, origin = self._reviewed(sources, origin, problems)
+        documents, added, origin = self._reviewed(sources, origin, problems)
         files = bundle or {f"{i}/{n}": c for i, d in enumerate(documents) for n, c in d.files.items()}
-        return LoadedPolicies(self._tested(documents, origin), files)
+        return LoadedPolicies(self._tested(documents, added, origin), documents, files)
 
     def load_kept(self, files: Mapping[str, bytes], *, label: str) -> Snapshot:
         """The snapshot of files that were in use before, as in `LoadedPolicies.files`.
@@ -138,38 +154,50 @@ class Loader:
 
     def _reviewed(
         self, sources: Sequence[PolicySource], origin: Origin | None, problems: list[Problem]
-    ) -> tuple[tuple[Document, ...], Origin | None]:
-        """The documents of `sources`, checked alone and together; raises `PolicyError`."""
+    ) -> tuple[tuple[Document, ...], Document | None, Origin | None]:
+        """The documents of `sources` and the floor to add to them, checked together; raises `PolicyError`."""
         before = len(problems)
         documents = tuple(d for s in sources if (d := parse_document(s, problems)) is not None)
         whole = len(documents) == len(sources) and not before
+        added = None if not self.floor or any(d.name == FLOOR for d in documents) else _shipped_floor(problems)
+        together = documents if added is None else (*documents, added)
         environment = Environment(
             covered_by(self.sense), self.reads, self.canary_key is not None, self.engine, self.host, self.packs
         )
-        problems += review(documents, environment, whole=whole)
-        problems += review_approvals(documents, environment, whole=whole)
+        problems += review(together, environment, whole=whole)
+        problems += review_approvals(together, environment, whole=whole)
         if problems:
             raise PolicyError(problems)
-        return documents, origin
+        return documents, added, origin
 
-    def _tested(self, documents: tuple[Document, ...], origin: Origin | None) -> Snapshot:
-        snapshot = self._compile(documents, origin)
+    def _tested(self, documents: tuple[Document, ...], added: Document | None, origin: Origin | None) -> Snapshot:
+        snapshot = self._compile(documents, added, origin)
         failed = [r for r in run_tests(snapshot, self.sense) if not r.passed]
         if failed:
             raise PolicyError(_failure(r.policy, r.index, r.name, r.message, documents) for r in failed)
         return snapshot
 
-    def _compile(self, documents: Iterable[Document], origin: Origin | None) -> Snapshot:
-        documents = tuple(documents)
+    def _compile(self, documents: tuple[Document, ...], added: Document | None, origin: Origin | None) -> Snapshot:
+        documents = documents if added is None else (*documents, added)
         words = {f"{d.name}/{name}": entries for d in documents for name, entries in d.words.items()}
         models = [d.model for d in documents if d.model is not None]
         assert len(models) == len(documents)  # INVARIANT: a document without a model has problems, and those are raised
-        return compile_snapshot(models, words, canary_key=self.canary_key, origin=origin)
+        snapshot = compile_snapshot(models, words, canary_key=self.canary_key, origin=origin)
+        return replace(snapshot, floor_added=added is not None)
 
 
 def no_policy() -> Snapshot:
     """The snapshot without rules: everything is allowed, no picture is read."""
     return compile_snapshot((), {})
+
+
+def _shipped_floor(problems: list[Problem]) -> Document | None:
+    """The policy `floor` of this package, without its tests."""
+    document = parse_document(DiskSource(SHIPPED_FLOOR), problems)
+    if document is None or document.model is None:
+        return None  # its problems are told
+    model = document.model.model_copy(update={"tests": []})
+    return replace(document, file=f"shipped:{SHIPPED_FLOOR.name}", model=model, tests=())
 
 
 def _content(path: Path) -> bytes:

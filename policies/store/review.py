@@ -24,7 +24,7 @@ from policies.store.document import Document
 from policies.store.environment import Environment, what_is_covered
 from policies.types import concept_of
 
-__all__ = ["place", "review"]
+__all__ = ["place", "review", "where", "words_in"]
 
 _Path = tuple[str | int, ...]
 
@@ -45,12 +45,16 @@ def review(documents: Sequence[Document], environment: Environment, *, whole: bo
 
 def place(document: Document, path: _Path, message: str, code: Any = "invalid") -> Problem:
     """The problem at `path`, or at the nearest place above it that the file has."""
-    where = path
-    while where and where not in document.marks:
-        where = where[:-1]
-    line, column = document.marks.get(where, (0, 0))
+    return Problem(*where(document, path), message, code)
+
+
+def where(document: Document, path: _Path) -> tuple[str, int, int, str]:
+    """The file, line and column of `path`, or of the nearest place above it that the file has, and the path as text."""
+    there = path
+    while there and there not in document.marks:
+        there = there[:-1]
     dotted = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path).lstrip(".")
-    return Problem(document.file, line, column, dotted, message, code)
+    return (document.file, *document.marks.get(there, (0, 0)), dotted)
 
 
 def _doubles(documents: Sequence[Document]) -> Iterator[Problem]:
@@ -126,7 +130,7 @@ def _rule(document: Document, rule: RuleModel, environment: Environment) -> Iter
 
 def _list_names(document: Document, rule: RuleModel) -> Iterator[tuple[_Path, str]]:
     known = sorted(document.list_names)
-    for path, item in _words(rule, ()):
+    for path, item in words_in(rule, ()):
         if item.startswith("$") and item[1:] not in known:
             yield path, f"unknown list `{item}`{did_you_mean(item[1:], known) or '; the policy has no lists'}"
     for i, action in enumerate(rule.then):
@@ -135,7 +139,7 @@ def _list_names(document: Document, rule: RuleModel) -> Iterator[tuple[_Path, st
             yield ("then", i, "toward"), f"needs the list `{name}`, which the policy does not have"
 
 
-def _words(value: Any, path: _Path) -> Iterator[tuple[_Path, str]]:
+def words_in(value: Any, path: _Path) -> Iterator[tuple[_Path, str]]:
     """Every entry of a words field below `value`."""
     if isinstance(value, WordsModel | LetteringModel | VerifyModel):
         for name in ("any_of", "none_of", "unless"):
@@ -143,10 +147,10 @@ def _words(value: Any, path: _Path) -> Iterator[tuple[_Path, str]]:
                 yield (*path, name, i), item
     elif isinstance(value, BaseModel):
         for name, info in type(value).model_fields.items():
-            yield from _words(getattr(value, name), (*path, info.alias or name))
+            yield from words_in(getattr(value, name), (*path, info.alias or name))
     elif isinstance(value, list):
         for i, item in enumerate(value):
-            yield from _words(item, (*path, i))
+            yield from words_in(item, (*path, i))
 
 
 def _tests(document: Document, documents: Iterable[Document], whole: bool) -> Iterator[Problem]:

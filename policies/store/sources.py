@@ -17,9 +17,10 @@ from policies.problems import Problem
 from policies.store.bundle import MAX_BUNDLE, SUFFIX
 
 __all__ = ["SHIPPED", "DiskSource", "MemorySource", "Paths", "PolicySource", "bundle_of", "disk_sources"]
-__all__ += ["FileWatcher", "memory_sources", "policy_paths"]
+__all__ += ["SHIPPED_FLOOR", "FileWatcher", "memory_sources", "policy_paths"]
 
 SHIPPED = Path(__file__).parent.parent / "shipped"
+SHIPPED_FLOOR = SHIPPED / "floor.yaml"
 Paths = str | Path | Sequence[str | Path]
 
 LIST_BYTES = 16 << 20
@@ -89,9 +90,16 @@ class MemorySource:
 PolicySource = DiskSource | MemorySource
 
 
-def policy_paths(setting: str) -> tuple[Path, ...]:
-    """The paths of a setting: `shipped`, `none` (no path, so an empty snapshot), a file or a folder."""
-    return {"shipped": (SHIPPED,), "none": ()}.get(setting, (Path(setting),))
+def policy_paths(*settings: str) -> tuple[Path, ...]:
+    """The paths of settings: `shipped`, `none` (no path, so an empty snapshot), files, folders or a bundle.
+
+    Raises `ValueError` for `none` beside others.
+    """
+    if "none" in settings and len(settings) > 1:
+        others = ", ".join(f"`{s}`" for s in settings if s != "none") or "`none` again"
+        raise ValueError(f"`none` must be the only policy, got {others} beside it")
+    named: dict[str, tuple[Path, ...]] = {"shipped": (SHIPPED,), "none": ()}
+    return tuple(path for setting in settings for path in named.get(setting, (Path(setting),)))
 
 
 def bundle_of(paths: Paths, problems: list[Problem]) -> Path | None:

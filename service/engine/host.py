@@ -23,11 +23,11 @@ _Parameters = Mapping[str, inspect.Parameter]
 
 def load_host(settings: Settings) -> Host:
     """The host that the settings name, on its device and after its self-test. Sites that fail the self-test are not
-    steered.
+    steered. Raises `SettingsError` for a model that cannot be used.
     """
     import torch
 
-    from steering import Host
+    from steering import Host, SteeringError
 
     torch.set_num_threads(threads_of(settings))
     where, revision = resolve_model(settings.model)
@@ -35,14 +35,18 @@ def load_host(settings: Settings) -> Host:
         families = tuple(load_plugins("palimpsest.families", settings.plugins).values())
     except BadPlugin as error:
         raise SettingsError(str(error)) from error
-    host = Host.load(
-        where,
-        device=device_of(settings),
-        dtype=getattr(torch, settings.dtype),
-        revision=revision,
-        digests=_kept(settings),
-        families=families,
-    )
+    try:
+        host = Host.load(
+            where,
+            device=device_of(settings),
+            dtype=getattr(torch, settings.dtype),
+            revision=revision,
+            variant=settings.variant,
+            digests=_kept(settings),
+            families=families,
+        )
+    except SteeringError as error:
+        raise SettingsError(f"`model`: {error}") from error
     _keep_prompts_out_of_logs()
     return host
 

@@ -26,6 +26,7 @@ from service.errors import (
     DeadlineExceeded,
     Disconnected,
     Internal,
+    NotFound,
     Refused,
     Unavailable,
     without_message,
@@ -34,7 +35,7 @@ from service.http.body import read_json_bytes, unless_gone
 from service.http.guard import Access, error_response
 from service.http.keys import NOBODY, Caller, Scope
 from service.http.openapi import document
-from service.http.requests import EvaluateRequest, GenerationRequest, parse_body
+from service.http.requests import EvaluateRequest, GenerationRequest, parse_body, unknown
 from service.http.streaming import EventStream, event_stream
 from service.metrics.catalogue import RequestOutcome
 from service.metrics.recorder import render
@@ -85,6 +86,17 @@ async def models(request: Request) -> Response:
     return JSONResponse(_runtime(request).models())
 
 
+async def model(request: Request) -> Response:
+    """`GET /v1/models/{model}`: one model, in the shape that it has in the list."""
+    asked = request.path_params["model"]
+    listed = _runtime(request).models()["data"]
+    for each in listed:
+        if each["id"] == asked:
+            return JSONResponse(each)
+    message = unknown("model", asked, [each["id"] for each in listed])
+    raise NotFound(message, param="model", code="model_not_found")
+
+
 async def policies(request: Request) -> Response:
     """`GET /v1/policies`: the policies in use in each worker, and those that it could not load."""
     return JSONResponse(await run_in_threadpool(_runtime(request).policies))
@@ -131,6 +143,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("/v1/images/generations", "POST", "generations", generate, "generate", limited=True),
     Endpoint("/v1/policies/evaluate", "POST", "evaluate", evaluate, "generate", limited=True),
     Endpoint("/v1/models", "GET", "models", models),
+    Endpoint("/v1/models/{model}", "GET", "models", model),
     Endpoint("/v1/policies", "GET", "policies", policies, "policy:read"),
     Endpoint("/v1/policies", "PUT", "put_policies", put_policies, "policy:write", limited=True),
     Endpoint("/v1/status", "GET", "status", status, "metrics"),
@@ -149,7 +162,8 @@ def access() -> Access:
 
 def make_app() -> Starlette:
     """The app. The caller must set `app.state.runtime`."""
-    routes = [Route(e.path, _told(e), methods=[e.method]) for e in ENDPOINTS]
+    # `:path`, because the id of a hub model has a slash
+    routes = [Route(e.path.replace("}", ":path}"), _told(e), methods=[e.method]) for e in ENDPOINTS]
     return Starlette(routes=[*routes, Route("/metrics", metrics, methods=["GET"])])
 
 

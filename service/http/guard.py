@@ -55,6 +55,8 @@ class Guard:
         self.keys = keys
 
     async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].lower().startswith(("http://", "https://")):
+            scope = _origin_form(scope)
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
         elif scope["type"] == "http":
@@ -92,12 +94,12 @@ class Guard:
         path, method = scope["path"], scope["method"]
         if path in _PROBES:
             return None if method in ("GET", "HEAD") else _wrong_method(method, ("GET", "HEAD"))
-        if path not in self.access:
+        methods = _methods(self.access, path)
+        if methods is None:
             return NotFound("there is nothing at this path; see `/v1/openapi.json`")
         caller = self.keys.find(Headers(scope=scope).get("authorization", ""))
         if caller is None:
             return Unauthorized()
-        methods = self.access[path]
         if method not in methods:
             return _wrong_method(method, tuple(methods))
         needed = methods[method]
@@ -107,6 +109,21 @@ class Guard:
             return Forbidden(f"this key may not do this: it lacks the scope `{needed}`")
         state["caller"] = caller
         return None
+
+
+def _methods(access: Access, path: str) -> Mapping[str, Scope | None] | None:
+    """What is allowed at `path`. A path on the list may end in a `{name}`, which stands for anything but nothing."""
+    if path in access:
+        return access[path]
+    begins = ((listed.partition("{")[0], methods) for listed, methods in access.items() if listed.endswith("}"))
+    return next((methods for start, methods in begins if path.startswith(start) and path != start), None)
+
+
+def _origin_form(scope: ASGIScope) -> ASGIScope:
+    """The scope of a request whose target is a whole URL, as it is sent to proxies (RFC 9112, 3.2.2), with the path."""
+    path = scope["path"].partition("://")[2].partition("/")[2]
+    raw = scope.get("raw_path", b"").partition(b"://")[2].partition(b"/")[2]
+    return {**scope, "path": f"/{path}", "raw_path": b"/" + raw}
 
 
 def _wrong_method(got: str, allowed: tuple[str, ...]) -> MethodNotAllowed:

@@ -20,6 +20,7 @@ _ERRORS = {
     400: "the request is invalid, or the policies refused it (`moderation_blocked`)",
     401: "the API key is missing, unknown or expired",
     403: "the key lacks the required scope, or the bundle is not trusted",
+    404: "there is no such model",
     409: "the bundle conflicts with the one in use",
     413: "the body is too large",
     415: "the body must be JSON, not compressed",
@@ -70,6 +71,7 @@ def _paths() -> dict[str, Any]:
     }
     pictures = {"application/json": _schema("GenerationAnswer"), "text/event-stream": {"schema": events}}
     got = (401, 403, 500, 503)
+    model = {"name": "model", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
     return {
         "/v1/images/generations": {
             "post": _operation("Make pictures", "GenerationRequest", {200: pictures}, asked),
@@ -78,6 +80,9 @@ def _paths() -> dict[str, Any]:
             "post": _operation("Decide, and make nothing", "EvaluateRequest", _json(200, "EvaluationAnswer"), asked),
         },
         "/v1/models": {"get": _operation("The model that is served", None, _json(200, "ModelsAnswer"), got)},
+        "/v1/models/{model}": {
+            "get": _operation("One model", None, _json(200, "ServedModel"), (*got, 404)) | {"parameters": [model]}
+        },
         "/v1/policies": {
             "get": _operation("What each worker has in use", None, _json(200, "PoliciesAnswer"), got),
             "put": _operation("Send a signed bundle", "SignedBundle", _json(202, "BundleAnswer"), (*asked, 409)),

@@ -24,7 +24,7 @@ from pydantic import (
     ValidationError,
 )
 
-from palimpsest_base.suggest import did_you_mean
+from palimpsest_base.suggest import did_you_mean, nearest
 from service.errors import BadRequest
 from service.image_files import FORMATS, Format
 from service.order import MAX_GUIDANCE, Limits, Order
@@ -36,6 +36,7 @@ __all__ = [
     "GenerationRequest",
     "parse_body",
     "parse_json",
+    "unknown",
 ]
 
 MAX_DEPTH = 16
@@ -88,7 +89,7 @@ class GenerationRequest(_Body):
         if self.negative_prompt:
             _check_text(self.negative_prompt, "negative_prompt", limits.max_prompt)
         if self.model is not None and self.model not in limits.models:
-            raise BadRequest(_unknown("model", self.model, limits.models), param="model", code="model_not_found")
+            raise BadRequest(unknown("model", self.model, limits.models), param="model", code="model_not_found")
         _at_most("n", self.n, limits.max_n)
         steps = self._steps(limits)
         width, height = self._size(limits)
@@ -122,7 +123,7 @@ class GenerationRequest(_Body):
     def _size(self, limits: Limits) -> tuple[int, int]:
         size = limits.default_size if self.size in (None, "auto") else self.size
         if size not in limits.sizes:
-            raise BadRequest(_unknown("size", str(size), limits.sizes), param="size")
+            raise BadRequest(unknown("size", str(size), limits.sizes), param="size")
         width, height = size.split("x")
         return int(width), int(height)
 
@@ -172,7 +173,7 @@ def parse_body(raw: bytes, model: type[_Model]) -> tuple[_Model, tuple[str, ...]
 def parse_json(raw: bytes) -> Any:
     """The value in `raw`: UTF-8, no duplicate names, no NaN, at most `MAX_DEPTH` deep. Raises `BadRequest`."""
     try:
-        text = raw.decode("utf-8")
+        text = raw.decode("utf-8-sig")  # RFC 8259 allows a byte order mark to be ignored, and some clients send one
     except UnicodeDecodeError:
         raise BadRequest("the body must be UTF-8", code="invalid_json") from None
     if _depth(text) > MAX_DEPTH:
@@ -221,14 +222,35 @@ def _bad_request(error: ValidationError, model: type[_Body]) -> BadRequest:
 def _one_line(problem: Any, model: type[_Body]) -> str:
     name = str(problem["loc"][0])
     if problem["type"] == "extra_forbidden":
-        known = [*model.model_fields, *model.IGNORED]
-        return _unknown("field", name, known, list_all=False)
+        return f"unknown field `{name[:64]}`{_hint(name, model)}"
     if problem["type"] == "missing":
         return f"`{name}` is missing"
     if name in _REASONS:
         return f"`{name}` {_REASONS[name]}"
     return f"`{name}`: {problem['msg'][0].lower()}{problem['msg'][1:]}, got {_shown(problem['input'])}"
 
+
+def _hint(name: str, model: type[_Body]) -> str:
+    """A clause that names the field that was probably meant: one with an effect, unless `name` is almost another."""
+    useful = list(model.model_fields)
+    meant = _ELSEWHERE.get(name.lower().replace("-", "_"))
+    if meant is None or meant not in useful:
+        meant = nearest(name, model.IGNORED, alike=0.8) or nearest(name, useful)
+    return f"; did you mean `{meant}`?" if meant else ""
+
+
+# what other services and programs call a field
+_ELSEWHERE = {
+    **dict.fromkeys(("step", "steps", "num_steps", "sampling_steps", "ddim_steps"), "num_inference_steps"),
+    **dict.fromkeys(("cfg", "cfg_scale", "scale", "guidance"), "guidance_scale"),
+    **dict.fromkeys(("negative", "neg_prompt", "text_negative"), "negative_prompt"),
+    **dict.fromkeys(("num_images", "num_outputs", "num_images_per_prompt", "samples", "batch_size", "n_iter"), "n"),
+    **dict.fromkeys(("width", "height", "image_size", "resolution", "aspect_ratio"), "size"),
+    **dict.fromkeys(("text", "input", "inputs", "text_prompt", "text_prompts", "description"), "prompt"),
+    **dict.fromkeys(("random_seed", "noise_seed", "manual_seed"), "seed"),
+    **dict.fromkeys(("format", "image_format", "mime_type"), "output_format"),
+    **dict.fromkeys(("model_id", "model_name", "engine", "checkpoint"), "model"),
+}
 
 # what pydantic would say of these does not name the way out
 _REASONS = {
@@ -255,8 +277,9 @@ def _at_most(name: str, value: int | None, limit: int) -> None:
         raise BadRequest(f"`{name}` must be at most {limit}, got {value}", param=name)
 
 
-def _unknown(what: str, got: str, known: Iterable[str], *, list_all: bool = True) -> str:
-    return f"unknown {what} `{got[:64]}`{did_you_mean(got, known, list_all=list_all)}"
+def unknown(what: str, got: str, known: Iterable[str]) -> str:
+    """The error for a name that is not known: with the nearest that is, or all of them."""
+    return f"unknown {what} `{got[:64]}`{did_you_mean(got, known)}"
 
 
 def _kind(value: Any) -> str:

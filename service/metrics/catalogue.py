@@ -162,6 +162,7 @@ CATALOGUE: tuple[Metric, ...] = (
     Metric("policy_last_reload_failed", "gauge", "1 while the files on disk are not what is in use.", mode="livemax"),
     Metric("rules", "gauge", "Rules of the policies in use, by rollout.", (ROLLOUT,), mode="livemax"),
     Metric("unfit_rules", "gauge", "Rules of the policies in use that no pack of the model fits.", mode="livemax"),
+    Metric("floor_missing", "gauge", "1 while some worker's policies have no policy `floor`.", mode="livemax"),
     Metric("audit_events_total", "counter", "Audit records by result.", (WRITTEN,)),
     Metric("build_info", "gauge", "1; version and model as labels.", (VERSION, MODEL), 4, mode="livemax"),
 )  # fmt: skip

@@ -217,7 +217,9 @@ class Recorder:
         """
         self.series("engine_ready").set(int(answers))
 
-    def policies(self, *, generation: int, digest: str, loaded: float, unfit: int, rules: Iterable[Rollout]) -> None:
+    def policies(
+        self, *, generation: int, digest: str, loaded: float, unfit: int, rules: Iterable[Rollout], floor: bool
+    ) -> None:
         """A policy snapshot came into use. `rules` are its rules with their rollout, in the same order in every worker.
 
         Generations count the changes in one worker. A number made of the digest shows whether workers agree.
@@ -228,6 +230,7 @@ class Recorder:
             self.series(f"policy_number_{bound}").set(number)
         self.series("policy_loaded_timestamp_seconds").set(loaded)
         self.series("unfit_rules").set(unfit)
+        self.series("floor_missing").set(int(not floor))
         rollouts = dict(rules)
         for rollout in ROLLOUT.values:
             self.series("rules", rollout).set(sum(mode == rollout for mode in rollouts.values()))

@@ -27,10 +27,10 @@ _SHOWN = 20
 _UNTRUSTED = frozenset(("signature", "unsigned"))
 
 
-def bundle_place(policy: str) -> Path | None:
+def bundle_place(policy: Sequence[str]) -> Path | None:
     """The folder or file in which a service looks for bundles. None if its policies cannot be replaced by an upload."""
-    path = Path(policy)
-    if policy in ("shipped", "none") or not (path.is_dir() or path.suffix == ".bundle"):
+    path = Path(policy[0])
+    if len(policy) > 1 or policy[0] in ("shipped", "none") or not (path.is_dir() or path.suffix == ".bundle"):
         return None
     return path
 

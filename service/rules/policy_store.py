@@ -55,7 +55,13 @@ def make_loader(
     packs: PackIndex | None = None,
 ) -> Loader:
     """The policy loader for these settings. With `host` and `packs` it also checks policies against the model."""
-    loader = Loader(detection.sense, reads=detection.reads, canary_key=keys.canary, keys=trusted(settings))
+    loader = Loader(
+        detection.sense,
+        reads=detection.reads,
+        canary_key=keys.canary,
+        keys=trusted(settings),
+        floor=settings.floor,
+    )
     return loader if packs is None or host is None else loader.for_host(host, packs.why_missing_now)
 
 
@@ -63,13 +69,17 @@ def served_paths(settings: Settings, reads: Collection[str]) -> tuple[Path, ...]
     """The policies to serve, given the names that pictures can be read for (`reads`).
 
     Shipped policies that need other names are left out: the embedded judge covers pictures of the embedded models only.
+    Raises `SettingsError`.
     """
-    paths = policy_paths(settings.policy)
-    if settings.policy != "shipped":
-        return paths
+    try:
+        paths = policy_paths(*settings.policy)
+    except ValueError as error:
+        raise SettingsError(f"`policy`: {error}") from None
     files = sorted(SHIPPED.glob("*.yaml"))
     fit = tuple(file for file in files if _looks_for(file) <= set(reads))
-    return paths if len(fit) == len(files) else fit
+    if len(fit) == len(files):
+        return paths
+    return tuple(file for path in paths for file in (fit if path == SHIPPED else (path,)))
 
 
 def _looks_for(policy: Path) -> set[str]:
@@ -84,7 +94,7 @@ def check_policies(settings: Settings, detection: Detection, keys: AuditKeys) ->
     remembered.
     """
     paths = served_paths(settings, detection.reads)
-    if settings.policy == "shipped" and (left := sorted({p.stem for p in SHIPPED.glob("*.yaml")} - _names(paths))):
+    if "shipped" in settings.policy and (left := sorted({p.stem for p in SHIPPED.glob("*.yaml")} - _names(paths))):
         log.warning(
             "shipped policies left out: %s; no classifier can check pictures of `%s` for what they erase. Set"
             " `judge` to a classifier and `policy` to a policy of your own",
@@ -126,8 +136,8 @@ def follow(
     )
 
 
-def public_note(state: StoreState) -> dict[str, Any]:
-    """The store's state without local paths."""
+def public_note(state: StoreState, snapshot: Snapshot) -> dict[str, Any]:
+    """The store's state without local paths, and where the floor of the policies in use comes from."""
     origin = state.origin
     bundle = (
         {
@@ -147,6 +157,7 @@ def public_note(state: StoreState) -> dict[str, Any]:
         "generation": state.generation,
         "loaded_at": _stamp(state.loaded_at),
         "source": state.source,
+        "floor": snapshot.floor,
         "bundle": bundle,
         "failed_at": _stamp(state.failed_at) if state.failed_at else None,
         "problems": problems,

@@ -52,7 +52,8 @@ def check(settings: Settings) -> None:
 
 
 def serve(settings: Settings, *, started: Started) -> int:
-    """Runs the server until it is stopped. Returns the exit code: 0, or 3 if a worker could not start.
+    """Runs the server until it is stopped. Returns the exit code: 0, 2 if a worker could not start because of a mistake
+    in the model, the settings or the policies, or 3 if it could not for another reason.
 
     `started` receives the notes of the workers once every worker is ready or one has failed.
     """
@@ -64,7 +65,7 @@ def serve(settings: Settings, *, started: Started) -> int:
         watch.start()
         _bentoml(settings)
         watch.over.set()
-        return 3 if watch.failed else 0
+        return (2 if watch.mistake else 3) if watch.failed else 0
     finally:
         shutil.rmtree(run, ignore_errors=True)
 
@@ -89,6 +90,7 @@ class _Watch(threading.Thread):
         super().__init__(name="palimpsest-watch", daemon=True)
         self.over = threading.Event()
         self.failed = False
+        self.mistake = False
         self._folder = folder
         self._workers = workers
         self._tell = started
@@ -98,7 +100,9 @@ class _Watch(threading.Thread):
 
         while not self.over.wait(0.1):
             notes = WorkerNotes(self._folder).read()
-            self.failed = any(note["state"] == "failed" for note in notes)
+            failures = [note for note in notes if note["state"] == "failed"]
+            self.failed = bool(failures)
+            self.mistake = self.failed and all(note["mistake"] for note in failures)
             if self.failed or sum(note["state"] == "ready" for note in notes) >= self._workers:
                 self._tell(notes)
                 break
@@ -130,11 +134,13 @@ def _plain(settings: Settings) -> Mapping[str, str]:
             value = ",".join(k if k.startswith("ed25519:") else str(Path(k).resolve()) for k in value)
         elif name == "judge":
             value = ",".join(str(folder.resolve()) for folder in value)
+        elif name == "policy":
+            value = ",".join(str(Path(p).resolve()) if Path(p).exists() else p for p in value)
         elif name == "plugins":
             value = ",".join(value)
         elif name == "audit_key":
             value = value.get_secret_value() if value else None
-        elif isinstance(value, Path) or (name in ("model", "policy") and Path(value).exists()):
+        elif isinstance(value, Path) or (name == "model" and Path(value).exists()):
             value = Path(value).resolve()
         if value not in (None, ""):
             values[name] = str(value)

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from policies import Request, Snapshot, Store, StoreState
+from policies import PolicyError, Request, Snapshot, Store, StoreState
 from service.audit import AuditKeys, AuditLog, load_keys
 from service.engine.closed_loop import ClosedLoop
 from service.engine.host import limits_of, load_host
@@ -36,7 +36,7 @@ from service.reading.pools import DetectorPools
 from service.rules.bundle_upload import BundleUpload, bundle_place
 from service.rules.policy_store import follow, make_loader, public_note
 from service.rules.support import PackIndex, RuleRow, rule_table, unmet
-from service.settings import Settings
+from service.settings import Settings, SettingsError
 from service.worker.notes import WorkerNotes, notes_folder
 
 if TYPE_CHECKING:
@@ -225,7 +225,8 @@ class Runtime:
             self._error = error
             self.state = "failed"
             # nothing was asked yet, so no prompt can be in the message
-            log.critical("the worker cannot start: %s\n%s", error, without_message(error))
+            where = "" if _is_mistake(error) else f"\n{without_message(error)}"
+            log.critical("the worker cannot start: %s%s", error, where)
             self._engine.stop(timeout=0)
         self._publish()
 
@@ -250,6 +251,8 @@ class Runtime:
         if store.state.source != "live":
             self._reloaded(store.state)
         self._policies_changed(store.state, store.snapshot)
+        if store.snapshot.floor == "none":
+            log.warning("no floor is in force: `floor` is false, and no policy is called `floor`")
         self.recorder.build(_version(), host.name)
 
     def _compose(self, host: Host, packs: PackIndex, store: Store, detection: Detection, upload: BundleUpload) -> Ready:
@@ -298,6 +301,7 @@ class Runtime:
             loaded=state.loaded_at.timestamp(),
             unfit=unfit,
             rules=rules,
+            floor=snapshot.floor != "none",
         )
         self._publish()
 
@@ -307,6 +311,7 @@ class Runtime:
                 "state": self.state,
                 "model": self.settings.model,
                 "failure": str(self._error) if self._error else None,
+                "mistake": _is_mistake(self._error),
             }
             if self._ready is not None:
                 note |= {"policy": self._policy_note(), "rules": [row.to_dict() for row in self._rows]}
@@ -315,7 +320,7 @@ class Runtime:
 
     def _policy_note(self) -> dict[str, Any]:
         assert self._ready is not None  # INVARIANT: as above
-        return public_note(self._ready.store.state)
+        return public_note(self._ready.store.state, self._ready.store.snapshot)
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs `work` in the background. The task is referenced until it is done; otherwise it could be garbage
@@ -340,6 +345,11 @@ class Runtime:
             log.error("the audit record could not be written: %s", type(error).__name__)
             if demanded and self.settings.audit == "required":
                 raise Unavailable("the audit record could not be written", code="audit_unavailable") from None
+
+
+def _is_mistake(error: BaseException | None) -> bool:
+    """Whether a start failed because of what the operator gave: the model, the settings or the policies."""
+    return isinstance(error, (SettingsError, PolicyError))
 
 
 def _version() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from palimpsest_base.suggest import nearest
 from steering.errors import BadModel
 from steering.families.defaults import Defaults, load_defaults
 from steering.families.fingerprint import KeptDigests, weights_digest
+from steering.families.folder import check_folder, pipeline_class, weight_files
 from steering.families.table import refuse_by_name
 
 __all__ = ["LoadedPipeline", "force_dtype", "load_pipeline"]
@@ -29,11 +29,12 @@ class LoadedPipeline:
     name: str
     folder: Path
     defaults: Defaults
+    variant: str | None = None
 
     def weights_digest(self, kept: Path, denoiser: nn.Module, component: str) -> str:
         """The digest of the denoiser's weights, from the file of kept digests when the weight files have not
         changed."""
-        files = sorted((self.folder / component).glob("*.safetensors"))
+        files = weight_files(self.folder / component, self.variant)
         digests = KeptDigests(kept)
         known = digests.get(files) if files else None
         if known is None:
@@ -44,21 +45,33 @@ class LoadedPipeline:
 
 
 def load_pipeline(
-    model: str | Path, *, device: str | torch.device, dtype: torch.dtype, offline: bool, revision: str | None
+    model: str | Path,
+    *,
+    device: str | torch.device,
+    dtype: torch.dtype,
+    offline: bool,
+    revision: str | None,
+    variant: str | None = None,
 ) -> LoadedPipeline:
     """The pipeline of a diffusers folder or of a hub id. Raises: BadModel, NotSupported (before any weights are
-    read)."""
+    read).
+
+    `variant` names the weight files that are read where a component has them, such as `fp16`.
+    """
     from diffusers import DiffusionPipeline
 
-    folder = _folder(str(model), offline, revision)
-    refuse_by_name(_pipeline_class(folder))
+    folder = _folder(str(model), offline, revision, variant)
+    refuse_by_name(pipeline_class(folder))
+    check_folder(folder, variant)
     defaults = load_defaults(folder)
     try:
         with _no_bars():
             pipe = DiffusionPipeline.from_pretrained(
-                str(folder), dtype=dtype, use_safetensors=True, local_files_only=True
+                str(folder), dtype=dtype, use_safetensors=True, local_files_only=True, variant=variant
             )
-    except (OSError, ValueError) as error:
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # the libraries raise errors of many kinds for what a folder has or lacks
         raise BadModel(f"model `{model}` cannot be loaded from safetensors: {_first_line(error)}") from error
     for part in pipe.components.values():
         if isinstance(part, nn.Module):
@@ -66,7 +79,7 @@ def load_pipeline(
             part.eval()
     pipe.to(device)
     pipe.set_progress_bar_config(disable=True)
-    return LoadedPipeline(pipe, folder.name if Path(str(model)).exists() else str(model), folder, defaults)
+    return LoadedPipeline(pipe, folder.name if Path(str(model)).exists() else str(model), folder, defaults, variant)
 
 
 def force_dtype(module: nn.Module, dtype: torch.dtype) -> None:
@@ -101,7 +114,7 @@ def _no_bars() -> Iterator[None]:
             others.enable_progress_bar()
 
 
-def _folder(model: str, offline: bool, revision: str | None) -> Path:
+def _folder(model: str, offline: bool, revision: str | None, variant: str | None) -> Path:
     path = Path(model)
     if path.is_dir():
         return path
@@ -114,31 +127,22 @@ def _folder(model: str, offline: bool, revision: str | None) -> Path:
         raise BadModel(
             f"a download of `{model}` needs a pinned `revision` (a commit), so that it is always the same model"
         )
-    return _from_hub(model, offline, revision)
+    return _from_hub(model, offline, revision, variant)
 
 
-def _from_hub(model: str, offline: bool, revision: str | None) -> Path:
+def _from_hub(model: str, offline: bool, revision: str | None, variant: str | None) -> Path:
     from diffusers import DiffusionPipeline
 
     try:
-        found = DiffusionPipeline.download(model, revision=revision, local_files_only=offline, use_safetensors=True)
+        found = DiffusionPipeline.download(
+            model, revision=revision, local_files_only=offline, use_safetensors=True, variant=variant
+        )
     except (OSError, ValueError) as error:
         way_out = "; offline=False downloads it" if offline else ""
         raise BadModel(
             f"model `{model}` is neither a folder nor in the local hub cache{way_out}: {_first_line(error)}"
         ) from error
     return Path(found)
-
-
-def _pipeline_class(folder: Path) -> str:
-    index = folder / "model_index.json"
-    if not index.is_file():
-        raise BadModel(f"`{folder}` must be a diffusers folder, but it has no `model_index.json`")
-    try:
-        name = json.loads(index.read_text(encoding="utf-8"))["_class_name"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise BadModel(f"`{index}` must be JSON with a `_class_name`: {_first_line(error)}") from error
-    return str(name)
 
 
 def _first_line(error: BaseException) -> str:

@@ -180,6 +180,28 @@ def test_generate_refuses_a_size_that_the_model_does_not_offer(
     assert "unknown size" in done.stderr
 
 
+@pytest.mark.parametrize("command", [["generate", "a red star"], ["evaluate", "curve", "--pack", "none"]])
+def test_a_model_folder_that_cannot_be_loaded_is_a_mistake_of_usage_in_one_line(
+    cli: Callable[..., Any], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    import shutil
+
+    from prometheus_client import CollectorRegistry
+
+    from palimpsest.cli.shared import pictures
+    from service.metrics.recorder import Recorder
+
+    monkeypatch.setattr(pictures, "Recorder", lambda: Recorder(CollectorRegistry()))
+    folder = Path(shutil.copytree(model, tmp_path / "torn"))
+    weights = next((folder / "transformer").glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-1])
+    done = cli(*command, "--model", folder)
+    assert done.exit_code == 2
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert f"`{folder / 'transformer' / weights.name}` must have" in line
+    assert "Traceback" not in done.output
+
+
 def test_a_pack_can_be_shown(cli: Callable[..., Any], model: Path, packs: Path) -> None:
     facts = json.loads(cli("pack", "show", packs / "lettering.safetensors", "--model", model, "--json").stdout)
     assert (facts["concept"], len(facts["sites"]), facts["of"]) == ("lettering", 2, 4)

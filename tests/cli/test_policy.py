@@ -43,9 +43,16 @@ def desk(run: Any, tmp_path: Path) -> Path:
 def test_check_gives_hints_and_its_findings_their_codes(run: Any, desk: Path) -> None:
     done = run("check house.yaml")
     assert done.exit_code == 0
-    assert "hint: p: no test shows rule `r` leaving a harmless prompt alone" in done.stderr
+    assert "hint: house.yaml:7:5: rules[0].id: no test shows rule `r` leaving a harmless prompt alone" in done.stderr
     facts = json.loads(run("check house.yaml --json").stdout)
-    assert (facts["valid"], facts["rules"], len(facts["advice"])) == (True, ["r"], 1)
+    assert (facts["valid"], facts["rules"], facts["floor"]) == (True, ["r", "sexualised-minor"], "added")
+    assert [(h["file"], h["line"], h["column"], h["path"]) for h in facts["advice"]] == [
+        ("house.yaml", 7, 5, "rules[0].id")
+    ]
+    assert run("check house.yaml --strict").exit_code == 1
+    kind = f"  - {{name: b, given: {{prompt: '{KIND}'}}, expect: {{verdict: allow}}}}\n"
+    (desk / "house.yaml").write_text(GOOD + kind)
+    assert run("check house.yaml --strict").exit_code == 0
     (desk / "house.yaml").write_text(GOOD.replace("verdict: block", "verdict: allow"))
     done = run("check house.yaml --json")
     assert (done.exit_code, json.loads(done.stdout)["codes"]) == (1, ["tests"])
@@ -100,7 +107,7 @@ def test_replay_prints_the_matrix_and_exits_with_one_for_milder_verdicts(run: An
 
 def test_sign_signs_only_what_passes_its_tests_and_verify_names_what_is_wrong(run: Any, desk: Path) -> None:
     facts = json.loads(run("verify house.bundle --key key.pub --json").stdout)
-    assert (facts["valid"], facts["bundle"], facts["sequence"], facts["rules"]) == (True, "house", 8, 1)
+    assert (facts["valid"], facts["bundle"], facts["sequence"], facts["rules"]) == (True, "house", 8, 2)
     assert run("check house.bundle --key key.pub").exit_code == 0
     assert json.loads(run(f"explain x --policy house.bundle --key {desk / 'key.pub'}").stdout)["verdict"] == "allow"
     for arguments, code in (("verify house.bundle", "unsigned"), ("verify house.bundle --key other.pub", "signature")):

@@ -96,6 +96,7 @@ STEADY = {
     "build_info": "one version",
     "rules": "the reload changes a word, not a rollout",
     "unfit_rules": "one rule is unfit all the time",
+    "floor_missing": "the shipped floor is added to the policies",
     "detector_open": "no detector failed often enough",
     "detector_errors_total": "no detector failed",
     "decision_errors_total": "no rule could not be judged",

@@ -67,6 +67,26 @@ def test_secrets_are_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "buried" not in shown
 
 
+@pytest.mark.parametrize("source", ["environment", "file", "option"])
+def test_policies_may_be_several_from_every_source(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text('policy = ["shipped", "a.yaml"]\nfloor = false\n')
+    if source == "environment":
+        monkeypatch.setenv("PALIMPSEST_POLICY", "shipped, a.yaml")
+        monkeypatch.setenv("PALIMPSEST_FLOOR", "false")
+    options = {"policy": ["shipped", "a.yaml"], "floor": False} if source == "option" else None
+    got = load_settings(options, file=file if source == "file" else None).settings
+    assert (got.policy, got.floor) == (("shipped", "a.yaml"), False)
+    one = load_settings({"policy": "a.yaml"}).settings
+    assert one.policy == ("a.yaml",)
+    assert Settings().policy == ("shipped",)
+    assert Settings().floor is True
+    with pytest.raises(SettingsError, match="`policy`"):
+        load_settings({"policy": []})
+
+
 def test_every_setting_says_what_it_is_for() -> None:
     assert all(field.description for field in Settings.model_fields.values())
 

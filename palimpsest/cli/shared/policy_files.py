@@ -40,21 +40,27 @@ def keys_of(given: Sequence[str]) -> tuple[TrustedKey, ...]:
         fail(str(error))
 
 
-def existing(policy: str) -> tuple[Path, ...]:
-    """The paths that `policy` names. All of them exist."""
+def existing(*policies: str) -> tuple[Path, ...]:
+    """The paths that `policies` name. All of them exist."""
     from policies import policy_paths
 
-    paths = policy_paths(policy)
+    try:
+        paths = policy_paths(*policies)
+    except ValueError as error:
+        fail(str(error))
     for path in paths:
         if not path.exists():
-            fail(
-                f"policy must be `shipped`, `none`, a file, a folder or a bundle, got `{policy}`, which does not exist"
-            )
+            fail(f"policy must be `shipped`, `none`, a file, a folder or a bundle, got `{path}`, which does not exist")
     return paths
 
 
-def loader_for(paths: Sequence[Path], *, keys: Sequence[str] = (), verify: bool = True) -> Loader:
-    """A loader for inspecting `paths`. Bundles are verified unless `verify` is false; plain files need no signature."""
+def loader_for(
+    paths: Sequence[Path], *, keys: Sequence[str] = (), verify: bool = True, floor: bool | None = None
+) -> Loader:
+    """A loader for inspecting `paths`. Bundles are verified unless `verify` is false; plain files need no signature.
+
+    `floor` None is the settings'.
+    """
     from policies import Loader
     from policies.store.sources import bundle_of
     from service.reading.detectors import build_detection
@@ -70,17 +76,26 @@ def loader_for(paths: Sequence[Path], *, keys: Sequence[str] = (), verify: bool 
         say("warning: the signature was not looked at")
     trusted = keys_of(keys) if signed and verify else ()
     # any key works, because no canary is drawn here
-    return Loader(detection.sense, reads=detection.reads, canary_key=b"command line", keys=trusted, verify=verify)
+    return Loader(
+        detection.sense,
+        reads=detection.reads,
+        canary_key=b"command line",
+        keys=trusted,
+        verify=verify,
+        floor=settings.floor if floor is None else floor,
+    )
 
 
-def load(policy: str, *, keys: Sequence[str] = (), verify: bool = True) -> tuple[Snapshot, Loader]:
+def load(
+    policy: str, *, keys: Sequence[str] = (), verify: bool = True, floor: bool | None = None
+) -> tuple[Snapshot, Loader]:
     """The snapshot of `policy`, without running its tests, and its loader. Invalid policies end the command with an
     error.
     """
     from policies import PolicyError
 
     paths = existing(policy)
-    loader = loader_for(paths, keys=keys, verify=verify)
+    loader = loader_for(paths, keys=keys, verify=verify, floor=floor)
     try:
         return loader.load_untested(paths), loader
     except PolicyError as error:

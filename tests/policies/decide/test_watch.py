@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from detectors.text import read_text, sense
-from policies import Box, Request, Signal, Signals, advice, decide, diff, narrate
+from policies import Box, Request, Signal, Signals, decide, diff, narrate
 from tests.policies.helpers import load, policy, rule
 
 THEN = (
@@ -125,9 +125,6 @@ def test_watching_less_loosens_and_is_told(tmp_path):
         ("watch: 25 % of pictures -> matching prompts", True),
         ("watch: matching prompts -> every picture", False),
     ]
-    now = datetime(2026, 12, 1, tzinfo=UTC)
-    assert not [h for h in advice(every, now) if "trusts the prompt" in h]
-    assert any("25 % of the pictures" in h for h in advice(some, now))
-    assert any("`watch: every-picture`" in h for h in advice(none, now))
+    assert [r.trusts_the_prompt for s in (every, some, none) for r in s.rules] == [False, True, True]
     lines = list(narrate(UNASKED, decide(UNASKED, sense(UNASKED), every), every))
     assert lines[-1] == "  whatever the prompt says, its picture is watched by: r"

@@ -264,6 +264,9 @@ def test_the_setting_names_the_shipped_policies_none_or_a_path(tmp_path):
     assert len(loader.load(policy_paths("shipped")).policies) == 3
     assert loader.load(policy_paths("none")).digest == no_policy().digest
     assert policy_paths("x/y.yaml")[0].name == "y.yaml"
+    assert [p.name for p in policy_paths("x/y.yaml", "shipped", "z")] == ["y.yaml", "shipped", "z"]
+    with pytest.raises(ValueError, match=r"`none` must be the only policy, got `a` beside it"):
+        policy_paths("a", "none")
 
 
 def test_problems_print_as_file_line_column(tmp_path):

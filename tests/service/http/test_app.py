@@ -130,6 +130,23 @@ def test_every_answer_carries_an_id_and_strict_headers(client: TestClient) -> No
         assert answer.headers["cache-control"] == "no-store"
 
 
+def test_one_model_is_told_as_in_the_list_and_another_is_not_found(
+    serve: Callable[..., TestClient], client: TestClient
+) -> None:
+    (listed,) = client.get("/v1/models").json()["data"]
+    assert client.get(f"/v1/models/{listed['id']}").json() == listed
+    for other in ("gpt-image-1", "owner/model@main", "{model}", "tiny%2Dpixar"):
+        answer = client.get(f"/v1/models/{other}")
+        error = answer.json()["error"]
+        assert (answer.status_code, error["type"]) == (404, "invalid_request_error")
+        assert (error["code"], error["param"]) == ("model_not_found", "model")
+        assert f"`{listed['id']}`" in error["message"]
+    assert client.get("/v1/models/").json()["error"]["code"] == "not_found"
+    assert client.post(f"/v1/models/{listed['id']}").status_code == 405
+    guarded = serve(api_keys="secret")
+    assert guarded.get(f"/v1/models/{listed['id']}").status_code == 401
+
+
 def test_models_say_what_may_be_asked(client: TestClient) -> None:
     (model,) = client.get("/v1/models").json()["data"]
     assert (model["id"], model["sizes"]) == ("tiny-pixart", ["64x64", "32x32"])
@@ -147,7 +164,8 @@ def test_policies_show_their_rules_with_packs_and_no_path(client: TestClient, po
     answer = client.get("/v1/policies")
     (worker,) = answer.json()["workers"]
     assert (worker["state"], worker["policy"]["source"], worker["policy"]["generation"]) == ("ready", "live", 1)
-    row, refusing = sorted(worker["rules"], key=lambda r: r["rule"], reverse=True)
+    row, floor, refusing = sorted(worker["rules"], key=lambda r: r["rule"], reverse=True)
+    assert (worker["policy"]["floor"], floor["policy"]) == ("added", "floor")
     assert (refusing["rule"], refusing["concept"], refusing["unfit"]) == ("never", None, None)
     assert (row["rule"], row["concept"], row["evidence"], row["unfit"]) == (
         "toxic-lettering",

@@ -77,6 +77,26 @@ def test_an_unknown_field_is_refused_with_the_nearest_name() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("step", "num_inference_steps"), ("Steps", "num_inference_steps"), ("inference_steps", "num_inference_steps"),
+        ("num-steps", "num_inference_steps"), ("cfg_scale", "guidance_scale"), ("guidance", "guidance_scale"),
+        ("negative", "negative_prompt"), ("num_images", "n"), ("width", "size"), ("sizes", "size"), ("text", "prompt"),
+        ("noise_seed", "seed"), ("format", "output_format"), ("qualty", "quality"), ("styl", "style"), ("zzz", None),
+    ],
+)  # fmt: skip
+def test_the_hint_for_an_unknown_field_names_one_that_does_something(name: str, meant: str | None) -> None:
+    message = refused(json.dumps({"prompt": "x", name: 20}).encode()).message
+    assert message == f"unknown field `{name}`" + (f"; did you mean `{meant}`?" if meant else "")
+
+
+def test_a_byte_order_mark_is_no_part_of_the_body() -> None:
+    body, _ = parse_body(b"\xef\xbb\xbf" + b'{"prompt": "x"}', GenerationRequest)
+    assert body.prompt == "x"
+    assert "not JSON" in refused(b'{"prompt": \xef\xbb\xbf"x"}').message
+
+
+@pytest.mark.parametrize(
     ("fields", "param"),
     [
         ({"prompt": ""}, "prompt"),

@@ -62,7 +62,7 @@ def test_ten_thousand_mixed_requests_of_five_hundred_tenants_stay_within_two_tho
     recorder.start()
     before = {name: total(registry, name) for name in ASKED}  # registries of one process share their files
     outcomes, rules = get_args(RequestOutcome), [(f"policy-rule-{k}", "enforce") for k in range(1000)]
-    recorder.policies(generation=1, digest="sha256:" + 64 * "f", loaded=0.0, unfit=0, rules=rules)
+    recorder.policies(generation=1, digest="sha256:" + 64 * "f", loaded=0.0, unfit=0, rules=rules, floor=True)
     for k in range(10_000):
         tenant = f"tenant-{k % 500}"  # nobody may ever bring a tenant here, but what policies say is theirs to say
         recorder.request(f"endpoint-{k}", outcomes[k % len(outcomes)], 0.1)
@@ -146,7 +146,7 @@ import os, sys
 r = Recorder()
 r.ready(True)
 r.extra_generation()
-r.policies(generation=int(sys.argv[1]), digest=f"sha256:{64 * sys.argv[1]}", loaded=1.0, unfit=0, rules=[])
+r.policies(generation=int(sys.argv[1]), digest=f"sha256:{64 * sys.argv[1]}", loaded=1.0, unfit=0, rules=[], floor=True)
 os._exit(0)  # like a worker that was killed: nothing is cleaned up
 """
     reader = """

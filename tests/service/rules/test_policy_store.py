@@ -126,7 +126,7 @@ def test_a_bad_bundle_is_counted_by_its_reason_and_never_used(
     assert [p["code"] for p in follower.note["problems"]] == [code]
     assert (follower.note["digest"], follower.note["bundle"]["sequence"]) == (before, 8)
     follower.runtime.stop()
-    again = follow(Path(follower.runtime.settings.policy))
+    again = follow(Path(*follower.runtime.settings.policy))
     assert (again.note["digest"], again.note["source"]) == (before, "last-good")
     assert again.counted("policy_refusals_total", reason=code) == 1
     assert again.gauge("policy_last_reload_failed") == 1

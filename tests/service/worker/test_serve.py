@@ -9,6 +9,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -123,6 +124,37 @@ def test_the_openai_client_gets_pictures(server: Server) -> None:
     assert (steering["verdict"], steering["ignored"]) == ("allow", ["quality"])
     assert [p["seed"] for p in steering["per_image"]] == [11, 12, 13]
     assert pixels(answer.data[0]).shape == (64, 64, 3)
+
+
+def test_the_openai_client_gets_the_model_and_its_own_error_for_another(server: Server) -> None:
+    (listed,) = server.client.models.list().data
+    assert server.client.models.retrieve(listed.id) == listed
+    for other in ("gpt-image-1", "owner/model"):
+        with pytest.raises(openai.NotFoundError) as error:
+            server.client.models.retrieve(other)
+        assert error.value.code == "model_not_found"
+
+
+@pytest.mark.parametrize(
+    ("target", "code"),
+    [
+        ("/livez", 200), ("http://x/livez", 200), ("HTTP://x:80/livez", 200), ("https://x/v1/models", 200),
+        ("http://x/nothing", 404), ("http://x", 404), ("http://x/v1/models/other?a=b", 404),
+    ],
+)  # fmt: skip
+def test_a_target_that_is_a_whole_url_is_understood(server: Server, target: str, code: int) -> None:
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        connection.sendall(f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        answer = connection.makefile("rb").read()
+    assert int(answer.split()[1]) == code
+
+
+def test_a_byte_order_mark_before_the_body_is_accepted(server: Server) -> None:
+    body = b"\xef\xbb\xbf" + json.dumps({"prompt": BENIGN, "seed": 4}).encode()
+    url = f"{server.url}/v1/images/generations"
+    answer = httpx.post(url, content=body, headers={"Content-Type": "application/json"}, timeout=240)
+    assert answer.status_code == 200, answer.text
 
 
 def test_a_toxic_prompt_is_steered(server: Server) -> None:
@@ -318,5 +350,7 @@ def test_a_model_that_cannot_be_read_ends_the_server_with_its_reason(model: Path
     weights.write_bytes(weights.read_bytes()[:100])
     state = {"PALIMPSEST_STATE": str(tmp_path / "state")}
     done = run("serve", "--model", str(torn), "--policy", "none", "--port", str(free_port()), **state)
-    assert done.returncode == 3
-    assert "could not start" in done.stderr
+    assert done.returncode == 2, "it is the operator's folder, not a defect of the service"
+    assert "error: a worker could not start: `model`: " in done.stderr
+    assert "transformer" in done.stderr
+    assert "Traceback" not in done.stderr

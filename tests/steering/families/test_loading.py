@@ -4,6 +4,8 @@
 |---|---|
 | every component is in the asked dtype | `dtype` not passed and `force_dtype` not called |
 | a pickle is never read | `use_safetensors` left out |
+| a variant is read where it is asked for, with a digest of its own | `variant` not passed; all files digested |
+| a bad folder is one `BadModel` that names the file | `check_folder` not called |
 """
 
 from __future__ import annotations
@@ -72,8 +74,107 @@ def test_a_pickle_is_never_read(folder: Path) -> None:
     weights = next((folder / "transformer").glob("*.safetensors"))
     torch.save({}, weights.with_suffix(".bin"))
     weights.unlink()
-    with pytest.raises(BadModel, match="cannot be loaded from safetensors"):
+    with pytest.raises(BadModel, match=r"transformer` must hold weights as `\*.safetensors`, got `diffusion_pytorch"):
         Host.load(folder)
+
+
+def as_variant(folder: Path, *components: str, variant: str = "fp16") -> None:
+    """Renames the weight files of components as those of a variant."""
+    for component in components:
+        for file in (folder / component).glob("*.safetensors"):
+            file.rename(file.with_name(f"{file.name.removesuffix('.safetensors')}.{variant}.safetensors"))
+
+
+@pytest.mark.parametrize("components", [("transformer", "vae", "text_encoder"), ("transformer",)])
+def test_a_folder_of_variants_loads_when_one_is_named_and_says_which_otherwise(
+    folder: Path, components: tuple[str, ...]
+) -> None:
+    from steering import BadModel, Host
+
+    stock = Host.load(folder, self_test=False)
+    as_variant(folder, *components)
+    with pytest.raises(BadModel, match=r"must hold weights without a variant, got the variants `fp16`; set `variant`"):
+        Host.load(folder)
+    if len(components) == 3:
+        with pytest.raises(BadModel, match="of the variant `bf16`, got the variants `fp16`"):
+            Host.load(folder, variant="bf16")
+    host = Host.load(folder, variant="fp16", self_test=False)
+    for one, other in zip(stock.denoiser.parameters(), host.denoiser.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_two_variants_beside_each_other_have_digests_of_their_own(folder: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    from steering import Host
+
+    weights = next((folder / "transformer").glob("*.safetensors"))
+    other = {name: tensor + 1 for name, tensor in load_file(weights).items()}
+    save_file(other, weights.with_name("diffusion_pytorch_model.fp16.safetensors"), metadata={"format": "pt"})
+    digests = tmp_path / "digests.json"
+    plain = Host.load(folder, digests=digests, self_test=False)
+    variant = Host.load(folder, digests=digests, variant="fp16", self_test=False)
+    assert plain.fingerprint != variant.fingerprint
+    assert Host.load(folder, digests=digests, self_test=False).fingerprint == plain.fingerprint
+
+
+def cut(file: Path, size: int) -> None:
+    file.write_bytes(file.read_bytes()[:size])
+
+
+def spoil(folder: Path, how: str) -> None:
+    """Makes a folder one that cannot be loaded."""
+    index = folder / "model_index.json"
+    weights = next((folder / "transformer").glob("*.safetensors"))
+    if how in ("head", "tail"):
+        cut(weights, 100 if how == "head" else weights.stat().st_size - 1)
+    elif how == "empty":
+        weights.write_bytes(b"")
+    elif how == "text":
+        cut(next((folder / "text_encoder").glob("*.safetensors")), 4000)
+    elif how == "none":
+        weights.unlink()
+    elif how == "shard":
+        map_ = {"weight_map": {"a": "diffusion_pytorch_model-00001-of-00002.safetensors", "b": weights.name}}
+        (folder / "transformer" / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(map_))
+    elif how == "shape":
+        config = folder / "transformer" / "config.json"
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"caption_channels": 7}))
+    else:
+        value = json.loads(index.read_text())
+        changed = {"pipeline": {"_class_name": "PixArtAlphaPipelin"}, "foreign": {"_class_name": "MyFancyPipeline"}}
+        changed |= {"part": {"transformer": ["diffusers", "MyTransformer"]}, "listed": {"_class_name": ["a", "B"]}}
+        changed |= {"elsewhere": {"transformer": ["my_module", "MyTransformer"]}}
+        index.write_text(json.dumps(value | changed[how]))
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ("head", r"transformer/.*safetensors` must be a safetensors file, got 100 bytes without a whole header"),
+        ("empty", "got 0 bytes without a whole header"),
+        ("tail", r"must have \d+ bytes by its header, got \d+; it may be cut off"),
+        ("text", r"text_encoder/.*; it may be cut off"),
+        ("none", "cannot be loaded from safetensors"),
+        ("shard", "must hold the file `diffusion_pytorch_model-00001-of-00002.safetensors`, which its index names"),
+        ("shape", "cannot be loaded from safetensors"),
+        ("pipeline", r"must be a class of diffusers .*, got `PixArtAlphaPipelin`; did you mean `PixArtAlphaPipeline`"),
+        (
+            "foreign",
+            r"_class_name` of .* of diffusers .*, got `MyFancyPipeline`; code in the folder is never run$",
+        ),
+        ("part", r"`transformer` of .* must be a class of diffusers .*, got `MyTransformer`"),
+        ("listed", "must have a `_class_name`, got"),
+        ("elsewhere", "cannot be loaded from safetensors"),
+    ],
+)
+def test_a_folder_that_cannot_be_loaded_is_one_line_that_says_why(folder: Path, how: str, says: str) -> None:
+    from steering import BadModel, Host
+
+    spoil(folder, how)
+    with pytest.raises(BadModel, match=says) as error:
+        Host.load(folder)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
