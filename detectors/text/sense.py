@@ -13,7 +13,7 @@ from pathlib import Path
 from detectors.running import DetectorFailed
 from detectors.text.chars import Chars, clean, from_text, resolve_bidi, skeleton
 from detectors.text.concepts import ConceptFinder, ConceptWords, load_concept_words
-from detectors.text.lettering import Lettering, find_lettering, guess_lettering
+from detectors.text.lettering import WHOLE_SCORE, Lettering, find_lettering, guess_lettering
 from detectors.text.toxicity import SmallClassifier, TextScorer, lexicon_matcher, lexicon_score
 from detectors.text.views import make_views, views_of
 from policies import SHIPPED
@@ -70,7 +70,7 @@ class TextDetectors:
             yield Signal(
                 "lettering", "lettering", VERSION, score=lettering.score, text=said.text, span=span, views=piece
             )
-            if span is not None:
+            if span is not None and lettering.score > WHOLE_SCORE:  # a whole scene is no lettering to be judged
                 pieces.append((said.text, span, piece))
         yield from self._toxicity(pieces)
 
