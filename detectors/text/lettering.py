@@ -236,7 +236,7 @@ def _broken(text: str) -> Iterator[tuple[int, int, float, int]]:
     said = [leet(w.group().casefold()) for w in words]
     for i, verb in enumerate(said[:-1]):
         link = i - 1 if i and _is_close(said[i - 1], _LINK_CORES) else i
-        if verb in cues.BROKEN_VERBS:
+        if words[i].group().casefold() in cues.BROKEN_VERBS:
             continue  # an ordinary cue
         if link and _is_close(verb, _VERB_CORES) and _is_close(said[link - 1], _NOUN_CORES):
             start = words[i + 1].start()
