@@ -53,6 +53,8 @@ class TextDetectors:
         whole = Span(source, 0, len(text))
         views = make_views(text)
         yield Signal("text", "views", VERSION, text=text, span=whole, views=views)
+        if source == "negative_prompt":  # names what is not wanted: it asks for nothing
+            return
         yield from self.concepts.find(views, source, text)
         for finder in self.finders:
             try:
@@ -63,7 +65,7 @@ class TextDetectors:
         chars = from_text(text)
         turned = [t for words in (False, True) if (t := resolve_bidi(chars, words=words)) is not None]
         shown = dict.fromkeys(clean(t) for t in turned or (chars,))
-        for lettering in (piece for text_shown in shown for piece in _lettering(text_shown, source)):
+        for lettering in (piece for text_shown in shown for piece in _lettering(text_shown)):
             said = lettering.chars
             span = Span(source, min(said.starts), max(said.ends)) if said.text else None
             piece = views_of(said, piece=True) if said.text else ()
@@ -121,7 +123,7 @@ def _why(error: Exception) -> str:
     return str(error) if isinstance(error, DetectorFailed) else f"error: {type(error).__name__}"
 
 
-def _lettering(shown: Chars, source: TextSource) -> Iterator[Lettering]:
+def _lettering(shown: Chars) -> Iterator[Lettering]:
     """The lettering of a cleaned text, as it stands and with disguised letters made Latin: a cue may be disguised."""
     found = find_lettering(shown)
     yield from found
@@ -129,8 +131,7 @@ def _lettering(shown: Chars, source: TextSource) -> Iterator[Lettering]:
     if plain.text != shown.text:
         seen = {(p.chars.starts, p.chars.ends) for p in found}
         yield from (p for p in find_lettering(plain) if p.chars.text and (p.chars.starts, p.chars.ends) not in seen)
-    if source == "prompt":  # a negative prompt names what is not wanted: only what it surely asks for counts there
-        yield from guess_lettering(shown, found)
+    yield from guess_lettering(shown, found)
 
 
 def _texts(request: Request) -> Iterator[tuple[TextSource, str]]:

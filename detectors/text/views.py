@@ -69,6 +69,9 @@ def _upright(shown: Chars, prefix: str, piece: bool) -> list[View]:
     if joined is not None:
         joined = skeleton(joined)  # letters that stood alone may have passed for honest ones
         views.append(_view(prefix + "joined", casefold(joined), least=_JOINED_LEAST))
+        bare = _join(seen_cased, article=True)
+        if bare is not None:
+            views.append(_view(prefix + "joined-article", casefold(skeleton(bare)), least=_JOINED_LEAST))
     plainest = seen_cased if joined is None else joined
     leet = _leet(plainest)
     if leet is not None:
@@ -91,17 +94,21 @@ def _view(name: str, chars: Chars, *, form: Spelling = "plain", least: int = 1, 
     return View(name, chars.text, chars.starts, chars.ends, form=form, least=least, whole=whole)
 
 
-def _join(chars: Chars) -> Chars | None:
+def _join(chars: Chars, *, article: bool = False) -> Chars | None:
     """`chars` with spelled-out words (`i d i o t`, `I.D.I.O.T`, `I, D, I, O and T`) joined.
 
-    None when there are none.
+    With `article`, an `a` before the letters is none of them (`a g u n on a table`). None when there are none.
     """
     places: list[int] = []
     last = 0
     for found in SPELLED.finditer(chars.text):
         start, end = found.span()
+        if article:
+            if chars.text[start : start + 2] not in ("a ", "A ") or not SPELLED.match(chars.text, start + 2):
+                continue
+            start += 2
         places += range(last, start)
-        inside = _LINKS.sub(lambda m: " " * len(m.group()), found.group())
+        inside = _LINKS.sub(lambda m: " " * len(m.group()), chars.text[start:end])
         places += [start + i for i, c in enumerate(inside) if c.isalnum() or c in "@$!€£¥¢"]
         last = end
     return chars.pick([*places, *range(last, len(chars.text))]) if last else None
