@@ -26,7 +26,19 @@ _GLUED_LEAST = 5
 _SPELLED = ("folded", "skeleton")  # views in which the pattern of a short name is looked for
 
 # what stands for a letter in a short name: `p1p`, `c@t`, `gvn`; and, inside of it, for any letter: `g*n`
-_SAME = {"a": "4@", "b": "8", "e": "3€", "g": "69", "i": "1!|", "l": "1|", "o": "0", "s": "5$", "t": "7+", "u": "vµ", "z": "2"}
+_SAME = {
+    "a": "4@",
+    "b": "8",
+    "e": "3€",
+    "g": "69",
+    "i": "1!|",
+    "l": "1|",
+    "o": "0",
+    "s": "5$",
+    "t": "7+",
+    "u": "vµ",
+    "z": "2",
+}
 _MASKS = r"*#%?_•·✱×"
 _STRICT = ("harm",)  # kinds of concepts whose names a mere capital behind them does not excuse
 _PLACE = re.compile(

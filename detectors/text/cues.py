@@ -76,7 +76,9 @@ BEFORE: dict[str, tuple[str, ...]] = {
     "cs": (
         r"(?:s (?:nápisem|textem|slovem|heslom|heslem)|na (?:které|kterém|ktorej|ktorom) (?:je napsáno|stojí|je napísané)|nápis)",
     ),
-    "ro": (r"(?:pe care (?:scrie|e scris|este scris)|cu (?:textul|cuvântul|cuvintele|inscripția|mesajul)|care (?:spune|zice))",),
+    "ro": (
+        r"(?:pe care (?:scrie|e scris|este scris)|cu (?:textul|cuvântul|cuvintele|inscripția|mesajul)|care (?:spune|zice))",
+    ),
     "hu": (r"(?:amelyre az van írva|amin az áll|amelyen az áll|ezzel a szöveggel|a szöveg:?)",),
     "el": (r"(?:που (?:γράφει|λέει|λέγει|αναγράφει)|με (?:τη λέξη|την επιγραφή|το κείμενο|τις λέξεις)|η λέξη)",),
     "id": (
@@ -100,8 +102,12 @@ BEFORE: dict[str, tuple[str, ...]] = {
     "lt": (
         r"(?:su (?:užrašu|uzrasu|žodžiu|žodžiais|tekstu|įrašu)|(?:ant )?kuri(?:ame|oje|o|os) (?:parašyta|rašoma|užrašyta)|sakantis)",
     ),
-    "lv": (r"(?:ar (?:uzrakstu|vārdu|vārdiem|tekstu|saukli)|uz kur(?:a|as) (?:ir )?(?:rakstīts|uzrakstīts)|kurā rakstīts)",),
-    "et": (r"(?:mille(?:l|le|s)(?: peal)? (?:on (?:kirjas|kirjutatud|kiri)|seisab)|(?:kirja|sõna|teksti|loosungi)ga|mis ütleb)",),
+    "lv": (
+        r"(?:ar (?:uzrakstu|vārdu|vārdiem|tekstu|saukli)|uz kur(?:a|as) (?:ir )?(?:rakstīts|uzrakstīts)|kurā rakstīts)",
+    ),
+    "et": (
+        r"(?:mille(?:l|le|s)(?: peal)? (?:on (?:kirjas|kirjutatud|kiri)|seisab)|(?:kirja|sõna|teksti|loosungi)ga|mis ütleb)",
+    ),
     "fi": (r"(?:jo(?:ka sanoo|ssa sanotaan|hon on kirjoitettu))",),
     "is": (r"(?:sem (?:stendur á|segir)|þar sem stendur|með (?:textanum|áletruninni|orðinu|orðunum))",),
     "ca": (
@@ -116,9 +122,7 @@ BEFORE: dict[str, tuple[str, ...]] = {
         r"(?:(?:na )?(?:may )?nakasulat (?:na|ang)|na nagsasabing?|(?:na )?may (?:salitang|katagang|tekstong|nakasulat na))",
     ),
     "ms": (r"(?:yang bertulis|bertulis|dengan perkataan)",),
-    "sw": (
-        r"(?:\w+andikwa|\w*enye (?:maandishi|neno|maneno|ujumbe)|(?:in|lin|kin|yan)a\w*sema)",
-    ),
+    "sw": (r"(?:\w+andikwa|\w*enye (?:maandishi|neno|maneno|ujumbe)|(?:in|lin|kin|yan)a\w*sema)",),
     "af": (r"(?:wat (?:sê|lees)|met die (?:woorde?|teks|boodskap)|waarop (?:staan|geskryf staan))",),
     "eo": (r"(?:kiu diras|kun la (?:vorto|vortoj|teksto)|sur kiu (?:estas )?(?:skribite|skribita))",),
     "la": (r"(?:cum verb(?:o|is)|cum titulo|in quo scriptum est)",),
@@ -165,7 +169,21 @@ SCENERY = (
 )
 
 # a cue with a letter wrong, or without its blanks, is told by these words
-BROKEN_NOUNS = ("sign", "signs", "banner", "poster", "billboard", "placard", "label", "shirt", "sticker", "board", "note", "card", "mug")
+BROKEN_NOUNS = (
+    "sign",
+    "signs",
+    "banner",
+    "poster",
+    "billboard",
+    "placard",
+    "label",
+    "shirt",
+    "sticker",
+    "board",
+    "note",
+    "card",
+    "mug",
+)
 BROKEN_VERBS = ("says", "said", "saying", "reads", "reading", "spells", "spelling", "written", "labelled", "titled")
 
 ASKED = (

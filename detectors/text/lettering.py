@@ -54,9 +54,7 @@ _ON_IT = re.compile(
     rf"\b(?:with|has|having|bearing|saying) (?!{cues.SCENERY})([^\s,.;:]+(?: [^\s,.;:]+){{0,4}}?) (?:{cues.ON_IT})\b",
     re.IGNORECASE,
 )
-_ENDS_WITH = re.compile(
-    rf"\b{cues.CARRIERS}(?:,| with| of)? (?!{cues.SCENERY})(\S+(?: \S+){{0,2}})$", re.IGNORECASE
-)
+_ENDS_WITH = re.compile(rf"\b{cues.CARRIERS}(?:,| with| of)? (?!{cues.SCENERY})(\S+(?: \S+){{0,2}})$", re.IGNORECASE)
 _LOUD = re.compile(r"(?<![^\s(\[{:=])[^\sa-z]*[A-Z][^\sa-z]*[A-Z][^\sa-z]*(?:\s+[^\sa-z]+)*(?=[\s,.;)\]}]|$)")
 _CARRIER = re.compile(rf"\b{cues.CARRIERS}\b", re.IGNORECASE)
 _GLUED_CUE = re.compile(

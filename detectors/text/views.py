@@ -7,8 +7,19 @@ is left out, so an honest text has one view, sometimes two.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
-from detectors.text.chars import Chars, casefold, clean, flip, from_text, resolve_bidi, skeleton, strange_script
+from detectors.text.chars import (
+    Chars,
+    casefold,
+    clean,
+    flip,
+    from_text,
+    resolve_bidi,
+    second_readings,
+    skeleton,
+    strange_script,
+)
 from detectors.text.guesses import guess, looks_split
 from detectors.text.vocabulary import load_vocabulary
 from policies.spelling import LEET, collapse
@@ -62,9 +73,11 @@ def _upright(shown: Chars, prefix: str, piece: bool) -> list[View]:
     seen = casefold(seen_cased)
     if seen.text != folded.text:
         views.append(_view(prefix + "skeleton", seen))
-    strange = strange_script(seen_cased)
-    if strange is not None:
-        views.append(_view(prefix + "script", casefold(strange), least=_SCRIPT_LEAST))
+    seconds = second_readings(shown.text)
+    others = [casefold(skeleton(shown, second=letters)) for letters in seconds]
+    views += _either(prefix + "skeleton-second", [o for o in others if o.text != seen.text])
+    strange = [strange_script(shown, second=letters) for letters in ((), *seconds)]
+    views += _either(prefix + "script", [casefold(s) for s in strange if s is not None])
     joined = _join(seen_cased)
     if joined is not None:
         joined = skeleton(joined)  # letters that stood alone may have passed for honest ones
@@ -87,6 +100,20 @@ def _upright(shown: Chars, prefix: str, piece: bool) -> list[View]:
     views += guess(plainest, prefix, piece=piece)
     if joined is not None and (piece or "+" in seen_cased.text):  # what was joined may have been masked, or a + a t
         views += guess(seen_cased, prefix + "apart-", piece=piece)
+    return views
+
+
+def _either(name: str, readings: Sequence[Chars]) -> list[View]:
+    """The views of one text in several readings of its letters, a reading a line."""
+    if not readings:
+        return []
+    lines = readings[0]
+    for more in readings[1:]:
+        lines = lines + Chars("\n", lines.starts[-1:], lines.ends[-1:]) + more
+    plain = Chars(to_leet(lines.text), lines.starts, lines.ends)  # `l` for i, `0` for o
+    views = [_view(name, lines, least=_SCRIPT_LEAST)]
+    if plain.text != lines.text:
+        views.append(_view(name + "-leet", plain, form="leet", least=_SCRIPT_LEAST))
     return views
 
 
