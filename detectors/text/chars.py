@@ -38,6 +38,15 @@ _BIDI = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 _REVERSING = re.compile("[\u202e\u2067]([^\u202c\u2069\u202e\u2067\\n\"'“”‘’«»„‹›「」『』《》〈〉【】`]*)")
 _REVERSING_WORD = re.compile("[\u202e\u2067]([^\u202c\u2069\u202e\u2067\\s\"'“”‘’«»„‹›「」『』《》〈〉【】`]*)")
 _TOKEN = re.compile(r"\S+")
+_TAGS = (
+    "a|b|i|u|s|q|p|em|tt|code|kbd|del|ins|sub|sup|big|small|strong|strike|mark|span|font|center|div|h[1-6]|abbr|cite|color|size"
+)
+_MARK_UP = (
+    re.compile(rf"<(?P<tag>{_TAGS})(?:\s[^<>]*)?>(?P<inner>[^<>]*)</(?P=tag)\s*>", re.IGNORECASE),
+    re.compile(rf"\[(?P<tag>{_TAGS})(?:=[^\[\]]*)?\](?P<inner>[^\[\]]*)\[/(?P=tag)\]", re.IGNORECASE),
+    re.compile(r"(?P<inner>)<(?:!--.*?--|/?w?br\s*/?|/?span|/?font)>", re.IGNORECASE),
+    re.compile(r"\\(?:text(?:bf|it|tt|sf|sc|rm|up|color)?|emph|mathrm|mathbf|underline|mbox)\{(?P<inner>[^{}]*)\}"),
+)
 _EAST_ASIAN = frozenset({"CJK", "HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO", "IDEOGRAPHIC"})
 _MOST_SECOND = 3  # letters of a text that are read in two ways each
 _SIGHT_LEAST = 4  # letters of a foreign word that is read by sight: fewer look like a word by chance
@@ -81,6 +90,9 @@ def clean(chars: Chars) -> Chars:
         text = chars.text
     if "%" in text or "\\" in text:
         chars = _rebuild(chars, _ESCAPE, _unescape)
+        text = chars.text
+    if "<" in text or "[" in text or "\\" in text:
+        chars = _unmarked_up(chars)
         text = chars.text
     if not text.isascii():
         chars = _compose(chars)
@@ -155,6 +167,15 @@ def flip(chars: Chars, least: int = 2) -> Chars | None:
         return None
     turned = "".join(FLIPPED.get(c, c) for c in reversed(chars.text))
     return chars.pick(list(range(len(chars.text) - 1, -1, -1)), turned)
+
+
+def _unmarked_up(chars: Chars) -> Chars:
+    """`chars` without mark-up that is not seen: tags that come in pairs, line breaks, commands of LaTeX."""
+    for pattern in _MARK_UP:
+        while (found := pattern.search(chars.text)) is not None:
+            start, end = found.span("inner")
+            chars = chars.cut(0, found.start()) + chars.cut(start, end) + chars.cut(found.end(), len(chars.text))
+    return chars
 
 
 def _compose(chars: Chars) -> Chars:

@@ -35,6 +35,7 @@ _LINKS = re.compile(r"\b(?:and|then|followed by)\b")
 _TOKEN = re.compile(r"[^\s\"'“”‘’«»„()\[\]{},.;:?…/\\–—_*-]+")
 _LEET_SIGNS = frozenset(LEET) - {"l"}
 _RUN = re.compile(r"([^\W\d_])\1", re.IGNORECASE)
+_CODE = re.compile(r"[A-Z]{1,2}\d{2,}")  # `SH17` names a road, a bus or a paper size
 _LEET_LEAST = 4  # three signs spell too many words by chance
 _JOINED_LEAST = 3
 _SCRIPT_LEAST = 4
@@ -152,7 +153,7 @@ def _leet(chars: Chars) -> Chars | None:
     found = False
     for token in _TOKEN.finditer(chars.text):
         word = token.group().rstrip("!|")
-        if not _disguised(word):
+        if not _disguised(word) or _CODE.fullmatch(word):
             continue
         found = True
         start = token.start()
