@@ -125,18 +125,25 @@ def skeleton(chars: Chars, *, second: Collection[str] = ()) -> Chars:
 
 
 def strange_script(chars: Chars, *, second: Collection[str] = ()) -> Chars | None:
-    """`chars` with foreign letters that pass for Latin ones replaced, in words of one foreign script.
+    """`chars` as `skeleton` reads them, and so too the words of one foreign script that may be no honest ones.
 
-    These are words in which every letter passes for a Latin one (`ιδιοτ`), which honest words seldom do, and words with
-    letters that hardly any text in their script has. None when there is no such word.
+    These are words in which every letter passes for a Latin one (`ιδιοτ`), which honest words seldom do, of four letters
+    or more unless others are disguised or there is nothing else; and words with letters that hardly any text in their script has. None when
+    there is no such word.
     """
     if chars.text.isascii():
         return None
-    odd: set[int] = set()
-    for token in _TOKEN.finditer(chars.text):
-        if _is_honest(token.group()) and (_is_strange(token.group()) or _is_by_sight(token.group())):
-            odd.update(range(*token.span()))
-    return _each(chars, lambda i, c: _read(c, second) if i in odd else c) if odd else None
+    tokens = [(t.span(), t.group(), _is_honest(t.group())) for t in _TOKEN.finditer(chars.text)]
+    foreign = [said for _, said, honest in tokens if honest]
+    disguised = any(not honest and not said.isascii() for _, said, honest in tokens)
+    least = 1 if disguised or _is_by_sight("".join(foreign), _SIGHT_LEAST) else _SIGHT_LEAST
+    left, found = set[int](), False
+    for span, said, honest in tokens:
+        if honest and (_is_strange(said) or _is_by_sight(said, least)):
+            found = True
+        elif honest:
+            left.update(range(*span))
+    return _each(chars, lambda i, c: c if c.isascii() or i in left else _read(c, second)) if found else None
 
 
 def second_readings(text: str) -> list[tuple[str, ...]]:
@@ -285,13 +292,12 @@ def _is_strange(token: str) -> bool:
     return any("\u0370" <= c <= "\u052f" and c in LOOKALIKES and c not in EVERYDAY for c in token.casefold())
 
 
-def _is_by_sight(token: str) -> bool:
-    """Whether `token` has four letters or more that all pass for Latin ones."""
+def _is_by_sight(token: str, least: int) -> bool:
+    """Whether all letters of `token`, which are `least` or more, pass for Latin ones."""
     drawn = _unmarked(token)
     table = load_confusables()[1]
-    return sum(map(str.isalnum, drawn)) >= _SIGHT_LEAST and all(
-        c in LOOKALIKES or c.casefold() in LOOKALIKES or c in table for c in drawn if c.isalpha()
-    )
+    seen = [c in LOOKALIKES or c.casefold() in LOOKALIKES or c in table for c in drawn]
+    return sum(seen) >= least and all(ok for c, ok in zip(drawn, seen, strict=True) if c.isalpha())
 
 
 def _read(c: str, second: Collection[str]) -> str:

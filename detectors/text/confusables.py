@@ -94,7 +94,7 @@ _ALPHABETS = (
 _MORE = _pairs(
     "૨r ໐o ഠo ღm ŋn ηn դn մu ժd ɗd խn ʂs ʑz ɧh ɥu խu ཞr ནt らS れh せt サt ヨE ヲF ロO 口O ワp コJ 工I 下T 干T 十t 廾H 艹H 囗O 田B 日B 目B 且A 人A 入A 从M 川M 州m 凡n 儿R 几N"
     " 弓3 己Z 已E 巳E 夕9 ヽl 亅J 亾A 凵U 匸C 匕t 厂r 长K 片F 月A 门n 冂n 才t 了J 丁T 个T 丫Y 父X 凶X 又X 米X 木T 王E 玉E 彐E 彡E 巨E 已e 石5 言S 吕B 品B 呂B 回O 曰O 由O"
-    " ȽL ¤o §s †t ‡t ¶p √v ∑E ∏n ∞oo ⊂c ∈E ∉E ∋E ∆A ∇v ∫s ∬s ∮s ≠t ⌐r ⌠f ℓl ℘p ℜR ℑI ℵx ΓT ГT ЯR ИN ЙN ДA ЬB ЪB ЭE ШW ЩW ЦU ЧY ЖX ФO ЗE Яr ЮO ЛN ПN"
+    " ȽL ¤o §s †t ‡t ¶p √v ∑E ∏n ∞oo ⊂c ∈E ∉E ∋E ∆A ∇v ∫s ∬s ∮s ≠t ⌐r ⌠f ℓl ℘p ℜR ℑI ΓT ГT ЯR ИN ЙN ДA ЬB ЪB ЭE ШW ЩW ЦU ЧY ЖX ФO ЗE Яr ЮO ЛN ПN"
 )
 
 # letters that other alphabets use for another letter: a second way to read them

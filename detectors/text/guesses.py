@@ -203,8 +203,7 @@ def _clear(found: _Guesses, token: _Token) -> None:
             places = [i for i, c in enumerate(text) if c.isalnum() or c in keep]
             if places and len(places) < len(text):
                 found.add("".join(text[i] for i in places), [start + i for i in places])
-        if len(_INNER_DIGITS.findall(text)) >= _DIGITS_BETWEEN:
-            places = [i for i, c in enumerate(text) if c.isalpha()]
+        if places := _between_digits(text):
             found.add("".join(text[i] for i in places), [start + i for i in places])
     a, b = _within(_EDGE_DIGITS, text, 0, len(text))
     if (a, b) != (0, len(text)) and a < b:
@@ -229,12 +228,18 @@ def _clear_phrase(found: _Guesses, tokens: Sequence[_Token]) -> None:
     for token in tokens:
         a, b = _within(_EDGE_DIGITS, token.text, 0, len(token.text))
         a, b = _within(_EDGE_CROSSES, token.text, a, b)
-        kept = [i for i in range(a, b) if token.text[i].isalnum()]
+        kept = _between_digits(token.text) or [i for i in range(a, b) if token.text[i].isalnum()]
         if kept:
             places += [token.start] * bool(said) + [token.start + i for i in kept]
             said += " " * bool(said) + "".join(token.text[i] for i in kept)
     if said:
         found.add(said, places)
+
+
+def _between_digits(text: str) -> list[int]:
+    """The places of the letters of `text` when digits only stand between them; else none."""
+    digits = len(_INNER_DIGITS.findall(text)) >= _DIGITS_BETWEEN
+    return [i for i, c in enumerate(text) if c.isalpha()] if digits else []
 
 
 def _within(pattern: re.Pattern[str], text: str, start: int, end: int) -> tuple[int, int]:

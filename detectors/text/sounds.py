@@ -14,10 +14,10 @@ __all__ = ["respellings"]
 
 # (how it is written, where, how it is usually spelled)
 _RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
-    (r"oo", ("u", "o")), (r"ew", ("u",)), (r"(?<=[^aeiou])u(?=[sz]e?r)", ("o",)), (r"u(?=[^aeiou]*$)", ("oo",)),
+    (r"oo", ("u", "o")), (r"ew", ("u", "oo")), (r"(?<=[^aeiou])u(?=[sz]e?r)", ("o",)), (r"u(?=[^aeiou]*$)", ("oo",)),
     (r"ee", ("i", "e", "ea")), (r"ea", ("ee",)), (r"ie(?=.)", ("i", "ee")), (r"(?<=.)y(?=.)", ("i",)), (r"ey$|ie$|i$|ee$", ("y",)),
-    (r"ai|ay(?=.)", ("a",)), (r"oa|ow|oh", ("o",)), (r"aw|au", ("o", "a")), (r"ah$|uh$|a$", ("er", "ar")), (r"[ou]r$|ar$|ur$|re$", ("er",)),
-    (r"er$", ("or", "ar")), (r"ph", ("f",)), (r"f", ("ph",)), (r"kw", ("qu",)), (r"ck|kk", ("k", "c")), (r"k$", ("ck",)), (r"k", ("c", "ch")),
+    (r"ai|ay(?=.)", ("a",)), (r"oa|ow|oh", ("o",)), (r"aw|au", ("o", "a")), (r"ah|uh$|a$", ("er", "ar")), (r"[ou]r$|ar$|ur$|re$", ("er",)),
+    (r"er$", ("or", "ar")), (r"ph", ("f",)), (r"f", ("ph",)), (r"kw", ("qu",)), (r"ck|kk", ("k", "c")), (r"k", ("ck", "c", "ch")),
     (r"c(?=[aou]|$)", ("k", "ck")), (r"x", ("cks", "cs", "ks")), (r"zz|z", ("s", "ss")), (r"ss|s(?=[aeiouy])", ("c", "s")), (r"c(?=[eiy])", ("s",)),
     (r"sch|sh(?=[^aeiou])", ("sh", "s")), (r"tch", ("ch",)), (r"ch", ("tch",)), (r"dj|j|dg", ("di", "g", "dg")), (r"dji|dj|ji", ("dio",)),
     (r"gh", ("g", "f")), (r"wh", ("w",)), (r"w", ("wh",)), (r"v", ("f",)), (r"th", ("t",)), (r"tt", ("t",)), (r"([bdfglmnprst])\1", (r"\1",)),
