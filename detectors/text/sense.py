@@ -23,6 +23,7 @@ from policies.types import Request, Signal, Signals, Span, TextSource, View
 __all__ = ["TextDetectors", "read_text", "sense"]
 
 VERSION = "1"
+_AGGRESSIVE = 4  # a view that is matched with words of so many letters only reads more into a text than stands there
 _DATA = Path(__file__).parent.parent / "data"
 
 
@@ -81,7 +82,7 @@ class TextDetectors:
         for text, span, views in pieces:
             best = {"toxicity": (lexicon_score(self.lexicon, views), "lexicon", VERSION)}
             # aggressive views make words of random strings; there lists know better than n-grams
-            said = [v.text for v in views if v.form == "plain" and not v.whole]
+            said = [v.text for v in views if v.form == "plain" and v.least < _AGGRESSIVE and not v.whole]
             for scorer in self.scorers:
                 try:
                     found = [(c, s) for scores in scorer.scores(said) for c, s in scores.items()]
