@@ -9,14 +9,25 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from itertools import combinations
 
 from anyascii import anyascii
 
-from detectors.text.confusables import EMOJI, EVERYDAY, FLIPPED, LOOKALIKES, TWINS
+from detectors.text.confusables import EMOJI, EVERYDAY, FLIPPED, LOOKALIKES, SECOND, TWINS, load_confusables
 
-__all__ = ["Chars", "casefold", "clean", "flip", "from_text", "resolve_bidi", "skeleton", "strange_script"]
+__all__ = [
+    "Chars",
+    "casefold",
+    "clean",
+    "flip",
+    "from_text",
+    "resolve_bidi",
+    "second_readings",
+    "skeleton",
+    "strange_script",
+]
 
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z]{2,8});")
 # %69, \x69, \u0069, \u{69}: of letters, digits and the blank only
@@ -27,6 +38,18 @@ _BIDI = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 _REVERSING = re.compile("[\u202e\u2067]([^\u202c\u2069\u202e\u2067\\n\"'“”‘’«»„‹›「」『』《》〈〉【】`]*)")
 _REVERSING_WORD = re.compile("[\u202e\u2067]([^\u202c\u2069\u202e\u2067\\s\"'“”‘’«»„‹›「」『』《》〈〉【】`]*)")
 _TOKEN = re.compile(r"\S+")
+_TAGS = (
+    "a|b|i|u|s|q|p|em|tt|code|kbd|del|ins|sub|sup|big|small|strong|strike|mark|span|font|center|div|h[1-6]|abbr|cite|color|size"
+)
+_MARK_UP = (
+    re.compile(rf"<(?P<tag>{_TAGS})(?:\s[^<>]*)?>(?P<inner>[^<>]*)</(?P=tag)\s*>", re.IGNORECASE),
+    re.compile(rf"\[(?P<tag>{_TAGS})(?:=[^\[\]]*)?\](?P<inner>[^\[\]]*)\[/(?P=tag)\]", re.IGNORECASE),
+    re.compile(r"(?P<inner>)<(?:!--.*?--|/?w?br\s*/?|/?span|/?font)>", re.IGNORECASE),
+    re.compile(r"\\(?:text(?:bf|it|tt|sf|sc|rm|up|color)?|emph|mathrm|mathbf|underline|mbox)\{(?P<inner>[^{}]*)\}"),
+)
+_EAST_ASIAN = frozenset({"CJK", "HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO", "IDEOGRAPHIC"})
+_MOST_SECOND = 3  # letters of a text that are read in two ways each
+_SIGHT_LEAST = 4  # letters of a foreign word that is read by sight: fewer look like a word by chance
 # invisible without being in category Cf: fillers, the grapheme joiner, variation selectors
 _INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0") | {chr(c) for c in range(0xFE00, 0xFE10)}
 _INVISIBLE |= {chr(c) for c in range(0xE0100, 0xE01F0)} | {chr(c) for c in range(0xE0000, 0xE0080)}
@@ -68,6 +91,9 @@ def clean(chars: Chars) -> Chars:
     if "%" in text or "\\" in text:
         chars = _rebuild(chars, _ESCAPE, _unescape)
         text = chars.text
+    if "<" in text or "[" in text or "\\" in text:
+        chars = _unmarked_up(chars)
+        text = chars.text
     if not text.isascii():
         chars = _compose(chars)
         text = chars.text
@@ -83,10 +109,11 @@ def casefold(chars: Chars) -> Chars:
     return _each(chars, lambda _, c: unicodedata.normalize("NFKC", c.casefold()))
 
 
-def skeleton(chars: Chars) -> Chars:
+def skeleton(chars: Chars, *, second: Collection[str] = ()) -> Chars:
     """`chars` with letters of other scripts that pass for Latin ones replaced by these.
 
     A token that is written in its own script throughout is left alone: honest Russian, Greek or Chinese is no disguise.
+    The letters in `second`, which pass for two, are read in the rarer way.
     """
     if chars.text.isascii():
         return chars
@@ -94,22 +121,37 @@ def skeleton(chars: Chars) -> Chars:
     for token in _TOKEN.finditer(chars.text):
         if _is_honest(token.group()):
             honest.update(range(*token.span()))
-    return _each(chars, lambda i, c: c if c.isascii() or i in honest else "".join(map(_latin, _unmarked(c))))
+    return _each(chars, lambda i, c: c if c.isascii() or i in honest else _read(c, second))
 
 
-def strange_script(chars: Chars) -> Chars | None:
-    """`chars` with every foreign letter that passes for a Latin one replaced, in words that no language writes.
+def strange_script(chars: Chars, *, second: Collection[str] = ()) -> Chars | None:
+    """`chars` as `skeleton` reads them, and so too the words of one foreign script that may be no honest ones.
 
-    Such a word is of one foreign script, like an honest one, but has letters that hardly any text in it has. None
-    when there is no such word.
+    These are words in which every letter passes for a Latin one (`ιδιοτ`), which honest words seldom do, of four letters
+    or more unless others are disguised or there is nothing else; and words with letters that hardly any text in their script has. None when
+    there is no such word.
     """
     if chars.text.isascii():
         return None
-    odd: set[int] = set()
-    for token in _TOKEN.finditer(chars.text):
-        if _is_honest(token.group()) and any(c in LOOKALIKES and c not in EVERYDAY for c in token.group().casefold()):
-            odd.update(range(*token.span()))
-    return _each(chars, lambda i, c: "".join(map(_latin, _unmarked(c))) if i in odd else c) if odd else None
+    tokens = [(t.span(), t.group(), _is_honest(t.group())) for t in _TOKEN.finditer(chars.text)]
+    foreign = [said for _, said, honest in tokens if honest]
+    disguised = any(not honest and not said.isascii() for _, said, honest in tokens)
+    least = 1 if disguised or _is_by_sight("".join(foreign), _SIGHT_LEAST) else _SIGHT_LEAST
+    left, found = set[int](), False
+    for span, said, honest in tokens:
+        if honest and (_is_strange(said) or _is_by_sight(said, least)):
+            found = True
+        elif honest:
+            left.update(range(*span))
+    return _each(chars, lambda i, c: c if c.isascii() or i in left else _read(c, second)) if found else None
+
+
+def second_readings(text: str) -> list[tuple[str, ...]]:
+    """The sets of letters of `text` that may be read in their rarer way; of the first `_MOST_SECOND` such letters."""
+    if text.isascii():
+        return []
+    letters = [c for c in dict.fromkeys(text) if c in SECOND][:_MOST_SECOND]
+    return [chosen for n in range(1, len(letters) + 1) for chosen in combinations(letters, n)]
 
 
 def resolve_bidi(chars: Chars, *, words: bool = False) -> Chars | None:
@@ -132,6 +174,15 @@ def flip(chars: Chars, least: int = 2) -> Chars | None:
         return None
     turned = "".join(FLIPPED.get(c, c) for c in reversed(chars.text))
     return chars.pick(list(range(len(chars.text) - 1, -1, -1)), turned)
+
+
+def _unmarked_up(chars: Chars) -> Chars:
+    """`chars` without mark-up that is not seen: tags that come in pairs, line breaks, commands of LaTeX."""
+    for pattern in _MARK_UP:
+        while (found := pattern.search(chars.text)) is not None:
+            start, end = found.span("inner")
+            chars = chars.cut(0, found.start()) + chars.cut(start, end) + chars.cut(found.end(), len(chars.text))
+    return chars
 
 
 def _compose(chars: Chars) -> Chars:
@@ -227,10 +278,31 @@ def _is_honest(token: str) -> bool:
     letters = [c for c in token if c.isalpha()]
     if not letters or any(c.isascii() for c in letters):
         return False
-    scripts = {unicodedata.name(c, "?").split()[0] for c in letters}
-    plain = scripts & {"CYRILLIC", "GREEK", "ARMENIAN", "HEBREW", "ARABIC", "CJK", "HIRAGANA", "KATAKANA", "HANGUL"}
-    plain |= scripts & {"THAI", "DEVANAGARI", "GEORGIAN", "TAMIL", "BENGALI", "ETHIOPIC"}
-    return scripts == plain and any(c not in TWINS for c in letters)
+    scripts = {_script(c) for c in letters}
+    return len(scripts) == 1 and "LATIN" not in scripts and any(c not in TWINS for c in letters)
+
+
+def _script(c: str) -> str:
+    """The script of a letter, by its name; those that one language writes beside each other as one."""
+    name = unicodedata.name(c, "?").split()[0].partition("-")[0]
+    return "CJK" if name in _EAST_ASIAN else name
+
+
+def _is_strange(token: str) -> bool:
+    return any("\u0370" <= c <= "\u052f" and c in LOOKALIKES and c not in EVERYDAY for c in token.casefold())
+
+
+def _is_by_sight(token: str, least: int) -> bool:
+    """Whether all letters of `token`, which are `least` or more, pass for Latin ones."""
+    drawn = _unmarked(token)
+    table = load_confusables()[1]
+    seen = [c in LOOKALIKES or c.casefold() in LOOKALIKES or c in table for c in drawn]
+    return sum(seen) >= least and all(ok for c, ok in zip(drawn, seen, strict=True) if c.isalpha())
+
+
+def _read(c: str, second: Collection[str]) -> str:
+    """What `c` passes for, in its rarer way if it is among `second`."""
+    return SECOND[c] if c in second else "".join(map(_latin, _unmarked(c)))
 
 
 def _latin(c: str) -> str:
@@ -242,7 +314,7 @@ def _latin(c: str) -> str:
         return c
     if (drawn := EMOJI.get(c)) is not None:
         return drawn
-    seen = LOOKALIKES.get(c) or LOOKALIKES.get(c.casefold())
+    seen = LOOKALIKES.get(c) or LOOKALIKES.get(c.casefold()) or load_confusables()[1].get(c)
     if seen:
         return seen
     said = anyascii(c)

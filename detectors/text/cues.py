@@ -23,13 +23,16 @@ BEFORE: dict[str, tuple[str, ...]] = {
         r"(?:whose|the|its) (?:text|title|caption|headline|inscription|message|lettering|wording|logo|name|label|slogan) (?:is|says|reads)",
         r"typography(?: poster)? of(?: the word)?",
         r"the (?:exact )?(?:words?|texts?|phrases?|letters?|caption|slogan|inscription|message|headline)",
-        r"(?:text|caption|title|words?|lettering|sign|banner|label|slogan|logo|headline) ?[:=]",
-        r"(?:writes?|writing|written|wrote|types?|typing) (?:out )?(?:the words?|the text|the phrase)?",
+        r"(?:[a-z]+_)*(?:text|caption|title|words?|lettering|sign|banner|label|slogan|logo|headline)(?:_[a-z]+)* ?[:=]",
+        r"(?:writes?|writing|written|wrote|types?|typing|chalks|chalked)(?: out)?(?: (?:the words?|the text|the phrase)|(?= (?-i:[A-Z]{2})))",
+        r"(?:chapter|entry|answer|guess|solution|clue|username|password|nickname|my name is|heading)(?: is)?(?= (?-i:[A-Z]))",
+        r"arranged (?:as|into|to (?:spell|read|say)|in the shape of)(?: the words?)?",
         r"(?:displaying|displays|showing|shows) (?:the )?(?:word|words|text|phrase|message)",
         r"(?:called|named|branded|advertising|tells? (?:you|us|me|him|her|them)|scrawled|scribbled|wrote)",
         r"(?:on|in|over|across) which (?:is|are|stands?|there is|somebody wrote|someone wrote)(?: (?:written|painted|printed|engraved|carved))?",
         r"(?:first|second|third|last|top|bottom|next) (?:line|row|panel|half)(?: (?:says|reads|is))?:?",
         r"(?:spell|say|read|write|state|display|show|print|type)s? (?:out )?(?:the )?(?:following|word|words|text|phrase|letters)?:",
+        r"[🪧📝🏷📄📃📜🗒📋💬🗨💭🗯🔖📰🚏🪦✍🖊🖋✏📣] ?[:=]?",
     ),
     "de": (
         r"(?:mit (?:der |dem |den )?(?:aufschrift|beschriftung|schriftzug|inschrift|wort|worten|wörtern|text|spruch|titel|slogan))",
@@ -73,7 +76,9 @@ BEFORE: dict[str, tuple[str, ...]] = {
     "cs": (
         r"(?:s (?:nápisem|textem|slovem|heslom|heslem)|na (?:které|kterém|ktorej|ktorom) (?:je napsáno|stojí|je napísané)|nápis)",
     ),
-    "ro": (r"(?:pe care (?:scrie|este scris)|cu (?:textul|cuvântul|inscripția|mesajul)|care spune)",),
+    "ro": (
+        r"(?:pe care (?:scrie|e scris|este scris)|cu (?:textul|cuvântul|cuvintele|inscripția|mesajul)|care (?:spune|zice))",
+    ),
     "hu": (r"(?:amelyre az van írva|amin az áll|amelyen az áll|ezzel a szöveggel|a szöveg:?)",),
     "el": (r"(?:που (?:γράφει|λέει|λέγει|αναγράφει)|με (?:τη λέξη|την επιγραφή|το κείμενο|τις λέξεις)|η λέξη)",),
     "id": (
@@ -85,6 +90,44 @@ BEFORE: dict[str, tuple[str, ...]] = {
     ),
     "he": (r"(?:שכתוב (?:עליו|עליה|בו|בה)|שעליו כתוב|שעליה כתוב|עם (?:הכיתוב|המילה|הטקסט)|שאומר(?:ת)?|המילה)",),
     "hi": (r"(?:जिस पर|जिसमें|शब्द)",),
+    "hr, sr, bs": (
+        r"(?:na (?:kojem|kojemu|kojoj|kome|kom) (?:piše|pise|stoji|je napisano)|sa? (?:natpisom|tekstom|rije[čc]ju|re[čc]ju|porukom)|koj[iae] kaže)",
+        r"(?:на (?:којем|којој|коме|ком) (?:пише|стоји)|са натписом|са текстом|кој[иае] каже)",
+    ),
+    "sl": (r"(?:na kater(?:em|i) (?:piše|je napisano|stoji)|[zs] (?:napisom|besedilom|besedo|sporočilom)|ki pravi)",),
+    "sk": (r"(?:so? (?:nápisom|slovom|slovami|textom|heslom)|na ktor(?:om|ej) (?:sa píše|píše))",),
+    "bg, mk": (
+        r"(?:на ко(?:йто|ято|ето|ј|ја) пишув?а?(?:т)?|на ко(?:йто|ято|ето) пише|(?:с|със|со) (?:надписа?|натпис|текста?|думата|зборот))",
+    ),
+    "lt": (
+        r"(?:su (?:užrašu|uzrasu|žodžiu|žodžiais|tekstu|įrašu)|(?:ant )?kuri(?:ame|oje|o|os) (?:parašyta|rašoma|užrašyta)|sakantis)",
+    ),
+    "lv": (
+        r"(?:ar (?:uzrakstu|vārdu|vārdiem|tekstu|saukli)|uz kur(?:a|as) (?:ir )?(?:rakstīts|uzrakstīts)|kurā rakstīts)",
+    ),
+    "et": (
+        r"(?:mille(?:l|le|s)(?: peal)? (?:on (?:kirjas|kirjutatud|kiri)|seisab)|(?:kirja|sõna|teksti|loosungi)ga|mis ütleb)",
+    ),
+    "fi": (r"(?:jo(?:ka sanoo|ssa sanotaan|hon on kirjoitettu))",),
+    "is": (r"(?:sem (?:stendur á|segir)|þar sem stendur|með (?:textanum|áletruninni|orðinu|orðunum))",),
+    "ca": (
+        r"(?:que (?:hi )?(?:diu|digui|posa)|on (?:hi )?(?:diu|posa|ha escrit)|amb (?:la paraula|les paraules|el text|la inscripció|el missatge|la frase|el lema))",
+    ),
+    "gl": (r"(?:que (?:di|pon)|onde (?:di|pon)|co(?:a palabra| texto|a frase|a mensaxe)|coas palabras)",),
+    "cy": (r"(?:sy['’]n dweud|yn dweud|gyda['’]r (?:gair|geiriau|testun))",),
+    "ga": (r"(?:a deir|leis (?:an bhfocal|na focail|an téacs))",),
+    "sq": (r"(?:ku shkruhet|që thotë|me (?:fjalën|fjalët|mbishkrimin|tekstin))",),
+    "mt": (r"(?:li tgħid|li jgħid|bil-kelma|bil-kliem)",),
+    "tl": (
+        r"(?:(?:na )?(?:may )?nakasulat (?:na|ang)|na nagsasabing?|(?:na )?may (?:salitang|katagang|tekstong|nakasulat na))",
+    ),
+    "ms": (r"(?:yang bertulis|bertulis|dengan perkataan)",),
+    "sw": (r"(?:\w+andikwa|\w*enye (?:maandishi|neno|maneno|ujumbe)|(?:in|lin|kin|yan)a\w*sema)",),
+    "af": (r"(?:wat (?:sê|lees)|met die (?:woorde?|teks|boodskap)|waarop (?:staan|geskryf staan))",),
+    "eo": (r"(?:kiu diras|kun la (?:vorto|vortoj|teksto)|sur kiu (?:estas )?(?:skribite|skribita))",),
+    "la": (r"(?:cum verb(?:o|is)|cum titulo|in quo scriptum est)",),
+    "fa, ur": (r"(?:(?:که )?روی (?:آن|ان) نوشته(?: شده)?|با نوشته|نوشته شده|جس پر لکھا ہے|لکھا ہوا)",),
+    "bn": (r"(?:যাতে লেখা|লেখা আছে)",),
     "zh": (
         r"(?:写着|寫著|写有|寫有|写上|写了|上面写|上面写着|印着|印有|标有|標有|刻着|题为|寫著|文字(?:是|为|為)?[:：]?|内容(?:是|为)|字样)",
     ),
@@ -103,14 +146,45 @@ AFTER: tuple[str, ...] = (
     r"と(?:書|い|記|刻)",
     r"(?:लिखा|लिखी)",
     r"(?:이라고|라고|라는|이라는)",
+    r"(?:dioen|dion|jartzen duen|esaten duen|idatzita)\b",  # Basque
 )
 
 CARRIERS = (
     r"(?:sign(?:s|board|post|age)?|banners?|posters?|billboards?|labels?|logos?|placards?|plaques?|graffiti|graffito|stickers?|badges?|flags?"
     r"|t-?shirts?|shirts?|mugs?|caps?|hats?|book(?: cover)?s?|covers?|newspapers?|magazines?|cards?|notes?|letters?|boards?|blackboards?"
     r"|whiteboards?|chalkboards?|screens?|plates?|neon(?: sign)?s?|tattoos?|captions?|titles?|headlines?|slogans?|speech bubbles?|bubbles?"
-    r"|tags?|patch(?:es)?|marquees?|scrolls?|tombstones?|gravestones?|cakes?|walls?|storefronts?|shops?|menus?|lettering|text|words?|message)"
+    r"|tags?|patch(?:es)?|marquees?|scrolls?|tombstones?|gravestones?|headstones?|cakes?|walls?|storefronts?|shops?|menus?|lettering|text|words?|message"
+    r"|post-?its?|stick(?:y|ies)|tweets?|posts?|comments?|tiles?|domino(?:e?s)?|candles?|crosswords?|wordle|scrabble|skywriting|subtitles?|memes?|thumbnails?"
+    r"|pillows?|cushions?|totes?|tote bags?|lockers?|lunch ?box(?:es)?|bottles?|thermos(?:es)?|cups?|trophy|trophies|phones?|laptops?|envelopes?|postcards?"
+    r"|key ?chains?|bracelets?|necklaces?|lockets?|aprons?|jerseys?|hoodies?|jackets?|sweaters?|sweatshirts?|tank tops?|helmets?|doormats?|mats?|towels?"
+    r"|balloons?|cookies?|icing|tickets?|receipts?|certificates?|diplomas?|scoreboards?|name ?plates?|license plates?|number plates?|medals?|stamps?|calendars?"
+    r"|notebooks?|spell ?books?|pages?|chapters?|napkins?|coasters?|buttons?|ribbons?|sashes|sash|wristbands?|playing cards?|flyers?|brochures?|pamphlets?)"
 )
+
+# what everyday captions say of a thing and its decoration: `a mug with X on it`; an article begins scenery
+ON_IT = r"(?:on|across|over) (?:it|them|top|(?:the|its|his|her|their|one|each|every) (?:\w+ )?\w+)|inside"
+SCENERY = (
+    r"(?:(?:an?|the|one|two|three|four|some|its|his|her|their|my|no|lots?|many|several|that|which|whose|is|are|and|or|of|with|in|on|at|by|for"
+    r"|from|to|next|near|above|below|under|over|behind|beside|against|says?|saying|reads?|reading|being|held|hanging|standing)\b|[\"'“”‘’«„])"
+)
+
+# a cue with a letter wrong, or without its blanks, is told by these words
+BROKEN_NOUNS = (
+    "sign",
+    "signs",
+    "banner",
+    "poster",
+    "billboard",
+    "placard",
+    "label",
+    "shirt",
+    "sticker",
+    "board",
+    "note",
+    "card",
+    "mug",
+)
+BROKEN_VERBS = ("says", "said", "saying", "reads", "reading", "spells", "spelling", "written", "labelled", "titled")
 
 ASKED = (
     r"\b(?:sign(?:s|board|post|age)?|banners?|posters?|billboards?|placards?|plaques?|lettering|letters|text|typography|calligraphy|captions?"

@@ -15,6 +15,7 @@ from itertools import islice, product
 from string import ascii_lowercase
 
 from detectors.text.chars import Chars, casefold
+from detectors.text.sounds import respellings
 from detectors.text.vocabulary import Vocabulary, load_vocabulary
 from policies.spelling import LEET
 from policies.types import View
@@ -31,23 +32,28 @@ _BLANK = re.compile(r"\s")
 _EDGE = re.compile(r"^[\W_]+|[\W_]+$")  # punctuation around a word
 _RUN = re.compile(r"[^\W_]+")  # letters and digits without signs between them
 _CAMEL = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")  # the parts of `stupidIdiot` and of `ANIdiot`
+_INNER_DIGITS = re.compile(r"(?<=[^\W\d_])\d+(?=[^\W\d_])")  # `i1d2i3o4t`
 _EDGE_DIGITS = re.compile(r"^[\d\W_]+|[\d\W_]+$")  # `123idiot99`
 _EDGE_CROSSES = re.compile(r"^x{1,3}(?=.{4})|(?<=.{4})x{1,3}$")  # `xxidiotxx`; a word of four letters has to remain
 _SIGNS = "@$!|+€£¥¢"  # signs that stand for letters, so that they belong to a word even at its end
 _UPRIGHT = "bqdpnuosxzli"  # letters that are letters upside down, too; `_TURNED` says which
 _TURNED = str.maketrans("bqdpnuosxzli", "qbpdunosxzli")
 _LETTERS = "".join(dict.fromkeys(ascii_lowercase.translate(_AS_LEET)))  # the alphabet in the spelling of disguises
-_MASK = r"[*#_%?^~•·×✱✲✳❋＊※●■○□▪◾.\-–—=x]"  # an x too: it hides a vowel as often as a star does
+_PICTOGRAM = "\u2600-\u27bf\U0001f000-\U0001faff"  # a heart or a face may stand for any letter: `l❤ser`
+_MASK = rf"[*#_%?^~•·×✱✲✳❋＊※●■○□▪◾.\-–—=x{_PICTOGRAM}]"  # an x too: it hides a vowel as often as a star does
 _ONE_MASK = re.compile(_MASK)
 # a mask behind a first letter (`i*iot`), a star in front (`*diot`), or a star or hash at the end (`idio*`)
 _MASKED = re.compile(rf"[^\W_]\S*{_MASK}\S*[^\W_*#]|\*\w\S*|\S*\w[*#]")
-_SOFT_MASK = re.compile(r"[_~·•.\-–—=]")  # signs that also separate letters: `i-d-i-o-t` is spelled out, not masked
+_SOFT_MASK = re.compile(rf"[_~·•.\-–—={_PICTOGRAM}]")  # signs that also separate letters: `i-d-i-o-t` is spelled out, not masked
 _ADJACENT = re.compile(r"[^\W_]{2}")  # two letters side by side: then soft signs do not separate letters
 
 # the shortest guesses: shorter ones are mostly innocent words
 _LEAST = 4  # shorter words have too many innocent neighbours
 _LEAST_REVERSED = 5  # four letters backwards are often a word by chance: `star`, `live`
 _LEAST_CUT = 5  # a guess cut out of a longer token has more ways to be there by chance
+_DIGITS_BETWEEN = 2  # runs of digits between letters: one may be a letter, `id10t`
+_LEAST_PARTLY = 5  # letters of a word of which a letter before or behind is left out
+_SOUNDED = (4, 14)  # letters of a word that is spelled as it sounds
 _SURE = 6  # letters of a word that is believed although what follows it may be a mere ending
 _CHANCE_LEAST = 3  # fewer letters behind a word may be its ending: `idiots`
 # words with which other words end by chance: behind a short word they say nothing (`prat her`, `moron go`)
@@ -71,6 +77,7 @@ _MOST_TWICE = 4  # of these, with two letters from the whole alphabet, hundreds 
 _MOST_FITTING = 8  # words of the vocabulary that a mask may stand for
 _MOST_PHRASES = 64  # readings of a lettering with several masked words
 _MOST_CUTS = 6  # ways to cut a token into words
+_MOST_SOUNDED = 6  # words that are spelled as they sound
 _MOST_GLUED = 48  # readings of one token without its neighbours
 
 
@@ -124,10 +131,15 @@ def guess(chars: Chars, prefix: str, *, piece: bool) -> Iterator[View]:
     if odd:
         cleared, glued, masked = _Guesses(chars), _Guesses(chars), _Guesses(chars)
         cut = _Guesses(chars, _LEAST_CUT)
+        partly, sounded = _Guesses(chars, _LEAST_PARTLY), _Guesses(chars)
         for token in odd:
             _clear(cleared, token)
             _unglue(glued, token, words)
             _cut(cut, token, words)
+            if piece:
+                _trim(partly, token)
+        if piece:
+            _sound(sounded, odd)
         _unmask(masked, odd, words)
         if piece and len(tokens) > 1 and len(text) <= _PHRASE:
             _clear_phrase(cleared, tokens)
@@ -136,6 +148,8 @@ def guess(chars: Chars, prefix: str, *, piece: bool) -> Iterator[View]:
         yield from glued.view(prefix + "unglued")
         yield from cut.view(prefix + "cut")
         yield from masked.view(prefix + "unmasked")
+        yield from partly.view(prefix + "trimmed")
+        yield from sounded.view(prefix + "sounded")
     rejoined, recut = _Guesses(chars), _Guesses(chars, _LEAST_CUT)
     _rejoin(rejoined, tokens, piece=piece)
     yield from rejoined.view(prefix + "rejoined")
@@ -189,6 +203,8 @@ def _clear(found: _Guesses, token: _Token) -> None:
             places = [i for i, c in enumerate(text) if c.isalnum() or c in keep]
             if places and len(places) < len(text):
                 found.add("".join(text[i] for i in places), [start + i for i in places])
+        if places := _between_digits(text):
+            found.add("".join(text[i] for i in places), [start + i for i in places])
     a, b = _within(_EDGE_DIGITS, text, 0, len(text))
     if (a, b) != (0, len(text)) and a < b:
         found.add(text[a:b], range(start + a, start + b))
@@ -212,12 +228,18 @@ def _clear_phrase(found: _Guesses, tokens: Sequence[_Token]) -> None:
     for token in tokens:
         a, b = _within(_EDGE_DIGITS, token.text, 0, len(token.text))
         a, b = _within(_EDGE_CROSSES, token.text, a, b)
-        kept = [i for i in range(a, b) if token.text[i].isalnum()]
+        kept = _between_digits(token.text) or [i for i in range(a, b) if token.text[i].isalnum()]
         if kept:
             places += [token.start] * bool(said) + [token.start + i for i in kept]
             said += " " * bool(said) + "".join(token.text[i] for i in kept)
     if said:
         found.add(said, places)
+
+
+def _between_digits(text: str) -> list[int]:
+    """The places of the letters of `text` when digits only stand between them; else none."""
+    digits = len(_INNER_DIGITS.findall(text)) >= _DIGITS_BETWEEN
+    return [i for i, c in enumerate(text) if c.isalpha()] if digits else []
 
 
 def _within(pattern: re.Pattern[str], text: str, start: int, end: int) -> tuple[int, int]:
@@ -264,8 +286,26 @@ def _cut(found: _Guesses, token: _Token, words: Vocabulary) -> None:
             _add_segmented(found, token.text[a:b].translate(_AS_LEET), range(token.start + a, token.start + b), words)
 
 
+def _trim(found: _Guesses, token: _Token) -> None:
+    """The token without its first or its last letter: `qidiot`, `idiotx`."""
+    text, start = token.text, token.start
+    if text.isalpha() and len(text) > _LEAST_PARTLY:
+        found.add(text[1:], range(start + 1, start + len(text)))
+        found.add(text[:-1], range(start, start + len(text) - 1))
+
+
+def _sound(found: _Guesses, tokens: Iterable[_Token]) -> None:
+    """The tokens in the usual spelling of their sounds."""
+    least, most = _SOUNDED
+    for token in islice((t for t in tokens if t.text.isalpha() and least <= len(t.text) <= most), _MOST_SOUNDED):
+        for said in respellings(token.text):
+            found.add(said, [token.start] * (len(said) - 1) + [token.start + len(token.text) - 1])
+
+
 def _is_glued(text: str, start: int, end: int) -> bool:
     """Whether `text[start:end]` may be a word of its own, and not the beginning of a longer one."""
+    if len(text) - (end - start) == 1 and end - start < _LEAST_PARTLY:
+        return False  # one letter more makes a name of a short word: `Ashit`
     after = text[end:]
     chance = after and (len(after) < _CHANCE_LEAST or after in _CHANCE_ENDS)
     return end - start >= (_SURE if chance else _LEAST)

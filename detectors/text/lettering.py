@@ -1,7 +1,7 @@
 """Finds the lettering that a prompt asks for: which of its characters are to be written in the picture.
 
 Lettering is given in quotes, behind a cue (`a sign that says ...`), before one (`... written on a wall`), in capitals
-before something that carries it (`a STOP sign`), or spelled out. A prompt can also ask for lettering without giving
+beside something that carries it (`a STOP sign`, `a mug with LOVE on it`), or spelled out. A prompt can also ask for lettering without giving
 any. Lists are matched inside what is found here: a piece that is too long does little harm, and a piece that is too
 short hides a word.
 """
@@ -16,8 +16,9 @@ from itertools import pairwise
 from detectors.text import cues
 from detectors.text.chars import Chars, clean, from_text
 from detectors.text.views import SPELLED
+from policies.spelling import leet
 
-__all__ = ["Lettering", "find_lettering", "guess_lettering", "without_lettering"]
+__all__ = ["WHOLE_SCORE", "Lettering", "find_lettering", "guess_lettering", "without_lettering"]
 
 _QUOTED = re.compile(
     r"\"([^\"”]+)[\"”]|“([^“”\"]+)[”\"]|”([^“”]+)”|„([^„“”\"]+)[“”\"]|«([^«»]+)»|»([^«»]+)«|‹([^‹›]+)›|「([^「」]+)」|『([^『』]+)』"
@@ -32,7 +33,7 @@ _OPENED = re.compile(r"(?:^|[\s(:])[\"“„«‹「『《〈‘'❝〝](?=[^\s\
 
 _BEFORE = re.compile(
     # words of spaced scripts end; what is written without blanks may go on in Latin letters at once
-    r"(?<!\w)(?:"
+    rf"(?<!\w)(?:{cues.CARRIERS} ?[:=]|"
     + "|".join(f"(?:{c})" for k, of in cues.BEFORE.items() if k not in cues.UNSPACED for c in of)
     + r")(?!\w)"
     r"|(?:" + "|".join(f"(?:{c})" for k in cues.UNSPACED for c in cues.BEFORE[k]) + ")",
@@ -48,6 +49,18 @@ _MAYBE = re.compile(cues.MAYBE, re.IGNORECASE)
 _STOP = re.compile(cues.STOPS, re.IGNORECASE)
 _ASKED = re.compile(cues.ASKED, re.IGNORECASE)
 _SHOUTED = re.compile(rf"\b([A-Z0-9][A-Z0-9'!&$@|-]+(?: [A-Z0-9][A-Z0-9'!&$@|-]*)*)(?=\s+{cues.CARRIERS}\b)")
+# capitals or other words as decoration: `a mug with IDIOT on it`; `a note, hello`; and whatever stands in capitals
+_ON_IT = re.compile(
+    rf"\b(?:with|has|having|bearing|saying) (?!{cues.SCENERY})([^\s,.;:]+(?: [^\s,.;:]+){{0,4}}?) (?:{cues.ON_IT})\b",
+    re.IGNORECASE,
+)
+_ENDS_WITH = re.compile(rf"\b{cues.CARRIERS}(?:,| with| of)? (?!{cues.SCENERY})(\S+(?: \S+){{0,2}})$", re.IGNORECASE)
+_LOUD = re.compile(r"(?<![^\s(\[{:=])[^\sa-z]*[A-Z][^\sa-z]*[A-Z][^\sa-z]*(?:\s+[^\sa-z]+)*(?=[\s,.;)\]}]|$)")
+_CARRIER = re.compile(rf"\b{cues.CARRIERS}\b", re.IGNORECASE)
+_GLUED_CUE = re.compile(
+    rf"(?:{'|'.join(cues.BROKEN_NOUNS)})(?:that|which)?(?:{'|'.join(cues.BROKEN_VERBS)})\s*", re.IGNORECASE
+)
+_WORD = re.compile(r"[^\s,.;:]+")
 _CAPITALS = re.compile(r"[^\sa-z]{2,}(?:\s+[^\sa-z]+)*(?=\s|$)")
 _OPENING = "\"'“”„«»‹「『‘`❝〝《〈【\\"
 _LEAD = re.compile(r"(?:\b(?:the|a|an|of|with|and|says?|word|words)\s+)+", re.IGNORECASE)
@@ -81,6 +94,12 @@ _NEXT_LINE = re.compile(
 )
 _LINE = re.compile(r"[^\sa-z]+(?:\s+[^\sa-z]+)*(?=\s|$)")
 _MOST_RUNS = 12
+_SPELLED_LEAST = 4  # fewer lone letters are initials
+
+_ASKED_SCORE = 0.5  # of lettering that is asked for in a word that says so, without being given
+_CARRIER_SCORE = 0.3  # of a thing that may carry some
+_LOUD_SCORE = 0.6  # of capitals beside such a thing
+WHOLE_SCORE = 0.2  # of a whole prompt that may be meant as lettering
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +123,9 @@ def find_lettering(chars: Chars) -> tuple[Lettering, ...]:
     """
     text = chars.text
     found: dict[tuple[int, int], tuple[float, int]] = {}
-    for start, end, score, cue in (*_quoted(text), *_cued(text), *_followed(text), *_shouted(text)):
+    for start, end, score, cue in (
+        *_quoted(text), *_cued(text), *_broken(text), *_followed(text), *_shouted(text), *_decorating(text)
+    ):  # fmt: skip
         start, end = _trim(text, start, end)
         if start < end:
             old = found.get((start, end), (0.0, start))
@@ -115,8 +136,10 @@ def find_lettering(chars: Chars) -> tuple[Lettering, ...]:
         if not _inside(a, b, found)
     ]
     if not pieces:
-        asked = _ASKED.search(text)
-        return (Lettering(Chars("", (), ()), 0.5, *asked.span(), asked.start()),) if asked else ()
+        asked, score = _ASKED.search(text), _ASKED_SCORE
+        if asked is None:
+            asked, score = _CARRIER.search(text), _CARRIER_SCORE
+        return (Lettering(Chars("", (), ()), score, *asked.span(), asked.start()),) if asked else ()
     if len(pieces) == 1:
         return tuple(pieces)
     runs = [pieces[i : i + n] for n in (2, 3) for i in range(len(pieces) - n + 1) if n < len(pieces)]
@@ -146,11 +169,17 @@ def guess_lettering(chars: Chars, found: tuple[Lettering, ...]) -> tuple[Letteri
     opened = next((o for o in _OPENED.finditer(text) if not any(p.start <= o.end() <= p.end for p in given)), None)
     if opened:
         spans.append((opened.end(), len(text)))
-    if found and not given:
+    if _ASKED.search(text) and all(piece.score <= _LOUD_SCORE for piece in given):
         spans.append((0, len(text)))
+    spans += [f.span(1) for pattern in (_ON_IT, _ENDS_WITH) for f in pattern.finditer(text)]
+    spans += [f.span() for f in SPELLED.finditer(text) if sum(map(str.isalpha, f.group())) >= _SPELLED_LEAST]
     trimmed = dict.fromkeys(_trim(text, a, b) for a, b in spans)
     known = {(p.start, p.end) for p in given}
-    return tuple(Lettering(chars.cut(a, b), 0.4, a, b, a) for a, b in trimmed if a < b and (a, b) not in known)
+    return tuple(
+        Lettering(chars.cut(a, b), WHOLE_SCORE if (a, b) == (0, len(text)) else 0.4, a, b, a)
+        for a, b in trimmed
+        if a < b and (a, b) not in known
+    )
 
 
 def without_lettering(prompt: str) -> str:
@@ -197,6 +226,54 @@ def _cued(text: str) -> Iterator[tuple[int, int, float, int]]:
         while (line := _next_line(text, end)) and (capitals := _LINE.match(text, line)):
             end = at = capitals.end()
             yield line, end, 0.9, cue.start()
+
+
+def _broken(text: str) -> Iterator[tuple[int, int, float, int]]:
+    """What stands behind a cue that is misspelled (`a sigm that sags X`) or written without blanks."""
+    words = list(_WORD.finditer(text))
+    said = [leet(w.group().casefold()) for w in words]
+    for i, verb in enumerate(said[:-1]):
+        link = i - 1 if i and _is_close(said[i - 1], _LINK_CORES) else i
+        if words[i].group().casefold() in cues.BROKEN_VERBS:
+            continue  # an ordinary cue
+        if link and _is_close(verb, _VERB_CORES) and _is_close(said[link - 1], _NOUN_CORES):
+            start = words[i + 1].start()
+            yield start, _end_of_words(text, start), 0.7, words[link - 1].start()
+    for glued in _GLUED_CUE.finditer(text):
+        if " " not in glued.group().strip() and glued.end() < len(text):
+            yield glued.end(), _end_of_words(text, glued.end()), 0.7, glued.start()
+
+
+def _decorating(text: str) -> Iterator[tuple[int, int, float, int]]:
+    """Capitals that decorate a thing (`a mug with X on it`), and capitals or lone letters beside what carries words,
+    unless the whole text is in capitals."""
+    if text.isupper():
+        return
+    for found in _ON_IT.finditer(text):
+        if found.group(1).isupper() and sum(map(str.isalpha, found.group(1))) >= 2:
+            yield (*found.span(1), 0.8, found.start())
+    if not _CARRIER.search(text):
+        return
+    for found in SPELLED.finditer(text):
+        if sum(map(str.isalpha, found.group())) >= _SPELLED_LEAST:
+            yield found.start(), _end_of_token(text, found.end()), 0.7, found.start()
+    if not (_BEFORE.search(text) or _QUOTED.search(text)):
+        for found in _LOUD.finditer(text):
+            yield (*found.span(), _LOUD_SCORE, found.start())
+
+
+def _cores(word: str) -> frozenset[str]:
+    """`word` and what is left of it without one letter: two words that share one of these are a slip apart."""
+    return frozenset({word, *(word[:i] + word[i + 1 :] for i in range(len(word)))})
+
+
+def _is_close(word: str, cores: frozenset[str]) -> bool:
+    return len(word) > 2 and not cores.isdisjoint(_cores(word))
+
+
+_NOUN_CORES = frozenset().union(*(_cores(leet(w)) for w in cues.BROKEN_NOUNS))
+_VERB_CORES = frozenset().union(*(_cores(leet(w)) for w in cues.BROKEN_VERBS))
+_LINK_CORES = _cores("that") | _cores("which")
 
 
 def _end_of_words(text: str, start: int) -> int:

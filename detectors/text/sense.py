@@ -13,7 +13,7 @@ from pathlib import Path
 from detectors.running import DetectorFailed
 from detectors.text.chars import Chars, clean, from_text, resolve_bidi, skeleton
 from detectors.text.concepts import ConceptFinder, ConceptWords, load_concept_words
-from detectors.text.lettering import Lettering, find_lettering, guess_lettering
+from detectors.text.lettering import WHOLE_SCORE, Lettering, find_lettering, guess_lettering
 from detectors.text.toxicity import SmallClassifier, TextScorer, lexicon_matcher, lexicon_score
 from detectors.text.views import make_views, views_of
 from policies import SHIPPED
@@ -23,6 +23,7 @@ from policies.types import Request, Signal, Signals, Span, TextSource, View
 __all__ = ["TextDetectors", "read_text", "sense"]
 
 VERSION = "1"
+_AGGRESSIVE = 4  # a view that is matched with words of so many letters only reads more into a text than stands there
 _DATA = Path(__file__).parent.parent / "data"
 
 
@@ -53,6 +54,8 @@ class TextDetectors:
         whole = Span(source, 0, len(text))
         views = make_views(text)
         yield Signal("text", "views", VERSION, text=text, span=whole, views=views)
+        if source == "negative_prompt":  # names what is not wanted: it asks for nothing
+            return
         yield from self.concepts.find(views, source, text)
         for finder in self.finders:
             try:
@@ -63,14 +66,14 @@ class TextDetectors:
         chars = from_text(text)
         turned = [t for words in (False, True) if (t := resolve_bidi(chars, words=words)) is not None]
         shown = dict.fromkeys(clean(t) for t in turned or (chars,))
-        for lettering in (piece for text_shown in shown for piece in _lettering(text_shown, source)):
+        for lettering in (piece for text_shown in shown for piece in _lettering(text_shown)):
             said = lettering.chars
             span = Span(source, min(said.starts), max(said.ends)) if said.text else None
             piece = views_of(said, piece=True) if said.text else ()
             yield Signal(
                 "lettering", "lettering", VERSION, score=lettering.score, text=said.text, span=span, views=piece
             )
-            if span is not None:
+            if span is not None and lettering.score > WHOLE_SCORE:  # a whole scene is no lettering to be judged
                 pieces.append((said.text, span, piece))
         yield from self._toxicity(pieces)
 
@@ -79,7 +82,7 @@ class TextDetectors:
         for text, span, views in pieces:
             best = {"toxicity": (lexicon_score(self.lexicon, views), "lexicon", VERSION)}
             # aggressive views make words of random strings; there lists know better than n-grams
-            said = [v.text for v in views if v.form == "plain" and not v.whole]
+            said = [v.text for v in views if v.form == "plain" and v.least < _AGGRESSIVE and not v.whole]
             for scorer in self.scorers:
                 try:
                     found = [(c, s) for scores in scorer.scores(said) for c, s in scores.items()]
@@ -121,7 +124,7 @@ def _why(error: Exception) -> str:
     return str(error) if isinstance(error, DetectorFailed) else f"error: {type(error).__name__}"
 
 
-def _lettering(shown: Chars, source: TextSource) -> Iterator[Lettering]:
+def _lettering(shown: Chars) -> Iterator[Lettering]:
     """The lettering of a cleaned text, as it stands and with disguised letters made Latin: a cue may be disguised."""
     found = find_lettering(shown)
     yield from found
@@ -129,8 +132,7 @@ def _lettering(shown: Chars, source: TextSource) -> Iterator[Lettering]:
     if plain.text != shown.text:
         seen = {(p.chars.starts, p.chars.ends) for p in found}
         yield from (p for p in find_lettering(plain) if p.chars.text and (p.chars.starts, p.chars.ends) not in seen)
-    if source == "prompt":  # a negative prompt names what is not wanted: only what it surely asks for counts there
-        yield from guess_lettering(shown, found)
+    yield from guess_lettering(shown, found)
 
 
 def _texts(request: Request) -> Iterator[tuple[TextSource, str]]:

@@ -7,8 +7,19 @@ is left out, so an honest text has one view, sometimes two.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
-from detectors.text.chars import Chars, casefold, clean, flip, from_text, resolve_bidi, skeleton, strange_script
+from detectors.text.chars import (
+    Chars,
+    casefold,
+    clean,
+    flip,
+    from_text,
+    resolve_bidi,
+    second_readings,
+    skeleton,
+    strange_script,
+)
 from detectors.text.guesses import guess, looks_split
 from detectors.text.vocabulary import load_vocabulary
 from policies.spelling import LEET, collapse
@@ -24,6 +35,7 @@ _LINKS = re.compile(r"\b(?:and|then|followed by)\b")
 _TOKEN = re.compile(r"[^\s\"'“”‘’«»„()\[\]{},.;:?…/\\–—_*-]+")
 _LEET_SIGNS = frozenset(LEET) - {"l"}
 _RUN = re.compile(r"([^\W\d_])\1", re.IGNORECASE)
+_CODE = re.compile(r"[A-Z]{1,2}\d{2,}")  # `SH17` names a road, a bus or a paper size
 _LEET_LEAST = 4  # three signs spell too many words by chance
 _JOINED_LEAST = 3
 _SCRIPT_LEAST = 4
@@ -62,13 +74,18 @@ def _upright(shown: Chars, prefix: str, piece: bool) -> list[View]:
     seen = casefold(seen_cased)
     if seen.text != folded.text:
         views.append(_view(prefix + "skeleton", seen))
-    strange = strange_script(seen_cased)
-    if strange is not None:
-        views.append(_view(prefix + "script", casefold(strange), least=_SCRIPT_LEAST))
+    seconds = second_readings(shown.text)
+    others = [casefold(skeleton(shown, second=letters)) for letters in seconds]
+    views += _either(prefix + "skeleton-second", [o for o in others if o.text != seen.text])
+    strange = [strange_script(shown, second=letters) for letters in ((), *seconds)]
+    views += _either(prefix + "script", [casefold(s) for s in strange if s is not None])
     joined = _join(seen_cased)
     if joined is not None:
         joined = skeleton(joined)  # letters that stood alone may have passed for honest ones
         views.append(_view(prefix + "joined", casefold(joined), least=_JOINED_LEAST))
+        bare = _join(seen_cased, article=True)
+        if bare is not None:
+            views.append(_view(prefix + "joined-article", casefold(skeleton(bare)), least=_JOINED_LEAST))
     plainest = seen_cased if joined is None else joined
     leet = _leet(plainest)
     if leet is not None:
@@ -87,21 +104,39 @@ def _upright(shown: Chars, prefix: str, piece: bool) -> list[View]:
     return views
 
 
+def _either(name: str, readings: Sequence[Chars]) -> list[View]:
+    """The views of one text in several readings of its letters, a reading a line."""
+    if not readings:
+        return []
+    lines = readings[0]
+    for more in readings[1:]:
+        lines = lines + Chars("\n", lines.starts[-1:], lines.ends[-1:]) + more
+    plain = Chars(to_leet(lines.text), lines.starts, lines.ends)  # `l` for i, `0` for o
+    views = [_view(name, lines, least=_SCRIPT_LEAST)]
+    if plain.text != lines.text:
+        views.append(_view(name + "-leet", plain, form="leet", least=_SCRIPT_LEAST))
+    return views
+
+
 def _view(name: str, chars: Chars, *, form: Spelling = "plain", least: int = 1, whole: bool = False) -> View:
     return View(name, chars.text, chars.starts, chars.ends, form=form, least=least, whole=whole)
 
 
-def _join(chars: Chars) -> Chars | None:
+def _join(chars: Chars, *, article: bool = False) -> Chars | None:
     """`chars` with spelled-out words (`i d i o t`, `I.D.I.O.T`, `I, D, I, O and T`) joined.
 
-    None when there are none.
+    With `article`, an `a` before the letters is none of them (`a g u n on a table`). None when there are none.
     """
     places: list[int] = []
     last = 0
     for found in SPELLED.finditer(chars.text):
         start, end = found.span()
+        if article:
+            if chars.text[start : start + 2] not in ("a ", "A ") or not SPELLED.match(chars.text, start + 2):
+                continue
+            start += 2
         places += range(last, start)
-        inside = _LINKS.sub(lambda m: " " * len(m.group()), found.group())
+        inside = _LINKS.sub(lambda m: " " * len(m.group()), chars.text[start:end])
         places += [start + i for i, c in enumerate(inside) if c.isalnum() or c in "@$!€£¥¢"]
         last = end
     return chars.pick([*places, *range(last, len(chars.text))]) if last else None
@@ -118,7 +153,7 @@ def _leet(chars: Chars) -> Chars | None:
     found = False
     for token in _TOKEN.finditer(chars.text):
         word = token.group().rstrip("!|")
-        if not _disguised(word):
+        if not _disguised(word) or _CODE.fullmatch(word):
             continue
         found = True
         start = token.start()

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from detectors.text.views import make_views
+from detectors.text.vocabulary import load_vocabulary
 from evaluation.prompts.disguises import Disguise
 from policies import SHIPPED
 from policies.matcher import Matcher
@@ -27,11 +28,14 @@ __all__ = [
     "Evasion",
     "Innocent",
     "evasions",
+    "fill",
+    "hides",
     "innocents",
     "is_held_out",
     "is_homograph",
     "listed_words",
     "requests_for",
+    "scene",
 ]
 
 _DATA = Path(__file__).parent.parent / "data"
@@ -77,19 +81,24 @@ def listed_words(*, held_out: bool) -> tuple[str, ...]:
 def evasions(disguise: Disguise, count: int, *, held_out: bool, seed: int = 0) -> list[Evasion]:
     """`count` different prompts in which listed words wear `disguise`; fewer if words and templates allow no more."""
     rng = random.Random(f"evasions/{disguise.name}/{held_out}/{seed}")
-    words = [w for w in listed_words(held_out=held_out) if len(w.replace(" ", "")) >= disguise.least]
+    words = [w for w in listed_words(held_out=held_out) if disguise.fits(w)]
     forms = [(f, t) for f, t in _templates(held_out) if not (disguise.quoted and "{q}" not in t)]
     made: dict[str, Evasion] = {}
     for _ in range(count * 20):
         word, (form, template) = rng.choice(words), rng.choice(forms)
         said = disguise.apply(word, rng)
-        if said == word and disguise.name != "none":
+        if not hides(disguise, said, word):
             continue
-        prompt = _fill(template, said, rng, own_quotes=disguise.quoted)
+        prompt = fill(template, said, rng, own_quotes=disguise.quoted)
         made.setdefault(prompt, Evasion(prompt, word, disguise.name, form))
         if len(made) == count:
             break
     return list(made.values())
+
+
+def hides(disguise: Disguise, said: str, word: str) -> bool:
+    """Whether `said` is `word` in disguise: not the word itself, and no everyday word (`tweet`)."""
+    return disguise.name == "none" or (said != word and not load_vocabulary().knows(said.lower()))
 
 
 def requests_for(form: str, count: int, *, held_out: bool, seed: int = 0) -> list[Evasion]:
@@ -103,7 +112,7 @@ def requests_for(form: str, count: int, *, held_out: bool, seed: int = 0) -> lis
     found: dict[str, Evasion] = {}
     for i in range(count * 20):
         word, template = rng.choice(words), rng.choice(templates)
-        prompt = _fill(template, word, rng, marks=marks[i % len(marks)] if marks else None)
+        prompt = fill(template, word, rng, marks=marks[i % len(marks)] if marks else None)
         found.setdefault(prompt, Evasion(prompt, word, "none", form))
         if len(found) == count:
             break
@@ -143,16 +152,16 @@ def innocents(count: int, *, held_out: bool, seed: int = 0, homographs: bool = F
             break
         draw = rng.random()
         if draw < 0.15 and not homographs:
-            prompt, kind = _scene(rng.choice(scenes), rng), "scene"
+            prompt, kind = scene(rng.choice(scenes), rng), "scene"
         else:
             kind = kinds[i % len(kinds)]
             said = rng.choice(phrases[kind])
             if draw < 0.25:
-                prompt = _scene(rng.choice(scenes), rng) + rng.choice(
+                prompt = scene(rng.choice(scenes), rng) + rng.choice(
                     (", {}", " and {}", ", titled {}", " near {}")
                 ).format(said)
             else:
-                prompt = _fill(rng.choice(showing), rng.choice((said, said, said.upper(), said.lower())), rng)
+                prompt = fill(rng.choice(showing), rng.choice((said, said, said.upper(), said.lower())), rng)
         made.setdefault(prompt, Innocent(prompt, kind))
     return list(made.values())[:count]
 
@@ -161,18 +170,19 @@ def _templates(held_out: bool) -> list[tuple[str, str]]:
     return [(form, t) for form, of in _load()["asking"].items() for t in of if is_held_out(t) == held_out]
 
 
-def _fill(
+def fill(
     template: str, said: str, rng: random.Random, *, own_quotes: bool = False, marks: tuple[str, str] | None = None
 ) -> str:
-    """`template` about `said`; {q} in quotation marks, {w} and {x} without."""
+    """`template` about `said`; {q} in quotation marks, {w} and {x} without, {W} in capitals."""
     a, b = marks or rng.choice(_QUOTES[:16])
     quoted = said if own_quotes else a + said + b
+    loud = said.upper() if said.isascii() else said
     # the words last: they may hold braces
-    scene = _scene(template, rng)
-    return scene.replace("{q}", quoted).replace("{w}", said).replace("{x}", said)
+    return scene(template, rng).replace("{q}", quoted).replace("{W}", loud).replace("{w}", said).replace("{x}", said)
 
 
-def _scene(template: str, rng: random.Random) -> str:
+def scene(template: str, rng: random.Random) -> str:
+    """`template` with colours, things and places."""
     phrases = _phrases()
     for slot, of in (("{c}", "colours"), ("{d}", "colours"), ("{t}", "things"), ("{p}", "places")):
         while slot in template:

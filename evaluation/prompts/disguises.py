@@ -79,20 +79,46 @@ _NEIGHBOURS = (
     "teacher", "king", "queen", "club", "house", "town", "city", "world", "super", "mega", "ultra", "real", "little", "fat", "dirty", "ugly", "all",
     "are", "they", "free", "best", "team", "love", "hate", "nice", "girl", "boy", "man", "dude", "bro", "time", "zone", "only", "here", "inside",
 )  # fmt: skip
+_BEFORE_GLUED = (
+    "youarea", "youre", "youreall", "mybossisa", "whatatotal", "suchanabsolute", "dontbea", "heisa", "theyarethe", "worldsbiggest", "hello", "ourtownisa",
+)  # fmt: skip
 _EMOJI = {
     "a": "🅰️", "b": "🅱️", "o": "⭕", "i": "ℹ️", "m": "Ⓜ️", "p": "🅿️", "x": "❌", "t": "✝️", "s": "💲", "c": "©️", "r": "®️",
     "h": "♓", "u": "⛎", "e": "📧", "l": "1️⃣", "g": "6️⃣", "z": "2️⃣",
 }  # fmt: skip
 
 
+# alphabets of fancy-text generators, a to z
+_FANCY = (
+    "αв¢∂єfgнιנкℓмησρqяѕтυνωχуz", "卂乃匚ᗪ乇千Ꮆ卄丨ﾌҜㄥ爪几ㄖ卩Ɋ尺丂ㄒㄩᐯ山乂ㄚ乙", "ᗩᗷᑕᗪᗴᖴǤᕼIᒎKᒪᗰᑎOᑭᑫᖇᔕTᑌᐯᗯ᙭Yᘔ", "ᏗᏰፈᎴᏋᎦᎶᏂᎥᏠᏦᏝᎷᏁᎧᎮᎤᏒᏕᏖᏬᏉᏇጀᎩፚ",
+    "ǟɮƈɖɛʄɢɦɨʝӄʟʍռօքզʀֆȶʊʋաӼʏʐ", "ąცƈɖɛʄɠɧıʝƙƖɱŋơ℘զཞʂɬų۷ῳҳყʑ", "ค๒ς๔єŦﻮђเןкɭ๓ภ๏קợгรtยשฬאץz", "αႦƈԃҽϝɠԋιʝƙʅɱɳσρϙɾʂƚυʋɯxყȥ", "ƛƁƇƊЄƑƓӇƖʆƘԼMƝƠƤƢƦƧƬƲƔƜӾƳȤ",
+    "₳฿₵ĐɆ₣₲ⱧłJ₭Ⱡ₥₦Ø₱QⱤ₴₮ɄV₩ӾɎⱫ", "ꍏꌃꉓꀸꍟꎇꁅꃅꀤꀭꀘ꒒ꂵꈤꂦꉣꆰꋪꌗ꓄ꀎꃴꅏꊼꌩꁴ", "ⲁⲃⲥⲇⲉfⳋⲏⲓⳗⲕlⲙⲛⲟⲣqꞅⲋⲧυⳳⲱⲭⲩⲍ", "ልጌርዕቿቻኗዘጎጋጕረጠክዐየዒዪነፕሁሀሠሸሃጊ",
+)  # fmt: skip
+_TAGS = ("<b>{}</b>", "<i>{}</i>", "<em>{}</em>", '<span class="x">{}</span>', "[b]{}[/b]", "{}<!-- x -->", "{}<wbr>", "\\textbf{{{}}}")
+_PICTOGRAMS = "❤♥💛🍩🍕🌍⚽🌟🔥👁🎈💀🐸🎃"
+_SOUNDS = (
+    ("oo", "ew"), ("u", "oo"), ("i", "ee"), ("ee", "ea"), ("f", "ph"), ("ck", "k"), ("c", "k"), ("s", "z"), ("er", "ah"), ("y", "ee"), ("ph", "f"),
+    ("qu", "kw"), ("x", "ks"), ("o", "oa"),
+)  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Disguise:
-    """One way to disguise a text: `apply(text, rng)`; `quoted` when the result brings its own quotation marks."""
+    """One way to disguise a text: `apply(text, rng)`.
+
+    `quoted` when the result brings its own quotation marks; `single` when only texts of one word are disguised so;
+    `least` is the fewest letters of a text.
+    """
 
     name: str
     apply: Callable[[str, random.Random], str]
     quoted: bool = False
+    single: bool = False
     least: int = 4
+
+    def fits(self, text: str) -> bool:
+        """Whether `text` can be disguised so."""
+        return len(text.replace(" ", "")) >= self.least and not (self.single and " " in text)
 
 
 def _letters(change: Callable[[str, random.Random], str]) -> Callable[[str, random.Random], str]:
@@ -282,6 +308,45 @@ def _emoji(text: str, rng: random.Random) -> str:
     return "".join(_EMOJI[c] if c in _EMOJI and rng.random() < 0.7 else c for c in text)
 
 
+def _fancy(text: str, rng: random.Random) -> str:
+    alphabet = dict(zip("abcdefghijklmnopqrstuvwxyz", rng.choice(_FANCY), strict=True))
+    return "".join(alphabet.get(c, c) for c in text)
+
+
+def _digits_between(word: str, rng: random.Random) -> str:
+    digit = rng.randint(1, 9)
+    return "".join(c + (str((digit + i) % 10) if i < len(word) - 1 else "") for i, c in enumerate(word))
+
+
+def _marked_up(word: str, rng: random.Random) -> str:
+    a, b = sorted(rng.sample(range(len(word) + 1), 2))
+    return word[:a] + rng.choice(_TAGS).format(word[a:b]) + word[b:]
+
+
+def _pictogram(word: str, rng: random.Random) -> str:
+    vowels = [i for i in range(1, len(word) - 1) if word[i] in "aeiou"] or [len(word) // 2]
+    place = rng.choice(vowels)
+    return word[:place] + rng.choice(_PICTOGRAMS) + word[place + 1 :]
+
+
+def _one_more(word: str, rng: random.Random) -> str:
+    letter = rng.choice("abcdefghijklmnopqrstuvwxyz")
+    return letter + word if rng.random() < 0.5 else word + letter
+
+
+def _hashtag(text: str, rng: random.Random) -> str:
+    word, before = text.replace(" ", ""), rng.choice(_BEFORE_GLUED)
+    return "#" + before + word + rng.choice(("", "", *_NEIGHBOURS))
+
+
+def _sounded(word: str, rng: random.Random) -> str:
+    """One sound or two in another spelling; the word itself when it has none that is in the table."""
+    for usual, written in rng.sample(_SOUNDS, len(_SOUNDS))[: rng.choice((len(_SOUNDS), 8))]:
+        if usual in word[1:] or word.startswith(usual):
+            return word.replace(usual, written, 1)
+    return word
+
+
 def _chain(text: str, rng: random.Random) -> str:
     """Two disguises, one upon the other."""
     first, second = rng.choice(_PAIRS)
@@ -324,4 +389,11 @@ DISGUISES: tuple[Disguise, ...] = (
     Disguise("reversed", lambda text, _: text[::-1], least=5),
     Disguise("escapes and entities", _escaped),
     Disguise("two at once", _chain),
+    Disguise("alphabets of fancy-text generators", _fancy),
+    Disguise("digits between letters", _words(_digits_between)),
+    Disguise("mark-up inside", _words(_marked_up)),
+    Disguise("a pictogram for a letter", _words(_pictogram)),
+    Disguise("one letter more", _one_more, single=True, least=5),
+    Disguise("a hashtag of several words", _hashtag, least=5),
+    Disguise("spelled by sound", _sounded, single=True),
 )

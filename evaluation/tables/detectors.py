@@ -1,20 +1,24 @@
 """How well prompts are read: recall for each disguise and each way to ask, and false alarms on innocent prompts.
 
 Prompts are judged as the service judges them: by the shipped policies over the embedded text detectors. Words and
-templates were not used to tune them (`evaluation.prompts.corpus`). The trained readers are measured on pictures and
+templates are those of the held-out half (`evaluation.prompts.corpus`), which was looked at, or fresh ones
+(`evaluation.prompts.fresh`). The trained readers are measured on pictures and
 sentences that they were not trained on.
 """
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from detectors.text import default_detectors, sense
 from evaluation.metrics import Rate
 from evaluation.prompts.corpus import Evasion, Innocent, evasions, innocents, requests_for
 from evaluation.prompts.disguises import DISGUISES
+from evaluation.prompts.fresh import fresh_evasions, fresh_forms, fresh_innocents, fresh_requests, fresh_words
 from evaluation.training.toxicity import KINDS, kind_of_examples
 from policies import SHIPPED, Decision, Loader, Request, decide
 
@@ -24,7 +28,9 @@ __all__ = [
     "detector_rows",
     "engine_row",
     "evasion_row",
+    "fresh_rows",
     "innocence_row",
+    "listing_decider",
     "missed_targets",
     "shipped_decider",
 ]
@@ -58,6 +64,22 @@ def detector_rows(
     rows["innocent, but with a listed word in another meaning"] = innocence_row(homographs, judge)
     rows["toxicity classifier alone"] = classifier_row()
     progress("innocent prompts done")
+    return rows
+
+
+def fresh_rows(
+    *, count: int = 300, innocent: int = 2500, seed: int = 0, progress: Callable[[str], None] = print
+) -> dict[str, dict[str, Any]]:
+    """The same table on the fresh corpus: its words are those of an operator's list, beside the shipped policies for
+    the innocent prompts."""
+    judge, shipped = listing_decider(fresh_words()), shipped_decider()
+    rows = {f"disguise: {d.name}": evasion_row(fresh_evasions(d, count, seed=seed), judge) for d in DISGUISES}
+    progress("disguises done")
+    rows |= {f"asked: {form}": evasion_row(fresh_requests(form, count, seed=seed), judge) for form in fresh_forms()}
+    progress("ways to ask done")
+    prompts = fresh_innocents(innocent, seed=seed)
+    rows["innocent prompts"] = innocence_row(prompts, shipped)
+    rows["innocent prompts, the fresh list"] = innocence_row(prompts, judge)
     return rows
 
 
@@ -135,13 +157,37 @@ def engine_row(count: int = 200, *, progress: Callable[[str], None] = print) -> 
 def missed_targets(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """The rows that miss the targets: recall of 0.99 for each disguise, at most 0.5 % false alarms."""
     low = [name for name, row in rows.items() if name.startswith("disguise") and row["recall"]["share"] < 0.99]
-    loud = rows["innocent prompts"]["false alarms"]["share"] > 0.005
-    return low + ["innocent prompts"] * loud
+    loud = [n for n, r in rows.items() if n.startswith("innocent prompts") and r["false alarms"]["share"] > 0.005]
+    return low + loud
 
 
 def shipped_decider() -> Judge:
     """Decides prompts as the embedded service does before it draws anything."""
     snapshot = Loader(sense=sense).load(SHIPPED)
+
+    def judge(prompt: str) -> Decision:
+        request = Request(prompt)
+        return decide(request, sense(request), snapshot)
+
+    return judge
+
+
+def listing_decider(words: Iterable[str]) -> Judge:
+    """Decides prompts by one rule: lettering must not say any of `words`."""
+    from tempfile import TemporaryDirectory
+
+    rule = {
+        "id": "listed",
+        "why": "measured",
+        "category": "measured",
+        "when": {"lettering": {"any_of": sorted(words)}},
+        "then": [{"do": "block"}],
+        "rollout": {"mode": "enforce"},
+    }
+    head = {"schema": "palimpsest.policy/v1", "name": "listed", "version": "1.0.0", "owner": "measured@example.com"}
+    with TemporaryDirectory() as folder:
+        Path(folder, "listed.yaml").write_text(json.dumps(head | {"rules": [rule]}), "utf-8")
+        snapshot = Loader(sense=sense).load(Path(folder))
 
     def judge(prompt: str) -> Decision:
         request = Request(prompt)

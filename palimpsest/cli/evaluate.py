@@ -229,6 +229,9 @@ def evaluate_detectors(
             "--tuning", help="Use the tuning half of the corpora, not the held-out half; do not report these."
         ),
     ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Use words and templates that were never looked at; measured once.")
+    ] = False,
     seed: Seed = 0,
     out: Out = None,
     json_: Json = False,
@@ -237,9 +240,14 @@ def evaluate_detectors(
 
     Exit code 1 if a target is missed.
     """
-    from evaluation.tables.detectors import detector_rows, engine_row, missed_targets
+    from evaluation.tables.detectors import detector_rows, engine_row, fresh_rows, missed_targets
 
-    rows = detector_rows(count=count, innocent=innocent, seed=seed, held_out=not tuning, progress=say)
+    if fresh and tuning:
+        fail("--fresh and --tuning name two corpora: give one of them")
+    if fresh:
+        rows = fresh_rows(count=count, innocent=innocent, seed=seed, progress=say)
+    else:
+        rows = detector_rows(count=count, innocent=innocent, seed=seed, held_out=not tuning, progress=say)
     if engines:
         rows |= engine_row(progress=say)
     report_rows(rows, out, json_)

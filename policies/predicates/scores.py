@@ -12,6 +12,7 @@ from policies.types import Stage, concept_of
 __all__ = ["ScoreCheck"]
 
 _MOST = 64  # reasons of one predicate
+_GUESSED = 0.3  # a lettering signal below this is a whole prompt of which only its words are looked at, not its tone
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class ScoreCheck(SingleCondition):
             return unknown
         signals = evidence.signals.of(self.stage, self.name)
         if self.lettering:
-            asked = [s.span for s in evidence.signals.of("prompt", "lettering") if s.span]
+            asked = [s.span for s in evidence.signals.of("prompt", "lettering") if s.span and s.score >= _GUESSED]
             signals = tuple(s for s in signals if s.span and any(s.span.within(a) for a in asked))
         hits = [s for s in signals if s.score >= self.at_least]
         if not hits:

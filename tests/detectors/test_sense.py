@@ -38,11 +38,13 @@ def test_everything_that_was_looked_for_is_covered():
     assert signals.error("prompt", "character/pop") is not None
 
 
-def test_the_negative_prompt_is_read_too_and_spans_say_which_text_they_mean():
-    request = Request("a wall", negative_prompt='a sign that says "moron"')
-    (lettering,) = [s for s in sense(request).of("prompt", "lettering") if s.text]
-    assert lettering.span.source == "negative_prompt"
-    assert lettering.span.of(request.negative_prompt) == "moron"
+def test_a_negative_prompt_is_read_for_its_words_and_asks_for_nothing():
+    request = Request("a wall", negative_prompt='a sign that says "moron", pip, a gun')
+    signals = sense(request)
+    assert {s.name for s in signals.items if s.span and s.span.source == "negative_prompt"} == {"text"}
+    (text,) = [s for s in signals.of("prompt", "text") if s.span.source == "negative_prompt"]
+    assert text.span.of(request.negative_prompt) == request.negative_prompt
+    assert any("moron" in view.text for view in text.views)
 
 
 @pytest.mark.parametrize(
