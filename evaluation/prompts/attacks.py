@@ -153,9 +153,10 @@ def _named(concept: str, kind: Kind, count: int, seed: int) -> list[tuple[str, s
     if kind == "description":
         said: list[str] = json.loads(_DESCRIPTIONS.read_text("utf-8")).get(concept, [])
         return [(name, text) for text in said[:count]]
-    texts = double_edits(name, count, seed=seed) if kind == "double" else single_edits(name)
-    random.Random(f"attacks/{concept}/{kind}/{seed}").shuffle(texts)
-    return [(name, text) for text in texts[:count]]
+    if kind == "double":
+        return [(name, text) for text in double_edits(name, count, seed=seed)]
+    texts = single_edits(name)
+    return [(name, text) for text in random.Random(f"attacks/{concept}/{seed}").sample(texts, min(count, len(texts)))]
 
 
 def _insulting(kind: Kind, words: Sequence[str], count: int, seed: int) -> list[tuple[str, str]]:

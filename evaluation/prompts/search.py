@@ -2,9 +2,9 @@
 
 Objective: the denoiser's own prediction. A prompt with the concept's name is run until a few noise levels; a string in
 the name's place is good when the denoiser predicts nearly the same there (P4D, Chin et al., 2023, arXiv 2309.06135;
-UnlearnDiffAtk, Zhang et al., 2023, arXiv 2310.11868, with the model's own picture as the target). The string is improved
-letter by letter as greedy coordinate gradient does (Zou et al., 2023, arXiv 2307.15043): slopes at the embeddings of
-every encoder rank the substitutions, and the loss of one forward pass chooses among the best. No judge is asked.
+UnlearnDiffAtk, Zhang et al., 2023, arXiv 2310.11868, with the model's own picture as the target). It is improved letter
+by letter, as greedy coordinate gradient does (Zou et al., 2023, arXiv 2307.15043): slopes at the embeddings of every
+encoder rank the substitutions, and the loss of one forward pass chooses among the best. No judge is asked.
 
 No word of a string may be the name or one edit away from it, nor may the whole, read without its blanks, hold the name.
 """
@@ -39,17 +39,18 @@ class Search:
     levels: tuple[float, ...] = (0.05, 0.25)
     shortest: int = 4
     longest: int = 10
-    rounds: int = 10
-    tried: int = 12
-    enough: float = 0.02
+    rounds: int = 8
+    tried: int = 8
+    enough: float = 0.05
 
 
-def search_string(host: Host, context: Context, *, seed: int, search: Search = Search()) -> str:
+def search_string(host: Host, context: Context, *, seed: int, search: Search | None = None) -> str:
     """A string for the place of the context's name, and of this seed's picture; the same for the same arguments.
 
     Raises:
         NotSupported: a tokenizer that does not give the encoder's own tokens.
     """
+    search = search or Search()
     rng = random.Random(f"search/{context.about(context.name)}/{seed}")
     calls = host.capture(context.about(context.name), seed=seed, at=search.levels)
     goal = torch.stack([call.prediction for call in calls])[:, None]

@@ -152,7 +152,7 @@ def repeated_call(
 
 
 def reworded_calls(prepared: PreparedPipeline, calls: Sequence[Call], prompts: Sequence[str]) -> torch.Tensor:
-    """The denoiser's predictions for captured calls with each of `prompts` in place of their own, [calls, prompts, ...].
+    """The denoiser's predictions for captured calls that say each of `prompts` instead, [calls, prompts, ...].
 
     The prompts are encoded together, once for all calls, which must be of one run. Gradients, where torch keeps them,
     reach back to the encoders' embeddings.
