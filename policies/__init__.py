@@ -18,6 +18,7 @@ How the service uses them (nothing here imports torch, the detectors or the mode
 
 from policies.decide.decide import decide
 from policies.decide.decision import Decision, Disclosure, Exemption, Ladder, RuleError, Shadow, Violation
+from policies.decide.donor import list_of
 from policies.decide.example_tests import TestResult, run_tests
 from policies.decide.explain import explain, narrate
 from policies.decide.replay import Replay, replay
@@ -51,7 +52,7 @@ from policies.store.keys import KeyProblem, SigningKey, TrustedKey, make_key, tr
 from policies.store.loader import Loader, Sense, no_policy
 from policies.store.sources import SHIPPED, policy_paths
 from policies.store.store import Store, StoreState
-from policies.types import Box, Request, Signal, Signals, Span, Stage, View
+from policies.types import Box, Request, Signal, Signals, Span, Stage, View, concept_of, sentinel_of
 
 __all__ = [
     "CODES",
@@ -103,11 +104,13 @@ __all__ = [
     "View",
     "Violation",
     "advice",
+    "concept_of",
     "decide",
     "diff",
     "dump_policy",
     "explain",
     "json_schema",
+    "list_of",
     "make_key",
     "narrate",
     "no_policy",
@@ -115,6 +118,7 @@ __all__ = [
     "policy_paths",
     "replay",
     "run_tests",
+    "sentinel_of",
     "sign_bundle",
     "strictest",
     "trusted_keys",

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from policies.judgement import Judgement
 from policies.matcher import Match, Matcher
-from policies.types import Request, Signal, Signals, Stage
+from policies.types import Request, Signal, Signals, Stage, concept_of
 
 __all__ = ["Evidence", "FoundMatch", "Trigger"]
 
@@ -74,7 +74,11 @@ class Evidence:
                 yield (stage, name, found)
 
     def _missing(self, stage: Stage, name: str) -> Judgement | None:
-        if stage == "picture" and self.stage == "prompt":
+        if self.stage == "prompt" and (stage == "picture" or self._not_yet(stage, name)):
             return Judgement(None, pending=frozenset({name}))
         error = self.signals.error(stage, name)
         return None if error is None else Judgement(None, error=error)
+
+    def _not_yet(self, stage: Stage, name: str) -> bool:
+        """Whether the name is a sentinel's: it answers once the model has encoded the prompt."""
+        return concept_of(name) is not None and (stage, name) not in self.signals.covered

@@ -12,13 +12,14 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-__all__ = ["ConceptName", "Duration", "FormatModel", "Moment", "Name", "SignalName", "Text", "UnitFloat", "Version"]
-__all__ += ["Words", "exactly_one", "just_one", "length", "moment", "numbers", "plain_schema"]
+__all__ = ["ConceptName", "Duration", "FormatModel", "Moment", "Name", "ReadName", "SignalName", "Text", "UnitFloat"]
+__all__ += ["Version", "Words", "exactly_one", "just_one", "length", "moment", "numbers", "plain_schema"]
 
 _NAME = "[a-z0-9]+(-[a-z0-9]+)*"
 Name = Annotated[str, Field(pattern=f"^{_NAME}$", max_length=64)]
 # `lettering`, or `kind/name`. Every kind is allowed here; the loader compares names with what detectors and packs cover
 ConceptName = Annotated[str, Field(pattern=f"^(lettering|{_NAME}/{_NAME})$")]
+ReadName = Annotated[str, Field(pattern=f"^(sentinel:)?(lettering|{_NAME}/{_NAME})$")]  # what `verify` may read
 SignalName = Annotated[str, Field(pattern=f"^(text|toxicity|lettering|{_NAME}/{_NAME})$")]
 Words = Annotated[list[Annotated[str, Field(min_length=1, max_length=200)]], Field(min_length=1, max_length=1000)]
 UnitFloat = Annotated[float, Field(ge=0.0, le=1.0)]

@@ -11,11 +11,23 @@ from datetime import UTC, datetime
 from typing import Literal
 
 __all__ = ["EPOCH", "Box", "Request", "Signal", "Signals", "Span", "Spelling", "Stage", "TextSource", "View"]
+__all__ += ["concept_of", "sentinel_of"]
 
 Stage = Literal["prompt", "picture"]
 TextSource = Literal["prompt", "negative_prompt", "picture"]
 Spelling = Literal["plain", "leet", "repeats"]
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SENTINEL = "sentinel:"
+
+
+def sentinel_of(concept: str) -> str:
+    """The name of the signals of a concept's sentinel, such as `sentinel:harm/gun`."""
+    return f"{_SENTINEL}{concept}"
+
+
+def concept_of(name: str) -> str | None:
+    """The concept whose sentinel gives the signals called `name`; None for signals of other detectors."""
+    return name[len(_SENTINEL) :] if name.startswith(_SENTINEL) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +120,9 @@ class View:
 class Signal:
     """What one detector found, or why it failed (`error`).
 
-    `name` is `text` (a whole text with its views), `lettering`, `toxicity` or a concept's name such as
-    `character/pip`. A lettering signal with empty `text` means that lettering is asked for, or seen, and its words are
-    unknown. `label` names a category of toxicity.
+    `name` is `text` (a whole text with its views), `lettering`, `toxicity`, a concept's name such as `character/pip`,
+    or that of its sentinel (`sentinel_of`). A lettering signal with empty `text` means that lettering is asked for, or
+    seen, and its words are unknown. `label` names a category of toxicity.
     """
 
     name: str

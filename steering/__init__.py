@@ -17,6 +17,7 @@ from steering.errors import (
     HostBusy,
     HostShared,
     NeedsRows,
+    NotFinite,
     NotFired,
     NotSupported,
     PackError,
@@ -39,6 +40,7 @@ from steering.packs.pack import Pack
 from steering.packs.parts import CalibrationPoint, Choice
 from steering.plans import Edit, Plan, Swap, Window
 from steering.run.report import Output, PictureReport, Shape
+from steering.sentinel import Sentinel, SentinelReading
 from steering.sites import Site
 from steering.values import Donor, Operator
 
@@ -64,6 +66,7 @@ __all__ = [
     "HostShared",
     "Likeness",
     "NeedsRows",
+    "NotFinite",
     "NotFired",
     "NotSupported",
     "Operator",
@@ -75,6 +78,8 @@ __all__ = [
     "PictureReport",
     "Plan",
     "SelfTest",
+    "Sentinel",
+    "SentinelReading",
     "Shape",
     "Site",
     "SteeringError",

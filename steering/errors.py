@@ -16,7 +16,8 @@ SteeringError
 ├── HostShared        two hosts would steer the same module
 ├── Untrusted         the host failed its self-test: localized steering is refused
 ├── BadLayout         the denoiser was called with rows that the plan was not laid out for
-└── NotFired          a site replaced fewer or more rows than the plan says, so the picture must not be used
+├── NotFired          a site replaced fewer or more rows than the plan says, so the picture must not be used
+└── NotFinite         what a sentinel reads is nan or inf, so it cannot tell that the concept is absent
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ __all__ = [
     "HostBusy",
     "HostShared",
     "NeedsRows",
+    "NotFinite",
     "NotFired",
     "NotSupported",
     "PackError",
@@ -108,3 +110,7 @@ class BadLayout(SteeringError):
 
 class NotFired(SteeringError):
     """A site did not replace the rows that the plan says."""
+
+
+class NotFinite(SteeringError):
+    """What a sentinel reads is not finite, so it tells nothing; that never counts as nothing found."""

@@ -30,13 +30,22 @@ from steering.measure.selftest import SelfTest, run_self_test
 from steering.measure.tokens import differing_tokens
 from steering.plans import Plan, Source
 from steering.run.call import CallFacts
-from steering.run.checks import check_arguments, check_caches, check_count, check_lengths, check_plan, check_values
+from steering.run.checks import (
+    check_arguments,
+    check_caches,
+    check_count,
+    check_lengths,
+    check_plan,
+    check_values,
+    check_watched,
+)
 from steering.run.locks import HostLock, claim, release
 from steering.run.prepared import PreparedPipeline
-from steering.run.report import Output, reports
+from steering.run.report import Output, reports, with_readings
 from steering.run.session import Session
 from steering.run.stages import GenerateCall, run_stages, uncompiled
 from steering.run.weight_versions import weight_version
+from steering.sentinel import EncodedText, Sentinel, check_sentinels
 from steering.sites import Site
 
 __all__ = ["Host"]
@@ -187,6 +196,8 @@ class Host:
         timeout: float | None = None,
         on_step: Callable[[int, int], None] | None = None,
         stages: Sequence[Mapping[str, Any]] | None = None,
+        sentinels: Sequence[Sentinel] = (),
+        on_text: Callable[[Sequence[Mapping[str, float]]], None] | None = None,
         **pipeline_kwargs: Any,
     ) -> Output:
         """Pictures of `prompts`, each under its plan, from one call of each unmodified pipeline, and a report for each.
@@ -197,8 +208,13 @@ class Host:
         `stages` gives each one its own. `on_step(i, n)` is called after step `i` of `n`; an exception from it ends the
         call and is passed on; the pipeline is left clean. Rows that plans add to the batch are removed.
 
+        `sentinels` watch every picture of the first pipeline, steered or not, and change none; what they read is in the
+        reports. `on_text` is called once the prompts are encoded, before the denoiser is called for them, with each
+        prompt's scores by concept; an exception from it ends the call like one from `on_step`.
+
         Raises: BadPlan, UnknownSite, NotSupported, Untrusted before the call; HostBusy after `timeout` seconds of
-        waiting; NotFired when a site did not do what the plans say; then no pictures are returned.
+        waiting; NotFired when a site did not do what the plans say, NotFinite when what a sentinel reads is nan or inf;
+        then no pictures are returned.
         """
         count = check_count(num_images_per_prompt)
         check_lengths(prompts, plans=plans, seeds=seeds, negative_prompts=negative_prompts)
@@ -213,7 +229,15 @@ class Host:
         arguments = self._arguments(pipeline_kwargs)
         negatives = negative_prompts or [None] * len(prompts)
         batch = extended_batch(prompts, plans, seeds, negatives, joint=self.joint)
-        job = GenerateCall(batch, len(prompts), count, arguments, own, on_step)
+        watching = self._checked_sentinels(sentinels)
+        texts: list[Mapping[str, float]] = []
+
+        def encoded(rows: Sequence[EncodedText]) -> None:
+            texts.extend({s.concept: s.text_score(row) for s in watching} for row in rows[: len(prompts)])
+            if on_text is not None:
+                on_text(tuple(texts))
+
+        job = GenerateCall(batch, len(prompts), count, arguments, own, on_step, watching, encoded)
         with self._lock.held(timeout):
             self._install_hooks()
             images, facts = run_stages(self._prepared, job)
@@ -226,6 +250,9 @@ class Host:
             batch.pictures(count),
             kernels,
         )
+        if watching:
+            assert facts[0].read is not None
+            account = with_readings(account, facts[0].read, watching, texts)
         return Output(images[: len(per_picture)], account)
 
     @contextmanager
@@ -382,6 +409,14 @@ class Host:
         self._check_made_for([p for p in steered if p.made_for is not None])
         for plan in steered:
             check_plan(plan, self._prepared, self.name)
+
+    def _checked_sentinels(self, sentinels: Sequence[Sentinel]) -> tuple[Sentinel, ...]:
+        """The sentinels, when they may watch this host. Raises: like `generate`."""
+        check_sentinels(sentinels)
+        if sentinels:
+            self._check_trust()
+            check_watched(sentinels, self._prepared[0], self.name, self.fingerprint.digest)
+        return tuple(sentinels)
 
     def _check_trust(self) -> None:
         if self.tested is not None and not self.tested.passed:

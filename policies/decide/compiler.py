@@ -28,12 +28,13 @@ from policies.format.model import (
     PolicyModel,
     ReviewHoldModel,
     RuleModel,
+    SampleModel,
     SteerModel,
     VerifyModel,
 )
 from policies.format.strictness import loosening
 from policies.matcher import Matcher
-from policies.predicates.compound import Compound
+from policies.predicates.compound import Compound, open_to_all
 from policies.predicates.condition import Condition
 from policies.predicates.predicate import RuleScope
 from policies.predicates.tenant import TenantCheck
@@ -64,9 +65,13 @@ def compile_snapshot(
     scopes = ((r, RuleScope(p.name, r.id, lists, used)) for p in ordered for r in p.rules)
     rules = sorted((_rule(r, scope, overrides.get(r.id, ())) for r, scope in scopes), key=lambda r: r.id)
     by_trigger: defaultdict[Trigger, list[int]] = defaultdict(list)
+    watching: defaultdict[Trigger, list[int]] = defaultdict(list)
     for i, rule in enumerate(rules):
         for trigger in rule.triggers or ():
             by_trigger[trigger].append(i)
+        for trigger in _watched(rule):
+            watching[trigger].append(i)
+    ever = [r.watches == 1 and r.always and open_to_all(r.when) for r in rules]
     return Snapshot(
         digest=digest,
         policies=ordered,
@@ -76,6 +81,9 @@ def compile_snapshot(
         canary_key=canary_key,
         by_trigger={t: tuple(found) for t, found in by_trigger.items()},
         always=tuple(i for i, r in enumerate(rules) if r.triggers is None),
+        watching={t: tuple(found) for t, found in watching.items()},
+        watched=frozenset().union(*(r.verified for r, all_ in zip(rules, ever, strict=True) if all_)),
+        watchers=tuple(i for i, r in enumerate(rules) if r.watches and not r.sleeps and not ever[i]),
         names=frozenset().union(*(c.looks_at() for r in rules for c in _conditions(r))),
         freshness=tuple(
             Freshness(p.name, length(p.freshness.max_age), p.freshness.on_stale) for p in ordered if p.freshness
@@ -102,6 +110,21 @@ def _conditions(rule: Rule) -> Iterator[Condition]:
     yield from (e.when for e in rule.exceptions)
 
 
+def _watched(rule: Rule) -> Iterator[Trigger]:
+    """What wakes a watching rule at stage `picture`: each trigger of its verifications, once."""
+    if not rule.watches or rule.sleeps:
+        return
+    found = {t for v in rule.verifies for t in v.check.triggers() or ()}
+    found |= {("picture", v.model.read, "*") for v in rule.verifies if v.model.near}  # a near word is in no list
+    yield from found
+
+
+def _watches(model: RuleModel) -> float:
+    if isinstance(model.watch, SampleModel):
+        return model.watch.share
+    return 1.0 if model.watch == "every-picture" else 0.0
+
+
 def _rule(model: RuleModel, scope: RuleScope, overrides: Iterable[OverrideModel]) -> Rule:
     when = model.when.compile(scope)
     verifies = tuple(VerifyRule.of(a, scope) for a in model.then if isinstance(a, VerifyModel))
@@ -123,6 +146,7 @@ def _rule(model: RuleModel, scope: RuleScope, overrides: Iterable[OverrideModel]
         verified=frozenset(v.model.read for v in verifies),
         disclosure=_disclosure(model),
         always=model.rollout.mode == "enforce" and not settings and model.active is None,
+        watches=_watches(model) if verifies else 0.0,
     )
 
 

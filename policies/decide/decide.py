@@ -13,14 +13,15 @@ from typing import NamedTuple
 
 from policies.decide.decision import Decision, Exemption, RuleError, Shadow, Violation
 from policies.decide.donor import replacements
-from policies.decide.rollout import Force, force_of, tightened
+from policies.decide.rollout import Force, force_of, tightened, watches
 from policies.decide.rules import Rule
 from policies.decide.snapshot import Snapshot
 from policies.evidence import Evidence
 from policies.format.actions import Action, Block, OnError, ReviewHold, Steer, Verdict, Verify, strictest
 from policies.format.model import SteerModel
-from policies.judgement import Judgement, Reason
-from policies.types import Request, Signals, Stage
+from policies.judgement import FALSE, Judgement, Reason
+from policies.predicates.compound import may_hold
+from policies.types import Request, Signals, Stage, sentinel_of
 
 __all__ = ["decide"]
 
@@ -95,10 +96,16 @@ def _aged(decision: Decision, request: Request, snapshot: Snapshot) -> Decision:
 
 
 def _awake(snapshot: Snapshot, evidence: Evidence, before: Decision | None) -> Iterable[Rule]:
-    """The rules that may hold, by id: those with a trigger in this request, and those in force already."""
+    """The rules that may hold, by id: those with a trigger in this request, those that watch and see something, and
+    those in force already."""
     woken = set(snapshot.always)
     for trigger in evidence.present(snapshot.names):
         woken.update(snapshot.by_trigger.get(trigger, ()))
+    if evidence.stage == "prompt":
+        woken.update(snapshot.watchers)
+    elif snapshot.watching:
+        for trigger in evidence.present({(stage, name) for stage, name, _ in snapshot.watching}):
+            woken.update(snapshot.watching.get(trigger, ()))
     if before is not None:
         earlier = {*before.rules, *(e.rule for e in before.errors)}
         if before.shadow is not None:
@@ -131,7 +138,25 @@ def _judge_unsparing(
         return _matched(rule, judgement, evidence, snapshot, force, earlier)
     if judgement.error is not None:
         return _on_error(rule, judgement.error, evidence, snapshot, force)
-    return _Judged(rule, force.enforced, reads=judgement.pending)
+    if not watches(rule, evidence.request, snapshot) or not may_hold(rule.when, evidence, rule.id):
+        return _Judged(rule, force.enforced, reads=judgement.pending)
+    seen = _seen(rule, evidence)
+    if seen.truth:
+        return _matched(rule, seen, evidence, snapshot, force, None)
+    if seen.error is not None:
+        return _on_error(rule, seen.error, evidence, snapshot, force)
+    return _Judged(rule, force.enforced, reads=judgement.pending | rule.verified)
+
+
+def _seen(rule: Rule, evidence: Evidence) -> Judgement:
+    """Whether the picture fails one of the rule's verifications, although its prompt asked for nothing."""
+    if evidence.stage == "prompt":
+        return FALSE
+    failed = [verify.fails(evidence, rule.id) for verify in rule.verifies]
+    reasons = tuple(r for f in failed if f.truth for r in f.reasons)
+    if reasons:
+        return Judgement(True, reasons)
+    return next((f for f in failed if f.error is not None), FALSE)
 
 
 def _blocked_by_error(rule: Rule, on_error: OnError, before: Decision | None) -> RuleError | None:
@@ -182,8 +207,7 @@ def _matched(
     """
     reasons = judgement.reasons if judgement.truth else earlier or ()
     actions = tuple(
-        _steer(a, rule, reasons, evidence.request, snapshot, force) if isinstance(a, SteerModel) else a
-        for a in rule.actions
+        _steer(a, rule, reasons, evidence, snapshot, force) if isinstance(a, SteerModel) else a for a in rule.actions
     )
     reads = rule.verified | judgement.pending if judgement.pending else rule.verified
     if evidence.stage == "prompt" or (not force.enforced and earlier is not None and rule.steers):
@@ -191,15 +215,21 @@ def _matched(
     errors: list[RuleError] = []
     violations: list[Violation] = []
     more: list[Action] = []
-    late = earlier is None and bool(rule.reads) and not blind
+    late = earlier is None and not blind
+    unasked = late and bool(rule.steers)
     for verify, action in zip(rule.verifies, (a for a in actions if isinstance(a, Verify)), strict=True):
         failed = verify.fails(evidence, rule.id)
         if failed.error is not None:
             errors.append(RuleError(rule.id, failed.error, force.on_error))
             more.extend(_after_error(rule, action, force.on_error))
-        elif failed.truth or (late and verify.model.read in rule.reads):
-            violations.append(Violation(rule.id, action, failed.reasons or reasons))
+        elif failed.truth or (late and _woke(rule, verify.model.read)):
+            violations.append(Violation(rule.id, action, failed.reasons or reasons, unasked))
     return _Judged(rule, force.enforced, True, (*actions, *more), reasons, tuple(errors), tuple(violations), reads)
+
+
+def _woke(rule: Rule, read: str) -> bool:
+    """Whether `when` itself looks at the picture for what is verified, by a classifier or by the sentinel."""
+    return read in rule.reads or sentinel_of(read) in rule.reads
 
 
 def _after_error(rule: Rule, verify: Verify, on_error: OnError) -> tuple[Action, ...]:
@@ -211,14 +241,15 @@ def _after_error(rule: Rule, verify: Verify, on_error: OnError) -> tuple[Action,
 
 
 def _steer(
-    model: SteerModel, rule: Rule, reasons: tuple[Reason, ...], request: Request, snapshot: Snapshot, force: Force
+    model: SteerModel, rule: Rule, reasons: tuple[Reason, ...], evidence: Evidence, snapshot: Snapshot, force: Force
 ) -> Steer:
     strength = model.strength if force.strength is None else force.strength
+    asked = (s.span for s in evidence.signals.of("prompt", "lettering") if s.span is not None and s.text)
     return Steer(
         rule.id,
         model.concept,
         model.toward,
-        replacements(model.toward, reasons, request, snapshot.words, policy=rule.policy),
+        replacements(model.toward, reasons, evidence.request, snapshot.words, policy=rule.policy, asked=asked),
         None if isinstance(strength, str) else strength,
         rule.model.unfit,
     )
@@ -238,7 +269,7 @@ def _compose(judged: list[_Judged], stage: Stage, snapshot: Snapshot, before: De
         reasons=tuple(r for j in judged for r in j.reasons),
         errors=tuple(e for j in judged for e in j.errors),
         violations=violations,
-        reads=frozenset().union(*(j.reads for j in judged)) | (before.reads if before else frozenset()),
+        reads=snapshot.watched.union(*(j.reads for j in judged), before.reads if before else ()),
         disclosures=tuple(j.rule.disclosure for j in acted if j.rule.disclosure is not None),
         exempted=tuple(e for j in judged for e in j.exempted),
     )

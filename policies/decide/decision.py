@@ -43,11 +43,19 @@ class Exemption:
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A picture that failed a rule's `verify`, with the rungs that may still repair it."""
+    """A picture that failed a rule's `verify`, with the rungs that may still repair it.
+
+    `unasked`: the prompt had not made the rule match, so its own `steer` is the first rung.
+    """
 
     rule: str
     verify: Verify
     reasons: tuple[Reason, ...]
+    unasked: bool = False
+
+    @property
+    def rungs(self) -> tuple[Rung, ...]:
+        return ("steer", *self.verify.ladder) if self.unasked else self.verify.ladder
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +148,7 @@ class Decision:
         return Ladder(
             rules=tuple(v.rule for v in self.violations),
             reads=frozenset(v.read for v in verifies),
-            rungs=tuple(rung for rung in RUNGS if any(rung in v.ladder for v in verifies)),
+            rungs=tuple(rung for rung in RUNGS if any(rung in v.rungs for v in self.violations)),
             otherwise="block" if any(v.otherwise == "block" for v in verifies) else "review-hold",
             max_extra_generations=min(v.max_extra_generations for v in verifies),
             boxes=tuple(boxes),

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
+from palimpsest_base.likeness import pieces_like
 from policies.format.actions import Replacement
 from policies.judgement import Reason
 from policies.spelling import fold
-from policies.types import Request
+from policies.types import Request, Span
 
 __all__ = ["BENIGN", "list_of", "replacements"]
 
@@ -33,11 +35,19 @@ def replacements(
     words: Mapping[str, tuple[str, ...]],
     *,
     policy: str,
+    asked: Iterable[Span] = (),
 ) -> tuple[Replacement, ...]:
-    """One replacement for each piece of the request that `reasons` point at, by place; empty without `toward`."""
+    """One replacement for each piece of the request that `reasons` point at, by place; empty without `toward`.
+
+    Where the reasons point at the picture alone and `toward` is a list, what is replaced are the words of the prompt
+    that are like those that were read, or else all lettering that it asks for (`asked`).
+    """
     if toward is None:
         return ()
     name = list_of(toward)
+    reasons = list(reasons)
+    if name is not None and not any(r.span is not None and r.span.source != "picture" for r in reasons):
+        reasons = _asked_in_other_words(reasons, request, asked)
     done: dict[tuple[str, int, int], Replacement] = {}
     for reason in sorted(reasons, key=lambda r: not r.word):  # words first: what they leave of a piece is kept
         if reason.span is None or reason.span.source == "picture":
@@ -51,6 +61,16 @@ def replacements(
             text = text.upper() if found.isupper() else text
         done.setdefault((reason.span.source, reason.span.start, reason.span.end), Replacement(reason.span, text))
     return tuple(done[key] for key in sorted(done))
+
+
+def _asked_in_other_words(reasons: Iterable[Reason], request: Request, asked: Iterable[Span]) -> list[Reason]:
+    """Reasons that point at the pieces of the prompt that may have put the words into the picture."""
+    words = {r.word: r for r in reasons if r.word}
+    spans = {Span("prompt", p.start, p.end): words[p.phrase] for p in pieces_like(request.prompt, words)}
+    first = next(iter(words.values()), None)
+    if not spans and first is not None:
+        spans = {span: first for span in asked if span.source == "prompt"}
+    return [replace(reason, span=span, word="") for span, reason in spans.items()]
 
 
 def _choose(word: str, words: tuple[str, ...]) -> str:

@@ -14,7 +14,7 @@ from policies.decide.decision import Decision
 from policies.decide.snapshot import Snapshot
 from policies.fields import length, moment
 from policies.format.examples import Expect, Given, GivenPicture, GivenSignals
-from policies.types import EPOCH, Request, Signal, Signals, Stage
+from policies.types import EPOCH, Request, Signal, Signals, Stage, concept_of, sentinel_of
 
 __all__ = ["TestResult", "run_tests"]
 
@@ -67,7 +67,7 @@ def _decide(request: Request, given: Given, snapshot: Snapshot, sense: Callable[
 def _with_given(signals: Signals, given: GivenSignals) -> Signals:
     """`signals` with the test's own signals in place of the detectors'."""
     toxicity = {"toxicity": given.toxicity} if given.toxicity is not None else {}
-    scores = {**given.concept, **toxicity}
+    scores = {**given.concept, **toxicity, **_sentinels(given.sentinel)}
     replaced = {*scores, *given.errors}
     kept = tuple(s for s in signals.items if s.name not in replaced)
     return Signals(kept, signals.covered - {("prompt", n) for n in replaced}) + _as_signals(
@@ -77,13 +77,21 @@ def _with_given(signals: Signals, given: GivenSignals) -> Signals:
 
 def _picture(given: GivenPicture, snapshot: Snapshot, sense: Callable[[Request], Signals]) -> Signals:
     """The picture's signals: those that are given, texts with their views, and nothing found for all other names."""
-    silent = Signals(covered=frozenset(("picture", n) for n in {"lettering", *snapshot.reads} - set(given.errors)))
+    names = {"lettering", *snapshot.reads} - set(given.errors)
+    covered: set[tuple[Stage, str]] = {("picture", n) for n in names}
+    covered |= {("prompt", n) for n in names if concept_of(n) is not None}  # by then sentinels have told of the text
+    silent = Signals(covered=frozenset(covered))
     texts = tuple(
         replace(signal, name="lettering", stage="picture", span=None)
         for text in given.lettering or ()
         for signal in sense(Request(text)).of("prompt", "text")
     )
-    return silent + Signals(texts) + _as_signals(given.concept, given.errors, "picture")
+    scores = given.concept | _sentinels(given.sentinel)
+    return silent + Signals(texts) + _as_signals(scores, given.errors, "picture")
+
+
+def _sentinels(scores: dict[str, float]) -> dict[str, float]:
+    return {sentinel_of(concept): score for concept, score in scores.items()}
 
 
 def _as_signals(scores: dict[str, float], errors: list[str], stage: Stage) -> Signals:

@@ -14,13 +14,13 @@ __all__ = ["explain", "narrate"]
 
 
 def explain(request: Request, snapshot: Snapshot, sense: Callable[[Request], Signals]) -> dict[str, Any]:
-    """One JSON object for `request`: prompt, verdict, rules, actions, reasons, shadow, errors, policy.
+    """One JSON object for `request`: prompt, verdict, rules, actions, reasons, reads, shadow, errors, policy.
 
     `exempted` and `stale` are there only when they are not empty.
     """
     decision = decide(request, sense(request), snapshot)
     fields = decision.to_dict()
-    names = ("verdict", "rules", "actions", "reasons", "shadow", "errors", "policy", "exempted", "stale")
+    names = ("verdict", "rules", "actions", "reasons", "reads", "shadow", "errors", "policy", "exempted", "stale")
     return {"prompt": request.prompt, **{name: fields[name] for name in names if name in fields}}
 
 
@@ -43,6 +43,9 @@ def narrate(request: Request, decision: Decision, snapshot: Snapshot) -> Iterato
         yield f"  {spared.rule} would act, but its exception `{spared.exception}` spares this request"
     if decision.reads:
         yield f"  the picture is read for: {', '.join(sorted(decision.reads))}"
+    watching = [r.id for r in snapshot.rules if r.watches and r.id not in decision.rules and not r.sleeps]
+    if watching:
+        yield f"  whatever the prompt says, its picture is watched by: {', '.join(watching)}"
     if decision.stale:
         yield f"  stale: {', '.join(decision.stale)}"
     if decision.shadow is not None and decision.shadow.rules:

@@ -17,7 +17,7 @@ from policies.format.actions import OnError
 from policies.format.strictness import ON_ERRORS, strictest_of
 from policies.types import Request
 
-__all__ = ["Force", "force_of", "tightened"]
+__all__ = ["Force", "force_of", "tightened", "watches"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,21 @@ def _drawn(rule: Rule, request: Request, snapshot: Snapshot, percent: float) -> 
     assert snapshot.canary_key is not None  # INVARIANT: the loader refuses canaries without a key
     by = rule.model.rollout.by
     whom = {"request": (request.tenant, request.id), "tenant": (request.tenant,), "prompt": (request.prompt,)}[by]
-    # each part with its length, so that two different requests never give the same text
-    text = "".join(f"{len(part)}:{part}" for part in (rule.id, by, *whom))
-    drawn = hmac.new(snapshot.canary_key, text.encode("utf-8", "surrogatepass"), hashlib.sha256).digest()
-    return int.from_bytes(drawn[:8], "big") / 2**64 < percent / 100
+    return _draw(snapshot.canary_key, rule.id, by, *whom) < percent / 100
+
+
+def watches(rule: Rule, request: Request, snapshot: Snapshot) -> bool:
+    """Whether the rule is drawn to look at the pictures of `request`; the same answer at both stages.
+
+    Without a key the draw depends on the request's id alone, which callers do not choose.
+    """
+    if rule.watches in (0.0, 1.0) or not snapshot.draw_canaries:
+        return rule.watches > 0
+    return _draw(snapshot.canary_key or b"watch", rule.id, "watch", request.tenant, request.id) < rule.watches
+
+
+def _draw(key: bytes, *parts: str) -> float:
+    """A number in [0, 1) by a keyed hash of `parts`; each has its length, so no two lists give the same text."""
+    text = "".join(f"{len(part)}:{part}" for part in parts)
+    drawn = hmac.new(key, text.encode("utf-8", "surrogatepass"), hashlib.sha256).digest()
+    return int.from_bytes(drawn[:8], "big") / 2**64

@@ -64,6 +64,7 @@ class Rule:
     verified: frozenset[str] = frozenset()  # the names that its `verify` actions read
     disclosure: Disclosure | None = None
     always: bool = False  # enforced for every request at any time
+    watches: float = 0.0  # the share of pictures that `verify` looks at although the prompt did not match, 0 to 1
 
     @property
     def mode(self) -> str:
@@ -88,6 +89,15 @@ class Rule:
     def steers(self) -> tuple[SteerModel, ...]:
         """The rule's `steer` actions: `concept`, `toward`, `strength`."""
         return tuple(a for a in self.model.then if isinstance(a, SteerModel))
+
+    @property
+    def watch(self) -> str:
+        """Which pictures the rule looks at, in words."""
+        if not self.verifies:
+            return "where it matches" if self.reads else "no picture"
+        if 0 < self.watches < 1:
+            return f"{100 * self.watches:g} % of pictures"
+        return "every picture" if self.watches else "matching prompts"
 
     def active(self, now: datetime) -> bool:
         return (self.since is None or self.since <= now) and (self.until is None or now < self.until)

@@ -10,7 +10,7 @@ from policies.decide.rules import Freshness, Rule
 from policies.evidence import Trigger
 from policies.format.model import PolicyModel
 from policies.matcher import Matcher
-from policies.types import Stage
+from policies.types import Stage, concept_of
 
 __all__ = ["Origin", "Snapshot"]
 
@@ -45,6 +45,9 @@ class Snapshot:
     draw_canaries: bool = True  # False in tests of files: there a canary counts as enforced
     by_trigger: Mapping[Trigger, tuple[int, ...]] = field(default_factory=dict)
     always: tuple[int, ...] = ()
+    watching: Mapping[Trigger, tuple[int, ...]] = field(default_factory=dict)  # which rules a picture may violate
+    watched: frozenset[str] = frozenset()  # what some rule reads in every picture of every request
+    watchers: tuple[int, ...] = ()  # the rules whose watching depends on the request
     names: frozenset[tuple[Stage, str]] = frozenset()  # every (stage, name) that some rule needs
     freshness: tuple[Freshness, ...] = ()
     as_of: datetime | None = None
@@ -61,6 +64,11 @@ class Snapshot:
         awake = [r for r in self.rules if not r.sleeps]
         verified = frozenset(v.model.read for r in awake for v in r.verifies)
         return verified | frozenset(name for r in awake for name in r.reads)
+
+    @property
+    def sentinels(self) -> frozenset[str]:
+        """The concepts whose sentinels some rule asks; the packs of a host must have them."""
+        return frozenset(concept for name in self.reads if (concept := concept_of(name)) is not None)
 
     def stale(self, now: datetime) -> tuple[Freshness, ...]:
         """The policies that are older at `now` than they allow. All are, once their bundle has expired."""

@@ -8,12 +8,25 @@ from typing import Literal, get_args
 
 from policies.types import Request, Span, TextSource
 
-__all__ = ["RUNGS", "VERDICTS", "Action", "Block", "Label", "OnError", "Replacement", "ReviewHold", "Rung", "Steer"]
-__all__ += ["Unfit", "Verdict", "Verify", "strictest"]
+__all__ = [
+    "RUNGS",
+    "VERDICTS",
+    "Action",
+    "Block",
+    "Label",
+    "LadderRung",
+    "OnError",
+    "Replacement",
+    "ReviewHold",
+    "Rung",
+]
+__all__ += ["Steer", "Unfit", "Verdict", "Verify", "strictest"]
 
 Verdict = Literal["allow", "label", "steer", "review-hold", "block"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)  # from the mildest to the strictest
-Rung = Literal["wider", "swap-prompt", "blur"]
+LadderRung = Literal["wider", "swap-prompt", "blur"]  # what a policy may list
+# `steer` comes first, by itself, when the picture shows what its prompt did not ask for: nothing was steered before
+Rung = Literal["steer", "wider", "swap-prompt", "blur"]
 RUNGS: tuple[Rung, ...] = get_args(Rung)  # in the order in which they are climbed
 OnError = Literal["block", "apply", "allow"]
 Unfit = Literal["swap-prompt", "block", "refuse-load"]

@@ -14,18 +14,20 @@ __all__ = ["Expect", "Given", "GivenPicture", "GivenSignals", "TestModel"]
 
 
 class GivenPicture(FormatModel):
-    """A picture as its readers would report it."""
+    """A picture as its readers would report it; `sentinel`: what its sites told while it was drawn."""
 
     lettering: list[Text] | None = None
     concept: dict[ConceptName, UnitFloat] = {}
+    sentinel: dict[ConceptName, UnitFloat] = {}
     errors: list[ConceptName] = []
 
 
 class GivenSignals(FormatModel):
-    """What detectors of the prompt would report, in place of what they do."""
+    """What detectors of the prompt would report, in place of what they do; `sentinel` before the first step."""
 
     toxicity: UnitFloat | None = None
     concept: dict[ConceptName, UnitFloat] = {}
+    sentinel: dict[ConceptName, UnitFloat] = {}
     errors: list[SignalName] = []
 
 

@@ -17,6 +17,7 @@ from policies.fields import (
     FormatModel,
     Moment,
     Name,
+    ReadName,
     SignalName,
     Text,
     UnitFloat,
@@ -26,13 +27,13 @@ from policies.fields import (
     just_one,
     plain_schema,
 )
-from policies.format.actions import OnError, Rung, Unfit
+from policies.format.actions import LadderRung, OnError, Unfit
 from policies.format.examples import TestModel
 from policies.predicates.when import WhenModel
 
 __all__ = ["FLOOR", "NOT_YET", "ActionModel", "BlockModel", "ExceptionModel", "LabelModel", "OverrideModel"]
-__all__ += ["PolicyModel", "ReviewHoldModel", "RolloutModel", "RuleModel", "SettingModel", "SteerModel", "VerifyModel"]
-__all__ += ["WordListModel", "json_schema"]
+__all__ += ["PolicyModel", "ReviewHoldModel", "RolloutModel", "RuleModel", "SampleModel", "SettingModel", "SteerModel"]
+__all__ += ["VerifyModel", "WordListModel", "json_schema"]
 
 FLOOR = "floor"  # the policy of this name cannot be loosened
 
@@ -67,15 +68,19 @@ class SteerModel(FormatModel):
 
 
 class VerifyModel(FormatModel):
-    """Read the picture; when it fails, climb `ladder`, and at its end do `otherwise`."""
+    """Read the picture; when it fails, climb `ladder`, and at its end do `otherwise`.
+
+    `read` is `lettering`, a concept, or the sentinel of one (`sentinel:harm/gun`): the probe at its pack's own sites,
+    for models whose pictures no classifier knows.
+    """
 
     do: Literal["verify"]
-    read: ConceptName
+    read: ReadName
     none_of: Words | None = None
     near: Literal[0, 1] = 0
     unless: Words | None = None
     below: UnitFloat | None = None
-    ladder: Annotated[list[Rung], Field(max_length=3)] = []
+    ladder: Annotated[list[LadderRung], Field(max_length=3)] = []
     otherwise: Literal["block", "review-hold"] = "block"
     max_extra_generations: Annotated[int, Field(ge=0, le=8)] = 2
 
@@ -115,6 +120,12 @@ class BlockModel(FormatModel):
 
 
 ActionModel = Annotated[SteerModel | VerifyModel | LabelModel | ReviewHoldModel | BlockModel, Field(discriminator="do")]
+
+
+class SampleModel(FormatModel):
+    """A share of the pictures, drawn for each request."""
+
+    share: Annotated[float, Field(gt=0, lt=1)]
 
 
 class RolloutModel(FormatModel):
@@ -168,13 +179,18 @@ class ExceptionModel(FormatModel):
 
 
 class RuleModel(FormatModel):
-    """When something holds, then something is done."""
+    """When something holds, then something is done.
+
+    `watch` says which pictures the rule's `verify` actions look at: every picture, a `share` of them, or only those
+    whose prompt made the rule match. A rule without `verify` looks at no picture.
+    """
 
     id: Name
     why: Text
     category: Name
     when: WhenModel
     then: Annotated[list[ActionModel], Field(min_length=1, max_length=16)]
+    watch: Literal["every-picture", "matched-prompts"] | SampleModel = "every-picture"
     unfit: Unfit = "block"
     on_error: OnError = "block"
     disclose: Literal["nothing", "category", "reason"] = "category"

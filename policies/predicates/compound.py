@@ -14,7 +14,7 @@ from policies.judgement import Judgement
 from policies.predicates.condition import Condition, Lists, SingleCondition
 from policies.types import Stage
 
-__all__ = ["Compound", "CompoundKind", "Side", "implies"]
+__all__ = ["Compound", "CompoundKind", "Side", "implies", "may_hold", "open_to_all"]
 
 CompoundKind = Literal["all", "any", "none"]
 
@@ -40,6 +40,29 @@ class Compound(Condition):
 
     def looks_at(self) -> frozenset[tuple[Stage, str]]:
         return frozenset().union(*(part.looks_at() for part in self.parts))
+
+
+def may_hold(when: Condition, evidence: Evidence, rule: str) -> bool:
+    """Whether `when` could hold for this request if its prompt had asked for the thing in other words.
+
+    Conditions on signals count as possible. Conditions on the request itself (tenant, time), and what `none` excludes,
+    must hold as they are.
+    """
+    if isinstance(when, Compound) and when.kind != "none":
+        parts = (may_hold(part, evidence, rule) for part in when.parts)
+        return all(parts) if when.kind == "all" else any(parts)
+    if not isinstance(when, Compound) and when.looks_at():
+        return True
+    return when.judge(evidence, rule).truth is not False
+
+
+def open_to_all(when: Condition) -> bool:
+    """Whether `may_hold` is true for every request, by the form of `when` alone."""
+    if not isinstance(when, Compound):
+        return bool(when.looks_at())
+    if when.kind == "none":
+        return False
+    return (all if when.kind == "all" else any)(open_to_all(part) for part in when.parts)
 
 
 def _combine(kind: CompoundKind, parts: list[Judgement]) -> Judgement:

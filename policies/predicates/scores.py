@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from policies.evidence import Evidence, Trigger
 from policies.judgement import FALSE, Judgement, Reason
 from policies.predicates.condition import Lists, SingleCondition
-from policies.types import Stage
+from policies.types import Stage, concept_of
 
 __all__ = ["ScoreCheck"]
 
@@ -37,14 +37,13 @@ class ScoreCheck(SingleCondition):
         hits = [s for s in signals if s.score >= self.at_least]
         if not hits:
             return FALSE
-        said = "asks for" if self.stage == "prompt" else "shows"
         return Judgement(
             True,
             tuple(
                 Reason(
                     rule,
                     self.name,
-                    f"the {self.stage} {said} `{s.label or self.name}` with a score of {s.score:.2f}",
+                    f"{self._said(s.label or self.name)} with a score of {s.score:.2f}",
                     span=s.span,
                     box=s.box,
                     score=s.score,
@@ -52,6 +51,13 @@ class ScoreCheck(SingleCondition):
                 for s in hits[:_MOST]
             ),
         )
+
+    def _said(self, what: str) -> str:
+        concept = concept_of(self.name)
+        if concept is not None:
+            seen = "the encoded prompt" if self.stage == "prompt" else "what the sites wrote"
+            return f"{seen} tells `{concept}`"
+        return f"the prompt asks for `{what}`" if self.stage == "prompt" else f"the picture shows `{what}`"
 
     def triggers(self) -> frozenset[Trigger]:
         return frozenset({(self.stage, self.name, "*"), (self.stage, self.name, "?")})

@@ -28,6 +28,7 @@ _MODULES = (
     "tenant",
     "time",
     "picture",
+    "sentinel",
 )
 
 

@@ -22,7 +22,7 @@ from policies.predicates.time import lasts
 
 __all__ = ["Change", "diff", "floor_losses"]
 
-_SILENT = ("id", "when", "then", "rollout", "on_error", "unfit", "active", "exceptions", "renamed_from")
+_SILENT = ("id", "when", "then", "watch", "rollout", "on_error", "unfit", "active", "exceptions", "renamed_from")
 _NAMES = 5  # words named in one sentence
 
 
@@ -140,6 +140,8 @@ def _rule(a: Rule, b: Rule, old: Snapshot, new: Snapshot) -> Iterator[tuple[str,
         yield _arrow(x, y, "on_error"), ON_ERRORS.index(y.on_error) < ON_ERRORS.index(x.on_error)
     if x.unfit != y.unfit:
         yield _arrow(x, y, "unfit"), UNFITS.index(y.unfit) < UNFITS.index(x.unfit)
+    if a.verifies and b.verifies and a.watches != b.watches:
+        yield f"watch: {a.watch} -> {b.watch}", b.watches < a.watches
     if (a.since, a.until) != (b.since, b.until):
         yield "the time in which it is in force changed", not lasts((a.since, a.until), (b.since, b.until))
     yield from _when(a, b, old, new)

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from policies.decide.donor import list_of
 from policies.decide.snapshot import Snapshot
 from policies.fields import Moment, moment
-from policies.format.model import PolicyModel, RuleModel, SteerModel
+from policies.format.model import PolicyModel, RuleModel, SampleModel, SteerModel, VerifyModel
 
 __all__ = ["advice"]
 
@@ -30,6 +30,7 @@ def advice(snapshot: Snapshot, now: datetime) -> Iterator[str]:
                 yield f"{policy.name}: no test shows rule `{rule.id}` in action (`expect: {{matched: [{rule.id}]}}`)"
             if all(rule.id in ids for ids in resting):
                 yield f"{policy.name}: no test shows rule `{rule.id}` leaving a harmless prompt alone"
+            yield from _trust(policy, rule)
             yield from _ends(policy, rule, now)
         for override in policy.overrides:
             yield from _end(f"{policy.name}: the override of `{override.rule}`", override.expires, now)
@@ -38,6 +39,18 @@ def advice(snapshot: Snapshot, now: datetime) -> Iterator[str]:
     origin = snapshot.origin
     if origin is not None:
         yield from _end("the bundle", origin.not_after, now)
+
+
+def _trust(policy: PolicyModel, rule: RuleModel) -> Iterator[str]:
+    """A hint for a rule that sees no picture, or not every picture."""
+    what = f"{policy.name}: rule `{rule.id}`"
+    if not any(isinstance(a, VerifyModel) for a in rule.then):
+        if not any(need.stage == "picture" for need in rule.when.needs()):
+            yield f"{what} looks at no picture: it trusts the prompt"
+    elif rule.watch == "matched-prompts":
+        yield f"{what} looks at pictures of matching prompts only: it trusts the prompt (`watch: every-picture`)"
+    elif isinstance(rule.watch, SampleModel):
+        yield f"{what} watches {100 * rule.watch.share:g} % of the pictures; for the rest it trusts the prompt"
 
 
 def _ends(policy: PolicyModel, rule: RuleModel, now: datetime) -> Iterator[str]:

@@ -22,6 +22,7 @@ from policies.predicates.words import WordsModel
 from policies.problems import Problem
 from policies.store.document import Document
 from policies.store.environment import Environment, what_is_covered
+from policies.types import concept_of
 
 __all__ = ["place", "review"]
 
@@ -103,11 +104,13 @@ def _rule(document: Document, rule: RuleModel, environment: Environment) -> Iter
     verified = {a.read for a in rule.then if isinstance(a, VerifyModel)}
     if any(isinstance(a, SteerModel) for a in rule.then):
         for path, name in seen.items():
-            if name not in verified:
+            if name not in verified and concept_of(name) not in verified:
                 way_out = f"add `do: verify` with `read: {name}`"
                 yield path, f"a rule that steers because of a picture must check the new picture; {way_out}"
     read = ((("then", i, "read"), a.read) for i, a in enumerate(rule.then) if isinstance(a, VerifyModel))
     for path, name in [*seen.items(), *read]:
+        if concept_of(name) is not None:
+            continue  # a pack's: the worker asks its packs
         if environment.in_pictures is not None and name not in environment.in_pictures:
             yield path, f"no detector reads `{name}` in pictures{what_is_covered(name, environment.in_pictures)}"
     if rule.rollout.mode == "canary" and not environment.canaries:

@@ -15,11 +15,11 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from policies import VERDICTS, Decision, Request, Rung, Signals, decide
+from policies import VERDICTS, Decision, Request, Rung, Signal, Signals, Verdict, concept_of, decide, sentinel_of
 from service.engine.blur import blur
 from service.engine.outcome import Finished, Outcome, Picture
 from service.engine.planner import Repair, WithoutLettering, choose_repair
-from service.engine.queue import BatchKey, Job, Made, Queue
+from service.engine.queue import BatchKey, Job, Made, Queue, Woken
 from service.errors import DeadlineExceeded
 from service.image_files import encode
 from service.metrics.recorder import Recorder
@@ -27,8 +27,8 @@ from service.order import Order, Progress
 from service.reading.pools import DetectorPools
 
 if TYPE_CHECKING:
-    from policies import Snapshot
-    from steering import Pack
+    from policies import Snapshot, Stage
+    from steering import Pack, Sentinel
 
 __all__ = ["ClosedLoop"]
 
@@ -44,6 +44,7 @@ class _Trial:
     decision: Decision
     key: BatchKey
     deadline: float
+    sentinels: tuple[Sentinel, ...]
     progress: Progress | None = None
     jobs: list[Job] = field(default_factory=list)
 
@@ -114,12 +115,21 @@ class ClosedLoop:
             repair = self._repair(request, decision)
         if repair.refused:
             return Outcome(replace(decision, verdict="block"), "prompt")
-        trial = _Trial(order, request, snapshot, signals, decision, _batch_key(order), deadline, progress)
-        pictures = await self._pictures(trial, repair)
+        watching = self._sentinels(snapshot)
+        trial = _Trial(order, request, snapshot, signals, decision, _batch_key(order), deadline, watching, progress)
+        try:
+            pictures = await self._pictures(trial, repair)
+        except _Refused as refused:
+            return Outcome(replace(refused.decision, verdict=refused.verdict), "prompt")
         worst = max(
             pictures, key=lambda p: VERDICTS.index(p.verdict)
         ).decision  # verdicts are ordered from mild to strict
         return Outcome(worst, "picture" if worst.refused else None, pictures)
+
+    def _sentinels(self, snapshot: Snapshot) -> tuple[Sentinel, ...]:
+        """The sentinels that rules ask; one that no pack has stays silent, which the rules count as an error."""
+        packs = (self._packs.get(concept) for concept in sorted(snapshot.sentinels))
+        return tuple(pack.sentinel for pack in packs if pack is not None and pack.sentinel is not None)
 
     def _repair(self, request: Request, decision: Decision) -> Repair:
         return choose_repair(request, decision, self._packs, without_lettering=self._without_lettering)
@@ -150,19 +160,55 @@ class ClosedLoop:
             trial.deadline,
             caller=trial.request.tenant,
             on_step=partial(trial.progress.step, k) if trial.progress is not None else None,
+            sentinels=trial.sentinels,
+            wakes=partial(_wakes, trial) if trial.sentinels else None,
         )
         trial.jobs.append(job)
         return job
 
     async def _picture(self, trial: _Trial, repair: Repair, job: Job) -> Picture:
+        decision = trial.decision
+        try:
+            made, replaced = await self._make(trial, job, repair)
+        except Woken as woken:
+            decision, repair = self._woken(trial, woken)
+            job = self._first_again(trial, repair, job)
+            made, replaced = await self._make(trial, job, repair)
         if repair.unfit or repair.failed:
             self._recorder.fallback("unfit" if repair.unfit else "steering")
-        made, replaced = await self._make(trial, job, repair)
         whole = replaced or repair.failed or bool(repair.unfit)
-        picture = Picture(made.image, made, trial.decision, replaced=whole)
-        if not trial.decision.reads:
+        picture = Picture(made.image, made, decision, replaced=whole)
+        if not decision.reads:
             return picture
         return await self._climb(trial, await self._judge(trial, picture), job)
+
+    def _woken(self, trial: _Trial, woken: Woken) -> tuple[Decision, Repair]:
+        """The decision on the prompt with what the sentinels told of it, and the repair. Raises `_Refused`."""
+        with self._recorder.stage("decide"):
+            decision = decide(trial.request, trial.signals + _told("prompt", woken.scores), trial.snapshot)
+        if decision.refused:
+            raise _Refused(decision, decision.verdict)
+        with self._recorder.stage("plan"):
+            repair = self._repair(trial.request, decision)
+        if repair.refused:
+            raise _Refused(decision, "block")
+        return decision, repair
+
+    def _first_again(self, trial: _Trial, repair: Repair, job: Job) -> Job:
+        """The job of a picture that was not begun, with another plan, before all waiting jobs."""
+        again = Job(
+            repair.prompt,
+            job.negative_prompt,
+            job.seed,
+            repair.plan,
+            trial.key,
+            trial.deadline,
+            on_step=job.on_step,
+            sentinels=trial.sentinels,
+        )
+        trial.jobs.append(again)
+        self._queue.put_first(again)
+        return again
 
     async def _make(self, trial: _Trial, job: Job, repair: Repair) -> tuple[Made, bool]:
         """The picture of a job, and whether its prompt was replaced because steering did not work as recorded."""
@@ -178,16 +224,21 @@ class ClosedLoop:
 
     async def _again(self, trial: _Trial, repair: Repair, seed: int) -> Made:
         """Another picture with the same seed, generated before all waiting jobs."""
-        job = Job(repair.prompt, trial.order.negative_prompt, seed, repair.plan, trial.key, trial.deadline)
+        negative, watching = trial.order.negative_prompt, trial.sentinels
+        job = Job(repair.prompt, negative, seed, repair.plan, trial.key, trial.deadline, sentinels=watching)
         trial.jobs.append(job)
         self._queue.put_first(job)
         return await _made(job)
 
     async def _judge(self, trial: _Trial, picture: Picture) -> Picture:
         """The picture with its decision. If the picture triggers another rule, it may be read a second time."""
-        signals, judged, read = trial.signals, picture.decision, frozenset[str]()
+        told = picture.made.report.sentinel
+        signals = trial.signals + _told("prompt", {concept: r.text for concept, r in told.items()})
+        signals += _told("picture", {concept: r.path for concept, r in told.items()})
+        judged, read = picture.decision, frozenset[str]()
         while missing := judged.reads - read:
-            signals += await self._readers.read_picture(picture.image, missing)
+            asked = frozenset(name for name in missing if concept_of(name) is None)
+            signals += await self._readers.read_picture(picture.image, asked) if asked else Signals()
             read |= missing
             with self._recorder.stage("decide"):
                 judged = decide(trial.request, signals, trial.snapshot, stage="picture", before=picture.decision)
@@ -206,7 +257,7 @@ class ClosedLoop:
             if tried is None:
                 todo = todo[1:]
                 continue
-            extra += rung != "blur"
+            extra += rung not in ("steer", "blur")
             picture = await self._judge(trial, tried)
             result: Literal["passed", "failed"] = "failed" if picture.decision.refused else "passed"
             self._recorder.rung(rung, result, time.perf_counter() - began)
@@ -238,12 +289,36 @@ class ClosedLoop:
         return time.monotonic() + 2 * picture.made.took < trial.deadline
 
 
+class _Refused(Exception):
+    """The prompt is refused after the sentinels told of it."""
+
+    def __init__(self, decision: Decision, verdict: Verdict) -> None:
+        super().__init__()
+        self.decision = decision
+        self.verdict = verdict
+
+
+def _wakes(trial: _Trial, scores: Mapping[str, float]) -> bool:
+    """Whether what the encoded text tells makes another rule act. Called on the engine thread."""
+    decision = decide(trial.request, trial.signals + _told("prompt", scores), trial.snapshot)
+    return decision.rules != trial.decision.rules or decision.verdict != trial.decision.verdict
+
+
+def _told(stage: Stage, scores: Mapping[str, float]) -> Signals:
+    """What sentinels told, as signals."""
+    names = {sentinel_of(concept): score for concept, score in scores.items()}
+    told = tuple(Signal(name, "sentinel", "1", stage, score) for name, score in names.items())
+    return Signals(told, frozenset((stage, name) for name in names))
+
+
 def _rungs(decision: Decision) -> tuple[Rung, ...]:
     return decision.ladder.rungs if decision.refused and decision.ladder else ()
 
 
 def _retry(repair: Repair, rung: Rung, prompt: str) -> Repair | None:
     """What to run for a generating rung, or None. A donor at all sites is the donor's own picture: it is made so."""
+    if rung == "steer":
+        return replace(repair, prompt=prompt) if repair.plan is not None else None
     if rung == "wider":
         return replace(repair, prompt=prompt, plan=repair.wider) if repair.wider is not None else None
     if repair.donor is None or repair.donor == prompt:

@@ -14,7 +14,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from policies import Decision, Request, Steer, Verify
+from palimpsest_base.likeness import pieces_like
+from policies import Decision, Request, Steer, Verify, list_of
 from service.reading.types import WithoutLettering
 
 if TYPE_CHECKING:
@@ -134,16 +135,33 @@ def _donor(
 ) -> str:
     """The prompt with every steered part replaced: by the rules' wording, else by the pack's, else with lettering
     removed.
+
+    A prompt that does not spell the concept, though its picture shows it, has the words replaced that are like it.
     """
     found = [r for s in steers for r in s.replacements]
     text = replace(steers[0], replacements=tuple(found)).donor(request) or request.prompt
     for steer in steers:
         if steer.donor(request) is None:
             pack = packs.get(steer.concept)
-            text = (pack.donor_for(text) if pack else None) or (
-                without_lettering(text) if steer.concept == "lettering" else text
+            text = (
+                (_like_donor(text, pack, steer) or pack.donor_for(text) if pack else None)
+                or (without_lettering(text) if steer.concept == "lettering" else None)
+                or text
             )
     return text
+
+
+def _like_donor(text: str, pack: Pack, steer: Steer) -> str | None:
+    """`text` with the pieces that are like a phrase of the pack replaced by what the rule steers toward, else by the
+    pack's neutral phrase; None when there are none, or nothing is left.
+    """
+    neutral = pack.neutral if steer.toward is None or list_of(steer.toward) is not None else steer.toward
+    pieces = pieces_like(text, pack.phrases)
+    if neutral is None or not pieces:
+        return None
+    for piece in reversed(pieces):
+        text = f"{text[: piece.start]}{neutral}{text[piece.end :]}"
+    return " ".join(text.split()) or None
 
 
 def _strength(steer: Steer) -> float | Literal["auto"]:

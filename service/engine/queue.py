@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -21,9 +21,9 @@ from service.metrics.recorder import Recorder
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from steering import PictureReport, Plan
+    from steering import PictureReport, Plan, Sentinel
 
-__all__ = ["BatchKey", "Job", "Made", "Queue", "shutting_down"]
+__all__ = ["BatchKey", "Job", "Made", "Queue", "Woken", "shutting_down"]
 
 _SHARE = 4  # a named caller may hold this many times the free places: alone, four fifths of the queue
 
@@ -49,11 +49,24 @@ class Made:
     took: float
 
 
+class Woken(Exception):
+    """Before its first step, what the encoded text tells about a picture made its request another one.
+
+    `scores`: by concept, what the sentinels told. The picture was not begun.
+    """
+
+    def __init__(self, scores: Mapping[str, float]) -> None:
+        super().__init__("the encoded text tells a concept that a rule asks about")
+        self.scores = dict(scores)
+
+
 @dataclass(slots=True, eq=False)
 class Job:
     """One picture to generate. `done` receives a `Made` or an exception. `deadline` is in `time.monotonic` seconds.
 
-    `on_step(i, n)` is called on the engine thread after step `i` of `n`.
+    `on_step(i, n)` is called on the engine thread after step `i` of `n`. `sentinels` watch the picture. `wakes(scores)`
+    is called on the engine thread before the first step with their scores of the text, by concept; if it says so, the
+    picture is not begun and the job settles with `Woken`.
     """
 
     prompt: str
@@ -64,6 +77,8 @@ class Job:
     deadline: float
     caller: str = ""
     on_step: Callable[[int, int], None] | None = None
+    sentinels: tuple[Sentinel, ...] = ()
+    wakes: Callable[[Mapping[str, float]], bool] | None = None
     done: Future[Made] = field(default_factory=Future)
     entered: float = field(default_factory=time.monotonic)
     abandoned: threading.Event = field(default_factory=threading.Event)

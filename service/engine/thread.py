@@ -14,10 +14,10 @@ import gc
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from service.engine.queue import Job, Made, Queue, shutting_down
+from service.engine.queue import Job, Made, Queue, Woken, shutting_down
 from service.errors import DeadlineExceeded, Unavailable, without_message
 from service.metrics.recorder import Recorder
 from service.settings import Batching
@@ -34,6 +34,14 @@ _GATHER = 0.02  # of the time that the next batch will take: how long it waits f
 
 class _Abandoned(Exception):
     """No picture of the running batch is needed any more."""
+
+
+class _SomeWoken(Exception):
+    """Some pictures of the batch are not begun: `scores` by job, what their texts told."""
+
+    def __init__(self, scores: Mapping[Job, Mapping[str, float]]) -> None:
+        super().__init__()
+        self.scores = scores
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -129,6 +137,10 @@ class Engine(threading.Thread):
         except _Abandoned:
             for job in waiting:
                 self._give_up(job)
+        except _SomeWoken as some:
+            for job, scores in some.scores.items():
+                job.settle(Woken(scores))
+            self._run(host, [job for job in waiting if job not in some.scores])
         except Exception as error:
             self._failed(host, waiting, error)
         else:
@@ -189,12 +201,15 @@ class Engine(threading.Thread):
         padding = rows - len(jobs)
         key, started = jobs[0].key, time.monotonic()
         guidance: dict[str, Any] = {} if key.guidance is None else {"guidance_scale": key.guidance}
+        sentinels = tuple(dict.fromkeys(s for job in jobs for s in job.sentinels))
         out = host.generate(
             [job.prompt for job in jobs] + [""] * padding,
             plans=[job.plan for job in jobs] + [None] * padding,
             seeds=[job.seed for job in jobs] + [0] * padding,
             negative_prompts=[job.negative_prompt for job in jobs] + [""] * padding if key.negative else None,
             on_step=lambda step, steps: self._between_steps(jobs, step, steps),
+            sentinels=sentinels,
+            on_text=(lambda scores: _wake(jobs, scores)) if sentinels else None,
             height=key.height,
             width=key.width,
             num_inference_steps=key.steps,
@@ -232,6 +247,14 @@ class Engine(threading.Thread):
             for job in jobs:
                 self._recorder.dropped("shutdown")
                 job.settle(shutting_down())
+
+
+def _wake(jobs: Sequence[Job], scores: Sequence[Mapping[str, float]]) -> None:
+    """Raises `_SomeWoken` if some job's own text wakes it. Padding rows have scores, too, and no job."""
+    told = zip(jobs, scores, strict=False)
+    woken = {job: own for job, own in told if job.wakes is not None and job.wakes(own)}
+    if woken:
+        raise _SomeWoken(woken)
 
 
 def _empty_caches() -> None:

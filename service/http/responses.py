@@ -11,6 +11,7 @@ from service.http.requests import EvaluateRequest, GenerationRequest
 __all__ = ["MODELS"]
 
 Verdict = Literal["allow", "label", "steer", "review-hold", "block"]
+Rung = Literal["steer", "wider", "swap-prompt", "blur"]
 
 
 class _Answer(BaseModel):
@@ -37,7 +38,7 @@ class PerImage(_Answer):
     verdict: Verdict
     rules: list[Rule]
     labels: list[str]
-    rungs: list[Literal["wider", "swap-prompt", "blur"]]
+    rungs: list[Rung]
     seed: int
     shape: Shape
 
@@ -47,7 +48,7 @@ class Steering(_Answer):
 
     verdict: Verdict
     rules: list[Rule]
-    rungs: list[Literal["wider", "swap-prompt", "blur"]]
+    rungs: list[Rung]
     per_image: list[PerImage]
     policy: str
     seed: int

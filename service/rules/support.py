@@ -21,11 +21,12 @@ __all__ = ["PackIndex", "RuleRow", "rule_table", "unmet"]
 
 @dataclass(frozen=True, slots=True)
 class RuleRow:
-    """One row of the rule table: what a rule steers, and with which pack on this host."""
+    """One row of the rule table: which pictures a rule looks at, what it steers, and with which pack on this host."""
 
     rule: str
     policy: str
     mode: str
+    watch: str
     concept: str | None = None
     pack: str | None = None
     evidence: str | None = None
@@ -97,7 +98,7 @@ def rule_table(snapshot: Snapshot, packs: PackIndex) -> tuple[RuleRow, ...]:
     """One row per rule and concept that it steers. A rule that steers nothing has one row without a concept."""
     rows = []
     for rule in snapshot.rules:
-        bare = RuleRow(rule.id, rule.policy, rule.model.rollout.mode)
+        bare = RuleRow(rule.id, rule.policy, rule.model.rollout.mode, rule.watch)
         concepts = dict.fromkeys(a.concept for a in rule.model.then if a.do == "steer")
         reads = {a.read for a in rule.model.then if a.do == "verify"}
         rows += [_supported(bare, concept, rule.model.unfit, reads, packs) for concept in concepts] or [bare]
@@ -116,10 +117,25 @@ def _supported(row: RuleRow, concept: str, unfit: str, reads: Collection[str], p
     return row if why is None else replace(row, unfit=unfit, why_unfit=why)
 
 
+def _why_silent(concept: str, packs: PackIndex) -> str | None:
+    """Why no sentinel tells `concept` on this host, or None."""
+    why = packs.why_missing(concept)
+    if why is not None:
+        return why
+    if packs[concept].sentinel is not None:
+        return None
+    return "its pack has none; make one with `palimpsest fit sentinel`"
+
+
 def unmet(packs: PackIndex, snapshot: Snapshot) -> list[str]:
     """The reasons why a worker with these packs must refuse a snapshot."""
     packs.look_again()
-    return [
+    silent = [
+        f"the rules ask the sentinel of `{concept}`, and {why}"
+        for concept in sorted(snapshot.sentinels)
+        if (why := _why_silent(concept, packs)) is not None
+    ]
+    return silent + [
         f"rule `{row.rule}` refuses to load: no pack of `{row.concept}` that it may use: {row.why_unfit}"
         for row in rule_table(snapshot, packs)
         if row.unfit == "refuse-load" and row.mode != "disabled"

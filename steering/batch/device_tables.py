@@ -38,7 +38,7 @@ class TablesKey:
     """The shape of the tables; calls with equal keys use the same tensors.
 
     `banks`: name, shape and dtype of each bank; `operators`: places and widths that operators work at; `tokens`: of the
-    text.
+    text; `watched`: room for sentinels, and with any, `widths` of the sites' outputs.
     """
 
     sites: int
@@ -48,6 +48,8 @@ class TablesKey:
     operators: tuple[str, ...]
     channels: tuple[str, ...]
     device: torch.device
+    watched: int = 0
+    widths: tuple[int, ...] = ()
 
 
 class CommonTables:
@@ -67,6 +69,7 @@ class CommonTables:
         self.banks = {name: torch.zeros(shape, dtype=dtype, device=at) for name, shape, dtype in key.banks}
         self.operators: dict[str, OperatorTables] = {}
         self.pooled_width = 0  # of the operators of pooled text; 0: there are none
+        self.watch = torch.zeros(key.batch, key.watched, device=at)  # 1 where a row counts for a sentinel
 
 
 class DeviceTables:
@@ -88,11 +91,19 @@ class DeviceTables:
         self.scale = {w: torch.zeros(key.sites, key.batch, device=at) for w in WHERES}
         self.dose = torch.zeros(key.sites, key.batch, device=at)
         self.moved = torch.zeros(key.sites, key.batch, device=at)
+        self.listening = torch.zeros(key.sites, key.batch, dtype=torch.int64, device=at)
+        self.directions = {n: torch.zeros(key.watched, w, device=at) for n, w in enumerate(key.widths) if w}
+        self.said = torch.zeros(key.sites, key.batch, key.watched, device=at)
         self.by_site = tuple(SiteTables(self, site) for site in range(key.sites))
         self._written: RowSetting | None = None
 
-    def load(self, banks: Mapping[str, torch.Tensor], operators: dict[str, OperatorTables]) -> None:
-        """Loads a run's donors and operators, and sets the counters to zero."""
+    def load(
+        self,
+        banks: Mapping[str, torch.Tensor],
+        operators: dict[str, OperatorTables],
+        directions: Mapping[int, torch.Tensor],
+    ) -> None:
+        """Loads a run's donors, operators and sentinels, and sets the counters to zero."""
         for name, values in banks.items():
             self.banks[name].copy_(values)
         self.common.operators = operators
@@ -101,6 +112,9 @@ class DeviceTables:
         self.fired.zero_()
         self.dose.zero_()
         self.moved.zero_()
+        for site, values in directions.items():
+            self.directions[site].copy_(values)
+        self.said.zero_()
         self._written = None
 
     def write(self, setting: RowSetting) -> None:
@@ -114,12 +128,16 @@ class DeviceTables:
         for where in self.slot:
             self.slot[where].copy_(torch.from_numpy(setting.slot[where]))
             self.scale[where].copy_(torch.from_numpy(setting.scale[where]))
+        if self.key.watched:
+            self.common.watch.copy_(torch.from_numpy(setting.watch))
+            self.listening.copy_(torch.from_numpy(setting.hits[COUNTED.index("watch")]))
         self._written = setting
 
-    def read(self) -> tuple[Ints, np.ndarray, np.ndarray]:
-        """The counters, [len(COUNTED), L, B], the doses and how far tokens were moved, [L, B]: the only copy from the
-        device."""
-        return self.fired.cpu().numpy(), self.dose.cpu().numpy(), self.moved.cpu().numpy()
+    def read(self) -> tuple[Ints, np.ndarray, np.ndarray, np.ndarray]:
+        """The counters, [len(COUNTED), L, B], the doses and how far tokens were moved, [L, B], and what sentinels read,
+        [L, B, k]: the only copy from the device."""
+        counted = (self.fired, self.dose, self.moved, self.said)
+        return tuple(table.cpu().numpy() for table in counted)  # type: ignore[return-value]
 
 
 class SiteTables:
@@ -133,6 +151,8 @@ class SiteTables:
         self.slot = {where: slots[site] for where, slots in whole.slot.items()}
         self.scale = {where: scales[site] for where, scales in whole.scale.items()}
         self.dose, self.moved = whole.dose[site], whole.moved[site]
+        self.listening, self.said = whole.listening[site], whole.said[site]
+        self.directions = whole.directions.get(site)
         self.recorded = {what: whole.banks.get(f"{what}.{site}") for what in ("keys", "values")}
 
 

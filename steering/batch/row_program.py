@@ -13,15 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 from steering.batch.layout import Layout
+from steering.batch.watch import Watch
 from steering.errors import NotSupported
 from steering.plans import Edit, Intervention, Plan, Swap
 from steering.values import WHERES, Donor, Operator
 
 __all__ = ["CHANNELS", "COUNTED", "NULL", "AddedRows", "RowProgram", "RowSetting"]
 
-# what is counted at a site: swaps (of text, keys or pooled text), swaps of values, swaps of the text stream, and edits
-# at each place
-COUNTED = ("swap", "value", "pin", *WHERES)
+# what is counted at a site: swaps (of text, keys or pooled text), swaps of values, swaps of the text stream, edits at
+# each place, and rows that a sentinel read
+COUNTED = ("swap", "value", "pin", *WHERES, "watch")
 CHANNELS = ("swap", "pin")  # the two ways in which rows are shown others' text
 NULL = ""  # the prompt whose pooled text is the null one
 
@@ -57,19 +58,26 @@ class RowSetting:
     slot: Mapping[str, Ints]  # a place of `WHERES` -> [L, B] into the operators' tables
     scale: Mapping[str, Floats]
     hits: Bools  # [len(COUNTED), L, B]
+    watch: Floats  # [B, k]: 1 where a row counts for a sentinel
     blends: bool  # some alpha is not 1
 
 
 class RowProgram:
-    """The settings of one run, from the plans of its pictures.
+    """The settings of one run, from the plans of its pictures and the sentinels that watch them all.
 
     `kinds`: of each site, in the order of `names`. `texts`, `pooled` and `operators` are in the order of the text bank,
     the bank of pooled text, and the tables.
     """
 
     def __init__(
-        self, names: Sequence[str], kinds: Sequence[str], plans: Sequence[Plan | None], added: AddedRows | None = None
+        self,
+        names: Sequence[str],
+        kinds: Sequence[str],
+        plans: Sequence[Plan | None],
+        added: AddedRows | None = None,
+        watch: Watch | None = None,
     ) -> None:
+        self.watch = watch or Watch(names, ())
         self._index = {name: i for i, name in enumerate(names)}
         self._kinds = tuple(kinds)
         self.added = added or AddedRows()
@@ -91,9 +99,10 @@ class RowProgram:
         self._settings: dict[tuple[object, ...], RowSetting] = {}
 
     def hooks_needed(self) -> dict[int, set[str]]:
-        """For each site at which something may happen, in which ways: `swap`, `pin`, or an edit's
-        place."""
+        """For each site at which something may happen, in which ways: `swap`, `pin`, an edit's place, or `watch`."""
         needed: dict[int, set[str]] = {i: {"swap"} for i in (self._globals if self.pooled else [])}
+        for site in self.watch.at:
+            needed.setdefault(site, set()).add("watch")
         for _, act in self._acts:
             way = act.operator.where if isinstance(act, Edit) else self._channel(act)
             sites = self._joint if way == "pin" else [self._index[n] for n in act.sites if n in self._index]
@@ -101,16 +110,18 @@ class RowProgram:
                 needed.setdefault(site, set()).add(way)
         return needed
 
-    def at(self, step: int, steps: int, layout: Layout) -> RowSetting:
-        """The setting of a call; the same object as long as the same windows are open and rows lie alike."""
+    def at(self, step: int, steps: int, layout: Layout, *, whole: bool = True) -> RowSetting:
+        """The setting of a call; the same object as long as the same windows are open and rows lie alike. `whole`:
+        every block is called; sentinels read no other calls."""
         active = tuple(i.window.covers(step, steps) for _, i in self._acts)
-        key = (active, layout)
+        opened = tuple(whole and on for on in self.watch.open(step, steps))
+        key = (active, opened, layout)
         if key not in self._settings:
             acts = [act for act, on in zip(self._acts, active, strict=True) if on]
-            self._settings[key] = self._lay_out(acts, layout)
+            self._settings[key] = self._lay_out(acts, opened, layout)
         return self._settings[key]
 
-    def _lay_out(self, acts: Sequence[tuple[int, Intervention]], layout: Layout) -> RowSetting:
+    def _lay_out(self, acts: Sequence[tuple[int, Intervention]], opened: Sequence[bool], layout: Layout) -> RowSetting:
         shape = (len(self._index), layout.batch)
         own = np.broadcast_to(np.arange(shape[1], dtype=np.int64), shape)
         sheet = RowSetting(
@@ -120,7 +131,10 @@ class RowProgram:
             scale={where: np.zeros(shape, np.float32) for where in WHERES},
             hits=np.zeros((len(COUNTED), *shape), np.bool_),
             blends=any(i.strength != 1 for _, i in acts if isinstance(i, Swap)),
+            watch=self.watch.shares(opened, layout),
         )
+        for site, readers in self.watch.at.items():
+            sheet.hits[COUNTED.index("watch"), site] = sheet.watch[:, [k for k, _ in readers]].any(1)
         for picture, act in acts:
             if isinstance(act, Swap):
                 self._lay_clean(sheet, picture, act, layout)

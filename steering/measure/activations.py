@@ -24,7 +24,7 @@ from steering.values import Where
 if TYPE_CHECKING:
     from steering.host import Host
 
-__all__ = ["Activations", "has_place", "record"]
+__all__ = ["Activations", "has_place", "listen", "record"]
 
 Activations = dict[str, tuple[torch.Tensor, ...]]  # by site, for each prompt [levels, tokens, width], float32, CPU
 
@@ -126,7 +126,7 @@ def _run(
     steps = 0
     with torch.no_grad(), session.attached(), ExitStack() as stack:
         for site in placed:
-            stack.callback(_listen(prepared, site, where, session, keep).remove)
+            stack.callback(listen(prepared, site, where, session, keep).remove)
         with suppress(_Enough):
             prepared.pipe(**arguments)
         steps = session.clock.steps
@@ -149,7 +149,7 @@ def _samples(tokens: torch.Tensor, shown: torch.Tensor | None, row: int, most: i
 _Keep = Callable[[Placed, torch.Tensor, torch.Tensor | None], None]
 
 
-def _listen(prepared: PreparedPipeline, site: Placed, where: Where, session: Session, keep: _Keep) -> Any:
+def listen(prepared: PreparedPipeline, site: Placed, where: Where, session: Session, keep: _Keep) -> Any:
     """A hook that hands what the site holds to `keep`, and changes nothing."""
     rule = site.rule
 

@@ -10,6 +10,7 @@ import torch
 
 from steering.errors import BadPack
 from steering.families.fingerprint import Fingerprint, Likeness
+from steering.sentinel import Sentinel
 
 if TYPE_CHECKING:
     from steering.packs.pack import Pack
@@ -33,6 +34,8 @@ def check_pack(pack: Pack) -> None:
         _check_published(pack)
     else:
         _check_measured(pack)
+    if pack.sentinel is not None:
+        _check_sentinel(pack, pack.sentinel)
 
 
 def check_concept(name: str) -> None:
@@ -84,6 +87,16 @@ def _check_measured(pack: Pack) -> None:
         raise BadPack("scores must be finite, got nan or inf")
     if pack.choice.k != len(pack.sites):
         raise BadPack(f"choice.k must be the number of sites, {len(pack.sites)}, got {pack.choice.k}")
+
+
+def _check_sentinel(pack: Pack, sentinel: Sentinel) -> None:
+    if not isinstance(pack.host, Fingerprint) or sentinel.made_for != pack.host.digest:
+        raise BadPack(f"sentinel of pack `{pack.concept}` must be made for the pack's own host, it is for another")
+    if sentinel.concept != pack.concept:
+        raise BadPack(f"sentinel must be of the pack's concept `{pack.concept}`, got `{sentinel.concept}`")
+    strange = [s for s in sentinel.sites if s not in pack.site_names]
+    if strange:
+        raise BadPack(f"sentinel of pack `{pack.concept}` must read sites of its site_names, got `{strange[0]}`")
 
 
 def _check_published(pack: Pack) -> None:

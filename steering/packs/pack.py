@@ -27,7 +27,9 @@ from steering.families.fingerprint import Fingerprint, Likeness, bound_to, diffe
 from steering.host import Host
 from steering.packs.checks import check_pack
 from steering.packs.parts import CalibrationPoint, Choice
+from steering.packs.sentinels import sentinel_from, sentinel_header, sentinel_tensors
 from steering.plans import WHOLE, Edit, Mode, Plan, Pooled, Rows, Source, Swap, Window
+from steering.sentinel import Sentinel
 from steering.values import Donor, Operator
 
 __all__ = ["SCHEMA", "Pack", "read_header", "serves"]
@@ -50,6 +52,8 @@ class Pack:
     * `phrases`, `neutral`: how to make a donor when the caller gives none: in a prompt each of the `phrases` becomes
       `neutral`; alone, `neutral` is a donor prompt. None (lettering) means that the caller must give one; empty, that
       the phrases are taken out. `*` in a phrase is the concept's own name, in a pack of a category.
+    * `sentinel`: the probes that tell the concept before it is drawn; None in a pack that has none. Its tensors are
+      stored as float16.
     * `evidence`: JSON. `kind` is `measured` or `published`; then controls, digests of prompts, seeds, figures; of a
       published pack, the `source`.
 
@@ -76,6 +80,7 @@ class Pack:
     calibration: tuple[CalibrationPoint, ...] = ()
     evidence: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    sentinel: Sentinel | None = None
 
     def __post_init__(self) -> None:
         for name in ("sites", "wider", "site_names", "bins", "phrases", "calibration"):
@@ -103,6 +108,8 @@ class Pack:
         for i, operator in enumerate(dict.fromkeys(self.operators.values())):
             for name, vectors in (("e", operator.e), ("d", operator.d), ("m", operator.m)):
                 tensors[f"operators.{i}.{name}"] = vectors.to("cpu", torch.float32).clone().contiguous()
+        if self.sentinel is not None:
+            tensors |= sentinel_tensors(self.sentinel)
         target.parent.mkdir(parents=True, exist_ok=True)
         fresh = target.with_suffix(".new")
         header = json.dumps(_to_json(self), ensure_ascii=False, sort_keys=True)
@@ -134,7 +141,8 @@ class Pack:
             raise PackMismatch(f"{what} was made for another host than `{host.name}`: {'; '.join(different)}")
         names = [s.name for s in host.sites]
         pooled = [s.name for s in host.global_sites]
-        missing = [s for s in (*self.sites, *self.wider, *self.operators) if s not in (*names, *pooled)]
+        watched = self.sentinel.sites if self.sentinel is not None else ()
+        missing = [s for s in (*self.sites, *self.wider, *self.operators, *watched) if s not in (*names, *pooled)]
         if missing:
             raise PackMismatch(f"{what} names site `{missing[0]}`, which host `{host.name}` does not have")
         first = tuple(n for n in names if "/" not in n)
@@ -259,7 +267,8 @@ def _to_json(pack: Pack) -> dict[str, Any]:
         {"gate": o.gate, "where": o.where, "sites": [s for s, theirs in pack.operators.items() if theirs == o]}
         for o in dict.fromkeys(pack.operators.values())
     ]
-    return {
+    sentinel = {} if pack.sentinel is None else {"sentinel": sentinel_header(pack.sentinel)}
+    return sentinel | {
         "schema": SCHEMA,
         "concept": pack.concept,
         "host": pack.host.to_json(),
@@ -300,5 +309,6 @@ def _from_json(header: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -
         evidence=header["evidence"],
         versions=header["versions"],
         mode=header.get("mode", "kv"),
+        sentinel=sentinel_from(header, tensors, bound_to(header["host"])),
         **{name: header[name] for name in plain},
     )

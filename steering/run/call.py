@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,6 +13,7 @@ from steering.batch.donors import Encoding
 from steering.batch.layout import Layout, Layouts
 from steering.batch.recorded_text import TextRecorder, TextStream
 from steering.batch.row_program import AddedRows, Ints, RowProgram
+from steering.sentinel import EncodedText, Sentinel
 from steering.values import Donor
 
 __all__ = ["CallFacts", "PipelineRun", "SessionExtras"]
@@ -20,18 +21,22 @@ __all__ = ["CallFacts", "PipelineRun", "SessionExtras"]
 
 @dataclass(frozen=True, slots=True)
 class SessionExtras:
-    """What a session brings beside plans: added pictures, given texts by prompt, recorded streams by donor."""
+    """What a session brings beside plans: added pictures, given texts by prompt, recorded streams by donor, sentinels,
+    and what is told each prompt's text once it is encoded."""
 
     added: AddedRows = field(default_factory=AddedRows)
     donors: tuple[tuple[int, Donor], ...] = ()
     streams: Mapping[str | Donor, TextStream] = field(default_factory=dict)
     recorder: TextRecorder | None = None
+    sentinels: tuple[Sentinel, ...] = ()
+    on_encoded: Callable[[tuple[EncodedText, ...]], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class CallFacts:
     """The facts of one call of the pipeline: `fired` [len(COUNTED), L, R], `dose` and `moved` [L, R] are None when it
-    carried no plan. `batch`: rows of its largest denoiser call, 0 when it was not watched; `calls`: the number of
+    carried no plan and no sentinel watched; `read` [R, sentinels]: what these read, the mean over the calls that
+    count. `batch`: rows of its largest denoiser call, 0 when it was not watched; `calls`: the number of
     denoiser calls."""
 
     pictures: int
@@ -45,6 +50,7 @@ class CallFacts:
     fired: Ints | None
     dose: np.ndarray | None
     moved: np.ndarray | None
+    read: np.ndarray | None = None
 
 
 class PipelineRun:
@@ -55,6 +61,7 @@ class PipelineRun:
         self.program: RowProgram | None = None
         self.banks: dict[str, torch.Tensor] = {}
         self.tables: dict[int, tuple[DeviceTables, Ints]] = {}  # by rows of the call; with what the plans say
+        self.watched: dict[int, np.ndarray] = {}  # by rows of the call; how often each row counted for each sentinel
         self.seen: set[Layout] = set()
         self.steps = self.calls = self.ordinal = 0
 

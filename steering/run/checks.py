@@ -6,22 +6,26 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from palimpsest_base.suggest import did_you_mean, nearest
-from steering.errors import BadPlan, NotSupported, UnknownSite
+from steering.errors import BadPlan, NotFinite, NotSupported, UnknownSite
 from steering.families.discovery import Placed
 from steering.plans import Edit, Plan, Swap
 from steering.run.prepared import PreparedPipeline
+from steering.sentinel import Sentinel
 
 __all__ = [
     "check_arguments",
     "check_caches",
     "check_count",
+    "check_finite",
     "check_lengths",
     "check_plan",
     "check_scale",
     "check_values",
+    "check_watched",
 ]
 
 # arguments of pipelines that `generate` fills itself, and what to write instead
@@ -90,6 +94,32 @@ def check_plan(plan: Plan, pipelines: Sequence[PreparedPipeline], host: str) -> 
                 _check_swap(act, prepared, placed, host)
             else:
                 _check_edit(act, placed)
+
+
+def check_finite(heard: np.ndarray, names: Sequence[str]) -> None:
+    """Nothing, when what sentinels read at each site [L, B, k] is finite. Raises: NotFinite."""
+    broken = np.argwhere(~np.isfinite(heard))
+    if len(broken):
+        raise NotFinite(
+            f"site `{names[broken[0][0]]}` wrote values that are not finite into the picture, so no sentinel can tell"
+            " what is drawn; the picture must not be used"
+        )
+
+
+def check_watched(sentinels: Sequence[Sentinel], prepared: PreparedPipeline, host: str, digest: str) -> None:
+    """Nothing, when the host's first pipeline can be watched by these sentinels. Raises: BadPlan, UnknownSite."""
+    at = {p.name: p for p in prepared.sites}
+    for sentinel in sentinels:
+        what = f"sentinel of `{sentinel.concept}`"
+        if sentinel.made_for != digest:
+            raise BadPlan(f"{what} was made for another host than `{host}`; use that of a pack for this one")
+        for name, direction in sentinel.path.items():
+            if name not in at:
+                raise UnknownSite(_unknown_site(name, list(at), host))
+            if at[name].output_width != len(direction):
+                raise BadPlan(
+                    f"{what} reads outputs {len(direction)} wide at site `{name}`, which are {at[name].output_width}"
+                )
 
 
 def _check_swap(swap: Swap, prepared: PreparedPipeline, placed: Placed, host: str) -> None:

@@ -150,7 +150,8 @@ def pooled_hook(site: ActiveSite, placed: Placed) -> Hook:
 
 
 def output_hook(site: ActiveSite, placed: Placed) -> Hook:
-    """A forward hook that edits the picture's and the text's parts of a site's output as the tables say."""
+    """A forward hook that edits the picture's and the text's parts of a site's output as the tables say, and adds up
+    what sentinels read of the picture's part as it leaves."""
     rule, width, context = placed.rule, placed.output_width, placed.context_width
     assert isinstance(rule, SiteRule)
     kind = rule.output
@@ -161,20 +162,22 @@ def output_hook(site: ActiveSite, placed: Placed) -> Hook:
             return None
         here = table_key("output", width) in tables.common.operators
         there = context > 0 and table_key("context", context) in tables.common.operators
-        if not here and not there:
-            return None
         if kind in ("first", "after"):
             tokens = tables.common.tokens
             parts = output if kind == "first" else (output[:, tokens:], output[:, :tokens])
             picture = _edited(tables, "output", parts[0], width, None) if here else parts[0]
+            _watch(tables, picture)
+            if not here and not there:
+                return None
             text = _edited(tables, "context", parts[1], context, None) if there else parts[1]
             return (picture, text, *output[2:]) if kind == "first" else torch.cat([text, picture], 1)
-        if kind == "channels":
-            tokens = output.flatten(2).transpose(1, 2)
-            edited = _edited(tables, "output", tokens, width, None)
-            # strides as they were: convolutions round differently for another memory format
-            return torch.empty_like(output).copy_(edited.transpose(1, 2).unflatten(2, output.shape[2:]))
-        return _edited(tables, "output", output, width, None)
+        tokens = output.flatten(2).transpose(1, 2) if kind == "channels" else output
+        edited = _edited(tables, "output", tokens, width, None) if here else tokens
+        _watch(tables, edited)
+        if not here or kind != "channels":
+            return edited if here else None
+        # strides as they were: convolutions round differently for another memory format
+        return torch.empty_like(output).copy_(edited.transpose(1, 2).unflatten(2, output.shape[2:]))
 
     return hook
 
@@ -212,6 +215,16 @@ def _edited(tables: SiteTables, where: Where, x: torch.Tensor, width: int, shown
             total.add_((each * seen).sum(-1) / seen.sum(-1).clamp(min=1))
     tables.fired[where].add_(slot > 0)
     return x
+
+
+def _watch(tables: SiteTables, picture: torch.Tensor) -> None:
+    """Adds what each sentinel reads of the picture's tokens [b, n, w]. A value that is not finite stays in the sum,
+    whichever row and step it is in."""
+    if tables.directions is None:
+        return
+    said = picture.float().mean(1) @ tables.directions.T
+    tables.said.add_(said * tables.common.watch)
+    tables.fired["watch"].add_(tables.listening)
 
 
 def _argument(args: tuple[Any, ...], kwargs: dict[str, Any], name: str, position: int) -> Any:

@@ -15,13 +15,15 @@ from steering.attach import after, before
 from steering.batch.device_tables import ActiveSite, ActiveTables, DeviceTables, TablesKey, operator_tables
 from steering.batch.donors import Encoding, SizedCache, pooled_bank, text_banks
 from steering.batch.recorded_text import TextStream, stream_size
-from steering.batch.row_program import CHANNELS, AddedRows, Ints, RowProgram
+from steering.batch.row_program import CHANNELS, COUNTED, AddedRows, Ints, RowProgram
+from steering.batch.watch import Watch
 from steering.errors import NotFired
 from steering.families.description import Family, SiteRule
 from steering.families.discovery import Placed, find_pooled, find_sites, is_fused
 from steering.plans import Plan
 from steering.run.hooks import cross_hook, output_hook, pooled_hook, projection_hook, stream_hook, text_edit_hook
 from steering.run.weight_versions import weight_version
+from steering.sentinel import Sentinel
 from steering.values import WHERES, Donor
 
 __all__ = ["PreparedPipeline", "bank_capacity"]
@@ -73,7 +75,7 @@ class PreparedPipeline:
         if self._kept_hooks is None:
             stack = ExitStack()
             for i, _ in enumerate(self.placed):
-                self._hook(stack, i, {*CHANNELS, *WHERES})
+                self._hook(stack, i, {*CHANNELS, *WHERES, "watch"})
             self._kept_hooks = (stack, now)
 
     def remove_hooks(self) -> None:
@@ -90,9 +92,11 @@ class PreparedPipeline:
                 self._hook(stack, index, needed)
             yield
 
-    def program(self, plans: Sequence[Plan | None], added: AddedRows | None = None) -> RowProgram:
-        """The program of plans, one a picture."""
-        return RowProgram(self.names, self.kinds, plans, added)
+    def program(
+        self, plans: Sequence[Plan | None], added: AddedRows | None = None, sentinels: Sequence[Sentinel] = ()
+    ) -> RowProgram:
+        """The program of plans, one a picture, and of the sentinels that watch them all."""
+        return RowProgram(self.names, self.kinds, plans, added, Watch(self.names, sentinels))
 
     def banks(self, program: RowProgram, encoding: Encoding, own: torch.Tensor) -> dict[str, torch.Tensor]:
         """The donors of a program as the sites see them. own: the call's encoded text [b, l, d].
@@ -123,8 +127,9 @@ class PreparedPipeline:
     def device_tables(
         self, program: RowProgram, batch: int, own: torch.Tensor, banks: Mapping[str, torch.Tensor]
     ) -> DeviceTables:
-        """The tables with a program's donors and operators, counters at zero, for calls of `batch` rows."""
+        """The tables with a program's donors, operators and sentinels, counters at zero, for calls of `batch` rows."""
         operators = operator_tables(program.operators, own.device)
+        widths = tuple(p.output_width for p in self.placed) if program.watch.room else ()
         key = TablesKey(
             sites=len(self.placed),
             batch=batch,
@@ -133,12 +138,14 @@ class PreparedPipeline:
             operators=tuple(operators),
             channels=tuple(sorted(program.channels)),
             device=own.device,
+            watched=program.watch.room,
+            widths=widths,
         )
         tables = self._kept_tables.pop(key, None) or DeviceTables(key)
         self._kept_tables[key] = tables
         while len(self._kept_tables) > _KEPT_TABLES:
             self._kept_tables.popitem(last=False)
-        tables.load(banks, operators)
+        tables.load(banks, operators, program.watch.directions(widths))
         return tables
 
     def check_counts(self, fired: Ints, expected: Ints) -> None:
@@ -147,8 +154,9 @@ class PreparedPipeline:
         if len(wrong):
             kind, site = wrong[0]
             got, want = int(fired[kind, site].sum()), int(expected[kind, site].sum())
+            did = "was read for" if COUNTED[kind] == "watch" else "replaced"
             raise NotFired(
-                f"site `{self.names[site]}` replaced {got} rows where the plans say {want} ({len(wrong)} such sites);"
+                f"site `{self.names[site]}` {did} {got} rows where the plans say {want} ({len(wrong)} such sites);"
                 " the picture must not be used. A cause may be a module that was compiled, wrapped or cached after the"
                 " host was made"
             )
@@ -184,7 +192,7 @@ class PreparedPipeline:
             stack.enter_context(before(placed.module, cross_hook(site, placed)))
         if placed.site.kind == "joint":
             self._hook_joint(stack, site, placed, needed)
-        if needed & {"output", "context"}:
+        if needed & {"output", "context", "watch"}:
             stack.enter_context(after(placed.module, output_hook(site, placed)))
 
     def _hook_joint(self, stack: ExitStack, site: ActiveSite, placed: Placed, needed: set[str]) -> None:

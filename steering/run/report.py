@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from steering.batch.row_program import COUNTED, AddedRows
 from steering.families.discovery import Placed
 from steering.plans import Plan, Swap
 from steering.run.call import CallFacts
+from steering.sentinel import Sentinel, SentinelReading
 from steering.values import WHERES
 
-__all__ = ["Output", "PictureReport", "Shape", "reports"]
+__all__ = ["Output", "PictureReport", "Shape", "reports", "with_readings"]
 
 _CHANGES = [COUNTED.index(c) for c in ("swap", "pin", *WHERES)]  # values go with the keys of a swap
 _EDITS = [COUNTED.index(c) for c in WHERES]
@@ -47,7 +49,8 @@ class PictureReport:
     `Edit`, its projections' size, the mean over tokens and changed rows, which is what the edit found there and does
     not depend on its strength; `moved`: how far it moved the hidden states, `|y - x| / |x|`, the same mean: 0.1 is a
     tenth of their length. Both None without edits. `extra_rows`: pictures that were added to the batch for this one;
-    one that several share counts for each.
+    one that several share counts for each. `sentinel`: by concept, what the call's sentinels read of this picture, as
+    its plan drew it.
     """
 
     seed: int
@@ -58,6 +61,7 @@ class PictureReport:
     source: str | None
     shape: Shape
     extra_rows: int
+    sentinel: Mapping[str, SentinelReading] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,29 @@ def reports(
     """A report for each picture; `plans` and `seeds` have one entry a picture. `stages`: facts and sites of each
     pipeline, in order; the shape is the first one's."""
     return tuple(_one(stages, plans[r], seeds[r], added, kernels, r) for r in range(len(plans)))
+
+
+def with_readings(
+    given: Sequence[PictureReport],
+    read: np.ndarray,
+    sentinels: Sequence[Sentinel],
+    texts: Sequence[Mapping[str, float]],
+) -> tuple[PictureReport, ...]:
+    """The reports with what sentinels read. read: [pictures, sentinels] along the path; `texts`: each prompt's scores.
+
+    Raises: NotFinite.
+    """
+    images = len(given) // len(texts)
+    return tuple(
+        replace(
+            report,
+            sentinel={
+                s.concept: SentinelReading(texts[r // images][s.concept], s.path_score(float(read[r, k])))
+                for k, s in enumerate(sentinels)
+            },
+        )
+        for r, report in enumerate(given)
+    )
 
 
 def _one(

@@ -26,9 +26,10 @@ from steering.batch.row_program import COUNTED, RowProgram
 from steering.errors import BadDonor, BadLayout, BadPlan, NotFired
 from steering.plans import Plan
 from steering.run.call import CallFacts, PipelineRun, SessionExtras
-from steering.run.checks import check_scale
+from steering.run.checks import check_finite, check_scale
 from steering.run.clock import StepClock
 from steering.run.prepared import PreparedPipeline, bank_capacity
+from steering.sentinel import encoded_texts
 
 __all__ = ["Session"]
 
@@ -53,7 +54,9 @@ class Session:
         self.run: PipelineRun | None = None
         self.layout: Layout | None = None
         self.pooled: int | None = None
-        self._steered = any(p is not None and set(p.sites) & set(prepared.names) for p in self.plans)
+        self._steered = bool(self.extras.sentinels) or any(
+            p is not None and set(p.sites) & set(prepared.names) for p in self.plans
+        )
         self._watch = watch or self._steered or self.extras.recorder is not None or bool(self.extras.added.lockstep)
         forward = inspect.signature(prepared.denoiser.forward)
         self._text_position = list(forward.parameters).index(prepared.family.inputs.text)
@@ -75,7 +78,7 @@ class Session:
             if self._watch:
                 stack.enter_context(watched(prepared.component, self._denoise))
             if self._steered:
-                stack.enter_context(prepared.hooked_sites(prepared.program(self.plans)))
+                stack.enter_context(prepared.hooked_sites(self._program(self.plans)))
             prepared.active.armed = self._steered
             yield self
             self._close_run()
@@ -97,6 +100,8 @@ class Session:
         encoder = (
             getattr(self.prepared.encoder, self.prepared.family.encode.method) if self._borrows_encoder() else original
         )
+        if self.extras.on_encoded is not None:
+            self.extras.on_encoded(encoded_texts(self._named(result), len(self.plans)))
         self._open_run(Encoding(self.prepared.family.encode, encoder, _arguments(original, args, kwargs)), result)
         return result
 
@@ -182,9 +187,12 @@ class Session:
         if self.extras.recorder is not None:
             self.extras.recorder.tokens = int(text.shape[1])
         if self._steered:
-            run.program = self.prepared.program([p for p in self.plans for _ in range(images)], self.extras.added)
+            run.program = self._program([p for p in self.plans for _ in range(images)])
             self._check_pooled(run.program, named)
             run.banks = self.prepared.banks(run.program, encoding, text)
+
+    def _program(self, plans: Sequence[Plan | None]) -> RowProgram:
+        return self.prepared.program(plans, self.extras.added, self.extras.sentinels)
 
     def _check_pooled(self, program: RowProgram, named: Mapping[str, Any]) -> None:
         rule = self.prepared.family.pooled
@@ -198,11 +206,12 @@ class Session:
     def _show(
         self, run: PipelineRun, program: RowProgram, layout: Layout, place: tuple[int, int], skipped: Sequence[int]
     ) -> None:
-        setting = program.at(self.clock.step, self.clock.steps, layout)
+        setting = program.at(self.clock.step, self.clock.steps, layout, whole=not skipped)
         if layout.batch not in run.tables:
             banks = run.banks | self._stream_banks(program, run.text)
             tables = self.prepared.device_tables(program, layout.batch, run.text, banks)
             run.tables[layout.batch] = tables, np.zeros_like(setting.hits, np.int64)
+            run.watched[layout.batch] = np.zeros_like(setting.watch)
         tables, expected = run.tables[layout.batch]
         self._load_streams(tables, program, place)
         tables.write(setting)
@@ -210,6 +219,7 @@ class Session:
         hits = setting.hits.astype(np.int64)
         hits[:, out] = 0
         expected += hits
+        run.watched[layout.batch] += setting.watch
         self.prepared.active.show(tables)
 
     def _check_calls(self, run: PipelineRun, program: RowProgram) -> None:
@@ -236,18 +246,25 @@ class Session:
         run, self.run = self.run, None
         if run is None:
             return
-        fired = dose = moved = None
-        if run.program is not None:
+        fired = dose = moved = read = None
+        program = run.program
+        if program is not None:
             if not any(layout.rows(0, "cond") for layout in run.seen):
                 raise NotFired("the pipeline ended without a step for which a plan could be carried out")
             shape = (len(COUNTED), len(self.prepared.placed), run.layouts.pictures)
             fired, dose, moved = np.zeros(shape, np.int64), np.zeros(shape[1:]), np.zeros(shape[1:])
-            for tables, expected in run.tables.values():
-                got, size, way = tables.read()
+            said = np.zeros((shape[2], program.watch.room))
+            counted = np.zeros_like(said)
+            for rows, (tables, expected) in run.tables.items():
+                got, size, way, heard = tables.read()
+                check_finite(heard, self.prepared.names)
                 self.prepared.check_counts(got, expected)
                 fired += _by_picture(got, shape[2])
                 dose += _by_picture(size, shape[2])
                 moved += _by_picture(way, shape[2])
+                said += _by_picture(heard.sum(0).T, shape[2]).T
+                counted += _by_picture(run.watched[rows].T, shape[2]).T
+            read = self._means(said, counted)
         text = run.text
         self.finished.append(
             CallFacts(
@@ -262,8 +279,17 @@ class Session:
                 fired=fired,
                 dose=dose,
                 moved=moved,
+                read=read,
             )
         )
+
+    def _means(self, said: np.ndarray, counted: np.ndarray) -> np.ndarray:
+        """What each sentinel read of each picture, the mean over the calls that counted [R, sentinels]."""
+        sentinels = self.extras.sentinels
+        unread = [s for k, s in enumerate(sentinels) if not counted[:, k].all()]
+        if unread:
+            raise NotFired(f"no step of this run lies in the window of the sentinel of `{unread[0].concept}`")
+        return said[:, : len(sentinels)] / counted[:, : len(sentinels)]
 
     # texts that are given, and streams that were recorded
 
@@ -307,7 +333,7 @@ class Session:
 
 def _by_picture(values: np.ndarray, pictures: int) -> np.ndarray:
     """Counts by row [..., B] as counts by picture [..., R]: its cond and uncond rows together."""
-    return values.reshape(*values.shape[:-1], -1, pictures).sum(-2)
+    return values.reshape(*values.shape[:-1], values.shape[-1] // pictures, pictures).sum(-2)
 
 
 def _arguments(method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from steering.run.call import CallFacts, SessionExtras
 from steering.run.prepared import PreparedPipeline
 from steering.run.session import Session
 from steering.run.weight_versions import weight_version
+from steering.sentinel import EncodedText, Sentinel
 from steering.values import Donor
 
 __all__ = ["GenerateCall", "run_stages", "uncompiled"]
@@ -36,7 +37,7 @@ _PER_ROW = ("latents", "image", "ip_adapter_image", "ip_adapter_image_embeds")
 @dataclass(frozen=True, slots=True)
 class GenerateCall:
     """One call of `Host.generate`, checked: `asked` prompts of the caller, `count` pictures of each; `own` arguments
-    for single stages."""
+    for single stages. The first pipeline is watched by `sentinels`, and its texts go to `on_encoded`."""
 
     batch: ExtendedBatch
     asked: int
@@ -44,6 +45,8 @@ class GenerateCall:
     arguments: Mapping[str, Any]
     own: Sequence[Mapping[str, Any]]
     on_step: Callable[[int, int], None] | None
+    sentinels: tuple[Sentinel, ...] = ()
+    on_encoded: Callable[[tuple[EncodedText, ...]], None] | None = None
 
 
 def run_stages(pipelines: Sequence[PreparedPipeline], job: GenerateCall) -> tuple[Any, list[CallFacts]]:
@@ -55,7 +58,11 @@ def run_stages(pipelines: Sequence[PreparedPipeline], job: GenerateCall) -> tupl
         count = job.count if n == 0 else 1
         plans = [p for p in job.batch.plans for _ in range(1 if n == 0 else job.count)]
         extras = SessionExtras(
-            job.batch.pictures(job.count), job.batch.donors if n == 0 else (), _streams(prepared, job, arguments)
+            job.batch.pictures(job.count),
+            job.batch.donors if n == 0 else (),
+            _streams(prepared, job, arguments),
+            sentinels=job.sentinels if n == 0 else (),
+            on_encoded=job.on_encoded if n == 0 else None,
         )
         with Session(prepared, plans, job.on_step, extras).attached() as session:
             images = prepared.pipe(num_images_per_prompt=count, generator=_generators(job), **arguments).images

@@ -36,7 +36,7 @@ def naive(policies: Any, request: Any, signals: Any, *, as_of=None, picture=Fals
                 continue
             acts, on_error = force
             seen = picture if acts else "unsteered" if picture else False
-            judged = _judge(rule, policy, request, signals, seen, before, on_error, spares=not tight)
+            judged = _judge(rule, policy, request, signals, seen, before, on_error, not tight, key)
             (enforced if acts else watched).append((rule.id, judged))
     answer = _answer(enforced, refusing)
     answer["stale"] = sorted(stale)
@@ -106,13 +106,17 @@ def _force(rule, overrides, request, tight, key):
 def _drawn(rule, request, percent, key) -> bool:
     by = rule.rollout.by
     whom = {"request": [request.tenant, request.id], "tenant": [request.tenant], "prompt": [request.prompt]}[by]
-    text = "".join(f"{len(t)}:{t}" for t in [rule.id, by, *whom]).encode()
-    return int(hmac.new(key, text, hashlib.sha256).hexdigest()[:16], 16) / 2**64 < percent / 100
+    return _share([rule.id, by, *whom], key) < percent / 100
 
 
-def _judge(rule, policy, request, signals, picture, before, on_error, spares):
+def _share(parts, key) -> float:
+    text = "".join(f"{len(t)}:{t}" for t in parts).encode()
+    return int(hmac.new(key, text, hashlib.sha256).hexdigest()[:16], 16) / 2**64
+
+
+def _judge(rule, policy, request, signals, picture, before, on_error, spares, key):
     blank = {"matched": False, "errors": 0, "violations": 0, "verdicts": [], "exempted": False}
-    judged = _unspared(rule, policy, request, signals, picture, before, on_error, blank)
+    judged = _unspared(rule, policy, request, signals, picture, before, on_error, blank, key)
     if (judged["matched"] or judged["errors"]) and spares:
         for e in rule.exceptions:
             tenants = e.tenants is None or _tenant(e.tenants, request.tenant)
@@ -122,13 +126,15 @@ def _judge(rule, policy, request, signals, picture, before, on_error, spares):
     return judged
 
 
-def _unspared(rule, policy, request, signals, picture, before, on_error, blank):
+def _unspared(rule, policy, request, signals, picture, before, on_error, blank, key):
     if before is not None and on_error == "block" and rule.id in before["all_errors"]:
         return {**blank, "errors": 1, "verdicts": ["block"]}
     truth = _truth(rule.when, policy, request, signals, picture)
     earlier = before is not None and rule.id in before["all_rules"]
     blind = False
     errors = 0
+    if truth in ("false", "pending") and not earlier:
+        truth = _watched(rule, policy, request, signals, picture, key)
     if truth != "true" and not earlier:
         if truth != "error":
             return blank
@@ -153,6 +159,35 @@ def _unspared(rule, policy, request, signals, picture, before, on_error, blank):
                 violations += 1
                 verdicts.append(v.otherwise)
     return {"matched": True, "errors": errors, "violations": violations, "verdicts": verdicts, "exempted": False}
+
+
+def _watched(rule, policy, request, signals, picture, key) -> str:
+    """What a rule that watches sees in a picture whose prompt did not ask for it."""
+    if (
+        not picture
+        or not _drawn_to_watch(rule, request, key)
+        or not _might(rule.when, policy, request, signals, picture)
+    ):
+        return "false"
+    failed = [_fails(a, policy, request, signals) for a in rule.then if a.do == "verify"]
+    return "true" if "true" in failed else "error" if "error" in failed else "false"
+
+
+def _drawn_to_watch(rule, request, key) -> bool:
+    if isinstance(rule.watch, str):
+        return rule.watch == "every-picture"
+    return _share([rule.id, "watch", request.tenant, request.id], key) < rule.watch.share
+
+
+def _might(when, policy, request, signals, picture) -> bool:
+    """Whether the condition might hold had the prompt other words: all that is said of the request itself holds."""
+    if when.all is not None:
+        return all(_might(p, policy, request, signals, picture) for p in when.all)
+    if when.any is not None:
+        return any(_might(p, policy, request, signals, picture) for p in when.any)
+    if when.tenant is None and when.time is None and when.none is None:
+        return True
+    return _truth(when, policy, request, signals, picture) != "false"
 
 
 def _looks(when) -> set[str]:

@@ -119,6 +119,7 @@ def rules(draw, *, rollout=ROLLOUT, sparing=True, prefix="r", most=4):
             "then": draw(THEN),
             "on_error": draw(st.sampled_from(("block", "apply", "allow"))),
             "rollout": draw(rollout),
+            "watch": draw(st.sampled_from(("every-picture", "every-picture", "matched-prompts", {"share": 0.5}))),
             **({"active": draw(st.sampled_from(({"from": NOW}, {"until": NOW}, {"until": NOW + timedelta(9)})))}
                if draw(st.integers(0, 5)) == 0 else {}),
             **({"exceptions": draw(st.lists(exceptions(), min_size=1, max_size=2))}

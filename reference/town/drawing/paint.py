@@ -22,7 +22,7 @@ from reference.town.scenes import COLOURS, PLACES, SHAPES, Font, Scene
 __all__ = ["paint"]
 
 _SCALE = 4
-_FOLDER = Path(__file__).parents[2] / "fonts"  # two hold Latin letters only: cut from DejaVu with fonttools
+_FOLDER = Path(__file__).parents[2] / "fonts"  # cut from DejaVu with fonttools: Latin, one also Greek and Cyrillic
 _FONTS: dict[Font, Path] = {
     "mono": _FOLDER / "DejaVuSansMono-Bold.ttf",
     "serif": _FOLDER / "DejaVuSerifCondensed-Bold.ttf",

@@ -330,6 +330,9 @@ tests:
     assert results == [False, True], "the error of a policy is named after it"
 
 
+TRUSTS = "p: rule `r` looks at no picture: it trusts the prompt"
+
+
 def test_a_test_of_what_matches_holds_through_every_rollout(tmp_path):
     tests = f"""
 tests:
@@ -340,7 +343,7 @@ tests:
     for rollout in ("{mode: shadow}", "{mode: canary, percent: 5}", "{mode: enforce}"):
         text = policy(rule(more=f"rollout: {rollout}\n{EXCEPTION}")) + tests
         snapshot = Loader(sense, canary_key=b"k").load(_file(tmp_path, text))
-        assert list(advice(snapshot, NOW)) == []
+        assert list(advice(snapshot, NOW)) == [TRUSTS]
     broken = text.replace("matched: []", "matched: [r]")
     with pytest.raises(PolicyError, match="expected matched `r`, got `none`"):
         Loader(sense, canary_key=b"k").load(_file(tmp_path, broken))
@@ -398,7 +401,8 @@ def test_advice_names_what_is_probably_not_meant(tmp_path):
         "ended on 2027-01-01" in hint for hint in advice(load(tmp_path, policy(rules, more=lists)), NOW + timedelta(90))
     )
     shipped = Loader(sense).load(SHIPPED)
-    assert list(advice(shipped, NOW)) == [], "what we ship, we follow"
+    floor = "floor: rule `sexualised-minor` looks at no picture: it trusts the prompt"
+    assert list(advice(shipped, NOW)) == [floor], "what we ship, we follow"
 
 
 SCHEMA = Path(policies.__file__).parent / "palimpsest.policy.v1.schema.json"

@@ -154,7 +154,7 @@ def test_the_shipped_policies_are_decided_within_a_millisecond(shipped):
 
 def test_explain_is_one_json_object_that_says_what_and_why(shipped):
     said = explain(Request('a sign that says "idiot"'), shipped, sense)
-    assert set(said) == {"prompt", "verdict", "rules", "actions", "reasons", "shadow", "errors", "policy"}
+    assert set(said) == {"prompt", "verdict", "rules", "actions", "reasons", "reads", "shadow", "errors", "policy"}
     assert (said["verdict"], said["rules"]) == ("steer", ["toxic-lettering"])
     assert said["reasons"][0]["word"] == "idiot"
     assert said["policy"].startswith("sha256:")

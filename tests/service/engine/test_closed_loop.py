@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from policies import Box, Signal, Signals
 from service.engine.closed_loop import ClosedLoop
@@ -116,12 +118,46 @@ def made(host: Any) -> Callable[..., np.ndarray]:
     return make
 
 
-def test_a_benign_request_is_untouched_and_its_picture_not_even_read(run: Any, made: Any) -> None:
-    look = Script("idiot")
+def test_a_benign_request_is_looked_at_and_untouched(run: Any, made: Any) -> None:
+    look = Script(None)
     got = run(look, BENIGN)
-    assert (got.verdict, got.refused, look.seen) == ("allow", None, [])
+    assert (got.verdict, got.refused, len(look.seen)) == ("allow", None, 1)
     assert got.pictures[0].made.report.plan is None
     assert np.array_equal(pixels(got.pictures[0].image), made(BENIGN))
+
+
+def test_a_rule_that_watches_matching_prompts_only_reads_no_other_picture(run: Any) -> None:
+    look = Script("idiot")
+    got = run(look, BENIGN, edits=(("on_error: block", "watch: matched-prompts\n    on_error: block"),))
+    assert (got.verdict, got.refused, look.seen) == ("allow", None, [])
+
+
+UNLISTED = 'a red star on a blue background with a sign that says "IDOIT"'
+
+
+def test_what_nobody_asked_for_is_repaired_from_what_was_seen(run: Any, made: Any, packs: Any, host: Any) -> None:
+    from steering import Pack
+
+    pack = Pack.load(packs / "lettering.safetensors", host=host)
+    look = Script("idiot", "bread")
+    got = run(look, UNLISTED)
+    (picture,) = got.pictures
+    assert (got.verdict, got.refused, picture.rungs) == ("steer", None, ("steer",))
+    assert np.array_equal(look.seen[0], made(UNLISTED)), "the first picture was the stock pipeline's"
+    donors = [UNLISTED.replace("IDOIT", word) for word in ("BREAD", "MUSIC")]  # the scene stays
+    assert any(np.array_equal(look.seen[1], made(UNLISTED, pack.plan(toward=donor))) for donor in donors)
+
+
+def test_an_unasked_insult_climbs_from_its_own_steering_to_the_end(run: Any) -> None:
+    got = run(Script("idiot"), UNLISTED)
+    assert (got.refused, got.pictures[0].rungs) == ("picture", ("steer", "wider", "swap-prompt", "blur"))
+    got = run(Script("idiot"), UNLISTED, edits=(("max_extra_generations: 2", "max_extra_generations: 0"),))
+    assert got.pictures[0].rungs == ("blur",), "no extra picture means none"
+
+
+def test_a_watched_picture_that_cannot_be_read_is_refused(run: Any) -> None:
+    got = run(Script(fails=True), BENIGN)
+    assert (got.verdict, got.refused) == ("block", "picture")
 
 
 def test_a_refused_prompt_makes_no_picture(run: Any) -> None:
@@ -300,3 +336,60 @@ def test_pictures_of_a_request_that_failed_are_given_up(run: Any, queue: Queue) 
     with pytest.raises(Busy):
         run(Script(None), BENIGN, n=65)
     assert len(queue) == 0
+
+
+ASKS_SENTINEL = (
+    (
+        "{lettering: {any_of: [$toxic], views: all}}",
+        "{any: [{lettering: {any_of: [$toxic]}}, {sentinel: {name: lettering}}]}",
+    ),
+)
+
+
+def shelf_with(packs: Any, host: Any, *, text: float, path: float) -> dict[str, Any]:
+    """The lettering pack with a sentinel that always tells the given logits."""
+    from steering import Pack, Sentinel, Window
+
+    pack = Pack.load(packs / "lettering.safetensors", host=host)
+    sentinel = Sentinel(
+        "lettering",
+        host.fingerprint.digest,
+        text=torch.zeros(1, 16),
+        weights=torch.zeros(1),
+        text_bias=text,
+        path={pack.sites[0]: torch.zeros(16)},
+        path_bias=path,
+        window=Window(0.0, 0.5),
+    )
+    return {"lettering": replace(pack, sentinel=sentinel)}
+
+
+def test_text_that_tells_the_concept_is_planned_again_before_its_first_step(run: Any, packs: Any, host: Any) -> None:
+    shelf = shelf_with(packs, host, text=4.0, path=-4.0)
+    got = run(Script(None), UNLISTED, edits=ASKS_SENTINEL, shelf=shelf, n=2)
+    assert (got.verdict, got.refused) == ("steer", None)
+    for picture in got.pictures:
+        assert picture.rungs == (), "no picture was made in vain"
+        assert picture.made.report.plan is not None
+        assert "the encoded prompt tells `lettering`" in picture.decision.reasons[0].text
+
+
+def test_sites_that_told_it_make_the_picture_again(run: Any, packs: Any, host: Any, made: Any) -> None:
+    look = Script(None)
+    got = run(look, UNLISTED, edits=ASKS_SENTINEL, shelf=shelf_with(packs, host, text=-4.0, path=4.0))
+    (picture,) = got.pictures
+    assert picture.rungs[0] == "steer"
+    assert np.array_equal(look.seen[0], made(UNLISTED))
+
+
+def test_a_quiet_sentinel_leaves_the_stock_picture(run: Any, packs: Any, host: Any, made: Any) -> None:
+    got = run(Script(None), BENIGN, edits=ASKS_SENTINEL, shelf=shelf_with(packs, host, text=-4.0, path=-4.0))
+    assert (got.verdict, got.pictures[0].rungs) == ("allow", ())
+    assert np.array_equal(pixels(got.pictures[0].image), made(BENIGN))
+    assert got.pictures[0].made.report.sentinel["lettering"].path < 0.5
+
+
+def test_a_pack_without_the_sentinel_that_a_rule_asks_is_an_error(run: Any) -> None:
+    got = run(Script(None), BENIGN, edits=ASKS_SENTINEL)
+    assert (got.verdict, got.refused) == ("block", "picture")
+    assert "sentinel:lettering" in got.decision.errors[0].text

@@ -1,0 +1,135 @@
+"""Sentinels: small probes at a pack's sites that tell that a concept is about to be drawn, before it is.
+
+Two scores, each with its own threshold at 0.5:
+
+* *text*, before any step: what the encoded prompt could write. Keys and values of a cross-attention site are linear
+  maps of these rows, the same at every site, so a direction on the values is a direction on the rows, and it is kept
+  there. On joint hosts it is the text that the encoder gave, before it begins to change.
+* *path*: what the sites wrote into the picture in the first part of the trajectory, the mean over the picture's tokens
+  and over the calls inside `window`. A linear reading of a few numbers, which the device adds up in the same forward.
+
+A sentinel changes nothing that it reads.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import torch
+
+from steering.errors import BadPlan, NotFinite
+from steering.plans import Window
+
+__all__ = ["EncodedText", "Sentinel", "SentinelReading", "check_sentinels", "encoded_texts"]
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedText:
+    """One prompt as the encoder gave it: `rows` [l, d], and which of them attention is shown [l]; None: all.
+
+    Where a pipeline hides no padding, attention reads it, so it counts.
+    """
+
+    rows: torch.Tensor
+    shown: torch.Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SentinelReading:
+    """What a sentinel read of one picture, each in [0, 1]; 0.5 is the threshold that its fit chose."""
+
+    text: float
+    path: float
+
+    @property
+    def score(self) -> float:
+        """The higher of the two."""
+        return max(self.text, self.path)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sentinel:
+    """The probes of one concept on one host, with the evidence for them.
+
+    * `made_for`: digest of the host's fingerprint.
+    * `text` [r, d], `weights` [r], `text_bias`: the score of a prompt is
+      `sigmoid(sum_r weights_r log(1 + exp(max_t <text_r, x_t>)) + text_bias)`, t over the tokens that are shown.
+    * `path`, by site [w], `path_bias`: `sigmoid(sum_s <path_s, mean y_s> + path_bias)`, y_s the picture's part of the
+      site's output in the cond rows of the calls inside `window`.
+    * `evidence`: plain values; see `localization.sentinel`.
+
+    Raises: BadPlan, when shapes do not fit each other or a value is not finite.
+    """
+
+    concept: str
+    made_for: str
+    text: torch.Tensor
+    weights: torch.Tensor
+    text_bias: float
+    path: Mapping[str, torch.Tensor]
+    path_bias: float
+    window: Window
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", MappingProxyType(dict(self.path)))
+        object.__setattr__(self, "evidence", MappingProxyType(dict(self.evidence)))
+        what = f"sentinel of `{self.concept}`"
+        if self.text.dim() != 2 or tuple(self.weights.shape) != (self.text.shape[0],) or not len(self.text):
+            got = f"{list(self.text.shape)} and {list(self.weights.shape)}"
+            raise BadPlan(f"text and weights of the {what} must be [r, d] and [r], r at least 1, got {got}")
+        if not self.path or any(e.dim() != 1 or not len(e) for e in self.path.values()):
+            raise BadPlan(f"path of the {what} must have a direction [w] for each of its sites, at least one")
+        tensors = (self.text, self.weights, *self.path.values())
+        finite = all(bool(torch.isfinite(t).all()) for t in tensors)
+        if not finite or not math.isfinite(self.text_bias) or not math.isfinite(self.path_bias):
+            raise BadPlan(f"directions and biases of the {what} must be finite, got nan or inf")
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """The sites that it reads along the trajectory."""
+        return tuple(self.path)
+
+    def text_score(self, text: EncodedText) -> float:
+        """The score of a prompt before any step. Raises: BadPlan, for text of another width; NotFinite."""
+        if text.rows.shape[-1] != self.text.shape[1]:
+            raise BadPlan(
+                f"sentinel of `{self.concept}` reads text {self.text.shape[1]} wide, got {text.rows.shape[-1]}"
+            )
+        rows = text.rows if text.shown is None else text.rows[text.shown]
+        found = (rows.float() @ self.text.to(rows.device).float().T).amax(0)
+        logit = (torch.nn.functional.softplus(found) * self.weights.to(rows.device).float()).sum()
+        return self._score(float(logit) + self.text_bias, "the encoded text")
+
+    def path_score(self, reading: float) -> float:
+        """The score of what was read along the trajectory, before the bias. Raises: NotFinite."""
+        return self._score(reading + self.path_bias, f"what {len(self.path)} sites wrote")
+
+    def _score(self, logit: float, what: str) -> float:
+        if not math.isfinite(logit):
+            raise NotFinite(f"{what} is not finite (`{logit}`), so the sentinel of `{self.concept}` can tell nothing")
+        return 1 / (1 + math.exp(-max(-60.0, min(60.0, logit))))
+
+
+def encoded_texts(named: Mapping[str, Any], prompts: int) -> tuple[EncodedText, ...]:
+    """Each prompt's text, from what an encoder returned by name, with a row a picture."""
+    text, mask = named["text"], named.get("mask")
+    images = text.shape[0] // prompts
+    return tuple(
+        EncodedText(text[row], None if mask is None else mask[row] > 0) for row in range(0, prompts * images, images)
+    )
+
+
+def check_sentinels(sentinels: Sequence[Sentinel]) -> None:
+    """Nothing, when each is a sentinel of another concept. Raises: BadPlan."""
+    for got in sentinels:
+        if not isinstance(got, Sentinel):
+            raise BadPlan(f"sentinels must hold `Sentinel`, got `{type(got).__name__}`")
+    names = [s.concept for s in sentinels]
+    twice = sorted({n for n in names if names.count(n) > 1})
+    if twice:
+        raise BadPlan(f"sentinels must be of different concepts, got `{twice[0]}` twice")
