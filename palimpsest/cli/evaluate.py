@@ -309,7 +309,7 @@ def evaluate_attack(
     attacks, plain, rows = None, dict[str, Any](), dict[str, dict[str, Any]]()
     for name in asked:
         with (
-            policy_variant(given, name if url is None else "as given") as folder,
+            policy_variant(given, name if url is None else "") as folder,
             _subject(model, None if url else folder, url, key) as (host, service, judges),
         ):
             if attacks is None:

@@ -1,4 +1,4 @@
-"""Variants of policies for `evaluate attack`: the same rules, on the prompt alone or with every picture looked at."""
+"""Variants of policies for `evaluate attack`: the same rules, trusting the prompt, or looking at pictures and sites."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 
 from detectors.text import sense
 from policies import Loader, policy_paths
-from policies.format.model import RuleModel
 from policies.format.strict_yaml import dump_yaml
 from policies.store.document import Document
 
@@ -19,24 +18,33 @@ __all__ = ["VARIANTS", "policy_variant", "verified_reads"]
 Rule = dict[str, Any]
 
 
-def _watching(mode: str) -> Callable[[Rule], Rule]:
-    """Lets the rules that verify a picture watch it so."""
-    return lambda rule: {**rule, "watch": mode} if any(a["do"] == "verify" for a in rule["then"]) else rule
+def _watching(watch: str, *, sentinel: bool = False) -> Callable[[Rule], Rule]:
+    """Lets the rules that verify a picture watch it so; with `sentinel` those about a concept are also woken by the
+    probe at its pack's sites."""
+
+    def change(rule: Rule) -> Rule:
+        reads = [action["read"] for action in rule["then"] if action["do"] == "verify"]
+        if not reads:
+            return rule
+        told = [{"sentinel": {"name": name, "at_least": 0.5}} for name in reads if sentinel and "/" in name]
+        return {**rule, "watch": watch, **({"when": {"any": [rule["when"], *told]}} if told else {})}
+
+    return change
 
 
 # row -> what it makes of a rule
-VARIANTS: Mapping[str, Callable[[Rule], Rule]] = {"as given": lambda rule: rule}
-if "watch" in RuleModel.model_fields:
-    VARIANTS = {
-        **VARIANTS,
-        "prompt rules only": _watching("matched-prompts"),
-        "picture looked at": _watching("every-picture"),
-    }
+VARIANTS: Mapping[str, Callable[[Rule], Rule]] = {
+    "prompt rules only": _watching("matched-prompts"),
+    "picture looked at": _watching("every-picture"),
+    "sentinel": _watching("matched-prompts", sentinel=True),
+    "all": _watching("every-picture", sentinel=True),
+}
 
 
 @contextmanager
 def policy_variant(policies: Sequence[str], row: str) -> Iterator[str]:
-    """A folder with the policies, their rules changed as the row says; gone afterwards.
+    """A folder with the policies, their rules changed as the row of `VARIANTS` says; gone afterwards. An empty row
+    changes nothing.
 
     The tests inside the policies are left out: they are about the rules as they were written.
 
@@ -51,7 +59,7 @@ def policy_variant(policies: Sequence[str], row: str) -> Iterator[str]:
                 path.write_bytes(content)
             assert document.model is not None  # INVARIANT: `Loader.parse` raises for a document without
             policy = document.model.model_dump(by_alias=True, exclude_unset=True, exclude={"tests"})
-            policy["rules"] = [VARIANTS[row](rule) for rule in policy["rules"]]
+            policy["rules"] = [VARIANTS[row](rule) if row else rule for rule in policy["rules"]]
             (Path(folder) / Path(document.file).name).write_text(dump_yaml(policy), "utf-8")
         yield folder
 
