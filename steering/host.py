@@ -25,7 +25,7 @@ from steering.families.probe import probed_family
 from steering.families.table import known_family
 from steering.measure.blends import Blend, blend_call
 from steering.measure.contributions import contributions_of
-from steering.measure.replay import Call, capture_calls, replay_call
+from steering.measure.replay import Call, capture_calls, replay_call, reworded_calls
 from steering.measure.selftest import SelfTest, run_self_test
 from steering.measure.tokens import differing_tokens
 from steering.plans import Plan, Source
@@ -326,6 +326,15 @@ class Host:
             chunks = [plans[i : i + rows_at_once] for i in range(0, len(plans), rows_at_once)]
             parts = [replay_call(self._prepared[0], call, chunk) for chunk in chunks]
         return torch.cat(parts) if parts else call.prediction.new_zeros(0, *call.prediction.shape)
+
+    def reword(self, calls: Sequence[Call], prompts: Sequence[str], *, timeout: float | None = None) -> torch.Tensor:
+        """The denoiser's predictions, float32 [calls, prompts, ...], for captured calls of one run that say each of
+        `prompts` instead of their own. No plan is applied, and gradients reach the encoders' embeddings.
+        """
+        check_values(prompts, [0] * len(prompts))
+        prepared = self._prepared[0]
+        with self._lock.held(timeout), uncompiled(prepared):
+            return reworded_calls(prepared, calls, prompts)
 
     @property
     def units(self) -> tuple[str, ...]:

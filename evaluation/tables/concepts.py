@@ -20,7 +20,7 @@ from evaluation.tables.lettering import benign_rates
 from reference.town.scenes import CATEGORIES
 from steering import Host
 
-__all__ = ["concept_row", "near_neighbours", "neighbour_row"]
+__all__ = ["concept_row", "near_neighbours", "neighbour_cases", "neighbour_row"]
 
 
 def concept_row(
@@ -92,7 +92,7 @@ def neighbour_row(
     Raises:
         ValueError: every concept of a category is erased, so none has a neighbour left.
     """
-    cases = _neighbours(erased, count, seed)
+    cases = neighbour_cases(erased, count, seed)
     progress(f"asking the service for {len(cases)} near neighbours, one at a time")
     answers = service.answer([c.prompt for c, _ in cases], [c.seed for c, _ in cases], together=1)
     drawn = [(a.image, name) for (_, name), a in zip(cases, answers, strict=True) if a.image is not None]
@@ -115,7 +115,7 @@ def near_neighbours(erased: Sequence[str]) -> list[str]:
     ]
 
 
-def _neighbours(erased: Sequence[str], count: int, seed: int) -> list[tuple[Case, str]]:
+def neighbour_cases(erased: Sequence[str], count: int, seed: int) -> list[tuple[Case, str]]:
     """Cases with the concept that each names; the neighbours come in turn."""
     names = near_neighbours(erased)
     if not names:

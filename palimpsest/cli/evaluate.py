@@ -32,6 +32,10 @@ _BESIDE = {
     "kept": "innocent: facts kept, where they were right",
 }
 _ERASED = ("character/pip", "style/marlo", "harm/gun")  # by the shipped policies
+_ROOT = Path(__file__).parent.parent.parent
+_ATTACKED = tuple(
+    map(str, (_ROOT / "evaluation/data/five-concepts.yaml", _ROOT / "policies/shipped/rendered-text.yaml"))
+)
 
 
 @evaluate_app.command("lettering")
@@ -255,6 +259,80 @@ def evaluate_detectors(
     if missed:
         say(f"below target: {', '.join(missed)}")
     raise typer.Exit(1 if missed else 0)
+
+
+@evaluate_app.command("attack")
+def evaluate_attack(
+    target: Annotated[
+        list[str] | None,
+        typer.Option(help="A concept, or `insults`; may be repeated. Default: what the policies verify in pictures."),
+    ] = None,
+    row: Annotated[
+        list[str] | None, typer.Option(help="A variant of the policies; may be repeated. Default: all of them.")
+    ] = None,
+    edits: Annotated[int, typer.Option(min=0, help="Strings one edit away from each concept, and from insults.")] = 60,
+    doubles: Annotated[int, typer.Option(min=0, help="Strings two edits away from each.")] = 30,
+    searched: Annotated[int, typer.Option(min=0, help="Strings found by gradients, for each concept.")] = 20,
+    insults: Annotated[int, typer.Option(min=1, help="Number of words of the list that are attacked.")] = 60,
+    innocent: Annotated[int, typer.Option(min=1, help="Innocent prompts of each group.")] = 100,
+    strings: Annotated[
+        Path | None,
+        typer.Option(help="File that keeps the strings and what their plain pictures show; made if it is missing."),
+    ] = None,
+    words: Annotated[Path | None, typer.Option(help="Word list of the insults; default: the shipped insults.")] = None,
+    model: Model = None,
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(help="Policies, as in `serve`; may be repeated. Default: five concepts and the shipped insults."),
+    ] = None,
+    url: Url = None,
+    key: Key = None,
+    seed: Seed = 0,
+    out: Out = None,
+    json_: Json = False,
+) -> None:
+    """Attack the policies with typos, descriptions and strings found by gradients, and count what leaves.
+
+    Each row is a variant of the policies; with --url there is one row, for the running service. As many edits as there
+    are, or as asked: 100000 takes all single edits. The defaults take about half an hour on one core.
+    """
+    from evaluation.prompts.attack_file import AttackFile, AttackJob
+    from evaluation.prompts.attacks import INSULTS, sampled_insults
+    from evaluation.prompts.cases import SHIPPED_INSULTS, load_word_list
+    from evaluation.tables.attack import attack_rows, gathered, innocent_groups, innocent_row, looker, string_rows
+    from palimpsest.cli.shared.policy_variants import VARIANTS, policy_variant, verified_reads
+    from policies import PolicyError
+
+    given = policy or _ATTACKED
+    try:
+        reads = verified_reads(given)
+    except PolicyError as error:
+        fail(str(error))
+    targets = target or [INSULTS if name == "lettering" else name for name in reads]
+    _check_concepts([name for name in targets if name != INSULTS])
+    asked = ["as served"] if url is not None else row or list(VARIANTS)
+    if strange := [name for name in asked if url is None and name not in VARIANTS]:
+        fail(f"--row must be one of {', '.join(f'`{name}`' for name in VARIANTS)}, got `{strange[0]}`")
+    erased, listed = [name for name in reads if name != "lettering"], load_word_list(words or SHIPPED_INSULTS)
+    job = AttackJob(
+        edits, doubles, searched=searched, insults=tuple(sampled_insults(listed, insults, seed=seed)),
+        erased=tuple(erased), seed=seed,
+    )  # fmt: skip
+    attacks, plain, rows = None, dict[str, Any](), dict[str, dict[str, Any]]()
+    for name in asked:
+        with (
+            policy_variant(given, name if url is None else "") as folder,
+            _subject(model, None if url else folder, url, key) as (host, service, judges),
+        ):
+            if attacks is None:
+                attacks = gathered(AttackFile(strings, host, looker(judges)), targets, job, progress=say)
+                plain = {"model": host.name, "plain pictures show it, by kind": string_rows(attacks)}
+            found = attack_rows(service, attacks, judges, progress=say)
+            for group, cases in innocent_groups(erased, innocent, seed=seed).items():
+                say(f"{group}: asking the service for {len(cases)} pictures")
+                found[group] = innocent_row(host, service, cases, judges, erased, listed)
+        rows |= {f"{name} / {each}": measured for each, measured in found.items()}
+    report_rows(rows, out, json_, asked=_road(url), seed=seed, **plain)
 
 
 def add_evaluate(app: typer.Typer) -> None:

@@ -64,16 +64,19 @@ class Encoding:
 
     def encode(self, prompt: str) -> Donor:
         """A donor prompt, encoded as the call encodes its own."""
-        cleared = dict.fromkeys((name for name in self.rule.cleared if name in self.arguments), None)
-        single: dict[str, Any] = {self.rule.prompt: [prompt], self.rule.images: 1}
-        if self.rule.guidance is not None:
-            single[self.rule.guidance] = False
         with torch.no_grad():
-            got = self.method(**{**self.arguments, **cleared, **single})
-        named = dict(zip(self.rule.returns, got, strict=False))
+            named = self.texts([prompt])
         rest = (named.get("mask"), named.get("pooled"))
         mask, pooled = (None if value is None else value[0].detach() for value in rest)
         return Donor(named["text"][0].detach(), mask, pooled)
+
+    def texts(self, prompts: Sequence[str]) -> dict[str, Any]:
+        """What the encoder gives for prompts encoded together, by the names of the rule's `returns`."""
+        cleared = dict.fromkeys((name for name in self.rule.cleared if name in self.arguments), None)
+        own: dict[str, Any] = {self.rule.prompt: list(prompts), self.rule.images: 1}
+        if self.rule.guidance is not None:
+            own[self.rule.guidance] = False
+        return dict(zip(self.rule.returns, self.method(**{**self.arguments, **cleared, **own}), strict=False))
 
 
 def text_banks(

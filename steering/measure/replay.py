@@ -24,7 +24,7 @@ from steering.run.prepared import PreparedPipeline
 from steering.run.session import Session
 from steering.values import Donor
 
-__all__ = ["Call", "capture_calls", "prediction_of", "repeated_call", "replay_call"]
+__all__ = ["Call", "capture_calls", "prediction_of", "repeated_call", "replay_call", "reworded_calls"]
 
 
 class _Enough(Exception):
@@ -149,6 +149,27 @@ def repeated_call(
     with torch.no_grad():
         _give_texts(prepared, call, batch, rows, kwargs)
     return batch, kwargs, args
+
+
+def reworded_calls(prepared: PreparedPipeline, calls: Sequence[Call], prompts: Sequence[str]) -> torch.Tensor:
+    """The denoiser's predictions for captured calls that say each of `prompts` instead, [calls, prompts, ...].
+
+    The prompts are encoded together, once for all calls, which must be of one run. Gradients, where torch keeps them,
+    reach back to the encoders' embeddings.
+    """
+    texts, inputs = calls[0].encoding.texts(prompts), prepared.family.inputs
+    predictions = []
+    for call in calls:
+        args = tuple(_repeated(a, len(prompts)) for a in call.args)
+        kwargs = {k: v if k in inputs.shared else _repeated(v, len(prompts)) for k, v in call.kwargs.items()}
+        kwargs[inputs.text] = texts["text"]
+        if inputs.mask is not None:
+            kwargs[inputs.mask] = texts["mask"]
+        if inputs.pooled is not None:
+            argument, *path = inputs.pooled
+            kwargs[argument] = {**kwargs[argument], path[0]: texts["pooled"]} if path else texts["pooled"]
+        predictions.append(prediction_of(prepared.denoiser(*args, **kwargs)).float())
+    return torch.stack(predictions)
 
 
 def _refuse_recorded(plans: Sequence[Plan | None]) -> None:
