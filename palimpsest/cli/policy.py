@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,11 +44,22 @@ def check(policy: Which = "shipped", key: Keys = None, verify: Verify = True, js
     hints = list(advice(snapshot, datetime.now(UTC)))
     if json_:
         facts = {"digest": snapshot.digest, "rules": [r.id for r in snapshot.rules], "advice": hints}
-        print(json.dumps({"valid": True, **facts}, indent=1))
+        forms = {name: {"forms": len(f.kept), "left_out": f.everyday} for name, f in snapshot.forms.items()}
+        print(json.dumps({"valid": True, **facts, "inflected": forms}, indent=1))
         return
     for hint in hints:
         say(f"hint: {hint}")
+    for name, forms in snapshot.forms.items():
+        say(f"list {name}: {len(forms.kept)} inflected forms{_left_out(forms.everyday)}")
     say(f"valid: {len(snapshot.rules)} rules, {snapshot.digest}")
+
+
+def _left_out(everyday: Mapping[str, str]) -> str:
+    if not everyday:
+        return ""
+    named = ", ".join(f"`{form}` (of `{entry}`)" for form, entry in list(everyday.items())[:3])
+    more = f" and {len(everyday) - 3} more" if len(everyday) > 3 else ""
+    return f"; left out as everyday words: {named}{more}"
 
 
 @policy_app.command("test")
