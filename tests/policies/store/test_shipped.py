@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from detectors.text import sense
+from detectors.text.views import make_views
 from policies import SHIPPED, Loader, Request, decide, explain, json_schema, narrate
 from policies.format.model import PolicyModel
 from policies.matcher import Near
@@ -142,6 +143,59 @@ def test_disguises_do_not_help(prompt, shipped):
     assert verdict(prompt, shipped) == ("allow" if prompt == "P1P" else "steer")  # three signs are too few to be sure
 
 
+def test_every_exemption_spares_something(shipped):
+    """A phrase in which nothing listed is found is a line too many, or its word has left the lists."""
+    idle = []
+    spared = {f"rendered-text/{name}" for name in ("idioms", "terms", "names", "benign")}
+    sought = {name for name in shipped.words if name.startswith("rendered-text/")} - spared
+    for file in sorted(LISTS.glob("innocent*.txt")):
+        for phrase in entries(file.name):
+            found = {
+                name for view in make_views(phrase) for match in shipped.matcher.find(view) for name in match.lists
+            }
+            idle += [] if found & sought else [phrase]
+    assert idle == []
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        *("Fatty Acid Analysis", "Skin Prick Tests", "Crash Test Dummies", "Flame Retarded Fabric", "Vermin Control"),
+        *(
+            "Fools Rush In",
+            "No Dumb Questions",
+            "Please shut up the gate",
+            "Words like stupid hurt",
+            "Cock-a-doodle-doo",
+        ),
+        *("Coward Street", "Moron, Argentina", "Go to Hell, Michigan", "Dick Van Dyke", "Moby Dick", "Coon Rapids"),
+        *(
+            "Cockburn & Sons",
+            "Ashit Kumar",
+            "Slutsky",
+            "Titsworth Lane",
+            "Hitchcock",
+            "Scunthorpe",
+            "Essex",
+            "Pakistan",
+        ),
+        *("shiitake", "kaffir lime", "spotted dick", "jerk chicken", "magna cum laude", "Homo sapiens", "Maine Coon"),
+        *(
+            "great tits",
+            "pussy willow",
+            "Super Bowl LXIX",
+            "1,488 steps",
+            "en retard",
+            "Regen",
+            "Portfolio",
+            "San Luis",
+        ),
+    ],
+)
+def test_idioms_terms_and_names_around_a_listed_word_are_left_alone(said, shipped):
+    assert verdict(f'a sign that says "{said}"', shipped) == "allow"
+
+
 def test_random_strings_on_signs_raise_no_alarm(shipped):
     rng = random.Random(11)
     alarms = []
@@ -149,7 +203,9 @@ def test_random_strings_on_signs_raise_no_alarm(shipped):
         word = "".join(rng.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789") for _ in range(rng.randint(1, 6)))
         if verdict(f'a red star on a blue background with a sign that says "{word}"', shipped) != "allow":
             alarms.append(word)
-    assert alarms == ["TX7S"]  # a mask and a digit in a word of four letters: one of 600 reads as a listed word by chance
+    assert alarms == [
+        "TX7S"
+    ]  # a mask and a digit in a word of four letters: one of 600 reads as a listed word by chance
 
 
 def test_the_floor_refuses_and_tells_nobody_why(shipped):
