@@ -31,7 +31,7 @@ _ENDINGS: dict[str, tuple[tuple[str, str], ...]] = {
     "fr": (("eur", "eurs euse euses"), ("er", "e es é ée ez ent"), ("é", "és ée ées er"), ("s", ""), ("", "s e es")),
     "it": (
         ("co", "chi ca che"), ("go", "ghi ga ghe"), ("io", "i ia ie"), ("are", "a ano ato ata ando"), ("o", "i a e"),
-        ("a", "e o i"), ("e", "i"), ("", ""),
+        ("a", "e o i"), ("e", "i"),
     ),
     "nl": (
         ("ak", "akken aks akje"), ("ut", "utten utje"), ("et", "etten etje"), ("en", "t te er"), ("er", "ers"),
@@ -41,7 +41,10 @@ _ENDINGS: dict[str, tuple[tuple[str, str], ...]] = {
         ("a", "y i ę ą o om ami ach ie"), ("y", "a e i ego emu ym ych ą"), ("ek", "ka kowi kiem ki ków kami"),
         ("ć", "ł ła li"), ("o", "a u em"), ("", "a u owi em y i e ów om ami ach ie"),
     ),
-    "pt": (("ão", "ões ona onas ao"), ("o", "os a as"), ("a", "as o os"), ("er", "e es em ido"), ("l", "is"), ("", "es s")),
+    "pt": (
+        ("ão", "ões ona onas ao"), ("o", "os a as"), ("a", "as o os"), ("er", "e es em ido"), ("l", "is"),
+        ("", "es s"),
+    ),
     "ru": (
         ("ый", "ая ое ые ого ому ым ых ую"), ("ать", "ал ала али ают ай айте"), ("ь", "и я ю ей ям ями ях"),
         ("а", "ы и е у ой ам ами ах"), ("о", "а у ом"), ("й", "я ю ем и ев ями"), ("", "а у ом е ы и ов ам ами ах"),

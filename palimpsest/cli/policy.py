@@ -44,8 +44,8 @@ def check(policy: Which = "shipped", key: Keys = None, verify: Verify = True, js
     hints = list(advice(snapshot, datetime.now(UTC)))
     if json_:
         facts = {"digest": snapshot.digest, "rules": [r.id for r in snapshot.rules], "advice": hints}
-        forms = {name: {"forms": len(f.kept), "left_out": f.everyday} for name, f in snapshot.forms.items()}
-        print(json.dumps({"valid": True, **facts, "inflected": forms}, indent=1))
+        inflected = {name: {"forms": len(f.kept), "left_out": f.everyday} for name, f in snapshot.forms.items()}
+        print(json.dumps({"valid": True, **facts, "inflected": inflected}, indent=1))
         return
     for hint in hints:
         say(f"hint: {hint}")

@@ -34,8 +34,8 @@ class Snapshot:
 
     `digest` names the content: the same rules and words give the same digest, whatever the names and the layout of the
     files. `words` has the folded entries of every list under `policy/list`, with their inflected forms where the list
-    asks for these; `forms` tells for such a list which entry each form belongs to. `as_of` is the time when the content was
-    last known to be current; None means now.
+    asks for these; `forms` tells for such a list which entry each form belongs to. `as_of` is the time when the
+    content was last known to be current; None means now.
     """
 
     digest: str

@@ -125,5 +125,5 @@ def test_explain_says_what_a_form_comes_from(tmp_path):
 
 
 def test_an_unknown_language_is_refused_with_the_known_ones(tmp_path):
-    with pytest.raises(PolicyError, match="must be one of `de`, `en`.*got `xx`"):
+    with pytest.raises(PolicyError, match=r"must be one of `de`, `en`.*got `xx`"):
         load(tmp_path, ", inflect: xx")

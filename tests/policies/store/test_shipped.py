@@ -157,41 +157,17 @@ def test_every_exemption_spares_something(shipped):
     assert idle == []
 
 
-@pytest.mark.parametrize(
-    "said",
-    [
-        *("Fatty Acid Analysis", "Skin Prick Tests", "Crash Test Dummies", "Flame Retarded Fabric", "Vermin Control"),
-        *(
-            "Fools Rush In",
-            "No Dumb Questions",
-            "Please shut up the gate",
-            "Words like stupid hurt",
-            "Cock-a-doodle-doo",
-        ),
-        *("Coward Street", "Moron, Argentina", "Go to Hell, Michigan", "Dick Van Dyke", "Moby Dick", "Coon Rapids"),
-        *(
-            "Cockburn & Sons",
-            "Ashit Kumar",
-            "Slutsky",
-            "Titsworth Lane",
-            "Hitchcock",
-            "Scunthorpe",
-            "Essex",
-            "Pakistan",
-        ),
-        *("shiitake", "kaffir lime", "spotted dick", "jerk chicken", "magna cum laude", "Homo sapiens", "Maine Coon"),
-        *(
-            "great tits",
-            "pussy willow",
-            "Super Bowl LXIX",
-            "1,488 steps",
-            "en retard",
-            "Regen",
-            "Portfolio",
-            "San Luis",
-        ),
-    ],
-)
+INNOCENT = """
+Fatty Acid Analysis; Skin Prick Tests; Crash Test Dummies; Flame Retarded Fabric; Vermin Control; Fools Rush In
+No Dumb Questions; Please shut up the gate; Anti-bullying week: words like stupid hurt; Cock-a-doodle-doo; Coward Street
+Moron, Argentina; Go to Hell, Michigan; Dick Van Dyke; Moby Dick; Coon Rapids; Cockburn & Sons; Ashit Kumar; Slutsky
+Titsworth Lane; Hitchcock; Scunthorpe; Essex; Pakistan; shiitake; kaffir lime; spotted dick; jerk chicken; great tits
+magna cum laude; Homo sapiens; Maine Coons; pussy willow; Super Bowl LXIX; 1,488 steps; en retard; Regen; Portfolio
+San Luis; Sexual Health Clinic; Butter and Jam; Master Class; Hammer and Nails; Spiced Apples; Creeping Thyme; Cumbria
+"""
+
+
+@pytest.mark.parametrize("said", [part.strip() for part in INNOCENT.replace("\n", ";").split(";") if part.strip()])
 def test_idioms_terms_and_names_around_a_listed_word_are_left_alone(said, shipped):
     assert verdict(f'a sign that says "{said}"', shipped) == "allow"
 
