@@ -1,7 +1,7 @@
 """The known words: never taken apart, joined or reversed, and accepted as neighbours of a glued word.
 
 `class`, `assassin` and `Scunthorpe` hold a listed word and are words themselves, so no guess is made about them. Words
-of the shipped list are known as neighbours only (`stupididiot`).
+of the shipped lists are known as neighbours only (`stupididiot`).
 """
 
 from __future__ import annotations
@@ -12,10 +12,13 @@ from functools import cache
 from pathlib import Path
 
 from policies import SHIPPED
+from policies.everyday import load_everyday
 from policies.spelling import fold, leet
 
-__all__ = ["Vocabulary", "load_vocabulary"]
+__all__ = ["ABUSE", "Vocabulary", "load_vocabulary"]
 
+# the shipped English lists of single words
+ABUSE = ("toxic.en.txt", "profanity.en.txt", "sexual.en.txt", "hate.en.txt", "threat.en.txt", "self-harm.en.txt")
 _DATA = Path(__file__).parent.parent / "data"
 _ENDINGS = ("", "s", "es", "d", "ed", "r", "er", "rs", "ers", "ing", "ly", "'s", "’s", "y", "ness")
 
@@ -49,9 +52,8 @@ class Vocabulary:
 def load_vocabulary() -> Vocabulary:
     """The words that come with the package, loaded once."""
     spoken = frozenset(_words("small_words.txt"))
-    files = ("common_words.txt", "everyday_words.txt", "counter_words.txt")
-    innocent = spoken.union(*(_words(name) for name in files))
-    entries = [fold(line) for line in _lines(SHIPPED / "lists" / "toxic.en.txt")]
+    innocent = spoken | load_everyday()
+    entries = [fold(line) for name in ABUSE for line in _lines(SHIPPED / "lists" / name)]
     listed = {word for entry in entries for word in entry.split()}
     innocent -= {entry for entry in entries if " " not in entry}
     pieces = frozenset(leet(w) for w in innocent | listed if len(w) > 2 or (w in spoken and w not in ("i", "u")))

@@ -31,6 +31,7 @@ from detectors.text.views import make_views
 from evaluation.prompts.corpus import innocents
 from evaluation.prompts.disguises import DISGUISES
 from policies import SHIPPED
+from policies.everyday import FOLDER
 
 __all__ = ["EVERYDAY", "KINDS", "examples", "kind_of_examples", "main", "train"]
 
@@ -210,7 +211,7 @@ def _lines(name: str) -> list[str]:
 
 def _benign_words() -> list[str]:
     names = ("common_words.txt", "everyday_words.txt", "counter_words.txt")
-    lines = (line for name in names for line in (_DATA / name).read_text("utf-8").splitlines())
+    lines = (line for name in names for line in (FOLDER / name).read_text("utf-8").splitlines())
     return [w for line in lines if not line.startswith("#") for w in line.split() if len(w) > 2]
 
 

@@ -322,7 +322,7 @@ def evaluate_attack(
     for name in asked:
         with (
             policy_variant(given, name if url is None else "") as folder,
-            _subject(model, None if url else folder, url, key) as (host, service, judges),
+            _subject(model, None if url else [str(folder)], None, url, key) as (host, service, judges),
         ):
             if attacks is None:
                 attacks = gathered(AttackFile(strings, host, looker(judges)), targets, job, progress=say)

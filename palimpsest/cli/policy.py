@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -56,18 +57,30 @@ def check(
     hints = sorted(advice(loaded, datetime.now(UTC), longest=settings_of().max_prompt))
     if json_:
         facts = {"digest": snapshot.digest, "rules": [r.id for r in snapshot.rules], "floor": snapshot.floor}
-        watch = {r.id: r.watch for r in snapshot.rules}
-        print(
-            json.dumps({"valid": True, **facts, "watch": watch, "advice": [asdict(hint) for hint in hints]}, indent=1)
-        )
+        more = {
+            "watch": {r.id: r.watch for r in snapshot.rules},
+            "inflected": {n: {"forms": len(f.kept), "left_out": f.everyday} for n, f in snapshot.forms.items()},
+            "advice": [asdict(hint) for hint in hints],
+        }
+        print(json.dumps({"valid": True, **facts, **more}, indent=1))
     else:
         for hint in hints:
             say(f"hint: {hint}")
         for rule in (r for r in snapshot.rules if r.trusts_the_prompt and not r.sleeps):
             say(f"`{rule.id}` trusts the prompt: it looks at {rule.watch}")
+        for name, forms in snapshot.forms.items():
+            say(f"list {name}: {len(forms.kept)} inflected forms{_left_out(forms.everyday)}")
         floors = {"given": "their own floor", "added": "the shipped floor", "none": "no floor"}
         say(f"valid: {len(snapshot.rules)} rules with {floors[snapshot.floor]}, {snapshot.digest}")
     raise typer.Exit(1 if strict and hints else 0)
+
+
+def _left_out(everyday: Mapping[str, str]) -> str:
+    if not everyday:
+        return ""
+    named = ", ".join(f"`{form}` (of `{entry}`)" for form, entry in list(everyday.items())[:3])
+    more = f" and {len(everyday) - 3} more" if len(everyday) > 3 else ""
+    return f"; left out as everyday words: {named}{more}"
 
 
 @policy_app.command("test")

@@ -16,6 +16,7 @@ from policies.decide.decision import Disclosure
 from policies.decide.rules import ExceptionRule, Freshness, OverrideRule, Rule
 from policies.decide.snapshot import Origin, Snapshot
 from policies.decide.verify import VerifyRule
+from policies.everyday import load_everyday
 from policies.evidence import Trigger
 from policies.fields import length, moment
 from policies.format.actions import Action, Block, Label, ReviewHold, Verify
@@ -33,6 +34,7 @@ from policies.format.model import (
     VerifyModel,
 )
 from policies.format.strictness import loosening
+from policies.inflections import inflect
 from policies.matcher import Matcher
 from policies.predicates.compound import Compound, open_to_all
 from policies.predicates.condition import Condition
@@ -56,6 +58,13 @@ def compile_snapshot(
     """
     ordered = tuple(sorted(policies, key=lambda p: p.name))
     lists = {name: tuple(dict.fromkeys(fold(w) for w in entries)) for name, entries in words.items()}
+    forms = {
+        name: inflect(lists[name], model.inflect, load_everyday())
+        for p in ordered
+        for list_name, model in p.lists.items()
+        if model.inflect is not None and (name := f"{p.name}/{list_name}") in lists
+    }
+    lists |= {name: (*lists[name], *found.kept) for name, found in forms.items()}
     digest = _digest(ordered, lists)
     overrides: defaultdict[str, list[OverrideModel]] = defaultdict(list)
     for policy in ordered:
@@ -77,6 +86,7 @@ def compile_snapshot(
         policies=ordered,
         rules=tuple(rules),
         words=lists,
+        forms=forms,
         matcher=Matcher({name: lists[name] for name in used}),
         canary_key=canary_key,
         by_trigger={t: tuple(found) for t, found in by_trigger.items()},

@@ -10,6 +10,7 @@ from typing import Literal
 from policies.decide.rules import Freshness, Rule
 from policies.evidence import Trigger
 from policies.format.model import FLOOR, PolicyModel
+from policies.inflections import Forms
 from policies.matcher import Matcher
 from policies.types import Stage, concept_of
 
@@ -33,9 +34,10 @@ class Snapshot:
     """All rules that are in force together, pinned to a request for its whole life.
 
     `digest` names the content: the same rules and words give the same digest, whatever the names and the layout of the
-    files. `words` has the folded entries of every list under `policy/list`. `as_of` is the time when the content was
-    last known to be current; None means now. With `floor_added`, the policy `floor` is the one of this package, which
-    the loader added because the policies have none of their own.
+    files. `words` has the folded entries of every list under `policy/list`, with their inflected forms where the list
+    asks for these; `forms` tells for such a list which entry each form belongs to. `as_of` is the time when the
+    content was last known to be current; None means now. With `floor_added`, the policy `floor` is the one of this
+    package, which the loader added because the policies have none of their own.
     """
 
     digest: str
@@ -43,6 +45,7 @@ class Snapshot:
     rules: tuple[Rule, ...]
     words: Mapping[str, tuple[str, ...]]
     matcher: Matcher
+    forms: Mapping[str, Forms] = field(default_factory=dict)
     canary_key: bytes | None = None
     draw_canaries: bool = True  # False in tests of files: there a canary counts as enforced
     by_trigger: Mapping[Trigger, tuple[int, ...]] = field(default_factory=dict)

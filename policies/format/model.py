@@ -29,6 +29,7 @@ from policies.fields import (
 )
 from policies.format.actions import LadderRung, OnError, Unfit
 from policies.format.examples import TestModel
+from policies.inflections import Language
 from policies.predicates.when import WhenModel
 
 __all__ = ["FLOOR", "NOT_YET", "ActionModel", "BlockModel", "ExceptionModel", "LabelModel", "OverrideModel"]
@@ -45,12 +46,16 @@ Percent = Annotated[float, Field(gt=0, lt=100)]
 
 
 class WordListModel(FormatModel):
-    """Words and phrases, one an entry, written here or in a text file beside the policy (`#` starts a comment)."""
+    """Words and phrases, one an entry, written here or in a text file beside the policy (`#` starts a comment).
+
+    With `inflect: en`, or another language, the list also holds the regular plurals and verb forms of its entries.
+    """
 
     model_config = exactly_one("file", "values")
 
     file: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     values: Annotated[list[Text], Field(min_length=1, max_length=10_000)] | None = None
+    inflect: Language | None = None
 
     @model_validator(mode="after")
     def _check(self) -> WordListModel:
