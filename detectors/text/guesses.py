@@ -93,12 +93,16 @@ class _Guesses:
         self._text: list[str] = []
         self._places: list[int] = []
         self._seen: set[tuple[str, int]] = set()
+        self._odd: list[tuple[int, int]] = []
 
-    def add(self, text: str, places: Sequence[int]) -> None:
+    def add(self, text: str, places: Sequence[int], *, odd: bool = False) -> None:
+        """Adds a guess; an `odd` one may also be a word that is only near to an entry."""
         said = text.translate(_AS_LEET)
         if len(said) - said.count(" ") >= self._least and (said, places[0]) not in self._seen:
             self._seen.add((said, places[0]))
             self._text.append(said)
+            if odd:
+                self._odd.append((len(self._places), len(self._places) + len(said)))
             self._places.extend(places)
             self._places.append(places[-1])
 
@@ -107,7 +111,8 @@ class _Guesses:
         if self._text:
             starts, ends = self._chars.starts, self._chars.ends
             bounds = tuple(starts[p] for p in self._places), tuple(ends[p] for p in self._places)
-            yield View(name, "\n".join(self._text) + "\n", *bounds, form="leet", least=self._least)
+            text, odd = "\n".join(self._text) + "\n", tuple(self._odd)
+            yield View(name, text, *bounds, form="leet", least=self._least, odd=odd)
 
 
 def guess(chars: Chars, prefix: str, *, piece: bool) -> Iterator[View]:
@@ -371,7 +376,7 @@ def _rejoin(found: _Guesses, tokens: Sequence[_Token], *, piece: bool) -> None:
             known = known and token.known
             compound = piece and k == 1 and min(len(tokens[i].text), len(token.text)) >= 3
             if k and (not known or compound):
-                found.add(said, places)
+                found.add(said, places, odd=not known)
 
 
 def _resegment(found: _Guesses, tokens: Sequence[_Token], words: Vocabulary) -> None:

@@ -33,6 +33,7 @@ from policies.format.model import (
 )
 from policies.format.strictness import loosening
 from policies.matcher import Matcher
+from policies.near import Near
 from policies.predicates.compound import Compound
 from policies.predicates.condition import Condition
 from policies.predicates.predicate import RuleScope
@@ -60,8 +61,8 @@ def compile_snapshot(
     for policy in ordered:
         for override in policy.overrides:
             overrides[override.rule].append(override)
-    used: set[str] = set()
-    scopes = ((r, RuleScope(p.name, r.id, lists, used)) for p in ordered for r in p.rules)
+    used, near, innocent = set[str](), set[str](), set[str]()
+    scopes = ((r, RuleScope(p.name, r.id, lists, used, near, innocent)) for p in ordered for r in p.rules)
     rules = sorted((_rule(r, scope, overrides.get(r.id, ())) for r, scope in scopes), key=lambda r: r.id)
     by_trigger: defaultdict[Trigger, list[int]] = defaultdict(list)
     for i, rule in enumerate(rules):
@@ -72,7 +73,10 @@ def compile_snapshot(
         policies=ordered,
         rules=tuple(rules),
         words=lists,
-        matcher=Matcher({name: lists[name] for name in used}),
+        matcher=Matcher(
+            {name: lists[name] for name in used},
+            Near({name: lists[name] for name in near}, {name: lists[name] for name in innocent}),
+        ),
         canary_key=canary_key,
         by_trigger={t: tuple(found) for t, found in by_trigger.items()},
         always=tuple(i for i, r in enumerate(rules) if r.triggers is None),

@@ -78,9 +78,11 @@ def _with_given(signals: Signals, given: GivenSignals) -> Signals:
 def _picture(given: GivenPicture, snapshot: Snapshot, sense: Callable[[Request], Signals]) -> Signals:
     """The picture's signals: those that are given, texts with their views, and nothing found for all other names."""
     silent = Signals(covered=frozenset(("picture", n) for n in {"lettering", *snapshot.reads} - set(given.errors)))
+    pieces = given.lettering or []
+    joined = [" ".join(pieces)] if len(pieces) > 1 else []  # as a reader gives them: each, and all in one
     texts = tuple(
         replace(signal, name="lettering", stage="picture", span=None)
-        for text in given.lettering or ()
+        for text in (*pieces, *joined)
         for signal in sense(Request(text)).of("prompt", "text")
     )
     return silent + Signals(texts) + _as_signals(given.concept, given.errors, "picture")

@@ -14,7 +14,7 @@ __all__ = ["Expect", "Given", "GivenPicture", "GivenSignals", "TestModel"]
 
 
 class GivenPicture(FormatModel):
-    """A picture as its readers would report it."""
+    """A picture as its readers would report it: `lettering` holds its pieces of text, in the order of reading."""
 
     lettering: list[Text] | None = None
     concept: dict[ConceptName, UnitFloat] = {}

@@ -201,7 +201,7 @@ def _actions(a: Rule, b: Rule, old: Snapshot, new: Snapshot) -> Iterator[tuple[s
 
 def _verifies_more(a: VerifyRule, b: VerifyRule, old: Snapshot, new: Snapshot) -> bool:
     """Whether `b` fails every picture that `a` fails, and does no less then."""
-    if a.model.read != b.model.read or a.model.near > b.model.near:
+    if a.model.read != b.model.read:
         return False
     if a.model.otherwise == "block" and b.model.otherwise != "block":
         return False
