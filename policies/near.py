@@ -1,38 +1,48 @@
 """Words near to an entry: one edit away from it, or spelled with letters that look like its own.
 
-`looks` gives the spelling in which a token and an entry are compared: what an OCR engine takes for another letter is
-one letter there. One edit is an insertion, a deletion, a substitution or a swap of two neighbours (Damerau, 1964; the
-optimal string alignment). An index of deletions (as SymSpell's, Garbe, 2012) holds every entry without one of its
-letters, so the cost of a search grows with the token's length only.
+A token and an entry are compared as they look and as they sound. What an OCR engine takes for another letter is one
+letter in `looks`, what readers of English speak alike is one in `sounds`. One edit is an insertion, a deletion, a
+substitution or a swap of two neighbours (Damerau, 1964; the optimal string alignment). An index of deletions (as
+SymSpell's, Garbe, 2012) holds every entry without one of its letters, so the cost of a search grows with the token's
+length only.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from policies.spelling import LEET
 
-__all__ = ["Near", "NearWord", "looks"]
+__all__ = ["Near", "NearWord", "looks", "sounds"]
 
 _ENTRY_LEAST = 4  # letters of an entry: shorter ones have too many innocent neighbours
 _TOKEN_LEAST = 3
-_SHORT = 4  # entries of so many letters are near only by the edits that `_counts_when_short` names
+_SHORT = 4  # entries of so many letters are near by sight only, and by edits that keep their sound
 
 # Confusions of OCR engines. D with O and C with G are not here: without them half as many words look like another
 # word, and each is still one edit.
 _CONFUSED = str.maketrans({**LEET, "q": "o", "v": "u"})
-_MERGED = (("rn", "m"), ("vv", "w"), ("cl", "d"))
+_MERGED = (("rn", "m"), ("uu", "w"), ("ci", "d"))  # rn for m, vv for w, cl for d, by `_CONFUSED`
+_SIGNS = str.maketrans({sign: letter for sign, letter in LEET.items() if not sign.isalpha()})
+_SPOKEN = (("ph", "f"), ("ck", "k"), ("oo", "u"))
+_HEARD = str.maketrans("czy", "ksi")
 _VOWELS = "aeiouy"
-_ALIKE = (_VOWELS, "ck", "sz")  # letters that replace each other in a word of four letters and leave it readable
+_SAME_SOUND = ("ck", "sz")
 
 
 class NearWord(NamedTuple):
-    """An entry that is near; `edits` is 0 when the token looks like it, letter for letter."""
+    """An entry that is near: 0 or 1 `edits` away as the token looks, or, if it is `heard`, as it sounds."""
 
     edits: int
     word: str
+    heard: bool = False
+
+    def __str__(self) -> str:
+        if self.heard:
+            return f"which sounds like `{self.word}`"
+        return f"one letter away from `{self.word}`" if self.edits else f"which looks like `{self.word}`"
 
 
 class Near:
@@ -49,7 +59,7 @@ class Near:
             for word in lists[name]:
                 if len(word) >= _ENTRY_LEAST and " " not in word:
                     self._lists[word].append(name)
-                    for key in {k for look in looks(word) for k in _deletions(look)}:
+                    for key in {k for spelling in _spellings(word) for k in _deletions(spelling)}:
                         self._index[key].add(word)
         for name, words in (innocent or {}).items():
             for look in {look for word in words for look in looks(word)}:
@@ -63,8 +73,8 @@ class Near:
         found: dict[str, NearWord] = {}
         if len(token) < _TOKEN_LEAST:
             return found
-        seen = looks(token)
-        near = {w for look in seen for key in _deletions(look) for w in self._index.get(key, ())}
+        seen = _spellings(token)
+        near = {w for spelling in {*seen} for key in _deletions(spelling) for w in self._index.get(key, ())}
         for hit in sorted(h for word in near if (h := _compared(seen, word)) is not None):
             for name in self._lists[hit.word]:
                 found.setdefault(name, hit)
@@ -75,26 +85,41 @@ class Near:
         return frozenset(name for look in looks(token) for name in self._innocent.get(look, ()))
 
 
-def looks(word: str) -> tuple[str, ...]:
+def looks(word: str) -> tuple[str, str]:
     """`word`, folded, with one letter for all that look alike: letter for letter, and with pairs such as rn as one."""
-    merged = word
-    for pair, one in _MERGED:
-        merged = merged.replace(pair, one)
-    return tuple(dict.fromkeys((word.translate(_CONFUSED), merged.translate(_CONFUSED))))
+    plain = word.translate(_CONFUSED)
+    merged = _replaced(plain, _MERGED)
+    return (plain, merged)
+
+
+def sounds(word: str) -> str:
+    """`word`, folded, with one letter for what sounds alike in English: `luzer` and `loozer` differ by an o only."""
+    return _replaced(word.translate(_SIGNS), _SPOKEN).translate(_HEARD)
+
+
+def _spellings(word: str) -> tuple[str, str, str]:
+    return (*looks(word), sounds(word))
+
+
+def _replaced(word: str, pairs: Iterable[tuple[str, str]]) -> str:
+    for pair, one in pairs:
+        word = word.replace(pair, one)
+    return word
 
 
 def _deletions(word: str) -> set[str]:
     return {word} | {word[:i] + word[i + 1 :] for i in range(len(word))}
 
 
-def _compared(seen: Iterable[str], word: str) -> NearWord | None:
-    """How near the token with the looks `seen` is to `word`; None when it takes more than one edit."""
-    pairs = [_differing(a, b) for a in seen for b in looks(word)]
-    if any(a == b for a, b in pairs):
+def _compared(seen: Sequence[str], word: str) -> NearWord | None:
+    """How near the token with the spellings `seen` is to `word`; None when it takes more than one edit."""
+    *seen_alike, heard = (_differing(a, b) for a, b in zip(seen, _spellings(word), strict=True))
+    if ("", "") in seen_alike:
         return NearWord(0, word)
     short = len(word) <= _SHORT
-    near = any(_one_edit(a, b) and not (short and not _counts_when_short(a, b)) for a, b in pairs)
-    return NearWord(1, word) if near else None
+    if any(_one_edit(a, b) and (not short or _keeps_sound(a, b)) for a, b in seen_alike):
+        return NearWord(1, word)
+    return NearWord(1, word, heard=True) if not short and _one_edit(*heard) and _keeps_sound(*heard) else None
 
 
 def _differing(a: str, b: str) -> tuple[str, str]:
@@ -110,15 +135,12 @@ def _differing(a: str, b: str) -> tuple[str, str]:
 
 def _one_edit(a: str, b: str) -> bool:
     """Whether one edit makes `b` of `a`, given what differs."""
-    return max(len(a), len(b)) == 1 or (len(a) == 2 and a == b[::-1])
+    return max(len(a), len(b)) <= 1 or (len(a) == 2 and a == b[::-1])
 
 
-def _counts_when_short(a: str, b: str) -> bool:
-    """Whether the edit from the piece `b` of an entry to `a` counts for a short one.
+def _keeps_sound(a: str, b: str) -> bool:
+    """Whether the edit from the piece `b` of an entry to `a` leaves its consonants, or their sound, in some order.
 
-    A letter more counts, a swap, a vowel less, and a letter replaced by one like it. Most innocent words that are near
-    to a short entry have another consonant (`bill` and `kill`).
+    Most innocent words that are near to a short entry have another consonant (`bill` and `kill`).
     """
-    if len(a) == 2 or not b:
-        return True
-    return b in _VOWELS if not a else any(a in letters and b in letters for letters in _ALIKE)
+    return len(a) == 2 or not b or b in _VOWELS or any(a in sound and b in sound for sound in _SAME_SOUND if a)

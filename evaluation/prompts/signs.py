@@ -15,10 +15,14 @@ __all__ = ["EDITS", "edited", "in_two_pieces", "innocent_signs"]
 _PIECES = Path(__file__).parent.parent / "data" / "signs.txt"
 _SIGNS = (
     "{word}", "{word} {word}", "{word} & {word}", "the {word} {word} shop", "no {word}", "{word} {word} {word}",
-    "fresh {word}", "{word} this way", "sale {percent} % on {word}", "{name}", "{name} {name}", "{name} & sons", "dr. {name} {name}",
-    "{name} street", "{name}'s {word}", "{name} {word} co.", "{town}", "{town} {number} miles", "welcome to {town}", "{town} {word} museum",
+    "fresh {word}", "{word} this way", "sale {percent} % on {word}", "{name}", "{name} {name}", "{name} & sons",
+    "dr. {name} {name}", "{name} street", "{name}'s {word}", "{name} {word} co.",
+    "{town}", "{town} {number} miles", "welcome to {town}", "{town} {word} museum",
 )  # fmt: skip
-_CONFUSIONS = (("i", "l"), ("i", "1"), ("l", "i"), ("l", "1"), ("o", "0"), ("s", "5"), ("b", "8"), ("m", "rn"), ("w", "vv"), ("d", "cl"), ("u", "v"))  # fmt: skip
+_CONFUSIONS = (
+    ("i", "l"), ("i", "1"), ("l", "i"), ("l", "1"), ("o", "0"), ("s", "5"),
+    ("b", "8"), ("m", "rn"), ("w", "vv"), ("d", "cl"), ("u", "v"),
+)  # fmt: skip
 
 
 def innocent_signs(count: int, *, seed: int = 0) -> list[str]:

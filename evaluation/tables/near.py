@@ -7,9 +7,8 @@ picture is drawn.
 from __future__ import annotations
 
 import random
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from detectors.text import default_detectors, read_text, sense
@@ -25,8 +24,28 @@ __all__ = ["near_rows"]
 
 _SHOWN = 40  # examples that a row keeps
 _SHORT = 4
+_ROADS = {"read in a picture": "picture", "verified after a steer": "verify", "asked for": "asked"}
+_PLAIN, _SPARED = "without near", "near, dictionary and near_unless"
 
-Judge = Callable[[str], bool]
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """A text as a picture of it is read, and as a prompt asks for it."""
+
+    said: str
+    picture: Signals
+    request: Request
+    prompt: Signals
+
+    @classmethod
+    def of(cls, said: str) -> _Text:
+        signal = Signal("lettering", "given", "1", "picture", text=said, views=read_text(said))
+        request = Request(f'a sign that says "{said}"')
+        seen = Signals((signal,), frozenset({("picture", "lettering")}))
+        return cls(said, seen, request, default_detectors()(request))
+
+
+Judge = Callable[[_Text], bool]
 
 
 def near_rows(
@@ -39,15 +58,17 @@ def near_rows(
 ) -> dict[str, dict[str, Any]]:
     """The table of near words: `count` innocent signs, or `signs` in their place, and `each` words a kind of edit."""
     signs = innocent_signs(count, seed=seed) if signs is None else signs
-    rules = _rules()
-    rows = {f"innocent signs, {name}": _alarm_row(signs, judges) for name, judges in _roads(rules).items()}
+    rules, rng = _Rules(Loader(sense).load(SHIPPED)), random.Random(seed)
+    texts = [_Text.of(sign) for sign in signs]
+    rows = {f"innocent signs, {name}": _alarm_row(texts, _judges(rules, road)) for name, road in _ROADS.items()}
     progress("innocent signs done")
-    rng = random.Random(seed)
-    cut = [in_two_pieces(sign, rng) for sign in signs]
-    rows["innocent signs, a word in two pieces, read in a picture"] = _alarm_row(cut, _roads(rules)["read in a picture"])
+    texts = [_Text.of(in_two_pieces(sign, rng)) for sign in signs]
+    rows["innocent signs, each with a word in two pieces"] = _alarm_row(texts, _judges(rules, "picture"))
     progress("innocent signs in pieces done")
-    misses = {edit: edited(rules.words, edit, each, rules.is_innocent, seed=seed) for edit in EDITS}
-    rows |= {f"misspelt: {edit}": _recall_row(cases, rules) for edit, cases in misses.items()}
+    judges = _judges(rules, "picture")
+    for edit in EDITS:
+        cases = edited(rules.words, edit, each, rules.is_innocent, seed=seed)
+        rows[f"misspelt: {edit}"] = _recall_row(cases, judges[_PLAIN], judges[_SPARED])
     return rows
 
 
@@ -99,41 +120,29 @@ class _Rules:
         return compile_snapshot([PolicyModel.model_validate({**head, "lists": lists, "rules": [rule]})], self._lists)
 
 
-def _rules() -> _Rules:
-    return _Rules(Loader(sense).load(SHIPPED))
-
-
-def _roads(rules: _Rules) -> dict[str, dict[str, Judge]]:
-    """For each way in which a text reaches a rule: judges with more and more of what spares a near word."""
+def _judges(rules: _Rules, road: str) -> dict[str, Judge]:
+    """Judges of texts that come to a rule on `road`, with more and more that spares a near word."""
+    near = rules.snapshot(road, near=True, spared=False)
     return {
-        name: {
-            "without near": _judge(rules.snapshot(road, near=False, spared=False), road),
-            "near, nothing spared": _judge(rules.snapshot(road, near=True, spared=False), road, dictionary=False),
-            "near, words of the dictionary spared": _judge(rules.snapshot(road, near=True, spared=False), road),
-            "near, dictionary and near_unless": _judge(rules.snapshot(road, near=True, spared=True), road),
-        }
-        for name, road in (("read in a picture", "picture"), ("verified", "verify"), ("asked for", "asked"))
+        _PLAIN: _judge(rules.snapshot(road, near=False, spared=False), road),
+        "near, nothing spared": _judge(near, road, dictionary=False),
+        "near, words of the dictionary spared": _judge(near, road),
+        _SPARED: _judge(rules.snapshot(road, near=True, spared=True), road),
     }
 
 
 def _judge(snapshot: Snapshot, road: str, *, dictionary: bool = True) -> Judge:
-    def acts(text: str) -> bool:
-        request = Request(f'a sign that says "{text}"' if road == "asked" else "a street with a sign")
-        prompt = _known(default_detectors()(request), dictionary)
-        before = decide(request, prompt, snapshot)
+    calm = Request("a street with a sign")
+    unasked = default_detectors()(calm)
+
+    def acts(text: _Text) -> bool:
         if road == "asked":
-            return before.verdict != "allow"
-        seen = prompt + _known(_read(text), dictionary)
-        after = decide(request, seen, snapshot, stage="picture", before=before)
-        return bool(after.violations) if road == "verify" else after.verdict != "allow"
+            return decide(text.request, _known(text.prompt, dictionary), snapshot).verdict != "allow"
+        before = decide(calm, unasked, snapshot)
+        seen = unasked + _known(text.picture, dictionary)
+        return bool(decide(calm, seen, snapshot, stage="picture", before=before).verdict != "allow")
 
     return acts
-
-
-def _read(text: str) -> Signals:
-    """The signals of a picture in which a reader read `text`."""
-    signal = Signal("lettering", "given", "1", "picture", text=text, views=read_text(text))
-    return Signals((signal,), frozenset({("picture", "lettering")}))
 
 
 def _known(signals: Signals, dictionary: bool) -> Signals:
@@ -144,26 +153,21 @@ def _known(signals: Signals, dictionary: bool) -> Signals:
     return Signals(tuple(bare), signals.covered)
 
 
-def _alarm_row(signs: Sequence[str], judges: Mapping[str, Judge]) -> dict[str, Any]:
-    alarms = {name: [sign for sign in signs if judge(sign)] for name, judge in judges.items()}
-    rates = {name: Rate(len(found), len(signs)).to_json() for name, found in alarms.items()}
-    return {**rates, "alarms": list(alarms.values())[-1][:_SHOWN]}
+def _alarm_row(texts: Sequence[_Text], judges: Mapping[str, Judge]) -> dict[str, Any]:
+    """The share of `texts` that each judge acts on, and what `near` adds when all is spared that the rule spares."""
+    alarms = {name: {t.said for t in texts if judge(t)} for name, judge in judges.items()}
+    added = sorted(alarms[_SPARED] - alarms[_PLAIN])
+    rates = {name: Rate(len(found), len(texts)).to_json() for name, found in alarms.items()}
+    return {**rates, "what near adds": Rate(len(added), len(texts)).to_json(), "added": added[:_SHOWN]}
 
 
-def _recall_row(cases: Sequence[tuple[str, str]], rules: _Rules) -> dict[str, Any]:
-    """How many misspelt words the picture's rule finds, without near words and with them, short entries apart."""
-    judges = _roads(rules)["read in a picture"]
-    plain, near = judges["without near"], judges["near, dictionary and near_unless"]
-    found = [(word, said, near(said)) for word, said in cases]
+def _recall_row(cases: Sequence[tuple[str, str]], plain: Judge, near: Judge) -> dict[str, Any]:
+    """How many misspelt words `near` finds in a picture, words of four letters apart, and how many `plain` does."""
+    found = [(word, text.said, plain(text), near(text)) for word, text in ((w, _Text.of(s)) for w, s in cases)]
     return {
-        "recall": Rate.of(hit for _, _, hit in found).to_json(),
-        "recall without near": Rate.of(plain(said) for _, said in cases).to_json(),
-        **dict(_by_length(found)),
-        "missed": [f"{said} ({word})" for word, said, hit in found if not hit][:_SHOWN],
+        "recall without near": Rate.of(without for _, _, without, _ in found).to_json(),
+        "recall": Rate.of(hit for *_, hit in found).to_json(),
+        "recall, words of four letters": Rate.of(hit for word, *_, hit in found if len(word) == _SHORT).to_json(),
+        "recall, longer words": Rate.of(hit for word, *_, hit in found if len(word) > _SHORT).to_json(),
+        "missed": [f"{said} ({word})" for word, said, _, hit in found if not hit][:_SHOWN],
     }
-
-
-def _by_length(found: Iterable[tuple[str, str, bool]]) -> Iterator[tuple[str, Any]]:
-    hits: Counter[tuple[bool, bool]] = Counter((len(word) == _SHORT, hit) for word, _, hit in found)
-    for short, name in ((True, "recall, words of four letters"), (False, "recall, longer words")):
-        yield name, Rate(hits[short, True], hits[short, True] + hits[short, False]).to_json()

@@ -144,11 +144,10 @@ class WordCheck(SingleCondition):
 
     def _near_reason(self, found: NearMatch, rule: str) -> Reason:
         near, of = min((near, of) for of, near in found.near.items() if of in self.lists)
-        how = f"one letter away from `{near.word}`" if near.edits else f"which looks like `{near.word}`"
         return Reason(
             rule,
             "near",
-            f"{_SAID[self.stage, self.name]} `{found.said}`, {how}",
+            f"{_SAID[self.stage, self.name]} `{found.said}`, {near}",
             word=near.word,
             list=_short(of),
             view=found.view,
