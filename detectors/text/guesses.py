@@ -362,21 +362,23 @@ def _pattern(text: str) -> str:
 def _rejoin(found: _Guesses, tokens: Sequence[_Token], *, piece: bool) -> None:
     """Neighbours as one word, when at least one of them is no word by itself.
 
-    In lettering two known words are joined too: `dim wit`.
+    In lettering two known words are joined too: `dim wit`. Only fragments, of which none is a word, may be near to an
+    entry together.
     """
     for i in range(len(tokens)):
         places: list[int] = []
         said = ""
-        known = True
+        known = fragments = True
         for k, token in enumerate(tokens[i : i + _WINDOW]):
             if not token.text.isalnum() or len(token.text) > _FRAGMENT:
                 break
             said += token.text
             places += range(token.start, token.start + len(token.text))
             known = known and token.known
+            fragments = fragments and (not token.known or len(token.text) == 1)
             compound = piece and k == 1 and min(len(tokens[i].text), len(token.text)) >= 3
             if k and (not known or compound):
-                found.add(said, places, odd=not known)
+                found.add(said, places, odd=fragments)
 
 
 def _resegment(found: _Guesses, tokens: Sequence[_Token], words: Vocabulary) -> None:

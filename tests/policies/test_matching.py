@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from detectors.text import make_views
 from policies.matcher import Matcher
-from policies.near import Near
+from policies.near import Near, NearWord
 from policies.spelling import collapse, fold, leet
 
 
@@ -79,7 +79,7 @@ def test_near_finds_exactly_what_one_edit_away_is(word, data):
     """Letters that look like no other; `ab` for `ba` is one edit, as every one of these is."""
     other = data.draw(st.text(alphabet="abefgh", min_size=3, max_size=9) | _edited(word))
     found = Near({"l": [word]}).find(other)
-    assert found == ({"l": (_distance(word, other), word)} if _distance(word, other) <= 1 else {})
+    assert found == ({"l": NearWord(_distance(word, other), word)} if _distance(word, other) <= 1 else {})
 
 
 @st.composite
@@ -112,15 +112,15 @@ def _distance(a, b):
     ],
 )  # fmt: skip
 def test_what_looks_alike_costs_nothing_and_one_edit_is_near(said, edits):
-    assert Near({"l": ["idiot", "grumpf"]}).find(said) == ({} if edits is None else {"l": (edits, "idiot")})
+    assert Near({"l": ["idiot", "grumpf"]}).find(said) == ({} if edits is None else {"l": NearWord(edits, "idiot")})
 
 
 @pytest.mark.parametrize(
     ("said", "entry"), [("rnoron", "moron"), ("moroncl", "morond"), ("vvimp", "wimp"), ("bum", "burn")]
 )
 def test_pairs_that_look_like_one_letter_are_one(said, entry):
-    assert Near({"l": [entry]}).find(said) == {"l": (0, entry)}
-    assert Near({"l": [entry]}).find(said + "x") == {"l": (1, entry)}
+    assert Near({"l": [entry]}).find(said) == {"l": NearWord(0, entry)}
+    assert Near({"l": [entry]}).find(said + "x") == {"l": NearWord(1, entry)}
 
 
 @pytest.mark.parametrize("said", ["fcuk", "fock", "fyck", "fuckx", "xfuck", "fluck", "fck", "fuk" + "c", "fucc"])
@@ -133,9 +133,16 @@ def test_a_word_of_four_letters_is_not_near_by_another_consonant(said):
     assert Near({"l": ["fuck"]}).find(said) == {}
 
 
+@pytest.mark.parametrize("said", ["luzer", "loozer", "looser", "lozer"])
+def test_a_longer_word_is_near_by_its_sound_while_its_consonants_stay(said):
+    (found,) = Near({"l": ["loser", "fool"]}).find(said).values()
+    assert found.word == "loser"
+    assert found.heard == (said in ("luzer", "loozer"))
+
+
 def test_near_words_have_the_nearest_entry_of_each_list_and_the_innocent_lists_that_spare_them():
     near = Near({"a": ["moron", "idiot"], "b": ["morons"], "c": ["grumpf"]}, {"i": ["moran"], "j": ["dump"]})
-    assert near.find("moron") == {"a": (0, "moron"), "b": (1, "morons")}
+    assert near.find("moron") == {"a": NearWord(0, "moron"), "b": NearWord(1, "morons")}
     assert near.innocent("m0ran") == {"i"}
     assert near.innocent("morann") == frozenset()
 
