@@ -13,12 +13,11 @@ from dataclasses import dataclass
 
 import ahocorasick
 
+from policies.near import Near
 from policies.spelling import collapse, fold, is_boundary, leet
 from policies.types import Spelling, View
 
-__all__ = ["Match", "Matcher", "Near"]
-
-_NEAR_LEAST = 4  # shorter words have too many innocent neighbours
+__all__ = ["Match", "Matcher"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +47,13 @@ class _Filed:
 
 
 class Matcher:
-    """All lists of a snapshot as one automaton. It is immutable once built and safe to share between threads."""
+    """All lists of a snapshot as one automaton. It is immutable once built and safe to share between threads.
 
-    def __init__(self, lists: Mapping[str, Iterable[str]]) -> None:
+    `near` finds words near to the entries of some of the lists.
+    """
+
+    def __init__(self, lists: Mapping[str, Iterable[str]], near: Near | None = None) -> None:
+        self.near = near or Near({})
         names: defaultdict[str, list[str]] = defaultdict(list)
         for name in sorted(lists):
             for word in dict.fromkeys(fold(w) for w in lists[name]):
@@ -111,39 +114,3 @@ def _enough(filed: _Filed, view: View, start: int) -> bool:
         return False
     excess = [have for have, need in zip(runs, filed.runs, strict=True) if have > need]
     return bool(excess) and (max(excess) >= 3 or filed.letters >= 5)
-
-
-class Near:
-    """Finds words within one edit of an entry, in text that an OCR engine read or that a model half erased.
-
-    The index holds every entry and its deletions of one letter, so the cost of a search grows with the token's length
-    only.
-    """
-
-    def __init__(self, words: Iterable[str]) -> None:
-        self._index: defaultdict[str, set[str]] = defaultdict(set)
-        for word in words:
-            if len(word) >= _NEAR_LEAST and " " not in word:
-                for key in _deletions(word):
-                    self._index[key].add(word)
-
-    def find(self, token: str) -> str | None:
-        """An entry at most one insertion, deletion or substitution from `token`; the first in the alphabet, or None."""
-        if len(token) < _NEAR_LEAST - 1:
-            return None
-        near = {w for key in _deletions(token) for w in self._index.get(key, ()) if _one_edit(token, w)}
-        return min(near, default=None)
-
-
-def _deletions(word: str) -> set[str]:
-    return {word} | {word[:i] + word[i + 1 :] for i in range(len(word))}
-
-
-def _one_edit(a: str, b: str) -> bool:
-    """Whether at most one insertion, deletion or substitution turns `a` into `b`."""
-    if abs(len(a) - len(b)) > 1:
-        return False
-    i = 0
-    while i < min(len(a), len(b)) and a[i] == b[i]:
-        i += 1
-    return a[i:] == b[i + 1 :] or a[i + 1 :] == b[i:] or a[i + 1 :] == b[i + 1 :]

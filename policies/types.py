@@ -93,7 +93,8 @@ class View:
     view that undoes a reversal. `form` is the spelling in which list entries are compared: `plain`, `leet` (i, l, 1,
     !, | are one letter) or `repeats` (leet, with runs collapsed: `runs[i]` is the length of the run). `least` is the
     length of the shortest entry that may be found here, because short words match everywhere in aggressive views.
-    With `whole`, an entry must fill the view.
+    With `whole`, an entry must fill the view. `odd` bounds the words of the view that no dictionary knows; near words
+    are looked for among these. It is None when no dictionary was asked: then any word of a plain view may be near.
     """
 
     name: str
@@ -104,6 +105,7 @@ class View:
     runs: tuple[int, ...] = ()
     least: int = 1
     whole: bool = False
+    odd: tuple[tuple[int, int], ...] | None = None
 
     def __post_init__(self) -> None:
         if not len(self.text) == len(self.starts) == len(self.ends):

@@ -36,7 +36,7 @@ ARROWS = {
 # room -> its halls and the modules beside them, from the ground up: each may import what stands before it
 HALLS = {
     "policies": [
-        "types fields problems spelling everyday inflections matcher judgement evidence",
+        "types fields problems spelling near pieces everyday inflections matcher judgement evidence",
         "predicates",
         "format",
         "decide",

@@ -14,6 +14,7 @@ from PIL import Image
 
 from detectors.running import Detector, Watch, run
 from detectors.text import read_text
+from policies.pieces import reading_orders
 from policies.types import Box, Signal, Signals
 
 __all__ = [
@@ -62,9 +63,10 @@ class PictureDetector(Detector, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LetteringLooker:
-    """An OCR engine as a detector: one signal for each piece that it reads, and one for all pieces together.
+    """An OCR engine as a detector: one signal for each piece that it reads, and one for all of them, line by line.
 
-    The last finds words that are split between lines. Pieces below `floor` are kept out: noise read as letters.
+    The last finds words that are split between pieces; where columns give another order, there is one for that too.
+    Pieces below `floor` are kept out: noise read as letters.
     """
 
     engine: OcrEngine
@@ -85,11 +87,11 @@ class LetteringLooker:
 
     def look(self, image: Image.Image) -> Iterable[Signal]:
         readings = [r for r in self.engine.read(image) if r.score >= self.floor and r.text.strip()]
-        readings.sort(key=lambda r: (r.box.top + r.box.bottom, r.box.left))
-        yield from (self._signal(r) for r in readings)
+        orders = reading_orders([r.box for r in readings])
+        yield from (self._signal(readings[i]) for i in orders[0])
         if len(readings) > 1:
-            box = reduce(_union, (r.box for r in readings))
-            yield self._signal(Reading(" ".join(r.text for r in readings), box, min(r.score for r in readings)))
+            box, score = reduce(_union, (r.box for r in readings)), min(r.score for r in readings)
+            yield from (self._signal(Reading(" ".join(readings[i].text for i in o), box, score)) for o in orders)
 
     def _signal(self, reading: Reading) -> Signal:
         score = min(1.0, max(0.0, reading.score))

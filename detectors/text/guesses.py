@@ -102,12 +102,16 @@ class _Guesses:
         self._text: list[str] = []
         self._places: list[int] = []
         self._seen: set[tuple[str, int]] = set()
+        self._odd: list[tuple[int, int]] = []
 
-    def add(self, text: str, places: Sequence[int]) -> None:
+    def add(self, text: str, places: Sequence[int], *, odd: bool = False) -> None:
+        """Adds a guess; an `odd` one may also be a word that is only near to an entry."""
         said = text.translate(_AS_LEET)
         if len(said) - said.count(" ") >= self._least and (said, places[0]) not in self._seen:
             self._seen.add((said, places[0]))
             self._text.append(said)
+            if odd:
+                self._odd.append((len(self._places), len(self._places) + len(said)))
             self._places.extend(places)
             self._places.append(places[-1])
 
@@ -116,7 +120,8 @@ class _Guesses:
         if self._text:
             starts, ends = self._chars.starts, self._chars.ends
             bounds = tuple(starts[p] for p in self._places), tuple(ends[p] for p in self._places)
-            yield View(name, "\n".join(self._text) + "\n", *bounds, form="leet", least=self._least)
+            text, odd = "\n".join(self._text) + "\n", tuple(self._odd)
+            yield View(name, text, *bounds, form="leet", least=self._least, odd=odd)
 
 
 def guess(chars: Chars, prefix: str, *, piece: bool) -> Iterator[View]:
@@ -399,21 +404,23 @@ def _pattern(text: str) -> str:
 def _rejoin(found: _Guesses, tokens: Sequence[_Token], *, piece: bool) -> None:
     """Neighbours as one word, when at least one of them is no word by itself.
 
-    In lettering two known words are joined too: `dim wit`.
+    In lettering two known words are joined too: `dim wit`. Only fragments, of which none is a word, may be near to an
+    entry together.
     """
     for i in range(len(tokens)):
         places: list[int] = []
         said = ""
-        known = True
+        known = fragments = True
         for k, token in enumerate(tokens[i : i + _WINDOW]):
             if not token.text.isalnum() or len(token.text) > _FRAGMENT:
                 break
             said += token.text
             places += range(token.start, token.start + len(token.text))
             known = known and token.known
+            fragments = fragments and (not token.known or len(token.text) == 1)
             compound = piece and k == 1 and min(len(tokens[i].text), len(token.text)) >= 3
             if k and (not known or compound):
-                found.add(said, places)
+                found.add(said, places, odd=fragments)
 
 
 def _resegment(found: _Guesses, tokens: Sequence[_Token], words: Vocabulary) -> None:

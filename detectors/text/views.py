@@ -7,7 +7,7 @@ is left out, so an honest text has one view, sometimes two.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from detectors.text.chars import (
     Chars,
@@ -42,6 +42,8 @@ _SCRIPT_LEAST = 4
 _PHRASE_LEAST = 5
 _SQUASHED_LEAST = 4
 _SQUASHED_MOST = 32
+_WORD = re.compile(r"[^\W_](?:[^\W_]|[@$!|€£¥¢])*[^\W_!|]|[@$€£¥¢][\w@$!|€£¥¢]*[^\W_!|]")
+_ODD_LEAST = 3
 
 
 def make_views(text: str, start: int = 0, *, piece: bool = False) -> tuple[View, ...]:
@@ -119,7 +121,18 @@ def _either(name: str, readings: Sequence[Chars]) -> list[View]:
 
 
 def _view(name: str, chars: Chars, *, form: Spelling = "plain", least: int = 1, whole: bool = False) -> View:
-    return View(name, chars.text, chars.starts, chars.ends, form=form, least=least, whole=whole)
+    odd = tuple(_odd(chars.text)) if form == "plain" and not whole else None
+    return View(name, chars.text, chars.starts, chars.ends, form=form, least=least, whole=whole, odd=odd)
+
+
+def _odd(text: str) -> Iterator[tuple[int, int]]:
+    """The bounds of the words of `text`, folded, that are not known; what is mostly digits is a number."""
+    known = load_vocabulary()
+    for found in _WORD.finditer(text):
+        word = found.group()
+        letters = sum(c.isalpha() for c in word)
+        if len(word) >= _ODD_LEAST and 2 * letters >= len(word) and not known.knows(word):
+            yield found.span()
 
 
 def _join(chars: Chars, *, article: bool = False) -> Chars | None:

@@ -335,6 +335,35 @@ def evaluate_attack(
     report_rows(rows, out, json_, asked=_road(url), seed=seed, **plain)
 
 
+@evaluate_app.command("near")
+def evaluate_near(
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="Number of innocent signs.")] = 5000,
+    each: Annotated[int, typer.Option(min=1, help="Misspelt words per kind of edit.")] = 200,
+    signs: Annotated[
+        Path | None, typer.Option(help="File of innocent signs of your own, one a line, in place of ours.")
+    ] = None,
+    seed: Seed = 0,
+    out: Out = None,
+    json_: Json = False,
+) -> None:
+    """Measure `near: 1`: false alarms on innocent signs, and recall of misspelt words of the shipped rule.
+
+    No picture is drawn. With `--signs /usr/share/dict/words` it shows which words a list for `near_unless` needs.
+    """
+    from evaluation.tables.near import near_rows
+
+    own = None
+    if signs is not None:
+        try:
+            own = list(dict.fromkeys(line for line in signs.read_text("utf-8").splitlines() if line.strip()))
+        except (OSError, UnicodeDecodeError) as error:
+            fail(f"--signs must be a file of text, one sign a line; {error}")
+        if not own:
+            fail(f"--signs must be a file with at least one sign, got `{signs}`, which is empty")
+    rows = near_rows(signs=own, count=count, each=each, seed=seed, progress=say)
+    report_rows(rows, out, json_, seed=seed)
+
+
 def add_evaluate(app: typer.Typer) -> None:
     """Adds these commands to the command line."""
     app.add_typer(evaluate_app, name="evaluate")

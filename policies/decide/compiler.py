@@ -36,6 +36,7 @@ from policies.format.model import (
 from policies.format.strictness import loosening
 from policies.inflections import inflect
 from policies.matcher import Matcher
+from policies.near import Near
 from policies.predicates.compound import Compound, open_to_all
 from policies.predicates.condition import Condition
 from policies.predicates.predicate import RuleScope
@@ -70,8 +71,8 @@ def compile_snapshot(
     for policy in ordered:
         for override in policy.overrides:
             overrides[override.rule].append(override)
-    used: set[str] = set()
-    scopes = ((r, RuleScope(p.name, r.id, lists, used)) for p in ordered for r in p.rules)
+    used, near, innocent = set[str](), set[str](), set[str]()
+    scopes = ((r, RuleScope(p.name, r.id, lists, used, near, innocent)) for p in ordered for r in p.rules)
     rules = sorted((_rule(r, scope, overrides.get(r.id, ())) for r, scope in scopes), key=lambda r: r.id)
     by_trigger: defaultdict[Trigger, list[int]] = defaultdict(list)
     watching: defaultdict[Trigger, list[int]] = defaultdict(list)
@@ -87,7 +88,10 @@ def compile_snapshot(
         rules=tuple(rules),
         words=lists,
         forms=forms,
-        matcher=Matcher({name: lists[name] for name in used}),
+        matcher=Matcher(
+            {name: lists[name] for name in used},
+            Near({name: lists[name] for name in near}, {name: lists[name] for name in innocent}),
+        ),
         canary_key=canary_key,
         by_trigger={t: tuple(found) for t, found in by_trigger.items()},
         always=tuple(i for i, r in enumerate(rules) if r.triggers is None),
@@ -124,9 +128,7 @@ def _watched(rule: Rule) -> Iterator[Trigger]:
     """What wakes a watching rule at stage `picture`: each trigger of its verifications, once."""
     if not rule.watches or rule.sleeps:
         return
-    found = {t for v in rule.verifies for t in v.check.triggers() or ()}
-    found |= {("picture", v.model.read, "*") for v in rule.verifies if v.model.near}  # a near word is in no list
-    yield from found
+    yield from {t for v in rule.verifies for t in v.check.triggers() or ()}
 
 
 def _watches(model: RuleModel) -> float:

@@ -81,9 +81,11 @@ def _picture(given: GivenPicture, snapshot: Snapshot, sense: Callable[[Request],
     covered: set[tuple[Stage, str]] = {("picture", n) for n in names}
     covered |= {("prompt", n) for n in names if concept_of(n) is not None}  # by then sentinels have told of the text
     silent = Signals(covered=frozenset(covered))
+    pieces = given.lettering or []
+    joined = [" ".join(pieces)] if len(pieces) > 1 else []  # as a reader gives them: each, and all in one
     texts = tuple(
         replace(signal, name="lettering", stage="picture", span=None)
-        for text in given.lettering or ()
+        for text in (*pieces, *joined)
         for signal in sense(Request(text)).of("prompt", "text")
     )
     scores = given.concept | _sentinels(given.sentinel)

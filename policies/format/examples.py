@@ -14,7 +14,9 @@ __all__ = ["Expect", "Given", "GivenPicture", "GivenSignals", "TestModel"]
 
 
 class GivenPicture(FormatModel):
-    """A picture as its readers would report it; `sentinel`: what its sites told while it was drawn."""
+    """A picture as its readers would report it: `lettering` holds its pieces of text, in the order of reading,
+    `sentinel` what its sites told while it was drawn.
+    """
 
     lettering: list[Text] | None = None
     concept: dict[ConceptName, UnitFloat] = {}

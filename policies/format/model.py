@@ -31,6 +31,7 @@ from policies.format.actions import LadderRung, OnError, Unfit
 from policies.format.examples import TestModel
 from policies.inflections import Language
 from policies.predicates.when import WhenModel
+from policies.predicates.words import needs_near
 
 __all__ = ["FLOOR", "NOT_YET", "ActionModel", "BlockModel", "ExceptionModel", "LabelModel", "OverrideModel"]
 __all__ += ["PolicyModel", "ReviewHoldModel", "RolloutModel", "RuleModel", "SampleModel", "SettingModel", "SteerModel"]
@@ -83,6 +84,7 @@ class VerifyModel(FormatModel):
     read: ReadName
     none_of: Words | None = None
     near: Literal[0, 1] = 0
+    near_unless: Words | None = None
     unless: Words | None = None
     below: UnitFloat | None = None
     ladder: Annotated[list[LadderRung], Field(max_length=3)] = []
@@ -94,10 +96,11 @@ class VerifyModel(FormatModel):
         lettering = self.read == "lettering"
         if lettering and (self.none_of is None or self.below is not None):
             raise PydanticCustomError("verify", "`read: lettering` needs `none_of: [...]` and takes no `below`")
-        if not lettering and (self.below is None or self.none_of is not None or self.unless is not None or self.near):
-            raise PydanticCustomError(
-                "verify", "reading a concept needs `below: SCORE` and takes none of `none_of`, `near`, `unless`"
-            )
+        words = (self.none_of, self.near or None, self.near_unless, self.unless)
+        if not lettering and (self.below is None or any(w is not None for w in words)):
+            said = "reading a concept needs `below: SCORE` and takes none of `none_of`, `near`, `near_unless`, `unless`"
+            raise PydanticCustomError("verify", said)
+        needs_near(self.near, self.near_unless)
         if not lettering and "blur" in self.ladder:
             raise PydanticCustomError("verify", "`blur` works on lettering only; leave it out of this ladder")
         return self

@@ -10,7 +10,7 @@ from policies.fields import FormatModel, exactly_one, just_one
 from policies.predicates.concept import ConceptModel
 from policies.predicates.predicate import Need, Predicate, RuleScope
 from policies.predicates.scores import ScoreCheck
-from policies.predicates.words import WordCheck, WordsModel
+from policies.predicates.words import NearWordsModel, WordCheck
 
 __all__ = ["PREDICATE", "PictureModel"]
 
@@ -20,7 +20,7 @@ class PictureModel(FormatModel):
 
     model_config = exactly_one("lettering", "concept")
 
-    lettering: WordsModel | None = None
+    lettering: NearWordsModel | None = None
     concept: ConceptModel | None = None
 
     @model_validator(mode="after")

@@ -29,14 +29,17 @@ class Need(NamedTuple):
 class RuleScope:
     """The rule whose conditions are compiled, and the word lists of the snapshot.
 
-    `lists` has the folded entries of each list under `policy/list`; `used` collects the names of the lists that
-    conditions use. Compiling adds to both.
+    `lists` has the folded entries of each list under `policy/list`. `used` collects the names of the lists that
+    conditions use, `near` of those whose near words count, and `innocent` of those that are never near. Compiling adds
+    to all of them.
     """
 
     policy: str
     rule: str
     lists: dict[str, tuple[str, ...]] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
+    near: set[str] = field(default_factory=set)
+    innocent: set[str] = field(default_factory=set)
 
     def resolve(self, items: Iterable[str]) -> frozenset[str]:
         """The names of the lists that `items` mean. Words written in a rule become a list under the rule's name.

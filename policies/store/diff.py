@@ -201,7 +201,7 @@ def _actions(a: Rule, b: Rule, old: Snapshot, new: Snapshot) -> Iterator[tuple[s
     for verify in a.verifies:
         stricter = any(_verifies_more(verify, v, old, new) for v in b.verifies)
         if not stricter:
-            yield f"`then`: verifying {verify.model.read} asks less than before", "block" not in refuses
+            yield f"`then`: verifying {verify.model.read} asks less than before", a.watches > 0 or "block" not in refuses
         elif not any(v.model == verify.model for v in b.verifies):
             yield f"`then`: verifying {verify.model.read} changed", False
     added = [x for x in b.model.then if x not in a.model.then and x.do not in {y.do for y in a.model.then}]
@@ -210,7 +210,7 @@ def _actions(a: Rule, b: Rule, old: Snapshot, new: Snapshot) -> Iterator[tuple[s
 
 def _verifies_more(a: VerifyRule, b: VerifyRule, old: Snapshot, new: Snapshot) -> bool:
     """Whether `b` fails every picture that `a` fails, and does no less then."""
-    if a.model.read != b.model.read or a.model.near > b.model.near:
+    if a.model.read != b.model.read:
         return False
     if a.model.otherwise == "block" and b.model.otherwise != "block":
         return False

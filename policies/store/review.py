@@ -142,7 +142,7 @@ def _list_names(document: Document, rule: RuleModel) -> Iterator[tuple[_Path, st
 def words_in(value: Any, path: _Path) -> Iterator[tuple[_Path, str]]:
     """Every entry of a words field below `value`."""
     if isinstance(value, WordsModel | LetteringModel | VerifyModel):
-        for name in ("any_of", "none_of", "unless"):
+        for name in ("any_of", "none_of", "unless", "near_unless"):
             for i, item in enumerate(getattr(value, name, None) or ()):
                 yield (*path, name, i), item
     elif isinstance(value, BaseModel):

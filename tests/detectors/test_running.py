@@ -78,6 +78,13 @@ def test_pieces_are_read_in_order_and_also_as_one_and_faint_ones_are_left_out():
     assert any(v.whole and v.text == "idiot" for v in seen[2].views)
 
 
+def test_pieces_in_columns_are_also_read_down_the_columns():
+    places = [(40 * x, 30 * y) for y in range(3) for x in range(2)]
+    letters = tuple(Reading(t, Box(x, y, x + 20, y + 20), 0.9) for t, (x, y) in zip("BFAADT", places, strict=True))
+    seen = look(GRAY, [LetteringLooker(Engine(letters))], reads=frozenset({"lettering"})).of("picture", "lettering")
+    assert [s.text for s in seen][6:] == ["B F A A D T", "B A D F A T"]
+
+
 def test_a_judge_of_concepts_scores_what_it_promised_or_fails():
     good = ConceptLooker(Judge({"character/pip": 0.9, "shape/star": 0.1}), frozenset({"character/pip"}), "judge", "1")
     seen = look(GRAY, [good], reads=frozenset({"character/pip"}))

@@ -13,11 +13,13 @@ from datetime import timedelta
 from typing import Any
 
 from policies.fields import moment
+from policies.near import looks, sounds
 from policies.spelling import collapse, fold, is_boundary, leet
 
 VERDICTS = ["allow", "label", "steer", "review-hold", "block"]
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 ON_ERRORS = ["allow", "apply", "block"]
+LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 DAYS = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 
 
@@ -278,7 +280,53 @@ def _words(signals, stage, name, words, policy) -> str:
         spared = _hits(signal, _entries(words.unless or (), policy), plain=False)
         if any(not any(a <= start and end <= b for a, b in spared) for start, end in hits):
             return "true"
+        if getattr(words, "near", 0) and _near(signal, words, policy, spared):
+            return "true"
     return "false"
+
+
+def _near(signal, words, policy, spared) -> bool:
+    """Whether a word that no dictionary knows is near, and neither innocent nor inside something spared."""
+    plain = getattr(words, "views", "all") == "plain"
+    innocent = _entries(words.near_unless or (), policy)
+    looking = {look for word in innocent for look in looks(word)}
+    for view in signal.views:
+        if plain and view.name != "folded":
+            continue
+        here = {view.origin(a, b) for word in innocent for a, b in _places(view, word, sum(map(str.isalpha, word)))}
+        for bounds in view.odd or ():
+            said, (start, end) = view.text[slice(*bounds)], view.origin(*bounds)
+            free = not any(a <= start and end <= b for a, b in spared | here) and looking.isdisjoint(looks(said))
+            if free and any(_one_edit(said, w) for w in _entries(words.any_of, policy) if " " not in w):
+                return True
+    return False
+
+
+def _one_edit(said: str, word: str) -> bool:
+    """Whether `said` is at most one edit from `word` in one of the spellings, by making every edit."""
+    if len(said) < 3 or len(word) < 4:
+        return False
+    pairs = [*zip(looks(said), looks(word), strict=True)]
+    if any(a == b for a, b in pairs):
+        return True
+    short = len(word) == 4
+    edits = any(a in _edits(b, keep_consonants=short) for a, b in pairs)
+    heard, spoken = sounds(said), sounds(word)
+    return edits or (not short and (heard == spoken or heard in _edits(spoken, keep_consonants=True)))
+
+
+def _edits(word: str, *, keep_consonants: bool) -> set[str]:
+    found = set()
+    for i in range(len(word) + 1):
+        here, rest, letter = word[:i], word[i + 1 :], word[i : i + 1]
+        found |= {here + c + word[i:] for c in LETTERS}
+        if len(rest) and letter:
+            found.add(here + rest[0] + letter + rest[1:])
+        if letter and (not keep_consonants or letter in "aeiouy"):
+            found |= {here + c + rest for c in ("", *LETTERS)}
+        for alike in ("ck", "kc", "sz", "zs"):
+            found |= {here + alike[1] + rest} if letter == alike[0] else set()
+    return found
 
 
 def _entries(items, policy) -> set[str]:
@@ -324,6 +372,6 @@ def _places(view, entry, letters):
 def _fails(verify, policy, request, signals) -> str:
     if verify.below is not None:
         return _score(signals, "picture", verify.read, verify.below)
-    assert verify.near == 0, "`near` has laws of its own in `test_matching`"
-    words = type("Words", (), {"any_of": verify.none_of, "unless": verify.unless})
+    fields = {"near": verify.near, "near_unless": verify.near_unless, "unless": verify.unless}
+    words = type("Words", (), {"any_of": verify.none_of, **fields})
     return _words(signals, "picture", "lettering", words, policy)

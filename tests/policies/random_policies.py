@@ -35,8 +35,15 @@ def _words(draw_unless: bool = True):
     )
 
 
+NEAR = st.sampled_from(({}, {"near": 1}, {"near": 1, "near_unless": ["grumpa"]}, {"near": 1, "near_unless": ["$odd"]}))
+
+
+def _near_words():
+    return st.tuples(_words(), NEAR).map(lambda t: {**t[0], **t[1]})
+
+
 LEAF = st.one_of(
-    _words().map(lambda w: {"lettering": w}),
+    _near_words().map(lambda w: {"lettering": w}),
     _words().map(lambda w: {"prompt": w}),
     st.just({"lettering": {"asked": True}}),
     st.sampled_from((["*"], ["*"], ["*"], ["acme"], ["edu-*", "beta"])).map(lambda t: {"tenant": {"any_of": t}}),
@@ -54,7 +61,7 @@ LEAF = st.one_of(
     score.map(lambda s: {"concept": {"name": "character/pip", "at_least": s}}),
 )
 PICTURE = st.one_of(
-    _words().map(lambda w: {"picture": {"lettering": w}}),
+    _near_words().map(lambda w: {"picture": {"lettering": w}}),
     score.map(lambda s: {"picture": {"concept": {"name": "character/pip", "at_least": s}}}),
 )
 
@@ -73,6 +80,7 @@ CONDITION = st.one_of(LEAF, PICTURE, nested(LEAF | PICTURE), nested(LEAF | PICTU
 VERIFY = st.sampled_from(
     (
         {"do": "verify", "read": "lettering", "none_of": ["grumpf", "$odd"], "ladder": ["wider", "blur"]},
+        {"do": "verify", "read": "lettering", "none_of": ["grumpf"], "near": 1, "near_unless": ["grumpa"]},
         {"do": "verify", "read": "lettering", "none_of": ["snirt"], "otherwise": "review-hold", "ladder": ["blur"]},
         {"do": "verify", "read": "character/pip", "below": 0.5},
     )
@@ -180,6 +188,7 @@ def snapshot_of(made, as_of=None):
 def worlds(draw, *, failing=True):
     """A request, its signals (if `failing` some of them errors or missing), and those of a picture."""
     odd = ("hello", "GRUMPF", "gr u m p f", "6rumpf", "grumpfy", "unwexl", "snirt wexl", "sn1rt")
+    odd += ("grumpa", "grmupf", "GRVMPF", "blorhc", "wexi", "welx", "grumpq snirt")
     said = draw(st.lists(st.sampled_from((*WORDS, *odd)), min_size=1, max_size=3))
     loose = draw(st.lists(st.sampled_from((*WORDS, *odd)), min_size=1, max_size=3))
     prompt = " ".join([*loose, f'a sign that says "{" ".join(said)}"' if draw(st.integers(0, 3)) else "a hill"])
@@ -196,7 +205,7 @@ def worlds(draw, *, failing=True):
         prompt_signals = Signals(
             (*prompt_signals.items, Signal(name, "test", "1", error="timeout")), prompt_signals.covered
         )
-    read = draw(st.sampled_from((*WORDS, "hello", "", "snirt wexl")))
+    read = draw(st.sampled_from((*WORDS, "hello", "", "snirt wexl", "grumpa", "GRVMPF", "snrit", "b1orhc")))
     seen = (Signal("lettering", "test", "1", "picture", text=read, views=read_text(read)),) if read else ()
     seen += (Signal("character/pip", "test", "1", "picture", draw(st.sampled_from((0.1, 0.5, 0.9)))),)
     covered = frozenset(("picture", n) for n in ("lettering", "character/pip"))
@@ -208,7 +217,7 @@ def worlds(draw, *, failing=True):
 @functools.cache
 def sound_worlds(n=60):
     """`n` of all worlds made of a few parts each, with detectors that all answer: the same ones every time."""
-    said = ("hello", "grumpf", "BLORCH", "6rumpf", "snirt wexl", "wexl snirt")
+    said = ("hello", "grumpf", "BLORCH", "6rumpf", "snirt wexl", "wexl snirt", "grumpa", "grmupf", "sn1trx")
     prompts = [*(f'a sign that says "{w}"' for w in said), "a hill", *(f"a {w} on a hill" for w in said)]
     parts = itertools.product(prompts, TENANTS, (0.0, 0.5, 0.9), ("", *said), (0.1, 0.5, 0.9))
     return [_world(*p) for p in random.Random(1).sample(list(parts), n)]

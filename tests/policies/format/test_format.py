@@ -70,6 +70,29 @@ def test_a_time_that_never_comes_or_means_nothing_is_refused(tmp_path, time, say
     assert says in str(refusal(tmp_path, policy(rule(when=f"{{time: {time}}}"))))
 
 
+@pytest.mark.parametrize(
+    ("when", "says"),
+    [
+        ("{lettering: {any_of: [x], near_unless: [y]}}", "`near_unless` needs `near: 1`"),
+        ("{picture: {lettering: {any_of: [x], near_unless: [y]}}}", "`near_unless` needs `near: 1`"),
+        ("{lettering: {asked: true, near: 1}}", "belong to `any_of`"),
+        ("{lettering: {any_of: [x], near: 2}}", "must be one of `0`, `1`"),
+        ("{prompt: {any_of: [x], near: 1}}", "unknown field `near`"),
+        ("{lettering: {any_of: [x], near: 1, near_unless: [$nope]}}", "unknown list `$nope`"),
+    ],
+)
+def test_near_words_are_refused_where_they_mean_nothing(tmp_path, when, says):
+    assert says in str(refusal(tmp_path, policy(rule(when=when))))
+
+
+@pytest.mark.parametrize("more", ["near: 1", "near_unless: [y]"])
+def test_a_verify_of_a_concept_takes_no_near_words(tmp_path, more):
+    then = f"[{{do: verify, read: character/pip, below: 0.5, {more}}}]"
+    assert "reading a concept needs `below: SCORE`" in str(refusal(tmp_path, policy(rule(then=then))))
+    then = "[{do: verify, read: lettering, none_of: [x], near_unless: [y]}]"
+    assert "`near_unless` needs `near: 1`" in str(refusal(tmp_path, policy(rule(then=then))))
+
+
 EXCEPTION = f"exceptions: [{{id: museum, tenants: [acme, edu-*], reason: exhibit, ticket: TS-1, {APPROVED}}}]"
 
 

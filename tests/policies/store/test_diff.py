@@ -50,6 +50,8 @@ def edited(old, new, text=BASE):
         (edited("toward: kind", "strength: 0.2, toward: kind"), "rule r: `then`: steer lettering is not there as it was", True),
         (edited("none_of: [grumpf, blorch]", "none_of: [grumpf]"), "rule r: `then`: verifying lettering asks less", True),
         (edited("none_of: [grumpf, blorch]", "near: 1, none_of: [grumpf, blorch]"), "rule r: `then`: verifying lettering changed", False),
+        (edited("[grumpf, blorch]}}", "[grumpf, blorch], near: 1}}"), "rule r: `when` matches more than before", False),
+        (edited("[grumpf, blorch]}}", "[grumpf, blorch], near: 1, near_unless: [grump]}}"), "rule r: `when` matches more than before", False),
         (edited("{lettering: {any_of: [grumpf, blorch]}}", "{toxicity_at_least: 0.5}"), "rule r: `when` may match less than before", True),
         (edited("ladder: [blur]", "otherwise: review-hold, ladder: [blur]"), "rule r: `then`: verifying lettering asks less", True),
         (edited("[{do: block}]", "[{do: review-hold}]"), "rule s: `then`: block is not there as it was", True),
@@ -78,6 +80,31 @@ def test_each_change_is_told_in_a_sentence_and_marked_when_it_loosens(tmp_path, 
     told = [f"{c.where} {c.name}: {c.text}" for c in found]
     assert any(says in line for line in told), told
     assert any(c.loosens for c in found) == loosens, told
+
+
+@pytest.mark.parametrize("field", ["when", "then"])
+@pytest.mark.parametrize(
+    ("old", "new", "loosens"),
+    [
+        ("", "near: 1", False),
+        ("near: 1", "", True),
+        ("", "near: 1, near_unless: [grump]", False),
+        ("near: 1", "near: 1, near_unless: [grump]", True),
+        ("near: 1, near_unless: [grump, mumpf]", "near: 1, near_unless: [mumpf]", False),
+        ("near: 1, near_unless: [grump]", "near: 1, near_unless: [mumpf]", True),
+        ("near: 1, near_unless: [grump]", "", True),
+    ],
+)
+def test_near_words_that_count_tighten_and_those_that_are_spared_loosen(tmp_path, field, old, new, loosens):
+    def of(near):
+        words = f"[grumpf], {near}" if near else "[grumpf]"
+        if field == "when":
+            return policy(rule(when=f"{{lettering: {{any_of: {words}}}}}"))
+        return policy(rule(then=f"[{{do: verify, read: lettering, ladder: [blur], none_of: {words}}}]"))
+
+    found = changes(tmp_path, of(old), of(new))
+    assert found
+    assert any(c.loosens for c in found) == loosens, found
 
 
 @pytest.mark.parametrize(

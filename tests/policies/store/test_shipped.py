@@ -14,7 +14,7 @@ from detectors.text import sense
 from detectors.text.views import make_views
 from policies import SHIPPED, Loader, Request, decide, explain, json_schema, narrate
 from policies.format.model import PolicyModel
-from policies.matcher import Near
+from policies.near import Near
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def test_the_word_list_is_large_enough_and_has_no_doubles():
 
 
 def test_no_benign_word_is_near_an_insult_and_every_length_has_several():
-    near = Near(entries("toxic.en.txt"))
+    near = Near({"toxic": entries("toxic.en.txt")})
     benign = entries("benign.en.txt")
     assert [w for w in benign if near.find(w)] == []
     assert not set(benign) & set(entries("toxic.en.txt"))
