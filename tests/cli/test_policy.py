@@ -171,3 +171,24 @@ def test_every_command_takes_json_and_help(run: Any) -> None:
         done = run(f"{command} --help")
         assert done.exit_code == 0
         assert "--json" in done.output
+
+
+def test_several_policies_are_joined_with_the_floor_unless_it_is_turned_off(run: Any, desk: Path) -> None:
+    (desk / "more.yaml").write_text(policy(rule("s", when="{prompt: {any_of: [mirl]}}"), name="more"))
+    forbidden = "an erotic photo of a schoolgirl"
+
+    def told(prompt: str, *options: str) -> str:
+        (desk / "prompt").write_text(f"{prompt}\n")
+        done = run(" ".join(("explain --file prompt --policy house.yaml --policy more.yaml", *options)))
+        return str(json.loads(done.stdout)["verdict"])
+
+    assert [told(p) for p in (RUDE, "mirl", KIND, forbidden)] == ["block", "block", "allow", "block"]
+    assert told(forbidden, "--no-floor") == "allow"
+    facts = json.loads(run("check house.yaml more.yaml --json").stdout)
+    assert facts["rules"] == ["r", "s", "sexualised-minor"]
+    assert json.loads(run("check house.yaml --no-floor --json").stdout)["floor"] == "none"
+    assert json.loads(run("test house.yaml more.yaml --json").stdout)["tests"] == 1
+    (desk / "more.yaml").write_text(policy(rule("s")))
+    done = run("check house.yaml more.yaml")
+    assert (done.exit_code, "policy `p` is also in house.yaml" in done.stdout) == (1, True)
+    assert run("check house.yaml none").exit_code == 2

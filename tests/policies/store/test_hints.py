@@ -147,6 +147,7 @@ def test_a_condition_that_every_request_fulfils_is_told(tmp_path, when):
     [
         WORDS,
         "{all: [{tenant: {any_of: [a*]}}, {tenant: {any_of: [ab]}}]}",
+        "{all: [{tenant: {any_of: [a*]}}, {none: [{tenant: {any_of: [a]}}]}]}",
         "{all: [{prompt: {any_of: [grumpf, blorch]}}, {none: [{prompt: {any_of: [grumpf]}}]}]}",
         "{all: [{prompt: {any_of: [grumpf]}}, {none: [{lettering: {any_of: [grumpf]}}]}]}",
         "{time: {from: 2026-11-22, until: 2026-11-23, weekdays: [sun]}}",
@@ -174,6 +175,7 @@ def test_a_part_that_can_never_hold_is_told_at_its_place(tmp_path):
         ("[{id: e, when: {time: {from: 2020-01-01}}, %s}]", True),
         ("[{id: e, when: {none: [{tenant: {any_of: [zzz]}}]}, %s}, {id: f, tenants: [z*], %s}]", True),
         ("[{id: e, tenants: [acme], %s}]", False),
+        ("[{id: e, tenants: ['*'], reason: r, approved_by: me, expires: 2026-11-01}]", False),
         ("[{id: e, tenants: ['*'], when: {prompt: {any_of: [grumpf art]}}, %s}]", False),
     ],
 )

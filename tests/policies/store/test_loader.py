@@ -269,6 +269,14 @@ def test_the_setting_names_the_shipped_policies_none_or_a_path(tmp_path):
         policy_paths("a", "none")
 
 
+@pytest.mark.parametrize("value", ["1.10", "1e3", "true", "2026-01-01", "+5"])
+def test_a_problem_shows_a_value_as_the_file_has_it(tmp_path, value):
+    lists = f"lists: {{w: {{values: [{value}]}}}}\n"
+    assert f"must be text, got `{value}`" in one(tmp_path, policy(rule(), more=lists)).message
+    version = policy(rule()).replace("version: 1.0.0", f"version: {value}")
+    assert f"got `{value}`" in one(tmp_path, version).message
+
+
 def test_problems_print_as_file_line_column(tmp_path):
     problem = one(tmp_path, HEAD.format(name="p") + "rules: 5\n")
     assert str(problem) == f"{tmp_path / '0.yaml'}:5:1: rules: must be a valid list, got `5`"
