@@ -38,7 +38,10 @@ _BIDI = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 _REVERSING = re.compile("[\u202e\u2067]([^\u202c\u2069\u202e\u2067\\n\"'“”‘’«»„‹›「」『』《》〈〉【】`]*)")
 _REVERSING_WORD = re.compile("[\u202e\u2067]([^\u202c\u2069\u202e\u2067\\s\"'“”‘’«»„‹›「」『』《》〈〉【】`]*)")
 _TOKEN = re.compile(r"\S+")
-_TAGS = "a|b|i|u|s|q|p|em|tt|code|kbd|del|ins|sub|sup|big|small|strong|strike|mark|span|font|center|div|h[1-6]|abbr|cite|color|size"
+_TAGS = (
+    "a|b|i|u|s|q|p|em|tt|code|kbd|del|ins|sub|sup|big|small|strong|strike|mark|span|font|center|div|h[1-6]|abbr|cite"
+    "|color|size"
+)
 _MARK_UP = (
     re.compile(rf"<(?P<tag>{_TAGS})(?:\s[^<>]*)?>(?P<inner>[^<>]*)</(?P=tag)\s*>", re.IGNORECASE),
     re.compile(rf"\[(?P<tag>{_TAGS})(?:=[^\[\]]*)?\](?P<inner>[^\[\]]*)\[/(?P=tag)\]", re.IGNORECASE),
