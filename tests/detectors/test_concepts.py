@@ -61,7 +61,7 @@ def test_a_short_name_is_found_in_disguise(prompt):
 
 
 @pytest.mark.parametrize(
-    "prompt", ["a gunship toy", "gunnysack", "a begun race", "a cataract", "pipe and pipette", "a P&P stamp", "C3T"]
+    "prompt", ["a gunspin toy", "gunnysack", "a begun race", "a cataract", "pipe and pipette", "a P&P stamp", "C3T"]
 )
 def test_a_name_inside_a_longer_word_is_chance(prompt):
     assert all(found(prompt, concept) == [] for concept in ("harm/gun", "animal/cat", "character/pip"))

@@ -102,7 +102,7 @@ def test_honest_text_is_no_insult(text):
 
 def test_short_honest_words_are_not_read_by_sight():
     short = Matcher({"l": ["cop", "tho", "rob"]})
-    assert words("ᎡᎾᏏ ᎣᏏᏲ", short) == set()
+    assert words("ᎡᎾᏏ ᎷᎾᎢᎳ", short) == set()
 
 
 def test_respellings_are_bounded_and_differ_from_the_word():
