@@ -38,7 +38,10 @@ _BIDI = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 _REVERSING = re.compile("[\u202e\u2067]([^\u202c\u2069\u202e\u2067\\n\"'“”‘’«»„‹›「」『』《》〈〉【】`]*)")
 _REVERSING_WORD = re.compile("[\u202e\u2067]([^\u202c\u2069\u202e\u2067\\s\"'“”‘’«»„‹›「」『』《》〈〉【】`]*)")
 _TOKEN = re.compile(r"\S+")
-_TAGS = "a|b|i|u|s|q|p|em|tt|code|kbd|del|ins|sub|sup|big|small|strong|strike|mark|span|font|center|div|h[1-6]|abbr|cite|color|size"
+_TAGS = (
+    "a|b|i|u|s|q|p|em|tt|code|kbd|del|ins|sub|sup|big|small|strong|strike|mark|span|font|center|div|h[1-6]|abbr|cite"
+    "|color|size"
+)
 _MARK_UP = (
     re.compile(rf"<(?P<tag>{_TAGS})(?:\s[^<>]*)?>(?P<inner>[^<>]*)</(?P=tag)\s*>", re.IGNORECASE),
     re.compile(rf"\[(?P<tag>{_TAGS})(?:=[^\[\]]*)?\](?P<inner>[^\[\]]*)\[/(?P=tag)\]", re.IGNORECASE),
@@ -125,9 +128,9 @@ def skeleton(chars: Chars, *, second: Collection[str] = ()) -> Chars:
 def strange_script(chars: Chars, *, second: Collection[str] = ()) -> Chars | None:
     """`chars` as `skeleton` reads them, and so too the words of one foreign script that may be no honest ones.
 
-    These are words in which every letter passes for a Latin one (`ιδιοτ`), which honest words seldom do, of four letters
-    or more unless others are disguised or there is nothing else; and words with letters that hardly any text in their script has. None when
-    there is no such word.
+    These are words in which every letter passes for a Latin one (`ιδιοτ`), which honest words seldom do, of four
+    letters or more unless others are disguised or there is nothing else; and words with letters that hardly any text in
+    their script has. None when there is no such word.
     """
     if chars.text.isascii():
         return None

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  the patterns of a table are read and compared as whole lines
 """Finds concepts in prompts by their names, in all views, unless the name means something else there.
 
 A name means something else inside a phrase (`unless`: `jump the gun`), behind or before another word (`unless_after`:

@@ -44,9 +44,8 @@ _MASK = rf"[*#_%?^~•·×✱✲✳❋＊※●■○□▪◾.\-–—=x{_PICTO
 _ONE_MASK = re.compile(_MASK)
 # a mask behind a first letter (`i*iot`), a star in front (`*diot`), or a star or hash at the end (`idio*`)
 _MASKED = re.compile(rf"[^\W_]\S*{_MASK}\S*[^\W_*#]|\*\w\S*|\S*\w[*#]")
-_SOFT_MASK = re.compile(
-    rf"[_~·•.\-–—={_PICTOGRAM}]"
-)  # signs that also separate letters: `i-d-i-o-t` is spelled out, not masked
+# signs that also separate letters: `i-d-i-o-t` is spelled out, not masked
+_SOFT_MASK = re.compile(rf"[_~·•.\-–—={_PICTOGRAM}]")
 _ADJACENT = re.compile(r"[^\W_]{2}")  # two letters side by side: then soft signs do not separate letters
 
 # the shortest guesses: shorter ones are mostly innocent words

@@ -1,9 +1,9 @@
 """Finds the lettering that a prompt asks for: which of its characters are to be written in the picture.
 
 Lettering is given in quotes, behind a cue (`a sign that says ...`), before one (`... written on a wall`), in capitals
-beside something that carries it (`a STOP sign`, `a mug with LOVE on it`), or spelled out. A prompt can also ask for lettering without giving
-any. Lists are matched inside what is found here: a piece that is too long does little harm, and a piece that is too
-short hides a word.
+beside something that carries it (`a STOP sign`, `a mug with LOVE on it`), or spelled out. A prompt can also ask for
+lettering without giving any, by a word that says so or by a thing that may carry some. Lists are matched inside what is
+found here: a piece that is too long does little harm, and a piece that is too short hides a word.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from pathlib import Path
 from detectors.running import DetectorFailed
 from detectors.text.chars import Chars, clean, from_text, resolve_bidi, skeleton
 from detectors.text.concepts import ConceptFinder, ConceptWords, load_concept_words
+from detectors.text.confusables import load_confusables
 from detectors.text.lettering import WHOLE_SCORE, Lettering, find_lettering, guess_lettering
 from detectors.text.toxicity import SmallClassifier, TextScorer, lexicon_matcher, lexicon_score
 from detectors.text.views import make_views, views_of
@@ -20,9 +21,8 @@ from policies import SHIPPED
 from policies.matcher import Matcher
 from policies.types import Request, Signal, Signals, Span, TextSource, View
 
-__all__ = ["TextDetectors", "read_text", "sense"]
+__all__ = ["TextDetectors", "read_text", "sense", "text_version"]
 
-VERSION = "1"
 _AGGRESSIVE = 4  # a view that is matched with words of so many letters only reads more into a text than stands there
 _DATA = Path(__file__).parent.parent / "data"
 
@@ -51,9 +51,9 @@ class TextDetectors:
         return Signals(tuple(items), frozenset(("prompt", name) for name in names))
 
     def _read(self, source: TextSource, text: str) -> Iterator[Signal]:
-        whole = Span(source, 0, len(text))
+        whole, version = Span(source, 0, len(text)), text_version()
         views = make_views(text)
-        yield Signal("text", "views", VERSION, text=text, span=whole, views=views)
+        yield Signal("text", "views", version, text=text, span=whole, views=views)
         if source == "negative_prompt":  # names what is not wanted: it asks for nothing
             return
         yield from self.concepts.find(views, source, text)
@@ -71,7 +71,7 @@ class TextDetectors:
             span = Span(source, min(said.starts), max(said.ends)) if said.text else None
             piece = views_of(said, piece=True) if said.text else ()
             yield Signal(
-                "lettering", "lettering", VERSION, score=lettering.score, text=said.text, span=span, views=piece
+                "lettering", "lettering", version, score=lettering.score, text=said.text, span=span, views=piece
             )
             if span is not None and lettering.score > WHOLE_SCORE:  # a whole scene is no lettering to be judged
                 pieces.append((said.text, span, piece))
@@ -80,7 +80,7 @@ class TextDetectors:
     def _toxicity(self, pieces: list[tuple[str, Span, tuple[View, ...]]]) -> Iterator[Signal]:
         """One signal for each text and category, with the highest score of lexicon and scorers over its views."""
         for text, span, views in pieces:
-            best = {"toxicity": (lexicon_score(self.lexicon, views), "lexicon", VERSION)}
+            best = {"toxicity": (lexicon_score(self.lexicon, views), "lexicon", text_version())}
             # aggressive views make words of random strings; there lists know better than n-grams
             said = [v.text for v in views if v.form == "plain" and v.least < _AGGRESSIVE and not v.whole]
             for scorer in self.scorers:
@@ -107,6 +107,12 @@ def sense(request: Request) -> Signals:
 def read_text(text: str) -> tuple[View, ...]:
     """The views of a text that was read in a picture."""
     return make_views(text, piece=True)
+
+
+@cache
+def text_version() -> str:
+    """The version of how texts are read, with that of Unicode's table of confusable characters."""
+    return f"2+uts39-{load_confusables()[0]}"
 
 
 @cache

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  the rules of a table are read and compared as whole lines
 """Spells a word as it sounds: `stoopid` may be `stupid`, `phuck` may be `fuck`.
 
 A respelling is a guess like others: it knows no list, and a list's entry must match a whole one. Each rule is a way in
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from itertools import combinations, islice
+from itertools import combinations, islice, pairwise
 
 __all__ = ["respellings"]
 
@@ -44,7 +45,7 @@ def respellings(word: str) -> Iterator[str]:
 def _applied(word: str, places: list[tuple[int, int, str]]) -> Iterator[str]:
     for n in range(1, _MOST_AT_ONCE + 1):
         for chosen in combinations(places, n):
-            if all(a[1] <= b[0] for a, b in zip(chosen, chosen[1:], strict=False)):
+            if all(a[1] <= b[0] for a, b in pairwise(chosen)):
                 said, last = "", 0
                 for start, end, spelled in chosen:
                     said += word[last:start] + spelled

@@ -2,8 +2,8 @@
 
     python -m evaluation.training.confusables confusables.txt
 
-The original lists, for every character, the sequence that it is mistaken for. Kept are the characters that stand for one
-ASCII letter or digit, by themselves or through NFKD, and that the text views do not read as that letter anyway.
+The original lists, for every character, the sequence that it is mistaken for. Kept are the characters that stand for
+one ASCII letter or digit, by themselves or through NFKD, and that the text views do not read as that letter anyway.
 """
 
 from __future__ import annotations
@@ -52,13 +52,8 @@ def compact(prototypes: dict[str, str]) -> dict[str, str]:
     groups: defaultdict[str, list[str]] = defaultdict(list)
     for source, target in prototypes.items():
         letter = _plain(_PAIRS.get(target, target))
-        if (
-            len(source) == 1
-            and not source.isascii()
-            and len(letter) == 1
-            and letter.isalnum()
-            and _plain(source) != letter
-        ):
+        foreign = len(source) == 1 and not source.isascii() and _plain(source) != letter
+        if foreign and len(letter) == 1 and letter.isalnum():
             groups[letter].append(source)
     return {letter: "".join(sorted(groups[letter])) for letter in sorted(groups)}
 

@@ -96,8 +96,10 @@ def test_cleaning_twice_changes_nothing(text):
 @pytest.mark.parametrize(
     "text", ["a red star on a blue background", "Привет, мир", "Καλημέρα κόσμε", "你好世界", "مرحبا", "한글"]
 )
-def test_honest_text_in_any_script_has_one_view(text):
-    assert [v.name for v in make_views(text) if v.name != "repeats"] == ["folded"]
+def test_honest_text_in_any_script_has_one_view_beside_the_guess_that_it_is_not_honest(text):
+    names = [v.name for v in make_views(text) if v.name != "repeats"]
+    assert names[0] == "folded"
+    assert set(names[1:]) <= {"script", "script-leet"}
 
 
 @pytest.mark.parametrize("text", ["XK7P", "B2B", "4X4", "2026", "H2O", "R2D2"])
