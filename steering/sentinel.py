@@ -56,8 +56,8 @@ class Sentinel:
     """The probes of one concept on one host, with the evidence for them.
 
     * `made_for`: digest of the host's fingerprint.
-    * `text` [r, d], `weights` [r], `text_bias`: the score of a prompt is
-      `sigmoid(sum_r weights_r log(1 + exp(max_t <text_r, x_t>)) + text_bias)`, t over the tokens that are shown.
+    * `keys`, `values` [r, d], `text_bias`: the score of a prompt is
+      `sigmoid(sum_r sum_t softmax_t(<keys_r, x_t>) <values_r, x_t> + text_bias)`, t over the tokens that are shown.
     * `path`, by site [w], `path_bias`: `sigmoid(sum_s <path_s, mean y_s> + path_bias)`, y_s the picture's part of the
       site's output in the cond rows of the calls inside `window`.
     * `evidence`: plain values; see `localization.sentinel`.
@@ -67,8 +67,8 @@ class Sentinel:
 
     concept: str
     made_for: str
-    text: torch.Tensor
-    weights: torch.Tensor
+    keys: torch.Tensor
+    values: torch.Tensor
     text_bias: float
     path: Mapping[str, torch.Tensor]
     path_bias: float
@@ -79,12 +79,12 @@ class Sentinel:
         object.__setattr__(self, "path", MappingProxyType(dict(self.path)))
         object.__setattr__(self, "evidence", MappingProxyType(dict(self.evidence)))
         what = f"sentinel of `{self.concept}`"
-        if self.text.dim() != 2 or tuple(self.weights.shape) != (self.text.shape[0],) or not len(self.text):
-            got = f"{list(self.text.shape)} and {list(self.weights.shape)}"
-            raise BadPlan(f"text and weights of the {what} must be [r, d] and [r], r at least 1, got {got}")
+        if self.keys.dim() != 2 or self.keys.shape != self.values.shape or not len(self.keys):
+            got = f"{list(self.keys.shape)} and {list(self.values.shape)}"
+            raise BadPlan(f"keys and values of the {what} must be of one shape [r, d], r at least 1, got {got}")
         if not self.path or any(e.dim() != 1 or not len(e) for e in self.path.values()):
             raise BadPlan(f"path of the {what} must have a direction [w] for each of its sites, at least one")
-        tensors = (self.text, self.weights, *self.path.values())
+        tensors = (self.keys, self.values, *self.path.values())
         finite = all(bool(torch.isfinite(t).all()) for t in tensors)
         if not finite or not math.isfinite(self.text_bias) or not math.isfinite(self.path_bias):
             raise BadPlan(f"directions and biases of the {what} must be finite, got nan or inf")
@@ -96,14 +96,14 @@ class Sentinel:
 
     def text_score(self, text: EncodedText) -> float:
         """The score of a prompt before any step. Raises: BadPlan, for text of another width; NotFinite."""
-        if text.rows.shape[-1] != self.text.shape[1]:
+        if text.rows.shape[-1] != self.keys.shape[1]:
             raise BadPlan(
-                f"sentinel of `{self.concept}` reads text {self.text.shape[1]} wide, got {text.rows.shape[-1]}"
+                f"sentinel of `{self.concept}` reads text {self.keys.shape[1]} wide, got {text.rows.shape[-1]}"
             )
         rows = text.rows if text.shown is None else text.rows[text.shown]
-        found = (rows.float() @ self.text.to(rows.device).float().T).amax(0)
-        logit = (torch.nn.functional.softplus(found) * self.weights.to(rows.device).float()).sum()
-        return self._score(float(logit) + self.text_bias, "the encoded text")
+        x, keys, values = (t.to(rows.device, torch.float32) for t in (rows, self.keys, self.values))
+        said = ((x @ keys.T).softmax(0) * (x @ values.T)).sum()
+        return self._score(float(said) + self.text_bias, "the encoded text")
 
     def path_score(self, reading: float) -> float:
         """The score of what was read along the trajectory, before the bias. Raises: NotFinite."""

@@ -16,7 +16,7 @@ __all__ = ["sentinel_from", "sentinel_header", "sentinel_tensors"]
 
 def sentinel_tensors(sentinel: Sentinel) -> dict[str, torch.Tensor]:
     """The tensors of a sentinel by their names in the file."""
-    named = {"text": sentinel.text, "weights": sentinel.weights}
+    named = {"keys": sentinel.keys, "values": sentinel.values}
     named |= {f"path.{i}": direction for i, direction in enumerate(sentinel.path.values())}
     return {f"sentinel.{name}": t.to("cpu", torch.float16).clone().contiguous() for name, t in named.items()}
 
@@ -42,8 +42,8 @@ def sentinel_from(
     return Sentinel(
         concept=header["concept"],
         made_for=host.digest if isinstance(host, Fingerprint) else "",
-        text=tensors["sentinel.text"],
-        weights=tensors["sentinel.weights"],
+        keys=tensors["sentinel.keys"],
+        values=tensors["sentinel.values"],
         text_bias=float(held["text_bias"]),
         path={name: tensors[f"sentinel.path.{i}"] for i, name in enumerate(held["sites"])},
         path_bias=float(held["path_bias"]),
