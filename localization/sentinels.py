@@ -24,7 +24,8 @@ from steering.measure.traces import trace
 
 __all__ = ["Repair", "SentinelRecipe", "SentinelSamples", "Worded", "fit_sentinel", "measure_repair", "sample_texts"]
 
-Judge = Callable[[Sequence[Any]], Sequence[Mapping[str, float]]]  # each picture's concepts by score
+# each picture's concepts by score, of cases and their pictures
+Judge = Callable[[Sequence["Worded"], Sequence[Any]], Sequence[Mapping[str, float]]]
 
 
 class Worded(Protocol):
@@ -43,7 +44,7 @@ class Worded(Protocol):
 @dataclass(frozen=True, slots=True)
 class SentinelRecipe:
     """How sentinels are fitted: the share of `false_alarms` that thresholds allow, ends of the `windows` to try, `heads`
-    of each text probe, and the least number of prompts with and without the concept in a half."""
+    of each text probe and its `passes`, and the `least` prompts with and without the concept in each half."""
 
     false_alarms: float = 0.005
     windows: tuple[float, ...] = (0.1, 0.2, 0.35, 0.5)
@@ -102,7 +103,7 @@ def sample_texts(
         part = cases[first : first + rows_at_once]
         drawn = trace(host, [c.prompt for c in part], sites=sites, seeds=[c.seed for c in part], **recipe.call)
         texts += [t.rows.cpu() if t.shown is None else t.rows[t.shown].cpu() for t in drawn.texts]
-        scores += judge(drawn.images)
+        scores += judge(part, drawn.images)
         for name, rows in drawn.means.items():
             means[name].append(rows)
         progress(f"drew {first + len(part)} of {len(cases)} pictures")
@@ -165,7 +166,7 @@ def measure_repair(
         plans = [pack.plan(None if pack.edits else donor(c.prompt), window=window) for c in cases]
         seeds = [c.seed for c in cases]
         images = host.generate([c.prompt for c in cases], plans=plans, seeds=seeds, **call).images
-        left.append(sum(s[_told(pack.concept)] >= 0.5 for s in judge(images)))
+        left.append(sum(s[_told(pack.concept)] >= 0.5 for s in judge(cases, images)))
     return Repair(len(cases), *left)
 
 
