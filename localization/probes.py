@@ -60,14 +60,14 @@ class TextProbe:
 
     def logits(self, texts: Texts) -> Tensor:
         """[n]."""
-        return _pooled(texts, self.keys, self.values) + self.bias
+        return _pooled(texts.rows[texts.shown], texts.shown, self.keys, self.values) + self.bias
 
 
-def fit_path(y: Tensor, shows: Tensor, *, strength: float = 0.01) -> PathProbe:
-    """The probe that tells `shows` [n] (bool) from y [n, w], by logistic regression on standardised columns with an L2
-    penalty of `1 / (2 n strength)`."""
+def fit_path(y: Tensor, want: Tensor, *, strength: float = 0.01) -> PathProbe:
+    """The probe that tells `want` [n] in [0, 1] from y [n, w], by logistic regression on standardised columns with an
+    L2 penalty of `1 / (2 n strength)`."""
     middle, scale = y.mean(0), y.std(0) + 1e-6
-    z, want = (y - middle) / scale, shows.float()
+    z = (y - middle) / scale
     e = torch.zeros(y.shape[1], requires_grad=True)
     bias = torch.tensor(_prior(want), requires_grad=True)
     optimiser = torch.optim.LBFGS([e, bias], max_iter=60, line_search_fn="strong_wolfe")
@@ -78,32 +78,32 @@ def fit_path(y: Tensor, shows: Tensor, *, strength: float = 0.01) -> PathProbe:
         value.backward()
         return value
 
-    optimiser.step(loss)  # type: ignore[no-untyped-call]
+    optimiser.step(loss)
     found = e.detach() / scale
     return PathProbe(found, float(bias.detach() - found @ middle))
 
 
 def fit_text(
-    texts: Texts, shows: Tensor, taught: Tensor, *, heads: int = 2, passes: int = 200, share: float = 0.7, seed: int = 0
+    texts: Texts, want: Tensor, taught: Tensor, *, heads: int = 1, passes: int = 200, share: float = 0.7, seed: int = 0
 ) -> TextProbe:
-    """The probe that tells `shows` [n] (bool) from texts, with the share `share` of its loss from the logits `taught`
+    """The probe that tells `want` [n] in [0, 1] from texts, with the share `share` of its loss from the logits `taught`
     [n] of the path's probe."""
     known = texts.rows[texts.shown]
     middle, scale = known.mean(0), known.std(0) + 1e-6
-    z = Texts((texts.rows - middle) / scale, texts.shown)
+    z = (known - middle) / scale
     generator = torch.Generator().manual_seed(seed)
-    keys = (0.05 * torch.randn(heads, z.rows.shape[2], generator=generator)).requires_grad_()
+    keys = (0.05 * torch.randn(heads, z.shape[1], generator=generator)).requires_grad_()
     values = torch.zeros_like(keys, requires_grad=True)
-    want, spread = shows.float(), taught.var() + 1e-6
+    spread = taught.var() + 1e-6
     bias = torch.tensor(_prior(want), requires_grad=True)
     optimiser = torch.optim.Adam([keys, values, bias], lr=0.03)
     for _ in range(passes):
-        logits = _pooled(z, keys, values) + bias
+        logits = _pooled(z, texts.shown, keys, values) + bias
         near = (logits - taught).square().mean() / spread
         right = F.binary_cross_entropy_with_logits(logits, want)
         small = 1e-3 * (values.square().sum() + 0.1 * keys.square().sum())
         optimiser.zero_grad()
-        (share * near + (1 - share) * right + small).backward()  # type: ignore[no-untyped-call]
+        (share * near + (1 - share) * right + small).backward()
         optimiser.step()
     # what is the same for all tokens does not change attention, and adds up to one number in the values
     found = values.detach() / scale
@@ -128,9 +128,12 @@ def area_under_curve(scores: Tensor, shows: Tensor) -> float:
     return float(higher.mean())
 
 
-def _pooled(texts: Texts, keys: Tensor, values: Tensor) -> Tensor:
-    attention = (texts.rows @ keys.T).masked_fill(~texts.shown[..., None], -torch.inf).softmax(1)
-    return (attention * (texts.rows @ values.T)).sum((1, 2))
+def _pooled(x: Tensor, shown: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """[n], from the shown tokens of all prompts in one row, x [sum of lengths, d]."""
+    said = x @ torch.cat([keys, values]).T
+    padded = said.new_full((*shown.shape, said.shape[1]), -torch.inf).masked_scatter(shown[..., None], said)
+    keyed, valued = padded.chunk(2, dim=2)
+    return (keyed.softmax(1) * valued.masked_fill(~shown[..., None], 0.0)).sum((1, 2))
 
 
 def _prior(want: Tensor) -> float:

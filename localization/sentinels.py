@@ -1,9 +1,10 @@
 """Fits sentinels: draws stock pictures of many wordings once, and learns for each pack what told its concept.
 
-What a picture shows is the label, never what its prompt says. Wordings are split in two halves. A probe is fitted on
-one half, and its threshold is set on the innocents of the other; the sentinel is the mean of the two probes, each with
-its threshold at zero. The evidence is counted on the half that a probe has not seen. The false alarms in it are counted
-with thresholds from one quarter on the other quarter of that half, so that no innocent judges itself.
+What a picture shows is the label, never what its prompt says; a judge's doubt is kept as a share. Wordings are split in
+two halves. A probe is fitted on one half, and its threshold is set on the innocents of the other; the sentinel is the
+mean of the two probes, each with its threshold at zero. The evidence is counted on the half that a probe has not seen.
+The false alarms in it are counted with thresholds from one quarter on the other quarter of that half, so that no
+innocent judges itself.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ Judge = Callable[[Sequence["Worded"], Sequence[Any]], Sequence[Mapping[str, floa
 
 
 class Worded(Protocol):
-    """A prompt with its seed, the kind of wording that it is, and the wording, which is never in both halves."""
+    """A prompt with its seed, the kind of wording that it is, the concept that it was made for, if any, and the
+    wording itself, which is never in both halves."""
 
     @property
     def prompt(self) -> str: ...
@@ -38,17 +40,22 @@ class Worded(Protocol):
     @property
     def kind(self) -> str: ...
     @property
+    def about(self) -> str | None: ...
+    @property
     def wording(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
 class SentinelRecipe:
-    """How sentinels are fitted: the share of `false_alarms` that thresholds allow, ends of the `windows` to try, `heads`
-    of each text probe and its `passes`, and the `least` prompts with and without the concept in each half."""
+    """How sentinels are fitted.
+
+    `false_alarms`: the share that thresholds allow; `windows`: their ends to try; `heads` of each text probe and its
+    `passes`; `least`: the fewest prompts with and without the concept in each half.
+    """
 
     false_alarms: float = 0.005
     windows: tuple[float, ...] = (0.1, 0.2, 0.35, 0.5)
-    heads: int = 2
+    heads: int = 1
     passes: int = 200
     least: int = 8
     seed: int = 0
@@ -118,11 +125,12 @@ def fit_sentinel(
 
     Raises: LocalizationError, when too few prompts of a half show the concept, or too few do not.
     """
-    shows = torch.tensor([s[_told(pack.concept)] >= 0.5 for s in samples.scores])
-    half = torch.tensor([_hash(c.wording, recipe.seed) % 2 for c in samples.cases])
-    quarter = torch.tensor([_hash(c.prompt, recipe.seed + 1) % 2 for c in samples.cases])
+    told = torch.tensor([s[_told(pack.concept)] for s in samples.scores])
+    shows = told >= 0.5
+    half = _sides([c.wording for c in samples.cases], recipe.seed)
+    quarter = _sides([c.prompt for c in samples.cases], recipe.seed + 1)
     _check_halves(pack.concept, shows, half, recipe)
-    data = _Data(Texts.of(samples.texts), shows, half, quarter)
+    data = _Data(Texts.of(samples.texts), told, half, quarter)
     tried = [_path_halves(samples, pack.sites, end, data, recipe) for end in recipe.windows]
     areas = [area_under_curve(t.logits, shows) for t in tried]
     chosen = next(i for i, area in enumerate(areas) if area >= max(areas) - 0.002)
@@ -131,8 +139,8 @@ def fit_sentinel(
     steps = next(iter(samples.means.values())).shape[1]
     evidence = {
         "auroc": {"text": round(area_under_curve(text.logits, shows), 4), "path": round(areas[chosen], 4)},
-        "recall": {
-            kind: {"text": text.caught(which), "path": path.caught(which), "either": text.caught(which, path)}
+        "recall by text, path, either, of": {
+            kind: [text.caught(which), path.caught(which), text.caught(which, path), int(which.sum())]
             for kind, which in _kinds(samples.cases, shows).items()
         },
         "false alarms": {
@@ -176,9 +184,14 @@ def measure_repair(
 @dataclass(frozen=True, slots=True)
 class _Data:
     texts: Texts
-    shows: Tensor
+    told: Tensor
     half: Tensor
     quarter: Tensor
+
+    @property
+    def shows(self) -> Tensor:
+        """Whether each picture shows the concept, by even odds [n]."""
+        return self.told >= 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,10 +204,10 @@ class _Halves:
     raw: tuple[Tensor, ...]
     logits: Tensor
 
-    def caught(self, which: Tensor, other: _Halves | None = None) -> list[int]:
-        """Of those at `which`, how many reach the threshold (or that of the other probe), and how many there are."""
+    def caught(self, which: Tensor, other: _Halves | None = None) -> int:
+        """How many of those at `which` reach the threshold, or that of the other probe."""
         reached = self.logits >= 0 if other is None else (self.logits >= 0) | (other.logits >= 0)
-        return [int(reached[which].sum()), int(which.sum())]
+        return int(reached[which].sum())
 
     def alarms(self, data: _Data, rate: float) -> dict[str, Any]:
         """False alarms, counted in each quarter with the threshold of the other quarter of its half."""
@@ -225,7 +238,7 @@ def _path_halves(
     window = Window(0.0, end)
     inside = [step for step in range(steps) if window.covers(step, steps)]
     y = torch.cat([samples.means[name][:, inside].mean(1) for name in sites], 1)
-    probes = [fit_path(y[data.half == own], data.shows[data.half == own]) for own in (0, 1)]
+    probes = [fit_path(y[data.half == own], data.told[data.half == own]) for own in (0, 1)]
     return _halves(probes, [p.logits(y) for p in probes], data, recipe.false_alarms)
 
 
@@ -233,7 +246,7 @@ def _text_halves(path: _Halves, data: _Data, recipe: SentinelRecipe) -> _Halves:
     probes = [
         fit_text(
             data.texts[data.half == own],
-            data.shows[data.half == own],
+            data.told[data.half == own],
             path.raw[own][data.half == own],
             heads=recipe.heads,
             passes=recipe.passes,
@@ -288,5 +301,8 @@ def _told(concept: str) -> str:
     return concept.replace("-", " ")
 
 
-def _hash(text: str, seed: int) -> int:
-    return hashlib.sha256(f"{seed}/{text}".encode()).digest()[0]
+def _sides(texts: Sequence[str], seed: int) -> Tensor:
+    """0 or 1 for each text, equal for equal texts; as many different ones on each side, in an order of chance."""
+    different = sorted(set(texts), key=lambda text: hashlib.sha256(f"{seed}/{text}".encode()).digest())
+    side = {text: n % 2 for n, text in enumerate(different)}
+    return torch.tensor([side[text] for text in texts])

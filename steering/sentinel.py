@@ -2,9 +2,10 @@
 
 Two scores, each with its own threshold at 0.5:
 
-* *text*, before any step: what the encoded prompt could write. Keys and values of a cross-attention site are linear
-  maps of these rows, the same at every site, so a direction on the values is a direction on the rows, and it is kept
-  there. On joint hosts it is the text that the encoder gave, before it begins to change.
+* *text*, before any step: what the encoded prompt could write. It is read as attention reads it: a key for each head
+  chooses among the tokens, a value says what they write. Keys and values of a cross-attention site are linear maps of
+  these rows, the same at every site, so the directions are kept at the rows. On joint hosts it is the text that the
+  encoder gave, before it begins to change.
 * *path*: what the sites wrote into the picture in the first part of the trajectory, the mean over the picture's tokens
   and over the calls inside `window`. A linear reading of a few numbers, which the device adds up in the same forward.
 

@@ -191,13 +191,12 @@ def _lettering(kind: Kind, count: int, split: Split, rng: random.Random, seed: i
     if kind == "misspelt":
         told = [_misspelt_cue(p.prompt, split, rng) for p in pairs]
         return [(text, text) for text in told]
-    forms = _WRITTEN if kind == "described" else _UNWRITTEN
-    forms = tuple(f for f in forms if _side(f) == split)
-    told = []
+    forms = [f for f in (_WRITTEN if kind == "described" else _UNWRITTEN) if _side(f) == split]
+    found = []
     for pair in pairs:
         form = rng.choice(forms)
-        told.append((form.format(_plain_scene(rng, split), pair.scene.lettering), form))
-    return told
+        found.append((form.format(_plain_scene(rng, split), pair.scene.lettering), form))
+    return found
 
 
 def _misspelt_cue(prompt: str, split: Split, rng: random.Random) -> str:
