@@ -7,7 +7,7 @@ figures by the first judge alone, on all pictures, stand beside: it is the judge
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,7 +20,7 @@ from evaluation.prompts.erasure_cases import name_of
 from localization.probes import area_under_curve
 from localization.sentinels import SentinelSamples, Worded
 from policies.types import Request
-from steering import Host, Sentinel
+from steering import Host, Plan, Sentinel, Swap
 from steering.sentinel import EncodedText
 
 __all__ = ["cost_row", "sentinel_row", "sentinel_rows"]
@@ -53,26 +53,25 @@ def sentinel_row(
         "judges differ": int((~agreed).sum()),
         "AUROC": {n: _area(v[agreed], shows[agreed]) for n, v in (("text", text), ("path", path), ("either", either))},
         "AUROC by the first judge, all pictures": {n: _area(v, judges[0]) for n, v in (("text", text), ("path", path))},
-        **{
-            f"recall, {kind}, by {way}": _rate(told[which]).to_json()
+        "recall": {
+            kind: _recall(ways, which)
             for kind, which in _kinds(samples.cases, sentinel.concept, shows).items()
-            for way, told in ways.items()
+            if bool(which.any())
         },
         "recall of the first judge, of what the second sees": _rate(judges[0][judges[1]]).to_json(),
         **{f"false alarms by {way}": _rate(told[absent]).to_json() for way, told in ways.items()},
     }
 
 
-def cost_row(
-    host: Host, sentinels: Sequence[Sentinel], *, rounds: int = 8, rows: int = 8, call: Mapping[str, Any]
-) -> dict[str, Any]:
-    """What watching with all of `sentinels` adds: forwards, rows, and time, interleaved with calls that nobody
-    watches. A ratio of each pair of calls, in turn first and second."""
+def cost_row(host: Host, sentinels: Sequence[Sentinel], *, rounds: int = 20, rows: int = 8) -> dict[str, Any]:
+    """What watching with all of `sentinels` adds: forwards, rows, graphs on changed plans, and time, interleaved with
+    calls that nobody watches. A ratio of each pair of calls, in turn first and second."""
+    steps = max(4, host.fewest_steps)
     prompts, seeds = ["a red star on a blue background"] * rows, list(range(rows))
 
-    def once(watching: Sequence[Sentinel]) -> float:
+    def once(watching: Sequence[Sentinel], plans: Sequence[Plan | None] = (None,) * rows) -> float:
         start = time.perf_counter()
-        host.generate(prompts, plans=[None] * rows, seeds=seeds, sentinels=watching, **call)
+        host.generate(prompts, plans=plans, seeds=seeds, sentinels=watching, num_inference_steps=steps)
         return time.perf_counter() - start
 
     with _counted(host) as plain:
@@ -88,9 +87,35 @@ def cost_row(
         "sentinels": len(sentinels),
         "forwards more": watched[0] - plain[0],
         "rows more": watched[1] - plain[1],
+        "graphs more on changed plans": _graphs(host, lambda plans: once(sentinels, plans), rows),
         "time, ratio": mean_interval(ratios),
         "time, median ratio": round(float(np.median(ratios)), 4),
     }
+
+
+def _graphs(host: Host, once: Callable[[Sequence[Plan | None]], float], rows: int) -> int:
+    """How many graphs of a compiled denoiser other plans add, once it has seen a call without and a call with one."""
+    from torch._dynamo.testing import CompileCounter
+
+    names = [site.name for site in host.sites]
+
+    def swap(donor: str, sites: Sequence[str]) -> list[Plan | None]:
+        act = Swap(donor, sites=tuple(sites), pooled="keep", source="canonical" if host.joint else "text")
+        return [Plan(act), *[None] * (rows - 1)]
+
+    counter = CompileCounter()
+    host.denoiser.compile(backend=counter)
+    try:
+        once([None] * rows)
+        once(swap("a cat", names))
+        before = counter.frame_count
+        for plans in (swap("an owl", names[:1]), [None] * rows, swap("a cat in space", names[1:])[::-1]):
+            once(plans)
+        return int(counter.frame_count - before)
+    finally:
+        host.denoiser._compiled_call_impl = None
+        host.close()
+        torch._dynamo.reset()
 
 
 @contextmanager
@@ -124,6 +149,13 @@ def _kinds(cases: Sequence[Worded], concept: str, shows: torch.Tensor) -> dict[s
         found[kind] = shows & torch.tensor([c.about == concept and c.kind == kind for c in cases])
     found["other prompts"] = shows & torch.tensor([c.about != concept for c in cases])
     return found
+
+
+def _recall(ways: Mapping[str, torch.Tensor], which: torch.Tensor) -> dict[str, Any]:
+    """How many of those at `which` each way tells, and the interval of either score together."""
+    interval = _rate(ways["either"][which]).to_json()["interval"]
+    hits = {way: int(told[which].sum()) for way, told in ways.items()}
+    return {"n": int(which.sum()), **hits, "interval of either": interval}
 
 
 def _area(scores: torch.Tensor, shows: torch.Tensor) -> float:

@@ -114,7 +114,7 @@ def evaluate_sentinel(
         cases = sentinel_cases([p.concept for p in loaded], "evaluation", each=each, innocent=innocent, seed=seed)
         recipe = SentinelRecipe(call=call)
         samples = sample_texts(host, cases, _sites(loaded), judged, recipe=recipe, progress=say)
-        rows = sentinel_rows(watching, samples, second) | {"cost": cost_row(host, watching, call=call)}
+        rows = sentinel_rows(watching, samples, second) | {"cost": cost_row(host, watching)}
     except (SteeringError, ValueError) as error:
         fail(str(error))
     how = {"model": host.name, "each": each, "innocent": innocent, "seed": seed, "steps": steps}

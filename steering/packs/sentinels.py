@@ -25,7 +25,7 @@ def sentinel_tensors(sentinel: Sentinel) -> dict[str, torch.Tensor]:
 def sentinel_header(sentinel: Sentinel) -> dict[str, Any]:
     """What is no tensor, as plain values; concept and host are the pack's."""
     return {
-        "widths": {name: len(direction) for name, direction in sentinel.path.items()},
+        "path": [[name, len(direction)] for name, direction in sentinel.path.items()],
         "window": [sentinel.window.start, sentinel.window.end],
         "text_bias": sentinel.text_bias,
         "path_bias": sentinel.path_bias,
@@ -36,11 +36,12 @@ def sentinel_header(sentinel: Sentinel) -> dict[str, Any]:
 def sentinel_from(
     header: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], host: Fingerprint | Likeness
 ) -> Sentinel | None:
-    """The sentinel of a pack's header and tensors; None, when it has none. Raises: KeyError, TypeError, BadPack, BadPlan."""
+    """The sentinel of a pack's header and tensors; None, when it has none. Raises: KeyError, BadPack, BadPlan."""
     held = header.get("sentinel")
     if held is None:
         return None
-    widths, path = list(held["widths"].values()), tensors["sentinel.path"]
+    sites, widths = zip(*held["path"], strict=True)
+    path = tensors["sentinel.path"]
     if path.shape != (sum(widths),):
         raise BadPack(f"path of a sentinel must be [{sum(widths)}], as wide as its sites, got {list(path.shape)}")
     return Sentinel(
@@ -49,7 +50,7 @@ def sentinel_from(
         keys=tensors["sentinel.keys"],
         values=tensors["sentinel.values"],
         text_bias=float(held["text_bias"]),
-        path=dict(zip(held["widths"], path.split(widths), strict=True)),
+        path=dict(zip(sites, path.split(widths), strict=True)),
         path_bias=float(held["path_bias"]),
         window=Window(*held["window"]),
         evidence=held["evidence"],

@@ -6,6 +6,7 @@ both.
 | a pack for another host; only a published pack | `check` not called in `load` |
 | two packs in one place | the first one taken |
 | a pack's plan; an edit pack | `auto` is 1 instead of the pack's strength |
+| a sentinel comes back | its sites as a mapping in the header, which is sorted |
 """
 
 from __future__ import annotations
@@ -313,7 +314,7 @@ def sentinel_of(made_on: Any, **more: Any) -> Any:
             "keys": torch.randn(2, 16, generator=generator).half(),
             "values": torch.randn(2, 16, generator=generator).half(),
             "text_bias": -0.5,
-            "path": {n: torch.randn(32, generator=generator).half() for n in names[1:3]},
+            "path": {n: torch.randn(32, generator=generator).half() for n in names[2:0:-1]},
             "path_bias": 0.25,
             "window": Window(0, 0.2),
             "evidence": {"auroc": {"text": 0.98, "path": 0.99}, "window needed": 0.2},
