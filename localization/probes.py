@@ -1,8 +1,8 @@
 """Fits the two probes of a sentinel, as pure functions of tensors: `n` prompts, `l` tokens, `d` width, `r` heads.
 
 The path's is a logistic regression on what sites wrote. The text's reads the encoded prompt as attention would:
-`sum_r sum_t softmax_t(<k_r, x_t>) <v_r, x_t> + b`. It learns from the path's scores beside the labels, because a score
-for each prompt says more than a yes or no.
+`sum_r sum_t softmax_t(<k_r, x_t>) <v_r, x_t> + b`, and `<e, pooled>` where there is pooled text. It learns from the
+path's scores beside the labels, because a score for each prompt says more than a yes or no.
 """
 
 from __future__ import annotations
@@ -20,22 +20,23 @@ __all__ = ["PathProbe", "TextProbe", "Texts", "area_under_curve", "fit_path", "f
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """The shown tokens of some prompts, padded: rows [n, l, d], shown [n, l]."""
+    """The shown tokens of some prompts, padded: rows [n, l, d], shown [n, l]; pooled [n, p] or [n, 0]."""
 
     rows: Tensor
     shown: Tensor
+    pooled: Tensor
 
     @classmethod
-    def of(cls, texts: Sequence[Tensor]) -> Texts:
-        """Texts [l, d] of different lengths together."""
+    def of(cls, texts: Sequence[Tensor], pooled: Sequence[Tensor] = ()) -> Texts:
+        """Texts [l, d] of different lengths together, with their pooled text [p] if there is any."""
         rows = torch.zeros(len(texts), max(map(len, texts)), texts[0].shape[1])
         shown = torch.zeros(rows.shape[:2], dtype=torch.bool)
         for i, text in enumerate(texts):
             rows[i, : len(text)], shown[i, : len(text)] = text.float(), True
-        return cls(rows, shown)
+        return cls(rows, shown, torch.stack(list(pooled)).float() if pooled else rows.new_zeros(len(texts), 0))
 
     def __getitem__(self, which: Tensor) -> Texts:
-        return Texts(self.rows[which], self.shown[which])
+        return Texts(self.rows[which], self.shown[which], self.pooled[which])
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +53,17 @@ class PathProbe:
 
 @dataclass(frozen=True, slots=True)
 class TextProbe:
-    """keys, values [r, d]; see the module."""
+    """keys, values [r, d], pooled [p]; see the module."""
 
     keys: Tensor
     values: Tensor
+    pooled: Tensor
     bias: float
 
     def logits(self, texts: Texts) -> Tensor:
         """[n]."""
-        return _pooled(texts.rows[texts.shown], texts.shown, self.keys, self.values) + self.bias
+        said = _attended(texts.rows[texts.shown], texts.shown, self.keys, self.values)
+        return said + texts.pooled @ self.pooled + self.bias
 
 
 def fit_path(y: Tensor, want: Tensor, *, strength: float = 0.01) -> PathProbe:
@@ -91,23 +94,27 @@ def fit_text(
     known = texts.rows[texts.shown]
     middle, scale = known.mean(0), known.std(0) + 1e-6
     z = (known - middle) / scale
+    between = texts.pooled.mean(0)
+    wide = (texts.pooled - between).square().mean(0).sqrt() + 1e-6
+    pooled_z = (texts.pooled - between) / wide
     generator = torch.Generator().manual_seed(seed)
     keys = (0.05 * torch.randn(heads, z.shape[1], generator=generator)).requires_grad_()
     values = torch.zeros_like(keys, requires_grad=True)
+    pooled = torch.zeros(texts.pooled.shape[1], requires_grad=True)
     spread = taught.var() + 1e-6
     bias = torch.tensor(_prior(want), requires_grad=True)
-    optimiser = torch.optim.Adam([keys, values, bias], lr=0.03)
+    optimiser = torch.optim.Adam([keys, values, pooled, bias], lr=0.03)
     for _ in range(passes):
-        logits = _pooled(z, texts.shown, keys, values) + bias
+        logits = _attended(z, texts.shown, keys, values) + pooled_z @ pooled + bias
         near = (logits - taught).square().mean() / spread
         right = F.binary_cross_entropy_with_logits(logits, want)
-        small = 1e-3 * (values.square().sum() + 0.1 * keys.square().sum())
+        small = 1e-3 * (values.square().sum() + pooled.square().sum() + 0.1 * keys.square().sum())
         optimiser.zero_grad()
         (share * near + (1 - share) * right + small).backward()
         optimiser.step()
     # what is the same for all tokens does not change attention, and adds up to one number in the values
-    found = values.detach() / scale
-    return TextProbe(keys.detach() / scale, found, float(bias.detach() - (found @ middle).sum()))
+    found, also = values.detach() / scale, pooled.detach() / wide
+    return TextProbe(keys.detach() / scale, found, also, float(bias.detach() - (found @ middle).sum() - also @ between))
 
 
 def threshold(innocent: Tensor, rate: float) -> float:
@@ -128,7 +135,7 @@ def area_under_curve(scores: Tensor, shows: Tensor) -> float:
     return float(higher.mean())
 
 
-def _pooled(x: Tensor, shown: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+def _attended(x: Tensor, shown: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """[n], from the shown tokens of all prompts in one row, x [sum of lengths, d]."""
     said = x @ torch.cat([keys, values]).T
     padded = said.new_full((*shown.shape, said.shape[1]), -torch.inf).masked_scatter(shown[..., None], said)

@@ -22,6 +22,7 @@ from localization.probes import PathProbe, TextProbe, Texts, area_under_curve, f
 from palimpsest_base.statistics import wilson
 from steering import Host, Pack, Sentinel, Window
 from steering.measure.traces import trace
+from steering.sentinel import EncodedText
 
 __all__ = ["Repair", "SentinelRecipe", "SentinelSamples", "Worded", "fit_sentinel", "measure_repair", "sample_texts"]
 
@@ -64,11 +65,10 @@ class SentinelRecipe:
 
 @dataclass(frozen=True, slots=True)
 class SentinelSamples:
-    """What was drawn: the cases, their shown text [l, d] each, the means of sites [n, steps, w], and what pictures
-    show."""
+    """What was drawn: the cases, their encoded texts, the means of sites [n, steps, w], and what pictures show."""
 
     cases: tuple[Worded, ...]
-    texts: tuple[Tensor, ...]
+    texts: tuple[EncodedText, ...]
     means: Mapping[str, Tensor]
     scores: tuple[Mapping[str, float], ...]
 
@@ -84,12 +84,15 @@ class Repair:
 
     @property
     def better(self) -> str:
-        """The way that leaves fewer; if they are equal, from now on, which is the shorter."""
-        return "from-now-on" if self.from_now_on <= self.restart else "restart"
+        """The way that leaves fewer; if they are equal, from now on, which is the shorter. Unmeasured, restart."""
+        return "from-now-on" if self.n and self.from_now_on <= self.restart else "restart"
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return {"n": self.n, "seen after": {"restart": self.restart, "from-now-on": self.from_now_on}}
+
+
+_UNMEASURED = Repair(0, 0, 0)
 
 
 def sample_texts(
@@ -103,13 +106,13 @@ def sample_texts(
     progress: Callable[[str], None] = lambda _: None,
 ) -> SentinelSamples:
     """Stock pictures of `cases`, judged, with what `sites` wrote along the way."""
-    texts: list[Tensor] = []
+    texts: list[EncodedText] = []
     scores: list[Mapping[str, float]] = []
     means: dict[str, list[Tensor]] = {name: [] for name in sites}
     for first in range(0, len(cases), rows_at_once):
         part = cases[first : first + rows_at_once]
         drawn = trace(host, [c.prompt for c in part], sites=sites, seeds=[c.seed for c in part], **recipe.call)
-        texts += [t.rows.cpu() if t.shown is None else t.rows[t.shown].cpu() for t in drawn.texts]
+        texts += drawn.texts
         scores += judge(part, drawn.images)
         for name, rows in drawn.means.items():
             means[name].append(rows)
@@ -130,7 +133,7 @@ def fit_sentinel(
     half = _sides([c.wording for c in samples.cases], recipe.seed)
     quarter = _sides([c.prompt for c in samples.cases], recipe.seed + 1)
     _check_halves(pack.concept, shows, half, recipe)
-    data = _Data(Texts.of(samples.texts), told, half, quarter)
+    data = _Data(_together(samples.texts), told, half, quarter)
     tried = [_path_halves(samples, pack.sites, end, data, recipe) for end in recipe.windows]
     areas = [area_under_curve(t.logits, shows) for t in tried]
     chosen = next(i for i, area in enumerate(areas) if area >= max(areas) - 0.002)
@@ -153,7 +156,9 @@ def fit_sentinel(
         "showing it": int(shows.sum()),
         "steps": steps,
         "seed": recipe.seed,
-    } | ({} if repair is None else {"repair": repair.better, "repair measured": repair.to_json()})
+        "repair": (repair or _UNMEASURED).better,
+        "repair measured": (repair or _UNMEASURED).to_json(),
+    }
     return _sentinel(host, pack, path, text, Window(0.0, end), evidence)
 
 
@@ -168,14 +173,18 @@ def measure_repair(
     call: Mapping[str, Any],
 ) -> Repair:
     """What is left of the concept in pictures of `cases`, all of which showed it: steered from the first step, and from
-    `start` on. An edit takes no donor."""
+    `start` on. An edit takes no donor; with a swap, prompts that have none are left out."""
+    donors = [None if pack.edits else donor(c.prompt) for c in cases]
+    asked = [(c, d) for c, d in zip(cases, donors, strict=True) if pack.edits or d is not None]
+    if not asked:
+        return Repair(0, 0, 0)
     left = []
     for window in (pack.window, Window(start, 1.0)):
-        plans = [pack.plan(None if pack.edits else donor(c.prompt), window=window) for c in cases]
-        seeds = [c.seed for c in cases]
-        images = host.generate([c.prompt for c in cases], plans=plans, seeds=seeds, **call).images
-        left.append(sum(s[_told(pack.concept)] >= 0.5 for s in judge(cases, images)))
-    return Repair(len(cases), *left)
+        plans = [pack.plan(d, window=window) for _, d in asked]
+        prompts, seeds = [c.prompt for c, _ in asked], [c.seed for c, _ in asked]
+        images = host.generate(prompts, plans=plans, seeds=seeds, **call).images
+        left.append(sum(s[_told(pack.concept)] >= 0.5 for s in judge([c for c, _ in asked], images)))
+    return Repair(len(asked), *left)
 
 
 # halves
@@ -270,12 +279,19 @@ def _sentinel(
         made_for=host.fingerprint.digest,
         keys=torch.cat([p.keys for p in texts]).half(),
         values=(torch.cat([p.values for p in texts]) / 2).half(),
+        pooled=(texts[0].pooled + texts[1].pooled).half() / 2 if len(texts[0].pooled) else None,
         text_bias=sum(p.bias - t for p, t in zip(texts, text.thresholds, strict=True)) / 2,
         path={name: e.half() for name, e in zip(pack.sites, mean.split(widths), strict=True)},
         path_bias=sum(p.bias - t for p, t in zip(paths, path.thresholds, strict=True)) / 2,
         window=window,
         evidence=evidence,
     )
+
+
+def _together(texts: Sequence[EncodedText]) -> Texts:
+    """The shown tokens and pooled texts of all prompts."""
+    rows = [t.rows if t.shown is None else t.rows[t.shown] for t in texts]
+    return Texts.of([r.cpu() for r in rows], [t.pooled.cpu() for t in texts if t.pooled is not None])
 
 
 def _kinds(cases: Sequence[Worded], shows: Tensor) -> dict[str, Tensor]:

@@ -21,7 +21,6 @@ from localization.probes import area_under_curve
 from localization.sentinels import SentinelSamples, Worded
 from policies.types import Request
 from steering import Host, Plan, Sentinel, Swap
-from steering.sentinel import EncodedText
 
 __all__ = ["cost_row", "sentinel_row", "sentinel_rows"]
 
@@ -42,7 +41,7 @@ def sentinel_row(
     name = name_of(sentinel.concept)
     judges = [torch.tensor([s[name] >= 0.5 for s in scores]) for scores in (samples.scores, second)]
     shows, absent = judges[0] & judges[1], ~judges[0] & ~judges[1]
-    text = torch.tensor([sentinel.text_score(EncodedText(rows)) for rows in samples.texts], dtype=torch.float64)
+    text = torch.tensor([sentinel.text_score(each) for each in samples.texts], dtype=torch.float64)
     path = torch.tensor(_paths(sentinel, samples), dtype=torch.float64)
     either = torch.maximum(text, path)
     named = torch.tensor([bool({sentinel.concept, name} & found) for found in signals])

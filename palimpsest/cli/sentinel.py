@@ -4,7 +4,7 @@ evaluate sentinel`."""
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -64,9 +64,9 @@ def fit_sentinel(
         written = {}
         for file, pack in zip(packs, loaded, strict=True):
             found = fit(host, pack, samples, recipe)
-            if repairs and prompts is None:
+            if repairs and prompts is None and (pack.edits or pack.neutral is not None):  # letters give way to others
                 shown = _shown(pack, samples)[:repairs]
-                repair = measure_repair(host, pack, shown, _donor(pack), judge, found.window.end, call=call)
+                repair = measure_repair(host, pack, shown, pack.donor_for, judge, found.window.end, call=call)
                 found = fit(host, pack, samples, recipe, repair=repair)
             path = replace(pack, sentinel=found).save((out or file.parent) / file.name)
             written[str(path)] = dict(found.evidence)
@@ -98,7 +98,7 @@ def evaluate_sentinel(
 
     if not is_ours(model):
         fail("the judges only know pictures of the reference models; for another model give `fit-sentinel` labels")
-    host, loaded = _packs(packs or sorted(packs_of(open_name(model)).glob("*.safetensors")), model)
+    host, loaded = _packs(packs or sorted(packs_of(_name_of_model(model)).glob("*.safetensors")), model)
     watching = [p.sentinel for p in loaded if p.sentinel is not None]
     if not watching:
         fail("none of the packs has a sentinel; `palimpsest fit-sentinel` makes one")
@@ -143,8 +143,8 @@ def _packs(files: Sequence[Path], model: str | None) -> tuple[Host, list[Pack]]:
         fail(str(error))
 
 
-def open_name(model: str | None) -> str:
-    """The name of a model's folder."""
+def _name_of_model(model: str | None) -> str:
+    """The name of the model's folder."""
     from palimpsest.cli.shared.console import settings_from
     from service.model_names import resolve_model
 
@@ -194,13 +194,6 @@ def _shown(pack: Pack, samples: SentinelSamples) -> list[Worded]:
 
     pairs = zip(samples.cases, samples.scores, strict=True)
     return [c for c, s in pairs if c.about == pack.concept and s[name_of(pack.concept)] >= 0.5]
-
-
-def _donor(pack: Pack) -> Callable[[str], str | None]:
-    """The pack's donors; of lettering, the prompt without what asks for it."""
-    from detectors.text.lettering import without_lettering
-
-    return without_lettering if pack.neutral is None else pack.donor_for
 
 
 def _brief(value: Any) -> str:

@@ -19,6 +19,7 @@ def sentinel_tensors(sentinel: Sentinel) -> dict[str, torch.Tensor]:
     """The tensors of a sentinel by their names in the file."""
     path = torch.cat(list(sentinel.path.values()))
     named = {"keys": sentinel.keys, "values": sentinel.values, "path": path}
+    named |= {} if sentinel.pooled is None else {"pooled": sentinel.pooled}
     return {f"sentinel.{name}": t.to("cpu", torch.float16).clone().contiguous() for name, t in named.items()}
 
 
@@ -54,4 +55,5 @@ def sentinel_from(
         path_bias=float(held["path_bias"]),
         window=Window(*held["window"]),
         evidence=held["evidence"],
+        pooled=tensors.get("sentinel.pooled"),
     )

@@ -21,7 +21,6 @@ from localization import LocalizationError
 from localization.probes import Texts, area_under_curve, fit_path, fit_text, threshold
 from localization.sentinels import SentinelRecipe, fit_sentinel, measure_repair, sample_texts
 from steering import Choice, Host, Pack, Window
-from steering.sentinel import EncodedText
 from tests.tiny import save_pixart
 
 
@@ -129,7 +128,7 @@ def test_a_sentinel_is_fitted_on_a_tiny_host_and_its_scores_are_what_generate_re
     assert area_under_curve(paths, torch.arange(10) < 5) > 0.75
     read = sum(samples.means[n][20:30, :1].mean(1) @ e.float() for n, e in found.path.items())
     assert torch.allclose((read + found.path_bias).sigmoid().double(), paths, atol=1e-3)
-    texts = [found.text_score(EncodedText(samples.texts[i])) for i in range(20, 30)]
+    texts = [found.text_score(samples.texts[i]) for i in range(20, 30)]
     assert [r.text for r in told] == pytest.approx(texts, abs=1e-5)
 
 
