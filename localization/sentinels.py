@@ -55,7 +55,7 @@ class SentinelRecipe:
     """
 
     false_alarms: float = 0.005
-    windows: tuple[float, ...] = (0.1, 0.2, 0.35, 0.5)
+    windows: tuple[float, ...] = (0.1, 0.35)
     heads: int = 1
     passes: int = 200
     least: int = 8
@@ -92,6 +92,7 @@ class Repair:
         return {"n": self.n, "seen after": {"restart": self.restart, "from-now-on": self.from_now_on}}
 
 
+_SLACK = 0.005  # AUROC that fewer sites and a shorter window may cost
 _UNMEASURED = Repair(0, 0, 0)
 
 
@@ -124,7 +125,8 @@ def sample_texts(
 def fit_sentinel(
     host: Host, pack: Pack, samples: SentinelSamples, recipe: SentinelRecipe, *, repair: Repair | None = None
 ) -> Sentinel:
-    """The sentinel of a pack's concept at the pack's sites, with its evidence.
+    """The sentinel of a pack's concept, with its evidence: at the pack's sites, or at its wider set where these tell
+    clearly more; both over the shortest window that tells as much.
 
     Raises: LocalizationError, when too few prompts of a half show the concept, or too few do not.
     """
@@ -134,10 +136,11 @@ def fit_sentinel(
     quarter = _sides([c.prompt for c in samples.cases], recipe.seed + 1)
     _check_halves(pack.concept, shows, half, recipe)
     data = _Data(_together(samples.texts), told, half, quarter)
-    tried = [_path_halves(samples, pack.sites, end, data, recipe) for end in recipe.windows]
+    ways = [(sites, end) for sites in dict.fromkeys((pack.sites, pack.wider)) for end in recipe.windows]
+    tried = [_path_halves(samples, *way, data, recipe) for way in ways]
     areas = [area_under_curve(t.logits, shows) for t in tried]
-    chosen = next(i for i, area in enumerate(areas) if area >= max(areas) - 0.002)
-    path, end = tried[chosen], recipe.windows[chosen]
+    chosen = next(i for i, area in enumerate(areas) if area >= max(areas) - _SLACK)
+    path, (sites, end) = tried[chosen], ways[chosen]
     text = _text_halves(path, data, recipe)
     steps = next(iter(samples.means.values())).shape[1]
     evidence = {
@@ -159,7 +162,7 @@ def fit_sentinel(
         "repair": (repair or _UNMEASURED).better,
         "repair measured": (repair or _UNMEASURED).to_json(),
     }
-    return _sentinel(host, pack, path, text, Window(0.0, end), evidence)
+    return _sentinel(host, pack.concept, sites, path, text, Window(0.0, end), evidence)
 
 
 def measure_repair(
@@ -267,21 +270,27 @@ def _text_halves(path: _Halves, data: _Data, recipe: SentinelRecipe) -> _Halves:
 
 
 def _sentinel(
-    host: Host, pack: Pack, path: _Halves, text: _Halves, window: Window, evidence: Mapping[str, Any]
+    host: Host,
+    concept: str,
+    sites: Sequence[str],
+    path: _Halves,
+    text: _Halves,
+    window: Window,
+    evidence: Mapping[str, Any],
 ) -> Sentinel:
     """The mean of both halves' probes, each with its threshold at zero. Directions are rounded to what a file keeps."""
     paths: tuple[PathProbe, ...] = path.probes
     texts: tuple[TextProbe, ...] = text.probes
-    widths = [p.output_width for name in pack.sites for p in host._prepared[0].sites if p.name == name]
+    widths = [p.output_width for name in sites for p in host._prepared[0].sites if p.name == name]
     mean = (paths[0].e + paths[1].e) / 2
     return Sentinel(
-        concept=pack.concept,
+        concept=concept,
         made_for=host.fingerprint.digest,
         keys=torch.cat([p.keys for p in texts]).half(),
         values=(torch.cat([p.values for p in texts]) / 2).half(),
         pooled=(texts[0].pooled + texts[1].pooled).half() / 2 if len(texts[0].pooled) else None,
         text_bias=sum(p.bias - t for p, t in zip(texts, text.thresholds, strict=True)) / 2,
-        path={name: e.half() for name, e in zip(pack.sites, mean.split(widths), strict=True)},
+        path={name: e.half() for name, e in zip(sites, mean.split(widths), strict=True)},
         path_bias=sum(p.bias - t for p, t in zip(paths, path.thresholds, strict=True)) / 2,
         window=window,
         evidence=evidence,

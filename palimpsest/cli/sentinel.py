@@ -152,7 +152,7 @@ def _name_of_model(model: str | None) -> str:
 
 
 def _sites(packs: Sequence[Pack]) -> list[str]:
-    return list(dict.fromkeys(site for pack in packs for site in pack.sites))
+    return list(dict.fromkeys(site for pack in packs for site in (*pack.sites, *pack.wider)))
 
 
 def _cases(
