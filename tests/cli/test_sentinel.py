@@ -1,10 +1,4 @@
-"""`palimpsest fit-sentinel` from the shell: a pack gets probes and their evidence, and mistakes are told in one line.
-
-| law | mutation that turned it red |
-|---|---|
-| the written pack has its sentinel | the loaded pack saved |
-| labels are those of the file | `shows` read from the prompt |
-"""
+"""`palimpsest fit-sentinel` from the shell: a pack gets probes and their evidence, and mistakes are told in one line."""
 
 from __future__ import annotations
 

@@ -1,10 +1,4 @@
-"""The prompts that sentinels are fitted and judged on share no wording, and the table counts what it says.
-
-| law | mutation that turned it red |
-|---|---|
-| no wording is in both splits | the side of a misspelling left out |
-| a picture on which judges differ counts in neither column | `|` for `&` in what is absent |
-"""
+"""The prompts that sentinels are fitted and judged on share no wording, and the table counts what it says."""
 
 from __future__ import annotations
 

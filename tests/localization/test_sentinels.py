@@ -1,12 +1,4 @@
-"""Sentinels are fitted from what pictures show, on halves that share no wording.
-
-| law | mutation that turned it red |
-|---|---|
-| a text probe finds one token among many | pooled over padding; keys left at zero |
-| a threshold lets through the share that was asked for, and no more | `ceil` for `floor` |
-| wordings of one half are not in the other | the hash of the prompt |
-| the same seed gives the same sentinel | an unseeded generator |
-"""
+"""Sentinels are fitted from what pictures show, on halves that share no wording."""
 
 from __future__ import annotations
 

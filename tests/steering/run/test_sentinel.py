@@ -2,8 +2,7 @@
 
 | law | mutation that turned it red |
 |---|---|
-| pictures are the same bits | the edited branch returned for a sentinel alone |
-| a path score is the mean that a trace takes down | uncond rows counted; no division by the calls |
+| a path score is the mean that a trace takes down | uncond rows counted |
 | padding does not count | `shown` left out |
 | nan is an error | `nan_to_num` in the hook |
 | a change of plans does not recompile | directions sized by the number of sentinels |
