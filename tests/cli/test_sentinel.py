@@ -1,4 +1,4 @@
-"""`palimpsest fit-sentinel` from the shell: a pack gets probes and their evidence, and mistakes are told in one line."""
+"""`palimpsest fit-sentinel` from the shell: a pack gets probes and their evidence; mistakes are told in one line."""
 
 from __future__ import annotations
 
