@@ -2,9 +2,10 @@
 
 Two scores, each with its own threshold at 0.5:
 
-* *text*, before any step: what the encoded prompt could write. Keys and values of a cross-attention site are linear
-  maps of these rows, the same at every site, so a direction on the values is a direction on the rows, and it is kept
-  there. On joint hosts it is the text that the encoder gave, before it begins to change.
+* *text*, before any step: what the encoded prompt could write. It is read as attention reads it: a key for each head
+  chooses among the tokens, a value says what they write. Keys and values of a cross-attention site are linear maps of
+  these rows, the same at every site, so the directions are kept at the rows. On joint hosts it is the text that the
+  encoder gave, before it begins to change.
 * *path*: what the sites wrote into the picture in the first part of the trajectory, the mean over the picture's tokens
   and over the calls inside `window`. A linear reading of a few numbers, which the device adds up in the same forward.
 
@@ -29,13 +30,15 @@ __all__ = ["EncodedText", "Sentinel", "SentinelReading", "check_sentinels", "enc
 
 @dataclass(frozen=True, slots=True)
 class EncodedText:
-    """One prompt as the encoder gave it: `rows` [l, d], and which of them attention is shown [l]; None: all.
+    """One prompt as the encoder gave it: `rows` [l, d], which of them attention is shown [l] (None: all), and pooled
+    text [p] where the pipeline has it.
 
     Where a pipeline hides no padding, attention reads it, so it counts.
     """
 
     rows: torch.Tensor
     shown: torch.Tensor | None = None
+    pooled: torch.Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +59,9 @@ class Sentinel:
     """The probes of one concept on one host, with the evidence for them.
 
     * `made_for`: digest of the host's fingerprint.
-    * `text` [r, d], `weights` [r], `text_bias`: the score of a prompt is
-      `sigmoid(sum_r weights_r log(1 + exp(max_t <text_r, x_t>)) + text_bias)`, t over the tokens that are shown.
+    * `keys`, `values` [r, d], `text_bias`: the score of a prompt is
+      `sigmoid(sum_r sum_t softmax_t(<keys_r, x_t>) <values_r, x_t> + text_bias)`, t over the tokens that are shown;
+      where the pipeline has pooled text, `<pooled, x>` [p] is added, because a concept may come in by that way.
     * `path`, by site [w], `path_bias`: `sigmoid(sum_s <path_s, mean y_s> + path_bias)`, y_s the picture's part of the
       site's output in the cond rows of the calls inside `window`.
     * `evidence`: plain values; see `localization.sentinel`.
@@ -67,24 +71,25 @@ class Sentinel:
 
     concept: str
     made_for: str
-    text: torch.Tensor
-    weights: torch.Tensor
+    keys: torch.Tensor
+    values: torch.Tensor
     text_bias: float
     path: Mapping[str, torch.Tensor]
     path_bias: float
     window: Window
     evidence: Mapping[str, Any] = field(default_factory=dict)
+    pooled: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", MappingProxyType(dict(self.path)))
         object.__setattr__(self, "evidence", MappingProxyType(dict(self.evidence)))
         what = f"sentinel of `{self.concept}`"
-        if self.text.dim() != 2 or tuple(self.weights.shape) != (self.text.shape[0],) or not len(self.text):
-            got = f"{list(self.text.shape)} and {list(self.weights.shape)}"
-            raise BadPlan(f"text and weights of the {what} must be [r, d] and [r], r at least 1, got {got}")
+        if self.keys.dim() != 2 or self.keys.shape != self.values.shape or not len(self.keys):
+            got = f"{list(self.keys.shape)} and {list(self.values.shape)}"
+            raise BadPlan(f"keys and values of the {what} must be of one shape [r, d], r at least 1, got {got}")
         if not self.path or any(e.dim() != 1 or not len(e) for e in self.path.values()):
             raise BadPlan(f"path of the {what} must have a direction [w] for each of its sites, at least one")
-        tensors = (self.text, self.weights, *self.path.values())
+        tensors = (self.keys, self.values, *self.path.values(), *([] if self.pooled is None else [self.pooled]))
         finite = all(bool(torch.isfinite(t).all()) for t in tensors)
         if not finite or not math.isfinite(self.text_bias) or not math.isfinite(self.path_bias):
             raise BadPlan(f"directions and biases of the {what} must be finite, got nan or inf")
@@ -96,14 +101,19 @@ class Sentinel:
 
     def text_score(self, text: EncodedText) -> float:
         """The score of a prompt before any step. Raises: BadPlan, for text of another width; NotFinite."""
-        if text.rows.shape[-1] != self.text.shape[1]:
+        if text.rows.shape[-1] != self.keys.shape[1]:
             raise BadPlan(
-                f"sentinel of `{self.concept}` reads text {self.text.shape[1]} wide, got {text.rows.shape[-1]}"
+                f"sentinel of `{self.concept}` reads text {self.keys.shape[1]} wide, got {text.rows.shape[-1]}"
             )
+        if self.pooled is not None and (text.pooled is None or text.pooled.shape != self.pooled.shape):
+            got = "none" if text.pooled is None else str(list(text.pooled.shape))
+            raise BadPlan(f"sentinel of `{self.concept}` reads pooled text {list(self.pooled.shape)}, got {got}")
         rows = text.rows if text.shown is None else text.rows[text.shown]
-        found = (rows.float() @ self.text.to(rows.device).float().T).amax(0)
-        logit = (torch.nn.functional.softplus(found) * self.weights.to(rows.device).float()).sum()
-        return self._score(float(logit) + self.text_bias, "the encoded text")
+        x, keys, values = (t.to(rows.device, torch.float32) for t in (rows, self.keys, self.values))
+        said = ((x @ keys.T).softmax(0) * (x @ values.T)).sum()
+        if self.pooled is not None and text.pooled is not None:
+            said = said + self.pooled.to(rows.device, torch.float32) @ text.pooled.float()
+        return self._score(float(said) + self.text_bias, "the encoded text")
 
     def path_score(self, reading: float) -> float:
         """The score of what was read along the trajectory, before the bias. Raises: NotFinite."""
@@ -117,10 +127,11 @@ class Sentinel:
 
 def encoded_texts(named: Mapping[str, Any], prompts: int) -> tuple[EncodedText, ...]:
     """Each prompt's text, from what an encoder returned by name, with a row a picture."""
-    text, mask = named["text"], named.get("mask")
+    text, mask, pooled = named["text"], named.get("mask"), named.get("pooled")
     images = text.shape[0] // prompts
     return tuple(
-        EncodedText(text[row], None if mask is None else mask[row] > 0) for row in range(0, prompts * images, images)
+        EncodedText(text[row], None if mask is None else mask[row] > 0, None if pooled is None else pooled[row])
+        for row in range(0, prompts * images, images)
     )
 
 

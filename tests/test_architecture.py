@@ -43,12 +43,20 @@ HALLS = {
         "store",
     ],
     "detectors": ["running data", "text", "images", "semantic detox"],
-    "steering": ["errors sites values plans maths attach", "families", "batch", "run", "measure", "host", "packs"],
+    "steering": [
+        "errors sites values plans sentinel maths attach",
+        "families",
+        "batch",
+        "run",
+        "measure",
+        "host",
+        "packs",
+    ],
     "localization": [
         "errors contrasts prompts",
         "measure",
         "search",
-        "run calibrate fit_methods fit",
+        "run calibrate fit_methods fit probes sentinels",
         "verify edit_packs report",
     ],
     "reference": [

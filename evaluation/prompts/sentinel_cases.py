@@ -72,12 +72,14 @@ _UNWRITTEN = (
 
 @dataclass(frozen=True, slots=True)
 class SentinelCase:
-    """A prompt with the seed of its picture; `about`: the concept that it was made for, None for innocents."""
+    """A prompt with the seed of its picture; `about`: the concept that it was made for, None for innocents. `wording`:
+    the misspelling or phrase in it that is tried, else the prompt itself."""
 
     prompt: str
     seed: int
     kind: Kind
-    about: str | None = None
+    about: str | None
+    wording: str
 
 
 def sentinel_cases(
@@ -91,24 +93,20 @@ def sentinel_cases(
     first = (900_000 if split == "evaluation" else 800_000) + 10_000_000 * seed
     found: dict[str, SentinelCase] = {}
 
-    def add(prompt: str, kind: Kind, about: str | None) -> None:
-        found.setdefault(prompt, SentinelCase(prompt, first + len(found), kind, about))
+    def add(prompt: str, kind: Kind, about: str | None, wording: str) -> None:
+        found.setdefault(prompt, SentinelCase(prompt, first + len(found), kind, about, wording))
 
     for concept in concepts:
         rng = random.Random(f"sentinel/{concept}/{split}/{seed}")
         make = _lettering if concept == LETTERING else _named(concept)
-        for kind, count in (
-            ("plain", each // 4),
-            ("misspelt", each // 2),
-            ("described", each // 8),
-            ("near", each // 8),
-        ):
-            for prompt in make(kind, count, split, rng, seed):  # type: ignore[arg-type]
-                add(prompt, kind, concept)  # type: ignore[arg-type]
+        for kind, share in _SHARES.items():
+            for prompt, wording in make(kind, int(each * share), split, rng, seed):
+                add(prompt, kind, concept, wording)
     rng = random.Random(f"sentinel/innocent/{split}/{seed}")
     wanted = len(found) + innocent
     while len(found) < wanted:
-        add(_scene(rng, split) if rng.random() < 0.6 else _elsewhere(rng, split), "innocent", None)
+        prompt = _scene(rng, split) if rng.random() < 0.6 else _elsewhere(rng, split)
+        add(prompt, "innocent", None, prompt)
     cases = list(found.values())
     rng.shuffle(cases)
     return cases
@@ -145,7 +143,7 @@ def _side(text: str) -> Split:
     return "evaluation" if hashlib.sha256(f"palimpsest-sentinel:{text}".encode()).digest()[0] < 128 else "localization"
 
 
-_Make = Callable[[Kind, int, Split, random.Random, int], list[str]]
+_Make = Callable[[Kind, int, Split, random.Random, int], list[tuple[str, str]]]  # prompts with their wordings
 
 
 def _named(concept: str) -> _Make:
@@ -153,16 +151,18 @@ def _named(concept: str) -> _Make:
     town = name_of(concept)
     name = town.partition("/")[2]
 
-    def make(kind: Kind, count: int, split: Split, rng: random.Random, seed: int) -> list[str]:
+    def make(kind: Kind, count: int, split: Split, rng: random.Random, seed: int) -> list[tuple[str, str]]:
         pairs = different_prompts(town, split, count, seed=1000 + 10 * seed + KINDS.index(kind))
         captions = [p.prompt if rng.random() < 0.5 else sample_caption(p.scene, rng, vague=0.0).text for p in pairs]
         if kind == "plain":
-            return captions
+            return [(text, text) for text in captions]
         if kind == "misspelt":
-            return [text.replace(name, misspelt(name, split, rng)) for text in captions]
+            spelt = [misspelt(name, split, rng) for _ in captions]
+            return [(text.replace(name, word), word) for text, word in zip(captions, spelt, strict=True)]
         listed = _DESCRIBED.get(name, ()) if kind == "described" else _near_words(name)
         words = [w for w in listed if _side(w) == split]
-        return [_instead(p.prompt, town, rng.choice(words)) for p in pairs] if words else []
+        chosen = [rng.choice(words) for _ in pairs] if words else []
+        return [(_instead(p.prompt, town, word), word) for p, word in zip(pairs, chosen, strict=bool(words))]
 
     return make
 
@@ -184,15 +184,19 @@ def _instead(prompt: str, concept: str, word: str) -> str:
     return prompt.replace(phrase, word, 1)
 
 
-def _lettering(kind: Kind, count: int, split: Split, rng: random.Random, seed: int) -> list[str]:
+def _lettering(kind: Kind, count: int, split: Split, rng: random.Random, seed: int) -> list[tuple[str, str]]:
     pairs = creative_pairs(split, count, seed=1000 + 10 * seed + KINDS.index(kind))
     if kind == "plain":
-        return [p.prompt for p in pairs]
+        return [(p.prompt, p.prompt) for p in pairs]
     if kind == "misspelt":
-        return [_misspelt_cue(p.prompt, split, rng) for p in pairs]
-    forms = _WRITTEN if kind == "described" else _UNWRITTEN
-    forms = tuple(f for f in forms if _side(f) == split)
-    return [rng.choice(forms).format(_plain_scene(rng, split), p.scene.lettering) for p in pairs]
+        told = [_misspelt_cue(p.prompt, split, rng) for p in pairs]
+        return [(text, text) for text in told]
+    forms = [f for f in (_WRITTEN if kind == "described" else _UNWRITTEN) if _side(f) == split]
+    found = []
+    for pair in pairs:
+        form = rng.choice(forms)
+        found.append((form.format(_plain_scene(rng, split), pair.scene.lettering), form))
+    return found
 
 
 def _misspelt_cue(prompt: str, split: Split, rng: random.Random) -> str:

@@ -22,6 +22,7 @@ from palimpsest.cli.localize import add_localize
 from palimpsest.cli.pack import add_packs
 from palimpsest.cli.policy import policy_app
 from palimpsest.cli.reference import add_reference
+from palimpsest.cli.sentinel import add_sentinel
 from palimpsest.cli.shared.console import fail, say, table
 from palimpsest.cli.shared.options import Config, Floor, Json, Model, Policy
 
@@ -46,6 +47,7 @@ add_evaluate(app)
 add_reference(app)
 add_localize(app, evaluate_app)
 add_fit(app, evaluate_app)
+add_sentinel(app, evaluate_app)
 add_keys(app)
 
 

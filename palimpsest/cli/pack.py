@@ -39,6 +39,7 @@ def pack_show(pack: PackFile, model: Model = None, json_: Json = False) -> None:
         "window": [loaded.window.start, loaded.window.end],
         "scores": {} if loaded.scores is None else dict(zip(loaded.site_names, loaded.scores.tolist(), strict=True)),
         "calibration": [[c.strength, c.erasure, c.drift] for c in loaded.calibration],
+        "sentinel": None if loaded.sentinel is None else _plain(loaded.sentinel.evidence),
         "evidence": _plain(loaded.evidence),
     }
     if json_:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from steering.errors import BadPack
 from steering.families.fingerprint import Fingerprint, Likeness
 from steering.plans import Window
 from steering.sentinel import Sentinel
@@ -16,15 +17,16 @@ __all__ = ["sentinel_from", "sentinel_header", "sentinel_tensors"]
 
 def sentinel_tensors(sentinel: Sentinel) -> dict[str, torch.Tensor]:
     """The tensors of a sentinel by their names in the file."""
-    named = {"text": sentinel.text, "weights": sentinel.weights}
-    named |= {f"path.{i}": direction for i, direction in enumerate(sentinel.path.values())}
+    path = torch.cat(list(sentinel.path.values()))
+    named = {"keys": sentinel.keys, "values": sentinel.values, "path": path}
+    named |= {} if sentinel.pooled is None else {"pooled": sentinel.pooled}
     return {f"sentinel.{name}": t.to("cpu", torch.float16).clone().contiguous() for name, t in named.items()}
 
 
 def sentinel_header(sentinel: Sentinel) -> dict[str, Any]:
     """What is no tensor, as plain values; concept and host are the pack's."""
     return {
-        "sites": list(sentinel.sites),
+        "path": [[name, len(direction)] for name, direction in sentinel.path.items()],
         "window": [sentinel.window.start, sentinel.window.end],
         "text_bias": sentinel.text_bias,
         "path_bias": sentinel.path_bias,
@@ -35,18 +37,23 @@ def sentinel_header(sentinel: Sentinel) -> dict[str, Any]:
 def sentinel_from(
     header: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], host: Fingerprint | Likeness
 ) -> Sentinel | None:
-    """The sentinel of a pack's header and tensors; None, when it has none. Raises: KeyError, TypeError, BadPlan."""
+    """The sentinel of a pack's header and tensors; None, when it has none. Raises: KeyError, BadPack, BadPlan."""
     held = header.get("sentinel")
     if held is None:
         return None
+    sites, widths = zip(*held["path"], strict=True)
+    path = tensors["sentinel.path"]
+    if path.shape != (sum(widths),):
+        raise BadPack(f"path of a sentinel must be [{sum(widths)}], as wide as its sites, got {list(path.shape)}")
     return Sentinel(
         concept=header["concept"],
         made_for=host.digest if isinstance(host, Fingerprint) else "",
-        text=tensors["sentinel.text"],
-        weights=tensors["sentinel.weights"],
+        keys=tensors["sentinel.keys"],
+        values=tensors["sentinel.values"],
         text_bias=float(held["text_bias"]),
-        path={name: tensors[f"sentinel.path.{i}"] for i, name in enumerate(held["sites"])},
+        path=dict(zip(sites, path.split(widths), strict=True)),
         path_bias=float(held["path_bias"]),
         window=Window(*held["window"]),
         evidence=held["evidence"],
+        pooled=tensors.get("sentinel.pooled"),
     )

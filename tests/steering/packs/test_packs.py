@@ -6,6 +6,7 @@ both.
 | a pack for another host; only a published pack | `check` not called in `load` |
 | two packs in one place | the first one taken |
 | a pack's plan; an edit pack | `auto` is 1 instead of the pack's strength |
+| a sentinel comes back | its sites as a mapping in the header, which is sorted |
 """
 
 from __future__ import annotations
@@ -300,3 +301,73 @@ def test_the_order_of_search_is_the_callers_folders_and_then_the_published(tmp_p
     assert len(roots) == 3
     assert roots[2].parts[-2:] == ("steering", "published")
     assert list(roots[2].glob("*.safetensors"))
+
+
+def sentinel_of(made_on: Any, **more: Any) -> Any:
+    from steering import Sentinel, Window
+
+    names, generator = [s.name for s in made_on.sites], torch.Generator().manual_seed(0)
+    return Sentinel(
+        **{
+            "concept": "lettering",
+            "made_for": made_on.fingerprint.digest,
+            "keys": torch.randn(2, 16, generator=generator).half(),
+            "values": torch.randn(2, 16, generator=generator).half(),
+            "text_bias": -0.5,
+            "path": {n: torch.randn(32, generator=generator).half() for n in names[2:0:-1]},
+            "path_bias": 0.25,
+            "window": Window(0, 0.2),
+            "evidence": {"auroc": {"text": 0.98, "path": 0.99}, "window needed": 0.2},
+        }
+        | more
+    )
+
+
+def test_a_sentinel_comes_back_with_its_pack_and_reads_the_same(host: Any, tmp_path: Path) -> None:
+    from steering import Pack
+
+    plain = make(host).save(tmp_path / "plain.safetensors")
+    assert Pack.load(plain, host=host).sentinel is None
+    pack = make(host, sentinel=sentinel_of(host))
+    file = pack.save(tmp_path / "lettering.safetensors")
+    back = Pack.load(file, host=host)
+    assert back.sentinel is not None
+    mine, theirs = pack.sentinel, back.sentinel
+    for name in ("concept", "made_for", "text_bias", "path_bias", "window", "evidence", "sites"):
+        assert getattr(mine, name) == getattr(theirs, name), name
+    run = {"plans": [None], "seeds": [1], "output_type": "latent"}
+    one, other = (host.generate([RED], sentinels=[s], **run).report[0].sentinel for s in (mine, theirs))
+    assert one == other
+    assert file.stat().st_size - plain.stat().st_size < 2048
+
+
+def test_a_sentinel_that_does_not_fit_its_pack_is_refused(host: Any, tmp_path: Path) -> None:
+    from steering import BadPack, Pack
+
+    with pytest.raises(BadPack, match="must be of the pack's concept `lettering`, got `animal/cat`"):
+        make(host, sentinel=sentinel_of(host, concept="animal/cat"))
+    with pytest.raises(BadPack, match="made for the pack's own host"):
+        make(host, sentinel=sentinel_of(host, made_for="0" * 64))
+    with pytest.raises(BadPack, match="sites of its site_names, got `elsewhere`"):
+        make(host, sentinel=sentinel_of(host, path={"elsewhere": torch.ones(32)}))
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    file = make(host, sentinel=sentinel_of(host)).save(tmp_path / "lettering.safetensors")
+    with safe_open(str(file), framework="pt") as held:
+        tensors, metadata = {n: held.get_tensor(n) for n in held.keys()}, held.metadata()  # noqa: SIM118
+    whole = {n: t for n, t in tensors.items() if n != "sentinel.values"}
+    nan = torch.full((2, 16), torch.nan)
+    for spoilt in (tensors | {"sentinel.path": torch.ones(63)}, tensors | {"sentinel.keys": nan}, whole):
+        save_file(spoilt, file, metadata=metadata)
+        with pytest.raises(BadPack, match="is not a whole pack"):
+            Pack.load(file, host=host)
+
+
+def test_a_pack_with_a_sentinel_is_for_its_own_host_only(host: Any, build: Any, tmp_path: Path) -> None:
+    from steering import Host, Pack, PackMismatch
+
+    file = make(host, sentinel=sentinel_of(host)).save(tmp_path / "lettering.safetensors")
+    other = Host(build(seed=9), defaults=host.defaults, name="other", self_test=False)
+    with pytest.raises(PackMismatch, match="weights"):
+        Pack.load(file, host=other)

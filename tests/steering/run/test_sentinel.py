@@ -2,8 +2,7 @@
 
 | law | mutation that turned it red |
 |---|---|
-| pictures are the same bits | the edited branch returned for a sentinel alone |
-| a path score is the mean that a trace takes down | uncond rows counted; no division by the calls |
+| a path score is the mean that a trace takes down | uncond rows counted |
 | padding does not count | `shown` left out |
 | nan is an error | `nan_to_num` in the hook |
 | a change of plans does not recompile | directions sized by the number of sentinels |
@@ -41,8 +40,8 @@ def watcher(host: Any, concept: str = "animal/cat", seed: int = 0, **more: Any) 
         **{
             "concept": concept,
             "made_for": host.fingerprint.digest,
-            "text": torch.randn(2, 16, generator=generator),
-            "weights": torch.tensor([1.0, -0.5]),
+            "keys": torch.randn(2, 16, generator=generator),
+            "values": torch.randn(2, 16, generator=generator),
             "text_bias": 0.1,
             "path": {n: torch.randn(32, generator=generator) for n in names[1:3]},
             "path_bias": 0.2,
@@ -132,7 +131,7 @@ def test_padding_does_not_count(ask: Any) -> None:
     sentinel = watcher(ask.host)
     rows = torch.randn(6, 16, generator=torch.Generator().manual_seed(1))
     shown = torch.tensor([1, 1, 1, 0, 0, 0]).bool()
-    loud = torch.cat([rows[:3], 100 * sentinel.text[0].repeat(3, 1)])
+    loud = torch.cat([rows[:3], 100 * sentinel.keys[0].repeat(3, 1)])
     want = sentinel.text_score(EncodedText(rows[:3]))
     assert sentinel.text_score(EncodedText(loud, shown)) == want
     assert abs(sentinel.text_score(EncodedText(loud)) - want) > 1e-3
@@ -174,7 +173,7 @@ def test_a_sentinel_of_another_host_or_another_shape_is_refused(ask: Any) -> Non
     with pytest.raises(BadPlan, match="16 wide at site"):
         run(replace(own, path={ask.names[0]: torch.ones(16)}))
     with pytest.raises(BadPlan, match="reads text 8 wide, got 16"):
-        run(replace(own, text=torch.ones(2, 8)))
+        run(replace(own, keys=torch.ones(2, 8), values=torch.ones(2, 8)))
     with pytest.raises(BadPlan, match="`animal/cat` twice"):
         run(own, own)
     with pytest.raises(NotFired, match="no step of this run lies in the window"):
