@@ -198,7 +198,8 @@ class Host:
         call and is passed on; the pipeline is left clean. Rows that plans add to the batch are removed.
 
         Raises: BadPlan, UnknownSite, NotSupported, Untrusted before the call; HostBusy after `timeout` seconds of
-        waiting; NotFired when a site did not do what the plans say; then no pictures are returned.
+        waiting; NotFired when a site did not do what the plans say; BrokenPicture when latents or decoded values are
+        not finite. Then no pictures are returned.
         """
         count = check_count(num_images_per_prompt)
         check_lengths(prompts, plans=plans, seeds=seeds, negative_prompts=negative_prompts)

@@ -6,13 +6,13 @@ Nothing heavy is imported here. An engine loads its weights on first use, so a s
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Protocol, runtime_checkable
 
 from PIL import Image
 
-from detectors.running import Detector, Watch, run
+from detectors.running import Detector, Watch, probability, run
 from detectors.text import read_text
 from policies.types import Box, Signal, Signals
 
@@ -84,7 +84,8 @@ class LetteringLooker:
         return frozenset({"lettering"})
 
     def look(self, image: Image.Image) -> Iterable[Signal]:
-        readings = [r for r in self.engine.read(image) if r.score >= self.floor and r.text.strip()]
+        read = [replace(r, score=probability(r.score, self.name)) for r in self.engine.read(image)]
+        readings = [r for r in read if r.score >= self.floor and r.text.strip()]
         readings.sort(key=lambda r: (r.box.top + r.box.bottom, r.box.left))
         yield from (self._signal(r) for r in readings)
         if len(readings) > 1:
@@ -92,10 +93,9 @@ class LetteringLooker:
             yield self._signal(Reading(" ".join(r.text for r in readings), box, min(r.score for r in readings)))
 
     def _signal(self, reading: Reading) -> Signal:
-        score = min(1.0, max(0.0, reading.score))
-        views = read_text(reading.text)
+        text, views = reading.text, read_text(reading.text)
         return Signal(
-            "lettering", self.name, self.version, "picture", score, text=reading.text, box=reading.box, views=views
+            "lettering", self.name, self.version, "picture", reading.score, text=text, box=reading.box, views=views
         )
 
 
@@ -119,7 +119,8 @@ class ConceptLooker:
         if missing:
             raise ValueError(f"`{self.name}` must score {sorted(self.concepts)}, but left out {sorted(missing)}")
         for concept in sorted(self.concepts):
-            yield Signal(concept, self.name, self.version, "picture", min(1.0, max(0.0, scores[concept])))
+            score = probability(scores[concept], self.name)
+            yield Signal(concept, self.name, self.version, "picture", score)
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,7 +94,7 @@ class EasyOcr:
                 found = self._reader.readtext(np.ascontiguousarray(pixels))
             else:
                 found = self._reader.recognize(np.asarray(image.convert("L")), boxes, []) if boxes else []
-        return [Reading(text, _box(corners), min(1.0, max(0.0, float(score)))) for corners, text, score in found]
+        return [Reading(text, _box(corners), float(score)) for corners, text, score in found]
 
     def _places(self, image: Image.Image) -> list[list[int]] | None:
         """Where to read, as EasyOCR wants it: [left, right, top, bottom]; None when its own detector looks."""
