@@ -30,11 +30,15 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One piece of text that an engine read: `score` is its confidence in [0, 1]."""
+    """One piece of text that an engine read: `score` is its confidence in [0, 1].
+
+    `turned`: so it reads upside down or mirrored; the piece as it stands has a reading of its own.
+    """
 
     text: str
     box: Box
     score: float
+    turned: bool = False
 
 
 class OcrEngine(Protocol):
@@ -62,7 +66,8 @@ class PictureDetector(Detector, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LetteringLooker:
-    """An OCR engine as a detector: one signal for each piece that it reads, and one for all pieces together.
+    """An OCR engine as a detector: one signal for each piece that it reads, and one for all pieces together; of those
+    that read better turned, another.
 
     The last finds words that are split between lines. Pieces below `floor` are kept out: noise read as letters.
     """
@@ -88,9 +93,11 @@ class LetteringLooker:
         readings = [r for r in read if r.score >= self.floor and r.text.strip()]
         readings.sort(key=lambda r: (r.box.top + r.box.bottom, r.box.left))
         yield from (self._signal(r) for r in readings)
-        if len(readings) > 1:
-            box = reduce(_union, (r.box for r in readings))
-            yield self._signal(Reading(" ".join(r.text for r in readings), box, min(r.score for r in readings)))
+        for turned in (False, True):
+            pieces = [r for r in readings if r.turned is turned]
+            if len(pieces) > 1:
+                box = reduce(_union, (r.box for r in pieces))
+                yield self._signal(Reading(" ".join(r.text for r in pieces), box, min(r.score for r in pieces)))
 
     def _signal(self, reading: Reading) -> Signal:
         text, views = reading.text, read_text(reading.text)
