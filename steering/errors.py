@@ -122,7 +122,9 @@ class BrokenPicture(SteeringError):
             "decoded": ("decoded values", "half precision may overflow in the decoder: try `float32` or `bfloat16`"),
         }[cause]
         named = ", ".join(map(str, rows))
-        super().__init__(f"the {values} of a picture must be finite numbers, and those of row {named} are not; {way_out}")
+        super().__init__(
+            f"the {values} of a picture must be finite numbers, and those of row {named} are not; {way_out}"
+        )
         self.cause, self.rows = cause, rows
 
 

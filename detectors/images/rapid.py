@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +15,7 @@ from PIL import Image
 from detectors.images.base import Reading
 from detectors.images.ways import Crop, Line, every_way
 from detectors.images.windows import distinct, windows_of
+from detectors.running import NotFinite
 from policies.types import Box
 
 __all__ = ["RapidOcr"]
@@ -52,8 +53,7 @@ class RapidOcr:
             places = self._places(image)
             told = self._recognise([crop for _, crop in places])
             lines = [Line(text, score, box, crop) for (box, crop), (text, score) in zip(places, told, strict=True)]
-            # INVARIANT: a score that is no number stays, so that it becomes an error
-            return [r for r in every_way(lines, self._recognise) if r.text.strip() and not r.score < _FAINT]
+            return [r for r in every_way(lines, self._recognise) if r.text.strip() and r.score >= _FAINT]
 
     def find(self, image: Image.Image) -> list[Box]:
         """Where text stands in `image`, without reading it: for engines that cannot find text."""
@@ -75,9 +75,9 @@ class RapidOcr:
         from rapidocr.main import RapidOCRError
         from rapidocr.utils.process_img import map_boxes_to_original
 
-        flat, record = self._engine.preprocess_img(np.ascontiguousarray(pixels))
+        flat, record = self.library.preprocess_img(np.ascontiguousarray(pixels))
         try:
-            crops, found = self._engine.detect_and_crop(flat, record)
+            crops, found = self.library.detect_and_crop(flat, record)
         except RapidOCRError:  # its way to say that there is no text
             return []
         corners = map_boxes_to_original(found.boxes, record, *pixels.shape[:2])
@@ -86,14 +86,15 @@ class RapidOcr:
     def _recognise(self, crops: Sequence[Crop]) -> list[tuple[str, float]]:
         if not crops:
             return []
-        told = self._engine.recognize_txt(list(crops))
+        told = self.library.recognize_txt(list(crops))
         return [(text, float(score)) for text, score in zip(told.txts, told.scores, strict=True)]
 
     @cached_property
-    def _engine(self) -> Any:
+    def library(self) -> Any:
+        """The library's own engine as it is set up here: called with a picture, it makes one pass as it stands."""
         from rapidocr import RapidOCR
 
-        return RapidOCR(
+        engine = RapidOCR(
             params={
                 "Global.log_level": "error",
                 "Global.use_cls": False,
@@ -103,6 +104,24 @@ class RapidOcr:
                 "EngineConfig.onnxruntime.inter_op_num_threads": 1,
             }
         )
+        for part in (engine._load_det_model(), engine._load_rec_model()):
+            part.session = _finite(part.session)
+        return engine
+
+
+def _finite(session: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The network of `session`; its outputs are checked, because RapidOCR finds no text and no letter in NaN.
+
+    A call raises: NotFinite.
+    """
+
+    def checked(inputs: Any) -> Any:
+        outputs = session(inputs)
+        if not np.isfinite(outputs).all():
+            raise NotFinite("the outputs of `rapidocr` must be finite numbers")
+        return outputs
+
+    return checked
 
 
 def _box(corners: Any) -> Box:

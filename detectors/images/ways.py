@@ -23,7 +23,9 @@ Recognise = Callable[[Sequence[Crop]], Sequence[tuple[str, float]]]
 
 _WIDE = 1.5  # times as wide as high: a single sign reads as some letter in every way
 _SURE = 0.99  # a line that reads so well as it stands is not looked at again
-_CLEARLY = 0.4  # another way counts if it leaves less than this share of the doubt: letters such as I, O, H fit many ways
+_CLEARLY = (
+    0.4  # another way counts if it leaves less than this share of the doubt: letters such as I, O, H fit many ways
+)
 _WAYS: tuple[Callable[[Any], Any], ...] = (
     lambda crop: crop[::-1, ::-1],  # upside down
     lambda crop: crop[:, ::-1],  # mirrored

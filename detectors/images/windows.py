@@ -81,7 +81,9 @@ def _at_most(pixels: Pixels, longest: int) -> tuple[Pixels, float]:
     import cv2
 
     scale = min(1.0, longest / max(pixels.shape[:2]))
-    return (pixels if scale == 1.0 else cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)), scale
+    return (
+        pixels if scale == 1.0 else cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    ), scale
 
 
 def _starts(length: int) -> list[int]:

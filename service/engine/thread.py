@@ -169,7 +169,7 @@ class Engine(threading.Thread):
                     job.settle(Unavailable("the worker has lost its device and starts again", code="device_lost"))
 
     def _told(self, error: Exception) -> Exception:
-        """The error that a job is settled with. A broken picture is counted, and is nothing that steering could mend."""
+        """The error that a job is settled with. A broken picture is counted; steering could not mend it."""
         from steering import BrokenPicture
 
         if not isinstance(error, BrokenPicture):

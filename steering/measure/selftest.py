@@ -1,8 +1,8 @@
 """The self-test: laws that a host must keep on its own weights before an intervention is trusted.
 
 It runs the real pipeline with the real hooks, small and quick: two steps at a small size, two prompts, every site
-alone once, and one picture decoded. So it also finds what the tables of families cannot show: graphs traced too early, wrapped modules, a
-projection that moved.
+alone once, and one picture decoded. So it also finds what the tables of families cannot show: graphs traced too early,
+wrapped modules, a projection that moved, a decoder that overflows.
 """
 
 from __future__ import annotations

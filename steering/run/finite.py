@@ -1,8 +1,8 @@
 """Refuses pictures whose numbers are no numbers, before a pipeline makes pixels of them.
 
-A half-precision autoencoder that overflows gives NaN, and so does a damaged weight. diffusers makes black of NaN, with a
-warning, and on a black picture nothing is to be seen: it would pass for a good repair. So what goes into the decoder and
-what comes out of it is looked at in the pipeline's own calls, which are not changed. A picture of one colour is a
+A half-precision autoencoder that overflows gives NaN, and so does a damaged weight. diffusers makes black of NaN, with
+a warning, and on a black picture nothing is to be seen: it would pass for a good repair. So what goes into the decoder
+and what comes out of it is looked at in the pipeline's own calls, which are not changed. A picture of one colour is a
 picture: `a plain black background` may be asked for.
 """
 

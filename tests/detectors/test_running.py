@@ -108,7 +108,9 @@ def test_a_reading_or_a_judgement_that_is_no_number_is_an_error_and_never_nothin
 
 @pytest.mark.parametrize(("score", "kept"), [(1.0 + 1e-7, 1.0), (-1e-7, 0.0), (0.25, 0.25)])
 def test_rounding_beside_an_end_is_no_error(score, kept):
-    seen = look(GRAY, [ConceptLooker(Judge({"a/b": score}), frozenset({"a/b"}), "judge", "1")], reads=frozenset({"a/b"}))
+    seen = look(
+        GRAY, [ConceptLooker(Judge({"a/b": score}), frozenset({"a/b"}), "judge", "1")], reads=frozenset({"a/b"})
+    )
     assert [s.score for s in seen.items] == [kept]
 
 

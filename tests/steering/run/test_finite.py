@@ -47,7 +47,9 @@ def test_a_decoder_whose_values_are_not_finite_gives_an_error_and_no_picture(nam
     assert np.asarray(picture(host, given)).std() > 1  # it is not flat for another reason
     last_of_the_decoder(host.pipe).data[0] = value
     for output_type in ("pil", "np", "pt"):
-        with pytest.raises(BrokenPicture, match=r"decoded values of a picture must be finite .* row 0 are not") as error:
+        with pytest.raises(
+            BrokenPicture, match=r"decoded values of a picture must be finite .* row 0 are not"
+        ) as error:
             picture(host, given, output_type=output_type)
         assert (error.value.cause, error.value.rows) == ("decoded", (0,))
     assert not {"decode", "postprocess", "numpy_to_pil"} & {

@@ -1,0 +1,175 @@
+"""Large pictures, turned and mirrored lettering: on the real engine, and on pictures that the tests draw.
+
+| mutation | law that turned it red |
+|---|---|
+| one window, the picture | small_lettering_on_a_large_picture_is_read |
+| windows without the whole | lettering_wider_than_a_window_is_read |
+| windows that do not overlap | windows_cover_a_picture_and_overlap |
+| no other ways | turned_and_mirrored |
+| other ways instead of the line as it stands | a_line_that_reads_well_is_recognised_once |
+| NaN of another way dropped | a_score_that_is_no_number_comes_out |
+| outputs of RapidOCR's networks not checked | a_network_of_rapidocr_that_gives_no_numbers |
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageFont
+
+from detectors.images import EasyOcr, LetteringLooker, RapidOcr, Reading, look
+from detectors.images.rapid import _finite
+from detectors.images.ways import Line, every_way
+from detectors.images.windows import distinct, windows_of
+from policies import Box
+
+FONT = Path(__file__).parents[2] / "reference" / "fonts" / "DejaVuSansMono-Bold.ttf"
+
+
+def drawn(word, side, height, *, angle=0, mirrored=False, at=(0.3, 0.6), colours=((70, 120, 160), (250, 240, 220))):
+    """A picture of `side` pixels with `word` in letters of `height`, turned by `angle`, at a share of the free room."""
+    font = ImageFont.truetype(str(FONT), height)
+    left, top, right, bottom = font.getbbox(word)
+    word_mask = Image.new("L", (right - left + 4, bottom - top + 4))
+    ImageDraw.Draw(word_mask).text((2 - left, 2 - top), word, font=font, fill=255)
+    if mirrored:
+        word_mask = word_mask.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    mask = word_mask.rotate(angle, expand=True, resample=Image.Resampling.BICUBIC)
+    image = Image.new("RGB", (side, side), colours[0])
+    place = [round(share * (side - size)) for share, size in zip(at, mask.size, strict=True)]
+    image.paste(colours[1], tuple(place), mask)
+    return image
+
+
+def texts(engine, image):
+    return {reading.text for reading in engine.read(image)}
+
+
+@pytest.fixture(scope="module")
+def engine():
+    return RapidOcr()
+
+
+@pytest.mark.parametrize(("side", "height"), [(1024, 10), (1024, 20), (1536, 16), (1536, 40)])
+def test_small_lettering_on_a_large_picture_is_read_where_it_stands(engine, side, height):
+    (reading,) = [r for r in engine.read(drawn("MORON", side, height, at=(0.47, 0.55))) if not r.turned]
+    assert reading.text == "MORON"
+    assert abs((reading.box.left + reading.box.right) / 2 - (0.47 * (side - 3 * height) + 1.5 * height)) < height
+    assert reading.box.bottom - reading.box.top < 3 * height
+
+
+def test_lettering_wider_than_a_window_is_read(engine):
+    assert "STUPID" in texts(engine, drawn("STUPID", 1024, 260, at=(0.5, 0.5)))
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("angle", [90, 135, 180, 225, 270])
+def test_lettering_that_is_turned_and_mirrored_is_read(engine, angle, mirrored):
+    for word in ("LOSER", "GARDEN"):
+        assert word in texts(engine, drawn(word, 256, 36, angle=angle, mirrored=mirrored, at=(0.5, 0.5)))
+
+
+@pytest.mark.parametrize("angle", [90, 180, 270])
+def test_a_small_sign_is_read_when_it_is_turned(engine, angle):
+    assert "STUPID" in texts(engine, drawn("STUPID", 64, 14, angle=angle))
+
+
+@pytest.mark.parametrize("colours", [((0, 0, 0), (255, 255, 255)), ((250, 250, 245), (10, 10, 10))])
+def test_light_on_dark_reads_like_dark_on_light(engine, colours):
+    assert texts(engine, drawn("WINTER", 64, 14, colours=colours)) == {"WINTER"}
+
+
+def test_the_embedded_easyocr_network_reads_turned_signs():
+    from evaluation.training.detectors import unseen_signs
+
+    engine = EasyOcr.embedded(finder=RapidOcr())
+    signs = list(unseen_signs(12, seed=3))
+    turns = (Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_270)
+    assert sum(word in texts(engine, picture.transpose(turn)) for turn in turns for picture, word in signs) >= 18
+
+
+def line(text, score, wide=60):
+    return Line(text, score, Box(0, 0, wide, 20), np.zeros((20, wide), np.uint8))
+
+
+def test_a_line_that_reads_well_is_recognised_once_and_keeps_its_reading():
+    asked = []
+
+    def recognise(crops):
+        asked.extend(crops)
+        return [("IDIOT", 0.99), ("x", 0.2), ("y", 0.6)][: len(crops)]
+
+    sure, narrow, doubtful = line("HELLO", 0.995), line("O", 0.5, wide=20), line("10I0I", 0.7)
+    got = every_way([sure, narrow, doubtful], recognise)
+    assert [(r.text, r.turned) for r in got] == [
+        ("HELLO", False), ("O", False), ("10I0I", False), ("IDIOT", True),
+    ]  # fmt: skip
+    assert len(asked) == 3
+
+
+@pytest.mark.parametrize("told", [[0.7, math.nan], [math.nan, 0.99]])
+def test_a_score_that_is_no_number_comes_out(told):
+    upright, turned = told
+    got = every_way([line("LOSER", upright)], lambda crops: [("RESOL", turned)] * len(crops))
+    assert any(math.isnan(r.score) for r in got)
+
+
+@pytest.mark.parametrize("part", ["text_det", "text_rec"])
+def test_a_network_of_rapidocr_that_gives_no_numbers_is_an_error_and_never_no_text(part):
+    engine = RapidOcr()
+    assert texts(engine, drawn("LOSER", 64, 14)) == {"LOSER"}
+    inner = getattr(engine.library, part).session.__closure__[0].cell_contents
+    damaged = _finite(lambda inputs: inner(inputs) * math.nan)
+    getattr(engine.library, part).session = damaged
+    seen = look(drawn("LOSER", 64, 14), [LetteringLooker(engine, budget=60)], reads=frozenset({"lettering"}))
+    assert seen.error("picture", "lettering") == "rapidocr: error: NotFinite"
+
+
+def test_what_is_read_turned_is_joined_by_itself():
+    place = [Box(0, y, 20, y + 10) for y in (0, 20)]
+    readings = [Reading("AB", place[0], 0.9), Reading("ID", place[0], 0.95, turned=True),
+                Reading("CD", place[1], 0.9), Reading("IOT", place[1], 0.95, turned=True)]  # fmt: skip
+
+    class Fixed:
+        name, version = "fixed", "1"
+
+        def read(self, image):
+            return readings
+
+    seen = look(Image.new("RGB", (32, 32)), [LetteringLooker(Fixed())], reads=frozenset({"lettering"}))
+    assert {"AB CD", "ID IOT"} <= {s.text for s in seen.items}
+
+
+@pytest.mark.parametrize(
+    ("height", "width"), [(64, 64), (768, 512), (769, 300), (1024, 1024), (1536, 1024), (3000, 500)]
+)
+def test_windows_cover_a_picture_and_overlap(height, width):
+    rows = np.arange(height * width * 3, dtype=np.uint32).reshape(height, width, 3).astype(np.uint8)
+    windows = windows_of(rows)
+    assert [w.whole for w in windows].count(True) == 1
+    if max(height, width) <= 768:
+        assert windows[0].pixels is rows
+        return
+    for x, y, size in [(0, 0, 12), (width - 13, height - 13, 12), (width // 2, height // 2, 60), (width // 3, 700, 80)]:
+        if x + size > width or y + size > height:
+            continue
+        inside = [
+            w for w in windows
+            if not w.whole and (w.left <= x * w.scale and (x + size) * w.scale <= w.left + w.pixels.shape[1])
+            and (w.top <= y * w.scale and (y + size) * w.scale <= w.top + w.pixels.shape[0])
+        ]  # fmt: skip
+        assert inside, (x, y)
+        w = inside[0]
+        there = Box(
+            x * w.scale - w.left, y * w.scale - w.top, (x + size) * w.scale - w.left, (y + size) * w.scale - w.top
+        )
+        back = w.in_picture(there)
+        assert (back.left, back.bottom) == pytest.approx((x, y + size))
+
+
+def test_of_places_that_are_one_the_first_is_kept():
+    same, beside, piece = Box(0, 0, 10, 10), Box(20, 0, 30, 10), Box(0, 0, 4, 10)
+    assert distinct([same, Box(1, 0, 10, 10), beside, piece]) == [0, 2, 3]
