@@ -80,10 +80,10 @@ def _at_most(pixels: Pixels, longest: int) -> tuple[Pixels, float]:
     """The picture with no side longer than `longest`, and how much smaller it is."""
     import cv2
 
-    scale = min(1.0, longest / max(pixels.shape[:2]))
-    return (
-        pixels if scale == 1.0 else cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    ), scale
+    scale: float = min(1.0, longest / max(pixels.shape[:2]))
+    if scale == 1.0:
+        return pixels, scale
+    return np.asarray(cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8), scale
 
 
 def _starts(length: int) -> list[int]:

@@ -146,7 +146,7 @@ def _to_time(side: int, rng: random.Random) -> Iterator[tuple[str, list[Image.Im
 def _cost(ocr: RapidOcr, images: Sequence[Image.Image]) -> dict[str, Any]:
     """The middle ratio of a reading's processor time to one pass's, taken in turns, and the milliseconds of a pass."""
     pairs = []
-    for image in images * 2:
+    for image in (*images, *images):
         pixels = np.ascontiguousarray(np.asarray(image)[:, :, ::-1])
         once = _seconds(lambda pixels=pixels: ocr.library(pixels, use_cls=False))  # type: ignore[misc]
         pairs.append((once, _seconds(lambda image=image: ocr.read(image))))  # type: ignore[misc]
