@@ -4,7 +4,8 @@
 |---|---|
 | one window, the picture | small_lettering_on_a_large_picture_is_read |
 | windows without the whole | lettering_wider_than_a_window_is_read |
-| windows that do not overlap | windows_cover_a_picture_and_overlap |
+| windows that do not overlap | windows_cover_a_picture_and_overlap_by_a_long_word |
+| every edge of a window cuts | is_cut_at_inner_edges_only |
 | no other ways | turned_and_mirrored |
 | other ways instead of the line as it stands | a_line_that_reads_well_is_recognised_once |
 | NaN of another way dropped | a_score_that_is_no_number_comes_out |
@@ -143,31 +144,38 @@ def test_what_is_read_turned_is_joined_by_itself():
     assert {"AB CD", "ID IOT"} <= {s.text for s in seen.items}
 
 
-@pytest.mark.parametrize(
-    ("height", "width"), [(64, 64), (768, 512), (769, 300), (1024, 1024), (1536, 1024), (3000, 500)]
-)
-def test_windows_cover_a_picture_and_overlap(height, width):
-    rows = np.arange(height * width * 3, dtype=np.uint32).reshape(height, width, 3).astype(np.uint8)
-    windows = windows_of(rows)
-    assert [w.whole for w in windows].count(True) == 1
-    if max(height, width) <= 768:
-        assert windows[0].pixels is rows
-        return
-    for x, y, size in [(0, 0, 12), (width - 13, height - 13, 12), (width // 2, height // 2, 60), (width // 3, 700, 80)]:
-        if x + size > width or y + size > height:
-            continue
-        inside = [
-            w for w in windows
-            if not w.whole and (w.left <= x * w.scale and (x + size) * w.scale <= w.left + w.pixels.shape[1])
-            and (w.top <= y * w.scale and (y + size) * w.scale <= w.top + w.pixels.shape[0])
-        ]  # fmt: skip
-        assert inside, (x, y)
-        w = inside[0]
-        there = Box(
-            x * w.scale - w.left, y * w.scale - w.top, (x + size) * w.scale - w.left, (y + size) * w.scale - w.top
-        )
-        back = w.in_picture(there)
-        assert (back.left, back.bottom) == pytest.approx((x, y + size))
+@pytest.mark.parametrize(("height", "width"), [(769, 300), (1024, 1024), (1200, 1536), (3000, 500)])
+def test_windows_cover_a_picture_and_overlap_by_a_long_word(height, width):
+    *windows, whole = windows_of(np.zeros((height, width, 3), np.uint8))
+    assert whole.whole
+    assert max(whole.pixels.shape) <= 640
+    rows, columns = windows[0].of
+    assert max(rows, columns) <= 2000
+    for y in [*range(0, rows - 190, 37), rows - 190]:
+        for x in [*range(0, columns - 190, 37), columns - 190]:
+            there = [Box(x - w.left, y - w.top, x + 190 - w.left, y + 190 - w.top) for w in windows]
+            assert any(
+                0 <= b.left and b.right <= w.pixels.shape[1] and 0 <= b.top and b.bottom <= w.pixels.shape[0]
+                for b, w in zip(there, windows, strict=True)
+            ), (x, y)
+
+
+def test_a_place_in_a_window_is_one_in_the_picture_and_is_cut_at_inner_edges_only():
+    first, *_, last, _ = windows_of(np.zeros((3000, 500, 3), np.uint8))
+    assert (first.top, first.scale) == (0, pytest.approx(2 / 3))
+    back = last.in_picture(Box(2, 10, 20, 30))
+    assert (back.left, back.top) == (pytest.approx(3), pytest.approx((last.top + 10) * 1.5))
+    assert not first.cuts(Box(0, 0, 333, 20))
+    assert first.cuts(Box(5, 600, 20, 639))
+    assert last.cuts(Box(5, 1, 20, 30))
+    assert not last.cuts(Box(5, 600, 20, 640))
+
+
+def test_a_small_picture_is_looked_at_as_it_is():
+    pixels = np.zeros((768, 512, 3), np.uint8)
+    (window,) = windows_of(pixels)
+    assert window.pixels is pixels
+    assert window.whole
 
 
 def test_of_places_that_are_one_the_first_is_kept():
