@@ -1,7 +1,9 @@
 """The interface of every detector (name, version, time budget, coverage), and how one is run.
 
 A detector that raises or takes too long must never look like one that found nothing. `run` turns both into error
-signals for every name that the detector covers. The policies then apply the rule's `on_error`.
+signals for every name that the detector covers. The policies then apply the rule's `on_error`. A score that is NaN or
+infinite, as a damaged or half-precision network gives it, is such a failure too: every comparison with NaN is false, so
+it would pass for "nothing there".
 
 A `Watch` runs one detector for the life of the process, on a thread of its own, behind a circuit breaker. A call into a
 native library cannot be ended, so a reading that hangs keeps its thread. The watch then uses one other thread. If that
@@ -11,6 +13,7 @@ that hangs costs its callers an error signal, which is the strict answer, and no
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
@@ -20,7 +23,18 @@ from typing import Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 from policies.types import Signal, Signals, Stage, TextSource, View
 
-__all__ = ["Detector", "DetectorFailed", "Failure", "Health", "Watch", "WatchedFinder", "WatchedScorer", "run"]
+__all__ = [
+    "Detector",
+    "DetectorFailed",
+    "Failure",
+    "Health",
+    "NotFinite",
+    "Watch",
+    "WatchedFinder",
+    "WatchedScorer",
+    "probability",
+    "run",
+]
 
 T = TypeVar("T")
 CircuitState = Literal["closed", "open", "half-open"]
@@ -55,6 +69,20 @@ class Failure:
 
 class DetectorFailed(Exception):
     """Raised where a failure cannot be returned; the message is `Failure`'s and quotes nothing that was read."""
+
+
+class NotFinite(ValueError):
+    """Raised for a score, or a vector that scores are made of, that is NaN or infinite."""
+
+
+def probability(score: float, detector: str) -> float:
+    """`score` as a number in [0, 1]; what rounding put beside an end is moved to it.
+
+    Every score passes here before it is compared with anything. Raises: NotFinite.
+    """
+    if not math.isfinite(score):
+        raise NotFinite(f"a score of `{detector}` must be a finite number, got {score}")
+    return min(1.0, max(0.0, float(score)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from detectors.running import NotFinite
 from policies.types import Signal, Span, TextSource, View
 
 __all__ = ["Anchors", "Encoder", "FolderEncoder", "SemanticConcepts", "load_anchors"]
@@ -123,7 +124,7 @@ class SemanticConcepts:
         clauses = list(_clauses(text))
         if not clauses:
             return []
-        vectors = self._encoder.encode([text[a:b] for a, b in clauses])
+        vectors = self._encode([text[a:b] for a, b in clauses])
         found = []
         for concept in sorted(self._table):
             score, place = self._best(concept, vectors)
@@ -133,6 +134,12 @@ class SemanticConcepts:
                     Signal(concept, self.name, self.version, score=score, text=text[a:b], span=Span(source, a, b))
                 )
         return found
+
+    def _encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        vectors = self._encoder.encode(texts)
+        if not np.isfinite(vectors).all():
+            raise NotFinite(f"the vectors of `{self.version}` must be finite numbers")
+        return vectors
 
     def _best(self, concept: str, vectors: NDArray[np.float32]) -> tuple[float, int]:
         """The highest score of any clause, and which clause that is."""
@@ -145,7 +152,7 @@ class SemanticConcepts:
 
     @cached_property
     def _anchors(self) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]:
-        encode = self._encoder.encode
+        encode = self._encode
         return {
             concept: (encode(a.examples), encode(a.unless) if a.unless else np.zeros((0, 1), np.float32))
             for concept, a in self._table.items()

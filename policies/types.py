@@ -6,6 +6,7 @@ values that make up a decision are in `format.actions` and `decide.decision`.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
@@ -83,6 +84,11 @@ class Box:
     top: float
     right: float
     bottom: float
+
+    def __post_init__(self) -> None:
+        if not (-math.inf < self.left <= self.right < math.inf and -math.inf < self.top <= self.bottom < math.inf):
+            got = f"{self.left}..{self.right} and {self.top}..{self.bottom}"
+            raise ValueError(f"a box must have finite edges, left <= right and top <= bottom, got {got}")
 
 
 @dataclass(frozen=True, slots=True)

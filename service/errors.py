@@ -14,6 +14,7 @@
     │   └── RateLimited                  rate_limit_error / rate_limit_exceeded
     ├── Disconnected             499     never sent, because the client is gone; counted as `cancelled`
     ├── Internal                 500     server_error / internal_error
+    ├── PictureBroken            500     server_error / picture_broken
     ├── Unavailable              503     server_error / not_ready ..., with Retry-After
     └── DeadlineExceeded         504     server_error / deadline_exceeded
 
@@ -39,6 +40,7 @@ __all__ = [
     "Internal",
     "MethodNotAllowed",
     "NotFound",
+    "PictureBroken",
     "RateLimited",
     "Refused",
     "Unauthorized",
@@ -189,6 +191,18 @@ class Internal(ApiError):
 
     def __init__(self, request_id: str) -> None:
         super().__init__(f"internal error; request: {request_id}")
+
+
+class PictureBroken(ApiError):
+    """The model gave values that are not finite where a picture should be. No picture was judged or returned."""
+
+    code = "picture_broken"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the model gave no picture: its values are not finite numbers; another seed may work, and if none does, the"
+            " model's weights or `dtype` are at fault"
+        )
 
 
 class DeadlineExceeded(ApiError):

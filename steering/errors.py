@@ -15,12 +15,15 @@ SteeringError
 ├── HostBusy          another call holds the host, and `timeout` passed (also a TimeoutError)
 ├── HostShared        two hosts would steer the same module
 ├── Untrusted         the host failed its self-test: localized steering is refused
+├── BrokenPicture     latents or decoded values that are not finite: no picture, whatever would be made of them
 ├── BadLayout         the denoiser was called with rows that the plan was not laid out for
 ├── NotFired          a site replaced fewer or more rows than the plan says, so the picture must not be used
 └── NotFinite         what a sentinel reads is nan or inf, so it cannot tell that the concept is absent
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 __all__ = [
     "BadDonor",
@@ -29,6 +32,8 @@ __all__ = [
     "BadModel",
     "BadPack",
     "BadPlan",
+    "BrokenPicture",
+    "Cause",
     "HostBusy",
     "HostShared",
     "NeedsRows",
@@ -42,6 +47,9 @@ __all__ = [
     "UnknownSite",
     "Untrusted",
 ]
+
+
+Cause = Literal["latents", "decoded"]
 
 
 class SteeringError(Exception):
@@ -102,6 +110,24 @@ class HostShared(SteeringError):
 
 class Untrusted(SteeringError):
     """The host failed its self-test."""
+
+
+class BrokenPicture(SteeringError):
+    """Values that are NaN or infinite where a picture should be, in the rows `rows` of a call.
+
+    `cause`: `latents`, which the denoiser gave, or `decoded`, which the decoder made of finite latents.
+    """
+
+    def __init__(self, cause: Cause, rows: tuple[int, ...]) -> None:
+        values, way_out = {
+            "latents": ("latents", "look at the weights of the denoiser and at what steers it"),
+            "decoded": ("decoded values", "half precision may overflow in the decoder: try `float32` or `bfloat16`"),
+        }[cause]
+        named = ", ".join(map(str, rows))
+        super().__init__(
+            f"the {values} of a picture must be finite numbers, and those of row {named} are not; {way_out}"
+        )
+        self.cause, self.rows = cause, rows
 
 
 class BadLayout(SteeringError):

@@ -215,8 +215,8 @@ class Host:
         prompt's scores by concept; an exception from it ends the call like one from `on_step`.
 
         Raises: BadPlan, UnknownSite, NotSupported, Untrusted before the call; HostBusy after `timeout` seconds of
-        waiting; NotFired when a site did not do what the plans say, NotFinite when what a sentinel reads is nan or inf;
-        then no pictures are returned.
+        waiting; NotFired when a site did not do what the plans say; NotFinite when what a sentinel reads is nan or inf;
+        BrokenPicture when latents or decoded values are not finite. Then no pictures are returned.
         """
         count = check_count(num_images_per_prompt)
         check_lengths(prompts, plans=plans, seeds=seeds, negative_prompts=negative_prompts)

@@ -272,6 +272,14 @@ ALERTS = (
         "Batches do not fit the device.",
         "Lower `max_batch`, or give the worker a larger device.",
     ),
+    Alert(
+        "PalimpsestBrokenPictures",
+        (_when("sum(increase(@broken_pictures_total[10m]))", ">", 0),),
+        "0m",
+        "page",
+        "The model gives pictures with values that are not finite; each is answered with an error.",
+        "Cause `decoded`: set `dtype` to `bfloat16` or `float32`. Cause `latents`: check the weights and the packs.",
+    ),
 )  # fmt: skip
 
 

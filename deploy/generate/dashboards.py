@@ -97,6 +97,7 @@ OPERATIONS = Dashboard(
                     ),
                 ),
                 one("Batches that did not fit the device", "sum(increase(@out_of_memory_total[$__rate_interval]))"),
+                Panel("Pictures with values that are not finite", (rate("broken_pictures_total", "cause"),)),
             ),
         ),
         Row("Audit", (Panel("Audit records", (rate("audit_events_total", "result"),)),)),

@@ -6,13 +6,13 @@ Nothing heavy is imported here. An engine loads its weights on first use, so a s
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Protocol, runtime_checkable
 
 from PIL import Image
 
-from detectors.running import Detector, Watch, run
+from detectors.running import Detector, Watch, probability, run
 from detectors.text import read_text
 from policies.pieces import reading_orders
 from policies.types import Box, Signal, Signals
@@ -31,11 +31,15 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One piece of text that an engine read: `score` is its confidence in [0, 1]."""
+    """One piece of text that an engine read: `score` is its confidence in [0, 1].
+
+    `turned`: so it reads upside down or mirrored; the piece as it stands has a reading of its own.
+    """
 
     text: str
     box: Box
     score: float
+    turned: bool = False
 
 
 class OcrEngine(Protocol):
@@ -63,7 +67,8 @@ class PictureDetector(Detector, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LetteringLooker:
-    """An OCR engine as a detector: one signal for each piece that it reads, and one for all of them, line by line.
+    """An OCR engine as a detector: one signal for each piece that it reads, and one for all of them, line by line; of
+    those that read better turned, another.
 
     The last finds words that are split between pieces; where columns give another order, there is one for that too.
     Pieces below `floor` are kept out: noise read as letters.
@@ -86,18 +91,20 @@ class LetteringLooker:
         return frozenset({"lettering"})
 
     def look(self, image: Image.Image) -> Iterable[Signal]:
-        readings = [r for r in self.engine.read(image) if r.score >= self.floor and r.text.strip()]
-        orders = reading_orders([r.box for r in readings])
-        yield from (self._signal(readings[i]) for i in orders[0])
-        if len(readings) > 1:
-            box, score = reduce(_union, (r.box for r in readings)), min(r.score for r in readings)
-            yield from (self._signal(Reading(" ".join(readings[i].text for i in o), box, score)) for o in orders)
+        read = [replace(r, score=probability(r.score, self.name)) for r in self.engine.read(image)]
+        readings = [r for r in read if r.score >= self.floor and r.text.strip()]
+        for turned in (False, True):
+            pieces = [r for r in readings if r.turned is turned]
+            orders = reading_orders([r.box for r in pieces])
+            yield from (self._signal(pieces[i]) for i in orders[0])
+            if len(pieces) > 1:
+                box, score = reduce(_union, (r.box for r in pieces)), min(r.score for r in pieces)
+                yield from (self._signal(Reading(" ".join(pieces[i].text for i in o), box, score)) for o in orders)
 
     def _signal(self, reading: Reading) -> Signal:
-        score = min(1.0, max(0.0, reading.score))
-        views = read_text(reading.text)
+        text, views = reading.text, read_text(reading.text)
         return Signal(
-            "lettering", self.name, self.version, "picture", score, text=reading.text, box=reading.box, views=views
+            "lettering", self.name, self.version, "picture", reading.score, text=text, box=reading.box, views=views
         )
 
 
@@ -121,7 +128,8 @@ class ConceptLooker:
         if missing:
             raise ValueError(f"`{self.name}` must score {sorted(self.concepts)}, but left out {sorted(missing)}")
         for concept in sorted(self.concepts):
-            yield Signal(concept, self.name, self.version, "picture", min(1.0, max(0.0, scores[concept])))
+            score = probability(scores[concept], self.name)
+            yield Signal(concept, self.name, self.version, "picture", score)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,8 @@ from typing import Any
 
 from PIL import Image
 
+from detectors.running import NotFinite
+
 __all__ = ["FolderClassifier"]
 
 _CONCEPT = re.compile(r"[a-z]+/[a-z0-9-]+")
@@ -57,6 +59,8 @@ class FolderClassifier:
         inputs = processor(images=[i.convert("RGB") for i in images], return_tensors="pt")
         with torch.inference_mode():
             logits = model(**inputs).logits
+        if not torch.isfinite(logits).all():  # the larger of NaN and a number depends on their order
+            raise NotFinite(f"the outputs of `{self.name}` must be finite numbers")
         shares = (torch.sigmoid(logits) if self._many else torch.softmax(logits, 1)).tolist()
         join = max if self._many else sum
         return [{c: min(1.0, join(row[i] for i in at)) for c, at in self._places.items()} for row in shares]

@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from detectors.images.base import Reading
+from detectors.images.ways import Crop, Line, every_way
 from policies.types import Box
 
 __all__ = ["EMBEDDED", "EasyOcr", "Finder"]
@@ -86,15 +87,33 @@ class EasyOcr:
         return f"{importlib.metadata.version('easyocr')}/{self._network}"
 
     def read(self, image: Image.Image) -> list[Reading]:
-        """What `image` says, piece by piece, in pixels of `image`."""
-        boxes = self._places(image)
+        """What `image` says, piece by piece, in pixels of `image`.
+
+        A line that reads better upside down or mirrored has that reading, too, at the same place.
+        """
+        boxes, gray = self._places(image), np.asarray(image.convert("L"))
         with self._lock:
             if boxes is None:
                 pixels = np.asarray(image.convert("RGB"))[:, :, ::-1]
                 found = self._reader.readtext(np.ascontiguousarray(pixels))
             else:
-                found = self._reader.recognize(np.asarray(image.convert("L")), boxes, []) if boxes else []
-        return [Reading(text, _box(corners), min(1.0, max(0.0, float(score)))) for corners, text, score in found]
+                found = self._reader.recognize(gray, boxes, []) if boxes else []
+            lines = [self._line(text, float(score), _box(corners), gray) for corners, text, score in found]
+            return every_way(lines, self._recognise)
+
+    def _line(self, text: str, score: float, box: Box, gray: Crop) -> Line:
+        """A line with its pixels; one that stands upright is laid on its side, and read so if it reads better."""
+        left, right, top, bottom = _within(box, gray.shape[1], gray.shape[0]) or (0, 1, 0, 1)
+        crop = gray[top:bottom, left:right]
+        if bottom - top > right - left:
+            crop = np.ascontiguousarray(np.rot90(crop))
+            (laid,) = self._recognise([crop])
+            text, score = max((text, score), laid, key=lambda told: told[1])
+        return Line(text, score, box, crop)
+
+    def _recognise(self, crops: Sequence[Crop]) -> list[tuple[str, float]]:
+        wholes = [self._reader.recognize(crop, [[0, crop.shape[1], 0, crop.shape[0]]], []) for crop in crops]
+        return [(text, float(score)) for ((_, text, score),) in wholes]
 
     def _places(self, image: Image.Image) -> list[list[int]] | None:
         """Where to read, as EasyOCR wants it: [left, right, top, bottom]; None when its own detector looks."""

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import importlib.metadata
 import threading
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from detectors.images.base import Reading
+from detectors.images.ways import Crop, Line, every_way
+from detectors.images.windows import distinct, windows_of
+from detectors.running import NotFinite
 from policies.types import Box
 
 __all__ = ["RapidOcr"]
 
+_FAINT = 0.3  # readings below are left out
+
 
 class RapidOcr:
-    """RapidOCR for small pictures; the models load when the first picture is read.
+    """RapidOCR for pictures of any size; the models load when the first picture is read.
 
-    `side` is the length to which a picture's shorter side is brought for finding text: 192 reads 64 px signs exactly
-    at a quarter of the default's cost. No angle classifier: signs stand upright. `threads` is what one reading may
-    use.
+    `side` is the least length to which a picture's shorter side is brought for finding text: 192 reads 64 px signs
+    exactly at a quarter of the default's cost. Large pictures are searched in windows, and lines that do not read well
+    are read upside down and mirrored, too. `threads` is what one reading may use.
     """
 
     name = "rapidocr"
@@ -38,40 +45,83 @@ class RapidOcr:
         return f"{importlib.metadata.version('rapidocr')}/{self._side}"
 
     def read(self, image: Image.Image) -> list[Reading]:
-        """What `image` says, piece by piece, in pixels of `image`; empty when there is no text."""
+        """What `image` says, piece by piece, in pixels of `image`; empty when there is no text.
+
+        A line that reads better upside down or mirrored has that reading, too, at the same place.
+        """
         with self._lock:  # one call at a time: the engine keeps its parameters on itself
-            # RapidOCR takes arrays in the order of OpenCV: blue first
-            pixels = np.ascontiguousarray(np.asarray(image.convert("RGB"))[:, :, ::-1])
-            found = self._engine(pixels, use_det=True, use_cls=False, use_rec=True)  # `find` left it without reading
-        if found.boxes is None or found.txts is None:
-            return []
-        return [
-            Reading(text, _box(corners), float(score))
-            for corners, text, score in zip(found.boxes, found.txts, found.scores, strict=True)
-        ]
+            places = self._places(image)
+            told = self._recognise([crop for _, crop in places])
+            lines = [Line(text, score, box, crop) for (box, crop), (text, score) in zip(places, told, strict=True)]
+            return [r for r in every_way(lines, self._recognise) if r.text.strip() and r.score >= _FAINT]
 
     def find(self, image: Image.Image) -> list[Box]:
         """Where text stands in `image`, without reading it: for engines that cannot find text."""
         with self._lock:
-            pixels = np.ascontiguousarray(np.asarray(image.convert("RGB"))[:, :, ::-1])
-            found = self._engine(pixels, use_det=True, use_cls=False, use_rec=False)
-        return [] if found.boxes is None else [_box(corners) for corners in found.boxes]
+            return [box for box, _ in self._places(image)]
+
+    def _places(self, image: Image.Image) -> list[tuple[Box, Crop]]:
+        """Where text stands, and each line laid flat. A line that a window cuts off gives way to a whole one."""
+        # RapidOCR takes arrays in the order of OpenCV: blue first
+        windows = windows_of(np.ascontiguousarray(np.asarray(image.convert("RGB"))[:, :, ::-1]))
+        found = [(window, box, crop) for window in windows for box, crop in self._found(window.pixels)]
+        if len(windows) > 1:
+            found.sort(key=lambda place: (place[0].cuts(place[1]), place[0].whole))
+        boxes = [window.in_picture(box) for window, box, _ in found]
+        return [(boxes[i], found[i][2]) for i in (distinct(boxes) if len(windows) > 1 else range(len(boxes)))]
+
+    def _found(self, pixels: NDArray[np.uint8]) -> list[tuple[Box, Crop]]:
+        """The lines in one window: where each stands, and its pixels laid flat."""
+        from rapidocr.main import RapidOCRError
+        from rapidocr.utils.process_img import map_boxes_to_original
+
+        flat, record = self.library.preprocess_img(np.ascontiguousarray(pixels))
+        try:
+            crops, found = self.library.detect_and_crop(flat, record)
+        except RapidOCRError:  # its way to say that there is no text
+            return []
+        corners = map_boxes_to_original(found.boxes, record, *pixels.shape[:2])
+        return [(_box(four), crop) for four, crop in zip(corners, crops, strict=True)]
+
+    def _recognise(self, crops: Sequence[Crop]) -> list[tuple[str, float]]:
+        if not crops:
+            return []
+        told = self.library.recognize_txt(list(crops))
+        return [(text, float(score)) for text, score in zip(told.txts, told.scores, strict=True)]
 
     @cached_property
-    def _engine(self) -> Any:
+    def library(self) -> Any:
+        """The library's own engine as it is set up here: called with a picture, it makes one pass as it stands."""
         from rapidocr import RapidOCR
 
-        return RapidOCR(
+        engine = RapidOCR(
             params={
                 "Global.log_level": "error",
                 "Global.use_cls": False,
-                "Global.text_score": 0.3,
                 "Det.limit_side_len": self._side,
                 "Det.limit_type": "min",
                 "EngineConfig.onnxruntime.intra_op_num_threads": self._threads,
                 "EngineConfig.onnxruntime.inter_op_num_threads": 1,
             }
         )
+        for part in (engine._load_det_model(), engine._load_rec_model()):
+            part.session = _finite(part.session)
+        return engine
+
+
+def _finite(session: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The network of `session`; its outputs are checked, because RapidOCR finds no text and no letter in NaN.
+
+    A call raises: NotFinite.
+    """
+
+    def checked(inputs: Any) -> Any:
+        outputs = session(inputs)
+        if not np.isfinite(outputs).all():
+            raise NotFinite("the outputs of `rapidocr` must be finite numbers")
+        return outputs
+
+    return checked
 
 
 def _box(corners: Any) -> Box:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from detectors.running import DetectorFailed
+from detectors.running import DetectorFailed, probability
 from detectors.text.chars import Chars, clean, from_text, resolve_bidi, skeleton
 from detectors.text.concepts import ConceptFinder, ConceptWords, load_concept_words
 from detectors.text.confusables import load_confusables
@@ -85,7 +85,8 @@ class TextDetectors:
             said = [v.text for v in views if v.form == "plain" and v.least < _AGGRESSIVE and not v.whole]
             for scorer in self.scorers:
                 try:
-                    found = [(c, s) for scores in scorer.scores(said) for c, s in scores.items()]
+                    answers = scorer.scores(said)
+                    found = [(c, probability(s, scorer.name)) for scores in answers for c, s in scores.items()]
                 except Exception as error:
                     yield Signal("toxicity", scorer.name, scorer.version, error=_why(error))
                     continue
@@ -94,9 +95,7 @@ class TextDetectors:
                         best[category] = (score, scorer.name, scorer.version)
             for category, (score, detector, version) in best.items():
                 if score > 0.0:
-                    yield Signal(
-                        "toxicity", detector, version, score=min(1.0, score), text=text, label=category, span=span
-                    )
+                    yield Signal("toxicity", detector, version, score=score, text=text, label=category, span=span)
 
 
 def sense(request: Request) -> Signals:

@@ -49,7 +49,8 @@ def read_sign(ocr: RapidOcr, image: Image.Image, case: Case) -> str:
     inside = [
         r
         for r in ocr.read(image)
-        if box[0] - margin <= (r.box.left + r.box.right) / 2 <= box[2] + margin
+        if not r.turned
+        and box[0] - margin <= (r.box.left + r.box.right) / 2 <= box[2] + margin
         and box[1] - margin <= (r.box.top + r.box.bottom) / 2 <= box[3] + margin
     ]
     high = (box[3] - box[1]) / len(case.scene.lines)
@@ -62,7 +63,7 @@ def read_words(ocr: RapidOcr, image: Image.Image) -> str:
 
     The longest, because a ring beside a sign is read as an O.
     """
-    return max((_letters(reading.text) for reading in ocr.read(image)), key=len, default="")
+    return max((_letters(r.text) for r in ocr.read(image) if not r.turned), key=len, default="")
 
 
 def _letters(text: str) -> str:

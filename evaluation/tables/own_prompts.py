@@ -97,4 +97,4 @@ def _words(asking: Sequence[tuple[BenchPrompt, str, Image.Image, Image.Image | N
 
 
 def _read(ocr: RapidOcr, image: Image.Image) -> str:
-    return " ".join(reading.text for reading in ocr.read(image))
+    return " ".join(reading.text for reading in ocr.read(image) if not reading.turned)

@@ -364,6 +364,14 @@ def evaluate_near(
     report_rows(rows, out, json_, seed=seed)
 
 
+@evaluate_app.command("reading")
+def evaluate_reading(count: Count = 50, seed: Seed = 0, out: Out = None, json_: Json = False) -> None:
+    """Measure how well lettering in pictures is read, by size and by how it stands, and what reading costs."""
+    from evaluation.tables.reading import reading_rows
+
+    report_rows(reading_rows(count=count, seed=seed, progress=say), out, json_, seed=seed)
+
+
 def add_evaluate(app: typer.Typer) -> None:
     """Adds these commands to the command line."""
     app.add_typer(evaluate_app, name="evaluate")

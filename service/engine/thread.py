@@ -1,7 +1,8 @@
 """The engine thread: the only thread of a worker that uses the model.
 
 It takes a batch of compatible jobs and makes one call of the host. If the batch has room, it first waits briefly for
-more jobs. If a batch fails, its rows run again one by one, so that a bad row only delays the others. If a batch does
+more jobs. If a batch fails, its rows run again one by one, so that a bad row only delays the others: one whose picture
+has values that are not finite, for instance, which is an error and no picture. If a batch does
 not fit into memory, it runs in halves, and later batches are smaller. A row cannot leave a running pipeline. The call
 is aborted once none of its pictures is needed.
 
@@ -18,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from service.engine.queue import Job, Made, Queue, Woken, shutting_down
-from service.errors import DeadlineExceeded, Unavailable, without_message
+from service.errors import DeadlineExceeded, PictureBroken, Unavailable, without_message
 from service.metrics.recorder import Recorder
 from service.settings import Batching
 
@@ -167,7 +168,7 @@ class Engine(threading.Thread):
             log.warning("a batch of %d does not fit into memory; batches are now at most %d", len(jobs), self._room)
             parts = [jobs[i : i + self._room] for i in range(0, len(jobs), self._room)]
         elif len(jobs) == 1:
-            jobs[0].settle(error)
+            jobs[0].settle(self._told(error))
             return
         else:
             log.warning("a batch of %d failed; running its rows one by one: %s", len(jobs), said)
@@ -178,6 +179,16 @@ class Engine(threading.Thread):
             else:
                 for job in part:
                     job.settle(Unavailable("the worker has lost its device and starts again", code="device_lost"))
+
+    def _told(self, error: Exception) -> Exception:
+        """The error that a job is settled with. A broken picture is counted; steering could not mend it."""
+        from steering import BrokenPicture
+
+        if not isinstance(error, BrokenPicture):
+            return error
+        self._recorder.broken_picture(error.cause)
+        log.error("a picture is broken: %s", error)
+        return PictureBroken()
 
     def _fitted(self) -> None:
         """After many batches that fit, allows one more row. A fixed shape does not change, because pictures depend on

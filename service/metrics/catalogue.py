@@ -75,6 +75,7 @@ RELOADED = MetricLabel("result", get_args(Reload))
 WRITTEN = MetricLabel("result", ("written", "error"))
 FAILURE = MetricLabel("reason", get_args(ReadingFailure))
 DROPPED = MetricLabel("reason", ("disconnect", "deadline", "shutdown"))
+BROKEN = MetricLabel("cause", ("latents", "decoded"))
 REPLACED = MetricLabel("reason", ("fired", "steering", "unfit"))
 PROBLEM = MetricLabel("reason", CODES)
 
@@ -144,6 +145,8 @@ CATALOGUE: tuple[Metric, ...] = (
     Metric("batch_padding_rows_total", "counter", "Rows that only pad a batch to its shape."),
     Metric("engine_steps_total", "counter", "Denoising steps run, one for a whole batch."),
     Metric("out_of_memory_total", "counter", "Batches that did not fit the device."),
+    Metric("broken_pictures_total", "counter", "Pictures with values that are not finite: an error, never an answer.",
+           (BROKEN,)),
     Metric("cancelled_pictures_total", "counter", "Pictures dropped because nobody waits for them.", (DROPPED,)),
     Metric("workers_up", "gauge", "Worker processes that run, ready or not."),
     Metric("engine_ready", "gauge", "Workers that answer requests."),

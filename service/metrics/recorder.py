@@ -199,6 +199,10 @@ class Recorder:
         """A batch did not fit into device memory."""
         self.series("out_of_memory_total").inc()
 
+    def broken_picture(self, cause: Literal["latents", "decoded"]) -> None:
+        """A picture had latents or decoded values that are not finite."""
+        self.series("broken_pictures_total", cause).inc()
+
     def dropped(self, reason: Literal["disconnect", "deadline", "shutdown"]) -> None:
         """A picture was cancelled."""
         self.series("cancelled_pictures_total", reason).inc()

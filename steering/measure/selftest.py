@@ -1,8 +1,8 @@
 """The self-test: laws that a host must keep on its own weights before an intervention is trusted.
 
 It runs the real pipeline with the real hooks, small and quick: two steps at a small size, two prompts, every site
-alone once. So it also finds what the tables of families cannot show: graphs traced too early, wrapped modules, a
-projection that moved.
+alone once, and one picture decoded. So it also finds what the tables of families cannot show: graphs traced too early,
+wrapped modules, a projection that moved, a decoder that overflows.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import torch
 
+from steering.errors import BrokenPicture
 from steering.families.description import SiteRule
 from steering.families.discovery import is_fused
 from steering.plans import Plan, Swap
@@ -71,6 +72,7 @@ def run_self_test(host: _Generates, pipelines: Sequence[PreparedPipeline]) -> Se
     try:
         for start in range(0, len(host.sites), _CHUNK):
             checks += _try(host, [s.name for s in host.sites[start : start + _CHUNK]], pipelines)
+        checks += _decoded(host, pipelines)
     except Exception as error:  # whatever the pipeline raises, the finding is that it cannot be steered
         checks.append(Check("runs", False, f"{type(error).__name__}: {error}"))
     return SelfTest(tuple(checks))
@@ -123,13 +125,36 @@ def _how(prepared: PreparedPipeline) -> dict[str, Any]:
     return {"source": "twin", "mode": "pinned" if streams else "kv"}
 
 
+def _decoded(host: _Generates, pipelines: Sequence[PreparedPipeline]) -> list[Check]:
+    """Whether a picture can be decoded; nothing for a pipeline without a decoder, which gives latents only."""
+    if getattr(pipelines[-1].pipe, "vae", pipelines) is None:
+        return []
+    try:
+        _small_call(host, _PROMPTS[:1], [None], pipelines, output_type="pil")
+    except BrokenPicture as error:
+        return [Check("a picture can be decoded", False, str(error))]
+    return [Check("a picture can be decoded", True, "its values are finite")]
+
+
 def _latents(
     host: _Generates, prompts: Sequence[str], plans: Sequence[Plan | None] | None, pipelines: Sequence[PreparedPipeline]
 ) -> torch.Tensor:
     """What the last pipeline gives for `prompts` with one seed; without plans, the stock pipelines' pictures."""
+    images = _small_call(host, prompts, plans or [None] * len(prompts), pipelines, output_type="latent")
+    return torch.as_tensor(images).detach().cpu()
+
+
+def _small_call(
+    host: _Generates,
+    prompts: Sequence[str],
+    plans: Sequence[Plan | None],
+    pipelines: Sequence[PreparedPipeline],
+    *,
+    output_type: str,
+) -> Any:
     first = pipelines[0]
     side = first.family.small_latent * int(getattr(first.pipe, "vae_scale_factor", 8))
-    common = {"num_inference_steps": 2, "guidance_scale": 2.0, "output_type": "latent"}
+    common = {"num_inference_steps": 2, "guidance_scale": 2.0, "output_type": output_type}
     own = [dict(prepared.family.small_call) for prepared in pipelines]
     taken = inspect.signature(first.pipe.__call__).parameters
     own[0] |= {k: side for k in ("height", "width") if k in taken}
@@ -137,9 +162,7 @@ def _latents(
     with ExitStack() as stack:
         for prepared in pipelines:
             stack.enter_context(_quiet(prepared.pipe))
-        empty = [None] * len(prompts)
-        out = host.generate(prompts, plans=plans or empty, seeds=[0] * len(prompts), stages=own, **common)
-    return torch.as_tensor(out.images).detach().cpu()
+        return host.generate(prompts, plans=plans, seeds=[0] * len(prompts), stages=own, **common).images
 
 
 def _starting_picture(prepared: PreparedPipeline, rows: int, side: int) -> dict[str, torch.Tensor]:

@@ -20,6 +20,7 @@ from steering.batch.recorded_text import CANONICAL_SEED, TextRecorder, TextStrea
 from steering.errors import BadPlan
 from steering.plans import Plan, Swap
 from steering.run.call import CallFacts, SessionExtras
+from steering.run.finite import check_finite, finite_pictures
 from steering.run.prepared import PreparedPipeline
 from steering.run.session import Session
 from steering.run.weight_versions import weight_version
@@ -50,7 +51,8 @@ class GenerateCall:
 
 
 def run_stages(pipelines: Sequence[PreparedPipeline], job: GenerateCall) -> tuple[Any, list[CallFacts]]:
-    """The last pipeline's pictures, those of added rows included, and the facts of each stage."""
+    """The last pipeline's pictures, those of added rows included, and the facts of each stage. Raises: BrokenPicture,
+    and what `Session` raises."""
     facts: list[CallFacts] = []
     images: Any = None
     for n, prepared in enumerate(pipelines):
@@ -64,8 +66,9 @@ def run_stages(pipelines: Sequence[PreparedPipeline], job: GenerateCall) -> tupl
             sentinels=job.sentinels if n == 0 else (),
             on_encoded=job.on_encoded if n == 0 else None,
         )
-        with Session(prepared, plans, job.on_step, extras).attached() as session:
+        with Session(prepared, plans, job.on_step, extras).attached() as session, finite_pictures(prepared.pipe):
             images = prepared.pipe(num_images_per_prompt=count, generator=_generators(job), **arguments).images
+        check_finite(images, "latents" if arguments.get("output_type") == "latent" else "decoded")
         facts.append(session.finished[-1])
     return images, facts
 

@@ -270,6 +270,7 @@ FIRES: dict[str, tuple[dict[str, str], int]] = {
         80,
     ),
     "PalimpsestOutOfMemory": ({"palimpsest_out_of_memory_total": "0+1x90"}, 20),
+    "PalimpsestBrokenPictures": ({'palimpsest_broken_pictures_total{cause="decoded"}': "0+1x90"}, 20),
 }
 # a service that does well, at the same minutes
 QUIET = {
@@ -298,6 +299,7 @@ QUIET = {
     'palimpsest_rungs_total{rung="wider",result="failed"}': "0+1x400",
     'palimpsest_rungs_total{rung="wider",result="passed"}': "0+3x400",
     "palimpsest_out_of_memory_total": "1x400",
+    'palimpsest_broken_pictures_total{cause="decoded"}': "1x400",
 }
 
 

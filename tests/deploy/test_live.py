@@ -102,6 +102,7 @@ STEADY = {
     "decision_errors_total": "no rule could not be judged",
     "stale_decisions_total": "no policy is too old",
     "out_of_memory_total": "there is memory",
+    "broken_pictures_total": "the weights are sound; tests/service/worker/test_serve.py breaks them",
     "fallbacks_total": "steering did what it said; only a rule without a pack replaced prompts",
     "policy_number_min": "workers may agree at every scrape",
     "policy_number_max": "workers may agree at every scrape",

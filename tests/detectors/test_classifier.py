@@ -65,6 +65,23 @@ def test_it_is_a_picture_detector_like_the_reference_judge(folder):
     assert signal.detector.startswith("classifier-")
 
 
+@pytest.mark.parametrize("bias", [float("nan"), float("-inf")])
+@pytest.mark.parametrize("kind", ["single_label_classification", "multi_label_classification"])
+def test_a_classifier_whose_outputs_are_no_numbers_fails_and_has_not_seen_nothing(folder, tmp_path, bias, kind):
+    from safetensors.torch import load_file, save_file
+
+    damaged = copied(folder, tmp_path / "damaged")
+    weights = load_file(damaged / "model.safetensors")
+    weights["classifier.bias"][0] = bias
+    save_file(weights, damaged / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((damaged / "config.json").read_text()) | {"problem_type": kind}
+    (damaged / "config.json").write_text(json.dumps(config))
+    classifier = FolderClassifier(damaged)
+    looker = ConceptLooker(classifier, classifier.concepts, "judge", "1", budget=60)
+    seen = look(picture("tabby"), [looker], reads=classifier.concepts)
+    assert seen.error("picture", "animal/cat") == "judge: error: NotFinite"
+
+
 def copied(folder, target, **files):
     import shutil
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+import pytest
 from PIL import Image
 
 from detectors.images import ConceptLooker, LetteringLooker, Reading, look
@@ -91,3 +94,59 @@ def test_a_judge_of_concepts_scores_what_it_promised_or_fails():
     assert seen.items == (Signal("character/pip", "judge", "1", "picture", 0.9),)
     bad = ConceptLooker(Judge({"shape/star": 0.1}), frozenset({"character/pip"}), "judge", "1")
     assert "ValueError" in look(GRAY, [bad], reads=frozenset({"character/pip"})).error("picture", "character/pip")
+
+
+NOT_FINITE = (float("nan"), float("inf"), float("-inf"), np.float32("nan"))
+
+
+@pytest.mark.parametrize("score", NOT_FINITE)
+def test_a_reading_or_a_judgement_that_is_no_number_is_an_error_and_never_nothing_there(score):
+    sure = Reading("HELLO", Box(1, 2, 3, 4), 0.9)
+    for readings in ((Reading("IDIOT", Box(1, 2, 3, 4), score),), (sure, Reading("", Box(1, 2, 3, 4), score))):
+        seen = look(GRAY, [LetteringLooker(Engine(readings))], reads=frozenset({"lettering"}))
+        assert seen.error("picture", "lettering") == "engine: error: NotFinite"
+        assert seen.covered == frozenset()
+    judge = ConceptLooker(Judge({"a/b": 0.1, "c/d": score}), frozenset({"a/b", "c/d"}), "judge", "1")
+    seen = look(GRAY, [judge], reads=frozenset({"a/b", "c/d"}))
+    assert {n: seen.error("picture", n) for n in ("a/b", "c/d")} == dict.fromkeys(
+        ("a/b", "c/d"), "judge: error: NotFinite"
+    )
+
+
+@pytest.mark.parametrize(("score", "kept"), [(1.0 + 1e-7, 1.0), (-1e-7, 0.0), (0.25, 0.25)])
+def test_rounding_beside_an_end_is_no_error(score, kept):
+    seen = look(
+        GRAY, [ConceptLooker(Judge({"a/b": score}), frozenset({"a/b"}), "judge", "1")], reads=frozenset({"a/b"})
+    )
+    assert [s.score for s in seen.items] == [kept]
+
+
+@dataclass
+class PluggedIn:
+    """A picture detector of another package, which makes its signals itself."""
+
+    make: Callable[[], Signal]
+    name: str = "plugged"
+    version: str = "1"
+    budget: float = 5.0
+    covers: frozenset[str] = frozenset({"code/qr"})
+
+    def look(self, image):
+        yield self.make()
+
+
+@pytest.mark.parametrize("wrong", NOT_FINITE)
+@pytest.mark.parametrize("where", ["score", "box"])
+def test_a_plug_in_that_says_no_number_is_an_error(where, wrong):
+    def make():
+        box = Box(0, 0, wrong, 8) if where == "box" else Box(0, 0, 8, 8)
+        return Signal("code/qr", "plugged", "1", "picture", wrong if where == "score" else 0.9, box=box)
+
+    seen = look(GRAY, [PluggedIn(make)], reads=frozenset({"code/qr"}))
+    assert seen.error("picture", "code/qr") == "plugged: error: ValueError"
+
+
+def test_a_box_says_what_its_edges_must_be():
+    with pytest.raises(ValueError, match=r"a box must have finite edges, .* got 4\.\.2 and 0\.\.1"):
+        Box(4, 0, 2, 1)
+    assert Box(3, 3, 3, 3).left == 3

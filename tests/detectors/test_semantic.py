@@ -133,6 +133,20 @@ def test_a_finder_that_fails_is_an_error(encoder):
     assert ("prompt", "character/pip") in signals.covered
 
 
+def test_vectors_that_are_no_numbers_are_an_error_and_not_far_from_everything(encoder):
+    class Damaged:
+        version = "x"
+
+        def encode(self, texts):
+            vectors = encoder.encode(texts)
+            vectors[-1, 0] = float("nan")
+            return vectors
+
+    default = default_detectors()
+    signals = TextDetectors(default.concepts, default.lexicon, (), (weapons(Damaged()),))(Request("a lake"))
+    assert signals.error("prompt", "harm/weapons") == "semantic: error: NotFinite"
+
+
 def test_a_folder_without_safetensors_is_refused(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(FileNotFoundError, match=r"must hold `model\.safetensors`"):

@@ -145,3 +145,17 @@ def test_the_highest_score_counts_by_category():
 def test_sensing_does_not_depend_on_anything_but_the_texts():
     request = Request('a sign that says "idiot" and pip')
     assert sense(request) == sense(replace(request, tenant="other", id="7"))
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf"), float("-inf")])
+def test_a_scorer_of_toxicity_that_says_no_number_is_an_error(score):
+    class Scorer:
+        name, version = "damaged", "1"
+
+        def scores(self, texts):
+            return [{"toxicity": 0.1, "insult": score} for _ in texts]
+
+    default = default_detectors()
+    signals = replace(default, scorers=(*default.scorers, Scorer()))(Request("you are a worthless idiot"))
+    assert signals.error("prompt", "toxicity") == "damaged: error: NotFinite"
+    assert ("prompt", "toxicity") not in signals.covered

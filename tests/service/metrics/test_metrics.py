@@ -124,6 +124,7 @@ def test_every_verb_moves_what_it_names() -> None:
         (recorder.turned_away, "queue_rejections_total", {}),
         (recorder.step, "engine_steps_total", {}),
         (recorder.out_of_memory, "out_of_memory_total", {}),
+        (lambda: recorder.broken_picture("decoded"), "broken_pictures_total", {"cause": "decoded"}),
         (lambda: recorder.rung("wider", "failed", 0.5), "rung_duration_seconds_sum", {"rung": "wider"}),
         (lambda: recorder.steered(["pip"], rows=8), "steered_rows_total", {"concept": "pip"}),
         (lambda: recorder.steered(["pip"], rows=8, dose=[0.2]), "steering_dose_sum", {"concept": "pip"}),
