@@ -19,12 +19,12 @@ from PIL import Image
 from evaluation.answers import Answerer, policies_of
 from evaluation.draw import Drawable, stock_pictures
 from evaluation.metrics import Rate
-from evaluation.prompts.attack_file import AttackFile, AttackJob, PlainAttack
 from evaluation.prompts.attacks import INSULTS, KINDS, Attack, is_near
 from evaluation.prompts.cases import benign_cases
 from evaluation.prompts.corpus import innocents
 from evaluation.prompts.erasure_cases import name_of
 from evaluation.readers.judges import Judges
+from evaluation.tables.attack_file import AttackFile, AttackJob, PlainAttack
 from evaluation.tables.concepts import near_neighbours, neighbour_cases
 from steering import Host
 

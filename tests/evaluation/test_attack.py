@@ -12,7 +12,6 @@ import yaml
 from PIL import Image
 
 from evaluation import Answer, Judges
-from evaluation.prompts.attack_file import AttackFile, AttackJob, PlainAttack
 from evaluation.prompts.attacks import (
     INSULTS,
     Attack,
@@ -26,6 +25,7 @@ from evaluation.prompts.attacks import (
 )
 from evaluation.prompts.search import Search, _losses, is_forbidden, search_string
 from evaluation.tables.attack import attack_row, innocent_row
+from evaluation.tables.attack_file import AttackFile, AttackJob, PlainAttack
 from palimpsest.cli.shared.policy_variants import VARIANTS, policy_variant, verified_reads
 from reference.town.drawing.paint import paint
 from reference.town.scenes import Scene
