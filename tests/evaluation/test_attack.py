@@ -24,7 +24,7 @@ from evaluation.prompts.attacks import (
     single_edits,
 )
 from evaluation.prompts.search import Search, _losses, is_forbidden, search_string
-from evaluation.tables.attack import attack_row, innocent_row
+from evaluation.tables.attack import attack_row, innocent_groups, innocent_row
 from evaluation.tables.attack_file import AttackFile, AttackJob, PlainAttack
 from palimpsest.cli.shared.policy_variants import VARIANTS, policy_variant, verified_reads
 from reference.town.drawing.paint import paint
@@ -206,6 +206,16 @@ def test_a_row_tells_repaired_from_refused(judges: Judges) -> None:
     assert (row["repaired"]["hits"], row["shows it, of the attacks"]["hits"]) == (2, 0)
     row = attack_row(_Service(Answer(None, "block", (), 0, 0, "")), ATTACKS, judges)
     assert (row["refused"]["hits"], row["shows it, of what leaves"]["n"]) == (2, 0)
+
+
+def test_innocent_prompts_name_nothing_that_is_erased() -> None:
+    groups = innocent_groups(FIVE, 60)
+    assert {name: len(cases) for name, cases in groups.items()} == {
+        "innocent prompts": 60, "innocent wordings": 60, "near neighbours": 60
+    }  # fmt: skip
+    names = {concept.partition("/")[2] for concept in FIVE}
+    for group in ("innocent prompts", "near neighbours"):
+        assert not any(names & set(case.prompt.split()) for case in groups[group])
 
 
 def test_innocents_that_are_steered_are_looked_at_as_they_would_have_been(
