@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -182,9 +182,3 @@ def _on_sign(word: str, text: str, seed: int) -> str:
     at = case.prompt.upper().index(word.upper())
     low = case.prompt[at : at + len(word)] == word
     return case.prompt[:at] + (text if low else text.upper()) + case.prompt[at + len(word) :]
-
-
-def words_within(text: str) -> Iterator[str]:
-    """The words of a text, and all of it without blanks."""
-    yield from text.split()
-    yield text.replace(" ", "")

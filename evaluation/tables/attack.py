@@ -19,12 +19,12 @@ from PIL import Image
 from evaluation.answers import Answerer, policies_of
 from evaluation.draw import Drawable, stock_pictures
 from evaluation.metrics import Rate
-from evaluation.prompts.attack_file import AttackFile, AttackJob, PlainAttack
 from evaluation.prompts.attacks import INSULTS, KINDS, Attack, is_near
 from evaluation.prompts.cases import benign_cases
 from evaluation.prompts.corpus import innocents
-from evaluation.prompts.erasure_cases import name_of
+from evaluation.prompts.erasure_cases import name_of, names_one_of
 from evaluation.readers.judges import Judges
+from evaluation.tables.attack_file import AttackFile, AttackJob, PlainAttack
 from evaluation.tables.concepts import near_neighbours, neighbour_cases
 from steering import Host
 
@@ -124,9 +124,11 @@ def attack_row(service: Answerer, attacks: Sequence[PlainAttack], judges: Judges
 
 
 def innocent_groups(erased: Sequence[str], count: int, *, seed: int = 0) -> dict[str, list[Drawable]]:
-    """`count` innocent prompts of the town, as many innocent wordings of the corpus, and as many near neighbours."""
+    """`count` innocent prompts of the town, which name nothing that is erased, as many innocent wordings of the corpus,
+    and as many near neighbours."""
+    town = [case for case in benign_cases(2 * count, seed=seed) if not names_one_of(erased, case.scene)]
     groups: dict[str, list[Drawable]] = {
-        "innocent prompts": [*benign_cases(count, seed=seed)],
+        "innocent prompts": [*town[:count]],
         "innocent wordings": [
             _Asked(i.prompt, 9_000_000 + n) for n, i in enumerate(innocents(count, held_out=True, seed=seed))
         ],

@@ -296,10 +296,10 @@ def evaluate_attack(
     Each row is a variant of the policies; with --url there is one row, for the running service. As many edits as there
     are, or as asked: 100000 takes all single edits. The defaults take about half an hour on one core.
     """
-    from evaluation.prompts.attack_file import AttackFile, AttackJob
     from evaluation.prompts.attacks import INSULTS, sampled_insults
     from evaluation.prompts.cases import SHIPPED_INSULTS, load_word_list
     from evaluation.tables.attack import attack_rows, gathered, innocent_groups, innocent_row, looker, string_rows
+    from evaluation.tables.attack_file import AttackFile, AttackJob
     from palimpsest.cli.shared.policy_variants import VARIANTS, policy_variant, verified_reads
     from policies import PolicyError
 

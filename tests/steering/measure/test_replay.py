@@ -55,6 +55,18 @@ def test_all_sites_swapped_is_the_donors_prediction(family: Any) -> None:
     assert apart(out[0], out[1]) > DIFFERENT
 
 
+def test_a_reworded_call_is_the_other_prompts_prediction(family: Any) -> None:
+    red = family.host.capture(RED, seed=7, at=(0.0, 0.5))
+    green = family.host.capture(GREEN, seed=7, at=(0.0,))[0]
+    with torch.no_grad():
+        out = family.host.reword(red, [RED, GREEN])
+    assert out.shape == (2, 2, *green.prediction.shape)
+    assert apart(out[0, 0], red[0].prediction) < TOLERANCE
+    assert apart(out[0, 1], green.prediction) < TOLERANCE
+    assert apart(out[1, 0], red[1].prediction) < TOLERANCE
+    assert apart(out[1, 0], out[1, 1]) > DIFFERENT
+
+
 def test_rows_of_a_sweep_equal_single_rows_in_any_chunks(ask: Any) -> None:
     call = ask.host.capture(RED, seed=7, at=(0.5,))[0]
     plans = [ask.swap(GREEN, [name]) for name in ask.names] + [None, ask.swap(PINK, strength=0.5)]
