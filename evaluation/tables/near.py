@@ -113,7 +113,7 @@ class _Rules:
         }
         verify = {"do": "verify", "read": "lettering", **words, "none_of": self.any_of}
         del verify["any_of"]
-        rule = {"id": "near", "why": "measured", "category": "measured", "when": whens[road]}
+        rule: dict[str, Any] = {"id": "near", "why": "measured", "category": "measured", "when": whens[road]}
         rule["then"] = [verify] if road == "verify" else [{"do": "block"}]
         head = {"schema": "palimpsest.policy/v1", "name": self.policy.name, "version": "1.0.0", "owner": "measured"}
         lists = {name: entry.model_dump(exclude_none=True) for name, entry in self.policy.lists.items()}
