@@ -1,8 +1,7 @@
 """Near words in conditions: which count, which are spared, and what the reasons say.
 
-Seen red under: near words looked for in scenes, dictionary words counted, `near_unless` sparing an exact word,
-`near_unless` compared letter for letter, an `unless` phrase overlooked, near words without a trigger, pieces judged one
-by one.
+Seen red under: dictionary words counted, `near_unless` sparing an exact word, `near_unless` compared letter for
+letter, an `unless` phrase overlooked, near words without a trigger, pieces judged one by one.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ SHOWN = f"{{picture: {{lettering: {{{WORDS}}}}}}}"
 SPELT = ["IDEOT", "IDOIT", "IDOT", "QIDIOT", "IDIOTX", "ldlot", "1D1QT", "MROON", "rnoron", "DVMB", "DUBM"]
 SPELT += ["I D E O T", "IDE OT", "LUZER"]
 INNOCENT = ["MORAN", "M0RAN", "Moran's", "DUMP", "CITY DUMP", "MORON E", "DO IT", "1D07", "DUM", "TUBES IDEOT"]
+INNOCENT += ["CLOSER", "IDIOM"]
 
 
 def asked(snapshot, said):
@@ -80,7 +80,7 @@ def test_the_reason_says_how_near_the_word_is_and_where_it_stands(tmp_path, said
 
 
 def test_a_word_that_is_listed_has_one_reason(tmp_path):
-    assert len(asked(load(tmp_path, policy(rule(when=ASKED))), "1D10T").reasons) == 1
+    assert len(asked(load(tmp_path, policy(rule(when=ASKED))), "ID10T").reasons) == 1
 
 
 def test_near_words_in_the_prompt_are_replaced_in_the_donor(tmp_path):
