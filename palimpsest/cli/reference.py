@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from palimpsest.cli.shared.console import fail, say, settings_from, table
+from palimpsest.cli.shared.console import by_rows, fail, say, settings_from, table
 from palimpsest.cli.shared.hosts import open_host
 from palimpsest.cli.shared.measures import report_rows
 from palimpsest.cli.shared.options import Count, Json, Model, Out
@@ -174,7 +174,7 @@ def reference_planted(
     ledger = whole_ledger(place)
     record = {"counts": counts(ledger), "plants": rows(ledger)}
     if report and ledger:
-        (place / "planted.json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+        (place / "planted.json").write_text(by_rows(record) + "\n", "utf-8")
     if json_:
         print(json.dumps(record, indent=1))
     elif ledger:

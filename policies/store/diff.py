@@ -201,7 +201,10 @@ def _actions(a: Rule, b: Rule, old: Snapshot, new: Snapshot) -> Iterator[tuple[s
     for verify in a.verifies:
         stricter = any(_verifies_more(verify, v, old, new) for v in b.verifies)
         if not stricter:
-            yield f"`then`: verifying {verify.model.read} asks less than before", a.watches > 0 or "block" not in refuses
+            yield (
+                f"`then`: verifying {verify.model.read} asks less than before",
+                a.watches > 0 or "block" not in refuses,
+            )
         elif not any(v.model == verify.model for v in b.verifies):
             yield f"`then`: verifying {verify.model.read} changed", False
     added = [x for x in b.model.then if x not in a.model.then and x.do not in {y.do for y in a.model.then}]

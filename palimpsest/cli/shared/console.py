@@ -13,7 +13,7 @@ import typer
 if TYPE_CHECKING:
     from service.settings import Settings
 
-__all__ = ["fail", "keep", "say", "settings_from", "stages", "table"]
+__all__ = ["by_rows", "fail", "keep", "say", "settings_from", "stages", "table"]
 
 
 def say(text: str) -> None:
@@ -34,12 +34,28 @@ def keep(told: Mapping[str, Any], out: Path | None, json_: bool) -> None:
 
     import torch
 
-    text = json.dumps({"machine": platform.machine(), "torch": torch.__version__, **told}, indent=1)
+    text = by_rows({"machine": platform.machine(), "torch": torch.__version__, **told})
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text + "\n", "utf-8")
     if json_:
         print(text)
+
+
+def by_rows(told: Mapping[str, Any]) -> str:
+    """`told` as JSON with an entry a line, and of long mappings and lists an item a line."""
+    return "{\n" + ",\n".join(f" {json.dumps(name)}: {_items(value)}" for name, value in told.items()) + "\n}"
+
+
+def _items(value: Any) -> str:
+    """`value` on one line, or with an item a line if it is long."""
+    whole = json.dumps(value, ensure_ascii=False)
+    if len(whole) <= 100 or not isinstance(value, Mapping | list):
+        return whole
+    if isinstance(value, Mapping):
+        items = [f"{json.dumps(k, ensure_ascii=False)}: {json.dumps(v, ensure_ascii=False)}" for k, v in value.items()]
+        return "{\n" + ",\n".join(f"  {item}" for item in items) + "\n }"
+    return "[\n" + ",\n".join(f"  {json.dumps(v, ensure_ascii=False)}" for v in value) + "\n ]"
 
 
 def settings_from(options: Mapping[str, Any]) -> Settings:
