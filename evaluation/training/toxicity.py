@@ -137,7 +137,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if not options.report:
         weights, bias = train(random.Random(1))
-        save(options.out, weights, bias, version="2")
+        save(options.out, weights, bias, version="3")
     model = SmallClassifier.load(options.out)
     unseen = list(examples(random.Random(2), 4 * options.count, held_out=True))
     strings = [(random_string(random.Random(i)), 0) for i in range(10 * options.count)] + [
