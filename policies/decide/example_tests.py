@@ -111,8 +111,8 @@ def _differences(expect: Expect, decision: Decision, request: Request) -> Iterat
         "rules": sorted(decision.rules),
         "shadow": sorted(decision.shadow.rules) if decision.shadow else [],
         "exempted": sorted(e.rule for e in decision.exempted),
-        "errors": sorted(e.rule for e in decision.errors),
-        "violations": sorted(v.rule for v in decision.violations),
+        "errors": sorted({e.rule for e in decision.errors}),
+        "violations": sorted({v.rule for v in decision.violations}),
         "donor": next((d for s in decision.steers if (d := s.donor(request)) is not None), None),
     }
     for name in expect.model_fields_set:
