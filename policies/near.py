@@ -77,7 +77,7 @@ class Near:
             return {name: NearWord(0, token) for name in self._lists[token]}
         seen = _spellings(token)
         near = {w for spelling in {*seen} for key in _deletions(spelling) for w in self._index.get(key, ())}
-        for hit in sorted(h for word in near if (h := _compared(seen, word)) is not None):
+        for hit in sorted(h for word in near if (h := _compared(token, seen, word)) is not None):
             for name in self._lists[hit.word]:
                 found.setdefault(name, hit)
         return found
@@ -113,15 +113,22 @@ def _deletions(word: str) -> set[str]:
     return {word} | {word[:i] + word[i + 1 :] for i in range(len(word))}
 
 
-def _compared(seen: Sequence[str], word: str) -> NearWord | None:
-    """How near the token with the spellings `seen` is to `word`; None when it takes more than one edit."""
+def _compared(token: str, seen: Sequence[str], word: str) -> NearWord | None:
+    """How near a token with the spellings `seen` is to `word`; None when it takes more than one edit.
+
+    A short entry takes an edit of the token itself, which must be letters: with look-alikes and an edit, half the word
+    would be another. What sounds alike is written in letters, too.
+    """
     *seen_alike, heard = (_differing(a, b) for a, b in zip(seen, _spellings(word), strict=True))
     if ("", "") in seen_alike:
         return NearWord(0, word)
-    short = len(word) <= _SHORT
-    if any(_one_edit(a, b) and (not short or _keeps_sound(a, b)) for a, b in seen_alike):
+    if len(word) <= _SHORT:
+        own = _differing(token, word)
+        return NearWord(1, word) if token.isalpha() and _one_edit(*own) and _keeps_sound(*own) else None
+    if any(_one_edit(a, b) for a, b in seen_alike):
         return NearWord(1, word)
-    return NearWord(1, word, heard=True) if not short and _one_edit(*heard) and _keeps_sound(*heard) else None
+    sounds_so = token.isalpha() and _one_edit(*heard) and _keeps_sound(*heard)
+    return NearWord(1, word, heard=True) if sounds_so else None
 
 
 def _differing(a: str, b: str) -> tuple[str, str]:

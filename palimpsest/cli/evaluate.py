@@ -298,8 +298,15 @@ def evaluate_attack(
     """
     from evaluation.prompts.attacks import INSULTS, sampled_insults
     from evaluation.prompts.cases import SHIPPED_INSULTS, load_word_list
-    from evaluation.tables.attack import attack_rows, gathered, innocent_groups, innocent_row, looker, string_rows
-    from evaluation.tables.attack_file import AttackFile, AttackJob
+    from evaluation.tables.attacks.file import AttackFile, AttackJob
+    from evaluation.tables.attacks.table import (
+        attack_rows,
+        gathered,
+        innocent_groups,
+        innocent_row,
+        looker,
+        string_rows,
+    )
     from palimpsest.cli.shared.policy_variants import VARIANTS, policy_variant, verified_reads
     from policies import PolicyError
 

@@ -49,7 +49,8 @@ def replacements(
     if name is not None and not any(r.span is not None and r.span.source != "picture" for r in reasons):
         reasons = _asked_in_other_words(reasons, request, asked)
     done: dict[tuple[str, int, int], Replacement] = {}
-    for reason in sorted(reasons, key=lambda r: not r.word):  # words first: what they leave of a piece is kept
+    # words first, as they are written before any disguise: what they leave of a piece is kept
+    for reason in sorted(reasons, key=lambda r: (not r.word, r.view != "folded")):
         if reason.span is None or reason.span.source == "picture":
             continue
         if not reason.word and any(item.span.within(reason.span) for item in done.values()):

@@ -165,7 +165,7 @@ def _override(override: OverrideModel, now: datetime) -> _Said:
 def _entries(document: Document, longest: int) -> Iterator[Remark]:
     """Hints about the lists of a document, and about the words and tenants that stand in its rules."""
     words = [(path, text) for i, rule in document.rules for path, text in words_in(rule, ("rules", i))]
-    sought = {text[1:] for path, text in words if text.startswith("$") and path[-2] != "unless"}
+    sought = {text[1:] for path, text in words if text.startswith("$") and path[-2] not in ("unless", "near_unless")}
     used = sought | {text[1:] for _, text in words if text.startswith("$")} | _donors(document)
     names = frozenset(document.list_names)
     for name in document.lists:
@@ -178,7 +178,7 @@ def _entries(document: Document, longest: int) -> Iterator[Remark]:
         if not text.startswith("$"):
             together[path[:-1]].append(Entry(text, *where(document, path)))
     for path, written in together.items():
-        acts = path[-1] != "unless"
+        acts = path[-1] not in ("unless", "near_unless")
         yield from about_entries(written, lists=names, sought=acts, in_list=False, longest=longest)
     for i, rule in document.rules:
         for k, action in enumerate(rule.then):

@@ -140,7 +140,7 @@ def test_innocent_requests_are_allowed(prompt, shipped):
     ],
 )
 def test_disguises_do_not_help(prompt, shipped):
-    assert verdict(prompt, shipped) == ("allow" if prompt == "P1P" else "steer")  # three signs are too few to be sure
+    assert verdict(prompt, shipped) == "steer"
 
 
 def test_every_exemption_spares_something(shipped):

@@ -24,7 +24,7 @@ from evaluation.prompts.cases import benign_cases
 from evaluation.prompts.corpus import innocents
 from evaluation.prompts.erasure_cases import name_of, names_one_of
 from evaluation.readers.judges import Judges
-from evaluation.tables.attack_file import AttackFile, AttackJob, PlainAttack
+from evaluation.tables.attacks.file import AttackFile, AttackJob, PlainAttack
 from evaluation.tables.concepts import near_neighbours, neighbour_cases
 from steering import Host
 

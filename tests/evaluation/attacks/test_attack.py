@@ -24,8 +24,8 @@ from evaluation.prompts.attacks import (
     single_edits,
 )
 from evaluation.prompts.search import Search, _losses, is_forbidden, search_string
-from evaluation.tables.attack import attack_row, innocent_groups, innocent_row
-from evaluation.tables.attack_file import AttackFile, AttackJob, PlainAttack
+from evaluation.tables.attacks.file import AttackFile, AttackJob, PlainAttack
+from evaluation.tables.attacks.table import attack_row, innocent_groups, innocent_row
 from palimpsest.cli.shared.policy_variants import VARIANTS, policy_variant, verified_reads
 from reference.town.drawing.paint import paint
 from reference.town.scenes import Scene
@@ -223,7 +223,10 @@ def test_innocents_that_are_steered_are_looked_at_as_they_would_have_been(
 ) -> None:
     cases = [a.attack for a in ATTACKS]
     steered = _Service(Answer(paint(SCENE), "steer", (), 1, 1, "p"))
-    monkeypatch.setattr("evaluation.tables.attack.stock_pictures", lambda host, cases: [paint(SCENE)] * len(cases))
+    path = "evaluation.tables.attacks.table.stock_pictures"
+    monkeypatch.setattr(path, lambda host, cases: [paint(SCENE)] * len(cases))
+        "evaluation.tables.attacks.table.stock_pictures", lambda host, cases: [paint(SCENE)] * len(cases)
+    )
     row = innocent_row(tiny, steered, cases, judges, ["character/pip"])
     assert (row["other verdict than allow"]["hits"], row["without the picture showing it"]["hits"]) == (3, 0)
     row = innocent_row(tiny, steered, cases, judges, ["harm/gun"])

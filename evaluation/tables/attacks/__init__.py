@@ -1,0 +1,1 @@
+"""The table of attacks, and the file that keeps what was attacked."""
