@@ -225,8 +225,6 @@ def test_innocents_that_are_steered_are_looked_at_as_they_would_have_been(
     steered = _Service(Answer(paint(SCENE), "steer", (), 1, 1, "p"))
     path = "evaluation.tables.attacks.table.stock_pictures"
     monkeypatch.setattr(path, lambda host, cases: [paint(SCENE)] * len(cases))
-        "evaluation.tables.attacks.table.stock_pictures", lambda host, cases: [paint(SCENE)] * len(cases)
-    )
     row = innocent_row(tiny, steered, cases, judges, ["character/pip"])
     assert (row["other verdict than allow"]["hits"], row["without the picture showing it"]["hits"]) == (3, 0)
     row = innocent_row(tiny, steered, cases, judges, ["harm/gun"])
