@@ -44,6 +44,7 @@ _SQUASHED_LEAST = 4
 _SQUASHED_MOST = 32
 _WORD = re.compile(r"[^\W_](?:[^\W_]|[@$!|€£¥¢])*[^\W_!|]|[@$€£¥¢][\w@$!|€£¥¢]*[^\W_!|]")
 _ODD_LEAST = 3
+_ODD_DIGITS_LEAST = 5  # `ps5` is a name, not a word with a disguised letter
 
 
 def make_views(text: str, start: int = 0, *, piece: bool = False) -> tuple[View, ...]:
@@ -131,7 +132,8 @@ def _odd(text: str) -> Iterator[tuple[int, int]]:
     for found in _WORD.finditer(text):
         word = found.group()
         letters = sum(c.isalpha() for c in word)
-        if len(word) >= _ODD_LEAST and 2 * letters >= len(word) and not known.knows(word):
+        least = _ODD_LEAST if letters == len(word) else _ODD_DIGITS_LEAST
+        if len(word) >= least and 2 * letters >= len(word) and not known.knows(word):
             yield found.span()
 
 
