@@ -155,7 +155,7 @@ def test_windows_cover_a_picture_and_overlap_by_a_long_word(height, width):
         for x in [*range(0, columns - 190, 37), columns - 190]:
             there = [Box(x - w.left, y - w.top, x + 190 - w.left, y + 190 - w.top) for w in windows]
             assert any(
-                0 <= b.left and b.right <= w.pixels.shape[1] and 0 <= b.top and b.bottom <= w.pixels.shape[0]
+                b.left >= 0 and b.right <= w.pixels.shape[1] and b.top >= 0 and b.bottom <= w.pixels.shape[0]
                 for b, w in zip(there, windows, strict=True)
             ), (x, y)
 
