@@ -294,16 +294,14 @@ def test_steps_of_a_picture_are_told_as_they_are_made(engine: Any) -> None:
 
 
 def test_a_broken_picture_is_an_error_of_its_own_and_its_neighbours_are_the_stock_pictures(
-    engine: Any, host: Any, stock: Any
+    engine: Any, host: Any, stock: Any, recorder: Any
 ) -> None:
     """The decoder gives NaN for one prompt's latents only; a plan of that row does not make it a fallback."""
-    from prometheus_client import CollectorRegistry
-
     from service.errors import PictureBroken
-    from service.metrics.recorder import Recorder
     from steering.attach import after
 
-    registry = CollectorRegistry()
+    counted = recorder.series("broken_pictures_total", "decoded")
+    before = counted._value.get()
     jobs = [job(p, plan=plan_of(host, PROMPTS[1]) if k == 2 else None) for k, p in enumerate(PROMPTS)]
     latents: list[Any] = []
     with after(host.pipe.vae.post_quant_conv, lambda m, a, out: latents.append(a[0].clone())):
@@ -314,12 +312,11 @@ def test_a_broken_picture_is_an_error_of_its_own_and_its_neighbours_are_the_stoc
         assert near.sum() <= 1
         return out.masked_fill(near.view(-1, 1, 1, 1), float("nan"))
 
-    with after(host.pipe.vae.post_quant_conv, damage), engine(*jobs) as running:
-        running._recorder = Recorder(registry)
+    with after(host.pipe.vae.post_quant_conv, damage), engine(*jobs):
         made = [j.done.result(60) for k, j in enumerate(jobs) if k != 2]
         with pytest.raises(PictureBroken) as error:
             jobs[2].done.result(60)
     assert (error.value.status, error.value.code) == (500, "picture_broken")
-    assert registry.get_sample_value("palimpsest_broken_pictures_total", {"cause": "decoded"}) == 1
+    assert counted._value.get() == before + 1
     for m, prompt in zip(made, (p for k, p in enumerate(PROMPTS) if k != 2), strict=True):
         assert np.array_equal(pixels(m.image), stock(prompt)[0])
