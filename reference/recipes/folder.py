@@ -60,7 +60,7 @@ def write_folder(
     (part / "recipe.json").write_text(json.dumps(dict(record), indent=1) + "\n", "utf-8")
     for name, source in curves.items():
         _copy_curve(source, part / f"{name}.curve.jsonl")
-    sample_grid(pipe, defaults).quantize(256).save(part / "grid.png", optimize=True)
+    sample_grid(pipe, defaults).quantize(96).save(part / "grid.png", optimize=True)
     shutil.rmtree(out, ignore_errors=True)
     part.replace(out)
 
@@ -100,5 +100,4 @@ def sample_grid(pipe: Any, defaults: Mapping[str, Any], *, columns: int = 8, row
     grid = Image.new("RGB", (columns * size, rows * size))
     for i, image in enumerate(draw(pipe, prompts, defaults)):
         grid.paste(image, (i % columns * size, i // columns * size))
-    scale = 128 // size
-    return grid.resize((grid.width * scale, grid.height * scale), Image.Resampling.NEAREST)
+    return grid
