@@ -24,7 +24,8 @@ _SHORT = 4  # entries of so many letters are near by sight only, and by edits th
 # Confusions of OCR engines. D with O and C with G are not here: without them half as many words look like another
 # word, and each is still one edit.
 _CONFUSED = str.maketrans({**LEET, "q": "o", "v": "u"})
-_MERGED = (("rn", "m"), ("uu", "w"), ("ci", "d"))  # rn for m, vv for w, cl for d, by `_CONFUSED`
+_PAIRS = (("rn", "m"), ("vv", "w"), ("cl", "d"))
+_MERGED = (("rn", "m"), ("uu", "w"), ("ci", "d"))  # the same, after `_CONFUSED`
 _SIGNS = str.maketrans({sign: letter for sign, letter in LEET.items() if not sign.isalpha()})
 _SPOKEN = (("ph", "f"), ("ck", "k"), ("oo", "u"))
 _HEARD = str.maketrans("czy", "ksi")
@@ -123,8 +124,9 @@ def _compared(token: str, seen: Sequence[str], word: str) -> NearWord | None:
     if ("", "") in seen_alike:
         return NearWord(0, word)
     if len(word) <= _SHORT:
-        own = _differing(token, word)
-        return NearWord(1, word) if token.isalpha() and _one_edit(*own) and _keeps_sound(*own) else None
+        own = [_differing(a, b) for a, b in ((token, word), (_replaced(token, _PAIRS), _replaced(word, _PAIRS)))]
+        near = token.isalpha() and any(_one_edit(a, b) and _keeps_sound(a, b) for a, b in own)
+        return NearWord(1, word) if near else None
     if any(_one_edit(a, b) for a, b in seen_alike):
         return NearWord(1, word)
     sounds_so = token.isalpha() and _one_edit(*heard) and _keeps_sound(*heard)

@@ -196,7 +196,14 @@ def _overlaps(found: FoundMatch, near: NearMatch) -> bool:
 
 def _covers(innocent: FoundMatch, signal: Signal, hit: Match | NearMatch) -> bool:
     match = innocent.match
-    return innocent.signal is signal and match.start <= hit.start and hit.end <= match.end
+    return _same_text(innocent.signal, signal) and match.start <= hit.start and hit.end <= match.end
+
+
+def _same_text(one: Signal, other: Signal) -> bool:
+    """Whether both signals are about one text of the request, so that places in it can be compared."""
+    if one is other:
+        return True
+    return one.span is not None and other.span is not None and one.span.source == other.span.source != "picture"
 
 
 def _in_prompt(words: WordsModel, scope: RuleScope) -> WordCheck:

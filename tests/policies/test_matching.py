@@ -142,7 +142,9 @@ def test_a_longer_word_is_near_by_its_sound_while_its_consonants_stay(said):
 
 def test_near_words_have_the_nearest_entry_of_each_list_and_the_innocent_lists_that_spare_them():
     near = Near({"a": ["moron", "idiot"], "b": ["morons"], "c": ["grumpf"]}, {"i": ["moran"], "j": ["dump"]})
-    assert near.find("moron") == {"a": NearWord(0, "moron"), "b": NearWord(1, "morons")}
+    assert near.find("morom") == {"a": NearWord(1, "moron")}
+    assert near.find("moronss") == {"b": NearWord(1, "morons")}
+    assert near.find("moron") == {"a": NearWord(0, "moron")}, "a word of one list is no misspelling of another's"
     assert near.innocent("m0ran") == {"i"}
     assert near.innocent("morann") == frozenset()
 
