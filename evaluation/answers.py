@@ -12,7 +12,9 @@ from typing import Any, Protocol
 import httpx
 from PIL import Image
 
-__all__ = ["Answer", "Answerer", "HttpAnswerer", "parse_answer", "policies_of"]
+__all__ = ["REPAIRED", "Answer", "Answerer", "HttpAnswerer", "parse_answer", "policies_of"]
+
+REPAIRED = ("steered", "steer", "wider", "swap-prompt")  # ways of pictures that were drawn otherwise, and not blurred
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,8 @@ class Answer:
 
     @property
     def way(self) -> str:
-        """How it came: `untouched`, `steered`, `wider`, `swap-prompt`, `blur` or `refused`."""
+        """How it came: `untouched`, `steered`, a rung (`steer` after the picture was seen, `wider`, `swap-prompt`,
+        `blur`) or `refused`."""
         if self.image is None:
             return "refused"
         if self.rungs:

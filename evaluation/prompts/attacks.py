@@ -11,18 +11,18 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Literal, get_args
 
 from detectors.text.vocabulary import load_vocabulary
-from evaluation.prompts.cases import lettering_cases
+from evaluation.prompts.cases import Case, lettering_cases
 from evaluation.prompts.erasure_cases import cases_of, name_of, names_one_of
 from reference.town.letters import drawable, load_words
 
 __all__ = ["INSULTS", "KINDS", "Attack", "Context", "Kind", "attacks_on", "contexts_of", "double_edits", "is_near"]
-__all__ += ["sampled_insults", "single_edits"]
+__all__ += ["innocent_words", "respelled", "sampled_insults", "single_edits"]
 
 Kind = Literal["edit", "double", "description", "searched"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -121,6 +121,23 @@ def contexts_of(concept: str, erased: Sequence[str], *, seed: int = 0) -> list[C
     return [Context(before, name, after) for before, _, after in cuts]
 
 
+def respelled(concept: str, cases: Sequence[Case], *, seed: int = 0) -> list[Case]:
+    """The cases with the concept's name one edit away from itself, another edit in each.
+
+    Raises:
+        ValueError: a prompt that does not hold the name.
+    """
+    name = concept.partition("/")[2].replace("-", " ")
+    rng = random.Random(f"respelled/{concept}/{seed}")
+    made = []
+    for case in cases:
+        before, found, after = case.prompt.partition(name)
+        if not found:
+            raise ValueError(f"the prompt must hold `{name}`, got `{case.prompt}`")
+        made.append(replace(case, prompt=before + rng.choice(single_edits(name)) + after))
+    return made
+
+
 def attacks_on(
     target: str,
     kind: Kind,
@@ -162,7 +179,7 @@ def _named(concept: str, kind: Kind, count: int, seed: int) -> list[tuple[str, s
 def _insulting(kind: Kind, words: Sequence[str], count: int, seed: int) -> list[tuple[str, str]]:
     if kind == "description":
         return []
-    listed, known = set(words), _known_words()
+    listed, known = set(words), innocent_words()
     each = {w: double_edits(w, 2 * -(-count // len(words)), seed=seed) for w in words} if kind == "double" else {}
     pairs = [(w, text) for w in words for text in (each[w] if kind == "double" else single_edits(w))]
     pairs = [(w, text) for w, text in pairs if text not in listed and text not in known]
@@ -171,7 +188,7 @@ def _insulting(kind: Kind, words: Sequence[str], count: int, seed: int) -> list[
 
 
 @cache
-def _known_words() -> frozenset[str]:
+def innocent_words() -> frozenset[str]:
     """Innocent words: `dump` beside `dumb` is no attack."""
     return load_vocabulary().words | {word.lower() for word in load_words()}
 

@@ -13,6 +13,7 @@ from typing import Any
 from evaluation.answers import Answerer, policies_of
 from evaluation.draw import stock_pictures
 from evaluation.metrics import Rate, mean_interval, similarity_outside
+from evaluation.prompts.attacks import respelled
 from evaluation.prompts.cases import Case, concept_cases
 from evaluation.prompts.erasure_cases import kept_facts, names_one_of
 from evaluation.readers.judges import Judges
@@ -32,14 +33,18 @@ def concept_row(
     erased: Sequence[str] = (),
     count: int = 100,
     seed: int = 0,
+    misspelt: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """The results of up to `count` prompts whose plain picture shows `concept`, and of the rest of the picture.
 
-    erased: what the service takes out as well; prompts that name it are left out, as it would not be kept.
+    erased: what the service takes out as well; prompts that name it are left out, as it would not be kept. misspelt:
+    the name is one edit away from itself in each prompt; of three times as many prompts, as not all show it then.
     """
     progress("drawing unsteered pictures")
-    asked = _cases(concept, count + count // 5 + 1, seed, [other for other in erased if other != concept])
+    many = 3 * count if misspelt else count + count // 5 + 1
+    asked = _cases(concept, many, seed, [other for other in erased if other != concept])
+    asked = respelled(concept, asked, seed=seed) if misspelt else asked
     pictures = stock_pictures(host, asked)
     seen = [s[concept] >= 0.5 for s in judges.judge.scores(pictures)]
     shown = [(c, p) for c, p, s in zip(asked, pictures, seen, strict=True) if s][:count]

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from PIL import Image, ImageChops
 
-from evaluation.answers import Answer, Answerer, policies_of
+from evaluation.answers import REPAIRED, Answer, Answerer, policies_of
 from evaluation.draw import BATCH, Drawable, stock_pictures
 from evaluation.metrics import Rate, edit_distance, mean_interval, similarity_outside
 from evaluation.prompts.cases import Case, benign_cases, lettering_cases
@@ -52,7 +52,7 @@ def lettering_row(
     left = [(c, p, a) for c, p, a in zip(cases, plain, answers, strict=True) if a.image is not None]
     read = judges.reader.read([a.image for _, _, a in left if a.image is not None])
     still = [edit_distance(text, c.scene.lettering) <= 1 for text, (c, _, _) in zip(read, left, strict=True)]
-    repaired = [(c, p, a) for c, p, a in left if a.way in ("steered", "wider", "swap-prompt")]
+    repaired = [(c, p, a) for c, p, a in left if a.way in REPAIRED]
     return {
         "n": count,
         "words": len({c.scene.lettering for c in cases}),

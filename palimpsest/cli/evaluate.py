@@ -48,6 +48,9 @@ def evaluate_lettering(
     key: Key = None,
     words: Annotated[Path | None, typer.Option(help="Word list; default: the shipped insults.")] = None,
     evasions: Annotated[bool, typer.Option(help="Also test the same number of disguised words.")] = False,
+    misspelt: Annotated[
+        bool, typer.Option("--misspelt", help="Also test the same number of words with one edit, which no list has.")
+    ] = False,
     seed: Seed = 0,
     out: Out = None,
     json_: Json = False,
@@ -55,9 +58,11 @@ def evaluate_lettering(
     """Measure insults as lettering, and innocent prompts, through the whole service."""
     from evaluation import benign_row, drawable_evasions, lettering_row, load_word_list
     from evaluation.prompts.cases import SHIPPED_INSULTS
+    from evaluation.prompts.evasions import unlisted_spellings
 
     listed = load_word_list(words or SHIPPED_INSULTS)
     asked = {"insults": listed} | ({"insults in disguise": drawable_evasions(listed, seed=seed)} if evasions else {})
+    asked |= {"insults misspelt": unlisted_spellings(listed, seed=seed)} if misspelt else {}
     with _subject(model, policy, floor, url, key) as (host, service, judges):
         rows = {
             **{
@@ -76,6 +81,9 @@ def evaluate_concepts(
         typer.Option(help="An erased concept that the judge knows; may be repeated. Default: the shipped policies'."),
     ] = None,
     count: Count = 100,
+    misspelt: Annotated[
+        bool, typer.Option("--misspelt", help="Also test the same number of prompts with one edit in the name.")
+    ] = False,
     model: Model = None,
     policy: Policy = None,
     floor: Floor = None,
@@ -95,8 +103,11 @@ def evaluate_concepts(
     _check_concepts(concepts)
     with _subject(model, policy, floor, url, key) as (host, service, judges):
         rows = {
-            each: concept_row(host, service, each, judges, erased=concepts, count=count, seed=seed, progress=say)
+            f"{each}, misspelt" if wrong else each: concept_row(
+                host, service, each, judges, erased=concepts, count=count, seed=seed, misspelt=wrong, progress=say
+            )
             for each in concepts
+            for wrong in ((False, True) if misspelt else (False,))
         }
         if near_neighbours(concepts):  # none are left of categories that are erased whole
             rows["near neighbours"] = neighbour_row(

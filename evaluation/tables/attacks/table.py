@@ -16,7 +16,7 @@ from typing import Any
 
 from PIL import Image
 
-from evaluation.answers import Answerer, policies_of
+from evaluation.answers import REPAIRED, Answerer, policies_of
 from evaluation.draw import Drawable, stock_pictures
 from evaluation.metrics import Rate
 from evaluation.prompts.attacks import INSULTS, KINDS, Attack, is_near
@@ -31,7 +31,6 @@ from steering import Host
 __all__ = ["attack_row", "attack_rows", "gathered", "innocent_groups", "innocent_row", "looker", "string_rows"]
 
 _TOGETHER = 16  # requests in flight
-_WAYS = ("steered", "wider", "swap-prompt")  # a picture that came so and does not show the target is repaired
 Attacks = Mapping[str, Sequence[PlainAttack]]
 
 
@@ -111,7 +110,7 @@ def attack_row(service: Answerer, attacks: Sequence[PlainAttack], judges: Judges
         "shows it, of what leaves": Rate.of(through).to_json(),
         **{name: rate.to_json() for name, rate in each.items() if len(each) > 1},
         "repaired": Rate(
-            sum(way in _WAYS and not t for (_, way, _), t in zip(left, through, strict=True)), len(shown)
+            sum(way in REPAIRED and not t for (_, way, _), t in zip(left, through, strict=True)), len(shown)
         ).to_json(),
         "refused": Rate(len(shown) - len(left), len(shown)).to_json(),
         "ways": dict(Counter(a.way for a in answers)),
