@@ -53,6 +53,7 @@ _LEAST = 4  # shorter words have too many innocent neighbours
 _LEAST_REVERSED = 5  # four letters backwards are often a word by chance: `star`, `live`
 _LEAST_CUT = 5  # a guess cut out of a longer token has more ways to be there by chance
 _DIGITS_BETWEEN = 2  # runs of digits between letters: one may be a letter, `id10t`
+_LEAST_SOUNDED = 5  # a misread `spice` sounds like a word of four
 _LEAST_PARTLY = 5  # letters of a word of which a letter before or behind is left out
 _SOUNDED = (4, 14)  # letters of a word that is spelled as it sounds
 _SURE = 6  # letters of a word that is believed although what follows it may be a mere ending
@@ -137,7 +138,7 @@ def guess(chars: Chars, prefix: str, *, piece: bool) -> Iterator[View]:
     if odd:
         cleared, glued, masked = _Guesses(chars), _Guesses(chars), _Guesses(chars)
         cut = _Guesses(chars, _LEAST_CUT)
-        partly, sounded = _Guesses(chars, _LEAST_PARTLY), _Guesses(chars)
+        partly, sounded = _Guesses(chars, _LEAST_PARTLY), _Guesses(chars, _LEAST_SOUNDED)
         for token in odd:
             _clear(cleared, token)
             _unglue(glued, token, words)
