@@ -263,7 +263,7 @@ class Host:
 
         `plans` has one entry a prompt of each call. The model's defaults are not applied. Gives a list to which the
         facts of each call are added when it is over: at the next call, or at the block's end. Of a host of several
-        pipelines the first is steered.
+        pipelines the first is steered. Whether the pictures are finite is for the caller to check.
 
         Raises: like `generate`; NeedsRows for a plan that needs rows of its own in the batch, or a run before it.
         """

@@ -58,11 +58,16 @@ def test_neighbours_are_untouched_whatever_plans_the_others_carry(family: Any) -
 
 def test_a_huge_donor_does_not_reach_its_neighbours(ask: Any) -> None:
     """An untouched row is not computed from the donor, not even times zero: inf * 0 would be nan."""
-    from steering import Donor
+    from steering import BrokenPicture, Donor
 
-    donor = Donor(torch.full((24, 16), 3e38))
-    mixed = ask.steered([RED, RED], [None, ask.swap(donor)])
-    assert torch.equal(mixed[0], ask.stock([RED, RED])[0])
+    plans = [None, ask.swap(Donor(torch.full((24, 16), 3e38)))]
+    stock = ask.stock([RED, RED])
+    with ask.host.steer(plans):  # which gives what the pipeline gives
+        mixed = ask.stock([RED, RED])
+    assert torch.equal(mixed[0], stock[0])
+    assert not torch.isfinite(mixed[1]).all()
+    with pytest.raises(BrokenPicture, match="those of row 1 are not"):
+        ask.steered([RED, RED], plans)
 
 
 def test_all_sites_swapped_is_the_donors_picture(family: Any) -> None:
