@@ -119,7 +119,7 @@ def test_explain_prints_one_json_line_a_prompt(cli: Callable[..., Any], policy: 
     done = cli("policy", "explain", TOXIC, "--policy", policy)
     (line,) = done.stdout.splitlines()
     got = json.loads(line)
-    names = {"prompt", "verdict", "rules", "actions", "reasons", "shadow", "errors", "policy"}
+    names = {"prompt", "verdict", "rules", "actions", "reasons", "reads", "shadow", "errors", "policy"}
     assert set(got) == names
     assert (got["prompt"], got["verdict"], got["rules"]) == (TOXIC, "steer", ["toxic-lettering"])
     prompts = tmp_path / "prompts.txt"
