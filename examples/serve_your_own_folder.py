@@ -36,7 +36,10 @@ def main(work: Path, model: Path) -> None:
             if server.poll() is not None:
                 sys.exit((work / "service.log").read_text())
             time.sleep(0.2)
-        for prompt in ('a cat on a red background with a sign that says "HELLO"', 'a sign that says "MORON"'):
+        for prompt in (
+            'a cat on a red background with a sign that says "HELLO"',
+            'a red star on a blue background with a sign that says "MORON"',
+        ):
             answer = httpx.post(f"{url}/v1/images/generations", json={"prompt": prompt, "seed": 5}, timeout=120).json()
             picture = base64.b64decode(answer["data"][0]["b64_json"])
             print(f"{prompt}: {answer['steering']['verdict']}, a PNG of {len(picture)} bytes")
