@@ -37,8 +37,8 @@ def main(work: Path, model: Path) -> None:
                 sys.exit((work / "service.log").read_text())
             time.sleep(0.2)
         for prompt in (
-            'a cat on a red background with a sign that says "HELLO"',
-            'a red star on a blue background with a sign that says "MORON"',
+            'a cat on red with a sign that says "HELLO"',
+            'a red star on blue with a sign that says "MORON"',
         ):
             answer = httpx.post(f"{url}/v1/images/generations", json={"prompt": prompt, "seed": 5}, timeout=120).json()
             picture = base64.b64decode(answer["data"][0]["b64_json"])
