@@ -36,10 +36,7 @@ def main(work: Path, model: Path) -> None:
             if server.poll() is not None:
                 sys.exit((work / "service.log").read_text())
             time.sleep(0.2)
-        for prompt in (
-            'a cat on red with a sign that says "HELLO"',
-            'a red star on blue with a sign that says "MORON"',
-        ):
+        for prompt in ('a cat with a sign that says "HELLO"', 'a red star on blue with a sign that says "MORON"'):
             answer = httpx.post(f"{url}/v1/images/generations", json={"prompt": prompt, "seed": 5}, timeout=120).json()
             picture = base64.b64decode(answer["data"][0]["b64_json"])
             print(f"{prompt}: {answer['steering']['verdict']}, a PNG of {len(picture)} bytes")
