@@ -1,16 +1,14 @@
 """What it costs to look at every picture: throughput of the whole loop on innocent prompts, in interleaved rounds.
 
-`python -m tests.bench.watching [--rounds 8] [--pictures 16]` writes `results/watching.json`. The same
-service under the shipped policies with `watch: matched-prompts` (the baseline: no picture is read) and as shipped. The
-process clock counts the threads that read beside the next batch, the wall clock what a client waits.
+`python -m tests.bench.watching [--rounds 8] [--pictures 16]` writes `results/watching.json`: the same service under the
+four variants of `evaluate attack`; the baseline trusts the prompt, so it reads no picture. The process clock counts the
+threads that read beside the next batch, the wall clock what a client waits.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -21,22 +19,12 @@ import torch
 
 from palimpsest.cli.shared.console import settings_from
 from palimpsest.cli.shared.in_process import LocalAnswerer, local_service
-from policies import SHIPPED
+from palimpsest.cli.shared.policy_variants import VARIANTS, policy_variant
 from tests.bench.steering_stats import hardware, paired
 
-__all__ = ["main", "variants"]
+__all__ = ["main"]
 
 RESULTS = Path(__file__).parent / "results"
-
-
-def variants(folder: Path) -> dict[str, str]:
-    """The policies of each variant, written to `folder`, by name."""
-    plain = folder / "matched-prompts"
-    shutil.copytree(SHIPPED, plain)
-    for file in plain.glob("*.yaml"):
-        text = file.read_text("utf-8")
-        file.write_text(text.replace("    on_error:", "    watch: matched-prompts\n    on_error:"), "utf-8")
-    return {"matched prompts": str(plain), "every picture": str(SHIPPED)}
 
 
 def _round(service: LocalAnswerer, prompts: Sequence[str], first: int) -> tuple[float, float, int]:
@@ -57,11 +45,11 @@ def main(arguments: Sequence[str] | None = None, *, say: Callable[[str], None] =
     parser.add_argument("--out", type=Path, default=RESULTS / "watching.json")
     asked = parser.parse_args(arguments)
     with ExitStack() as stack:
-        policies = variants(Path(stack.enter_context(tempfile.TemporaryDirectory())))
-        services = {
-            name: stack.enter_context(local_service(settings_from({"policy": policy, "threads": 1})))
-            for name, policy in policies.items()
-        }
+        services = {}
+        for name in VARIANTS:
+            folder = stack.enter_context(policy_variant(["shipped"], name))
+            settings = settings_from({"policy": [folder], "threads": 1})
+            services[name] = stack.enter_context(local_service(settings))
         cases = benign_cases((asked.rounds + 1) * asked.pictures, seed=23)
         wall: dict[str, list[float]] = {name: [] for name in services}
         cpu: dict[str, list[float]] = {name: [] for name in services}
@@ -75,7 +63,7 @@ def main(arguments: Sequence[str] | None = None, *, say: Callable[[str], None] =
                     cpu[name].append(spent)
                     touched[name] += other
             say(f"round {n + 1} of {asked.rounds}")
-    base = "matched prompts"
+    base = "prompt rules only"
     rows = {
         name: {
             "pictures": asked.rounds * asked.pictures,
