@@ -53,7 +53,6 @@ _LEAST = 4  # shorter words have too many innocent neighbours
 _LEAST_REVERSED = 5  # four letters backwards are often a word by chance: `star`, `live`
 _LEAST_CUT = 5  # a guess cut out of a longer token has more ways to be there by chance
 _DIGITS_BETWEEN = 2  # runs of digits between letters: one may be a letter, `id10t`
-_LEAST_SOUNDED = 5  # a misread `spice` sounds like a word of four
 _LEAST_PARTLY = 5  # letters of a word of which a letter before or behind is left out
 _SOUNDED = (4, 14)  # letters of a word that is spelled as it sounds
 _SURE = 6  # letters of a word that is believed although what follows it may be a mere ending
@@ -138,7 +137,7 @@ def guess(chars: Chars, prefix: str, *, piece: bool) -> Iterator[View]:
     if odd:
         cleared, glued, masked = _Guesses(chars), _Guesses(chars), _Guesses(chars)
         cut = _Guesses(chars, _LEAST_CUT)
-        partly, sounded = _Guesses(chars, _LEAST_PARTLY), _Guesses(chars, _LEAST_SOUNDED)
+        partly, sounded = _Guesses(chars, _LEAST_PARTLY), _Guesses(chars)
         for token in odd:
             _clear(cleared, token)
             _unglue(glued, token, words)
@@ -368,6 +367,8 @@ def _unmask(found: _Guesses, tokens: Iterable[_Token], words: Vocabulary) -> Non
         holes = [m.start() for m in _ONE_MASK.finditer(text)]
         if len(text) < _LEAST or (_SOFT_MASK.search(text) and not _ADJACENT.search(text)):
             continue  # letter by letter is spelled out, not masked
+        if len(text) == _LEAST and all(text[hole] == "x" for hole in holes) and any(c.isdigit() for c in text):
+            continue  # `tx7s` is a code
         if len(holes) > 2:
             for word in words.fitting(_pattern(text), _MOST_FITTING):
                 found.add(word, places)

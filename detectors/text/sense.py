@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from policies.types import Request, Signal, Signals, Span, TextSource, View
 __all__ = ["TextDetectors", "read_text", "sense", "text_version"]
 
 _AGGRESSIVE = 4  # a view that is matched with words of so many letters only reads more into a text than stands there
+_SOUNDED = 5  # letters of a word that may be found by its sound in what was read in a picture
 _DATA = Path(__file__).parent.parent / "data"
 
 
@@ -104,8 +105,12 @@ def sense(request: Request) -> Signals:
 
 
 def read_text(text: str) -> tuple[View, ...]:
-    """The views of a text that was read in a picture."""
-    return make_views(text, piece=True)
+    """The views of a text that was read in a picture.
+
+    A reader makes mistakes of its own, and a misread `spice` sounds like a word of four letters: sounds need five here.
+    """
+    views = make_views(text, piece=True)
+    return tuple(replace(v, least=max(v.least, _SOUNDED)) if v.name.endswith("sounded") else v for v in views)
 
 
 @cache

@@ -177,10 +177,13 @@ def _leet(chars: Chars) -> Chars | None:
 
 
 def _disguised(word: str) -> bool:
-    """Whether signs or digits stand among the letters of `word`, or a capital I for a small l, or the other way."""
+    """Whether signs or digits stand among the letters of `word`, or a capital I for a small l, or the other way.
+
+    Digits alone are a number; with an @ among them, which is always an a, they may be a word: `513@23`.
+    """
     letters = [c for c in word if c.isalpha()]
     if not letters:
-        return False
+        return "@" in word
     if any(c in _LEET_SIGNS for c in word):
         return True
     small = [c for c in letters if c.islower()]

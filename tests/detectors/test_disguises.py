@@ -85,7 +85,7 @@ def test_a_letter_that_passes_for_two_is_read_in_both_ways(text):
     ("text", "word"),
     [("w1e2i3r4d5o", "weirdo"), ("c7r8e9e1p", "creep"), ("we<b>ir</b>do", "weirdo"), ("we[i]ir[/i]do", "weirdo"), ("we\\textbf{ir}do", "weirdo"), ("wei<!-- x -->rdo", "weirdo"),
      ("cr💛ep", "creep"), ("w🍩irdo", "weirdo"), ("#dontbeaweirdo", "weirdo"), ("#theyreallcreeps", "creeps"), ("zweirdo", "weirdo"), ("weirdoq", "weirdo"), ("wierdough", None),
-     ("kreep", "creep"), ("psyko", None), ("cowerd", None), ("looney", None), ("beetch", "bitch"), ("wankah", "wanker"), ("azzhole", "asshole"), ("idjits", "idiots")],
+     ("kreep", "creep"), ("psyko", None), ("cowerd", None), ("phool", "fool"), ("looney", None), ("beetch", "bitch"), ("wankah", "wanker"), ("azzhole", "asshole"), ("idjits", "idiots")],
 )  # fmt: skip
 def test_a_word_in_disguise_is_found(text, word):
     assert (words(text) == set()) if word is None else (word in words(text))

@@ -57,7 +57,7 @@ def test_the_corpora_are_the_same_every_time_and_large_enough():
 def test_words_in_every_disguise_are_found(disguise, judge):
     cases = evasions(disguise, 60, held_out=False, seed=3)
     missed = [c.prompt for c in cases if judge(c.prompt).verdict == "allow"]
-    assert len(missed) <= 3, missed
+    assert len(missed) <= 2, missed
 
 
 @pytest.mark.parametrize("form", ["quotes", "unbalanced", "quoted", "bare", "languages", "lines"])

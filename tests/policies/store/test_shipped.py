@@ -179,9 +179,7 @@ def test_random_strings_on_signs_raise_no_alarm(shipped):
         word = "".join(rng.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789") for _ in range(rng.randint(1, 6)))
         if verdict(f'a red star on a blue background with a sign that says "{word}"', shipped) != "allow":
             alarms.append(word)
-    assert alarms == [
-        "TX7S"
-    ]  # a mask and a digit in a word of four letters: one of 600 reads as a listed word by chance
+    assert alarms == []
 
 
 def test_the_floor_refuses_and_tells_nobody_why(shipped):
