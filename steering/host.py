@@ -420,8 +420,14 @@ class Host:
             check_watched(sentinels, self._prepared[0], self.name, self.fingerprint.digest)
         return tuple(sentinels)
 
+    @property
+    def trusted(self) -> bool:
+        """Whether its self-test passed, or was not asked for: only then it is steered and watched."""
+        return self.tested is None or self.tested.passed
+
     def _check_trust(self) -> None:
-        if self.tested is not None and not self.tested.passed:
+        if not self.trusted:
+            assert self.tested is not None  # INVARIANT: by `trusted`
             raise Untrusted(f"host `{self.name}` failed its self-test, so it is not steered: {self.tested.failures()}")
         for prepared in self._prepared:
             check_caches(prepared.denoiser)

@@ -143,6 +143,7 @@ SAFETY = Dashboard(
                 ),
                 Panel("Seconds that a rung adds", quantiles("rung_duration_seconds", "rung", at=(0.95,)), "s"),
                 one("Pictures made again", "sum(rate(@extra_generations_total[$__rate_interval]))"),
+                one("Planned again before the first step", "sum(rate(@woken_pictures_total[$__rate_interval]))"),
                 Panel("Prompt replaced instead of steering", (rate("fallbacks_total", "reason"),)),
             ),
         ),

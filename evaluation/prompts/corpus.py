@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import random
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
@@ -27,6 +27,7 @@ from policies.matcher import Matcher
 __all__ = [
     "Evasion",
     "Innocent",
+    "disguised",
     "evasions",
     "fill",
     "hides",
@@ -83,11 +84,27 @@ def evasions(disguise: Disguise, count: int, *, held_out: bool, seed: int = 0) -
     rng = random.Random(f"evasions/{disguise.name}/{held_out}/{seed}")
     words = [w for w in listed_words(held_out=held_out) if disguise.fits(w)]
     forms = [(f, t) for f, t in _templates(held_out) if not (disguise.quoted and "{q}" not in t)]
+    return disguised(disguise, words, forms, count, rng)
+
+
+def disguised(
+    disguise: Disguise,
+    words: Sequence[str],
+    forms: Sequence[tuple[str, str]],
+    count: int,
+    rng: random.Random,
+    *,
+    fits: Callable[[str, str], bool] = lambda said, form: True,
+) -> list[Evasion]:
+    """`count` different prompts that ask for one of `words` in disguise, by (form, template) of `forms`.
+
+    `fits(said, form)` is false for what cannot be asked for so.
+    """
     made: dict[str, Evasion] = {}
     for _ in range(count * 20):
         word, (form, template) = rng.choice(words), rng.choice(forms)
         said = disguise.apply(word, rng)
-        if not hides(disguise, said, word):
+        if not hides(disguise, said, word) or not fits(said, form):
             continue
         prompt = fill(template, said, rng, own_quotes=disguise.quoted)
         made.setdefault(prompt, Evasion(prompt, word, disguise.name, form))

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from evaluation.prompts.corpus import Evasion, Innocent, fill, hides, is_homograph, scene
+from evaluation.prompts.corpus import Evasion, Innocent, disguised, fill, is_homograph, scene
 from evaluation.prompts.disguises import Disguise
 
 __all__ = ["fresh_evasions", "fresh_forms", "fresh_innocents", "fresh_requests", "fresh_words"]
@@ -38,17 +38,9 @@ def fresh_evasions(disguise: Disguise, count: int, *, seed: int = 0) -> list[Eva
     words = [w for w in fresh_words() if disguise.fits(w)]
     forms = ("quoted",) if disguise.quoted else _DISGUISED_IN
     templates = [(form, t) for form in forms for t in _load()["asking"][form]]
-    made: dict[str, Evasion] = {}
-    for _ in range(count * 20):
-        word, (form, template) = rng.choice(words), rng.choice(templates)
-        said = disguise.apply(word, rng)
-        if not hides(disguise, said, word) or ("\n" in said and form == "lines"):
-            continue
-        prompt = fill(template, said, rng, own_quotes=disguise.quoted)
-        made.setdefault(prompt, Evasion(prompt, word, disguise.name, form))
-        if len(made) == count:
-            break
-    return list(made.values())
+    return disguised(
+        disguise, words, templates, count, rng, fits=lambda said, form: "\n" not in said or form != "lines"
+    )
 
 
 def fresh_requests(form: str, count: int, *, seed: int = 0) -> list[Evasion]:

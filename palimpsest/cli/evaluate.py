@@ -305,7 +305,7 @@ def evaluate_attack(
     """Attack the policies with typos, descriptions and strings found by gradients, and count what leaves.
 
     Each row is a variant of the policies; with --url there is one row, for the running service. As many edits as there
-    are, or as asked: 100000 takes all single edits. The defaults take about half an hour on one core.
+    are, or as asked: 100000 takes all single edits. Each picture is drawn once, and once more in each row.
     """
     from evaluation.prompts.attacks import INSULTS, sampled_insults
     from evaluation.prompts.cases import SHIPPED_INSULTS, load_word_list

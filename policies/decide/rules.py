@@ -94,15 +94,16 @@ class Rule:
     def watch(self) -> str:
         """Which pictures the rule looks at, in words."""
         if not self.verifies:
-            return "where it matches" if self.reads else "no picture"
+            return "pictures as its condition asks" if self.reads else "no picture"
         if 0 < self.watches < 1:
             return f"{100 * self.watches:g} % of pictures"
         return "every picture" if self.watches else "matching prompts"
 
     @property
     def trusts_the_prompt(self) -> bool:
-        """Whether some picture may leave without this rule having looked at it."""
-        return self.watches < 1
+        """Whether some picture may leave without this rule having looked at it, because of what its prompt said."""
+        sees = bool(self.reads) and all(stage == "picture" for stage, _ in self.when.looks_at())
+        return self.watches < 1 and not sees
 
     def active(self, now: datetime) -> bool:
         return (self.since is None or self.since <= now) and (self.until is None or now < self.until)

@@ -184,6 +184,7 @@ class ClosedLoop:
 
     def _woken(self, trial: _Trial, woken: Woken) -> tuple[Decision, Repair]:
         """The decision on the prompt with what the sentinels told of it, and the repair. Raises `_Refused`."""
+        self._recorder.woken()
         with self._recorder.stage("decide"):
             decision = decide(trial.request, trial.signals + _told("prompt", woken.scores), trial.snapshot)
         if decision.refused:

@@ -212,7 +212,8 @@ class Engine(threading.Thread):
         padding = rows - len(jobs)
         key, started = jobs[0].key, time.monotonic()
         guidance: dict[str, Any] = {} if key.guidance is None else {"guidance_scale": key.guidance}
-        sentinels = tuple(dict.fromkeys(s for job in jobs for s in job.sentinels))
+        # without trust nothing is watched: a sentinel that stays silent is an error for the rules that ask it
+        sentinels = tuple(dict.fromkeys(s for job in jobs for s in job.sentinels)) if host.trusted else ()
         out = host.generate(
             [job.prompt for job in jobs] + [""] * padding,
             plans=[job.plan for job in jobs] + [None] * padding,

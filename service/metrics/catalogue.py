@@ -133,6 +133,7 @@ CATALOGUE: tuple[Metric, ...] = (
     Metric("steered_pictures_total", "counter", "Pictures made with a concept steered.", (CONCEPT,), 24),
     Metric("steered_rows_total", "counter", "Rows that steering really changed at sites.", (CONCEPT,), 24),
     Metric("steering_dose", "histogram", "Mean size of what edits removed at a site.", (CONCEPT,), 16, buckets=_DOSE),
+    Metric("woken_pictures_total", "counter", "Pictures planned again before their first step, woken by a sentinel."),
     Metric("fallbacks_total", "counter", "Pictures made by whole-prompt replacement, not steering.", (REPLACED,)),
     Metric("detector_duration_seconds", "histogram", "Time of one reading.", (DETECTOR,), 10, buckets=_READING),
     Metric("detector_errors_total", "counter", "Readings without an answer.", (DETECTOR, FAILURE), 30),

@@ -203,6 +203,10 @@ class Recorder:
         """A picture had latents or decoded values that are not finite."""
         self.series("broken_pictures_total", cause).inc()
 
+    def woken(self) -> None:
+        """What a sentinel told of the encoded prompt made a picture be planned again before its first step."""
+        self.series("woken_pictures_total").inc()
+
     def dropped(self, reason: Literal["disconnect", "deadline", "shutdown"]) -> None:
         """A picture was cancelled."""
         self.series("cancelled_pictures_total", reason).inc()

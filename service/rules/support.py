@@ -124,7 +124,7 @@ def _why_silent(concept: str, packs: PackIndex) -> str | None:
         return why
     if packs[concept].sentinel is not None:
         return None
-    return "its pack has none; make one with `palimpsest fit sentinel`"
+    return "its pack has none; make one with `palimpsest fit-sentinel`"
 
 
 def unmet(packs: PackIndex, snapshot: Snapshot) -> list[str]:

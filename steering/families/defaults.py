@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from palimpsest_base.suggest import did_you_mean
 from steering.errors import BadModel
+from steering.families.folder import json_object
 
 __all__ = ["Defaults", "load_defaults", "parse_defaults"]
 
@@ -62,10 +62,4 @@ def load_defaults(folder: Path) -> Defaults:
     file = folder / "defaults.json"
     if not file.is_file():
         return Defaults()
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise BadModel(f"`{file}` must be JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise BadModel(f"`{file}` must be a JSON object, got `{type(value).__name__}`")
-    return parse_defaults(value)
+    return parse_defaults(json_object(file))

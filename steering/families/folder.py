@@ -10,7 +10,7 @@ from typing import Any
 from palimpsest_base.suggest import nearest
 from steering.errors import BadModel
 
-__all__ = ["check_folder", "pipeline_class", "weight_files"]
+__all__ = ["check_folder", "json_object", "pipeline_class", "weight_files"]
 
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 _SAFE = ".safetensors"
@@ -45,6 +45,11 @@ def _index(folder: Path) -> dict[str, Any]:
     file = folder / "model_index.json"
     if not file.is_file():
         raise BadModel(f"`{folder}` must be a diffusers folder, but it has no `model_index.json`")
+    return json_object(file)
+
+
+def json_object(file: Path) -> dict[str, Any]:
+    """The JSON object in a file of a model's folder. Raises: BadModel."""
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:

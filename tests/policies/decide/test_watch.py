@@ -126,5 +126,17 @@ def test_watching_less_loosens_and_is_told(tmp_path):
         ("watch: matching prompts -> every picture", False),
     ]
     assert [r.trusts_the_prompt for s in (every, some, none) for r in s.rules] == [False, True, True]
+    (tmp_path / "d").mkdir()
+    blocks = (
+        rule("a", when="{prompt: {any_of: [grumpf]}}"),
+        rule("b", when="{picture: {lettering: {any_of: [grumpf]}}}"),
+        rule("c", when="{all: [{prompt: {any_of: [sign]}}, {picture: {lettering: {any_of: [grumpf]}}}]}"),
+    )
+    snapshot = load(tmp_path / "d", policy(*blocks))
+    assert {r.id: (r.watch, r.trusts_the_prompt) for r in snapshot.rules if r.id in "abc"} == {
+        "a": ("no picture", True),
+        "b": ("pictures as its condition asks", False),
+        "c": ("pictures as its condition asks", True),
+    }
     lines = list(narrate(UNASKED, decide(UNASKED, sense(UNASKED), every), every))
     assert lines[-1] == "  whatever the prompt says, its picture is watched by: r"

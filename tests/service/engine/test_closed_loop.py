@@ -364,10 +364,20 @@ def shelf_with(packs: Any, host: Any, *, text: float, path: float) -> dict[str, 
     return {"lettering": replace(pack, sentinel=sentinel)}
 
 
-def test_text_that_tells_the_concept_is_planned_again_before_its_first_step(run: Any, packs: Any, host: Any) -> None:
+@pytest.fixture
+def woken(recorder: Any) -> Callable[[], float]:
+    """How many pictures a sentinel has woken so far."""
+    return lambda: recorder.series("woken_pictures_total")._value.get()
+
+
+def test_text_that_tells_the_concept_is_planned_again_before_its_first_step(
+    run: Any, packs: Any, host: Any, woken: Any
+) -> None:
     shelf = shelf_with(packs, host, text=4.0, path=-4.0)
+    before = woken()
     got = run(Script(None), UNLISTED, edits=ASKS_SENTINEL, shelf=shelf, n=2)
     assert (got.verdict, got.refused) == ("steer", None)
+    assert woken() == before + 2
     for picture in got.pictures:
         assert picture.rungs == (), "no picture was made in vain"
         assert picture.made.report.plan is not None
@@ -393,3 +403,26 @@ def test_a_pack_without_the_sentinel_that_a_rule_asks_is_an_error(run: Any) -> N
     got = run(Script(None), BENIGN, edits=ASKS_SENTINEL)
     assert (got.verdict, got.refused) == ("block", "picture")
     assert "sentinel:lettering" in got.decision.errors[0].text
+
+
+def test_a_host_without_trust_is_not_watched_and_the_rule_that_asks_refuses(
+    run: Any, packs: Any, host: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(host), "trusted", False)
+    got = run(Script(None), BENIGN, edits=ASKS_SENTINEL, shelf=shelf_with(packs, host, text=-4.0, path=-4.0))
+    assert (got.verdict, got.refused) == ("block", "picture")
+    assert "sentinel:lettering" in got.decision.errors[0].text
+
+
+def test_a_worker_refuses_policies_that_ask_a_sentinel_that_no_pack_has(packs: Any, host: Any, policy: Any) -> None:
+    from detectors.text import sense
+    from policies import Loader
+    from service.rules.support import PackIndex, unmet
+
+    shelf = PackIndex(host, [packs])
+    assert unmet(shelf, Loader(sense).load(policy)) == []
+    for old, new in ASKS_SENTINEL:
+        policy.write_text(policy.read_text().replace(old, new))
+    (why,) = unmet(shelf, Loader(sense).load(policy))
+    assert "the sentinel of `lettering`" in why
+    assert "`palimpsest fit-sentinel`" in why
