@@ -13,11 +13,14 @@ from dataclasses import dataclass
 
 import ahocorasick
 
+from policies.everyday import load_everyday
 from policies.near import Near
 from policies.spelling import collapse, fold, is_boundary, leet
 from policies.types import Spelling, View
 
 __all__ = ["Match", "Matcher"]
+
+_GLUED_LEAST = 7  # letters of a phrase that is also found without its blanks
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +88,22 @@ class Matcher:
                     yield Match(filed.word, filed.lists, view.name, *view.origin(start, end))
 
 
+def _glued(phrase: str) -> str:
+    """A phrase as it stands in a hashtag, or letter by letter: without blanks and apostrophes (`you're dumb`).
+
+    The phrase itself if it is short, or if that makes an everyday word of it: `the rapist`.
+    """
+    glued = phrase.replace(" ", "").replace("'", "").replace("\u2019", "")
+    return phrase if len(glued) < _GLUED_LEAST or glued in load_everyday() else glued
+
+
 def _spellings(word: str, lists: tuple[str, ...]) -> Iterator[tuple[str, _Filed]]:
     letters = sum(not c.isspace() for c in word)
     if not letters:
         return
-    yield word, _Filed("plain", word, lists, letters)
-    yield leet(word), _Filed("leet", word, lists, letters)
+    for written in dict.fromkeys((word, _glued(word))):
+        yield written, _Filed("plain", word, lists, letters)
+        yield leet(written), _Filed("leet", word, lists, letters)
     for spelling in dict.fromkeys((word, leet(word))):
         folded, runs = collapse(spelling)
         yield folded, _Filed("repeats", word, lists, letters, runs)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from detectors.text.chars import (
     Chars,
@@ -108,14 +109,17 @@ def _upright(shown: Chars, prefix: str, piece: bool) -> list[View]:
 
 
 def _either(name: str, readings: Sequence[Chars]) -> list[View]:
-    """The views of one text in several readings of its letters, a reading a line."""
+    """The views of one text in several readings of its letters, a reading a line.
+
+    A foreign word in other letters is often one letter away from an entry, so nothing is near here.
+    """
     if not readings:
         return []
     lines = readings[0]
     for more in readings[1:]:
         lines = lines + Chars("\n", lines.starts[-1:], lines.ends[-1:]) + more
     plain = Chars(to_leet(lines.text), lines.starts, lines.ends)  # `l` for i, `0` for o
-    views = [_view(name, lines, least=_SCRIPT_LEAST)]
+    views = [replace(_view(name, lines, least=_SCRIPT_LEAST), odd=())]
     if plain.text != lines.text:
         views.append(_view(name + "-leet", plain, form="leet", least=_SCRIPT_LEAST))
     return views

@@ -58,7 +58,9 @@ def replacements(
         found = reason.span.of(request.text(reason.span.source))
         text = toward
         if name is not None:
-            text = " ".join(_choose(word, words[f"{policy}/{name}"]) for word in (reason.word or fold(found)).split())
+            said = reason.word or fold(found)
+            said = said if any(c.isspace() for c in found) else said.replace(" ", "")  # a phrase written as one word
+            text = " ".join(_choose(word, words[f"{policy}/{name}"]) for word in said.split())
             text = text.upper() if found.isupper() else text
         done.setdefault((reason.span.source, reason.span.start, reason.span.end), Replacement(reason.span, text))
     return tuple(done[key] for key in sorted(done))

@@ -10,6 +10,7 @@ from detectors.text import make_views
 from policies.matcher import Matcher
 from policies.near import Near, NearWord
 from policies.spelling import collapse, fold, leet
+from policies.types import View
 
 
 def found(words, text, **options):
@@ -156,3 +157,20 @@ def test_spellings_are_idempotent(text):
     folded, runs = collapse(text)
     assert collapse(folded)[0] == folded
     assert sum(runs) == len(text)
+
+
+@pytest.mark.parametrize(
+    ("entry", "said", "found"),
+    [
+        ("you stink", "youstink", True),
+        ("you're useless", "youreuseless", True),
+        ("you're useless", "you're useless", True),
+        ("the rapist", "therapist", False),
+        ("go on", "goon", False),
+        ("you stink", "youstinky", False),
+    ],
+)
+def test_a_phrase_is_also_found_without_its_blanks_unless_that_is_a_word(entry, said, found):
+    places = range(len(said) + 1)
+    hits = [m.word for m in Matcher({"l": [entry]}).find(View("v", said, tuple(places[:-1]), tuple(places[1:])))]
+    assert hits == ([entry] if found else [])
