@@ -59,6 +59,7 @@ POLICY = policy_text(
     why: No picture is good enough, so every rung is climbed.
     category: other
     when: {prompt: {any_of: [stubborn]}}
+    watch: matched-prompts
     then:
       - {do: steer, concept: lettering, toward: benign-word}
       - {do: verify, read: character/pip, below: 0.0, ladder: [wider, swap-prompt], otherwise: block}
@@ -107,6 +108,7 @@ STEADY = {
     "policy_number_min": "workers may agree at every scrape",
     "policy_number_max": "workers may agree at every scrape",
     "up": "the server was up",
+    "woken_pictures_total": "no rule asks a sentinel",
 }
 
 # the same for single queries: what they ask of metrics that move does not
