@@ -146,8 +146,8 @@ def test_the_reader_of_pictures_hangs(model: Path, packs: Path, tmp_path: Path, 
         assert missed == 0
         row(
             "OCR hanging", "every reading hangs under load", told(running.codes(hung, to=over)), missed,
-            f"circuit open after {opened:.1f} s; every picture was refused, because a rule looks at them all; read again"
-            f" {back:.0f} s after it came back",
+            f"circuit open after {opened:.1f} s; every picture was refused, because a rule looks at them all; read"
+            f" again {back:.0f} s after it came back",
         )  # fmt: skip
 
 
