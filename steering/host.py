@@ -156,6 +156,11 @@ class Host:
         return self._prepared[0].denoiser
 
     @property
+    def prepared(self) -> PreparedPipeline:
+        """The first pipeline's parts as the engine holds them: for rooms that call its denoiser themselves."""
+        return self._prepared[0]
+
+    @property
     def fewest_steps(self) -> int:
         """The fewest denoising steps that a call may have: by the model's defaults and by the first pipeline."""
         return max(self.defaults.min_inference_steps, fewest_steps(self._prepared[0].family, self.pipe))

@@ -24,7 +24,7 @@ from steering.run.prepared import PreparedPipeline
 from steering.run.session import Session
 from steering.values import Donor
 
-__all__ = ["Call", "capture_calls", "prediction_of", "repeated_call", "replay_call", "reworded_calls"]
+__all__ = ["Call", "capture_calls", "prediction_of", "repeated_call", "repeated", "replay_call", "reworded_calls", "with_texts"]
 
 
 class _Enough(Exception):
@@ -144,8 +144,8 @@ def repeated_call(
     )
     total = len(batch.prompts)
     shared = prepared.family.inputs.shared
-    args = tuple(_repeated(a, total) for a in call.args)
-    kwargs = {k: v if k in shared else _repeated(v, total) for k, v in call.kwargs.items()}
+    args = tuple(repeated(a, total) for a in call.args)
+    kwargs = {k: v if k in shared else repeated(v, total) for k, v in call.kwargs.items()}
     with torch.no_grad():
         _give_texts(prepared, call, batch, rows, kwargs)
     return batch, kwargs, args
@@ -160,16 +160,22 @@ def reworded_calls(prepared: PreparedPipeline, calls: Sequence[Call], prompts: S
     texts, inputs = calls[0].encoding.texts(prompts), prepared.family.inputs
     predictions = []
     for call in calls:
-        args = tuple(_repeated(a, len(prompts)) for a in call.args)
-        kwargs = {k: v if k in inputs.shared else _repeated(v, len(prompts)) for k, v in call.kwargs.items()}
-        kwargs[inputs.text] = texts["text"]
-        if inputs.mask is not None:
-            kwargs[inputs.mask] = texts["mask"]
-        if inputs.pooled is not None:
-            argument, *path = inputs.pooled
-            kwargs[argument] = {**kwargs[argument], path[0]: texts["pooled"]} if path else texts["pooled"]
+        args = tuple(repeated(a, len(prompts)) for a in call.args)
+        kwargs = {k: v if k in inputs.shared else repeated(v, len(prompts)) for k, v in call.kwargs.items()}
+        kwargs = with_texts(inputs, kwargs, texts)
         predictions.append(prediction_of(prepared.denoiser(*args, **kwargs)).float())
     return torch.stack(predictions)
+
+
+def with_texts(inputs: Inputs, given: Mapping[str, Any], texts: Mapping[str, Any]) -> dict[str, Any]:
+    """The denoiser's arguments by name with other texts in them, as an encoder gives them: text, mask, pooled."""
+    kwargs = {**given, inputs.text: texts["text"]}
+    if inputs.mask is not None:
+        kwargs[inputs.mask] = texts["mask"]
+    if inputs.pooled is not None:
+        argument, *path = inputs.pooled
+        kwargs[argument] = {**kwargs[argument], path[0]: texts["pooled"]} if path else texts["pooled"]
+    return kwargs
 
 
 def _refuse_recorded(plans: Sequence[Plan | None]) -> None:
@@ -223,11 +229,12 @@ def _row(value: Any, row: int, batch: int) -> Any:
     return value
 
 
-def _repeated(value: Any, rows: int) -> Any:
+def repeated(value: Any, rows: int) -> Any:
+    """An argument of one row as that of `rows` equal ones; what has no batch axis stays as it is."""
     if isinstance(value, torch.Tensor):
         return value.repeat(rows, *[1] * (value.dim() - 1)) if value.dim() and value.shape[0] == 1 else value
     if isinstance(value, dict):
-        return {k: _repeated(v, rows) for k, v in value.items()}
+        return {k: repeated(v, rows) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_repeated(v, rows) for v in value)
+        return type(value)(repeated(v, rows) for v in value)
     return value

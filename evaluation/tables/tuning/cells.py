@@ -1,0 +1,136 @@
+"""One training of one arm, its pictures kept: what the tables of fine-tuning are made of.
+
+A cell is an application, a host, an arm and a seed. It ends as a folder with the LoRA file, the pictures of its
+prompts and what the training cost, so a stopped run goes on, and figures can be made again without a training.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from evaluation.draw import Drawable, draw
+from steering import Host, Pack
+from tuning.arms import ARMS, Arm, Side, arm_of, matched_rank, parameters_of
+from tuning.cost import Cost, count_cost
+from tuning.lessons import Lesson
+from tuning.loop import Schedule, adapters, fit
+from tuning.student import Student
+
+__all__ = ["Cell", "TuneJob", "pictures_of", "run_cell"]
+
+PLAIN = "none"  # the arm that trains nothing
+
+
+@dataclass(frozen=True, slots=True)
+class TuneJob:
+    """How cells are trained and drawn.
+
+    `rank` of the located arm; `attention` has the same rank, `attention-matched` about as many parameters as the
+    located one; `steps` of training; `batch` rows a step; `call`: arguments of the pipeline.
+    """
+
+    steps: int = 300
+    batch: int = 16
+    rate: float = 2e-3
+    rank: int = 16
+    side: Side = "text"
+    call: Mapping[str, Any] = field(default_factory=lambda: {"num_inference_steps": 12})
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """An arm of an application on a host, with a seed."""
+
+    application: str
+    host: str
+    arm: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.application}-{self.host}-{self.arm}-{self.seed}"
+
+
+class Made(Protocol):
+    """Makes a cell's lesson; called once, only when there is something to train."""
+
+    def __call__(self, student: Student) -> Lesson: ...
+
+
+def run_cell(
+    host: Host,
+    pack: Pack,
+    cell: Cell,
+    job: TuneJob,
+    lesson: Made,
+    cases: Sequence[Drawable],
+    *,
+    work: Path,
+    guidance: float | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """What the training was and cost; its pictures are in the cell's folder. Does nothing when they are there."""
+    folder = work / cell.name
+    done = folder / "row.json"
+    if done.is_file():
+        row: dict[str, Any] = json.loads(done.read_text("utf-8"))
+        return row
+    folder.mkdir(parents=True, exist_ok=True)
+    if cell.arm == PLAIN:
+        row = asdict(cell)
+        _draw(host, cases, job, folder)
+    else:
+        student = Student(host, guidance=guidance)
+        arm, rank = _arm(host, pack, cell, job)
+        with adapters(host.denoiser, arm.modules, rank, seed=cell.seed) as parameters:
+            made = lesson(student)
+            cost = count_cost(student, made, parameters)
+            schedule = Schedule(steps=job.steps, rate=job.rate)
+            losses = fit(student, made, parameters, schedule, work=folder, name="training")
+            save_file({n: p.detach().contiguous() for n, p in parameters.items()}, folder / "lora.safetensors")
+            row = {**asdict(cell), "sites": arm.sites, "rank": rank, "modules": len(arm.modules), **asdict(cost)}
+            row |= {"loss, first tenth": _mean(losses[: len(losses) // 10]), "last": _mean(losses[-len(losses) // 10 :])}
+            _draw(host, cases, job, folder)
+    done.write_text(json.dumps(row, default=list) + "\n", "utf-8")
+    (folder / "training.pt").unlink(missing_ok=True)
+    progress(cell.name)
+    return row
+
+
+def pictures_of(cell: Cell, work: Path) -> list[Image.Image]:
+    """The pictures that a finished cell drew, in the order of its cases."""
+    with np.load(work / cell.name / "pictures.npz") as held:
+        return [Image.fromarray(a) for a in held["pictures"]]
+
+
+def _arm(host: Host, pack: Pack, cell: Cell, job: TuneJob) -> tuple[Arm, int]:
+    located = arm_of(host, "located", pack=pack, side=job.side)
+    if cell.arm == "attention-matched":
+        arm = arm_of(host, "attention")
+        return arm, matched_rank(host.denoiser, arm, parameters_of(host.denoiser, located.modules, job.rank))
+    name, _, side = cell.arm.partition("+")
+    if name not in ARMS:
+        raise ValueError(f"arm must be one of {ARMS} or `attention-matched`, got `{cell.arm}`")
+    wanted: Any = side or job.side
+    return arm_of(host, name, pack=pack, side=wanted, seed=cell.seed), job.rank
+
+
+def _draw(host: Host, cases: Sequence[Drawable], job: TuneJob, folder: Path) -> None:
+    with torch.no_grad():
+        images, _ = draw(host, cases, [None] * len(cases), job.call)
+    fresh = folder / "pictures.part.npz"
+    np.savez_compressed(fresh, pictures=np.stack([np.asarray(i.convert("RGB")) for i in images]))
+    fresh.replace(folder / "pictures.npz")
+
+
+def _mean(values: Sequence[float]) -> float:
+    return round(sum(values) / max(1, len(values)), 5)

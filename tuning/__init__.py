@@ -1,0 +1,1 @@
+"""Fine-tuning at the sites where a concept sits."""

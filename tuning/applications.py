@@ -1,0 +1,132 @@
+"""The three applications as lessons: `letter`, `learn` and `forget`.
+
+* `letter` (Staniszewski et al., *Precise Parameter Localization*, 2025, arXiv 2502.09935): pictures with captions.
+* `learn` (DreamBooth; Ruiz et al., 2023, arXiv 2208.12242): a few pictures of a subject under a rare name, and prior
+  pictures of its class, so that the class stays what it is.
+* `forget`: the model answers prompts of a concept as a teacher does. Three teachers: the model itself swapped at the
+  located sites (`swap`, ours), the model asked for an anchor, on the anchor's latents (`anchor`: concept ablation;
+  Kumari et al., 2023, arXiv 2303.13516), and the model guided away from the concept (`esd`: Gandikota et al., 2023,
+  arXiv 2303.07345).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from localization import Contrast
+from steering import Call, Pack
+from tuning.errors import BadLesson
+from tuning.lessons import AnswerLesson, PictureLesson
+from tuning.noise import noise_of
+from tuning.pictures import Captioned, latents_of
+from tuning.student import Student
+
+__all__ = ["LEVELS", "Teacher", "forget_lesson", "learn_lesson", "letter_lesson", "prior_pictures"]
+
+Teacher = Literal["swap", "anchor", "esd"]
+LEVELS = (0.0, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95)  # of the trajectory, where a teacher is asked
+_AWAY = 1.0  # how far `esd` goes beyond the unconditional prediction, of what the concept changes
+
+
+def letter_lesson(student: Student, pictures: Sequence[Captioned], *, batch: int, seed: int, size: tuple[int, int],
+                  drop: float = 0.1) -> PictureLesson:
+    """Denoising captioned pictures; a share of rows has no caption, as classifier-free guidance needs."""
+    return _pictures(student, pictures, [(0, len(pictures), batch, 1.0)], seed, size, drop)
+
+
+def learn_lesson(student: Student, subject: Sequence[Captioned], prior: Sequence[Captioned], *, batch: int, seed: int,
+                 size: tuple[int, int], prior_weight: float = 1.0) -> PictureLesson:
+    """Denoising pictures of a subject, and in the other half of each step's rows prior pictures of its class."""
+    first = len(subject)
+    half = batch // 2 if prior else 0
+    groups = [(0, first, batch - half, 1.0), (first, first + len(prior), half, prior_weight)]
+    return _pictures(student, [*subject, *prior], groups[: 2 if prior else 1], seed, size, 0.0)
+
+
+def prior_pictures(student: Student, prompts: Sequence[str], *, seed: int, rows: int = 16) -> list[Captioned]:
+    """What the untouched model draws for prompts of the class; one picture a prompt."""
+    found: list[Captioned] = []
+    for start in range(0, len(prompts), rows):
+        part = list(prompts[start : start + rows])
+        seeds = [seed + start + n for n in range(len(part))]
+        images: list[Image.Image] = student.host.generate(part, plans=[None] * len(part), seeds=seeds).images
+        found += [Captioned(i, p) for i, p in zip(images, part, strict=True)]
+    return found
+
+
+def forget_lesson(student: Student, pack: Pack, contrasts: Sequence[Contrast], kept: Sequence[Contrast], *,
+                  teacher: Teacher, batch: int, seed: int, steps: int | None = None) -> AnswerLesson:
+    """Answering as a teacher does on `contrasts` (prompt of the concept; its anchor as donor), and as ever on `kept`.
+
+    kept: their prompts and donors are both rows that must not change; the empty prompt, which guidance asks for, is
+    one of them at each latent of the concept.
+
+    Raises: BadLesson, without contrasts; NotSupported, for a teacher that this host cannot run.
+    """
+    if not contrasts:
+        raise BadLesson("forgetting needs at least one prompt that names the concept, got none")
+    host, more = student.host, {} if steps is None else {"num_inference_steps": steps}
+    x: list[Tensor] = []
+    times: list[float] = []
+    targets: list[Tensor] = []
+    said: list[str] = []
+
+    def add(call: Call, prompt: str, target: Tensor) -> None:
+        x.append(student.latents(call))
+        times.append(call.timestep)
+        targets.append(student.trimmed(target))
+        said.append(prompt)
+
+    empty: list[tuple[Call, Tensor]] = []
+    for c in contrasts:
+        run = c.donor if teacher == "anchor" else c.prompt
+        calls = host.capture(run, seed=c.seed, at=LEVELS, **more)
+        bare = host.reword(calls, [""])[:, 0]
+        for n, call in enumerate(calls):
+            if teacher == "swap":
+                target = host.replay(call, [pack.plan(toward=c.donor)])[0]
+            elif teacher == "anchor":
+                target = call.prediction
+            else:
+                target = bare[n] - _AWAY * (call.prediction - bare[n])
+            add(call, c.prompt, target)
+            empty.append((call, bare[n]))
+    first = len(x)
+    for n, (call, answer) in enumerate(empty):
+        if n % 4 == 0:
+            add(call, "", answer)
+    for c in kept:
+        for prompt in (c.prompt, c.donor):
+            for call in host.capture(prompt, seed=c.seed, at=LEVELS[::2], **more):
+                add(call, prompt, call.prediction)
+    different = list(dict.fromkeys(said))
+    place = {text: n for n, text in enumerate(different)}
+    return AnswerLesson(
+        x=torch.stack(x),
+        timesteps=torch.tensor(times),
+        targets=torch.stack(targets),
+        captions=student.texts(different),
+        said=torch.tensor([place[text] for text in said]),
+        kept_from=first,
+        batch=batch,
+        seed=seed,
+    )
+
+
+def _pictures(student: Student, pictures: Sequence[Captioned], groups: Sequence[tuple[int, int, int, float]],
+              seed: int, size: tuple[int, int], drop: float) -> PictureLesson:
+    if not pictures:
+        raise BadLesson("there must be at least one picture to learn from, got none")
+    return PictureLesson(
+        noise=noise_of(student.pipe),
+        latents=latents_of(student.pipe, [p.image for p in pictures], student.shape, size),
+        captions=student.texts([*(p.caption for p in pictures), ""]),
+        groups=groups,
+        seed=seed,
+        drop=drop,
+    )

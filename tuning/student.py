@@ -1,0 +1,79 @@
+"""The model as training calls it: one captured call of the pipeline, with other latents, timesteps and texts in it.
+
+Nothing here depends on what a family passes to its denoiser beside text, so one loop trains every host.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steering import Call, Host
+from steering.measure.replay import prediction_of, repeated, with_texts
+
+__all__ = ["Student", "Texts"]
+
+Texts = Mapping[str, Tensor]  # what the encoders give for prompts (text, mask, pooled), rows first
+_ROWS = 32  # prompts encoded, or rows predicted without gradients, at once
+
+
+class Student:
+    """A host's first denoiser, called with rows of training.
+
+    `guidance`: what an embedded guidance is told, None the host's own.
+    """
+
+    def __init__(self, host: Host, *, guidance: float | None = None) -> None:
+        self.host = host
+        self.pipe = host.pipe
+        self._prepared = host.prepared
+        self.denoiser: torch.nn.Module = self._prepared.denoiser
+        self._call = host.capture("", seed=0, at=[0.0])[0]
+        parameters = inspect.signature(self.denoiser.forward).parameters
+        given = inspect.signature(self.denoiser.forward).bind(*self._call.args, **self._call.kwargs).arguments
+        self._latents = next(iter(parameters))
+        if guidance is not None and isinstance(given.get("guidance"), Tensor):
+            given["guidance"] = torch.full_like(given["guidance"], guidance)
+        self._given = dict(given)
+        self._scale = float(given["timestep"]) / self._call.timestep  # some pipelines divide by 1000
+        self.shape: tuple[int, ...] = tuple(given[self._latents].shape[1:])
+
+    @torch.no_grad()
+    def texts(self, prompts: Sequence[str]) -> Texts:
+        """The prompts as the pipeline encodes them, rows first; computed once and kept by the caller."""
+        names = ("text", "mask", "pooled")
+        parts = [self._call.encoding.texts(prompts[i : i + _ROWS]) for i in range(0, len(prompts), _ROWS)]
+        return {n: torch.cat([p[n] for p in parts]) for n in names if isinstance(parts[0].get(n), Tensor)}
+
+    def latents(self, call: Call) -> Tensor:
+        """The noised latents that a captured call was given, [...]."""
+        given = inspect.signature(self.denoiser.forward).bind(*call.args, **call.kwargs).arguments
+        latents: Tensor = given[self._latents][0]
+        return latents
+
+    def trimmed(self, prediction: Tensor) -> Tensor:
+        """A prediction [...] without the variance that some models predict beside."""
+        return prediction[: self.shape[0]] if prediction.dim() == 3 else prediction
+
+    def predict(self, x: Tensor, timesteps: Tensor, texts: Texts) -> Tensor:
+        """The model's prediction for noised latents [b, ...] at timesteps [b], float32; differentiable."""
+        shared = self._prepared.family.inputs.shared
+        given = {k: v if k in shared else repeated(v, len(x)) for k, v in self._given.items()}
+        given = with_texts(self._prepared.family.inputs, given, texts)
+        given |= {self._latents: x, "timestep": (timesteps * self._scale).to(x.device)}
+        told = prediction_of(self.denoiser(**given)).float()
+        return told[:, : x.shape[1]] if told.dim() == 4 else told  # some models predict a variance beside
+
+    @torch.no_grad()
+    def answers(self, x: Tensor, timesteps: Tensor, texts: Texts) -> Tensor:
+        """`predict` for any number of rows, without gradients."""
+        return torch.cat(
+            [
+                self.predict(x[rows], timesteps[rows], {n: t[rows] for n, t in texts.items()})
+                for rows in (slice(i, i + _ROWS) for i in range(0, len(x), _ROWS))
+            ]
+        )
