@@ -14,9 +14,11 @@ import torch
 
 from steering.errors import BadDonor, BadPlan
 
-__all__ = ["WHERES", "Donor", "Gate", "Operator", "Where", "digest_of", "one_of"]
+__all__ = ["PROJECTED", "WHERES", "Donor", "Gate", "Operator", "Projected", "Where", "digest_of", "one_of"]
 
 Gate = Literal["linear", "positive"]
+Projected = Literal["keys", "values", "queries", "result"]  # the linear projections of a site
+PROJECTED: tuple[Projected, ...] = get_args(Projected)
 Where = Literal["text", "output", "context", "pooled"]
 WHERES: tuple[Where, ...] = get_args(Where)
 

@@ -208,7 +208,9 @@ class PreparedPipeline:
     def _projections(self, placed: Placed) -> tuple[nn.Module, ...]:
         """The modules that make keys and values at a joint site; none where they were fused, and plans that need
         them were refused before the call."""
-        return placed.projections() if placed.site.kind == "joint" and not is_fused(placed.module) else ()
+        if placed.site.kind != "joint" or is_fused(placed.module):
+            return ()
+        return placed.projection("keys"), placed.projection("values")
 
 
 def bank_capacity(donors: int, own: torch.Tensor) -> int:
