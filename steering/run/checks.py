@@ -15,6 +15,7 @@ from steering.families.discovery import Placed
 from steering.plans import Edit, Plan, Swap
 from steering.run.prepared import PreparedPipeline
 from steering.sentinel import Sentinel
+from steering.values import PROJECTED
 
 __all__ = [
     "check_arguments",
@@ -156,6 +157,14 @@ def _check_edit(edit: Edit, placed: Placed) -> None:
             " and nowhere else"
         )
     if where == "pooled":  # how wide pooled text is shows in the call
+        return
+    if where in PROJECTED:
+        module = placed.projection(where)
+        if (width, edit.operator.d.shape[1]) != (module.in_features, module.out_features):
+            raise BadPlan(
+                f"operator must read {module.in_features} and change {module.out_features} for the {where} of site"
+                f" `{placed.name}`, got {width} and {edit.operator.d.shape[1]}"
+            )
         return
     want = {"text": placed.text_width, "output": placed.output_width, "context": placed.context_width}[where]
     if want == 0:
