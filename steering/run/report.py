@@ -48,9 +48,9 @@ class PictureReport:
     swapped, the number of rows that were changed, summed over the denoiser's calls and over the places of edits (text,
     keys, values, ...). `dose`: for each site of an `Edit`, its projections' size, the mean over tokens, places and
     changed rows, which is what the edit found there and does not depend on its strength; `moved`: how far it moved the
-    hidden states, `|y - x| / |x|`, the same mean: 0.1 is a tenth of their length. Both None without edits. `extra_rows`: pictures that were added to the batch for this one;
-    one that several share counts for each. `sentinel`: by concept, what the call's sentinels read of this picture, as
-    its plan drew it.
+    hidden states, `|y - x| / |x|`, the same mean: 0.1 is a tenth of their length. Both None without edits.
+    `extra_rows`: pictures that were added to the batch for this one; one that several share counts for each.
+    `sentinel`: by concept, what the call's sentinels read of this picture, as its plan drew it.
     """
 
     seed: int
