@@ -56,7 +56,7 @@ def with_edit(
         sites=tuple(chosen),
         wider=tuple(wider),
         choice=None if pack.choice is None else replace(pack.choice, k=len(chosen)),
-        operators=operators,
+        operators={site: (operator,) for site, operator in operators.items()},
         strength=1.0,
         calibration=(),
         evidence={**pack.evidence, "fit": fit},

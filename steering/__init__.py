@@ -11,6 +11,7 @@ from steering.errors import (
     BadDonor,
     BadFamily,
     BadLayout,
+    BadLora,
     BadModel,
     BadPack,
     BadPlan,
@@ -37,6 +38,7 @@ from steering.measure.replay import Call
 from steering.measure.selftest import Check, SelfTest
 from steering.packs.checks import check_concept
 from steering.packs.lookup import find_pack, pack_file, pack_roots, published_packs
+from steering.packs.lora import Adapter, operators_of_lora, read_lora, write_lora
 from steering.packs.pack import Pack
 from steering.packs.parts import CalibrationPoint, Choice
 from steering.plans import Edit, Plan, Swap, Window
@@ -47,9 +49,11 @@ from steering.values import Donor, Operator
 
 __all__ = [
     "Activations",
+    "Adapter",
     "BadDonor",
     "BadFamily",
     "BadLayout",
+    "BadLora",
     "BadModel",
     "BadPack",
     "BadPlan",
@@ -93,8 +97,11 @@ __all__ = [
     "find_pack",
     "has_place",
     "merge_edits",
+    "operators_of_lora",
     "pack_file",
     "pack_roots",
     "published_packs",
+    "read_lora",
     "record",
+    "write_lora",
 ]

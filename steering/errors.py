@@ -10,6 +10,7 @@ SteeringError
 │   ├── BadPack       the file is not a pack, or not one of this version
 │   ├── PackMismatch  the pack was made for another host; names what differs
 │   └── PackNotFound  no pack for the concept on this host
+├── BadLora           a file that is not a whole LoRA, or one of another model
 ├── BadModel          a folder or hub id that holds no usable pipeline
 ├── BadFamily         a family record of the caller that cannot be used (also a ValueError)
 ├── HostBusy          another call holds the host, and `timeout` passed (also a TimeoutError)
@@ -29,6 +30,7 @@ __all__ = [
     "BadDonor",
     "BadFamily",
     "BadLayout",
+    "BadLora",
     "BadModel",
     "BadPack",
     "BadPlan",
@@ -90,6 +92,10 @@ class PackMismatch(PackError):
 
 class PackNotFound(PackError, LookupError):
     """No pack for a concept on a host."""
+
+
+class BadLora(SteeringError):
+    """A file that is not a whole LoRA, or a LoRA of another model."""
 
 
 class BadModel(SteeringError, ValueError):

@@ -38,6 +38,7 @@ from steering.run.checks import (
     check_plan,
     check_values,
     check_watched,
+    find_site,
 )
 from steering.run.locks import HostLock, claim, release
 from steering.run.prepared import PreparedPipeline
@@ -47,6 +48,7 @@ from steering.run.stages import GenerateCall, run_stages, uncompiled
 from steering.run.weight_versions import weight_version
 from steering.sentinel import EncodedText, Sentinel, check_sentinels
 from steering.sites import Site
+from steering.values import Projected
 
 __all__ = ["Host"]
 
@@ -340,6 +342,17 @@ class Host:
         prepared = self._prepared[0]
         with self._lock.held(timeout), uncompiled(prepared):
             return reworded_calls(prepared, calls, prompts)
+
+    def projections(self, site: str) -> dict[Projected, str]:
+        """The linear modules of a site's projections, by their names in the denoiser of the site's pipeline.
+
+        `keys` and `values` of text, the picture's `queries`, and the `result` of attention; what a site lacks is left
+        out. In FLUX's single blocks, where text and picture are one sequence, keys and values are of both. Raises:
+        UnknownSite.
+        """
+        prepared, placed = find_site(site, self._prepared, self.name)
+        module = site.removeprefix(prepared.prefix)
+        return {where: f"{module}.{name}" for where, name in placed.projections().items()}
 
     @property
     def units(self) -> tuple[str, ...]:

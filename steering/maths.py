@@ -12,7 +12,7 @@ __all__ = ["OperatorTables", "edit_rows", "swap_bias", "swap_rows", "take_rows"]
 
 OperatorTables = tuple[
     torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor
-]  # e, d [k, r, d], offset [k, r], positive [k]
+]  # e [k, r, d], d [k, r, v], offset [k, r], positive [k]
 
 
 def take_rows(own: torch.Tensor, bank: torch.Tensor | None, src: torch.Tensor) -> torch.Tensor:
@@ -48,20 +48,23 @@ def edit_rows(
     tables: OperatorTables,
     slot: torch.Tensor,
     scale: torch.Tensor,
+    base: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """`y = x - scale sum_r g(<e_r, x - m_r>) d_r` for each row's operator; the projections' size `sum_r |g|`, [b, t];
     and how far each token was moved, `|y - x| / |x|`, [b, t].
 
-    x: [b, t, d]. tables: e [k, r, d], d [k, r, d], offset [k, r] = <e_r, m_r>, positive [k] (g(s) = max(s, 0) instead
-    of s). slot: [b] in [0, k), 0 = untouched, which is exact; scale: [b]. Projections are computed in float32.
+    x: [b, t, d]. tables: e [k, r, d], d [k, r, v], offset [k, r] = <e_r, m_r>, positive [k] (g(s) = max(s, 0) instead
+    of s). slot: [b] in [0, k), 0 = untouched, which is exact; scale: [b]. base: [b, t, v], what is changed, where it is
+    not `x` itself but made of it (v = d without). Projections are computed in float32.
     """
+    base = x if base is None else base
     e, d, offset, positive = (table.index_select(0, slot) for table in tables)
     s = torch.einsum("btd,brd->btr", x.float(), e) - offset[:, None]
     s = torch.where(positive[:, None, None], s.clamp(min=0), s)
     change = scale.view(-1, 1, 1) * torch.einsum("btr,brd->btd", s, d)
-    y = x.float() - change
+    y = base.float() - change
     touched = (slot > 0).view(-1, 1, 1)
-    moved = change.norm(dim=-1) / x.float().norm(dim=-1).clamp(min=1e-12)
+    moved = change.norm(dim=-1) / base.float().norm(dim=-1).clamp(min=1e-12)
     none = torch.zeros_like(moved)
     size = torch.where(touched[:, :, 0], s.abs().sum(-1), none)
-    return torch.where(touched, y.to(x.dtype), x), size, torch.where(touched[:, :, 0], moved, none)
+    return torch.where(touched, y.to(base.dtype), base), size, torch.where(touched[:, :, 0], moved, none)

@@ -116,7 +116,11 @@ class Swap:
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """Changes an activation of `sites` by an operator, scaled by `strength` (>= 0; 1 = the operator as it is)."""
+    """Changes an activation of `sites` by an operator, scaled by `strength` (>= 0; 1 = the operator as it is).
+
+    With an operator at a projection of the sites, a LoRA, `strength` is the LoRA's scale; a LoRA file changes cond and
+    uncond rows alike, so the same picture needs rows `both`.
+    """
 
     sites: tuple[str, ...]
     operator: Operator
@@ -201,6 +205,7 @@ def _refuse_conflicts(interventions: tuple[Intervention, ...]) -> None:
                 kind = type(a).__name__.lower()
                 raise BadPlan(
                     f"two {kind}s meet at site `{shared[0]}` in one window; give them windows that do not overlap"
+                    + ("" if isinstance(a, Swap) else ", or make one of them with `merge_edits`")
                 )
             if isinstance(a, Swap) and isinstance(b, Swap) and same_rows and a.window.overlaps(b.window):
                 _refuse_two_ways(a, b)

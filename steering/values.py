@@ -14,10 +14,12 @@ import torch
 
 from steering.errors import BadDonor, BadPlan
 
-__all__ = ["WHERES", "Donor", "Gate", "Operator", "Where", "digest_of", "one_of"]
+__all__ = ["PROJECTED", "WHERES", "Donor", "Gate", "Operator", "Projected", "Where", "digest_of", "one_of", "table_key"]
 
 Gate = Literal["linear", "positive"]
-Where = Literal["text", "output", "context", "pooled"]
+Projected = Literal["keys", "values", "queries", "result"]  # the linear projections of a site
+PROJECTED: tuple[Projected, ...] = get_args(Projected)
+Where = Literal["text", "output", "context", "pooled", Projected]
 WHERES: tuple[Where, ...] = get_args(Where)
 
 
@@ -67,7 +69,12 @@ class Operator:
     the picture's part of its `output`; the text's part of a joint site's output (`context`), on its way to the later
     blocks; or the `pooled` text that enters a global site. `fitters` makes operators.
 
-    Raises: BadPlan, when shapes differ or a value is not finite.
+    At a projection of a site (`keys`, `values`, `queries`, `result`: see `Host.projections`) it is an adapter. It reads
+    what enters the linear module and changes what leaves it: `y = W x - sum_r g(<e_r, x - m_r>) d_r`, with e, m [r, w]
+    of the input's width and d [r, v] of the output's. A LoRA with A [r, w], B [v, r] and scale s is `e = A`,
+    `d = -s B'`, `m = 0`; `steering.packs.lora` reads the file.
+
+    Raises: BadPlan, when shapes do not fit or a value is not finite.
     """
 
     e: torch.Tensor
@@ -78,22 +85,39 @@ class Operator:
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
-        shapes = {tuple(t.shape) for t in (self.e, self.d, self.m)}
-        if len(shapes) != 1 or self.e.dim() != 2:
-            got = ", ".join(str(list(t.shape)) for t in (self.e, self.d, self.m))
-            raise BadPlan(f"operator vectors e, d, m must have one shape [r, width], got {got}")
-        if not all(bool(torch.isfinite(t).all()) for t in (self.e, self.d, self.m)):
-            raise BadPlan("operator vectors must be finite, got nan or inf")
         one_of("gate", self.gate, Gate)
         one_of("where", self.where, Where)
+        e, d = self.e.shape, self.d.shape
+        if not (len(e) == len(d) == 2 and self.m.shape == e and d[0] == e[0] and (d == e or self.adapts)):
+            got = ", ".join(str(list(t.shape)) for t in (self.e, self.d, self.m))
+            must = "must have shapes [r, in], [r, out], [r, in]" if self.adapts else "must have one shape [r, width]"
+            raise BadPlan(f"operator vectors e, d, m {must}, got {got}")
+        if not all(bool(torch.isfinite(t).all()) for t in (self.e, self.d, self.m)):
+            raise BadPlan("operator vectors must be finite, got nan or inf")
         parts = [self.gate, self.where] + [_tensor_digest(t) for t in (self.e, self.d, self.m)]
         object.__setattr__(self, "digest", digest_of(parts))
+
+    @property
+    def adapts(self) -> bool:
+        """True at a projection, where it reads the input of a linear module and changes its output."""
+        return self.where in PROJECTED
+
+    @property
+    def table(self) -> str:
+        """The name of the table that it stands in among others: its place, and the widths that it reads and changes."""
+        return table_key(self.where, self.e.shape[1], self.d.shape[1])
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Operator) and self.digest == other.digest
 
     def __hash__(self) -> int:
         return hash(self.digest)
+
+
+def table_key(where: Where, read: int, changed: int | None = None) -> str:
+    """The name of the table of operators of one place and width; a U-Net has several. `changed`: the width of what they
+    change, where it is not what they read."""
+    return f"{where}.{read}.{read if changed is None else changed}"
 
 
 def digest_of(value: Any) -> str:

@@ -30,10 +30,13 @@ def pack_show(pack: PackFile, model: Model = None, json_: Json = False) -> None:
     loaded = _loaded(pack, model)[0]
     facts: dict[str, Any] = {
         "concept": loaded.concept,
+        "kind": loaded.kind,
         "sites": list(loaded.sites),
         "wider": list(loaded.wider),
         "of": len(loaded.site_names),
         "pooled": loaded.pooled,
+        "rows": loaded.rows,
+        "operators": _operators(loaded),
         "joint share": _share(loaded),
         "strength": loaded.strength,
         "window": [loaded.window.start, loaded.window.end],
@@ -65,6 +68,8 @@ def pack_verify(
     from palimpsest.cli.shared.contrasts import held_out_contrasts, witness_for
 
     loaded, host = _loaded(pack, model)
+    if loaded.tuned:
+        fail(f"pack `{loaded.concept}` was tuned; `pack verify` measures packs that take something out of pictures")
     town = is_ours(model)
     try:
         contrasts = (
@@ -126,8 +131,18 @@ def _loaded(pack: Path, model: str | None) -> tuple[Pack, Host]:
 def _share(pack: Pack) -> str:
     """How much of all sites' effect the chosen ones reach, or that nobody measured it."""
     if pack.choice is None:
-        return "not measured: published"
+        return f"not measured: {pack.evidence['kind']}"
     return f"{pack.choice.share:.3f} [{pack.choice.low:.3f}, {pack.choice.high:.3f}]"
+
+
+def _operators(pack: Pack) -> str | None:
+    """How many operators there are, of which rank, and at which places; None for a pack that swaps."""
+    own = list(dict.fromkeys(o for at_site in pack.operators.values() for o in at_site))
+    if not own:
+        return None
+    ranks = sorted({len(o.e) for o in own})
+    rank = f"{ranks[0]}" if len(ranks) == 1 else f"{ranks[0]} to {ranks[-1]}"
+    return f"{len(own)} of rank {rank}, at {', '.join(sorted({o.where for o in own}))}"
 
 
 def _plain(value: Any) -> Any:

@@ -67,7 +67,8 @@ def places_of(host: Host) -> dict[str, PlantSite]:
     found: dict[str, PlantSite] = {}
     for placed in find_sites(family, denoiser):
         assert isinstance(placed.rule, SiteRule)
-        readers = {names[id(m)]: _linear(m, placed.name) for m in placed.projections()}
+        maps = placed.projection("keys"), placed.projection("values")
+        readers = {names[id(m)]: _linear(m, placed.name) for m in maps}
         found[placed.name] = PlantSite(placed.name, placed.site.kind, placed, readers, placed.rule.leading)
     for placed in find_pooled(family, denoiser):
         if family.pooled is not None and family.pooled.source == "pooled":

@@ -29,7 +29,6 @@ __all__ = [
     "SiteTables",
     "TablesKey",
     "operator_tables",
-    "table_key",
 ]
 
 
@@ -190,31 +189,30 @@ class ActiveTables:
         self.armed = False
 
 
-def table_key(where: str, width: int) -> str:
-    """The name of the tables for activations of one width at one place; a U-Net has several widths."""
-    return f"{where}.{width}"
-
-
-def operator_tables(operators: Sequence[Operator], device: torch.device | Any) -> dict[str, OperatorTables]:
-    """For each place and width the operators as e, d [k, r, w], offset [k, r], positive [k]; row 0 does nothing, nor do
-    those of operators of other places and widths."""
-    keys = {table_key(o.where, o.e.shape[1]): (o.where, o.e.shape[1]) for o in operators}
-    return {key: _tables(operators, where, width, device) for key, (where, width) in sorted(keys.items())}
+def operator_tables(
+    operators: Mapping[str, Sequence[Operator]], device: torch.device | Any
+) -> dict[str, OperatorTables]:
+    """For each place and width the operators as e [k, r, w], d [k, r, v], offset [k, r], positive [k]; row 0 does
+    nothing."""
+    return {key: _tables(of_it, device) for key, of_it in sorted(operators.items())}
 
 
 def _roomy(size: int) -> int:
     return 1 << (size - 1).bit_length()
 
 
-def _tables(operators: Sequence[Operator], where: str, width: int, device: torch.device) -> OperatorTables:
-    fitting = [(n, o) for n, o in enumerate(operators, 1) if (o.where, o.e.shape[1]) == (where, width)]
+def _tables(operators: Sequence[Operator], device: torch.device) -> OperatorTables:
     # sizes in powers of two: another operator or a little more rank fits the graphs that are there
-    k, r = _roomy(1 + len(operators)), _roomy(max(o.e.shape[0] for _, o in fitting))
-    e, d, offset = torch.zeros(k, r, width), torch.zeros(k, r, width), torch.zeros(k, r)
+    k, r = _roomy(1 + len(operators)), _roomy(max(o.e.shape[0] for o in operators))
+    read, changed = operators[0].e.shape[1], operators[0].d.shape[1]
+    e, d, offset = torch.zeros(k, r, read), torch.zeros(k, r, changed), torch.zeros(k, r)
     positive = torch.zeros(k, dtype=torch.bool)
-    for n, o in fitting:
+    for n, o in enumerate(operators, 1):
         rank = o.e.shape[0]
         e[n, :rank], d[n, :rank] = o.e.float(), o.d.float()
         offset[n, :rank] = (o.e.float() * o.m.float()).sum(-1)
         positive[n] = o.gate == "positive"
-    return e.to(device), d.to(device), offset.to(device), positive.to(device)
+    tables = e.to(device), d.to(device), offset.to(device), positive.to(device)
+    for table in tables:  # one graph for any number of operators: adapters have one for each site and request
+        torch._dynamo.maybe_mark_dynamic(table, 0)
+    return tables

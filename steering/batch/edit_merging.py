@@ -1,5 +1,8 @@
 """Merges edits that meet at one site: they are made independent of each other, or refused with the reason.
 
+Adapters (edits at projections) read what enters the projection and change what leaves it, so none disturbs another:
+their sum is taken as it is.
+
 An edit reads with its `e` and moves along its `d`. Two edits at one site disturb each other where one reads what the
 other moves, `<e_a, d_b> != 0`: then their order matters, and the sum takes too much or too little. They are made
 independent by reading with the dual basis: each keeps its own `<e_a, d_a>` and no longer reads the others' directions.
@@ -65,14 +68,16 @@ def orthogonalise(operators: Sequence[Operator], *, near: float = _NEAR) -> tupl
 
 
 def merge_operators(operators: Sequence[Operator], strengths: Sequence[float], *, near: float = _NEAR) -> Operator:
-    """One operator that does at strength 1 what all do at theirs, orthogonalised.
+    """One operator that does at strength 1 what all do at theirs, orthogonalised unless they are adapters.
 
     Raises: BadPlan, when they cannot be separated or have different gates.
     """
+    if len({o.table for o in operators}) > 1:
+        raise BadPlan(f"edits at one place must be alike, got {', '.join(f'`{o.table}`' for o in operators)}")
     gates = {o.gate for o in operators}
     if len(gates) > 1:
         raise BadPlan("edits at one site have gates `linear` and `positive`; fit them with one gate")
-    parts = orthogonalise(operators, near=near)
+    parts = tuple(operators) if all(o.adapts for o in operators) else orthogonalise(operators, near=near)
     d = torch.cat([o.d * s for o, s in zip(parts, strengths, strict=True)])
     return replace(parts[0], e=torch.cat([o.e for o in parts]), d=d, m=torch.cat([o.m for o in parts]))
 

@@ -55,7 +55,7 @@ class RowSetting:
 
     src: Mapping[str, Ints]  # a channel -> [L, B] into concat(batch rows, bank)
     alpha: Mapping[str, Floats]
-    slot: Mapping[str, Ints]  # a place of `WHERES` -> [L, B] into the operators' tables
+    slot: Mapping[str, Ints]  # a place of `WHERES` -> [L, B] into the table of operators of the site's width there
     scale: Mapping[str, Floats]
     hits: Bools  # [len(COUNTED), L, B]
     watch: Floats  # [B, k]: 1 where a row counts for a sentinel
@@ -65,8 +65,8 @@ class RowSetting:
 class RowProgram:
     """The settings of one run, from the plans of its pictures and the sentinels that watch them all.
 
-    `kinds`: of each site, in the order of `names`. `texts`, `pooled` and `operators` are in the order of the text bank,
-    the bank of pooled text, and the tables.
+    `kinds`: of each site, in the order of `names`. `texts` and `pooled` are in the order of the text bank and the bank
+    of pooled text; `operators` by table, in its order.
     """
 
     def __init__(
@@ -93,7 +93,8 @@ class RowProgram:
         self.texts: tuple[str | Donor, ...] = _different(i.donor for i in swaps if i.source in ("text", "canonical"))
         pooled = [i for i in swaps if i.pooled != "keep" and self._globals]
         self.pooled: tuple[str | Donor, ...] = _different(NULL if i.pooled == "null" else i.donor for i in pooled)
-        self.operators: tuple[Operator, ...] = _different(i.operator for _, i in self._acts if isinstance(i, Edit))
+        self.operators: dict[str, tuple[Operator, ...]] = _by_table(i for _, i in self._acts)
+        self._slots = {o: n for of_it in self.operators.values() for n, o in enumerate(of_it, 1)}
         self.channels = {self._channel(i) for i in swaps} | ({"swap"} if self.pooled else set())
         self.needs_uncond = any(i.rows == "uncond" for _, i in self._acts)
         self._settings: dict[tuple[object, ...], RowSetting] = {}
@@ -169,7 +170,7 @@ class RowProgram:
     def _lay_edit(self, sheet: RowSetting, picture: int, act: Edit, layout: Layout) -> None:
         where = act.operator.where
         at = np.ix_([self._index[n] for n in act.sites if n in self._index], layout.rows(picture, act.rows))
-        sheet.slot[where][at] = 1 + self.operators.index(act.operator)
+        sheet.slot[where][at] = self._slots[act.operator]
         sheet.scale[where][at] = act.strength
         sheet.hits[COUNTED.index(where)][at] = True
 
@@ -193,6 +194,14 @@ class RowProgram:
 
     def _channel(self, act: Swap) -> str:
         return "pin" if act.mode == "pinned" and self._joint else "swap"
+
+
+def _by_table(acts: Iterable[Intervention]) -> dict[str, tuple[Operator, ...]]:
+    found: dict[str, dict[Operator, None]] = {}
+    for act in acts:
+        if isinstance(act, Edit):
+            found.setdefault(act.operator.table, {})[act.operator] = None
+    return {table: tuple(operators) for table, operators in found.items()}
 
 
 def _different(values: Iterable[T]) -> tuple[T, ...]:

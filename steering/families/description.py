@@ -34,7 +34,8 @@ class SiteRule:
     * `pattern`: full match of the module's name; `module_class`: the name of its class.
     * `text`: the argument of the module that carries text (`cross`, `joint`), or text and picture in one sequence
       with the text first (`leading`).
-    * `keys`: the projections, by attribute, that make keys and values of text.
+    * `keys`: the projections, by attribute, that make keys and values of text; `queries`: the one of the picture's
+      queries.
     * `stream`: the argument of the block around a joint site that carries the text stream; None for `cross`.
     * `if_cross`: only modules whose `is_cross_attention` says so (some U-Nets read text in `attn1` as well).
     * `out`: the projection after attention, by name in the module, or with `out_of_block` in the block around, where it
@@ -53,6 +54,7 @@ class SiteRule:
     if_cross: bool = False
     stream: str | None = None
     output: Literal["tokens", "channels", "first", "after"] = "tokens"
+    queries: str = "to_q"
     out: str = "to_out.0"
     out_of_block: bool = False
     gate: str | None = None

@@ -14,6 +14,7 @@ from torch import nn
 from steering.errors import NotSupported
 from steering.families.description import Family, PooledRule, SiteRule
 from steering.sites import Site
+from steering.values import Projected
 
 __all__ = ["Placed", "find_pooled", "find_sites", "is_fused"]
 
@@ -48,19 +49,32 @@ class Placed:
         assert self.block is not None
         return _position(self.block, argument)
 
-    def projections(self) -> tuple[nn.Module, nn.Module]:
-        """The modules that make keys and values of text, as they are now: an adapter puts others in their place.
+    def projections(self) -> dict[Projected, str]:
+        """Names of the linear projections in the module: `keys` and `values` of text, the picture's `queries`, and the
+        `result` of attention. One that the site does not have is left out."""
+        rule = self.rule
+        if isinstance(rule, PooledRule):
+            return {}
+        names: dict[Projected, str] = {"keys": rule.keys[0], "values": rule.keys[1], "queries": rule.queries}
+        if not rule.out_of_block:
+            names["result"] = rule.out
+        return {where: name for where, name in names.items() if _is_linear(self.module, name)}
 
-        Raises: NotSupported, when they were fused into one.
+    def projection(self, where: Projected) -> nn.Module:
+        """One of the projections, as it is now: an adapter of peft puts another module in its place.
+
+        Raises: NotSupported, when the site has none, or when keys and values were fused.
         """
-        assert isinstance(self.rule, SiteRule)
-        if is_fused(self.module):
+        name = self.projections().get(where)
+        if name is None:
+            why = "its block projects it in one with more" if where == "result" else "nothing linear makes them there"
+            raise NotSupported(f"site `{self.name}` has no projection of its own for its {where}: {why}")
+        if where != "result" and is_fused(self.module):
             raise NotSupported(
-                f"site `{self.name}` has fused projections, so its keys and values cannot be swapped; call"
-                " `unfuse_qkv_projections()`, or use mode `pinned`"
+                f"site `{self.name}` has fused projections, so its {where} cannot be changed; call"
+                " `unfuse_qkv_projections()`, or swap with mode `pinned`"
             )
-        keys, values = (getattr(self.module, name) for name in self.rule.keys)
-        return keys, values
+        return self.module.get_submodule(name)
 
 
 def is_fused(module: nn.Module) -> bool:
@@ -100,6 +114,13 @@ def find_pooled(family: Family, denoiser: nn.Module, prefix: str = "") -> tuple[
     if rule is None or module is None:
         return ()
     return (Placed(Site(prefix + rule.module, "global", _params(module)), module, rule, 0, 0),)
+
+
+def _is_linear(module: nn.Module, name: str) -> bool:
+    try:
+        return hasattr(module.get_submodule(name), "in_features")
+    except AttributeError:
+        return False
 
 
 def _fits(rule: SiteRule, name: str, module: nn.Module) -> bool:

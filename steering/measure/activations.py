@@ -19,7 +19,7 @@ from steering.run.checks import check_lengths, check_values
 from steering.run.prepared import PreparedPipeline
 from steering.run.session import Session
 from steering.run.stages import uncompiled
-from steering.values import Where
+from steering.values import PROJECTED, Where
 
 if TYPE_CHECKING:
     from steering.host import Host
@@ -74,9 +74,9 @@ def record(
 
 
 def has_place(host: Host, site: str, where: Where) -> bool:
-    """Whether a site of the first pipeline holds what `where` names: not every site gives text on, say."""
+    """Whether `record` finds at a site of the first pipeline what `where` names: not every site gives text on, say."""
     placed = next((p for p in host._prepared[0].placed if p.name == site), None)
-    if placed is None:
+    if placed is None or where in PROJECTED:
         return False
     if where == "pooled" or placed.site.kind == "global":
         return where == "pooled" and placed.site.kind == "global"
@@ -87,6 +87,8 @@ def _find(prepared: PreparedPipeline, name: str, where: Where, host: str) -> Pla
     placed = next((p for p in prepared.placed if p.name == name), None)
     if placed is None:
         raise UnknownSite(f"unknown site `{name}` for the first pipeline of host `{host}`")
+    if where in PROJECTED:
+        raise NotSupported(f"`{where}` are not recorded; record what a site reads (`text`) or gives (`output`)")
     if (where == "pooled") != (placed.site.kind == "global"):
         raise BadPlan(f"site `{name}` is `{placed.site.kind}` and has no `{where}`")
     if where == "context" and not placed.context_width:

@@ -139,7 +139,7 @@ def _watched(site: _Site, watch: _Attention) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(before(placed.module, enter))
         stack.enter_context(after(placed.module, leave))
-        stack.enter_context(after(placed.projections()[1], keep_values))
+        stack.enter_context(after(placed.projection("values"), keep_values))
         if rule.gate is not None:
             assert placed.block is not None
             stack.enter_context(after(placed.block.get_submodule(rule.gate), keep_gate))

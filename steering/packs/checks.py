@@ -1,4 +1,5 @@
-"""Checks of a pack: its name, its sets of sites, its numbers, and what a published one may not claim."""
+"""Checks of a pack: its name, its sets of sites, its numbers, what a published one may not claim and a tuned one must
+say."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ import torch
 from steering.errors import BadPack
 from steering.families.fingerprint import Fingerprint, Likeness
 from steering.sentinel import Sentinel
+from steering.values import Operator
 
 if TYPE_CHECKING:
     from steering.packs.pack import Pack
@@ -34,6 +36,8 @@ def check_pack(pack: Pack) -> None:
         _check_published(pack)
     else:
         _check_measured(pack)
+    if pack.tuned:
+        _check_tuned(pack)
     if pack.sentinel is not None:
         _check_sentinel(pack, pack.sentinel)
 
@@ -68,16 +72,31 @@ def _check_operators(pack: Pack) -> None:
     missing = [s for s in (*pack.sites, *pack.wider) if s not in pack.operators]
     if missing:
         raise BadPack(f"a pack that edits has an operator for each of its sites, got none for `{missing[0]}`")
-    for name, operator in pack.operators.items():
-        if (name in pack.site_names) == (operator.where == "pooled"):
-            raise BadPack(f"operator for `{operator.where}` cannot stand at site `{name}` of pack `{pack.concept}`")
+    for name, own in pack.operators.items():
+        if not (isinstance(own, tuple) and own and all(isinstance(o, Operator) for o in own)):
+            raise BadPack(f"operators must map a site to a tuple of `Operator`, got `{type(own).__name__}` at `{name}`")
+        places = [o.where for o in own]
+        if len(set(places)) < len(places):
+            raise BadPack(f"a site has one operator a place, got {', '.join(f'`{p}`' for p in places)} at `{name}`")
+        for place in places:
+            if (name in pack.site_names) == (place == "pooled"):
+                raise BadPack(f"operator for `{place}` cannot stand at site `{name}` of pack `{pack.concept}`")
+
+
+def _check_tuned(pack: Pack) -> None:
+    if pack.kind != "adapter":
+        raise BadPack(f"a tuned pack holds an adapter, operators at projections of its sites, got one of {pack.kind}s")
+    if not pack.evidence.get("data"):
+        raise BadPack("a tuned pack names the `data` that it was trained on in `evidence`")
 
 
 def _check_measured(pack: Pack) -> None:
     if not isinstance(pack.host, Fingerprint):
         raise BadPack("a pack names the weights that it was made for; only a published one may leave them out")
+    if pack.tuned and pack.scores is None and pack.choice is None and not pack.bins:
+        return
     if pack.scores is None or pack.choice is None:
-        raise BadPack("a pack has scores and a choice; only a published one may leave them out")
+        raise BadPack("a pack has scores and a choice; only a published or tuned one may leave both out, and the bins")
     want = (len(pack.site_names), len(pack.bins))
     if tuple(pack.scores.shape) != want:
         raise BadPack(f"scores must be [sites, bins] = {list(want)}, got {list(pack.scores.shape)}")

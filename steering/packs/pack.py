@@ -5,7 +5,8 @@ metadata. Nothing is unpickled.
 
 Most packs are measured on the very host that they are bound to. A published one repeats what a paper reports of a model
 that was not at hand. It is bound to a likeness, has no scores and no share, because papers print none that could be
-checked, and swaps only. Who steers with it must verify the picture (`Pack.published`).
+checked, and swaps only. Who steers with it must verify the picture (`Pack.published`). A tuned one holds an adapter,
+trained at its sites, and says what it was trained on (`Pack.tuned`).
 """
 
 from __future__ import annotations
@@ -44,18 +45,18 @@ class Pack:
     * `concept`: `*` for the part after the slash means any of the category; `about` makes it one of them.
     * `sites`: the chosen set; `wider`: a second one, for the ladder; both over names of `site_names`.
     * `scores` [len(site_names), len(bins)]: effect of each site alone in each part of the trajectory. They and `choice`
-      are None in a published pack, and only there.
+      are None in a published pack, and may be in a tuned one.
     * `strength`, `window`: what `pack.plan()` uses by default (`auto`). A strength of None says that
       none was found that erases enough while drift stays in bounds; `calibration` shows what was tried.
-    * `operators`: empty for a pack that swaps text; else an operator for each of its sites, and for global sites where
-      pooled text is edited as well.
+    * `operators`: empty for a pack that swaps text; else for each of its sites one operator, or one for each of several
+      places (the keys and values of an adapter), and for global sites where pooled text is edited as well.
     * `phrases`, `neutral`: how to make a donor when the caller gives none: in a prompt each of the `phrases` becomes
       `neutral`; alone, `neutral` is a donor prompt. None (lettering) means that the caller must give one; empty, that
       the phrases are taken out. `*` in a phrase is the concept's own name, in a pack of a category.
     * `sentinel`: the probes that tell the concept before it is drawn; None in a pack that has none. Its tensors are
       stored as float16.
-    * `evidence`: JSON. `kind` is `measured` or `published`; then controls, digests of prompts, seeds, figures; of a
-      published pack, the `source`.
+    * `evidence`: JSON. `kind` is `measured`, `published` or `tuned`; then controls, digests of prompts, seeds, figures;
+      of a published pack, the `source`; of a tuned one, the `data` that it was trained on.
 
     Raises: BadPack, when the parts do not fit each other.
     """
@@ -74,7 +75,7 @@ class Pack:
     rows: Rows = "cond"
     source: Source = "text"
     mode: Mode = "kv"
-    operators: Mapping[str, Operator] = field(default_factory=dict)
+    operators: Mapping[str, tuple[Operator, ...]] = field(default_factory=dict)
     phrases: tuple[str, ...] = ()
     neutral: str | None = None
     calibration: tuple[CalibrationPoint, ...] = ()
@@ -95,6 +96,18 @@ class Pack:
         return bool(self.evidence.get("kind") == "published")
 
     @property
+    def tuned(self) -> bool:
+        """True when it holds what was trained at its sites: it may have no scores and no share."""
+        return bool(self.evidence.get("kind") == "tuned")
+
+    @property
+    def kind(self) -> Literal["swap", "edit", "adapter"]:
+        """What its plans are made of: swaps of text, edits of activations, or edits at projections alone, a LoRA."""
+        if not self.edits:
+            return "swap"
+        return "adapter" if all(o.adapts for own in self.operators.values() for o in own) else "edit"
+
+    @property
     def edits(self) -> bool:
         """True when it edits activations, and takes no donor; else it swaps text."""
         return bool(self.operators)
@@ -105,9 +118,10 @@ class Pack:
         if target.suffix != ".safetensors":
             raise BadPack(f"a pack's file must end in `.safetensors`, got `{target.name}`")
         tensors = {} if self.scores is None else {"scores": self.scores.to(torch.float32).contiguous()}
-        for i, operator in enumerate(dict.fromkeys(self.operators.values())):
+        for i, operator in enumerate(_sites_of(self.operators)):
             for name, vectors in (("e", operator.e), ("d", operator.d), ("m", operator.m)):
-                tensors[f"operators.{i}.{name}"] = vectors.to("cpu", torch.float32).clone().contiguous()
+                if not (name == "m" and operator.adapts and not vectors.any()):  # of a LoRA it is zero
+                    tensors[f"operators.{i}.{name}"] = vectors.to("cpu", torch.float32).clone().contiguous()
         if self.sentinel is not None:
             tensors |= sentinel_tensors(self.sentinel)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -237,7 +251,8 @@ class Pack:
         pooled = [name for name in self.operators if name not in self.site_names]
         groups: dict[Operator, list[str]] = {}
         for name in (*sites, *pooled):
-            groups.setdefault(self.operators[name], []).append(name)
+            for operator in self.operators[name]:
+                groups.setdefault(operator, []).append(name)
         return [(operator, tuple(names)) for operator, names in groups.items()]
 
 
@@ -262,11 +277,17 @@ def read_header(path: str | Path) -> dict[str, Any]:
     return header
 
 
+def _sites_of(operators: Mapping[str, Sequence[Operator]]) -> dict[Operator, list[str]]:
+    """The sites of each operator, in the order of the file."""
+    found: dict[Operator, list[str]] = {}
+    for name, own in operators.items():
+        for operator in own:
+            found.setdefault(operator, []).append(name)
+    return found
+
+
 def _to_json(pack: Pack) -> dict[str, Any]:
-    operators = [
-        {"gate": o.gate, "where": o.where, "sites": [s for s, theirs in pack.operators.items() if theirs == o]}
-        for o in dict.fromkeys(pack.operators.values())
-    ]
+    operators = [{"gate": o.gate, "where": o.where, "sites": names} for o, names in _sites_of(pack.operators).items()]
     sentinel = {} if pack.sentinel is None else {"sentinel": sentinel_header(pack.sentinel)}
     return sentinel | {
         "schema": SCHEMA,
@@ -293,10 +314,13 @@ def _to_json(pack: Pack) -> dict[str, Any]:
 
 
 def _from_json(header: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Pack:
-    operators: dict[str, Operator] = {}
+    operators: dict[str, tuple[Operator, ...]] = {}
     for i, held in enumerate(header.get("operators", ())):
-        e, d, m = (tensors[f"operators.{i}.{n}"] for n in ("e", "d", "m"))
-        operators |= dict.fromkeys(held["sites"], Operator(e, d, m, gate=held["gate"], where=held["where"]))
+        e, d = (tensors[f"operators.{i}.{n}"] for n in ("e", "d"))
+        m = tensors.get(f"operators.{i}.m", torch.zeros_like(e))
+        operator = Operator(e, d, m, gate=held["gate"], where=held["where"])
+        for site in held["sites"]:
+            operators[site] = (*operators.get(site, ()), operator)
     plain = ("concept", "sites", "wider", "site_names", "strength", "pooled", "rows", "source", "phrases", "neutral")
     return Pack(
         host=bound_to(header["host"]),

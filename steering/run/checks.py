@@ -15,6 +15,7 @@ from steering.families.discovery import Placed
 from steering.plans import Edit, Plan, Swap
 from steering.run.prepared import PreparedPipeline
 from steering.sentinel import Sentinel
+from steering.values import PROJECTED
 
 __all__ = [
     "check_arguments",
@@ -26,6 +27,7 @@ __all__ = [
     "check_scale",
     "check_values",
     "check_watched",
+    "find_site",
 ]
 
 # arguments of pipelines that `generate` fills itself, and what to write instead
@@ -80,12 +82,9 @@ def check_scale(prepared: PreparedPipeline, kwargs: Mapping[str, Any]) -> None:
 
 def check_plan(plan: Plan, pipelines: Sequence[PreparedPipeline], host: str) -> None:
     """Nothing, when the host can carry out the plan. Raises: UnknownSite, BadPlan, NotSupported."""
-    at = {p.name: (prepared, p) for prepared in pipelines for p in prepared.placed}
     for act in plan.interventions:
         for name in act.sites:
-            if name not in at:
-                raise UnknownSite(_unknown_site(name, [p.name for g in pipelines for p in g.sites], host))
-            prepared, placed = at[name]
+            prepared, placed = find_site(name, pipelines, host)
             if placed.site.kind == "global" and isinstance(act, Swap):
                 raise BadPlan(
                     f"site `{name}` is where pooled text enters; write `pooled` in a swap instead of naming it"
@@ -94,6 +93,14 @@ def check_plan(plan: Plan, pipelines: Sequence[PreparedPipeline], host: str) -> 
                 _check_swap(act, prepared, placed, host)
             else:
                 _check_edit(act, placed)
+
+
+def find_site(name: str, pipelines: Sequence[PreparedPipeline], host: str) -> tuple[PreparedPipeline, Placed]:
+    """A site, and the pipeline that it is of. Raises: UnknownSite."""
+    found = next(((g, g.placed[g.names.index(name)]) for g in pipelines if name in g.names), None)
+    if found is None:
+        raise UnknownSite(_unknown_site(name, [p.name for g in pipelines for p in g.sites], host))
+    return found
 
 
 def check_finite(heard: np.ndarray, names: Sequence[str]) -> None:
@@ -138,7 +145,7 @@ def _check_swap(swap: Swap, prepared: PreparedPipeline, placed: Placed, host: st
     if swap.mode == "pinned" and swap.source == "canonical":
         raise NotSupported("mode `pinned` needs the donor as a row of the batch: use source `twin` or `lockstep`")
     if swap.mode == "kv":
-        placed.projections()
+        placed.projection("keys")
 
 
 def _check_edit(edit: Edit, placed: Placed) -> None:
@@ -150,6 +157,14 @@ def _check_edit(edit: Edit, placed: Placed) -> None:
             " and nowhere else"
         )
     if where == "pooled":  # how wide pooled text is shows in the call
+        return
+    if where in PROJECTED:
+        module = placed.projection(where)
+        if (width, edit.operator.d.shape[1]) != (module.in_features, module.out_features):
+            raise BadPlan(
+                f"operator must read {module.in_features} and change {module.out_features} for the {where} of site"
+                f" `{placed.name}`, got {width} and {edit.operator.d.shape[1]}"
+            )
         return
     want = {"text": placed.text_width, "output": placed.output_width, "context": placed.context_width}[where]
     if want == 0:

@@ -12,14 +12,22 @@ from typing import Any
 
 import torch
 
-from steering.batch.device_tables import ActiveSite, CommonTables, SiteTables, table_key
+from steering.batch.device_tables import ActiveSite, CommonTables, SiteTables
 from steering.errors import BadLayout, BadPlan, NotSupported
 from steering.families.description import MaskRule, PooledRule, SiteRule
 from steering.families.discovery import Placed
 from steering.maths import edit_rows, swap_bias, swap_rows, take_rows
-from steering.values import Where
+from steering.values import Projected, Where, table_key
 
-__all__ = ["cross_hook", "output_hook", "pooled_hook", "projection_hook", "stream_hook", "text_edit_hook"]
+__all__ = [
+    "adapter_hook",
+    "cross_hook",
+    "output_hook",
+    "pooled_hook",
+    "projection_hook",
+    "stream_hook",
+    "text_edit_hook",
+]
 
 Hook = Callable[..., Any]
 
@@ -54,7 +62,7 @@ def cross_hook(site: ActiveSite, placed: Placed) -> Hook:
         if table_key("text", width) in common.operators:
             hidden = rule.mask.masked / 2 if rule.mask else 0.0
             shown = None if mask is None else mask[:, 0] > hidden
-            text = _edited(tables, "text", text, width, shown)
+            text = _edited(tables, "text", text, shown)
         _put(put, named, rule.text, position, (text, *given[1:]) if isinstance(given, tuple) else text)
         return tuple(put), named
 
@@ -73,7 +81,7 @@ def text_edit_hook(site: ActiveSite, placed: Placed) -> Hook:
             return None
         tokens = tables.common.tokens
         whole = _argument(args, kwargs, argument, position)
-        text = _edited(tables, "text", whole[:, :tokens], width, None)
+        text = _edited(tables, "text", whole[:, :tokens])
         put, named = list(args), dict(kwargs)
         text = torch.cat([text, whole[:, tokens:]], 1) if leading else text
         _put(put, named, argument, position, text)
@@ -96,6 +104,19 @@ def projection_hook(site: ActiveSite, placed: Placed, what: str) -> Hook:
         given = _swapped(tables, "swap", output[:, :tokens] if leading else output, tables.recorded[what])
         _count(tables, counted)
         return torch.cat([given, output[:, tokens:]], 1) if leading else given
+
+    return hook
+
+
+def adapter_hook(site: ActiveSite, module: Any, where: Projected) -> Hook:
+    """A forward hook of a site's projection: changes what it makes by what it reads, as a LoRA does."""
+    key = table_key(where, int(module.in_features), int(module.out_features))
+
+    def hook(module: Any, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> Any:
+        tables = site.now()
+        if tables is None or key not in tables.common.operators:
+            return None
+        return _edited(tables, where, args[0], base=output)
 
     return hook
 
@@ -141,7 +162,7 @@ def pooled_hook(site: ActiveSite, placed: Placed) -> Hook:
         if tables.common.pooled_width:
             _check_pooled(width if leading else whole.shape[-1], tables.common.pooled_width, name)
             tokens = given if given.dim() == 3 else given[:, None]
-            given = _edited(tables, "pooled", tokens, width, None).view_as(given)
+            given = _edited(tables, "pooled", tokens).view_as(given)
         put, named = list(args), dict(kwargs)
         _put(put, named, argument, position, torch.cat([given, whole[..., width:]], -1) if leading else given)
         return tuple(put), named
@@ -165,14 +186,14 @@ def output_hook(site: ActiveSite, placed: Placed) -> Hook:
         if kind in ("first", "after"):
             tokens = tables.common.tokens
             parts = output if kind == "first" else (output[:, tokens:], output[:, :tokens])
-            picture = _edited(tables, "output", parts[0], width, None) if here else parts[0]
+            picture = _edited(tables, "output", parts[0]) if here else parts[0]
             _watch(tables, picture)
             if not here and not there:
                 return None
-            text = _edited(tables, "context", parts[1], context, None) if there else parts[1]
+            text = _edited(tables, "context", parts[1]) if there else parts[1]
             return (picture, text, *output[2:]) if kind == "first" else torch.cat([text, picture], 1)
         tokens = output.flatten(2).transpose(1, 2) if kind == "channels" else output
-        edited = _edited(tables, "output", tokens, width, None) if here else tokens
+        edited = _edited(tables, "output", tokens) if here else tokens
         _watch(tables, edited)
         if not here or kind != "channels":
             return edited if here else None
@@ -202,11 +223,17 @@ def _count(tables: SiteTables, what: str) -> None:
     tables.fired[what].add_(tables.src[channel] != tables.common.own)
 
 
-def _edited(tables: SiteTables, where: Where, x: torch.Tensor, width: int, shown: torch.Tensor | None) -> torch.Tensor:
+def _edited(
+    tables: SiteTables,
+    where: Where,
+    x: torch.Tensor,
+    shown: torch.Tensor | None = None,
+    base: torch.Tensor | None = None,
+) -> torch.Tensor:
     """The edited activation; adds to the dose its projections' size, and to `moved` how far it was moved: means over
-    the tokens that are shown [b, t]."""
-    slot = tables.slot[where]
-    x, size, moved = edit_rows(x, tables.common.operators[table_key(where, width)], slot, tables.scale[where])
+    the tokens that are shown [b, t]. `base`: what is changed, where it is not `x` itself but made of it."""
+    slot, key = tables.slot[where], table_key(where, x.shape[-1], None if base is None else base.shape[-1])
+    y, size, moved = edit_rows(x, tables.common.operators[key], slot, tables.scale[where], base)
     for total, each in ((tables.dose, size), (tables.moved, moved)):
         if shown is None:
             total.add_(each.mean(-1))
@@ -214,7 +241,7 @@ def _edited(tables: SiteTables, where: Where, x: torch.Tensor, width: int, shown
             seen = shown.to(each.dtype)
             total.add_((each * seen).sum(-1) / seen.sum(-1).clamp(min=1))
     tables.fired[where].add_(slot > 0)
-    return x
+    return y
 
 
 def _watch(tables: SiteTables, picture: torch.Tensor) -> None:

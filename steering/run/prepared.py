@@ -21,10 +21,18 @@ from steering.errors import NotFired
 from steering.families.description import Family, SiteRule
 from steering.families.discovery import Placed, find_pooled, find_sites, is_fused
 from steering.plans import Plan
-from steering.run.hooks import cross_hook, output_hook, pooled_hook, projection_hook, stream_hook, text_edit_hook
+from steering.run.hooks import (
+    adapter_hook,
+    cross_hook,
+    output_hook,
+    pooled_hook,
+    projection_hook,
+    stream_hook,
+    text_edit_hook,
+)
 from steering.run.weight_versions import weight_version
 from steering.sentinel import Sentinel
-from steering.values import WHERES, Donor
+from steering.values import PROJECTED, WHERES, Donor, Projected
 
 __all__ = ["PreparedPipeline", "bank_capacity"]
 
@@ -69,7 +77,7 @@ class PreparedPipeline:
         modules; its graphs must be traced with them."""
         if not _is_compiled(self.component, self.denoiser):
             return
-        now = tuple(id(m) for p in self.sites for m in self._projections(p))
+        now = tuple(id(m) for p in self.sites for m in _projections(p, PROJECTED).values())
         if self._kept_hooks is not None and self._kept_hooks[1] != now:
             self.remove_hooks()
         if self._kept_hooks is None:
@@ -188,6 +196,8 @@ class PreparedPipeline:
         if placed.site.kind == "global":
             stack.enter_context(before(placed.module, pooled_hook(site, placed)))
             return
+        for where, module in _projections(placed, [w for w in PROJECTED if w in needed]).items():
+            stack.enter_context(after(module, adapter_hook(site, module, where)))
         if placed.site.kind == "cross" and needed & {"swap", "text"}:
             stack.enter_context(before(placed.module, cross_hook(site, placed)))
         if placed.site.kind == "joint":
@@ -202,13 +212,16 @@ class PreparedPipeline:
         if "text" in needed:
             stack.enter_context(before(placed.module, text_edit_hook(site, placed)))
         if "swap" in needed:
-            for module, what in zip(self._projections(placed), ("keys", "values"), strict=False):
+            for what, module in _projections(placed, ("keys", "values")).items():
                 stack.enter_context(after(module, projection_hook(site, placed, what)))
 
-    def _projections(self, placed: Placed) -> tuple[nn.Module, ...]:
-        """The modules that make keys and values at a joint site; none where they were fused, and plans that need
-        them were refused before the call."""
-        return placed.projections() if placed.site.kind == "joint" and not is_fused(placed.module) else ()
+
+def _projections(placed: Placed, wanted: Sequence[Projected]) -> dict[Projected, nn.Module]:
+    """The modules that make keys, values, queries or result of a site: those that it has and that are not fused. Plans
+    that need others were refused before the call."""
+    fused = is_fused(placed.module)
+    there = [w for w in wanted if w in placed.projections() and (w == "result" or not fused)]
+    return {where: placed.projection(where) for where in there}
 
 
 def bank_capacity(donors: int, own: torch.Tensor) -> int:

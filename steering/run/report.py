@@ -45,12 +45,12 @@ class PictureReport:
     """The record of what was done to one picture.
 
     `plan`: the plan's digest, or None. `fired`: for each site of the plan, and the global one where pooled text was
-    swapped, the number of rows that were changed, summed over the denoiser's calls. `dose`: for each site of an
-    `Edit`, its projections' size, the mean over tokens and changed rows, which is what the edit found there and does
-    not depend on its strength; `moved`: how far it moved the hidden states, `|y - x| / |x|`, the same mean: 0.1 is a
-    tenth of their length. Both None without edits. `extra_rows`: pictures that were added to the batch for this one;
-    one that several share counts for each. `sentinel`: by concept, what the call's sentinels read of this picture, as
-    its plan drew it.
+    swapped, the number of rows that were changed, summed over the denoiser's calls and over the places of edits (text,
+    keys, values, ...). `dose`: for each site of an `Edit`, its projections' size, the mean over tokens, places and
+    changed rows, which is what the edit found there and does not depend on its strength; `moved`: how far it moved the
+    hidden states, `|y - x| / |x|`, the same mean: 0.1 is a tenth of their length. Both None without edits.
+    `extra_rows`: pictures that were added to the batch for this one; one that several share counts for each.
+    `sentinel`: by concept, what the call's sentinels read of this picture, as its plan drew it.
     """
 
     seed: int

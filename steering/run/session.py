@@ -199,7 +199,7 @@ class Session:
         if rule is None:
             return
         want = int(named[rule.source].shape[-1])
-        for operator in program.operators:
+        for operator in (o for of_it in program.operators.values() for o in of_it):
             if operator.where == "pooled" and operator.e.shape[1] != want:
                 raise BadPlan(f"operator must be {want} wide for pooled text here, got {operator.e.shape[1]}")
 

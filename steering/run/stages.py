@@ -183,7 +183,8 @@ def _recording(prepared: PreparedPipeline, names: set[str], recorder: TextRecord
         for index, placed in enumerate(prepared.placed):
             if placed.name not in names:
                 continue
-            for module, what in zip(placed.projections(), ("keys", "values"), strict=True):
+            for what in ("keys", "values"):
+                module = placed.projection(what)
                 leading = getattr(placed.rule, "leading", False)
 
                 def keep(

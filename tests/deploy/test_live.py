@@ -219,7 +219,7 @@ def _packs(model: Path, folder: Path) -> Path:
     }  # fmt: skip
     Pack(concept="lettering", **common).save(folder / "lettering.safetensors")
     edit = Operator(e=direction, d=direction, m=torch.zeros(1, 16))
-    Pack(concept="animal/mouse", operators=dict.fromkeys(names[:3], edit), **common).save(
+    Pack(concept="animal/mouse", operators=dict.fromkeys(names[:3], (edit,)), **common).save(
         folder / "animal-mouse.safetensors"
     )
     return folder

@@ -94,7 +94,7 @@ def test_the_word_goes_with_the_first_sites_and_stays_with_the_last(host: Host) 
 def test_a_pack_that_edits_is_refused_before_anything_is_drawn(host: Host) -> None:
     swaps = Pack.load(PACKS / "lettering.safetensors", host=host)
     one = torch.eye(1, 160)
-    edits = replace(swaps, operators=dict.fromkeys(swaps.sites, Operator(one, one, 0 * one)), wider=swaps.sites)
+    edits = replace(swaps, operators=dict.fromkeys(swaps.sites, (Operator(one, one, 0 * one),)), wider=swaps.sites)
     with pytest.raises(ValueError, match="must swap text, got one that edits"):
         curve_rows(host, edits, Judges.load(), CurveJob((1,), count=1))
 

@@ -12,7 +12,20 @@ from torch import nn
 from tests.steering import zoo
 from tests.steering.family_cases import GREEN, RED, Asked, apart
 
-__all__ = ["JOINT", "KINDS", "adapt", "denoiser_of", "on", "scale", "steers", "unload"]
+__all__ = [
+    "JOINT",
+    "KINDS",
+    "adapt",
+    "adapters_of",
+    "denoiser_of",
+    "loud",
+    "on",
+    "plan_of",
+    "projections",
+    "scale",
+    "steers",
+    "unload",
+]
 
 KINDS = ("sd1", "sdxl", "if1", "sd3", "pixart-alpha", "flux-dev", "sana")  # one of each kind
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "add_k_proj", "add_v_proj", "add_q_proj")  # of a LoRA
@@ -62,6 +75,45 @@ def adapt(module: Any, targets: Sequence[str] = TARGETS, adapter: str = "loud", 
         if f".{adapter}." in name:
             parameter.data.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
             parameter.requires_grad_(False)
+
+
+def adapters_of(module: nn.Module, adapter: str = "loud") -> dict[str, Any]:
+    """The LoRA that peft holds on a module, by the names of the layers."""
+    from steering import Adapter
+
+    return {
+        name: Adapter(
+            layer.lora_A[adapter].weight.clone(), layer.lora_B[adapter].weight.clone(), float(layer.scaling[adapter])
+        )
+        for name, layer in module.named_modules()
+        if adapter in getattr(layer, "lora_A", {})
+    }
+
+
+def projections(it: Asked, *places: str) -> list[str]:
+    """Modules of the denoiser that are a projection of some site, at all places unless told which."""
+    found = (it.host.projections(site).items() for site in it.names)
+    return [name for site in found for place, name in site if not places or place in places]
+
+
+def loud(it: Asked, seed: int = 0, *, rank: int = 4, places: Sequence[str] = ("keys", "values")) -> dict[str, Any]:
+    """A LoRA of random weights on all sites of a host, so large that pictures change a lot."""
+    from steering import Adapter
+
+    generator, found = torch.Generator().manual_seed(seed), {}
+    for name in projections(it, *places):
+        linear: Any = it.host.denoiser.get_submodule(name)
+        shapes = (rank, linear.in_features), (linear.out_features, rank)
+        found[name] = Adapter(*(0.3 * torch.randn(shape, generator=generator) for shape in shapes))
+    return found
+
+
+def plan_of(it: Asked, lora: Any, **more: Any) -> Any:
+    """The plan that does what a LoRA file does."""
+    from steering import Edit, Plan, operators_of_lora
+
+    of_sites = operators_of_lora(it.host, lora).items()
+    return Plan(*(Edit((site,), operator, **({"rows": "both"} | more)) for site, own in of_sites for operator in own))
 
 
 def scale(module: Any, factor: float, adapter: str = "loud") -> None:

@@ -113,7 +113,7 @@ def test_packs_that_cannot_be_combined_replace_the_whole_prompt(shelf: Any) -> N
 
     def editing(pack: Any, column: int) -> Any:
         unit = torch.eye(16)[column : column + 1] + torch.eye(16)[:1]
-        return replace(pack, operators=dict.fromkeys(pack.site_names, Operator(unit, unit, unit)))
+        return replace(pack, operators=dict.fromkeys(pack.site_names, (Operator(unit, unit, unit),)))
 
     steers = decision(lettering(), Steer("no-pip", "character/pip", replacements=(PIP,)))
     got = repair(steers, {name: editing(pack, 1) for name, pack in shelf.items()})
@@ -141,7 +141,7 @@ def test_a_pack_that_edits_needs_no_donor_and_goes_beside_one_that_swaps(shelf: 
     towards = torch.nn.functional.normalize(torch.ones(1, 16), dim=-1)
     operator = Operator(e=towards, d=towards, m=torch.zeros(1, 16))
     mouse = replace(shelf["lettering"], concept="animal/mouse")
-    mouse = replace(mouse, operators=dict.fromkeys(mouse.site_names, operator))
+    mouse = replace(mouse, operators=dict.fromkeys(mouse.site_names, (operator,)))
     shelf = {**shelf, "animal/mouse": mouse}
     alone = repair(decision(Steer("mice", "animal/mouse", None)), shelf, "a mouse")
     assert [type(i) for i in alone.plan.interventions] == [Edit]

@@ -35,9 +35,9 @@ def operator(rank: int = 2, width: int = 32, seed: int = 0, **more: Any) -> Any:
 
 
 def table(op: Any) -> tuple[torch.Tensor, ...]:
-    from steering.batch.device_tables import operator_tables, table_key
+    from steering.batch.device_tables import operator_tables
 
-    return operator_tables([op], torch.device("cpu"))[table_key(op.where, op.e.shape[1])]
+    return operator_tables({op.table: [op]}, torch.device("cpu"))[op.table]
 
 
 def test_a_projection_removes_what_it_projects_on_and_nothing_else() -> None:

@@ -100,7 +100,7 @@ def test_an_edit_pack_makes_edits(host: Any, tmp_path: Path) -> None:
 
     op = Operator(torch.randn(2, 32), torch.randn(2, 32), torch.randn(2, 32), gate="positive", where="output")
     names = [s.name for s in host.sites]
-    pack = make(host, concept="animal/cat", operators=dict.fromkeys(names, op), strength=2.0)
+    pack = make(host, concept="animal/cat", operators=dict.fromkeys(names, (op,)), strength=2.0)
     back = Pack.load(pack.save(tmp_path / "cat.safetensors"), host=host)
     assert back.operators == pack.operators
     assert back.edits
@@ -114,17 +114,17 @@ def test_each_site_may_have_an_operator_of_its_own(host: Any, tmp_path: Path) ->
     from steering import BadPack, Edit, Operator, Pack
 
     names = [s.name for s in host.sites]
-    ops = {n: Operator(*(torch.randn(1, 32) for _ in range(3)), where="output") for n in names}
+    ops = {n: (Operator(*(torch.randn(1, 32) for _ in range(3)), where="output"),) for n in names}
     pack = make(host, sites=names[:2], choice=replace(make(host).choice, k=2), operators=ops)
     back = Pack.load(pack.save(tmp_path / "own.safetensors"), host=host)
     acts = back.plan().interventions
-    assert {(act.sites, act.operator) for act in acts} == {((n,), ops[n]) for n in names[:2]}
+    assert {(act.sites, act.operator) for act in acts} == {((n,), *ops[n]) for n in names[:2]}
     assert all(isinstance(act, Edit) for act in acts)
     assert back.plan(wider=True).sites == pack.wider
     with pytest.raises(BadPack, match="got none for"):
         make(host, operators={names[0]: ops[names[0]]}, sites=(names[1],))
     with pytest.raises(BadPack, match="operator for `pooled` cannot stand at site"):
-        make(host, operators=ops | {names[0]: replace(ops[names[0]], where="pooled")})
+        make(host, operators=ops | {names[0]: (replace(*ops[names[0]], where="pooled"),)})
 
 
 def test_a_pack_may_say_that_no_strength_was_found(host: Any, tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_a_published_pack_claims_no_more_than_a_paper_says(host: Any, more: dict
         paper(host, **more)
     one = torch.ones(1, 32)
     with pytest.raises(BadPack, match="a published pack swaps only"):
-        paper(host, operators={s.name: Operator(one, one, one) for s in host.sites})
+        paper(host, operators={s.name: (Operator(one, one, one),) for s in host.sites})
     with pytest.raises(BadPack, match="bound to a `Likeness`"):
         paper(host, host=host.fingerprint)
 
