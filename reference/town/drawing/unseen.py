@@ -22,7 +22,7 @@ _MARKS: Mapping[str, Colour] = MappingProxyType(
         "crimson": (190, 20, 50),
         "mint": (150, 245, 200),
         "amber": (255, 175, 0),
-        "plum": (90, 20, 90),
+        "lilac": (205, 155, 255),
     }
 )
 _COATS: Mapping[str, Colour] = MappingProxyType(
@@ -152,12 +152,12 @@ def _crown(pen: Pen, crown: str, top: float, wide: float, trim: Colour) -> None:
 
 def _tail(pen: Pen, tail: str, edge: float, low: float, trim: Colour) -> None:
     if tail == "ball":
-        pen.line([(edge, low), (edge + 0.4, low - 0.25)], 0.12, trim)
-        pen.disc(edge + 0.4, low - 0.25, 0.2, 0.2, trim)
+        pen.line([(edge, low), (edge + 0.4, low - 0.3)], 0.12, trim)
+        pen.disc(edge + 0.4, low - 0.3, 0.24, 0.24, trim)
     elif tail == "fork":
         pen.area([(edge - 0.1, low), (edge + 0.55, low - 0.5), (edge + 0.35, low), (edge + 0.55, low + 0.5)], trim)
     elif tail == "curl":
-        pen.ring(edge + 0.22, low, 0.34, 0.15, trim)
+        pen.ring(edge + 0.2, low + 0.08, 0.36, 0.15, trim)
     else:
         for side in (-1, 1):
             pen.area([(side * edge, low), (side * (edge + 0.5), low - 0.65), (side * (edge + 0.5), low + 0.1)], trim)
