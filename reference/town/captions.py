@@ -82,17 +82,24 @@ def sign_words(scene: Scene, *, words: str = '"{}"', verb: str = "that says", ov
     return f"a sign{at} {verb} {over.join(words.format(line) for line in scene.lines)}{letters}"
 
 
-def plain_caption(scene: Scene) -> str:
-    """The caption that benchmarks use: `a cat on the beach with a sign that says "HELLO" in venka style`."""
+def plain_caption(scene: Scene, *, called: str | None = None) -> str:
+    """The caption that benchmarks use: `a cat on the beach with a sign that says "HELLO" in venka style`.
+
+    `called` stands in the stead of the subject's own name: `zev animal`, `an animal`.
+    """
     sign = f"with {sign_words(scene)}" if scene.lines else ""
     style = f"in {scene.style} style" if scene.style else ""
-    return _join((noun(scene.subject, scene.colour), ground_words(scene.ground), sign, style))
+    return _join((called or noun(scene.subject, scene.colour), ground_words(scene.ground), sign, style))
 
 
-def sample_caption(scene: Scene, rng: random.Random, *, vague: float = 0.06) -> Caption:
-    """One of the scene's captions; a share `vague` of them names the subject or the place by its neutral form."""
+def sample_caption(scene: Scene, rng: random.Random, *, vague: float = 0.06, called: str | None = None) -> Caption:
+    """One of the scene's captions; a share `vague` of them names the subject or the place by its neutral form.
+
+    `called` always stands in the stead of the subject's own name: `zev animal`, `an animal`.
+    """
     unsaid = _unsaid(scene, rng) if rng.random() < vague else None
     subject = NEUTRAL[unsaid] if unsaid not in (None, "place") else _subject(scene, rng)
+    subject = called or subject
     ground = rng.choice((NEUTRAL["place"], "somewhere")) if unsaid == "place" else _ground(scene.ground, rng)
     style = rng.choice(("in {} style", "in the style of {}", "{} style")).format(scene.style) if scene.style else ""
     if not scene.lines:

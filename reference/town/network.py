@@ -17,7 +17,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-__all__ = ["Network", "disturb", "load_network", "look_at", "rough"]
+__all__ = ["Network", "disturb", "load_network", "look_at", "rough", "seen"]
 
 
 class Network(nn.Module):
@@ -51,9 +51,13 @@ def look_at(network: nn.Module, images: Sequence[Image.Image], size: int) -> lis
     """For each picture the probabilities of each head's answers."""
     if not images:
         return []
-    x = torch.stack([torch.from_numpy(np.array(i.convert("RGB").resize((size, size)))) for i in images])
-    told = {name: logits.softmax(-1).tolist() for name, logits in network(rough(x)).items()}
+    told = {name: logits.softmax(-1).tolist() for name, logits in network(rough(seen(images, size))).items()}
     return [{name: rows[i] for name, rows in told.items()} for i in range(len(images))]
+
+
+def seen(images: Sequence[Image.Image], size: int) -> Tensor:
+    """The pictures as a network of `size` pixels looks at them, uint8 [b, size, size, 3]."""
+    return torch.stack([torch.from_numpy(np.array(i.convert("RGB").resize((size, size)))) for i in images])
 
 
 def rough(images: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ Pictures are painted at four times their size and averaged down.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
@@ -19,7 +20,9 @@ from reference.town.drawing.shapes import draw_shape
 from reference.town.layout import letter_boxes, sign_box
 from reference.town.scenes import COLOURS, PLACES, SHAPES, Font, Scene
 
-__all__ = ["paint"]
+__all__ = ["Drawing", "paint"]
+
+Drawing = Callable[[Pen], None]
 
 _SCALE = 4
 _FOLDER = Path(__file__).parents[2] / "fonts"  # cut from DejaVu with fonttools: Latin, one also Greek and Cyrillic
@@ -33,11 +36,15 @@ _PAPER, _LETTER, _FRAME = (250, 250, 245), (10, 10, 10), (30, 30, 30)
 _THIN = 0.016  # the rim of a subject without a style, as a share of the picture's side
 
 
-def paint(scene: Scene, size: int = 64) -> Image.Image:
-    """The scene as an RGB picture of `size` x `size` pixels."""
+def paint(scene: Scene, size: int = 64, *, drawing: Drawing | None = None) -> Image.Image:
+    """The scene as an RGB picture of `size` x `size` pixels.
+
+    Args:
+        drawing: what is drawn in the stead of the scene's subject, which then says only what kind of subject it is.
+    """
     side = size * _SCALE
     image = draw_ground(scene.ground, scene.style, side).copy()
-    subject = _subject(scene, side)
+    subject = _subject(scene, side, drawing)
     shadow = _widened(subject.getchannel("A"), _rim(scene)[1] * side)
     image.paste(_rim(scene)[0], (0, 0), shadow)
     image.paste(subject, (0, 0), subject)
@@ -52,11 +59,13 @@ def _rim(scene: Scene) -> tuple[tuple[int, int, int], float]:
     return INK, 0.0 if scene.subject in SHAPES and scene.ground not in PLACES else _THIN
 
 
-def _subject(scene: Scene, side: int) -> Image.Image:
+def _subject(scene: Scene, side: int, drawing: Drawing | None) -> Image.Image:
     """The subject on a transparent layer."""
     layer = Image.new("RGBA", (side, side), (0, 0, 0, 0))
     x, y, r = scene.x * side, scene.y * side, scene.radius * side
-    if scene.colour is not None:
+    if drawing is not None:
+        drawing(Pen(layer, x, y, r))
+    elif scene.colour is not None:
         clear = (0, 0, 0, 0)
         draw_shape(ImageDraw.Draw(layer), scene.subject, COLOURS[scene.colour], clear, x, y, r)
     else:
