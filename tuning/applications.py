@@ -59,6 +59,7 @@ def prior_pictures(student: Student, prompts: Sequence[str], *, seed: int, rows:
     return found
 
 
+@torch.no_grad()
 def forget_lesson(student: Student, pack: Pack, contrasts: Sequence[Contrast], kept: Sequence[Contrast], *,
                   teacher: Teacher, batch: int, seed: int, steps: int | None = None) -> AnswerLesson:
     """Answering as a teacher does on `contrasts` (prompt of the concept; its anchor as donor), and as ever on `kept`.

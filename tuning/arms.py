@@ -16,14 +16,18 @@ from torch import nn
 
 from palimpsest_base.suggest import nearest
 from steering import Host, Pack
-from steering.families.description import SiteRule
+from steering.values import Projected
 from tuning.errors import BadArm
 
 __all__ = ["ARMS", "Arm", "Side", "arm_of", "matched_rank", "parameters_of", "target_modules"]
 
 Side = Literal["text", "image", "both"]
 ARMS = ("located", "random", "least", "sites", "attention")
-_IMAGE = ("to_q", "to_out.0")
+_SIDES: dict[str, tuple[Projected, ...]] = {
+    "text": ("keys", "values"),
+    "image": ("queries", "result"),
+    "both": ("queries", "keys", "values", "result"),
+}
 _ATTENTION = ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
 
 
@@ -65,15 +69,13 @@ def target_modules(host: Host, sites: Sequence[str], side: Side) -> tuple[str, .
 
     Raises: BadArm, for an unknown site, or one that has no such layer.
     """
-    placed = {p.name: p for p in host.prepared.sites}
+    known = [s.name for s in host.sites]
     found: list[str] = []
     for name in sites:
-        if name not in placed:
-            raise BadArm(f"unknown site `{name}` for host `{host.name}`; nearest: `{nearest(name, placed, alike=0.0)}`")
-        rule = placed[name].rule
-        assert isinstance(rule, SiteRule)
-        wanted = (rule.keys if side != "image" else ()) + (_IMAGE if side != "text" else ())
-        here = [f"{name}.{part}" for part in wanted if _linear(placed[name].module, part)]
+        if name not in known:
+            raise BadArm(f"unknown site `{name}` for host `{host.name}`; nearest: `{nearest(name, known, alike=0.0)}`")
+        places = host.projections(name)
+        here = [places[where] for where in _SIDES[side] if where in places]
         if not here:
             raise BadArm(f"site `{name}` has no projection of its {side} side to train")
         found += here
@@ -94,13 +96,6 @@ def matched_rank(denoiser: nn.Module, arm: Arm, budget: int) -> int:
 def _attention(denoiser: nn.Module) -> tuple[str, ...]:
     ends = tuple(f".{part}" for part in _ATTENTION)
     return tuple(n for n, m in denoiser.named_modules() if isinstance(m, nn.Linear) and n.endswith(ends))
-
-
-def _linear(module: nn.Module, part: str) -> bool:
-    try:
-        return isinstance(module.get_submodule(part), nn.Linear)
-    except AttributeError:
-        return False
 
 
 def _chosen(name: str, names: Sequence[str], pack: Pack, seed: int) -> list[str]:

@@ -7,7 +7,7 @@ adds checkpoints: a run that is stopped goes on where it was and ends in the sam
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,11 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from steering.packs.lora import Adapter
 from tuning.errors import Diverged, NotKept
 from tuning.lessons import Lesson
 from tuning.student import Student
 
-__all__ = ["Schedule", "adapters", "fit"]
+__all__ = ["Schedule", "adapters", "fit", "trained"]
 
 Progress = Callable[[int, int, float], None]
 _NAME = "palimpsest"
@@ -57,6 +58,15 @@ def adapters(denoiser: nn.Module, modules: Sequence[str], rank: int, *, seed: in
         holder.unload()
         for name, p in denoiser.named_parameters():
             p.requires_grad_(needed[name])
+
+
+def trained(parameters: Mapping[str, Tensor]) -> dict[str, Adapter]:
+    """What `adapters` holds as a LoRA by module name, as files and plans take it."""
+    found: dict[str, dict[str, Tensor]] = {}
+    for name, value in parameters.items():
+        module, _, part = name.partition(".lora_")
+        found.setdefault(module, {})[part[0]] = value.detach().float().cpu().clone()
+    return {module: Adapter(parts["A"], parts["B"]) for module, parts in found.items()}
 
 
 def fit(
@@ -101,7 +111,7 @@ def fit(
             rows = lesson.rows(step)
             with accelerator.autocast():
                 told = student.predict(rows.x, rows.timesteps, rows.texts)
-            loss = ((told - rows.target).square().flatten(1).mean(1) * rows.weights).mean()
+            loss = ((told - rows.target).square() * rows.weights.view(-1, *rows.weights.shape[1:], *[1] * (told.dim() - rows.weights.dim()))).mean()
             level = float(loss.detach())
             if not math.isfinite(level):
                 raise Diverged(

@@ -15,14 +15,14 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 
 from evaluation.draw import Drawable, draw
 from steering import Host, Pack
+from steering.packs.lora import write_lora
 from tuning.arms import ARMS, Arm, Side, arm_of, matched_rank, parameters_of
 from tuning.cost import Cost, count_cost
 from tuning.lessons import Lesson
-from tuning.loop import Schedule, adapters, fit
+from tuning.loop import Schedule, adapters, fit, trained
 from tuning.student import Student
 
 __all__ = ["Cell", "TuneJob", "pictures_of", "run_cell"]
@@ -91,12 +91,12 @@ def run_cell(
     else:
         student = Student(host, guidance=guidance)
         arm, rank = _arm(host, pack, cell, job)
+        made = lesson(student)
         with adapters(host.denoiser, arm.modules, rank, seed=cell.seed) as parameters:
-            made = lesson(student)
             cost = count_cost(student, made, parameters)
             schedule = Schedule(steps=job.steps, rate=job.rate)
             losses = fit(student, made, parameters, schedule, work=folder, name="training")
-            save_file({n: p.detach().contiguous() for n, p in parameters.items()}, folder / "lora.safetensors")
+            write_lora(folder / "lora.safetensors", trained(parameters), component=host.family.denoiser)
             row = {**asdict(cell), "sites": arm.sites, "rank": rank, "modules": len(arm.modules), **asdict(cost)}
             row |= {"loss, first tenth": _mean(losses[: len(losses) // 10]), "last": _mean(losses[-len(losses) // 10 :])}
             _draw(host, cases, job, folder)

@@ -1,0 +1,75 @@
+"""The table on unlearning: a concept trained away at the located sites, at others, and in all attention.
+
+Prompts of the concept stand in contexts that no training saw; neighbours are the other concepts of its category and
+innocent prompts. What the concept is to become (its anchor) is the neutral form of its category.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+
+from evaluation.metrics import Rate
+from evaluation.readers.judges import Judges
+from localization import Contrast
+from reference.town.judge import truth
+from reference.town.prompts import concept_prompts, different_prompts
+from reference.town.scenes import CATEGORIES, Scene
+
+__all__ = ["Asked", "forget_cases", "forget_figures", "forget_prompts"]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A prompt that names `concept`, what its scene is, and its seed."""
+
+    concept: str
+    scene: Scene
+    prompt: str
+    seed: int
+
+
+def forget_prompts(concept: str, count: int, *, seed: int) -> tuple[list[Contrast], list[Contrast]]:
+    """Prompts of the concept with their anchors, and prompts of its neighbours with theirs, to train on."""
+    own = different_prompts(concept, "localization", count, seed=seed)
+    category = concept.partition("/")[0]
+    near = [n for n in CATEGORIES[category] if f"{category}/{n}" != concept]
+    others = [p for n in near for p in concept_prompts(f"{category}/{n}", "localization", seed=seed)]
+    kept = [others[i * len(others) // count] for i in range(count)]
+    return tuple([Contrast(p.prompt, p.donor, p.seed) for p in pairs] for pairs in (own, kept))  # type: ignore[return-value]
+
+
+def forget_cases(concept: str, of_it: int, others: int, *, seed: int) -> list[Asked]:
+    """Prompts of the concept, then of its neighbours in turn; none was trained on."""
+    category = concept.partition("/")[0]
+    near = [f"{category}/{n}" for n in CATEGORIES[category] if f"{category}/{n}" != concept]
+    cases = [Asked(concept, p.scene, p.prompt, p.seed) for p in different_prompts(concept, "evaluation", of_it, seed=seed)]
+    each = -(-others // len(near))
+    turns = [[Asked(n, p.scene, p.prompt, p.seed) for p in different_prompts(n, "evaluation", each, seed=seed)] for n in near]
+    return cases + [case for turn in zip(*turns, strict=True) for case in turn][:others]
+
+
+def forget_figures(
+    judges: Judges, concept: str, cases: Sequence[Asked], images: Sequence[Image.Image]
+) -> dict[str, Any]:
+    """How often either judge sees the concept where it is asked for, how often neighbours are seen, and other facts."""
+    sights = [judges.judge.look(images), judges.second.look(images)]
+    shown = [[sight.scores[c.concept] > 0.5 for sight in told] for c, told in zip(cases, zip(*sights), strict=True)]
+    named = {"style": "style", "place": "ground"}.get(concept.partition("/")[0], "subject")
+    facts = [f for f in ("subject", "colour", "ground", "style", "sign") if f not in {named, "colour"} ]
+    asked = [n for n, c in enumerate(cases) if c.concept == concept]
+    near = [n for n, c in enumerate(cases) if c.concept != concept]
+    right = {n: sights[1][n].agrees(cases[n].scene) for n in range(len(cases))}
+    said = judges.reader.read(images)
+    signs = [n for n in range(len(cases)) if cases[n].scene.lines]
+    return {
+        "concept seen by either judge": Rate.of(any(shown[n]) for n in asked),
+        "by both": Rate.of(all(shown[n]) for n in asked),
+        "neighbours seen by both": Rate.of(all(shown[n]) for n in near),
+        "other facts of the concept's pictures": Rate.of(right[n][f] for n in asked for f in facts if truth(cases[n].scene)[f]),
+        "other facts of neighbours": Rate.of(right[n][f] for n in near for f in facts if truth(cases[n].scene)[f]),
+        "lettering read exactly": Rate.of(said[n] == cases[n].scene.lettering for n in signs),
+    }

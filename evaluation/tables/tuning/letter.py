@@ -1,0 +1,69 @@
+"""The table on lettering: LoRA at the located sites, at others, and on all attention, trained on signs of two lines.
+
+Half of the pictures to learn from have two lines, the others are ordinary, so that the rest of the model is held. The
+judges and the reader are those of the other tables; test words are held out, and no scene is one that was trained on.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+
+from evaluation.metrics import Rate
+from evaluation.readers.judges import Judges
+from reference.town.captions import sample_caption
+from reference.town.drawing.paint import paint
+from reference.town.judge import truth
+from reference.town.letters import held_out_words
+from reference.town.scenes import Scene, sample_scene
+from tuning.pictures import Captioned
+
+__all__ = ["Sign", "letter_figures", "letter_pictures", "sign_cases"]
+
+_SUBJECTS = ("subject", "colour", "ground", "style", "sign")
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """A scene asked for in words, and its seed."""
+
+    scene: Scene
+    prompt: str
+    seed: int
+
+
+def letter_pictures(count: int, *, seed: int) -> list[Captioned]:
+    """Pictures of the town to learn from; at least half of them have signs of two lines."""
+    rng = random.Random(f"letter/{seed}")
+    found: list[Captioned] = []
+    while len(found) < count:
+        scene = sample_scene(rng)
+        if len(scene.lines) == 2 or len(found) % 2:
+            found.append(Captioned(paint(scene, 64), sample_caption(scene, rng).text))
+    return found
+
+
+def sign_cases(two: int, one: int, *, seed: int) -> list[Sign]:
+    """Held-out signs of two lines, then of one, under captions of all forms."""
+    rng, words = random.Random(f"letter-test/{seed}"), held_out_words()
+    lines = [rng.sample(words, 2) for _ in range(two)] + [rng.sample(words, 1) for _ in range(one)]
+    scenes = [sample_scene(rng, lines=said) for said in lines]
+    return [Sign(s, sample_caption(s, rng).text, 300_000 + 1000 * seed + n) for n, s in enumerate(scenes)]
+
+
+def letter_figures(judges: Judges, cases: Sequence[Sign], images: Sequence[Image.Image]) -> dict[str, Any]:
+    """How many signs are read exactly, and how many facts beside the lettering are right, as hits and n."""
+    said = judges.reader.read(images)
+    figures: dict[str, Rate] = {}
+    for lines, name in ((2, "two lines read exactly"), (1, "one line read exactly")):
+        rows = [n for n, c in enumerate(cases) if len(c.scene.lines) == lines]
+        figures[name] = Rate.of(said[n] == cases[n].scene.lettering for n in rows)
+    facts = [sight.agrees(case.scene) for sight, case in zip(judges.second.look(images), cases, strict=True)]
+    for fact in _SUBJECTS:
+        figures[fact] = Rate.of(told[fact] for told, c in zip(facts, cases, strict=True) if truth(c.scene)[fact])
+    figures["all facts"] = Rate.of(told[f] for told, c in zip(facts, cases, strict=True) for f in _SUBJECTS)
+    return figures
