@@ -26,7 +26,7 @@ from reference.loop import Schedule, fit
 from reference.town.data import render_set
 from reference.town.drawing.paint import paint
 from reference.town.letters import held_out_words
-from reference.town.network import Network, disturb, load_network, look_at, rough
+from reference.town.network import Network, disturb, load_network, look_at, rough, seen
 from reference.town.scenes import CATEGORIES, COLOURS, GROUNDS, PLACES, SPOTS, STYLES, SUBJECTS, Scene, sample_scene
 
 __all__ = [
@@ -103,6 +103,16 @@ class Judge:
     def look(self, images: Sequence[Image.Image]) -> list[Sight]:
         """What the judge sees in each picture."""
         return [_sight(told) for told in look_at(self.network, images, self.size)]
+
+    @torch.inference_mode()
+    def features(self, images: Sequence[Image.Image]) -> Tensor:
+        """The last layer before the answers, averaged over each quarter of the picture: [n, 4 x width].
+
+        Not over the whole picture, as Inception's layer is for FID: a lost sign would hardly be noticed.
+        """
+        parts = [rough(seen(images[i : i + 256], self.size)) for i in range(0, len(images), 256)]
+        told = [F.adaptive_avg_pool2d(self.network.body(x), 2).flatten(1) for x in parts]
+        return torch.cat(told) if told else torch.zeros(0, 4 * self.network.width)
 
     def scores(self, images: Sequence[Image.Image]) -> list[dict[str, float]]:
         """Concept to probability, one mapping a picture: `animal/<x>`, `place/<x>`, ..., and `lettering`."""

@@ -26,6 +26,7 @@ class Network(nn.Module):
     def __init__(self, widths: Sequence[int], kernel: int, answers: Mapping[str, int]) -> None:
         super().__init__()
         channels = [3, *widths]
+        self.width = widths[-1]
         self.body = nn.Sequential(
             *(
                 nn.Sequential(nn.Conv2d(a, b, kernel, 2, kernel // 2, bias=False), nn.GroupNorm(8, b), nn.SiLU())

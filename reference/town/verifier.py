@@ -68,8 +68,8 @@ class VerifierRecipe:
 class Verifier:
     """A trained verifier; pictures of any size are looked at in the size it was trained on."""
 
-    def __init__(self, recipe: VerifierRecipe) -> None:
-        self.recipe = recipe
+    def __init__(self, creature: Creature, recipe: VerifierRecipe) -> None:
+        self.creature, self.recipe = creature, recipe
         self.network = Network(recipe.widths, 3, {"features": _FEATURES})
         self.network(torch.zeros(1, 3, recipe.size, recipe.size))
         asked = {"kind": KINDS, **ATTRIBUTES}
@@ -120,7 +120,7 @@ def train_verifier(
 ) -> Verifier:
     """The verifier of a creature; `work` keeps its weights, by creature, drawing and recipe, for the next call."""
     torch.manual_seed(recipe.seed)
-    verifier = Verifier(recipe)
+    verifier = Verifier(creature, recipe)
 
     @cache
     def data() -> tuple[Tensor, dict[str, Tensor]]:
@@ -153,9 +153,9 @@ def _targets(drawn: Sequence[Example]) -> dict[str, Tensor]:
     return {name: torch.tensor(values) for name, values in told.items()}
 
 
-def held_out_accuracy(verifier: Verifier, creature: Creature, *, count: int = 1000, seed: int = 1) -> dict[str, float]:
+def held_out_accuracy(verifier: Verifier, *, count: int = 1000, seed: int = 1) -> dict[str, float]:
     """Of each kind of held-out pictures the share for which the verifier says rightly whether it is its creature."""
-    drawn = examples(creature, count, seed=seed, held_out=True)
+    drawn = examples(verifier.creature, count, seed=seed, held_out=True)
     told = verifier.kinds([e.paint(verifier.recipe.size) for e in drawn])
     right: dict[str, list[bool]] = {kind: [] for kind in KINDS}
     for example, kind in zip(drawn, told, strict=True):
