@@ -11,6 +11,7 @@ takes one way, for tracing takes seconds.
 | regional graphs do not grow with blocks | a hook that reads a number of its own for each site |
 | a stream is recorded eagerly | the denoiser left compiled while it is recorded |
 | a LoRA that comes after the hooks were installed | hooks of a compiled host never put on anew |
+| other adapters, and more or fewer, add no graph | the number of operators a constant of the graph |
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import torch
 
 from tests.steering import zoo
 from tests.steering.family_cases import GREEN, PINK, RED, Asked, apart
-from tests.steering.feature_cases import adapt, denoiser_of, on
+from tests.steering.feature_cases import adapt, denoiser_of, loud, on, plan_of
 
 # what is repeated in our families; diffusers names it for two of them
 BLOCKS = ("BasicTransformerBlock", "JointTransformerBlock", "SanaTransformerBlock", "UNetMidBlock2DSimpleCrossAttn")
@@ -140,6 +141,37 @@ def test_each_kind_of_swap_adds_one_graph_and_a_stream_is_recorded_eagerly() -> 
         seen.append(graphs.frame_count)
     assert seen[1] - seen[0] == 1
     assert seen[2] - seen[1] == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "way", "counts"),
+    [
+        ("sdxl", "regional", (2, 1)),
+        ("sd3", "wrapped", (1, 1)),
+        ("pixart-alpha", "regional", (2, 2)),
+        ("flux-dev", "place", (1, 1)),
+    ],
+)
+@pytest.mark.law("compile")
+def test_other_adapters_and_any_number_of_them_add_no_graph(name: str, way: str, counts: tuple[int, int]) -> None:
+    pipe = cut(zoo.build(name), 1 if name.startswith("flux") else 2)
+    graphs = compiled(pipe, way)
+    it = on(name, pipe)
+    prompts = [RED, GREEN, PINK, RED]
+    stock = it.steered(prompts, [None] * 4)
+    first = graphs.frame_count
+    want = it.steered(prompts, [plan_of(it, loud(it)), None, None, None])
+    second = graphs.frame_count
+    assert (first, second - first) == counts
+    for many in ((1, None, None, None), (2, 3, 4, 5), (None, 6, 7, None), (None, None, None, None)):
+        plans = [None if seed is None else plan_of(it, loud(it, seed, rank=3 + seed % 2)) for seed in many]
+        mixed = it.steered(prompts, plans)
+        for row, plan in enumerate(plans):
+            assert torch.equal(mixed[row], stock[row]) == (plan is None)
+    assert graphs.frame_count == second
+    eager = on(name, cut(zoo.build(name), 1 if name.startswith("flux") else 2))
+    assert apart(eager.steered(prompts, [plan_of(eager, loud(eager)), None, None, None]), want) < it.tolerance
+    assert apart(want[0], stock[0]) > it.different
 
 
 def test_calls_for_cond_and_uncond_rows_share_their_graphs() -> None:

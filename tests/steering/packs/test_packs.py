@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 
 RED, GREEN = "a red star", "green ring, sign 42"
 
@@ -125,6 +126,90 @@ def test_each_site_may_have_an_operator_of_its_own(host: Any, tmp_path: Path) ->
         make(host, operators={names[0]: ops[names[0]]}, sites=(names[1],))
     with pytest.raises(BadPack, match="operator for `pooled` cannot stand at site"):
         make(host, operators=ops | {names[0]: (replace(*ops[names[0]], where="pooled"),)})
+
+
+def tuned(made_on: Any, **more: Any) -> Any:
+    """A pack that holds an adapter of keys and values at two sites."""
+    from steering import Operator
+
+    def change(where: str, seed: int) -> Any:
+        generator = torch.Generator().manual_seed(seed)
+        e, d = (torch.randn(4, 32, generator=generator) for _ in range(2))
+        return Operator(e, d, torch.zeros_like(e), where=where)
+
+    names = [s.name for s in made_on.sites[:2]]
+    operators = {n: (change("keys", 2 * i), change("values", 2 * i + 1)) for i, n in enumerate(names)}
+    plain = {"scores": None, "choice": None, "bins": (), "calibration": (), "rows": "both"}
+    evidence = {"kind": "tuned", "data": {"digest": "0" * 64, "pictures": 6}}
+    sets = {"sites": names, "wider": names, "operators": operators}
+    return make(made_on, **({"concept": "character/rex", "evidence": evidence} | plain | sets | more))
+
+
+def test_a_tuned_pack_holds_an_adapter_and_says_what_it_was_trained_on(host: Any, tmp_path: Path) -> None:
+    from steering import BadPack, Pack
+    from steering.packs.pack import read_header
+
+    pack = tuned(host)
+    path = pack.save(tmp_path / "rex.safetensors")
+    back = Pack.load(path, host=host)
+    assert (back.kind, back.tuned, back.scores, back.choice, back.bins) == ("adapter", True, None, None, ())
+    assert back.operators == pack.operators
+    assert back.evidence == pack.evidence
+    assert [o["where"] for o in read_header(path)["operators"]] == ["keys", "values"] * 2
+    with safe_open(str(path), framework="pt") as file:
+        assert sorted(file.keys()) == sorted(f"operators.{i}.{n}" for i in range(4) for n in "de")  # m is zero
+    plan = back.plan()
+    assert plan == pack.plan()
+    assert {(act.sites, act.operator.where, act.rows) for act in plan.interventions} == {
+        ((name,), where, "both") for name in pack.sites for where in ("keys", "values")
+    }
+    out = host.generate([RED, GREEN], plans=[plan, None], seeds=[1, 1], output_type="latent")
+    assert out.report[0].fired == dict.fromkeys(pack.sites, 12)  # 3 steps of 4, both halves, keys and values
+    for more, message in (
+        ({"evidence": {"kind": "tuned"}}, "names the `data` that it was trained on"),
+        ({"operators": {}}, r"holds an adapter, .* got one of swaps"),
+        ({"bins": make(host).bins}, "only a published or tuned one may leave both out, and the bins"),
+        ({"choice": make(host).choice}, "may leave both out"),
+        ({"operators": {n: own[:1] * 2 for n, own in pack.operators.items()}}, "one operator a place, got `keys`, `ke"),
+        ({"operators": {n: own[0] for n, own in pack.operators.items()}}, "a tuple of `Operator`, got `Operator` at"),
+    ):
+        with pytest.raises(BadPack, match=message):
+            tuned(host, **more)
+    with pytest.raises(BadPack, match="may leave both out"):
+        make(host, scores=None, choice=None)
+
+
+def test_a_packs_kind_is_what_its_plans_are_made_of(host: Any) -> None:
+    pack = tuned(host)
+    measured = make(host, sites=pack.sites[:1], wider=pack.sites, operators=pack.operators)
+    assert (measured.kind, measured.tuned) == ("adapter", False)
+    assert make(host).kind == "swap"
+    text = {name: (replace(own[0], where="text"), own[1]) for name, own in pack.operators.items()}
+    assert make(host, sites=pack.sites[:1], wider=pack.sites, operators=text).kind == "edit"
+
+
+@pytest.mark.parametrize("json_", [True, False])
+def test_a_tuned_pack_is_shown_with_its_kind_and_data(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, json_: bool
+) -> None:
+    from typer.testing import CliRunner
+
+    from palimpsest.cli.main import app
+    from steering import Host
+
+    monkeypatch.setenv("PALIMPSEST_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("PALIMPSEST_THREADS", "1")
+    monkeypatch.setenv("COLUMNS", "200")
+    host = Host.load(folder)
+    path = tuned(host).save(tmp_path / "rex.safetensors")
+    host.close()
+    done = CliRunner().invoke(app, ["pack", "show", str(path), "--model", str(folder)] + ["--json"] * json_)
+    assert done.exit_code == 0, done.output
+    for told in ("adapter", "4 of rank 4, at keys, values", "not measured: tuned", "0" * 64):
+        assert told in done.stdout
+    refused = CliRunner().invoke(app, ["pack", "verify", str(path), "--model", str(folder)])
+    assert refused.exit_code == 2
+    assert "was tuned; `pack verify` measures packs that take something out" in refused.output
 
 
 def test_a_pack_may_say_that_no_strength_was_found(host: Any, tmp_path: Path) -> None:
