@@ -61,10 +61,12 @@ def edit_rows(
     e, d, offset, positive = (table.index_select(0, slot) for table in tables)
     s = torch.einsum("btd,brd->btr", x.float(), e) - offset[:, None]
     s = torch.where(positive[:, None, None], s.clamp(min=0), s)
-    change = scale.view(-1, 1, 1) * torch.einsum("btr,brd->btd", s, d)
-    y = base.float() - change
-    touched = (slot > 0).view(-1, 1, 1)
-    moved = change.norm(dim=-1) / base.float().norm(dim=-1).clamp(min=1e-12)
-    none = torch.zeros_like(moved)
-    size = torch.where(touched[:, :, 0], s.abs().sum(-1), none)
-    return torch.where(touched, y.to(base.dtype), base), size, torch.where(touched[:, :, 0], moved, none)
+    dose = scale.view(-1, 1, 1) * s
+    y = torch.baddbmm(base.float(), dose, d, alpha=-1)
+    # |change|^2 = dose (d d') dose', which is r wide where the change is v wide
+    length = ((dose @ (d @ d.mT)) * dose).sum(-1).clamp(min=0).sqrt()
+    touched = (slot > 0).view(-1, 1)
+    none = torch.zeros_like(length)
+    size = torch.where(touched, s.abs().sum(-1), none)
+    moved = torch.where(touched, length / base.float().norm(dim=-1).clamp(min=1e-12), none)
+    return torch.where(touched[:, :, None], y.to(base.dtype), base), size, moved

@@ -196,6 +196,7 @@ class PreparedPipeline:
         if placed.site.kind == "global":
             stack.enter_context(before(placed.module, pooled_hook(site, placed)))
             return
+        # first: where both are, a swap replaces rows that an adapter has changed
         for where, module in _projections(placed, [w for w in PROJECTED if w in needed]).items():
             stack.enter_context(after(module, adapter_hook(site, module, where)))
         if placed.site.kind == "cross" and needed & {"swap", "text"}:
@@ -219,9 +220,10 @@ class PreparedPipeline:
 def _projections(placed: Placed, wanted: Sequence[Projected]) -> dict[Projected, nn.Module]:
     """The modules that make keys, values, queries or result of a site: those that it has and that are not fused. Plans
     that need others were refused before the call."""
-    fused = is_fused(placed.module)
-    there = [w for w in wanted if w in placed.projections() and (w == "result" or not fused)]
-    return {where: placed.projection(where) for where in there}
+    names = placed.projections() if wanted else {}
+    if is_fused(placed.module):
+        names = {where: name for where, name in names.items() if where == "result"}
+    return {where: placed.module.get_submodule(names[where]) for where in wanted if where in names}
 
 
 def bank_capacity(donors: int, own: torch.Tensor) -> int:
