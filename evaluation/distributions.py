@@ -21,7 +21,7 @@ __all__ = ["Kid", "Likeness", "ceiling", "compare_sets", "kid", "precision_recal
 
 @dataclass(frozen=True, slots=True)
 class Kid:
-    """A kernel inception distance: the unbiased estimate, which may be negative, and its 95 % interval."""
+    """A kernel inception distance: the unbiased estimate, which may be negative, and its interval of at least 95 %."""
 
     value: float
     interval: tuple[float, float]
@@ -79,7 +79,8 @@ def kid(a: np.ndarray, b: np.ndarray, *, subsets: int = 200, seed: int = 0) -> K
     2018), and its interval from random halves of both sets.
 
     An estimate from half of a set, drawn without replacement, varies about the estimate from the whole set as that one
-    varies about the truth (the delete-half jackknife), so quantiles of such estimates are the interval.
+    varies about the truth (the delete-half jackknife), so quantiles of such estimates are the interval. Where both sets
+    come from the same source the interval is wider than it needs to be.
     """
     _check(a, b, least=4)
     x, y = np.asarray(a, float), np.asarray(b, float)
