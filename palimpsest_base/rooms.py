@@ -16,6 +16,7 @@ ROOMS = (
     "detectors",
     "steering",
     "localization",
+    "tuning",
     "reference",
     "evaluation",
     "service",

@@ -27,9 +27,10 @@ ARROWS = {
     "detectors": BASE | {"policies"},
     "steering": BASE,
     "localization": BASE | {"steering"},
+    "tuning": BASE | {"steering", "localization"},
     "reference": BASE | {"steering"},
     "evaluation": set(ROOMS) - {"service", "evaluation", "palimpsest"},
-    "service": set(ROOMS) - {"evaluation", "localization", "palimpsest"},
+    "service": set(ROOMS) - {"evaluation", "localization", "tuning", "palimpsest"},
     "palimpsest": set(ROOMS),
     "deploy": BASE | {"service"},
 }
@@ -59,6 +60,7 @@ HALLS = {
         "run calibrate fit_methods fit probes sentinels",
         "verify edit_packs report",
     ],
+    "tuning": ["errors noise arms student lessons pictures", "cost loop applications", "page merge", "run"],
     "reference": [
         "folders loop batches autoencoder",
         "town/scenes town/letters town/layout town/captions",

@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from PIL import Image
@@ -30,17 +30,27 @@ __all__ = ["LEVELS", "Teacher", "forget_lesson", "learn_lesson", "letter_lesson"
 
 Teacher = Literal["swap", "anchor", "esd"]
 LEVELS = (0.0, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95)  # of the trajectory, where a teacher is asked
+_BARE = 4  # of so many calls of the concept, one is kept as it is for the empty prompt
 _AWAY = 1.0  # how far `esd` goes beyond the unconditional prediction, of what the concept changes
 
 
-def letter_lesson(student: Student, pictures: Sequence[Captioned], *, batch: int, seed: int, size: tuple[int, int],
-                  drop: float = 0.1) -> PictureLesson:
+def letter_lesson(
+    student: Student, pictures: Sequence[Captioned], *, batch: int, seed: int, size: tuple[int, int], drop: float = 0.1
+) -> PictureLesson:
     """Denoising captioned pictures; a share of rows has no caption, as classifier-free guidance needs."""
     return _pictures(student, pictures, [(0, len(pictures), batch, 1.0)], seed, size, drop)
 
 
-def learn_lesson(student: Student, subject: Sequence[Captioned], prior: Sequence[Captioned], *, batch: int, seed: int,
-                 size: tuple[int, int], prior_weight: float = 1.0) -> PictureLesson:
+def learn_lesson(
+    student: Student,
+    subject: Sequence[Captioned],
+    prior: Sequence[Captioned],
+    *,
+    batch: int,
+    seed: int,
+    size: tuple[int, int],
+    prior_weight: float = 1.0,
+) -> PictureLesson:
     """Denoising pictures of a subject, and in the other half of each step's rows prior pictures of its class."""
     first = len(subject)
     half = batch // 2 if prior else 0
@@ -60,8 +70,17 @@ def prior_pictures(student: Student, prompts: Sequence[str], *, seed: int, rows:
 
 
 @torch.no_grad()
-def forget_lesson(student: Student, pack: Pack, contrasts: Sequence[Contrast], kept: Sequence[Contrast], *,
-                  teacher: Teacher, batch: int, seed: int, steps: int | None = None) -> AnswerLesson:
+def forget_lesson(
+    student: Student,
+    pack: Pack,
+    contrasts: Sequence[Contrast],
+    kept: Sequence[Contrast],
+    *,
+    teacher: Teacher,
+    batch: int,
+    seed: int,
+    steps: int | None = None,
+) -> AnswerLesson:
     """Answering as a teacher does on `contrasts` (prompt of the concept; its anchor as donor), and as ever on `kept`.
 
     kept: their prompts and donors are both rows that must not change; the empty prompt, which guidance asks for, is
@@ -71,7 +90,8 @@ def forget_lesson(student: Student, pack: Pack, contrasts: Sequence[Contrast], k
     """
     if not contrasts:
         raise BadLesson("forgetting needs at least one prompt that names the concept, got none")
-    host, more = student.host, {} if steps is None else {"num_inference_steps": steps}
+    host = student.host
+    more: dict[str, Any] = {} if steps is None else {"num_inference_steps": steps}
     x: list[Tensor] = []
     times: list[float] = []
     targets: list[Tensor] = []
@@ -85,8 +105,10 @@ def forget_lesson(student: Student, pack: Pack, contrasts: Sequence[Contrast], k
 
     empty: list[tuple[Call, Tensor]] = []
     for c in contrasts:
-        run = c.donor if teacher == "anchor" else c.prompt
-        calls = host.capture(run, seed=c.seed, at=LEVELS, **more)
+        own = host.capture(c.prompt, seed=c.seed, at=LEVELS, **more)
+        theirs = host.capture(c.donor, seed=c.seed, at=LEVELS, **more)
+        # a student that has learned stands on the anchor's way, so the swapped teacher is asked there as well
+        calls = {"swap": (*own, *map(student.moved, own, theirs)), "anchor": theirs, "esd": own}[teacher]
         bare = host.reword(calls, [""])[:, 0]
         for n, call in enumerate(calls):
             if teacher == "swap":
@@ -99,7 +121,7 @@ def forget_lesson(student: Student, pack: Pack, contrasts: Sequence[Contrast], k
             empty.append((call, bare[n]))
     first = len(x)
     for n, (call, answer) in enumerate(empty):
-        if n % 4 == 0:
+        if n % _BARE == 0:
             add(call, "", answer)
     for c in kept:
         for prompt in (c.prompt, c.donor):
@@ -119,8 +141,14 @@ def forget_lesson(student: Student, pack: Pack, contrasts: Sequence[Contrast], k
     )
 
 
-def _pictures(student: Student, pictures: Sequence[Captioned], groups: Sequence[tuple[int, int, int, float]],
-              seed: int, size: tuple[int, int], drop: float) -> PictureLesson:
+def _pictures(
+    student: Student,
+    pictures: Sequence[Captioned],
+    groups: Sequence[tuple[int, int, int, float]],
+    seed: int,
+    size: tuple[int, int],
+    drop: float,
+) -> PictureLesson:
     if not pictures:
         raise BadLesson("there must be at least one picture to learn from, got none")
     return PictureLesson(

@@ -47,7 +47,9 @@ def read_imagefolder(folder: Path, *, caption: str | None = None) -> tuple[list[
     lacking = [n for n in names if caption is None and n not in told]
     absent = sorted(set(told) - set(names))
     if lacking or absent:
-        what = f"`{lacking[0]}` has no caption" if lacking else f"`metadata.jsonl` names `{absent[0]}`, which is no file"
+        what = (
+            f"`{lacking[0]}` has no caption" if lacking else f"`metadata.jsonl` names `{absent[0]}`, which is no file"
+        )
         raise BadLesson(f"{what} ({len(lacking) + len(absent)} such) in `{folder}`")
     digest = hashlib.sha256()
     found = []

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -54,6 +54,12 @@ class Student:
         given = inspect.signature(self.denoiser.forward).bind(*call.args, **call.kwargs).arguments
         latents: Tensor = given[self._latents][0]
         return latents
+
+    def moved(self, call: Call, other: Call) -> Call:
+        """A captured call with the noised latents of another one of the same step."""
+        bound = inspect.signature(self.denoiser.forward).bind(*call.args, **call.kwargs)
+        bound.arguments[self._latents] = self.latents(other)[None]
+        return replace(call, args=bound.args, kwargs=bound.kwargs)
 
     def trimmed(self, prediction: Tensor) -> Tensor:
         """A prediction [...] without the variance that some models predict beside."""

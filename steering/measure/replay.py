@@ -24,7 +24,16 @@ from steering.run.prepared import PreparedPipeline
 from steering.run.session import Session
 from steering.values import Donor
 
-__all__ = ["Call", "capture_calls", "prediction_of", "repeated_call", "repeated", "replay_call", "reworded_calls", "with_texts"]
+__all__ = [
+    "Call",
+    "capture_calls",
+    "prediction_of",
+    "repeated",
+    "repeated_call",
+    "replay_call",
+    "reworded_calls",
+    "with_texts",
+]
 
 
 class _Enough(Exception):

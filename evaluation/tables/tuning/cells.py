@@ -20,7 +20,7 @@ from evaluation.draw import Drawable, draw
 from steering import Host, Pack
 from steering.packs.lora import write_lora
 from tuning.arms import ARMS, Arm, Side, arm_of, matched_rank, parameters_of
-from tuning.cost import Cost, count_cost
+from tuning.cost import count_cost
 from tuning.lessons import Lesson
 from tuning.loop import Schedule, adapters, fit, trained
 from tuning.student import Student
@@ -98,7 +98,10 @@ def run_cell(
             losses = fit(student, made, parameters, schedule, work=folder, name="training")
             write_lora(folder / "lora.safetensors", trained(parameters), component=host.family.denoiser)
             row = {**asdict(cell), "sites": arm.sites, "rank": rank, "modules": len(arm.modules), **asdict(cost)}
-            row |= {"loss, first tenth": _mean(losses[: len(losses) // 10]), "last": _mean(losses[-len(losses) // 10 :])}
+            row |= {
+                "loss, first tenth": _mean(losses[: len(losses) // 10]),
+                "last": _mean(losses[-len(losses) // 10 :]),
+            }
             _draw(host, cases, job, folder)
     done.write_text(json.dumps(row, default=list) + "\n", "utf-8")
     (folder / "training.pt").unlink(missing_ok=True)

@@ -46,9 +46,13 @@ def forget_cases(concept: str, of_it: int, others: int, *, seed: int) -> list[As
     """Prompts of the concept, then of its neighbours in turn; none was trained on."""
     category = concept.partition("/")[0]
     near = [f"{category}/{n}" for n in CATEGORIES[category] if f"{category}/{n}" != concept]
-    cases = [Asked(concept, p.scene, p.prompt, p.seed) for p in different_prompts(concept, "evaluation", of_it, seed=seed)]
+    cases = [
+        Asked(concept, p.scene, p.prompt, p.seed) for p in different_prompts(concept, "evaluation", of_it, seed=seed)
+    ]
     each = -(-others // len(near))
-    turns = [[Asked(n, p.scene, p.prompt, p.seed) for p in different_prompts(n, "evaluation", each, seed=seed)] for n in near]
+    turns = [
+        [Asked(n, p.scene, p.prompt, p.seed) for p in different_prompts(n, "evaluation", each, seed=seed)] for n in near
+    ]
     return cases + [case for turn in zip(*turns, strict=True) for case in turn][:others]
 
 
@@ -59,7 +63,7 @@ def forget_figures(
     sights = [judges.judge.look(images), judges.second.look(images)]
     shown = [[sight.scores[c.concept] > 0.5 for sight in told] for c, told in zip(cases, zip(*sights), strict=True)]
     named = {"style": "style", "place": "ground"}.get(concept.partition("/")[0], "subject")
-    facts = [f for f in ("subject", "colour", "ground", "style", "sign") if f not in {named, "colour"} ]
+    facts = [f for f in ("subject", "colour", "ground", "style", "sign") if f not in {named, "colour"}]
     asked = [n for n, c in enumerate(cases) if c.concept == concept]
     near = [n for n, c in enumerate(cases) if c.concept != concept]
     right = {n: sights[1][n].agrees(cases[n].scene) for n in range(len(cases))}
@@ -69,7 +73,9 @@ def forget_figures(
         "concept seen by either judge": Rate.of(any(shown[n]) for n in asked),
         "by both": Rate.of(all(shown[n]) for n in asked),
         "neighbours seen by both": Rate.of(all(shown[n]) for n in near),
-        "other facts of the concept's pictures": Rate.of(right[n][f] for n in asked for f in facts if truth(cases[n].scene)[f]),
+        "other facts of the concept's pictures": Rate.of(
+            right[n][f] for n in asked for f in facts if truth(cases[n].scene)[f]
+        ),
         "other facts of neighbours": Rate.of(right[n][f] for n in near for f in facts if truth(cases[n].scene)[f]),
         "lettering read exactly": Rate.of(said[n] == cases[n].scene.lettering for n in signs),
     }

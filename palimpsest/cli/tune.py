@@ -1,0 +1,302 @@
+"""`palimpsest tune`: LoRA at the sites where a concept sits, for lettering, a new subject, or a concept to forget."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from palimpsest.cli.shared.console import fail, say, settings_from, stages, table
+from palimpsest.cli.shared.hosts import is_ours, open_host
+from palimpsest.cli.shared.options import Json, Model, Seed
+
+if TYPE_CHECKING:
+    from steering import Host, Pack
+    from tuning import Lesson, Student
+
+__all__ = ["tune_app"]
+
+tune_app = typer.Typer(no_args_is_help=True, help="Fine-tune at the sites where a concept sits; writes LoRA files.")
+
+OutFolder = Annotated[Path, typer.Option(help="Folder of the result: LoRA file, pack, card, page.")]
+Concept = Annotated[str, typer.Option(help="The concept whose pack says where to train.")]
+PackFile = Annotated[Path | None, typer.Option("--pack", help="That pack's file; default: found by the concept.")]
+Sites = Annotated[
+    str, typer.Option(help="`located`, `random`, `least`, `sites` (all), `attention` (all), or names joined by commas.")
+]
+SideOption = Annotated[
+    Literal["text", "image", "both"],
+    typer.Option(help="Keys and values of text, queries and result of the picture, or both."),
+]
+Rank = Annotated[int, typer.Option(min=1, help="Rank of the LoRA.")]
+TrainSteps = Annotated[int, typer.Option("--train-steps", min=1, help="Steps of training.")]
+Batch = Annotated[int, typer.Option(min=1, help="Rows a step.")]
+Rate = Annotated[float, typer.Option(min=0.0, help="Learning rate of AdamW.")]
+State = Annotated[Path | None, typer.Option(help="Folder of checkpoints; default: in the state folder.")]
+Merge = Annotated[Path | None, typer.Option(help="Also write the model with the LoRA merged, to this new folder.")]
+Precision = Annotated[
+    Literal["no", "bf16", "fp16"], typer.Option(help="Mixed precision, by accelerate; needs a GPU to gain.")
+]
+Pictures = Annotated[
+    Path | None, typer.Option(help="Training pictures: a folder with `metadata.jsonl` (Hugging Face imagefolder).")
+]
+
+
+@tune_app.command()
+def letter(
+    out: OutFolder,
+    pictures: Pictures = None,
+    town: Annotated[
+        int | None, typer.Option(min=2, help="Or so many generated pictures of the town, half with two-line signs.")
+    ] = None,
+    model: Model = None,
+    concept: Concept = "lettering",
+    pack: PackFile = None,
+    sites: Sites = "located",
+    side: SideOption = "both",
+    rank: Rank = 16,
+    train_steps: TrainSteps = 600,
+    batch: Batch = 16,
+    rate: Rate = 4e-3,
+    precision: Precision = "no",
+    state: State = None,
+    merge: Merge = None,
+    seed: Seed = 0,
+    json_: Json = False,
+) -> None:
+    """Better lettering: learn from pictures with captions, at the sites that carry lettering.
+
+    A stopped run continues when the same command is run again.
+    """
+    from tuning import TuneError, letter_lesson, read_imagefolder
+
+    if (pictures is None) == (town is None):
+        fail("give either --pictures FOLDER or --town COUNT")
+    try:
+        if pictures is not None:
+            shown, data = read_imagefolder(pictures)
+        else:
+            assert town is not None
+            shown, data = _town_signs(town, seed), f"the town's generator, {town} pictures, seed {seed}"
+    except TuneError as error:
+        fail(str(error))
+    host = open_host(model)
+    _run(
+        host,
+        lambda student: letter_lesson(student, shown, batch=batch, seed=seed, size=_size(host)),
+        application="letter", concept=concept, pack=pack, data=data, guidance=1.0, out=out, sites=sites, side=side,
+        rank=rank, steps=train_steps, rate=rate, precision=precision, state=state, merge=merge, seed=seed, json_=json_,
+        model=model, prompts=[p.caption for p in shown[:6]],
+    )  # fmt: skip
+
+
+@tune_app.command()
+def learn(
+    out: OutFolder,
+    pictures: Annotated[Path, typer.Option(help="4 to 8 pictures of the subject.")],
+    name: Annotated[str, typer.Option(help="What prompts will call it: a rare word and its class, `zev animal`.")],
+    class_prompt: Annotated[str, typer.Option("--class", help="A prompt of its class: `an animal`.")],
+    prior: Annotated[Path | None, typer.Option(help="Pictures of the class with captions; default: drawn.")] = None,
+    priors: Annotated[int, typer.Option(min=0, help="How many are drawn; 0: no prior preservation.")] = 32,
+    model: Model = None,
+    concept: Concept = "character/pip",
+    pack: PackFile = None,
+    sites: Sites = "located",
+    side: SideOption = "both",
+    rank: Rank = 16,
+    train_steps: TrainSteps = 400,
+    batch: Batch = 16,
+    rate: Rate = 5e-3,
+    precision: Precision = "no",
+    state: State = None,
+    merge: Merge = None,
+    seed: Seed = 0,
+    json_: Json = False,
+) -> None:
+    """A new subject: DreamBooth with prior preservation, at the sites that carry a subject of its kind.
+
+    Pictures without `metadata.jsonl` are captioned with the name alone.
+    """
+    from tuning import TuneError, learn_lesson, prior_pictures, read_imagefolder
+
+    try:
+        captioned = (pictures / "metadata.jsonl").is_file()
+        shown, data = read_imagefolder(pictures, caption=None if captioned else name)
+        given = read_imagefolder(prior)[0] if prior is not None else []
+    except TuneError as error:
+        fail(str(error))
+    without = [p.caption for p in shown if name.lower() not in p.caption.lower()]
+    if without:
+        fail(f"each caption must contain the name `{name}`, got `{without[0]}`")
+    host = open_host(model)
+
+    def lesson(student: Student) -> Lesson:
+        drawn = given or prior_pictures(student, [class_prompt] * priors, seed=1_000_000 + seed)
+        return learn_lesson(student, shown, drawn, batch=batch, seed=seed, size=_size(host))
+
+    _run(
+        host, lesson, application="learn", concept=concept, pack=pack, data=data, guidance=1.0, out=out, sites=sites,
+        side=side, rank=rank, steps=train_steps, rate=rate, precision=precision, state=state, merge=merge, seed=seed,
+        json_=json_, model=model, prompts=[*dict.fromkeys(p.caption for p in shown), class_prompt][:6],
+    )  # fmt: skip
+
+
+@tune_app.command()
+def forget(
+    out: OutFolder,
+    concept: Concept,
+    teacher: Annotated[
+        Literal["swap", "anchor", "esd"],
+        typer.Option(help="`swap`: the model steered at these sites; `anchor`: concept ablation; `esd`: away from it."),
+    ] = "swap",
+    prompts: Annotated[Path | None, typer.Option(help="JSON Lines of {prompt, donor}; default: generated.")] = None,
+    keep: Annotated[Path | None, typer.Option(help="The same of what must stay; default: generated.")] = None,
+    phrase: Annotated[str | None, typer.Option(help="The concept's words in prompts; default: its name.")] = None,
+    anchor: Annotated[str | None, typer.Option(help="Words that replace them: what the concept becomes.")] = None,
+    count: Annotated[int, typer.Option(min=2, help="Prompts of the concept.")] = 24,
+    model: Model = None,
+    pack: PackFile = None,
+    sites: Sites = "located",
+    side: SideOption = "text",
+    rank: Rank = 16,
+    train_steps: TrainSteps = 300,
+    batch: Batch = 16,
+    rate: Rate = 4e-3,
+    precision: Precision = "no",
+    state: State = None,
+    merge: Merge = None,
+    seed: Seed = 0,
+    json_: Json = False,
+) -> None:
+    """A concept to forget: the model learns to answer its prompts as a teacher does. No picture is needed."""
+    from localization import LocalizationError, load_contrasts
+    from palimpsest.cli.shared.contrasts import contrast_sets
+    from tuning import forget_lesson
+
+    try:
+        sets = contrast_sets(
+            concept,
+            town=is_ours(model),
+            prompts=prompts,
+            phrase=phrase,
+            neutral=anchor,
+            count=count,
+            check=2,
+            seed=seed,
+        )
+        kept = load_contrasts(keep, seed=seed) if keep is not None else sets.controls
+    except (LocalizationError, ValueError, OSError) as error:
+        fail(str(error))
+    host = open_host(model)
+    where = _pack(host, pack, concept)
+    _run(
+        host,
+        lambda student: forget_lesson(student, where, sets.search, kept, teacher=teacher, batch=batch, seed=seed),
+        application=f"forget ({teacher})", concept=concept, pack=pack, guidance=None, out=out, sites=sites, side=side,
+        data=f"{len(sets.search)} prompts of `{concept}` and {2 * len(kept)} others, seed {seed}", rank=rank,
+        steps=train_steps, rate=rate, precision=precision, state=state, merge=merge, seed=seed, json_=json_,
+        model=model, prompts=[c.prompt for c in sets.search[:4]] + [c.prompt for c in kept[:2]],
+    )  # fmt: skip
+
+
+def _run(
+    host: Host,
+    lesson: Callable[[Student], Lesson],
+    *,
+    application: str,
+    concept: str,
+    pack: Path | None,
+    data: str,
+    guidance: float | None,
+    out: Path,
+    sites: str,
+    side: Any,
+    rank: int,
+    steps: int,
+    rate: float,
+    precision: str,
+    state: Path | None,
+    merge: Path | None,
+    seed: int,
+    json_: bool,
+    model: str | None,
+    prompts: list[str],
+) -> None:
+    from localization import LocalizationError
+    from steering import SteeringError
+    from tuning import ARMS, Schedule, Student, TuneError, arm_of, merge_lora, run_name, tune, write_result
+
+    needs = sites in ARMS and sites not in ("sites", "attention")
+    where = _pack(host, pack, concept) if needs else None
+    folder = state or settings_from({"model": model}).state_folder / "tune"
+    tell = stages()
+    try:
+        arm = arm_of(host, sites, pack=where, side=side, seed=seed)
+        student = Student(host, guidance=guidance)
+        say("texts, latents and teachers")
+        made = lesson(student)
+        schedule = Schedule(steps=steps, rate=rate)
+        tuned = tune(
+            student,
+            made,
+            arm,
+            rank=rank,
+            schedule=schedule,
+            work=folder,
+            name=run_name(application, concept, data, arm, rank, seed, host),
+            seed=seed,
+            precision=precision,
+            prompts=prompts,
+            progress=lambda done, of, _: tell("training", done, of),
+        )
+        about = {"application": application, "data": data, "seed": seed, "side": side}
+        card = write_result(out, host, tuned, concept=concept, about=about)
+        if merge is not None:
+            say(f"wrote {merge_lora(host, tuned.lora, merge)}: the model with the LoRA in its weights")
+    except (TuneError, SteeringError, LocalizationError, ValueError) as error:
+        fail(str(error))
+    _tell(out, card, json_)
+
+
+def _tell(out: Path, card: Mapping[str, Any], json_: bool) -> None:
+    if json_:
+        print(json.dumps({"folder": str(out), **card}, indent=1, default=str))
+        return
+    shown = ("application", "concept", "sites", "rank", "loss", "a step costs", "rides")
+    table(f"{out}", [{"what": name, "value": card[name]} for name in shown])
+    say(f"wrote {out / 'lora.safetensors'}, and what it is: {out / 'page.html'}")
+
+
+def _pack(host: Host, file: Path | None, concept: str) -> Pack:
+    from reference.folders import packs_of
+    from steering import Pack, SteeringError, find_pack, pack_roots
+
+    try:
+        if file is not None:
+            return Pack.load(file, host=host)
+        return find_pack(concept, host, pack_roots([*filter(None, [settings_from({}).packs]), packs_of(host.name)]))
+    except SteeringError as error:
+        fail(str(error))
+
+
+def _size(host: Host) -> tuple[int, int]:
+    """Width and height of the model's own pictures."""
+    height, width = host.defaults.height, host.defaults.width
+    native = host.native_size
+    if height and width:
+        return width, height
+    if native is None:
+        fail("the model does not say how large its pictures are; put `height` and `width` into its `defaults.json`")
+    return native[1], native[0]
+
+
+def _town_signs(count: int, seed: int) -> list[Any]:
+    from reference.town.image_folders import sign_pictures
+    from tuning import Captioned
+
+    two = sign_pictures(count // 2, lines=2, seed=seed)
+    one = sign_pictures(count - count // 2, lines=1, seed=seed)
+    return [Captioned(image, text) for image, text in (*two, *one)]
