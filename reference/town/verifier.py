@@ -1,10 +1,9 @@
 """The verifier of one creature: a network that tells it from other creatures and from what else the town shows.
 
 It is trained for that creature when a table is made, in about a minute, on true pictures only. No generated picture is
-shown to it before it judges. Half of the other creatures that it learns from are sisters of its own. It also learns the
-attributes of every creature: its features, whose cosine is the identity score, are thus near for creatures that are
-alike. Grounds and styles are paired as `is_for_evaluation` leaves them, so that its accuracy can be stated on pictures
-of other pairs and of held-out words.
+shown to it before it judges. Three in four of the other creatures that it learns from are sisters of its own, so its
+features tell near creatures from far ones: the identity score is their cosine. Grounds and styles are paired as
+`is_for_evaluation` leaves them, so that its accuracy can be stated on pictures of other pairs and of held-out words.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from torch import Tensor, nn
 
 from reference.loop import Schedule, fit
 from reference.town.drawing.paint import paint
-from reference.town.drawing.unseen import ATTRIBUTES, Creature
+from reference.town.drawing.unseen import Creature
 from reference.town.letters import held_out_words
 from reference.town.network import Network, disturb, rough, seen
 from reference.town.prompts import is_for_evaluation
@@ -37,7 +36,7 @@ Kind = Literal["subject", "sister", "creature", "town"]
 KINDS: tuple[Kind, ...] = ("subject", "sister", "creature", "town")
 _FEATURES = 64
 _SHIFT = 4  # pixels: each batch is moved by up to as many, wrapping at the edges
-# kinds in turn: what is hard comes thrice as often
+# kinds in turn: those that are hard to tell come thrice as often
 _ORDER: tuple[Kind, ...] = ("subject", "sister") * 3 + ("creature", "town")
 
 
@@ -72,16 +71,16 @@ class Verifier:
         self.creature, self.recipe = creature, recipe
         self.network = Network(recipe.widths, 3, {"features": _FEATURES})
         self.network(torch.zeros(1, 3, recipe.size, recipe.size))
-        asked = {"kind": KINDS, **ATTRIBUTES}
-        self.heads = nn.ModuleDict({name: nn.Linear(_FEATURES, len(answers)) for name, answers in asked.items()})
+        self.head = nn.Linear(_FEATURES, len(KINDS))
 
     def embed(self, x: Tensor) -> Tensor:
         """[b, 3, h, w] in [-1, 1] to features [b, 64] of length one."""
         return F.normalize(self.network(x)["features"], dim=-1)
 
-    def tell(self, features: Tensor) -> dict[str, Tensor]:
-        """The logits of the kind and of each attribute."""
-        return {name: head(features * _FEATURES**0.5) for name, head in self.heads.items()}
+    def tell(self, features: Tensor) -> Tensor:
+        """The logits [b, 4] of `KINDS`."""
+        told: Tensor = self.head(features * _FEATURES**0.5)
+        return told
 
     @torch.inference_mode()
     def features(self, images: Sequence[Image.Image]) -> Tensor:
@@ -95,21 +94,22 @@ class Verifier:
     @torch.inference_mode()
     def kinds(self, images: Sequence[Image.Image]) -> list[Kind]:
         """What each picture shows: `subject` is the verifier's own creature."""
-        return [KINDS[k] for k in self.tell(self.features(images))["kind"].argmax(-1).tolist()]
+        return [KINDS[k] for k in self.tell(self.features(images)).argmax(-1).tolist()]
 
 
 def examples(creature: Creature, count: int, *, seed: int, held_out: bool = False) -> list[Example]:
-    """True pictures' contents, as many of each kind; those that are held out share no ground with style and no word
-    with the others."""
+    """The contents of `count` true pictures of every kind.
+
+    Those that are `held_out` share no pair of ground and style, and no word, with those that are not.
+    """
     rng = random.Random(f"verifier/{seed}/{held_out}")
     words, sisters, made = held_out_words(), creature.sisters(), list[Example]()
     while len(made) < count:
         kind = _ORDER[len(made) % len(_ORDER)]
         lines = [rng.choice(words)] if held_out and rng.random() < 0.75 else () if held_out else None
         scene = sample_scene(rng, lines=lines, subject=None if kind == "town" else rng.choice(ANIMALS))
-        drawn = {"subject": creature, "sister": rng.choice(sisters), "creature": Creature.of(rng.getrandbits(32))}.get(
-            kind
-        )
+        other = Creature.of(rng.getrandbits(32))
+        drawn = {"subject": creature, "sister": rng.choice(sisters), "creature": other}.get(kind)
         if is_for_evaluation(scene.ground, scene.style) == held_out and not (kind == "creature" and drawn == creature):
             made.append(Example(kind, scene, drawn))
     return made
@@ -123,34 +123,25 @@ def train_verifier(
     verifier = Verifier(creature, recipe)
 
     @cache
-    def data() -> tuple[Tensor, dict[str, Tensor]]:
+    def data() -> tuple[Tensor, Tensor]:
         drawn = examples(creature, recipe.count, seed=recipe.seed)
         pictures = torch.from_numpy(np.stack([np.asarray(e.paint(recipe.size)) for e in drawn]))
-        return pictures, _targets(drawn)
+        return pictures, torch.tensor([KINDS.index(e.kind) for e in drawn])
 
     def loss(step: int) -> Tensor:
-        pictures, targets = data()
+        pictures, kinds = data()
         generator = torch.Generator().manual_seed(step)
         rows = torch.randint(0, len(pictures), (64,), generator=generator)
         moved = torch.randint(-_SHIFT, _SHIFT + 1, (2,), generator=generator).tolist()
         told = verifier.tell(verifier.embed(disturb(rough(pictures[rows]).roll(moved, (2, 3)), generator)))
-        each = {n: F.cross_entropy(logits, targets[n][rows], ignore_index=-1) for n, logits in told.items()}
-        return 2 * each["kind"] + torch.stack([v for n, v in each.items() if n != "kind"]).mean()
+        return F.cross_entropy(told, kinds[rows])
 
     portrait = examples(creature, 1, seed=0)[0].paint(recipe.size).tobytes()
     name = hashlib.sha256(repr((creature, recipe)).encode() + portrait).hexdigest()[:16]
-    modules = {"network": verifier.network, "heads": verifier.heads}
+    modules = {"network": verifier.network, "head": verifier.head}
     schedule = Schedule(steps=recipe.steps, lr=3e-3, cooldown=0.6)
     fit(modules, loss, schedule, folder=work, name=f"verifier-{name}", every=recipe.steps, log=log)
     return verifier
-
-
-def _targets(drawn: Sequence[Example]) -> dict[str, Tensor]:
-    """The right answer to each question, -1 where there is none."""
-    told = {"kind": [KINDS.index(e.kind) for e in drawn]}
-    for name, values in ATTRIBUTES.items():
-        told[name] = [values.index(getattr(e.creature, name)) if e.creature else -1 for e in drawn]
-    return {name: torch.tensor(values) for name, values in told.items()}
 
 
 def held_out_accuracy(verifier: Verifier, *, count: int = 1000, seed: int = 1) -> dict[str, float]:

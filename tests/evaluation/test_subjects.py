@@ -3,7 +3,7 @@
 | break | red |
 |---|---|
 | train on random labels | the verifier tells its creature from sisters better than chance |
-| learn no attributes | the identity score puts true pictures, sisters and others in order |
+| make all features alike | the identity score puts true pictures, sisters, others in order |
 | count the reference with itself | the score of true pictures is near 1 |
 | count facts that nobody asked for | only asked facts count |
 | leave out `s != scene.ground` | a ground is repasted only where another was asked |

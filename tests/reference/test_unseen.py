@@ -170,7 +170,9 @@ def test_examples_that_are_held_out_share_no_scenery_and_no_word_with_the_others
     assert not words[0] & words[1]
 
 
-def test_a_creature_s_verifier_is_found_again_and_each_has_its_own(tmp_path: Path) -> None:
+def test_a_creature_s_verifier_is_found_again_and_each_has_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recipe = VerifierRecipe(widths=(8, 16), count=16, steps=2)
     said: list[str] = []
     first = train_verifier(CREATURE, recipe, work=tmp_path, log=said.append)
@@ -185,3 +187,6 @@ def test_a_creature_s_verifier_is_found_again_and_each_has_its_own(tmp_path: Pat
     other = train_verifier(CREATURE.sisters()[0], recipe, work=tmp_path, log=said.append)
     assert len(list(tmp_path.glob("*.pt"))) == 2
     assert not torch.equal(first.features(pictures), other.features(pictures))
+    monkeypatch.setattr(Creature, "draw", lambda _, pen: pen.disc(0, 0, 1, 1, (9, 9, 9)))
+    train_verifier(CREATURE, recipe, work=tmp_path, log=said.append)
+    assert len(list(tmp_path.glob("*.pt"))) == 3, "another drawing needs another verifier"
