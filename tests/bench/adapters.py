@@ -3,7 +3,8 @@
 `python -m tests.bench.adapters [--rounds 8] [--model signpost-pixart]` writes `results/adapters.json`. All cases run in
 every round, in alternating order. Each round brings other adapters and other donors, in other rows; recompiles are the
 graphs that come after the first call of a case. `no plan again` is the control: what the machine makes of no
-difference. The other eight plans are four swaps and four edits of the output.
+difference. The adapters change text keys and values at every site. Beside them ride eight pictures without a plan,
+eight swaps, or four swaps and four edits of the output.
 """
 
 from __future__ import annotations
@@ -43,39 +44,41 @@ def _adapter_plan(host: Host, sites: Sequence[str], *, rank: int, seed: int) -> 
     return Plan(*(Edit((site,), operator, rows="both") for site, own in of_sites for operator in own))
 
 
-def _other_plans(host: Host, k: int) -> list[Plan]:
-    """Four swaps and four edits of the output, others in each round."""
+def _swaps(host: Host, k: int) -> list[Plan]:
+    """Eight swaps, others in each round."""
     sites = tuple(s.name for s in host.sites)
     source = {"source": "canonical"} if host.joint else {}
-    swaps = [Plan(Swap(f"ring {(k + n) % 4}", sites=sites[:2], pooled="keep", **source)) for n in range(4)]
-    generator = torch.Generator().manual_seed(k)
-    edits = []
-    for _ in range(4):
-        unit = torch.nn.functional.normalize(torch.randn(1, _width(host, sites[-1]), generator=generator), dim=-1)
-        edits.append(Plan(Edit(sites[-1:], Operator(unit, unit, 0 * unit, where="output"))))
-    return [plan for pair in zip(swaps, edits, strict=True) for plan in pair]
+    return [
+        Plan(Swap(f"ring {(k + n) % 4}", sites=sites[:2], pooled="keep", **source)) for n in range(_ROWS - _ADAPTERS)
+    ]
 
 
-def _width(host: Host, site: str) -> int:
-    """Of the picture's part of a site's output."""
+def _edits(host: Host, k: int) -> list[Plan]:
+    """Four edits of the picture's part of the last site's output, others in each round."""
+    generator, site = torch.Generator().manual_seed(k), host.sites[-1].name
     module: Any = host.denoiser.get_submodule(site)
-    return int(module.out_dim)
+    found = []
+    for _ in range(4):
+        unit = torch.nn.functional.normalize(torch.randn(1, module.out_dim, generator=generator), dim=-1)
+        found.append(Plan(Edit((site,), Operator(unit, unit, 0 * unit, where="output"))))
+    return found
 
 
 def _works(host: Host, call: dict[str, Any], rank: int) -> dict[str, Callable[[int], Any]]:
-    sites = tuple(s.name for s in host.sites)
-    # a pool for all rounds: plans are made when a pack is loaded, not when a picture is asked for
-    pools = {
-        name: [_adapter_plan(host, some, rank=rank, seed=seed) for seed in range(3 * _ADAPTERS)]
-        for name, some in (("at every fourth site", sites[::4]), ("at all sites", sites))
+    # for all rounds: plans are made when a pack is loaded, not when a picture is asked for
+    pool = [_adapter_plan(host, [s.name for s in host.sites], rank=rank, seed=seed) for seed in range(3 * _ADAPTERS)]
+    swaps, edits = ([make(host, k) for k in range(4)] for make in (_swaps, _edits))
+    beside: dict[str, list[list[Plan | None]]] = {
+        "8 adapters, 8 without a plan": [[None] * (_ROWS - _ADAPTERS)] * 4,
+        "16 plans: 8 adapters, 8 swaps": [[*some] for some in swaps],
+        "16 plans: 8 adapters, 4 swaps, 4 edits": [[*a[:4], *b] for a, b in zip(swaps, edits, strict=True)],
     }
-    others = [_other_plans(host, k) for k in range(4)]
 
     def run(plans: Sequence[Plan | None]) -> Any:
         prompts, seeds = [f"a red star {i}" for i in range(_ROWS)], list(range(_ROWS))
         return host.generate(prompts, plans=plans, seeds=seeds, output_type="latent", **call)
 
-    def mixed(pool: Sequence[Plan]) -> Callable[[int], Any]:
+    def mixed(others: Sequence[Sequence[Plan | None]]) -> Callable[[int], Any]:
         def work(k: int) -> Any:
             adapters = [pool[(k * _ADAPTERS + n) % len(pool)] for n in range(_ADAPTERS)]
             plans = [plan for pair in zip(adapters, others[k % 4], strict=True) for plan in pair]
@@ -84,7 +87,7 @@ def _works(host: Host, call: dict[str, Any], rank: int) -> dict[str, Callable[[i
         return work
 
     none: dict[str, Callable[[int], Any]] = dict.fromkeys(("no plan", "no plan again"), lambda k: run([None] * _ROWS))
-    return none | {f"16 plans, 8 adapters {name}": mixed(pool) for name, pool in pools.items()}
+    return none | {name: mixed(others) for name, others in beside.items()}
 
 
 def main(arguments: Sequence[str] | None = None, *, say: Callable[[str], None] = print) -> dict[str, Any]:

@@ -2,12 +2,12 @@
 
 | law | mutation that turned it red |
 |---|---|
-| a plan draws what peft draws | `+` for `-`; the hook reads the output; uncond rows left out |
-| an untouched row is exact | `base` added to zero for `torch.where` |
+| a plan draws what peft draws | `+` for `-` |
+| an untouched row is exact | an edit laid out for all rows |
 | adapters beside other plans | slots numbered over all tables |
 | two adapters at one projection | orthogonalised |
 | a swap replaces rows after the adapter | hooks in the other order |
-| what is not called is found out | counts left out |
+| what is not called is found out | counts not compared with the plans |
 """
 
 from __future__ import annotations

@@ -148,7 +148,7 @@ def test_each_kind_of_swap_adds_one_graph_and_a_stream_is_recorded_eagerly() -> 
     [
         ("sdxl", "regional", (2, 1)),
         ("sd3", "wrapped", (1, 1)),
-        ("pixart-alpha", "regional", (2, 2)),
+        ("pixart-sigma", "regional", (2, 2)),
         ("flux-dev", "place", (1, 1)),
     ],
 )

@@ -3,9 +3,9 @@ same.
 
 | law | mutation that turned it red |
 |---|---|
-| the plan is the file's picture in stock diffusers | `alpha_pattern` left out; scale not folded in |
+| the plan is the file's picture in stock diffusers | scale not folded in |
 | what peft saves is read with its scale | alpha of the header not looked at |
-| what was written comes back bit for bit | half precision |
+| what was written comes back bit for bit | half precision; `alpha_pattern` left out |
 """
 
 from __future__ import annotations
