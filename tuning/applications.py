@@ -11,7 +11,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -23,7 +24,7 @@ from steering import Call, Pack
 from tuning.errors import BadLesson
 from tuning.lessons import AnswerLesson, PictureLesson
 from tuning.noise import noise_of
-from tuning.pictures import Captioned, latents_of
+from tuning.pictures import Box, Captioned, fitted_to, latent_maps, latents_of, text_map
 from tuning.student import Student
 
 __all__ = ["LEVELS", "Teacher", "forget_lesson", "learn_lesson", "letter_lesson", "prior_pictures"]
@@ -35,10 +36,28 @@ _AWAY = 1.0  # how far `esd` goes beyond the unconditional prediction, of what t
 
 
 def letter_lesson(
-    student: Student, pictures: Sequence[Captioned], *, batch: int, seed: int, size: tuple[int, int], drop: float = 0.1
+    student: Student,
+    pictures: Sequence[Captioned],
+    *,
+    batch: int,
+    seed: int,
+    size: tuple[int, int],
+    drop: float = 0.1,
+    places: Callable[[Image.Image], Sequence[Box]] | None = None,
+    ink: float = 4.0,
 ) -> PictureLesson:
-    """Denoising captioned pictures; a share of rows has no caption, as classifier-free guidance needs."""
-    return _pictures(student, pictures, [(0, len(pictures), batch, 1.0)], seed, size, drop)
+    """Denoising captioned pictures; a share of rows has no caption, as classifier-free guidance needs.
+
+    places: says where lettering stands in a picture, as (left, top, right, bottom) in pixels; the error counts `1 +
+    ink` there. Letters are a small part of a picture and all of the spelling (Chen et al., *TextDiffuser*, 2023).
+    """
+    lesson = _pictures(student, pictures, [(0, len(pictures), batch, 1.0)], seed, size, drop)
+    if places is None:
+        return lesson
+    fitted = [fitted_to(p.image, size) for p in pictures]
+    shown = [text_map(image, places(image)) for image in fitted]
+    maps = 1 + ink * latent_maps(student.pipe, shown, student.shape)
+    return replace(lesson, maps=maps / maps.mean())
 
 
 def learn_lesson(

@@ -21,7 +21,7 @@ from tuning.errors import BadArm
 
 __all__ = ["ARMS", "Arm", "Side", "arm_of", "matched_rank", "parameters_of", "target_modules"]
 
-Side = Literal["text", "image", "both"]
+Side = Literal["text", "image", "both", "block"]
 ARMS = ("located", "random", "least", "sites", "attention")
 _SIDES: dict[str, tuple[Projected, ...]] = {
     "text": ("keys", "values"),
@@ -65,7 +65,8 @@ def arm_of(host: Host, name: str, *, pack: Pack | None = None, side: Side = "tex
 def target_modules(host: Host, sites: Sequence[str], side: Side) -> tuple[str, ...]:
     """The exact names of the linear layers of sites that PEFT trains, in execution order.
 
-    Text: what makes keys and values of text. Image: queries, and the projection of the result.
+    Text: what makes keys and values of text. Image: queries, and the projection of the result. Block: every linear
+    layer of the block around the site, its own attention and its feed-forward part included.
 
     Raises: BadArm, for an unknown site, or one that has no such layer.
     """
@@ -74,12 +75,16 @@ def target_modules(host: Host, sites: Sequence[str], side: Side) -> tuple[str, .
     for name in sites:
         if name not in known:
             raise BadArm(f"unknown site `{name}` for host `{host.name}`; nearest: `{nearest(name, known, alike=0.0)}`")
-        places = host.projections(name)
-        here = [places[where] for where in _SIDES[side] if where in places]
+        if side == "block":
+            around = name.rpartition(".")[0]
+            here = [f"{around}.{n}" for n, m in host.denoiser.get_submodule(around).named_modules() if _linear(m)]
+        else:
+            places = host.projections(name)
+            here = [places[where] for where in _SIDES[side] if where in places]
         if not here:
             raise BadArm(f"site `{name}` has no projection of its {side} side to train")
         found += here
-    return tuple(found)
+    return tuple(dict.fromkeys(found))
 
 
 def parameters_of(denoiser: nn.Module, modules: Sequence[str], rank: int) -> int:
@@ -96,6 +101,10 @@ def matched_rank(denoiser: nn.Module, arm: Arm, budget: int) -> int:
 def _attention(denoiser: nn.Module) -> tuple[str, ...]:
     ends = tuple(f".{part}" for part in _ATTENTION)
     return tuple(n for n, m in denoiser.named_modules() if isinstance(m, nn.Linear) and n.endswith(ends))
+
+
+def _linear(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear)
 
 
 def _chosen(name: str, names: Sequence[str], pack: Pack, seed: int) -> list[str]:

@@ -23,8 +23,8 @@ __all__ = ["AnswerLesson", "Lesson", "PictureLesson", "Rows"]
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The rows of a step: noised latents `x` [b, ...] at `timesteps` [b] with `texts`; what to predict, and what each
-    row's squared error counts [b]."""
+    """The rows of a step: noised latents `x` [b, ...] at `timesteps` [b] with `texts`; what to predict, and what the
+    squared error counts, in a shape that `x` can be multiplied with."""
 
     x: Tensor
     timesteps: Tensor
@@ -47,7 +47,7 @@ class PictureLesson:
 
     latents: [n, ...]; captions: encoded, row by row, with the empty text in the last row; groups: (first row, end, how
     many of a step's rows, weight): the pictures, and the prior ones beside them; `drop`: share of rows that are given
-    the empty text.
+    the empty text; maps: what each place of the latents counts [n, ...], None: all alike.
     """
 
     noise: Noise
@@ -56,6 +56,7 @@ class PictureLesson:
     groups: Sequence[tuple[int, int, int, float]]
     seed: int
     drop: float = 0.0
+    maps: Tensor | None = None
 
     def rows(self, step: int) -> Rows:
         """The rows of a step."""
@@ -73,7 +74,7 @@ class PictureLesson:
             timesteps=self.noise.timesteps(levels),
             texts={name: told[said] for name, told in self.captions.items()},
             target=self.noise.target(clean, noise, levels),
-            weights=weights * self.noise.weights(levels),
+            weights=_wide(weights * self.noise.weights(levels), clean) * (1 if self.maps is None else self.maps[rows]),
         )
 
 
@@ -106,5 +107,10 @@ class AnswerLesson:
             timesteps=self.timesteps[rows],
             texts={name: told[self.said[rows]] for name, told in self.captions.items()},
             target=self.targets[rows],
-            weights=torch.where(rows < self.kept_from, 1.0, self.kept_weight),
+            weights=_wide(torch.where(rows < self.kept_from, 1.0, self.kept_weight), self.x),
         )
+
+
+def _wide(weights: Tensor, like: Tensor) -> Tensor:
+    """A number a row [b] as [b, 1, ...]."""
+    return weights.view(-1, *[1] * (like.dim() - 1))

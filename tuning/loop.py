@@ -111,10 +111,7 @@ def fit(
             rows = lesson.rows(step)
             with accelerator.autocast():
                 told = student.predict(rows.x, rows.timesteps, rows.texts)
-            loss = (
-                (told - rows.target).square()
-                * rows.weights.view(-1, *rows.weights.shape[1:], *[1] * (told.dim() - rows.weights.dim()))
-            ).mean()
+            loss = ((told - rows.target).square() * rows.weights).mean()
             level = float(loss.detach())
             if not math.isfinite(level):
                 raise Diverged(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from steering import Host
 from steering.packs.lora import Adapter
@@ -29,7 +30,7 @@ def merge_lora(host: Host, lora: Mapping[str, Adapter], folder: Path, *, scale: 
     if folder.exists() and any(folder.iterdir()):
         raise NotKept(f"the merged model's folder must be empty, got `{folder}`")
     denoiser = host.denoiser
-    kept = {name: denoiser.get_submodule(name).weight.detach().clone() for name in lora}
+    kept = {name: _linear(denoiser, name).weight.detach().clone() for name in lora}
     ranks = {name: len(own.a) for name, own in lora.items()}
     config = LoraConfig(
         r=max(ranks.values()), lora_alpha=max(ranks.values()), target_modules=list(lora),
@@ -53,8 +54,13 @@ def merge_lora(host: Host, lora: Mapping[str, Adapter], folder: Path, *, scale: 
     finally:
         with torch.no_grad():
             for name, weight in kept.items():
-                found: Any = denoiser.get_submodule(name)
-                found.weight.copy_(weight)
+                _linear(denoiser, name).weight.copy_(weight)
         for name, p in denoiser.named_parameters():
             p.requires_grad_(needed[name])
     return folder
+
+
+def _linear(denoiser: nn.Module, name: str) -> nn.Linear:
+    module: Any = denoiser.get_submodule(name)
+    found: nn.Linear = module
+    return found

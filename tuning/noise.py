@@ -80,7 +80,8 @@ def noise_of(pipe: Any) -> Noise:
     told = config.get("prediction_type", "flow_prediction" if "FlowMatch" in type(pipe.scheduler).__name__ else None)
     if told == "flow_prediction":
         moving = config.get("use_dynamic_shifting", False)  # by size of the picture; training takes it unshifted
-        return Noise("flow", 1.0 if moving else float(config.get("flow_shift", config.get("shift", 1.0))), None, steps)
+        shift = 1.0 if moving else config.get("flow_shift") or config.get("shift") or 1.0
+        return Noise("flow", float(shift), None, steps)
     if told in ("epsilon", "v_prediction"):
         return Noise(told, 1.0, DDPMScheduler.from_config(config, prediction_type=told), steps)
     raise NotSupported(

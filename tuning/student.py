@@ -57,9 +57,10 @@ class Student:
 
     def moved(self, call: Call, other: Call) -> Call:
         """A captured call with the noised latents of another one of the same step."""
-        bound = inspect.signature(self.denoiser.forward).bind(*call.args, **call.kwargs)
-        bound.arguments[self._latents] = self.latents(other)[None]
-        return replace(call, args=bound.args, kwargs=bound.kwargs)
+        latents = self.latents(other)[None]
+        if call.args:
+            return replace(call, args=(latents, *call.args[1:]))
+        return replace(call, kwargs={**call.kwargs, self._latents: latents})
 
     def trimmed(self, prediction: Tensor) -> Tensor:
         """A prediction [...] without the variance that some models predict beside."""

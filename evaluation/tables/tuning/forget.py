@@ -59,9 +59,12 @@ def forget_cases(concept: str, of_it: int, others: int, *, seed: int) -> list[As
 def forget_figures(
     judges: Judges, concept: str, cases: Sequence[Asked], images: Sequence[Image.Image]
 ) -> dict[str, Any]:
-    """How often either judge sees the concept where it is asked for, how often neighbours are seen, and other facts."""
+    """How often judges see the concept where it is asked for, and its neighbours, and how many other facts are right."""
     sights = [judges.judge.look(images), judges.second.look(images)]
-    shown = [[sight.scores[c.concept] > 0.5 for sight in told] for c, told in zip(cases, zip(*sights), strict=True)]
+    shown = [
+        [sight.scores[c.concept] > 0.5 for sight in told]
+        for c, told in zip(cases, zip(*sights, strict=True), strict=True)
+    ]
     named = {"style": "style", "place": "ground"}.get(concept.partition("/")[0], "subject")
     facts = [f for f in ("subject", "colour", "ground", "style", "sign") if f not in {named, "colour"}]
     asked = [n for n, c in enumerate(cases) if c.concept == concept]
