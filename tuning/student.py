@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from steering import Call, Host
+from steering import Call, Host, NotSupported
 from steering.measure.replay import prediction_of, repeated, with_texts
 
 __all__ = ["Student", "Texts"]
@@ -24,7 +24,8 @@ _ROWS = 32  # prompts encoded, or rows predicted without gradients, at once
 class Student:
     """A host's first denoiser, called with rows of training.
 
-    `guidance`: what an embedded guidance is told, None the host's own.
+    `guidance`: what an embedded guidance is told, None the host's own. Raises: NotSupported, for a pipeline that gives
+    its model other timesteps than its scheduler's.
     """
 
     def __init__(self, host: Host, *, guidance: float | None = None) -> None:
@@ -32,14 +33,19 @@ class Student:
         self.pipe = host.pipe
         self._prepared = host.prepared
         self.denoiser: torch.nn.Module = self._prepared.denoiser
-        self._call = host.capture("", seed=0, at=[0.0])[0]
+        first, later = host.capture("", seed=0, at=[0.0, 0.5])
         parameters = inspect.signature(self.denoiser.forward).parameters
-        given = inspect.signature(self.denoiser.forward).bind(*self._call.args, **self._call.kwargs).arguments
+        given, then = (self._named(call) for call in (first, later))
         self._latents = next(iter(parameters))
         if guidance is not None and isinstance(given.get("guidance"), Tensor):
             given["guidance"] = torch.full_like(given["guidance"], guidance)
-        self._given = dict(given)
-        self._scale = float(given["timestep"]) / self._call.timestep  # some pipelines divide by 1000
+        self._given = given
+        self._call, self._scale = first, float(given["timestep"]) / first.timestep  # some pipelines divide by 1000
+        if abs(float(then["timestep"]) - self._scale * later.timestep) > 1e-3 * abs(float(then["timestep"])):
+            raise NotSupported(
+                f"pipeline `{type(self.pipe).__name__}` gives its model other timesteps than its scheduler's, as"
+                " distilled models have; such a model is not trained"
+            )
         self.shape: tuple[int, ...] = tuple(given[self._latents].shape[1:])
 
     @torch.no_grad()
@@ -51,8 +57,7 @@ class Student:
 
     def latents(self, call: Call) -> Tensor:
         """The noised latents that a captured call was given, [...]."""
-        given = inspect.signature(self.denoiser.forward).bind(*call.args, **call.kwargs).arguments
-        latents: Tensor = given[self._latents][0]
+        latents: Tensor = self._named(call)[self._latents][0]
         return latents
 
     def moved(self, call: Call, other: Call) -> Call:
@@ -74,6 +79,10 @@ class Student:
         given |= {self._latents: x, "timestep": (timesteps * self._scale).to(x.device)}
         told = prediction_of(self.denoiser(**given)).float()
         return told[:, : x.shape[1]] if told.dim() == 4 else told  # some models predict a variance beside
+
+    def _named(self, call: Call) -> dict[str, Any]:
+        """The arguments of a captured call by name."""
+        return dict(inspect.signature(self.denoiser.forward).bind(*call.args, **call.kwargs).arguments)
 
     @torch.no_grad()
     def answers(self, x: Tensor, timesteps: Tensor, texts: Texts) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -192,9 +193,12 @@ def forget(
         fail(str(error))
     host = open_host(model)
     where = _pack(host, pack, concept)
+    asked = sets.search
+    if anchor is None and prompts is None:  # the pack's neutral form is the one that its swap was measured with
+        asked = [replace(c, donor=where.donor_for(c.prompt) or c.donor) for c in asked]
     _run(
         host,
-        lambda student: forget_lesson(student, where, sets.search, kept, teacher=teacher, batch=batch, seed=seed),
+        lambda student: forget_lesson(student, where, asked, kept, teacher=teacher, batch=batch, seed=seed),
         application=f"forget ({teacher})", concept=concept, pack=pack, guidance=None, out=out, sites=sites, side=side,
         data=f"{len(sets.search)} prompts of `{concept}` and {2 * len(kept)} others, seed {seed}", rank=rank,
         steps=train_steps, rate=rate, precision=precision, state=state, merge=merge, seed=seed, json_=json_,

@@ -1,7 +1,7 @@
 """The table on unlearning: a concept trained away at the located sites, at others, and in all attention.
 
 Prompts of the concept stand in contexts that no training saw; neighbours are the other concepts of its category and
-innocent prompts. What the concept is to become (its anchor) is the neutral form of its category.
+innocent prompts. What the concept is to become (its anchor) is its pack's neutral form.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from localization import Contrast
 from reference.town.judge import truth
 from reference.town.prompts import concept_prompts, different_prompts
 from reference.town.scenes import CATEGORIES, Scene
+from steering import Pack
 
 __all__ = ["Asked", "forget_cases", "forget_figures", "forget_prompts"]
 
@@ -32,14 +33,15 @@ class Asked:
     seed: int
 
 
-def forget_prompts(concept: str, count: int, *, seed: int) -> tuple[list[Contrast], list[Contrast]]:
+def forget_prompts(pack: Pack, concept: str, count: int, *, seed: int) -> tuple[list[Contrast], list[Contrast]]:
     """Prompts of the concept with their anchors, and prompts of its neighbours with theirs, to train on."""
     own = different_prompts(concept, "localization", count, seed=seed)
     category = concept.partition("/")[0]
     near = [n for n in CATEGORIES[category] if f"{category}/{n}" != concept]
     others = [p for n in near for p in concept_prompts(f"{category}/{n}", "localization", seed=seed)]
     kept = [others[i * len(others) // count] for i in range(count)]
-    return tuple([Contrast(p.prompt, p.donor, p.seed) for p in pairs] for pairs in (own, kept))  # type: ignore[return-value]
+    asked = [Contrast(p.prompt, pack.donor_for(p.prompt) or p.donor, p.seed) for p in own]
+    return asked, [Contrast(p.prompt, p.donor, p.seed) for p in kept]
 
 
 def forget_cases(concept: str, of_it: int, others: int, *, seed: int) -> list[Asked]:
