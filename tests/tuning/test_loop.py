@@ -49,12 +49,14 @@ def test_a_stopped_run_goes_on_and_ends_in_the_same_weights(
     whole, lora = _trained(student, lesson, modules, tmp_path / "whole")
     assert _trained(student, lesson, modules, tmp_path / "halves", stop=5) is None
     again, resumed = _trained(student, lesson, modules, tmp_path / "halves")
-    assert again == whole and len(whole) == 8
+    assert again == whole
+    assert len(whole) == 8
     assert set(resumed) == set(modules)
     assert all(torch.equal(resumed[m].a, lora[m].a) and torch.equal(resumed[m].b, lora[m].b) for m in modules)
     assert any(lora[m].b.abs().max() > 1e-3 for m in modules), "something was learned"
     after = dict(student.denoiser.named_parameters())
-    assert before.keys() == after.keys() and all(torch.equal(before[n], after[n]) for n in before)
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[n], after[n]) for n in before)
     assert not student.denoiser.training
 
 
@@ -80,7 +82,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_checkpoint(
             return replace(rows, target=rows.target * float("nan")) if step == 5 else rows
 
     modules = arm_of(host, "located", pack=pack).modules
-    with pytest.raises(Diverged, match="nan at step 6 of 8.*lower `rate`"):
+    with pytest.raises(Diverged, match=r"nan at step 6 of 8.*lower `rate`"):
         _trained(student, Broken(), modules, tmp_path)
     assert len(torch.load(tmp_path / "run.pt", weights_only=True)["losses"]) == 4
     losses, _ = _trained(student, lesson, modules, tmp_path)
@@ -102,7 +104,7 @@ def test_a_full_disk_is_told_and_the_checkpoint_before_is_kept(
         save(value, file)
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(NotKept, match="No space left.*the one before it is kept"):
+    with pytest.raises(NotKept, match=r"No space left.*the one before it is kept"):
         _trained(student, lesson, modules, tmp_path)
     assert [f.name for f in tmp_path.iterdir()] == ["run.pt"]
     assert len(torch.load(tmp_path / "run.pt", weights_only=True)["losses"]) == 2
@@ -120,8 +122,10 @@ def test_what_a_step_costs_falls_with_the_sites(student: Any, lesson: Any, pack:
             assert all(p.grad is None for p in parameters.values())
         assert costs[-1].parameters == parameters_of(host.denoiser, arm.modules, 4)
     saved, work = [c.saved for c in costs], [c.operations for c in costs]
-    assert saved[0] > saved[1] > saved[2] and work[0] > work[1] > work[2]
-    assert saved[3] > saved[0] and work[3] > work[0]
+    assert saved[0] > saved[1] > saved[2]
+    assert work[0] > work[1] > work[2]
+    assert saved[3] > saved[0]
+    assert work[3] > work[0]
     assert saved[2] < 0.6 * saved[0], "nothing below the lowest trained block is kept"
 
 
@@ -137,7 +141,8 @@ def test_arms_name_exactly_their_modules(host: Any, pack: Any) -> None:
     assert arm_of(host, "least", pack=pack).sites == (names[0], names[3])
     assert set(arm_of(host, "random", pack=pack, seed=1).sites) == {names[0], names[3]}
     block = arm_of(host, names[2], side="block").modules
-    assert f"{names[2].removesuffix('.attn2')}.attn1.to_q" in block and not any(names[1][:-6] + "." in m for m in block)
+    assert f"{names[2].removesuffix('.attn2')}.attn1.to_q" in block
+    assert not any(names[1][:-6] + "." in m for m in block)
     whole = arm_of(host, "attention")
     assert len(whole.modules) == 4 * 2 * 4
     budget = parameters_of(host.denoiser, located.modules, 8)

@@ -70,7 +70,8 @@ def test_a_file_that_is_no_picture_is_named(tmp_path: Path) -> None:
 
 def test_rows_depend_on_the_step_and_the_seed(lesson: Any) -> None:
     a, b, c = lesson.rows(3), lesson.rows(3), lesson.rows(4)
-    assert torch.equal(a.x, b.x) and torch.equal(a.target, b.target)
+    assert torch.equal(a.x, b.x)
+    assert torch.equal(a.target, b.target)
     assert not torch.equal(a.x, c.x)
 
 
@@ -91,7 +92,8 @@ def test_lettering_counts_more_where_it_stands(student: Any) -> None:
 
     shown = [Captioned(picture(n), "a sign") for n in range(2)]
     made = letter_lesson(student, shown, batch=2, seed=0, size=(64, 64), places=lambda image: [(0, 0, 64, 16)], ink=4.0)
-    assert made.maps is not None and tuple(made.maps.shape) == (2, *student.shape)
+    assert made.maps is not None
+    assert tuple(made.maps.shape) == (2, *student.shape)
     top, rest = made.maps[0, 0, :4], made.maps[0, 0, 4:]
     assert float(top.mean() / rest.mean()) == pytest.approx(5.0)
     assert float(made.maps.mean()) == pytest.approx(1.0)

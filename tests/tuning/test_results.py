@@ -34,16 +34,21 @@ def test_the_pack_draws_what_the_tuned_model_drew_and_touches_no_other_row(
     stock = _pixels(host)
     card = write_result(tmp_path / "out", host, tuned, concept="character/pip", about={"application": "x", "data": "y"})
     pack = Pack.load(tmp_path / "out" / "pack.safetensors", host=host)
-    assert pack.kind == "adapter" and pack.tuned and pack.rows == "both"
+    assert pack.kind == "adapter"
+    assert pack.tuned
+    assert pack.rows == "both"
     made = _pixels(host, pack.plan())
     want = np.asarray(tuned.after[0]).astype(int)
     solo = np.asarray(host.generate(["a picture of 1"], plans=[pack.plan()], seeds=[0]).images[0]).astype(int)
     assert np.abs(solo - want).max() <= 1 < np.abs(want - np.asarray(tuned.before[0]).astype(int)).max()
     assert np.array_equal(made[1], stock[1])
     told = json.loads((tmp_path / "out" / "card.json").read_text("utf-8"))
-    assert told["data"] == "y" and told["sha256"] == card["sha256"] and told["rank"] == 4
+    assert told["data"] == "y"
+    assert told["sha256"] == card["sha256"]
+    assert told["rank"] == 4
     page = (tmp_path / "out" / "page.html").read_text("utf-8")
-    assert "a picture of 1" in page and page.count("data:image/png") == 2
+    assert "a picture of 1" in page
+    assert page.count("data:image/png") == 2
 
 
 def test_a_lora_of_whole_blocks_is_written_and_says_that_it_rides_not(
@@ -55,7 +60,8 @@ def test_a_lora_of_whole_blocks_is_written_and_says_that_it_rides_not(
     arm = arm_of(host, host.sites[3].name, side="block")
     made = tune(student, lesson, arm, rank=2, schedule=Schedule(steps=2), work=tmp_path, name="b")
     card = write_result(tmp_path / "out", host, made, concept="character/pip", about={"application": "x", "data": "y"})
-    assert card["rides"].startswith("not as a plan") and "attn1" in card["rides"]
+    assert card["rides"].startswith("not as a plan")
+    assert "attn1" in card["rides"]
     assert not (tmp_path / "out" / "pack.safetensors").exists()
     assert set(read_lora(tmp_path / "out" / "lora.safetensors")) == set(arm.modules)
 
@@ -68,7 +74,8 @@ def test_merged_weights_draw_the_same_pictures_and_the_host_keeps_its_own(
 
     stock, digest = _pixels(host), host.fingerprint.digest
     folder = merge_lora(host, tuned.lora, tmp_path / "merged")
-    assert np.array_equal(_pixels(host), stock) and host.fingerprint.digest == digest
+    assert np.array_equal(_pixels(host), stock)
+    assert host.fingerprint.digest == digest
     merged = Host.load(folder)
     image = np.asarray(merged.generate(["a picture of 1"], plans=[None], seeds=[0]).images[0]).astype(int)
     assert np.abs(image - np.asarray(tuned.after[0]).astype(int)).max() <= 1

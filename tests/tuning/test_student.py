@@ -85,7 +85,8 @@ def test_noise_is_mixed_and_predicted_as_the_scheduler_says() -> None:
     clean, noise = torch.randn(2, 4, 3, 3, generator=generator), torch.randn(2, 4, 3, 3, generator=generator)
     flow = noise_of(Pipe(FlowMatchEulerDiscreteScheduler(shift=3.0)))
     levels = flow.levels(20_000, torch.Generator().manual_seed(1))
-    assert levels.min() > 0 and levels.max() < 1
+    assert levels.min() > 0
+    assert levels.max() < 1
     assert float(levels.median()) == pytest.approx(3 / 4, abs=0.01)  # 3 u / (1 + 2 u) at u = 1/2
     s = torch.tensor([0.25, 0.75])
     x = flow.mix(clean, noise, s)
@@ -101,7 +102,8 @@ def test_noise_is_mixed_and_predicted_as_the_scheduler_says() -> None:
             back = ddim_clean(ddim, target[row], int(t[row]), mixed[row])
             assert torch.allclose(back, clean[row], atol=1e-4)
         weights = diffusion.weights(t)
-        assert (weights > 0).all() and (weights <= 1).all()
+        assert (weights > 0).all()
+        assert (weights <= 1).all()
 
 
 def ddim_clean(scheduler: Any, prediction: torch.Tensor, t: int, x: torch.Tensor) -> torch.Tensor:
@@ -115,7 +117,8 @@ def test_a_scheduler_that_says_nothing_known_is_refused() -> None:
     from tuning import noise_of
 
     class Strange:
-        config: dict[str, Any] = {"prediction_type": "sample"}
+        def __init__(self) -> None:
+            self.config = {"prediction_type": "sample"}
 
     with pytest.raises(NotSupported, match="must predict a flow"):
         noise_of(type("Pipe", (), {"scheduler": Strange()})())

@@ -61,7 +61,7 @@ def forget_cases(concept: str, of_it: int, others: int, *, seed: int) -> list[As
 def forget_figures(
     judges: Judges, concept: str, cases: Sequence[Asked], images: Sequence[Image.Image]
 ) -> dict[str, Any]:
-    """How often judges see the concept where it is asked for, and its neighbours, and how many other facts are right."""
+    """How often judges see the concept where it is asked for, and its neighbours; how many other facts are right."""
     sights = [judges.judge.look(images), judges.second.look(images)]
     shown = [
         [sight.scores[c.concept] > 0.5 for sight in told]
