@@ -25,7 +25,7 @@ from palimpsest.cli.reference import add_reference
 from palimpsest.cli.sentinel import add_sentinel
 from palimpsest.cli.shared.console import fail, say, table
 from palimpsest.cli.shared.options import Config, Floor, Json, Model, Policy
-from palimpsest.cli.tune import tune_app
+from palimpsest.cli.tune import evaluate_tune, tune_app
 
 if TYPE_CHECKING:
     from service.settings import Loaded
@@ -42,6 +42,7 @@ app = typer.Typer(
 audit_app = typer.Typer(help="The audit log.", no_args_is_help=True)
 app.add_typer(policy_app, name="policy")
 app.add_typer(tune_app, name="tune")
+evaluate_app.command("tune")(evaluate_tune)
 app.add_typer(audit_app, name="audit")
 add_work(app)
 add_packs(app)

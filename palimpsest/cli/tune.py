@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from palimpsest.cli.shared.console import fail, say, settings_from, stages, table
+from palimpsest.cli.shared.console import fail, keep, say, settings_from, stages, table
 from palimpsest.cli.shared.hosts import is_ours, open_host
-from palimpsest.cli.shared.options import Json, Model, Seed
+from palimpsest.cli.shared.options import Json, Model, Out, Seed
 
 if TYPE_CHECKING:
     from steering import Host, Pack
     from tuning import Lesson, Student
 
-__all__ = ["tune_app"]
+__all__ = ["evaluate_tune", "tune_app"]
 
 tune_app = typer.Typer(no_args_is_help=True, help="Fine-tune at the sites where a concept sits; writes LoRA files.")
 
@@ -204,6 +204,64 @@ def forget(
         steps=train_steps, rate=rate, precision=precision, state=state, merge=merge, seed=seed, json_=json_,
         model=model, prompts=[c.prompt for c in sets.search[:4]] + [c.prompt for c in kept[:2]],
     )  # fmt: skip
+
+
+def evaluate_tune(
+    application: Annotated[Literal["letter", "learn", "forget"], typer.Argument(help="What is trained.")],
+    work: Annotated[Path, typer.Option(help="Folder of finished trainings and their pictures; a stopped run goes on.")],
+    arms: Annotated[
+        str, typer.Option(help="Arms joined by commas; a side after `+`: `located+block`; `none`, `steer`, `true`.")
+    ] = "none,located,random,least,attention",
+    model: Model = None,
+    concept: Annotated[str | None, typer.Option(help="Whose pack says where; of `forget`, what is forgotten.")] = None,
+    teacher: Annotated[Literal["swap", "anchor", "esd"], typer.Option(help="Of `forget`.")] = "swap",
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each arm.")] = 3,
+    first: Annotated[int, typer.Option(min=1, help="Pictures of what is trained, for each training.")] = 72,
+    second: Annotated[int, typer.Option(min=1, help="Other pictures, for each training.")] = 40,
+    side: SideOption = "text",
+    rank: Rank = 16,
+    train_steps: TrainSteps = 300,
+    batch: Batch = 16,
+    rate: Rate = 4e-3,
+    steps: Annotated[int, typer.Option(min=2, help="Denoising steps of a picture.")] = 12,
+    out: Out = None,
+    json_: Json = False,
+) -> None:
+    """Measure fine-tuning: located sites against random, least and all ones, on pictures that judges know."""
+    from evaluation.readers.judges import Judges
+    from evaluation.tables.tuning.cells import TuneJob
+    from evaluation.tables.tuning.table import TableJob, tuning_rows
+    from localization import LocalizationError
+    from steering import SteeringError
+    from tuning import TuneError
+
+    if not is_ours(model):
+        fail("the judges only know pictures of the reference models")
+    about = concept or {"letter": "lettering", "learn": "animal/cat", "forget": "character/pip"}[application]
+    host = open_host(model)
+    call = {"num_inference_steps": steps}
+    train = TuneJob(steps=train_steps, batch=batch, rate=rate, rank=rank, side=side, call=call)
+    job = TableJob(application, tuple(arms.split(",")), tuple(range(seeds)), first, second, about, teacher, train=train)
+    try:
+        rows = tuning_rows(host, _pack(host, None, about), job, Judges.load(), work=work, progress=say)
+    except (TuneError, SteeringError, LocalizationError, ValueError) as error:
+        fail(str(error))
+    how = {"application": application, "model": host.name, "concept": about, "teacher": teacher, "seeds": seeds}
+    how |= {"pictures": [first, second], "train": {**asdict(train), "call": call}}
+    keep({**how, "rows": rows}, out, json_)
+    if not json_:
+        for arm, row in rows.items():
+            table(f"{arm} on {host.name}", [{"measure": k, "value": _brief(v)} for k, v in row.items()])
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, Mapping) and "hits" in value:
+        low, high = value["interval"]
+        share = "-" if value["share"] is None else f"{100 * value['share']:.1f} %"
+        return f"{share} ({value['hits']}/{value['n']}; {100 * low:.1f} to {100 * high:.1f})"
+    if isinstance(value, Mapping) and "mean" in value:
+        return f"{value['mean']} {value['interval']}"
+    return str(value)
 
 
 def _run(

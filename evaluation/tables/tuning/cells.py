@@ -7,17 +7,17 @@ prompts and what the training cost, so a stopped run goes on, and figures can be
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from evaluation.draw import Drawable, draw
-from steering import Host, Pack
+from steering import Host, Pack, Plan
 from steering.packs.lora import write_lora
 from tuning.arms import ARMS, Arm, Side, arm_of, matched_rank, parameters_of
 from tuning.cost import count_cost
@@ -25,7 +25,9 @@ from tuning.lessons import Lesson
 from tuning.loop import Schedule, adapters, fit, trained
 from tuning.student import Student
 
-__all__ = ["Cell", "TuneJob", "pictures_of", "run_cell"]
+__all__ = ["PLAIN", "Cell", "Outcomes", "TuneJob", "drawn_cell", "pictures_of", "run_cell"]
+
+Outcomes = dict[str, list[bool] | list[float]]  # by measure, one a picture or a fact
 
 PLAIN = "none"  # the arm that trains nothing
 
@@ -60,18 +62,12 @@ class Cell:
         return f"{self.application}-{self.host}-{self.arm}-{self.seed}"
 
 
-class Made(Protocol):
-    """Makes a cell's lesson; called once, only when there is something to train."""
-
-    def __call__(self, student: Student) -> Lesson: ...
-
-
 def run_cell(
     host: Host,
     pack: Pack,
     cell: Cell,
     job: TuneJob,
-    lesson: Made,
+    lesson: Callable[[Student], Lesson],
     cases: Sequence[Drawable],
     *,
     work: Path,
@@ -85,28 +81,34 @@ def run_cell(
         row: dict[str, Any] = json.loads(done.read_text("utf-8"))
         return row
     folder.mkdir(parents=True, exist_ok=True)
-    if cell.arm == PLAIN:
-        row = asdict(cell)
-        _draw(host, cases, job, folder)
-    else:
-        student = Student(host, guidance=guidance)
-        arm, rank = _arm(host, pack, cell, job)
-        made = lesson(student)
-        with adapters(host.denoiser, arm.modules, rank, seed=cell.seed) as parameters:
-            cost = count_cost(student, made, parameters)
-            schedule = Schedule(steps=job.steps, rate=job.rate)
-            losses = fit(student, made, parameters, schedule, work=folder, name="training")
-            write_lora(folder / "lora.safetensors", trained(parameters), component=host.family.denoiser)
-            row = {**asdict(cell), "sites": arm.sites, "rank": rank, "modules": len(arm.modules), **asdict(cost)}
-            row |= {
-                "loss, first tenth": _mean(losses[: len(losses) // 10]),
-                "last": _mean(losses[-len(losses) // 10 :]),
-            }
-            _draw(host, cases, job, folder)
+    student = Student(host, guidance=guidance)
+    arm, rank = _arm(host, pack, cell, job)
+    made = lesson(student)
+    with adapters(host.denoiser, arm.modules, rank, seed=cell.seed) as parameters:
+        cost = count_cost(student, made, parameters)
+        began = time.process_time()
+        losses = fit(student, made, parameters, Schedule(steps=job.steps, rate=job.rate), work=folder, name="training")
+        spent = time.process_time() - began
+        write_lora(folder / "lora.safetensors", trained(parameters), component=host.family.denoiser)
+        _draw(host, cases, [None] * len(cases), job, folder)
+    row = {**asdict(cell), "sites": arm.sites, "rank": rank, "modules": len(arm.modules), **asdict(cost)}
+    tenth = max(1, len(losses) // 10)
+    row |= {"first loss": _mean(losses[:tenth]), "last loss": _mean(losses[-tenth:]), "seconds": round(spent, 1)}
     done.write_text(json.dumps(row, default=list) + "\n", "utf-8")
     (folder / "training.pt").unlink(missing_ok=True)
     progress(cell.name)
     return row
+
+
+def drawn_cell(
+    host: Host, cell: Cell, job: TuneJob, cases: Sequence[Drawable], plans: Sequence[Plan | None], *, work: Path
+) -> dict[str, Any]:
+    """A cell of an arm that trains nothing: only its pictures."""
+    folder = work / cell.name
+    if not (folder / "pictures.npz").is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        _draw(host, cases, plans, job, folder)
+    return asdict(cell)
 
 
 def pictures_of(cell: Cell, work: Path) -> list[Image.Image]:
@@ -127,9 +129,8 @@ def _arm(host: Host, pack: Pack, cell: Cell, job: TuneJob) -> tuple[Arm, int]:
     return arm_of(host, name, pack=pack, side=wanted, seed=cell.seed), job.rank
 
 
-def _draw(host: Host, cases: Sequence[Drawable], job: TuneJob, folder: Path) -> None:
-    with torch.no_grad():
-        images, _ = draw(host, cases, [None] * len(cases), job.call)
+def _draw(host: Host, cases: Sequence[Drawable], plans: Sequence[Plan | None], job: TuneJob, folder: Path) -> None:
+    images, _ = draw(host, cases, plans, job.call)
     fresh = folder / "pictures.part.npz"
     np.savez_compressed(fresh, pictures=np.stack([np.asarray(i.convert("RGB")) for i in images]))
     fresh.replace(folder / "pictures.npz")

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from PIL import Image
 
-from evaluation.metrics import Rate
 from evaluation.readers.judges import Judges
+from evaluation.tables.tuning.cells import Outcomes
 from localization import Contrast
 from reference.town.judge import truth
 from reference.town.prompts import concept_prompts, different_prompts
 from reference.town.scenes import CATEGORIES, Scene
 from steering import Pack
 
-__all__ = ["Asked", "forget_cases", "forget_figures", "forget_prompts"]
+__all__ = ["Asked", "forget_cases", "forget_outcomes", "forget_prompts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,29 +57,24 @@ def forget_cases(concept: str, of_it: int, others: int, *, seed: int) -> list[As
     return cases + [case for turn in zip(*turns, strict=True) for case in turn][:others]
 
 
-def forget_figures(
-    judges: Judges, concept: str, cases: Sequence[Asked], images: Sequence[Image.Image]
-) -> dict[str, Any]:
-    """How often judges see the concept where it is asked for, and its neighbours; how many other facts are right."""
-    sights = [judges.judge.look(images), judges.second.look(images)]
-    shown = [
-        [sight.scores[c.concept] > 0.5 for sight in told]
-        for c, told in zip(cases, zip(*sights, strict=True), strict=True)
-    ]
-    named = {"style": "style", "place": "ground"}.get(concept.partition("/")[0], "subject")
-    facts = [f for f in ("subject", "colour", "ground", "style", "sign") if f not in {named, "colour"}]
-    asked = [n for n, c in enumerate(cases) if c.concept == concept]
+def forget_outcomes(judges: Judges, concept: str, cases: Sequence[Asked], images: Sequence[Image.Image]) -> Outcomes:
+    """Where judges see the concept that is asked for, and its neighbours; which other facts are right."""
+    sights = list(zip(judges.judge.look(images), judges.second.look(images), strict=True))
+    shown = [[s.scores[c.concept] > 0.5 for s in pair] for c, pair in zip(cases, sights, strict=True)]
+    hidden = {"style": {"style"}, "place": {"ground"}}.get(concept.partition("/")[0], {"subject", "colour"})
+    own = [n for n, c in enumerate(cases) if c.concept == concept]
     near = [n for n, c in enumerate(cases) if c.concept != concept]
-    right = {n: sights[1][n].agrees(cases[n].scene) for n in range(len(cases))}
     said = judges.reader.read(images)
-    signs = [n for n in range(len(cases)) if cases[n].scene.lines]
+
+    def others(rows: Sequence[int]) -> list[bool]:
+        facts = [(n, f) for n in rows for f, v in truth(cases[n].scene).items() if v and f not in hidden]
+        return [sights[n][1].agrees(cases[n].scene)[f] for n, f in facts]
+
     return {
-        "concept seen by either judge": Rate.of(any(shown[n]) for n in asked),
-        "by both": Rate.of(all(shown[n]) for n in asked),
-        "neighbours seen by both": Rate.of(all(shown[n]) for n in near),
-        "other facts of the concept's pictures": Rate.of(
-            right[n][f] for n in asked for f in facts if truth(cases[n].scene)[f]
-        ),
-        "other facts of neighbours": Rate.of(right[n][f] for n in near for f in facts if truth(cases[n].scene)[f]),
-        "lettering read exactly": Rate.of(said[n] == cases[n].scene.lettering for n in signs),
+        "concept seen by either judge": [any(shown[n]) for n in own],
+        "concept seen by both": [all(shown[n]) for n in own],
+        "neighbours seen by both": [all(shown[n]) for n in near],
+        "other facts of the concept's pictures": others(own),
+        "other facts of neighbours": others(near),
+        "lettering read exactly": [s == c.scene.lettering for s, c in zip(said, cases, strict=True) if c.scene.lines],
     }

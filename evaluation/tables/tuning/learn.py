@@ -12,14 +12,14 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
-from evaluation.metrics import Rate
 from evaluation.readers.judges import Judges
-from evaluation.readers.subjects import subject_row
+from evaluation.readers.subjects import FACTS, facts_right, identity_scores
+from evaluation.tables.tuning.cells import Outcomes
 from reference.town.captions import NEUTRAL, plain_caption
+from reference.town.drawing.paint import paint
 from reference.town.drawing.unseen import Creature
 from reference.town.image_folders import subject_pictures, subject_scenes
 from reference.town.letters import held_out_words
@@ -28,7 +28,17 @@ from reference.town.scenes import ANIMALS, GROUNDS, STYLES, Scene, sample_scene
 from reference.town.verifier import train_verifier
 from tuning.pictures import Captioned
 
-__all__ = ["CALLED", "Portrait", "creature_of", "learn_cases", "learn_figures", "learn_pictures", "prior_prompts"]
+__all__ = [
+    "CALLED",
+    "Portrait",
+    "creature_of",
+    "learn_cases",
+    "learn_outcomes",
+    "learn_pictures",
+    "prior_prompts",
+    "true_portraits",
+    "with_class",
+]
 
 CALLED = "zev animal"
 
@@ -78,26 +88,43 @@ def learn_cases(subject: int, others: int, *, seed: int) -> list[Portrait]:
     return cases
 
 
-def learn_figures(
+def with_class(cases: Sequence[Portrait]) -> list[Portrait]:
+    """The same cases with the class in the name's stead: what an untuned model is asked."""
+    return [
+        replace(c, prompt=plain_caption(c.scene, called=NEUTRAL["animal"])) if c.kind == "subject" else c for c in cases
+    ]
+
+
+def learn_outcomes(
     judges: Judges, cases: Sequence[Portrait], images: Sequence[Image.Image], *, seed: int, count: int, work: Path
-) -> dict[str, Any]:
-    """The scores of the creature's pictures, and how many of the town's animals are still seen by both judges."""
+) -> Outcomes:
+    """Identity and other facts of the creature's pictures, and which of the town's animals are still seen."""
     verifier = train_verifier(creature_of(seed), work=work, log=lambda _: None)
     own = [n for n, c in enumerate(cases) if c.kind == "subject"]
     near = [n for n, c in enumerate(cases) if c.kind == "animal"]
-    row = subject_row(
-        verifier,
-        judges.second,
-        judges.reader,
-        [images[n] for n in own],
-        [cases[n].scene for n in own],
-        references=[p.image for p in learn_pictures(count, seed=seed)],
-        grounds=[s.ground for s in subject_scenes(count, seed=seed)],
-    )
-    sights = [judges.judge.look(images), judges.second.look(images)]
-    seen = [all(told[n].answers["subject"] == cases[n].scene.subject for told in sights) for n in near]
-    taken = verifier.kinds([images[n] for n in near])
-    return row | {
-        "the town's animals seen by both judges": Rate.of(seen).to_json(),
-        "taken for the subject": Rate.of(kind == "subject" for kind in taken).to_json(),
+    pictures, scenes = [images[n] for n in own], [cases[n].scene for n in own]
+    facts = facts_right(judges.second, judges.reader, pictures, scenes)
+    grounds = [s.ground for s in subject_scenes(count, seed=seed)]
+    sights = list(zip(judges.judge.look(images), judges.second.look(images), strict=True))
+    return {
+        "identity score": identity_scores(verifier, pictures, [p.image for p in learn_pictures(count, seed=seed)]),
+        "accepted by the verifier": [kind == "subject" for kind in verifier.kinds(pictures)],
+        "prompt alignment": [float(sum(f.values()) / len(f)) for f in facts],
+        **{f"{name} right": [f[name] for f in facts if name in f] for name in FACTS},
+        "background repasted": [
+            sights[n][1].answers["ground"] in grounds and sights[n][1].answers["ground"] != cases[n].scene.ground
+            for n in own
+        ],
+        "the town's animals seen by both judges": [
+            all(s.answers["subject"] == cases[n].scene.subject for s in sights[n]) for n in near
+        ],
+        "the town's animals taken for the creature": [
+            kind == "subject" for kind in verifier.kinds([images[n] for n in near])
+        ],
     }
+
+
+def true_portraits(cases: Sequence[Portrait], *, seed: int) -> list[Image.Image]:
+    """What the creature's pictures would be if they were true, and ordinary pictures of the other cases."""
+    drawn = {"subject": creature_of(seed).draw}
+    return [paint(c.scene, 64, drawing=drawn.get(c.kind)) for c in cases]

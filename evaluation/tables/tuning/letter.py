@@ -9,12 +9,11 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from PIL import Image
 
-from evaluation.metrics import Rate
 from evaluation.readers.judges import Judges
+from evaluation.tables.tuning.cells import Outcomes
 from reference.town.captions import sample_caption
 from reference.town.drawing.paint import paint
 from reference.town.judge import truth
@@ -22,9 +21,7 @@ from reference.town.letters import held_out_words
 from reference.town.scenes import Scene, sample_scene
 from tuning.pictures import Captioned
 
-__all__ = ["Sign", "letter_figures", "letter_pictures", "sign_cases"]
-
-_SUBJECTS = ("subject", "colour", "ground", "style", "sign")
+__all__ = ["Sign", "letter_outcomes", "letter_pictures", "sign_cases"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +52,17 @@ def sign_cases(two: int, one: int, *, seed: int) -> list[Sign]:
     return [Sign(s, sample_caption(s, rng).text, 300_000 + 1000 * seed + n) for n, s in enumerate(scenes)]
 
 
-def letter_figures(judges: Judges, cases: Sequence[Sign], images: Sequence[Image.Image]) -> dict[str, Any]:
-    """How many signs are read exactly, and how many facts beside the lettering are right, as hits and n."""
+def letter_outcomes(judges: Judges, cases: Sequence[Sign], images: Sequence[Image.Image]) -> Outcomes:
+    """Which signs are read exactly, and which facts beside the lettering are right."""
     said = judges.reader.read(images)
-    figures: dict[str, Rate] = {}
-    for lines, name in ((2, "two lines read exactly"), (1, "one line read exactly")):
-        rows = [n for n, c in enumerate(cases) if len(c.scene.lines) == lines]
-        figures[name] = Rate.of(said[n] == cases[n].scene.lettering for n in rows)
-    facts = [sight.agrees(case.scene) for sight, case in zip(judges.second.look(images), cases, strict=True)]
-    for fact in _SUBJECTS:
-        figures[fact] = Rate.of(told[fact] for told, c in zip(facts, cases, strict=True) if truth(c.scene)[fact])
-    figures["all facts"] = Rate.of(told[f] for told, c in zip(facts, cases, strict=True) for f in _SUBJECTS)
-    return figures
+    exact = [read == case.scene.lettering for read, case in zip(said, cases, strict=True)]
+    told: dict[str, list[bool]] = {
+        f"{name} read exactly": [e for e, c in zip(exact, cases, strict=True) if len(c.scene.lines) == lines]
+        for lines, name in ((2, "two lines"), (1, "one line"))
+    }
+    sights = [
+        {f: v for f, v in sight.agrees(case.scene).items() if truth(case.scene)[f]}
+        for sight, case in zip(judges.second.look(images), cases, strict=True)
+    ]
+    told |= {fact: [s[fact] for s in sights if fact in s] for fact in ("subject", "colour", "ground", "style", "sign")}
+    return {**told, "all facts": [v for s in sights for v in s.values()]}
