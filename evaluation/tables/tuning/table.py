@@ -99,7 +99,7 @@ def _cell(
     else:
         cases = forget_cases(job.concept, job.first, job.second, seed=seed)
     if arm in (PLAIN, STEER):
-        shown: Sequence[Any] = with_class(cases) if job.application == "learn" else cases
+        shown: Sequence[Any] = cases if job.application != "learn" else with_class([*cases])
         plans = [
             pack.plan(toward=pack.donor_for(c.prompt)) if arm == STEER and c.concept == job.concept else None
             for c in shown
