@@ -10,6 +10,7 @@ SteeringError
 │   ├── BadPack       the file is not a pack, or not one of this version
 │   ├── PackMismatch  the pack was made for another host; names what differs
 │   └── PackNotFound  no pack for the concept on this host
+├── BadAdapter        a file that holds no LoRA for this host (also a ValueError)
 ├── BadModel          a folder or hub id that holds no usable pipeline
 ├── BadFamily         a family record of the caller that cannot be used (also a ValueError)
 ├── HostBusy          another call holds the host, and `timeout` passed (also a TimeoutError)
@@ -26,6 +27,7 @@ from __future__ import annotations
 from typing import Literal
 
 __all__ = [
+    "BadAdapter",
     "BadDonor",
     "BadFamily",
     "BadLayout",
@@ -90,6 +92,10 @@ class PackMismatch(PackError):
 
 class PackNotFound(PackError, LookupError):
     """No pack for a concept on a host."""
+
+
+class BadAdapter(SteeringError, ValueError):
+    """A file that holds no LoRA, or none for this host."""
 
 
 class BadModel(SteeringError, ValueError):
