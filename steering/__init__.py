@@ -8,10 +8,10 @@ torchvision.install()
 
 from steering.batch.edit_merging import merge_edits
 from steering.errors import (
+    BadAdapter,
     BadDonor,
     BadFamily,
     BadLayout,
-    BadAdapter,
     BadModel,
     BadPack,
     BadPlan,
@@ -37,10 +37,11 @@ from steering.measure.blends import Blend
 from steering.measure.replay import Call
 from steering.measure.selftest import Check, SelfTest
 from steering.packs.checks import check_concept
-from steering.packs.lookup import find_pack, pack_file, pack_roots, published_packs
-from steering.packs.pack import Pack
+from steering.packs.lookup import find_pack, is_pack, pack_file, pack_roots, published_packs
+from steering.packs.pack import Pack, read_header
 from steering.packs.parts import CalibrationPoint, Choice
 from steering.plans import Edit, Plan, Swap, Window
+from steering.run.loras import LoraFile, check_lora, find_lora
 from steering.run.report import Output, PictureReport, Shape
 from steering.sentinel import Sentinel, SentinelReading
 from steering.sites import Site
@@ -48,10 +49,10 @@ from steering.values import Donor, Operator
 
 __all__ = [
     "Activations",
+    "BadAdapter",
     "BadDonor",
     "BadFamily",
     "BadLayout",
-    "BadAdapter",
     "BadModel",
     "BadPack",
     "BadPlan",
@@ -69,6 +70,7 @@ __all__ = [
     "HostBusy",
     "HostShared",
     "Likeness",
+    "LoraFile",
     "NeedsRows",
     "NotFinite",
     "NotFired",
@@ -92,11 +94,15 @@ __all__ = [
     "Untrusted",
     "Window",
     "check_concept",
+    "check_lora",
+    "find_lora",
     "find_pack",
     "has_place",
+    "is_pack",
     "merge_edits",
     "pack_file",
     "pack_roots",
     "published_packs",
+    "read_header",
     "record",
 ]

@@ -39,8 +39,8 @@ from steering.run.checks import (
     check_values,
     check_watched,
 )
-from steering.run.loras import LoraFile, load_lora, switched
 from steering.run.locks import HostLock, claim, release
+from steering.run.loras import LoraFile, load_lora, switched
 from steering.run.prepared import PreparedPipeline
 from steering.run.report import Output, reports, with_readings
 from steering.run.session import Session

@@ -62,6 +62,10 @@ def serve(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Allow a non-loopback address without API keys.")
     ] = False,
+    adapter: Annotated[
+        list[str] | None,
+        typer.Option(help="Adapter that requests may name: `name=path` or `name=path@scale`; may be repeated."),
+    ] = None,
     config: Config = None,
 ) -> None:
     """Serve the HTTP API until stopped.
@@ -72,7 +76,7 @@ def serve(
     from service.worker.launch import serve as run
 
     options = {"model": model, "policy": policy, "floor": floor, "host": host, "port": port, "workers": workers}
-    settings = _load({**options, "insecure": insecure or None}, config).settings
+    settings = _load({**options, "insecure": insecure or None, "adapters": adapter or None}, config).settings
     _checked(lambda: check(settings))
     shown = f"http://{settings.host}:{settings.port}"
 
@@ -84,8 +88,13 @@ def serve(
         rows = notes[0].get("rules", [])
         say(f"serving `{settings.model}` at {shown} under policies {notes[0]['policy']['digest']}")
         say(_FLOORS[notes[0]["policy"]["floor"]])
+        adapters = notes[0].get("adapters", [])
+        if adapters:
+            table("adapters that requests may name", adapters)
         if rows:
-            table("rules of these policies on this model", rows, hide=("policy",))
+            shown_rows = [{**row, "unfit_with": ", ".join(row["unfit_with"]) or None} for row in rows]
+            hide = ("policy",) if adapters else ("policy", "unfit_with")
+            table("rules of these policies on this model", shown_rows, hide=hide)
 
     raise typer.Exit(run(settings, started=started))
 

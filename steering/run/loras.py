@@ -48,7 +48,9 @@ def find_lora(path: str | Path) -> Path:
         found = sorted(place.glob("*.safetensors"))
         if len(found) > 1:
             names = ", ".join(f"`{f.name}`" for f in found)
-            raise BadAdapter(f"the folder `{place}` of an adapter must hold one safetensors file, got {names}; name one")
+            raise BadAdapter(
+                f"the folder `{place}` of an adapter must hold one safetensors file, got {names}; name one"
+            )
         pickled = sorted(f for f in place.iterdir() if f.suffix in _PICKLED)
         if not found and not pickled:
             raise BadAdapter(f"the folder `{place}` of an adapter must hold a safetensors file, got none")
@@ -230,6 +232,6 @@ def _inject(prepared: PreparedPipeline, name: str, tensors: _Tensors, metadata: 
     config = get_peft_kwargs(ranks, None, weights, model_state_dict=None)
     config |= {key: metadata[key] for key in _OF_CONFIG if key in metadata}
     inject_adapter_in_model(LoraConfig(**config), prepared.denoiser, adapter_name=name, state_dict=weights)
-    left = set_peft_model_state_dict(prepared.denoiser, weights, adapter_name=name)
+    left: Any = set_peft_model_state_dict(prepared.denoiser, weights, adapter_name=name)
     if left.unexpected_keys:
         raise ValueError(f"`{left.unexpected_keys[0]}` has no place in the model")
