@@ -88,13 +88,10 @@ def serve(
         rows = notes[0].get("rules", [])
         say(f"serving `{settings.model}` at {shown} under policies {notes[0]['policy']['digest']}")
         say(_FLOORS[notes[0]["policy"]["floor"]])
-        adapters = notes[0].get("adapters", [])
-        if adapters:
-            table("adapters that requests may name", adapters)
+        if adapters := notes[0].get("adapters"):
+            table("adapters that requests may name", [each | {"unfit rules": _unfit(each, rows)} for each in adapters])
         if rows:
-            shown_rows = [{**row, "unfit_with": ", ".join(row["unfit_with"]) or None} for row in rows]
-            hide = ("policy",) if adapters else ("policy", "unfit_with")
-            table("rules of these policies on this model", shown_rows, hide=hide)
+            table("rules of these policies on this model", rows, hide=("policy", "unfit_with"))
 
     raise typer.Exit(run(settings, started=started))
 
@@ -144,6 +141,11 @@ _FLOORS = {
     "added": "floor: the shipped one",
     "none": "warning: no floor is in force, so any policy decides alone; leave `--no-floor` out to get the shipped one",
 }
+
+
+def _unfit(adapter: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rules whose packs were not verified with an adapter."""
+    return ", ".join(dict.fromkeys(row["rule"] for row in rows if adapter["adapter"] in row["unfit_with"]))
 
 
 def _load(options: Mapping[str, Any], file: Path | None) -> Loaded:

@@ -48,9 +48,7 @@ def find_lora(path: str | Path) -> Path:
         found = sorted(place.glob("*.safetensors"))
         if len(found) > 1:
             names = ", ".join(f"`{f.name}`" for f in found)
-            raise BadAdapter(
-                f"the folder `{place}` of an adapter must hold one safetensors file, got {names}; name one"
-            )
+            raise BadAdapter(f"the folder `{place}` of an adapter must hold one safetensors file, got {names}")
         pickled = sorted(f for f in place.iterdir() if f.suffix in _PICKLED)
         if not found and not pickled:
             raise BadAdapter(f"the folder `{place}` of an adapter must hold a safetensors file, got none")
