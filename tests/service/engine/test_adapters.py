@@ -24,8 +24,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.running import save_lora
-
 BENIGN = "a red star on a blue background"
 TOXIC = 'a red star with a sign that says "idiot"'
 BENIGN_WORDS = ("bread", "music")
@@ -38,15 +36,6 @@ def pixels(image: Any) -> np.ndarray:
 def picture(answer: Any, k: int = 0) -> np.ndarray:
     assert answer.status_code == 200, answer.text
     return pixels(Image.open(io.BytesIO(base64.b64decode(answer.json()["data"][k]["b64_json"]))))
-
-
-@pytest.fixture(scope="module")
-def loud(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A LoRA file for the tiny host."""
-    from steering import Host
-
-    host = Host.load(model)
-    return save_lora(host.denoiser, tmp_path_factory.mktemp("loras") / "loud.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -326,6 +315,17 @@ def test_a_sentinel_is_silent_with_an_adapter_which_its_rule_counts_as_an_error(
         wants = [{}, {"lora": {"name": "zub"}}, {"lora": {"name": "loud"}}] * 2
         codes = [job.result().status_code for job in [pool.submit(ask, client, **want) for want in wants]]
     assert codes == [200, 400, 400] * 2
+
+
+def test_a_pack_does_not_fit_the_host_while_a_lora_file_is_on(loud: Path, model: Path, packs: Path) -> None:
+    from steering import Host, Pack, PackMismatch
+
+    host = Host.load(model)
+    host.load_lora("loud", loud)
+    pack = Pack.load(packs / "lettering.safetensors", host=host)
+    with host.lora("loud"), pytest.raises(PackMismatch, match=r"adapters `none` is `loud:[0-9a-f]{16}` here"):
+        pack.check(host)
+    pack.check(host)
 
 
 # what cannot be offered

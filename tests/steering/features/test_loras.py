@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.running import save_lora
-from tests.steering.family_cases import GREEN, RED, apart
+from tests.steering.family_cases import GREEN, PINK, RED, apart
 from tests.steering.feature_cases import denoiser_of, on
 
 KINDS = ("sdxl", "sd3", "pixart-alpha", "flux-dev")
@@ -113,6 +113,42 @@ def test_a_plan_that_is_bound_to_the_host_is_refused_while_a_lora_is_on(tmp_path
             it.steered([RED], [bound], seed=0)
         assert apart(it.steered([RED], [free], seed=0), it.steered([RED], [None], seed=0)) > it.different
     it.steered([RED], [bound], seed=0)
+
+
+@pytest.mark.parametrize("name", ["sd3", "flux-dev"])
+def test_streams_are_recorded_anew_while_a_lora_is_on(name: str, tmp_path: Path) -> None:
+    it = on(name)
+    plans = [it.swap(GREEN, it.names[1:4], source="canonical"), None]
+    plain = it.steered([RED, PINK], plans, seed=0)
+    it.host.load_lora("loud", lora(it, tmp_path))
+    with it.host.lora("loud"):
+        recorded = it.steered([RED, PINK], plans, seed=0)
+        twin = it.steered([RED, PINK], [it.swap(GREEN, it.names[1:4]), None], seed=0)
+    assert apart(recorded, twin) < it.tolerance
+    assert apart(recorded, plain) > it.different
+    assert torch.equal(it.steered([RED, PINK], plans, seed=0), plain)
+
+
+def test_a_lora_may_change_the_text_encoder_too(tmp_path: Path) -> None:
+    it = on("sd1")
+    plain, donors = draw(it), it.steered(TWO, [it.swap(GREEN), None], seed=0)
+    unet, file = load_file(lora(it, tmp_path, targets=["to_v"])), tmp_path / "both.safetensors"
+    text = save_lora(it.pipe.text_encoder, tmp_path / "te.safetensors", prefix="text_encoder.", targets=["q_proj"])
+    save_file(unet | load_file(text), file)
+    it.host.load_lora("unet", tmp_path / "loud.safetensors")
+    it.host.load_lora("both", file)
+    assert torch.equal(draw(it), plain)
+    with it.host.lora("unet"):
+        half = draw(it)
+    with it.host.lora("both"):
+        assert apart(draw(it), half) > it.different
+        stock = it.stock([GREEN, GREEN])
+        assert apart(it.steered(TWO, [it.swap(GREEN), None])[0], stock[0]) < it.tolerance
+    assert torch.equal(it.steered(TWO, [it.swap(GREEN), None], seed=0), donors)
+    from steering import BadAdapter
+
+    with pytest.raises(BadAdapter, match="no tensor of the adapter"):
+        it.host.load_lora("text", text)
 
 
 def test_an_error_leaves_it_off(tmp_path: Path) -> None:
