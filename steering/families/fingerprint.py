@@ -222,9 +222,8 @@ def _adapters(denoiser: nn.Module) -> tuple[str, ...]:
     found: dict[str, Any] = {}
     for name, layer in denoiser.named_modules():
         for adapter in _active(layer):
-            if adapter not in layer.scaling:
-                continue  # the layer is another adapter's
-            found.setdefault(adapter, hashlib.sha256()).update(f"{name} {layer.scaling[adapter]}".encode())
+            scale = layer.scaling.get(adapter)
+            found.setdefault(adapter, hashlib.sha256()).update(f"{name} {scale}".encode())
             for parameter_name, parameter in layer.named_parameters():
                 if f".{adapter}." in f".{parameter_name}.":
                     found[adapter].update(_bytes(parameter))

@@ -54,6 +54,23 @@ def loud(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_lora(Host.load(model).denoiser, tmp_path_factory.mktemp("loras") / "loud.safetensors")
 
 
+@pytest.fixture(scope="session")
+def editing(host: Any, packs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pack that edits."""
+    from dataclasses import replace
+
+    import torch
+
+    from steering import Operator, Pack
+
+    first = Pack.load(packs / "lettering.safetensors", host=host)
+    rank, width = 4, 16
+    towards = torch.randn(rank, width, generator=torch.Generator().manual_seed(0))
+    operator = Operator(e=towards, d=2 * towards, m=torch.zeros(rank, width))
+    pack = replace(first, concept="subject/zub", operators=dict.fromkeys(first.site_names, operator))
+    return pack.save(tmp_path_factory.mktemp("adapters") / "zub.safetensors")
+
+
 @pytest.fixture
 def policy(tmp_path: Path) -> Path:
     """A file with one rule that steers and one that refuses."""

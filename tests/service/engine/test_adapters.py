@@ -38,23 +38,6 @@ def picture(answer: Any, k: int = 0) -> np.ndarray:
     return pixels(Image.open(io.BytesIO(base64.b64decode(answer.json()["data"][k]["b64_json"]))))
 
 
-@pytest.fixture(scope="module")
-def editing(host: Any, packs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A pack that edits."""
-    from dataclasses import replace
-
-    import torch
-
-    from steering import Operator, Pack
-
-    first = Pack.load(packs / "lettering.safetensors", host=host)
-    rank, width = 4, 16
-    towards = torch.randn(rank, width, generator=torch.Generator().manual_seed(0))
-    operator = Operator(e=towards, d=2 * towards, m=torch.zeros(rank, width))
-    pack = replace(first, concept="subject/zub", operators=dict.fromkeys(first.site_names, operator))
-    return pack.save(tmp_path_factory.mktemp("adapters") / "zub.safetensors")
-
-
 @pytest.fixture
 def offered(serve: Callable[..., Any], loud: Path, editing: Path) -> Any:
     """A service with both kinds, without policies."""
@@ -268,7 +251,7 @@ def test_a_pack_stays_when_its_request_is_repaired(serve: Callable[..., Any], ed
     own = Pack.load(editing, host=host).plan(strength=0.5)
     wants = [stock(host, TOXIC.replace("idiot", word), answer, plan=own) for word in BENIGN_WORDS]
     assert any(np.array_equal(picture(answer), want) for want in wants)
-    assert counted("fallbacks_total", "unfit") == 1
+    assert (counted("fallbacks_total", "unfit"), counted("steered_pictures_total", "lettering")) == (1, 0)
 
 
 def test_a_pack_whose_evidence_names_the_rule_s_pack_is_merged_with_it(

@@ -4,7 +4,8 @@
 |---|---|
 | loaded and off, nothing changes | `enable_adapters(False)` left out after the load |
 | digests of weights are kept | adapters counted in `base_version` |
-| on, the host is another one | `set_scale` left out; layers of other adapters counted in the fingerprint |
+| on, the host is another one | `set_scale` left out |
+| only one is on | `set_adapter` left out |
 | what was before is there again | `_restore` left out of `switched` |
 | only one thread has it | `held` in place of `kept` |
 """
