@@ -6,14 +6,24 @@ and does not depend on HTTP.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from service.image_files import Format
 
-__all__ = ["MAX_GUIDANCE", "Limits", "Order", "Progress"]
+__all__ = ["MAX_GUIDANCE", "Limits", "Lora", "Order", "Progress"]
 
 MAX_GUIDANCE = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Lora:
+    """An adapter at a scale in (0, 2]. `digest`: sha256 of its file."""
+
+    name: str
+    scale: float
+    digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +41,7 @@ class Limits:
     min_steps: int = 1
     max_guidance: float = MAX_GUIDANCE
     negative: bool = True  # whether the pipeline takes a negative prompt
+    adapters: Mapping[str, Lora] = field(default_factory=dict)  # at their default scales
     negative_above: float | None = None  # a negative prompt is heard only at a guidance scale above this
 
 
@@ -52,6 +63,7 @@ class Order:
     guidance: float | None
     seed: int
     output_format: Format = "png"
+    lora: Lora | None = None
     quality: int = 100  # of `jpeg` and `webp`, 0 to 100
 
     @property

@@ -13,7 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -25,9 +34,10 @@ from pydantic_settings import (
 
 from palimpsest_base.suggest import did_you_mean
 
-__all__ = ["PREFIX", "Loaded", "Settings", "SettingsError", "load_settings"]
+__all__ = ["MAX_LORA_SCALE", "PREFIX", "AdapterSetting", "Loaded", "Settings", "SettingsError", "load_settings"]
 
 PREFIX = "PALIMPSEST_"
+MAX_LORA_SCALE = 2.0
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 Batching = Literal["fixed", "solo", "dynamic"]
@@ -36,6 +46,41 @@ Audit = Literal["off", "on", "required"]
 
 class SettingsError(ValueError):
     """A setting is unknown or has an invalid value. The message has one line per mistake."""
+
+
+class AdapterSetting(BaseModel):
+    """An adapter that requests may name. As text: `name=path`, or `name=path@scale`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")
+    path: Path
+    scale: float = Field(1.0, gt=0, le=MAX_LORA_SCALE, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        name, equals, rest = value.partition("=")
+        if not equals or not name.strip() or not rest.strip():
+            raise PydanticCustomError("adapter", "must be `name=path` or `name=path@scale`")
+        path, _, scale = rest.rpartition("@")
+        try:
+            return {"name": name.strip(), "path": path.strip(), "scale": float(scale)}
+        except ValueError:  # no scale: what follows the last `@`, if there is one, is a part of the path
+            return {"name": name.strip(), "path": rest.strip()}
+
+    def __str__(self) -> str:
+        return f"{self.name}={self.path}@{self.scale:g}"
+
+
+def _of_different_names(adapters: tuple[AdapterSetting, ...]) -> tuple[AdapterSetting, ...]:
+    names = [each.name for each in adapters]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise PydanticCustomError("adapter", "names must differ, and `{name}` is given twice", {"name": twice})
+    return adapters
 
 
 class Settings(BaseSettings):
@@ -61,6 +106,12 @@ class Settings(BaseSettings):
         (), description="public keys that sign bundles: PEM files or `ed25519:...`; if set, policies must be signed"
     )
     packs: Path | None = Field(None, description="folder that is searched first for packs")
+    adapters: Annotated[tuple[AdapterSetting, ...], NoDecode, AfterValidator(_of_different_names)] = Field(
+        (),
+        max_length=32,
+        description="adapters that requests may name as `lora`, each `name=path` or `name=path@scale`: LoRA files"
+        " (safetensors, or the folder with one) and packs that edit",
+    )
     judge: Annotated[tuple[Path, ...], NoDecode] = Field(
         (), description="folders of picture classifiers, in addition to the judge of the embedded models"
     )
@@ -134,7 +185,7 @@ class Settings(BaseSettings):
     @classmethod
     def _split_lists(cls, values: Any) -> Any:
         """Splits lists: the environment separates values by commas, TOML has lists."""
-        for name in ("policy", "api_keys", "policy_keys", "judge", "plugins"):
+        for name in ("policy", "api_keys", "policy_keys", "judge", "plugins", "adapters"):
             if isinstance(values, dict) and isinstance(values.get(name), str):
                 values = {**values, name: tuple(k.strip() for k in values[name].split(",") if k.strip())}
         return values
@@ -231,8 +282,9 @@ def _hint(name: str, known: Iterable[str]) -> str:
 def _one_line(error: Any, sources: Mapping[str, str]) -> str:
     name = str(error["loc"][0]) if error["loc"] else "settings"
     message = error["msg"][0].lower() + error["msg"][1:]
+    part = "".join(f" `{each}`" for each in error["loc"][2:])  # of an entry of a list
     if name not in Settings.model_fields:
         return f"unknown setting `{name}`{_hint(name, Settings.model_fields)}"
     secret = name in ("api_keys", "audit_key")
     got = "" if secret else f", got `{error['input']}`"
-    return f"`{name}` (from {sources.get(name, 'option')}): {message}{got}"
+    return f"`{name}`{part} (from {sources.get(name, 'option')}): {message}{got}"

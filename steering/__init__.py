@@ -37,11 +37,12 @@ from steering.measure.blends import Blend
 from steering.measure.replay import Call
 from steering.measure.selftest import Check, SelfTest
 from steering.packs.checks import check_concept
-from steering.packs.lookup import find_pack, pack_file, pack_roots, published_packs
+from steering.packs.lookup import find_pack, is_pack, pack_file, pack_roots, published_packs
 from steering.packs.lora import Adapter, operators_of_lora, read_lora, write_lora
-from steering.packs.pack import Pack
+from steering.packs.pack import Pack, read_header
 from steering.packs.parts import CalibrationPoint, Choice
 from steering.plans import Edit, Plan, Swap, Window
+from steering.run.loras import LoraFile, check_lora, find_lora
 from steering.run.report import Output, PictureReport, Shape
 from steering.sentinel import Sentinel, SentinelReading
 from steering.sites import Site
@@ -71,6 +72,7 @@ __all__ = [
     "HostBusy",
     "HostShared",
     "Likeness",
+    "LoraFile",
     "NeedsRows",
     "NotFinite",
     "NotFired",
@@ -94,13 +96,17 @@ __all__ = [
     "Untrusted",
     "Window",
     "check_concept",
+    "check_lora",
+    "find_lora",
     "find_pack",
     "has_place",
+    "is_pack",
     "merge_edits",
     "operators_of_lora",
     "pack_file",
     "pack_roots",
     "published_packs",
+    "read_header",
     "read_lora",
     "record",
     "write_lora",

@@ -10,7 +10,7 @@ SteeringError
 │   ├── BadPack       the file is not a pack, or not one of this version
 │   ├── PackMismatch  the pack was made for another host; names what differs
 │   └── PackNotFound  no pack for the concept on this host
-├── BadLora           a file that is not a whole LoRA, or one of another model
+├── BadLora           a file that is no whole LoRA, or one of another model (also a ValueError)
 ├── BadModel          a folder or hub id that holds no usable pipeline
 ├── BadFamily         a family record of the caller that cannot be used (also a ValueError)
 ├── HostBusy          another call holds the host, and `timeout` passed (also a TimeoutError)
@@ -94,7 +94,7 @@ class PackNotFound(PackError, LookupError):
     """No pack for a concept on a host."""
 
 
-class BadLora(SteeringError):
+class BadLora(SteeringError, ValueError):
     """A file that is not a whole LoRA, or a LoRA of another model."""
 
 

@@ -19,7 +19,7 @@ from steering.errors import BadPlan, NeedsRows, NotSupported, Untrusted
 from steering.families.defaults import Defaults, parse_defaults
 from steering.families.description import Family
 from steering.families.facts import NegativePrompts, fewest_steps, native_size, negative_prompts
-from steering.families.fingerprint import Fingerprint, combined, fingerprint_of
+from steering.families.fingerprint import Fingerprint, combined
 from steering.families.loading import load_pipeline
 from steering.families.probe import probed_family
 from steering.families.table import known_family
@@ -41,6 +41,7 @@ from steering.run.checks import (
     find_site,
 )
 from steering.run.locks import HostLock, claim, release
+from steering.run.loras import LoraFile, load_lora, switched
 from steering.run.prepared import PreparedPipeline
 from steering.run.report import Output, reports, with_readings
 from steering.run.session import Session
@@ -128,10 +129,7 @@ class Host:
         if digests is not None:
             prepared = host._prepared[0]
             known = loaded.weights_digest(Path(digests), prepared.denoiser, prepared.family.denoiser)
-            host._fingerprint = (
-                (weight_version(prepared.denoiser),),
-                fingerprint_of(host.pipe, prepared.denoiser, known),
-            )
+            prepared.fingerprint(known)
         return host
 
     def __repr__(self) -> str:
@@ -184,8 +182,27 @@ class Host:
         """The fingerprint that packs for this host are bound to, with the weights and adapters as they are now."""
         now = tuple(weight_version(prepared.denoiser) for prepared in self._prepared)
         if self._fingerprint is None or self._fingerprint[0] != now:
-            self._fingerprint = (now, combined([fingerprint_of(g.pipe, g.denoiser) for g in self._prepared]))
+            self._fingerprint = (now, combined([g.fingerprint() for g in self._prepared]))
         return self._fingerprint[1]
+
+    def load_lora(self, name: str, path: str | Path, *, timeout: float | None = None) -> LoraFile:
+        """An ordinary LoRA, a safetensors file or the folder with it, loaded on the first pipeline under a name, and
+        off: the host, its fingerprint and its pictures stay what they are. `lora` switches it on.
+
+        Raises: BadLora, when the file is no LoRA, or for another model; HostBusy.
+        """
+        with self._lock.held(timeout):
+            return load_lora(self._prepared[0], name, path)
+
+    @contextmanager
+    def lora(self, name: str, scale: float = 1.0, *, timeout: float | None = None) -> Iterator[None]:
+        """A loaded LoRA is on in this block, alone; other threads wait. In the block the host has another fingerprint,
+        which names the LoRA, so packs and sentinels of the host without it do not fit.
+
+        Raises: BadLora for an unknown name or a scale that is not finite; HostBusy.
+        """
+        with self._lock.kept(timeout), switched(self.pipe, name, scale):
+            yield
 
     def self_test(self) -> SelfTest:
         """The findings of the laws of steering on this host's own weights, from small quick calls; also kept in

@@ -30,6 +30,7 @@ __all__ = [
     "lettering_pack",
     "load",
     "policy_text",
+    "save_lora",
     "serving",
     "until",
 ]
@@ -262,6 +263,24 @@ def lettering_pack(model: str | Path, folder: Path) -> Path:
     folder.mkdir(exist_ok=True)
     pack.save(folder / "lettering.safetensors")
     return folder
+
+
+def save_lora(
+    denoiser: Any, file: Path, *, prefix: str = "transformer.", targets: Sequence[str] = ("to_k", "to_v"), seed: int = 0
+) -> Path:
+    """A LoRA file for a denoiser, made by peft, with random matrices so large that pictures change a lot."""
+    import copy
+
+    import torch
+    from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
+    from safetensors.torch import save_file
+
+    adapted = copy.deepcopy(denoiser)
+    inject_adapter_in_model(LoraConfig(r=2, lora_alpha=2, target_modules=list(targets)), adapted, adapter_name="x")
+    generator = torch.Generator().manual_seed(seed)
+    tensors = get_peft_model_state_dict(adapted, adapter_name="x")
+    save_file({f"{prefix}{k}": 0.3 * torch.randn(t.shape, generator=generator) for k, t in tensors.items()}, file)
+    return file
 
 
 def _lives(server: Server) -> bool:

@@ -242,6 +242,7 @@ STEERING = Dashboard(
             "Concepts",
             (
                 Panel("Steered pictures", (rate("steered_pictures_total", "concept"),)),
+                Panel("Pictures with an adapter", (rate("adapter_pictures_total", "adapter"),)),
                 one(
                     "Rows that steering changed, a picture",
                     "sum by (concept) (rate(@steered_rows_total[$__rate_interval]))"

@@ -65,6 +65,10 @@ def serve(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Allow a non-loopback address without API keys.")
     ] = False,
+    adapter: Annotated[
+        list[str] | None,
+        typer.Option(help="Adapter that requests may name: `name=path` or `name=path@scale`; may be repeated."),
+    ] = None,
     config: Config = None,
 ) -> None:
     """Serve the HTTP API until stopped.
@@ -75,7 +79,7 @@ def serve(
     from service.worker.launch import serve as run
 
     options = {"model": model, "policy": policy, "floor": floor, "host": host, "port": port, "workers": workers}
-    settings = _load({**options, "insecure": insecure or None}, config).settings
+    settings = _load({**options, "insecure": insecure or None, "adapters": adapter or None}, config).settings
     _checked(lambda: check(settings))
     shown = f"http://{settings.host}:{settings.port}"
 
@@ -87,8 +91,10 @@ def serve(
         rows = notes[0].get("rules", [])
         say(f"serving `{settings.model}` at {shown} under policies {notes[0]['policy']['digest']}")
         say(_FLOORS[notes[0]["policy"]["floor"]])
+        if adapters := notes[0].get("adapters"):
+            table("adapters that requests may name", [each | {"unfit rules": _unfit(each, rows)} for each in adapters])
         if rows:
-            table("rules of these policies on this model", rows, hide=("policy",))
+            table("rules of these policies on this model", rows, hide=("policy", "unfit_with"))
 
     raise typer.Exit(run(settings, started=started))
 
@@ -138,6 +144,11 @@ _FLOORS = {
     "added": "floor: the shipped one",
     "none": "warning: no floor is in force, so any policy decides alone; leave `--no-floor` out to get the shipped one",
 }
+
+
+def _unfit(adapter: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rules whose packs were not verified with an adapter."""
+    return ", ".join(dict.fromkeys(row["rule"] for row in rows if adapter["adapter"] in row["unfit_with"]))
 
 
 def _load(options: Mapping[str, Any], file: Path | None) -> Loaded:

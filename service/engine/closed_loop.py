@@ -28,6 +28,7 @@ from service.reading.pools import DetectorPools
 
 if TYPE_CHECKING:
     from policies import Snapshot, Stage
+    from service.engine.adapters import Adapter
     from steering import Pack, Sentinel
 
 __all__ = ["ClosedLoop"]
@@ -45,6 +46,7 @@ class _Trial:
     key: BatchKey
     deadline: float
     sentinels: tuple[Sentinel, ...]
+    adapter: Adapter | None = None
     progress: Progress | None = None
     jobs: list[Job] = field(default_factory=list)
 
@@ -61,6 +63,7 @@ class ClosedLoop:
         *,
         without_lettering: WithoutLettering,
         deadline_seconds: float,
+        adapters: Mapping[str, Adapter] | None = None,
     ) -> None:
         self._queue = queue
         self._readers = readers
@@ -68,6 +71,7 @@ class ClosedLoop:
         self._recorder = recorder
         self._without_lettering = without_lettering
         self._deadline_seconds = deadline_seconds
+        self._adapters = adapters or {}
 
     async def judge_prompt(self, request: Request, snapshot: Snapshot) -> tuple[Signals, Decision]:
         """The signals and the decision for a request before any picture is generated."""
@@ -111,12 +115,15 @@ class ClosedLoop:
         signals, decision = await self.judge_prompt(request, snapshot)
         if decision.refused:
             return Outcome(decision, "prompt")
+        adapter = self._adapters[order.lora.name].at(order.lora.scale) if order.lora is not None else None
         with self._recorder.stage("plan"):
-            repair = self._repair(request, decision)
+            repair = self._repair(request, decision, adapter)
         if repair.refused:
             return Outcome(replace(decision, verdict="block"), "prompt")
-        watching = self._sentinels(snapshot)
-        trial = _Trial(order, request, snapshot, signals, decision, _batch_key(order), deadline, watching, progress)
+        # sentinels were fitted without the adapter: as on an untrusted host they stay silent
+        watching = self._sentinels(snapshot) if adapter is None else ()
+        key = _batch_key(order, adapter)
+        trial = _Trial(order, request, snapshot, signals, decision, key, deadline, watching, adapter, progress)
         try:
             pictures = await self._pictures(trial, repair)
         except _Refused as refused:
@@ -131,8 +138,8 @@ class ClosedLoop:
         packs = (self._packs.get(concept) for concept in sorted(snapshot.sentinels))
         return tuple(pack.sentinel for pack in packs if pack is not None and pack.sentinel is not None)
 
-    def _repair(self, request: Request, decision: Decision) -> Repair:
-        return choose_repair(request, decision, self._packs, without_lettering=self._without_lettering)
+    def _repair(self, request: Request, decision: Decision, adapter: Adapter | None) -> Repair:
+        return choose_repair(request, decision, self._packs, without_lettering=self._without_lettering, adapter=adapter)
 
     async def _pictures(self, trial: _Trial, repair: Repair) -> tuple[Picture, ...]:
         """All pictures of a request, each after its last judgement. If one fails, the others are cancelled."""
@@ -177,7 +184,7 @@ class ClosedLoop:
         if repair.unfit or repair.failed:
             self._recorder.fallback("unfit" if repair.unfit else "steering")
         whole = replaced or repair.failed or bool(repair.unfit)
-        picture = Picture(made.image, made, decision, replaced=whole)
+        picture = Picture(made.image, made, decision, steered=repair.steers and not whole, replaced=whole)
         if not decision.reads:
             return picture
         return await self._climb(trial, await self._judge(trial, picture), job)
@@ -190,7 +197,7 @@ class ClosedLoop:
         if decision.refused:
             raise _Refused(decision, decision.verdict)
         with self._recorder.stage("plan"):
-            repair = self._repair(trial.request, decision)
+            repair = self._repair(trial.request, decision, trial.adapter)
         if repair.refused:
             raise _Refused(decision, "block")
         return decision, repair
@@ -218,10 +225,10 @@ class ClosedLoop:
         try:
             return await _made(job), False
         except SteeringError as error:
-            if job.plan is None or repair.donor is None or repair.donor == trial.request.prompt:
+            if not repair.steers or repair.donor is None or repair.donor == trial.request.prompt:
                 raise
             self._recorder.fallback("fired" if isinstance(error, NotFired) else "steering")
-            return await self._again(trial, replace(repair, prompt=repair.donor, plan=None), job.seed), True
+            return await self._again(trial, _whole(repair, repair.donor), job.seed), True
 
     async def _again(self, trial: _Trial, repair: Repair, seed: int) -> Made:
         """Another picture with the same seed, generated before all waiting jobs."""
@@ -233,7 +240,9 @@ class ClosedLoop:
 
     async def _judge(self, trial: _Trial, picture: Picture) -> Picture:
         """The picture with its decision. If the picture triggers another rule, it may be read a second time."""
-        told = picture.made.report.sentinel
+        # a batch is watched for all of its pictures, and only those count that this request's rules ask
+        asked_of = {s.concept for s in trial.sentinels}
+        told = {concept: r for concept, r in picture.made.report.sentinel.items() if concept in asked_of}
         signals = trial.signals + _told("prompt", {concept: r.text for concept, r in told.items()})
         signals += _told("picture", {concept: r.path for concept, r in told.items()})
         judged, read = picture.decision, frozenset[str]()
@@ -277,13 +286,13 @@ class ClosedLoop:
             with self._recorder.stage("blur"):
                 image = await self._readers.run(lambda: blur(picture.image, boxes))
             return replace(picture, image=image, rungs=(*picture.rungs, rung))
-        repair = self._repair(trial.request, picture.decision)
+        repair = self._repair(trial.request, picture.decision, trial.adapter)
         retry = _retry(repair, rung, trial.request.prompt)
         if retry is None or not may_generate or (retry.prompt, retry.plan) == (first.prompt, first.plan):
             return None
         self._recorder.extra_generation()
         made = await self._again(trial, retry, first.seed)
-        return replace(picture, image=made.image, made=made, rungs=(*picture.rungs, rung))
+        return replace(picture, image=made.image, made=made, steered=retry.steers, rungs=(*picture.rungs, rung))
 
     def _in_time(self, trial: _Trial, picture: Picture) -> bool:
         """Whether another picture would finish before the deadline, even if it took twice as long as the last one."""
@@ -319,17 +328,25 @@ def _rungs(decision: Decision) -> tuple[Rung, ...]:
 def _retry(repair: Repair, rung: Rung, prompt: str) -> Repair | None:
     """What to run for a generating rung, or None. A donor at all sites is the donor's own picture: it is made so."""
     if rung == "steer":
-        return replace(repair, prompt=prompt) if repair.plan is not None else None
+        return replace(repair, prompt=prompt) if repair.steers else None
     if rung == "wider":
         return replace(repair, prompt=prompt, plan=repair.wider) if repair.wider is not None else None
     if repair.donor is None or repair.donor == prompt:
         return None
-    return replace(repair, prompt=repair.donor, plan=None)
+    return _whole(repair, repair.donor)
+
+
+def _whole(repair: Repair, donor: str) -> Repair:
+    """The repair with the whole prompt replaced. The request's adapter stays."""
+    return replace(repair, prompt=donor, plan=repair.alone)
 
 
 async def _made(job: Job) -> Made:
     return await asyncio.wrap_future(job.done)
 
 
-def _batch_key(order: Order) -> BatchKey:
-    return BatchKey(order.height, order.width, order.steps, order.guidance, bool(order.negative_prompt))
+def _batch_key(order: Order, adapter: Adapter | None) -> BatchKey:
+    lora = adapter.switched if adapter is not None else None
+    return BatchKey(
+        order.height, order.width, order.steps, order.guidance, lora=lora, negative=bool(order.negative_prompt)
+    )

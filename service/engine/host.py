@@ -14,6 +14,7 @@ from service.order import Limits
 from service.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
+    from service.engine.adapters import Adapter
     from steering import Host
 
 __all__ = ["device_of", "limits_of", "load_host", "threads_of"]
@@ -86,7 +87,7 @@ def device_of(settings: Settings) -> str:
     return f"cuda:{(worker - 1) % torch.cuda.device_count()}"
 
 
-def limits_of(host: Host, settings: Settings) -> Limits:
+def limits_of(host: Host, settings: Settings, adapters: Mapping[str, Adapter] | None = None) -> Limits:
     """The request limits of `host`, from its `defaults.json` or else from its pipeline."""
     defaults = host.defaults
     call = inspect.signature(type(host.pipe).__call__).parameters
@@ -102,6 +103,7 @@ def limits_of(host: Host, settings: Settings) -> Limits:
         max_n=settings.max_n,
         max_steps=settings.max_steps,
         max_prompt=settings.max_prompt,
+        adapters={name: adapter.lora for name, adapter in (adapters or {}).items()},
         min_steps=host.fewest_steps,
         negative=negative.possible,
         negative_above=negative.above,

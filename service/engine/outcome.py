@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from policies import Decision, Rung, Verdict, strictest
 from service.engine.queue import Made
 from service.metrics.recorder import Recorder
+from service.order import Lora
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -25,6 +26,7 @@ class Picture:
     made: Made
     decision: Decision
     rungs: tuple[Rung, ...] = ()
+    steered: bool = False  # made with a plan of its rules
     replaced: bool = False  # made with the prompt replaced as a whole, because steering was not possible
 
     @property
@@ -55,8 +57,10 @@ class Finished:
     files: tuple[bytes, ...]
 
 
-def count(outcome: Outcome, recorder: Recorder) -> None:
-    """Records an outcome in the metrics: decisions, shadow differences, exemptions, errors, pictures and doses."""
+def count(outcome: Outcome, recorder: Recorder, lora: Lora | None = None) -> None:
+    """Records an outcome in the metrics: decisions, shadow differences, exemptions, errors, pictures and doses. `lora`
+    is the request's adapter.
+    """
     decision = outcome.decision
     recorder.decision(decision.rules, outcome.verdict, mode="enforce")
     recorder.exempted(e.rule for e in decision.exempted)
@@ -69,7 +73,9 @@ def count(outcome: Outcome, recorder: Recorder) -> None:
     for picture in outcome.pictures:
         if not outcome.refused:
             recorder.image(picture.verdict)
+            if lora is not None:
+                recorder.adapted(lora.name)
         report = picture.made.report
-        if report.plan is not None:
+        if picture.steered:
             concepts = {steer.concept for steer in picture.decision.steers}
             recorder.steered(concepts, rows=sum(report.fired.values()), dose=(report.dose or {}).values())

@@ -5,7 +5,8 @@ donor at its own sites. So several rules can act on one request: where their pac
 donor.
 
 A published pack repeats a result that a paper found with its authors' weights. Only the picture shows whether it works
-with the loaded weights. So a rule uses such a pack only if it also checks the picture.
+with the loaded weights. So a rule uses such a pack only if it also checks the picture. A request with an adapter is
+another model to a pack: one that the adapter's evidence does not name counts as missing.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from policies import Decision, Request, Steer, Verify, list_of
 from service.reading.types import WithoutLettering
 
 if TYPE_CHECKING:
+    from service.engine.adapters import Adapter
     from steering import Pack, Plan, Swap
 
 __all__ = ["Repair", "choose_repair", "merge", "why_unverified"]
@@ -32,6 +34,7 @@ class Repair:
     plan of the `wider` rung, or None if no pack has one. `donor` is the prompt of the `swap-prompt` rung. `unfit` names
     rules without a usable pack, whose prompt was therefore replaced. `refused` names rules without a usable pack that
     refuse instead. `failed` is true if packs exist but no plan could be made of them; the prompt is then replaced, too.
+    `alone` is the part of every plan that belongs to the request's adapter: the plan of a replaced prompt.
     """
 
     prompt: str
@@ -41,36 +44,64 @@ class Repair:
     unfit: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
     failed: bool = False
+    alone: Plan | None = None
+
+    @property
+    def steers(self) -> bool:
+        """Whether the first picture is steered, and not only drawn with the request's adapter."""
+        return self.plan is not self.alone
 
 
 def choose_repair(
-    request: Request, decision: Decision, packs: Mapping[str, Pack], *, without_lettering: WithoutLettering
+    request: Request,
+    decision: Decision,
+    packs: Mapping[str, Pack],
+    *,
+    without_lettering: WithoutLettering,
+    adapter: Adapter | None = None,
 ) -> Repair:
-    """The repair of `request` under `decision`. `packs` maps a concept to its pack for the loaded model."""
+    """The repair of `request` under `decision`. `packs` maps a concept to its pack for the loaded model.
+
+    `adapter` is the request's. It stays in every repair: the rules judge what the request asks for. A pack that was not
+    verified with it is not used.
+    """
     steers = decision.steers
+    alone = adapter.plan if adapter is not None else None
     if not steers:
-        return Repair(request.prompt)
+        return Repair(request.prompt, plan=alone, alone=alone)
     found = {s.concept: packs.get(s.concept) for s in steers}
     here = {concept: pack for concept, pack in found.items() if pack is not None}
     donor = _donor(request, steers, here, without_lettering)
-    missing = [s for s in steers if s.concept not in here or why_unverified(here[s.concept], _reads(decision, s.rule))]
+    missing = [
+        s for s in steers if s.concept not in here or why_unverified(here[s.concept], _reads(decision, s.rule), adapter)
+    ]
     refused = tuple(dict.fromkeys(s.rule for s in missing if s.unfit != "swap-prompt"))
     unfit = tuple(dict.fromkeys(s.rule for s in missing))
     shown = donor != request.prompt  # whether there is another text to show; edits need none
     acting = [s for s in steers if s.concept in here and (shown or here[s.concept].edits)]
     if missing or not acting:
         # the whole prompt is replaced, or there is nothing to show in its place: then only the picture can be judged
-        return Repair(donor, donor=donor, unfit=unfit, refused=refused)
+        return Repair(donor, plan=alone, donor=donor, unfit=unfit, refused=refused, alone=alone)
     from steering import SteeringError
 
+    own = [alone] if alone is not None else []
     try:
         plan = merge(
-            [here[s.concept].plan(toward=_shown(here[s.concept], donor), strength=_strength(s)) for s in acting]
+            [here[s.concept].plan(toward=_shown(here[s.concept], donor), strength=_strength(s)) for s in acting] + own
         )
-        wider = merge([here[s.concept].plan(toward=_shown(here[s.concept], donor), wider=True) for s in acting])
+        wider = merge([here[s.concept].plan(toward=_shown(here[s.concept], donor), wider=True) for s in acting] + own)
     except SteeringError:
-        return Repair(donor, donor=donor, failed=True)
-    return Repair(request.prompt, plan=plan, wider=wider, donor=donor)
+        return Repair(donor, plan=alone, donor=donor, failed=True, alone=alone)
+    if adapter is not None and adapter.switched:  # INVARIANT: its evidence names each of these packs
+        plan, wider = _unbound(plan), _unbound(wider)
+    return Repair(request.prompt, plan=plan, wider=wider, donor=donor, alone=alone)
+
+
+def _unbound(plan: Plan) -> Plan:
+    """A plan that is not bound to the model as it is without its LoRA."""
+    from steering import Plan
+
+    return Plan(*plan.interventions)
 
 
 def _shown(pack: Pack, donor: str) -> str | None:
@@ -78,8 +109,13 @@ def _shown(pack: Pack, donor: str) -> str | None:
     return None if pack.edits else donor
 
 
-def why_unverified(pack: Pack, reads: Collection[str]) -> str | None:
-    """Why a rule that checks its pictures for `reads` may not steer with a pack, or None if it may."""
+def why_unverified(pack: Pack, reads: Collection[str], adapter: Adapter | None = None) -> str | None:
+    """Why a rule that checks its pictures for `reads` may not steer a request with a pack, or None if it may."""
+    if adapter is not None and not adapter.vouches_for(pack):
+        return (
+            f"its pack of `{pack.concept}` was not verified with the adapter `{adapter.lora.name}` at scale"
+            f" {adapter.lora.scale:g}"
+        )
     if not pack.published or pack.concept in reads:
         return None
     return (

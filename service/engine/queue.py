@@ -1,8 +1,9 @@
 """The engine's job queue: bounded, and fair between callers.
 
 A job is one picture. Callers take turns. The next batch starts with the oldest job of the caller that has waited
-longest for a turn. The rest of the batch takes one compatible job (same size, steps and guidance, any plan) from each
-caller in turn. Retries of the closed loop go first and are never refused, because their request is already admitted.
+longest for a turn. The rest of the batch takes one compatible job (same size, steps, guidance and LoRA file, any plan)
+from each caller in turn. Retries of the closed loop go first and are never refused, because their request is already
+admitted.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from service.errors import Busy, Unavailable
 from service.metrics.recorder import Recorder
+from service.order import Lora
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -36,6 +38,7 @@ class BatchKey:
     width: int
     steps: int
     guidance: float | None  # None: the pipeline has none
+    lora: Lora | None = None  # the LoRA file that is switched on for the batch
     negative: bool = False  # some pipelines encode "no negative prompt" otherwise than an empty one
 
 

@@ -16,6 +16,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from service.engine.queue import Job, Made, Queue, Woken, shutting_down
@@ -214,19 +215,20 @@ class Engine(threading.Thread):
         guidance: dict[str, Any] = {} if key.guidance is None else {"guidance_scale": key.guidance}
         # without trust nothing is watched: a sentinel that stays silent is an error for the rules that ask it
         sentinels = tuple(dict.fromkeys(s for job in jobs for s in job.sentinels)) if host.trusted else ()
-        out = host.generate(
-            [job.prompt for job in jobs] + [""] * padding,
-            plans=[job.plan for job in jobs] + [None] * padding,
-            seeds=[job.seed for job in jobs] + [0] * padding,
-            negative_prompts=[job.negative_prompt for job in jobs] + [""] * padding if key.negative else None,
-            on_step=lambda step, steps: self._between_steps(jobs, step, steps),
-            sentinels=sentinels,
-            on_text=(lambda scores: _wake(jobs, scores)) if sentinels else None,
-            height=key.height,
-            width=key.width,
-            num_inference_steps=key.steps,
-            **guidance,
-        )
+        with nullcontext() if key.lora is None else host.lora(key.lora.name, key.lora.scale):
+            out = host.generate(
+                [job.prompt for job in jobs] + [""] * padding,
+                plans=[job.plan for job in jobs] + [None] * padding,
+                seeds=[job.seed for job in jobs] + [0] * padding,
+                negative_prompts=[job.negative_prompt for job in jobs] + [""] * padding if key.negative else None,
+                on_step=lambda step, steps: self._between_steps(jobs, step, steps),
+                sentinels=sentinels,
+                on_text=(lambda scores: _wake(jobs, scores)) if sentinels else None,
+                height=key.height,
+                width=key.width,
+                num_inference_steps=key.steps,
+                **guidance,
+            )
         took = time.monotonic() - started
         self.queue.pace = took / rows
         self._recorder.batch(rows, padding)

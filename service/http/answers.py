@@ -37,6 +37,7 @@ def generation_answer(finished: Finished, order: Order, ignored: Sequence[str]) 
             "per_image": [_per_image(p) for p in outcome.pictures],
             "policy": outcome.decision.policy,
             "seed": order.seed,
+            "lora": asdict(order.lora) if order.lora else None,
             "shape": _shape(outcome.pictures[0]),
             "ignored": list(ignored),
         },
@@ -111,6 +112,7 @@ def _asked(order: Order, keys: AuditKeys) -> dict[str, Any]:
             "seed": order.seed,
             "num_inference_steps": order.steps,
             "guidance_scale": order.guidance,
+            "lora": asdict(order.lora) if order.lora else None,
         },
     }
 

@@ -13,6 +13,7 @@ from pydantic.json_schema import models_json_schema
 from service.http.requests import GenerationRequest
 from service.http.responses import MODELS
 from service.order import Limits
+from service.settings import MAX_LORA_SCALE
 
 __all__ = ["document"]
 
@@ -39,6 +40,7 @@ def document(limits: Limits) -> dict[str, Any]:
     _, schemas = models_json_schema([(m, "validation") for m in MODELS], ref_template="#/components/schemas/{model}")
     parts: dict[str, Any] = schemas["$defs"]
     _narrow(parts["GenerationRequest"]["properties"], limits)
+    del parts["LoraRequest"]  # written out in the request, with the names of this service
     if limits.negative_above is not None:
         parts["GenerationRequest"] |= _unheard(limits.negative_above)
     for name in ("GenerationRequest", "EvaluateRequest"):
@@ -123,12 +125,29 @@ def _narrow(fields: dict[str, Any], limits: Limits) -> None:
     fields["guidance_scale"] = (
         {"type": "null"} if limits.default_guidance is None else _open(fields["guidance_scale"], scale)
     )
+    fields["lora"] = _open(fields["lora"], _lora(limits)) if limits.adapters else {"type": "null"}
     if not limits.negative:
         fields["negative_prompt"] = {"type": "null"}
     for name in sorted(GenerationRequest.IGNORED):
         fields[name] = {
             "description": "an OpenAI field without effect here: accepted, and listed in `steering.ignored`"
         }
+
+
+def _lora(limits: Limits) -> dict[str, Any]:
+    """The adapters that are offered, by name."""
+    scale = {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_LORA_SCALE}
+    told = "; ".join(f"`{name}` at {lora.scale:g}" for name, lora in limits.adapters.items())
+    return {
+        "type": "object",
+        "description": f"draw with an adapter; without `scale`: {told}",
+        "properties": {
+            "name": {"type": "string", "enum": list(limits.adapters)},
+            "scale": {"anyOf": [scale, {"type": "null"}]},
+        },
+        "required": ["name"],
+        "additionalProperties": False,
+    }
 
 
 def _unheard(above: float) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import json
 import re
 import secrets
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import (
@@ -27,7 +28,8 @@ from pydantic import (
 from palimpsest_base.suggest import did_you_mean, nearest
 from service.errors import BadRequest
 from service.image_files import FORMATS, Format
-from service.order import MAX_GUIDANCE, Limits, Order
+from service.order import MAX_GUIDANCE, Limits, Lora, Order
+from service.settings import MAX_LORA_SCALE
 
 __all__ = [
     "MAX_DEPTH",
@@ -61,6 +63,13 @@ class _Body(BaseModel):
     IGNORED: ClassVar[frozenset[str]] = frozenset()
 
 
+class LoraRequest(_Body):
+    """The adapter of a request. Without `scale`: the adapter's default."""
+
+    name: StrictStr
+    scale: Annotated[StrictFloat | StrictInt, Field(gt=0.0, le=MAX_LORA_SCALE)] | None = None
+
+
 class GenerationRequest(_Body):
     """`POST /v1/images/generations`."""
 
@@ -82,6 +91,7 @@ class GenerationRequest(_Body):
     negative_prompt: StrictStr | None = None
     num_inference_steps: Count | None = None
     guidance_scale: Annotated[StrictFloat | StrictInt, Field(ge=0.0, le=MAX_GUIDANCE)] | None = None
+    lora: LoraRequest | None = None
 
     def within(self, limits: Limits) -> Order:
         """The order: this request with defaults and a seed. Raises `BadRequest` if it exceeds a limit."""
@@ -103,6 +113,7 @@ class GenerationRequest(_Body):
             steps=steps,
             guidance=self._guidance(limits),
             seed=secrets.randbelow(2**31) if self.seed is None else self.seed,
+            lora=self._lora(limits),
             output_format=self.output_format or "png",
             quality=100 if self.output_compression is None else self.output_compression,
         )
@@ -119,6 +130,17 @@ class GenerationRequest(_Body):
             message = f"`num_inference_steps` must be at least {limits.min_steps}, got {self.num_inference_steps}"
             raise BadRequest(message, param="num_inference_steps")
         return self.num_inference_steps or limits.default_steps
+
+    def _lora(self, limits: Limits) -> Lora | None:
+        if self.lora is None:
+            return None
+        name = self.lora.name
+        if name not in limits.adapters:
+            offered = ", ".join(f"`{each}`" for each in limits.adapters) or "none"
+            message = f"unknown adapter `{name[:64]}`; offered: {offered}"
+            raise BadRequest(message, param="lora", code="adapter_not_found")
+        found = limits.adapters[name]
+        return found if self.lora.scale is None else replace(found, scale=float(self.lora.scale))
 
     def _size(self, limits: Limits) -> tuple[int, int]:
         size = limits.default_size if self.size in (None, "auto") else self.size
@@ -221,6 +243,11 @@ def _bad_request(error: ValidationError, model: type[_Body]) -> BadRequest:
 
 def _one_line(problem: Any, model: type[_Body]) -> str:
     name = str(problem["loc"][0])
+    if name == "lora" and len(problem["loc"]) > 1:
+        own = str(problem["loc"][1])[:64]
+        if problem["type"] == "extra_forbidden":
+            return f"unknown field `lora.{own}`{did_you_mean(own, LoraRequest.model_fields)}"
+        name = f"lora.{own}"
     if problem["type"] == "extra_forbidden":
         return f"unknown field `{name[:64]}`{_hint(name, model)}"
     if problem["type"] == "missing":
@@ -249,6 +276,7 @@ _ELSEWHERE = {
     **dict.fromkeys(("text", "input", "inputs", "text_prompt", "text_prompts", "description"), "prompt"),
     **dict.fromkeys(("random_seed", "noise_seed", "manual_seed"), "seed"),
     **dict.fromkeys(("format", "image_format", "mime_type"), "output_format"),
+    **dict.fromkeys(("adapter", "adapters", "loras", "lora_name", "lora_scale", "lora_weights"), "lora"),
     **dict.fromkeys(("model_id", "model_name", "engine", "checkpoint"), "model"),
 }
 
@@ -257,6 +285,7 @@ _REASONS = {
     "partial_images": "must be 0: no picture leaves before its last judgement",
     "response_format": "must be `b64_json`: pictures are not kept, so there is no address to answer with",
     "output_format": f"must be one of {', '.join(f'`{f}`' for f in FORMATS)}",
+    "lora": "must be an object with a `name` and, if wanted, a `scale`",
     "stream": "must be true or false",
 }
 

@@ -43,6 +43,14 @@ class PerImage(_Answer):
     shape: Shape
 
 
+class AppliedLora(_Answer):
+    """The adapter that the pictures were made with."""
+
+    name: str
+    scale: float
+    digest: str = Field(description="sha256 of its file")
+
+
 class Steering(_Answer):
     """What happened to a request."""
 
@@ -52,6 +60,7 @@ class Steering(_Answer):
     per_image: list[PerImage]
     policy: str
     seed: int
+    lora: AppliedLora | None
     shape: Shape
     ignored: list[str]
 
@@ -85,6 +94,7 @@ class ServedModel(_Answer):
     sizes: list[str]
     defaults: dict[str, Any]
     limits: dict[str, int]
+    adapters: dict[str, float] = Field(description="what `lora` may name, with the default scales")
     batching: Literal["fixed", "solo", "dynamic"]
 
 

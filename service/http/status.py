@@ -33,6 +33,7 @@ def models_answer(limits: Limits, batching: str) -> dict[str, Any]:
             "guidance_scale": limits.default_guidance,
         },
         "limits": {"n": limits.max_n, "num_inference_steps": limits.max_steps, "prompt": limits.max_prompt},
+        "adapters": {name: lora.scale for name, lora in limits.adapters.items()},
         "batching": batching,
     }
     return {"object": "list", "data": [model]}

@@ -63,6 +63,7 @@ class MetricLabel:
 
 
 RULE, CONCEPT, DETECTOR = MetricLabel("rule"), MetricLabel("concept"), MetricLabel("detector")
+ADAPTER = MetricLabel("adapter")
 ENDPOINT, VERSION, MODEL = MetricLabel("endpoint"), MetricLabel("version"), MetricLabel("model")
 OUTCOME = MetricLabel("outcome", get_args(RequestOutcome))
 STAGE = MetricLabel("stage", get_args(RequestStage))
@@ -123,6 +124,7 @@ CATALOGUE: tuple[Metric, ...] = (
     Metric("request_duration_seconds", "histogram", "Time from arrival to answer.", (ENDPOINT,), 9),
     Metric("stage_duration_seconds", "histogram", "Time spent in a stage of a request.", (STAGE,)),
     Metric("images_total", "counter", "Pictures that left, by the verdict they left under.", (VERDICT,)),
+    Metric("adapter_pictures_total", "counter", "Pictures that left, made with an adapter.", (ADAPTER,), 33),
     Metric("decisions_total", "counter", "Final decisions by rule, verdict and mode.", (RULE, VERDICT, ACTING), 500),
     Metric("decision_errors_total", "counter", "Decisions in which a rule could not be judged.", (RULE,), 80),
     Metric("stale_decisions_total", "counter", "Decisions under a policy older than it allows itself to be."),

@@ -147,6 +147,15 @@ class Recorder:
         """A picture was returned."""
         self.series("images_total", verdict).inc()
 
+    def adapters(self, names: Iterable[str]) -> None:
+        """Creates the series of these adapters, so that their pictures count from zero."""
+        for name in names:
+            self.series("adapter_pictures_total", name)
+
+    def adapted(self, adapter: str) -> None:
+        """A picture that was made with an adapter was returned."""
+        self.series("adapter_pictures_total", adapter).inc()
+
     def steered(self, concepts: Iterable[str], *, rows: int, dose: Iterable[float] = ()) -> None:
         """A picture was generated with these concepts steered. Rows and doses of a merged plan count for each."""
         doses = tuple(dose)

@@ -4,7 +4,7 @@ policy.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from service.engine.planner import why_unverified
 
 if TYPE_CHECKING:
     from policies import Snapshot
+    from service.engine.adapters import Adapter
     from steering import Host, Pack
 
 __all__ = ["PackIndex", "RuleRow", "rule_table", "unmet"]
@@ -32,6 +33,7 @@ class RuleRow:
     evidence: str | None = None
     unfit: str | None = None
     why_unfit: str | None = None
+    unfit_with: tuple[str, ...] = ()  # adapters with which it is unfit, at their default scales
 
     def to_dict(self) -> dict[str, Any]:
         """The row as plain values."""
@@ -94,26 +96,32 @@ class PackIndex(Mapping[str, "Pack"]):
         return found
 
 
-def rule_table(snapshot: Snapshot, packs: PackIndex) -> tuple[RuleRow, ...]:
+def rule_table(snapshot: Snapshot, packs: PackIndex, adapters: Iterable[Adapter] = ()) -> tuple[RuleRow, ...]:
     """One row per rule and concept that it steers. A rule that steers nothing has one row without a concept."""
+    offered = tuple(adapters)
     rows = []
     for rule in snapshot.rules:
         bare = RuleRow(rule.id, rule.policy, rule.model.rollout.mode, rule.watch)
         concepts = dict.fromkeys(a.concept for a in rule.model.then if a.do == "steer")
         reads = {a.read for a in rule.model.then if a.do == "verify"}
-        rows += [_supported(bare, concept, rule.model.unfit, reads, packs) for concept in concepts] or [bare]
+        rows += [_supported(bare, concept, rule.model.unfit, reads, packs, offered) for concept in concepts] or [bare]
     return tuple(rows)
 
 
-def _supported(row: RuleRow, concept: str, unfit: str, reads: Collection[str], packs: PackIndex) -> RuleRow:
+def _supported(
+    row: RuleRow, concept: str, unfit: str, reads: Collection[str], packs: PackIndex, adapters: Sequence[Adapter]
+) -> RuleRow:
     """The row with the pack that steers `concept` on this host, or with the reason why there is none."""
+    row = replace(row, concept=concept, unfit_with=tuple(each.lora.name for each in adapters))
     why = packs.why_missing(concept)
     if why is not None:
-        return replace(row, concept=concept, unfit=unfit, why_unfit=why)
+        return replace(row, unfit=unfit, why_unfit=why)
     pack = packs[concept]
     sites = f"{len(pack.sites)} of {len(pack.site_names)} sites"
-    row = replace(row, concept=concept, pack=sites, evidence=str(pack.evidence.get("kind", "none")))
+    row = replace(row, pack=sites, evidence=str(pack.evidence.get("kind", "none")))
     why = why_unverified(pack, reads)
+    if why is None:
+        row = replace(row, unfit_with=tuple(a.lora.name for a in adapters if why_unverified(pack, reads, a)))
     return row if why is None else replace(row, unfit=unfit, why_unfit=why)
 
 

@@ -32,6 +32,7 @@ def check(settings: Settings) -> None:
     Raises `SettingsError` or `policies.PolicyError`.
     """
     from service.audit import load_keys
+    from service.engine.adapters import check_adapters
     from service.http.keys import load_keys_file
     from service.model_names import resolve_model
     from service.reading.detectors import build_detection
@@ -45,6 +46,7 @@ def check(settings: Settings) -> None:
     if settings.keys_file is not None:
         load_keys_file(settings.keys_file)
     resolve_model(settings.model)
+    check_adapters(settings)
     _check_port(settings)
     detection = build_detection(settings)
     keys = load_keys(settings.state_folder, settings.audit_key.get_secret_value() if settings.audit_key else None)
@@ -136,6 +138,8 @@ def _plain(settings: Settings) -> Mapping[str, str]:
             value = ",".join(str(folder.resolve()) for folder in value)
         elif name == "policy":
             value = ",".join(str(Path(p).resolve()) if Path(p).exists() else p for p in value)
+        elif name == "adapters":
+            value = ",".join(str(each.model_copy(update={"path": each.path.resolve()})) for each in value)
         elif name == "plugins":
             value = ",".join(value)
         elif name == "audit_key":

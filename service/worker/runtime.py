@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from policies import PolicyError, Request, Snapshot, Store, StoreState
 from service.audit import AuditKeys, AuditLog, load_keys
+from service.engine.adapters import Adapter, load_adapters
 from service.engine.closed_loop import ClosedLoop
 from service.engine.host import limits_of, load_host
 from service.engine.outcome import count
@@ -87,9 +88,14 @@ class Runtime:
         self._audit: AuditLog | None = None
         self._ready: Ready | None = None
         self._rows: tuple[RuleRow, ...] = ()
+        self._adapters: dict[str, Adapter] = {}
         self._queue = Queue(settings.queue_size, recorder)
         self._engine = Engine(
-            lambda: load(settings), self._queue, recorder, batching=settings.batching, max_batch=settings.max_batch
+            lambda: self._adapted(load(settings)),
+            self._queue,
+            recorder,
+            batching=settings.batching,
+            max_batch=settings.max_batch,
         )
         self._starter = threading.Thread(target=self._start, name="palimpsest-starter", daemon=True)
 
@@ -166,7 +172,7 @@ class Runtime:
         self._in_flight += 1
         try:
             outcome = await ready.loop.answer(order, snapshot, decision_id, tenant=tenant, progress=progress)
-            count(outcome, self.recorder)
+            count(outcome, self.recorder, order.lora)
         except BaseException as error:
             ended = unanswered_record(error, order, self.keys, snapshot.digest, time.perf_counter() - started)
             # not awaited: a cancelled request must not wait, and the record is written anyway
@@ -230,6 +236,11 @@ class Runtime:
             self._engine.stop(timeout=0)
         self._publish()
 
+    def _adapted(self, host: Host) -> Host:
+        """The host with its adapters loaded and off. Called on the engine thread, which owns the model."""
+        self._adapters = load_adapters(host, self.settings)
+        return host
+
     def _load(self) -> None:
         detection = build_detection(self.settings)
         self._engine.settled.wait()
@@ -240,6 +251,7 @@ class Runtime:
         if self.settings.audit != "off":
             self._audit = AuditLog(self.settings.state_folder / "audit", self.keys)
         packs = PackIndex(host, [self.settings.packs] if self.settings.packs else [])
+        self.recorder.adapters(self._adapters)
         self.recorder.detectors(health.name for health in detection.health)
         for watch in detection.watches:
             watch.observe(self._detector_did)
@@ -271,8 +283,11 @@ class Runtime:
             self.recorder,
             without_lettering=detection.without_lettering,
             deadline_seconds=settings.deadline_seconds,
+            adapters=self._adapters,
         )
-        return Ready(host, limits_of(host, settings), packs, store, readers, loop, upload, detection.watches)
+        return Ready(
+            host, limits_of(host, settings, self._adapters), packs, store, readers, loop, upload, detection.watches
+        )
 
     def _detector_did(self, health: Health, seconds: float) -> None:
         """Called after every detector reading, on the thread that called the detector."""
@@ -292,7 +307,7 @@ class Runtime:
 
     def _policies_changed(self, state: StoreState, snapshot: Snapshot) -> None:
         assert self._ready is not None  # INVARIANT: only called with a runtime that is composed
-        self._rows = rule_table(snapshot, self._ready.packs)
+        self._rows = rule_table(snapshot, self._ready.packs, self._adapters.values())
         unfit = sum(row.unfit is not None for row in self._rows)
         rules = [(row.rule, row.mode) for row in self._rows]
         self.recorder.policies(
@@ -315,6 +330,7 @@ class Runtime:
             }
             if self._ready is not None:
                 note |= {"policy": self._policy_note(), "rules": [row.to_dict() for row in self._rows]}
+                note |= {"adapters": [each.to_dict() for each in self._adapters.values()]}
                 note |= {"detectors": detector_notes(watch.health for watch in self._ready.watches)}
             self._notes.publish(note)
 

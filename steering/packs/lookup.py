@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
 from steering.errors import BadPack, PackError, PackMismatch, PackNotFound
 from steering.families.fingerprint import Fingerprint, Likeness, bound_to, differences
 from steering.host import Host
 from steering.packs.pack import Pack, read_header, serves
 
-__all__ = ["find_pack", "pack_file", "pack_roots", "published_packs"]
+__all__ = ["find_pack", "is_pack", "pack_file", "pack_roots", "published_packs"]
 
 _PUBLISHED = Path(__file__).resolve().parent.parent / "published"
 
@@ -68,6 +70,15 @@ def find_pack(concept: str, host: Host, roots: Sequence[str | Path]) -> Pack:
     why = "; not made for it: " + ", ".join(unfit) if unfit else ""
     searched = ", ".join(f"`{root}`" for root in roots) or "nowhere"
     raise PackNotFound(f"no pack for `{concept}` on host `{host.name}`; searched {searched}{why}")
+
+
+def is_pack(path: str | Path) -> bool:
+    """Whether a safetensors file is a pack, of any version; a file that cannot be read is none."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return "palimpsest.pack" in (file.metadata() or {})
+    except (OSError, SafetensorError):
+        return False
 
 
 def _bound(header: Mapping[str, Any], path: Path) -> Fingerprint | Likeness:

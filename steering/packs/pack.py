@@ -11,6 +11,7 @@ trained at its sites, and says what it was trained on (`Pack.tuned`).
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -31,7 +32,7 @@ from steering.packs.parts import CalibrationPoint, Choice
 from steering.packs.sentinels import sentinel_from, sentinel_header, sentinel_tensors
 from steering.plans import WHOLE, Edit, Mode, Plan, Pooled, Rows, Source, Swap, Window
 from steering.sentinel import Sentinel
-from steering.values import Donor, Operator
+from steering.values import Donor, Operator, digest_of
 
 __all__ = ["SCHEMA", "Pack", "read_header", "serves"]
 
@@ -111,6 +112,14 @@ class Pack:
     def edits(self) -> bool:
         """True when it edits activations, and takes no donor; else it swaps text."""
         return bool(self.operators)
+
+    @property
+    def digest(self) -> str:
+        """Sha256 over all that it says, however its file is laid out."""
+        tensors = {} if self.sentinel is None else sentinel_tensors(self.sentinel)
+        tensors |= {} if self.scores is None else {"scores": self.scores.to("cpu", torch.float32)}
+        plain = {name: hashlib.sha256(t.contiguous().numpy().tobytes()).hexdigest() for name, t in tensors.items()}
+        return digest_of([_to_json(self), plain, [o.digest for o in _sites_of(self.operators)]])
 
     def save(self, path: str | Path) -> Path:
         """The path of the written file, which replaces an older one in one move."""

@@ -21,11 +21,29 @@ class HostLock:
         self._name = name
         self._lock = threading.Lock()
         self._holder: int | None = None
+        self._open = False  # whether the holder may call
+
+    @contextmanager
+    def kept(self, timeout: float | None) -> Iterator[None]:
+        """Holds the host over a block, in which the same thread may call it. Raises: HostBusy."""
+        with self.held(timeout):
+            self._open = True
+            try:
+                yield
+            finally:
+                self._open = False
 
     @contextmanager
     def held(self, timeout: float | None) -> Iterator[None]:
         """Holds the host. `timeout` in seconds, None waits for ever. Raises: HostBusy."""
         if self._holder == threading.get_ident():
+            if self._open:
+                self._open = False
+                try:
+                    yield
+                finally:
+                    self._open = True
+                return
             raise HostBusy(
                 f"host `{self._name}` is already in use by this thread; leave `host.steer` before another call"
             )

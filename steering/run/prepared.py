@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -20,6 +20,7 @@ from steering.batch.watch import Watch
 from steering.errors import NotFired
 from steering.families.description import Family, SiteRule
 from steering.families.discovery import Placed, find_pooled, find_sites, is_fused
+from steering.families.fingerprint import Fingerprint, fingerprint_of, weights_digest
 from steering.plans import Plan
 from steering.run.hooks import (
     adapter_hook,
@@ -30,7 +31,7 @@ from steering.run.hooks import (
     stream_hook,
     text_edit_hook,
 )
-from steering.run.weight_versions import weight_version
+from steering.run.weight_versions import base_version, weight_version
 from steering.sentinel import Sentinel
 from steering.values import PROJECTED, WHERES, Donor, Projected
 
@@ -61,6 +62,14 @@ class PreparedPipeline:
         self.streams: SizedCache[TextStream] = SizedCache(stream_size, 2 * 2**30)
         self._kept_tables: OrderedDict[TablesKey, DeviceTables] = OrderedDict()
         self._kept_hooks: tuple[ExitStack, tuple[int, ...]] | None = None
+        self._weights: tuple[Hashable, str] | None = None  # the weights' version, and their digest
+
+    def fingerprint(self, weights: str | None = None) -> Fingerprint:
+        """The fingerprint with the weights and adapters as they are now; `weights`: their digest, when it is known."""
+        now = base_version(self.denoiser)
+        if self._weights is None or self._weights[0] != now or weights is not None:
+            self._weights = now, weights or weights_digest(self.denoiser)
+        return fingerprint_of(self.pipe, self.denoiser, self._weights[1])
 
     @property
     def component(self) -> Any:

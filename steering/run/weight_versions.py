@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
+import torch
 from torch import nn
 
-__all__ = ["weight_version"]
+__all__ = ["base_version", "weight_version"]
 
 
 def weight_version(module: nn.Module | None) -> Hashable:
@@ -17,15 +18,29 @@ def weight_version(module: nn.Module | None) -> Hashable:
     """
     if module is None:
         return None
-    tensors = [*module.parameters(), *module.buffers()]
-    weights = hash(tuple((id(t), t.data_ptr() if t.device.type != "meta" else 0, _version(t)) for t in tensors))
-    adapters = tuple(_adapter(m) for m in module.modules() if hasattr(m, "active_adapters") and hasattr(m, "scaling"))
-    return weights, adapters
+    loras = hash(tuple(_tensor(t) for name, t in module.named_parameters() if ".lora_" in name))
+    return base_version(module), loras, tuple(_adapter(m) for m in _adapted(module))
 
 
-def _version(tensor: object) -> int:
+def base_version(module: nn.Module) -> Hashable:
+    """A value that changes when the module's own weights change, or adapters are merged into them; not when adapters
+    come, go, or are switched on and off beside them."""
+    tensors = [t for name, t in module.named_parameters() if ".lora_" not in name]
+    merged = tuple(n for n, m in enumerate(_adapted(module)) if getattr(m, "merged", False))
+    return hash(tuple(_tensor(t) for t in (*tensors, *module.buffers()))), merged
+
+
+def _adapted(module: nn.Module) -> list[nn.Module]:
+    return [m for m in module.modules() if hasattr(m, "active_adapters") and hasattr(m, "scaling")]
+
+
+def _tensor(tensor: torch.Tensor) -> Hashable:
+    return id(tensor), tensor.data_ptr() if tensor.device.type != "meta" else 0, _version(tensor)
+
+
+def _version(tensor: torch.Tensor) -> int:
     try:
-        return int(tensor._version)  # type: ignore[attr-defined]
+        return int(tensor._version)
     except RuntimeError:  # inference tensors keep no version
         return 0
 

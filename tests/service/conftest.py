@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.running import lettering_pack
+from tests.running import lettering_pack, save_lora
 from tests.service.serving import POLICY
 
 if TYPE_CHECKING:
@@ -44,6 +44,31 @@ def host(model: Path) -> Host:
 def packs(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a lettering pack: the second and third site of four; the wider set has the first, too."""
     return lettering_pack(model, tmp_path_factory.mktemp("packs"))
+
+
+@pytest.fixture(scope="session")
+def loud(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A LoRA file for that host, which changes its pictures a lot."""
+    from steering import Host
+
+    return save_lora(Host.load(model).denoiser, tmp_path_factory.mktemp("loras") / "loud.safetensors")
+
+
+@pytest.fixture(scope="session")
+def editing(host: Any, packs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pack that edits."""
+    from dataclasses import replace
+
+    import torch
+
+    from steering import Operator, Pack
+
+    first = Pack.load(packs / "lettering.safetensors", host=host)
+    rank, width = 4, 16
+    towards = torch.randn(rank, width, generator=torch.Generator().manual_seed(0))
+    operator = Operator(e=towards, d=2 * towards, m=torch.zeros(rank, width))
+    pack = replace(first, concept="subject/zub", operators=dict.fromkeys(first.site_names, (operator,)))
+    return pack.save(tmp_path_factory.mktemp("adapters") / "zub.safetensors")
 
 
 @pytest.fixture

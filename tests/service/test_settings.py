@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.settings import Settings, SettingsError, load_settings
+from service.settings import Loaded, Settings, SettingsError, load_settings
 
 
 @pytest.fixture
@@ -55,6 +55,38 @@ def test_every_bad_value_is_told_at_once_with_its_source(monkeypatch: pytest.Mon
     assert len(lines) == 2
     assert any("`port` (from environment)" in line and "got `0`" in line for line in lines)
     assert any("`batching` (from option)" in line for line in lines)
+
+
+def test_adapters_are_names_paths_and_scales_in_every_source(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def shown(loaded: Loaded) -> list[str]:
+        return [str(each) for each in loaded.settings.adapters]
+
+    monkeypatch.setenv("PALIMPSEST_ADAPTERS", "pip=loras/pip.safetensors@0.8, v2=loras/a@b=c")
+    assert shown(load_settings()) == ["pip=loras/pip.safetensors@0.8", "v2=loras/a@b=c@1"]
+    assert shown(load_settings({"adapters": ["x=y@2"]})) == ["x=y@2"]
+    monkeypatch.delenv("PALIMPSEST_ADAPTERS")
+    file = tmp_path / "c.toml"
+    file.write_text('adapters = ["x=y", {name = "z", path = "w", scale = 0.5}]\n')
+    assert shown(load_settings(file=file)) == ["x=y@1", "z=w@0.5"]
+
+
+@pytest.mark.parametrize(
+    ("adapters", "said"),
+    [
+        (["pip"], "`adapters` (from option): must be `name=path` or `name=path@scale`, got `pip`"),
+        (["=x"], "must be `name=path`"),
+        (["a.b=x"], "`adapters` `name` (from option): string should match pattern"),
+        (["a=x@nan"], "`adapters` `scale` (from option): input should be a finite number, got `nan`"),
+        (["a=x@-1"], "input should be greater than 0"),
+        (["a=x@3"], "input should be less than or equal to 2"),
+        (["a=x", "a=y"], "names must differ, and `a` is given twice"),
+        ([f"a{k}=x" for k in range(33)], "at most 32 items"),
+    ],
+)
+def test_a_bad_adapter_is_told(adapters: list[str], said: str) -> None:
+    with pytest.raises(SettingsError) as error:
+        load_settings({"adapters": adapters})
+    assert said in str(error.value)
 
 
 def test_secrets_are_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:

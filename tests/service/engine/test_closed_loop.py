@@ -86,6 +86,7 @@ def run(queue: Queue, host: Any, packs: Any, recorder: Any, policy: Any) -> Call
         detector_seconds: float = 30.0,
         sense_with: Any = sense,
         steps: int = 4,
+        adapter: Any = None,
     ) -> Outcome:
         text = policy.read_text()
         for old, new in edits:
@@ -101,8 +102,10 @@ def run(queue: Queue, host: Any, packs: Any, recorder: Any, policy: Any) -> Call
             recorder,
             without_lettering=without_lettering,
             deadline_seconds=seconds,
+            adapters={} if adapter is None else {adapter.lora.name: adapter},
         )
-        order = Order(prompt, "", "tiny", n=n, width=64, height=64, steps=steps, guidance=3.0, seed=3)
+        lora = None if adapter is None else adapter.lora
+        order = Order(prompt, "", "tiny", n=n, width=64, height=64, steps=steps, guidance=3.0, seed=3, lora=lora)
         return asyncio.run(loop.answer(order, snapshot, "request-1"))
 
     return go
@@ -190,6 +193,26 @@ def test_the_rungs_are_climbed_in_order_with_the_same_seed(run: Any, made: Any, 
     assert np.array_equal(blurred[outside], swapped[outside])
     assert not np.array_equal(blurred, swapped)
     assert picture.made.report.seed == 3
+
+
+def test_an_adapter_stays_on_every_rung(run: Any, made: Any, packs: Any, editing: Any, host: Any) -> None:
+    from service.engine.adapters import Adapter
+    from service.order import Lora
+    from steering import Pack
+
+    rule, pack = Pack.load(packs / "lettering.safetensors", host=host), Pack.load(editing, host=host)
+    adapter = Adapter(Lora("zub", 0.5, "0" * 64), {rule.digest: 1.0}, pack)
+    look = Script("idiot", "idiot", None)
+    got = run(look, adapter=adapter)
+    assert got.pictures[0].rungs == ("wider", "swap-prompt")
+    donors = [PROMPT.replace("idiot", word) for word in ("bread", "music")]
+    assert any(np.array_equal(look.seen[2], made(donor, adapter.plan)) for donor in donors)
+    assert not any(np.array_equal(look.seen[2], made(donor)) for donor in donors)
+    assert not got.pictures[0].steered
+    alone = Script("idiot", None)
+    got = run(alone, adapter=Adapter(adapter.lora, {}, pack))
+    assert got.pictures[0].rungs == ("blur",), "the whole prompt was replaced from the start"
+    assert np.array_equal(alone.seen[0], look.seen[2])
 
 
 @pytest.mark.parametrize("repaired", [1, 2])

@@ -39,7 +39,7 @@ def test_an_answer_has_openai_s_shape_and_says_how_it_was_made(client: TestClien
     body = answer.json()
     assert set(body) == {"created", "data", "size", "output_format", "steering"}
     steering = body["steering"]
-    assert set(steering) == {"verdict", "rules", "rungs", "per_image", "policy", "seed", "shape", "ignored"}
+    assert set(steering) == {"verdict", "rules", "rungs", "per_image", "policy", "seed", "lora", "shape", "ignored"}
     assert (steering["verdict"], steering["rules"], steering["seed"], steering["ignored"]) == ("allow", [], 5, ["user"])
     assert [p["seed"] for p in steering["per_image"]] == [5, 6]
     for item in body["data"]:

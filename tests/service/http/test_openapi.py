@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import schemathesis
@@ -22,9 +23,9 @@ SCHEMA = "/v1/openapi.json"
 
 
 @pytest.fixture
-def client(serve: Callable[..., TestClient]) -> TestClient:
+def client(serve: Callable[..., TestClient], loud: Path) -> TestClient:
     """A service without policies: a refusal by policy is no mistake of the schema."""
-    return serve(policy="none", max_steps=4, max_prompt=200, max_n=2)
+    return serve(policy="none", max_steps=4, max_prompt=200, max_n=2, adapters=(f"loud={loud}",))
 
 
 def test_the_document_is_a_valid_one_and_names_every_path(client: TestClient) -> None:
