@@ -15,7 +15,7 @@ from tuning.applications import (
 from tuning.arms import ARMS, Arm, Side, arm_of, matched_rank, parameters_of, target_modules
 from tuning.cost import Cost, count_cost
 from tuning.errors import BadArm, BadLesson, Diverged, NotKept, TuneError
-from tuning.lessons import AnswerLesson, Lesson, PictureLesson, Rows
+from tuning.lessons import AnswerLesson, Lesson, PictureLesson, Rows, Together
 from tuning.loop import Progress, Schedule, adapters, fit, trained
 from tuning.merge import merge_lora
 from tuning.noise import Noise, noise_of
@@ -43,6 +43,7 @@ __all__ = [
     "Side",
     "Student",
     "Teacher",
+    "Together",
     "TuneError",
     "Tuned",
     "adapters",

@@ -22,7 +22,7 @@ from torch import Tensor
 from localization import Contrast
 from steering import Call, Pack
 from tuning.errors import BadLesson
-from tuning.lessons import AnswerLesson, PictureLesson
+from tuning.lessons import AnswerLesson, Lesson, PictureLesson, Together
 from tuning.noise import noise_of
 from tuning.pictures import Box, Captioned, fitted_to, latent_maps, latents_of, text_map
 from tuning.student import Student
@@ -31,6 +31,7 @@ __all__ = ["LEVELS", "Teacher", "forget_lesson", "learn_lesson", "letter_lesson"
 
 Teacher = Literal["swap", "anchor", "esd"]
 LEVELS = (0.0, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95)  # of the trajectory, where a teacher is asked
+_LEVELS = 8  # noise levels of each picture at which the untouched model is asked
 _BARE = 4  # of so many calls of the concept, one is kept as it is for the empty prompt
 _AWAY = 1.0  # how far `esd` goes beyond the unconditional prediction, of what the concept changes
 
@@ -69,12 +70,42 @@ def learn_lesson(
     seed: int,
     size: tuple[int, int],
     prior_weight: float = 1.0,
-) -> PictureLesson:
-    """Denoising pictures of a subject, and in the other half of each step's rows prior pictures of its class."""
-    first = len(subject)
-    half = batch // 2 if prior else 0
-    groups = [(0, first, batch - half, 1.0), (first, first + len(prior), half, prior_weight)]
-    return _pictures(student, [*subject, *prior], groups[: 2 if prior else 1], seed, size, 0.0)
+) -> Lesson:
+    """Denoising pictures of a subject; half of each step's rows keep the untouched model's answers.
+
+    What is kept: prior pictures of the class under their captions, and those of prior and subject without a caption.
+    The latter matter where guidance is used: if the unconditional answer learned the subject as well, guidance would
+    take the subject away again.
+    """
+    kept = batch // 2 if prior else 0
+    own = _pictures(student, subject, [(0, len(subject), batch - kept, 1.0)], seed, size, 0.0)
+    return Together([own, _kept(student, own, prior, kept, seed, size, prior_weight)]) if kept else own
+
+
+@torch.no_grad()
+def _kept(
+    student: Student,
+    own: PictureLesson,
+    prior: Sequence[Captioned],
+    rows: int,
+    seed: int,
+    size: tuple[int, int],
+    weight: float,
+) -> AnswerLesson:
+    """The untouched model's answers to prior pictures, and to all pictures without a caption, at random levels."""
+    generator = torch.Generator().manual_seed(seed)
+    latents = latents_of(student.pipe, [p.image for p in prior], student.shape, size)
+    named, bare = len(latents), max(1, rows // 4)
+    clean = torch.cat([latents, latents, own.latents]).repeat_interleave(_LEVELS, 0)
+    said = torch.full((len(clean),), named)  # the row of the empty caption
+    said[: named * _LEVELS] = torch.arange(named).repeat_interleave(_LEVELS)
+    levels = own.noise.levels(len(clean), generator)
+    x, times = own.noise.mix(clean, torch.randn(clean.shape, generator=generator), levels), own.noise.timesteps(levels)
+    captions = student.texts([*(p.caption for p in prior), ""])
+    targets = student.answers(x, times, {name: t[said] for name, t in captions.items()})
+    first = named * _LEVELS
+    groups = [(0, first, rows - bare, weight), (first, len(x), bare, weight)]
+    return AnswerLesson(x, times, targets, captions, said, groups, seed)
 
 
 def prior_pictures(student: Student, prompts: Sequence[str], *, seed: int, rows: int = 16) -> list[Captioned]:
@@ -154,8 +185,7 @@ def forget_lesson(
         targets=torch.stack(targets),
         captions=student.texts(different),
         said=torch.tensor([place[text] for text in said]),
-        kept_from=first,
-        batch=batch,
+        groups=[(0, first, batch - batch // 2, 1.0), (first, len(x), batch // 2, 1.0)],
         seed=seed,
     )
 

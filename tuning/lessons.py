@@ -1,7 +1,8 @@
 """What is learned: each lesson gives the rows of a step, and everything else is the one loop's.
 
 * `PictureLesson`: to draw given pictures of given captions (`letter`, `learn`).
-* `AnswerLesson`: to answer recorded noised latents as a teacher did (`forget`); no picture is needed.
+* `AnswerLesson`: to answer recorded noised latents as a teacher did (`forget`, and what `learn` must keep); no picture
+  is needed.
 
 Texts and latents are computed once. Rows depend on the step and the seed only, so a resumed run sees the same ones.
 """
@@ -9,7 +10,7 @@ Texts and latents are computed once. Rows depend on the step and the seed only, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -18,7 +19,9 @@ from torch import Tensor
 from tuning.noise import Noise
 from tuning.student import Texts
 
-__all__ = ["AnswerLesson", "Lesson", "PictureLesson", "Rows"]
+__all__ = ["AnswerLesson", "Group", "Lesson", "PictureLesson", "Rows", "Together"]
+
+Group = tuple[int, int, int, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ class PictureLesson:
     noise: Noise
     latents: Tensor
     captions: Texts
-    groups: Sequence[tuple[int, int, int, float]]
+    groups: Sequence[Group]
     seed: int
     drop: float = 0.0
     maps: Tensor | None = None
@@ -61,9 +64,7 @@ class PictureLesson:
     def rows(self, step: int) -> Rows:
         """The rows of a step."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
-        drawn = [torch.randint(a, b, (count,), generator=generator) for a, b, count, _ in self.groups]
-        weights = torch.cat([torch.full((count,), weight) for _, _, count, weight in self.groups])
-        rows = torch.cat(drawn)
+        rows, weights = _draw(self.groups, generator)
         clean = self.latents[rows]
         noise = torch.randn(clean.shape, generator=generator)
         levels = self.noise.levels(len(rows), generator)
@@ -80,9 +81,10 @@ class PictureLesson:
 
 @dataclass(frozen=True, slots=True)
 class AnswerLesson:
-    """Answers recorded calls as a teacher did: rows of the concept and rows of what must stay, half each.
+    """Answers recorded calls as a teacher did.
 
-    x, timesteps, targets: [n, ...], the first `kept_from` of the concept; `said`: which row of `captions` each has.
+    x, timesteps, targets: [n, ...]; `said`: which row of `captions` each has; groups: (first row, end, how many of a
+    step's rows, weight), for instance of the concept and of what must stay.
     """
 
     x: Tensor
@@ -90,25 +92,43 @@ class AnswerLesson:
     targets: Tensor
     captions: Texts
     said: Tensor
-    kept_from: int
-    batch: int
+    groups: Sequence[Group]
     seed: int
-    kept_weight: float = field(default=1.0)
 
     def rows(self, step: int) -> Rows:
         """The rows of a step."""
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
-        kept = self.batch // 2 if self.kept_from < len(self.x) else 0
-        concept = torch.randint(0, self.kept_from, (self.batch - kept,), generator=generator)
-        others = torch.randint(self.kept_from, max(self.kept_from + 1, len(self.x)), (kept,), generator=generator)
-        rows = torch.cat([concept, others])
+        rows, weights = _draw(self.groups, torch.Generator().manual_seed(self.seed * 1_000_003 + step))
         return Rows(
             x=self.x[rows],
             timesteps=self.timesteps[rows],
             texts={name: told[self.said[rows]] for name, told in self.captions.items()},
             target=self.targets[rows],
-            weights=_wide(torch.where(rows < self.kept_from, 1.0, self.kept_weight), self.x),
+            weights=_wide(weights, self.x),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """The rows of several lessons in each step."""
+
+    lessons: Sequence[Lesson]
+
+    def rows(self, step: int) -> Rows:
+        """The rows of a step."""
+        parts = [lesson.rows(step) for lesson in self.lessons]
+        return Rows(
+            x=torch.cat([p.x for p in parts]),
+            timesteps=torch.cat([p.timesteps.float() for p in parts]),
+            texts={name: torch.cat([p.texts[name] for p in parts]) for name in parts[0].texts},
+            target=torch.cat([p.target for p in parts]),
+            weights=torch.cat([p.weights.expand_as(p.x) for p in parts]),
+        )
+
+
+def _draw(groups: Sequence[Group], generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The rows of a step and their weights."""
+    rows = torch.cat([torch.randint(a, b, (count,), generator=generator) for a, b, count, _ in groups])
+    return rows, torch.cat([torch.full((count,), weight) for _, _, count, weight in groups])
 
 
 def _wide(weights: Tensor, like: Tensor) -> Tensor:
