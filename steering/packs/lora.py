@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from steering.errors import BadLora, NotSupported
 from steering.host import Host
@@ -128,9 +128,18 @@ def write_lora(
     header = {f"{component}.{name}": value for name, value in _config(lora).items()}
     target.parent.mkdir(parents=True, exist_ok=True)
     fresh = target.with_suffix(".new")
-    save_file(tensors, fresh, metadata={**card, "format": "pt", _HEADER: json.dumps(header, sort_keys=True)})
+    told = {**card, "format": "pt", _HEADER: json.dumps(header, sort_keys=True)}
+    fresh.write_bytes(_sorted(save(tensors, metadata=told)))
     fresh.replace(target)
     return target
+
+
+def _sorted(file: bytes) -> bytes:
+    """A safetensors file with its header in order: the library writes entries of the metadata in a random one."""
+    size = int.from_bytes(file[:8], "little")
+    header = json.dumps(json.loads(file[8 : 8 + size]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + file[8 + size :]
 
 
 def _adapter(name: str, parts: Mapping[str, torch.Tensor], header: Mapping[str, Any]) -> Adapter:
