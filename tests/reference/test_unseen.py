@@ -150,7 +150,7 @@ def test_no_sign_to_train_on_says_a_held_out_string(lines: int, monkeypatch: pyt
 
 def test_an_unknown_attribute_is_refused() -> None:
     with pytest.raises(ValueError, match=r"body must be one of .* got `flat`"):
-        Creature("flat", "long", "one", "ball", "spots", "teal", "navy", "mint")
+        Creature("flat", "long", "one", "ball", "spots", "red", "yellow", "pink")
 
 
 def test_examples_that_are_held_out_share_no_scenery_and_no_word_with_the_others() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from PIL import Image
 
 from evaluation.distributions import compare_sets
@@ -32,7 +33,7 @@ __all__ = ["STEER", "TRUE", "TableJob", "tuning_rows"]
 
 Application = Literal["letter", "learn", "forget"]
 STEER = "steer"  # the arm that trains nothing and steers with the pack, for `forget`
-TRUE = "true"  # the arm of true pictures, for `learn`
+TRUE = "true"  # the arm of true pictures as the autoencoder gives them back, for `learn`: no training does better
 _SUBJECT = 5  # pictures of a subject to learn from
 
 
@@ -95,7 +96,7 @@ def _cell(
     elif job.application == "learn":
         cases = learn_cases(job.first, job.second, seed=seed)
         if arm == TRUE:
-            return cases, true_portraits(cases, seed=seed), {}
+            return cases, through_autoencoder(host, true_portraits(cases, seed=seed)), {}
     else:
         cases = forget_cases(job.concept, job.first, job.second, seed=seed)
     if arm in (PLAIN, STEER):
@@ -149,6 +150,16 @@ def _outcomes(
 
 def _true(job: TableJob, cases: Sequence[Any], seed: int) -> list[Image.Image]:
     return true_portraits(cases, seed=seed) if job.application == "learn" else [paint(c.scene, 64) for c in cases]
+
+
+def through_autoencoder(host: Host, images: Sequence[Image.Image]) -> list[Image.Image]:
+    """The pictures as the model's autoencoder gives them back."""
+    vae, pixels = host.pipe.vae, np.stack([np.asarray(i, np.float32) / 127.5 - 1 for i in images])
+    with torch.no_grad():
+        x = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+        made = torch.cat([vae.decode(vae.encode(part).latent_dist.mode()).sample for part in x.split(64)])
+    back = ((made.permute(0, 2, 3, 1).clamp(-1, 1) + 1) * 127.5).round().byte().numpy()
+    return [Image.fromarray(a) for a in back]
 
 
 def _summed(values: Sequence[Any]) -> dict[str, Any]:

@@ -12,30 +12,16 @@ from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 
 from reference.town.drawing.pen import INK, PAPER, Colour, Pen
+from reference.town.scenes import COLOURS
 
 __all__ = ["ATTRIBUTES", "Creature"]
 
+# the town's own colours: the models' autoencoder was trained on no others, and draws others as the nearest of these
 _MARKS: Mapping[str, Colour] = MappingProxyType(
-    {
-        "cream": (255, 240, 200),
-        "navy": (25, 35, 100),
-        "crimson": (190, 20, 50),
-        "mint": (150, 245, 200),
-        "amber": (255, 175, 0),
-        "lilac": (205, 155, 255),
-    }
+    {"yellow": COLOURS["yellow"], "pink": COLOURS["pink"], "white": PAPER, "black": INK}
 )
 _COATS: Mapping[str, Colour] = MappingProxyType(
-    {
-        "teal": (0, 150, 140),
-        "coral": (245, 115, 100),
-        "lime": (165, 215, 45),
-        "indigo": (85, 75, 205),
-        "bronze": (165, 115, 50),
-        "magenta": (215, 50, 150),
-        "sky": (95, 185, 245),
-        "ash": (165, 165, 175),
-    }
+    {name: COLOURS[name] for name in ("red", "green", "blue", "purple", "orange", "gray")}
 )
 # attribute -> its values
 ATTRIBUTES: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -90,7 +76,7 @@ class Creature:
 
     @classmethod
     def of(cls, seed: int) -> Creature:
-        """The creature of a seed, one of 663,552: two seeds seldom give the same one."""
+        """The creature of a seed, one of 221,184: two seeds seldom give the same one."""
         rng = random.Random(f"creature/{seed}")
         return cls(**{name: rng.choice(values) for name, values in ATTRIBUTES.items()})
 
