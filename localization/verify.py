@@ -12,7 +12,7 @@ from localization.measure.questions import Bench
 from localization.measure.worker import Witness, Worker, change_of
 from localization.run import Progress
 from localization.search.smallest_set import Search
-from steering import Host, Pack
+from steering import Host, Pack, Plan
 
 __all__ = ["Verified", "differences", "verify"]
 
@@ -63,14 +63,18 @@ def verify(
     contrasts: Sequence[Contrast],
     *,
     witness: Witness | None = None,
+    beside: Pack | None = None,
     progress: Progress = lambda stage, done, total: None,
 ) -> Verified:
     """Results of a pack on these contrasts, compared with what it says of itself.
 
+    beside: an adapter that all pictures carry, the plain ones included; the share is then not measured.
+
     Raises: NotDrawn, when the model answers prompts and donors alike.
     """
-    share, interval = _joint(host, pack, contrasts, progress) if not pack.edits else (None, None)
-    drift, shown, gone = _on_pictures(host, pack, contrasts, witness, progress)
+    shared = not pack.edits and beside is None
+    share, interval = _joint(host, pack, contrasts, progress) if shared else (None, None)
+    drift, shown, gone = _on_pictures(host, pack, contrasts, witness, beside, progress)
     faults = []
     if share is not None and pack.choice is not None and share < min(pack.choice.target, pack.choice.low) - _SLACK:
         faults.append(f"joint share {share:.3f}, the pack says {pack.choice.share:.3f}")
@@ -104,7 +108,12 @@ def _joint(
 
 
 def _on_pictures(
-    host: Host, pack: Pack, contrasts: Sequence[Contrast], witness: Witness | None, progress: Progress
+    host: Host,
+    pack: Pack,
+    contrasts: Sequence[Contrast],
+    witness: Witness | None,
+    beside: Pack | None,
+    progress: Progress,
 ) -> tuple[float, int | None, int | None]:
     """The mean change of all pictures, and of those that show the concept plainly: how many, in how many it is gone."""
     drift: list[float] = []
@@ -114,7 +123,10 @@ def _on_pictures(
         part = contrasts[first : first + _TOGETHER]
         prompts, seeds = [c.prompt for c in part], [c.seed for c in part]
         plans = [pack.plan() if pack.edits else pack.plan(toward=c.donor) for c in part]
-        plain = host.generate(prompts, plans=[None] * len(part), seeds=seeds).images
+        own = None if beside is None else beside.plan()
+        if own is not None:
+            plans = [Plan(*p.interventions, *own.interventions, made_for=p.made_for) for p in plans]
+        plain = host.generate(prompts, plans=[own] * len(part), seeds=seeds).images
         images = host.generate(prompts, plans=plans, seeds=seeds).images
         drift += [change_of(a, b) for a, b in zip(plain, images, strict=True)]
         if witness is not None:

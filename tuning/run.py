@@ -1,7 +1,8 @@
 """A whole fine-tuning: trains an arm on a lesson, and gives what was made of it.
 
 A result is a folder: `lora.safetensors`, which stock diffusers loads; `pack.safetensors`, which rides as the plan of a
-request, when every trained layer is a projection of a site; `card.json` and `page.html`, which say what it is.
+request, when every trained layer is a projection of a site; `lora.safetensors.card.json` and `page.html`, which say
+what it is.
 """
 
 from __future__ import annotations
@@ -121,7 +122,7 @@ def write_result(out: Path, host: Host, tuned: Tuned, *, concept: str, about: Ma
             card["rides"] = "as the plan of a request, beside others (`pack.safetensors`)"
         except NotSupported as error:
             card["rides"] = f"not as a plan: {error}"
-        (out / "card.json").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        (out / "lora.safetensors.card.json").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", "utf-8")
         (out / "page.html").write_text(page_of(card, tuned), "utf-8")
     except OSError as error:
         raise NotKept(f"cannot write `{error.filename or out}`: {error.strerror}; run the command again") from error

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -59,6 +61,9 @@ def pack_verify(
     model: Model = None,
     prompts: Annotated[Path | None, typer.Option(help="JSON Lines of {prompt, donor}; default: generated.")] = None,
     count: Annotated[int, typer.Option(min=2, help="Held-out contrasts to measure on.")] = 12,
+    adapter: Annotated[
+        Path | None, typer.Option(help="Measure it beside this tuned pack, and note there that it holds.")
+    ] = None,
     seed: Seed = 0,
     json_: Json = False,
 ) -> None:
@@ -70,14 +75,19 @@ def pack_verify(
     loaded, host = _loaded(pack, model)
     if loaded.tuned:
         fail(f"pack `{loaded.concept}` was tuned; `pack verify` measures packs that take something out of pictures")
-    town = is_ours(model)
+    town, beside = is_ours(model), None if adapter is None else _tuned(adapter, host)
     try:
         contrasts = (
             load_contrasts(prompts, seed=seed + 1)[:count]
             if prompts is not None
             else held_out_contrasts(loaded.concept, count, town=town, neutral=loaded.neutral, seed=seed)
         )
-        found = verify(host, loaded, contrasts, witness=witness_for(loaded.concept, town=town), progress=stages())
+        witness = witness_for(loaded.concept, town=town)
+        if beside is not None and witness is None:
+            fail(f"--adapter needs a judge that sees `{loaded.concept}` in pictures of this model, and there is none")
+        found = verify(host, loaded, contrasts, witness=witness, beside=beside, progress=stages())
+        if adapter is not None and beside is not None and found.holds:
+            _note(adapter, beside, loaded, found.to_json())
     except (ValueError, OSError, LocalizationError) as error:
         fail(str(error))
     if json_:
@@ -85,6 +95,30 @@ def pack_verify(
     else:
         table(str(pack), [{"what": k, "value": v} for k, v in found.to_json().items()])
     raise typer.Exit(0 if found.holds else 1)
+
+
+def _tuned(file: Path, host: Host) -> Pack:
+    from steering import Pack, SteeringError
+
+    try:
+        found = Pack.load(file, host=host)
+    except SteeringError as error:
+        fail(str(error))
+    if found.kind != "adapter":
+        fail(f"--adapter must be a pack of kind `adapter`, got one of kind `{found.kind}`")
+    return found
+
+
+def _note(file: Path, beside: Pack, pack: Pack, found: Mapping[str, Any]) -> None:
+    """Writes into the adapter's pack, and into the card of the LoRA beside it, that a pack holds with it."""
+    told = {**beside.evidence.get("verified_with", {}), pack.digest: {"concept": pack.concept, "scale": 1.0, **found}}
+    replace(beside, evidence={**beside.evidence, "verified_with": told}).save(file)
+    card = file.with_name("lora.safetensors.card.json")
+    if card.is_file():
+        card.write_text(
+            json.dumps(json.loads(card.read_text("utf-8")) | {"verified_with": told}, indent=1) + "\n", "utf-8"
+        )
+    say(f"noted in {file}: rules of `{pack.concept}` are fit with it")
 
 
 @pack_app.command("diff")

@@ -330,6 +330,9 @@ def _tell(out: Path, card: Mapping[str, Any], json_: bool) -> None:
     shown = ("application", "concept", "sites", "rank", "loss", "a step costs", "rides")
     table(f"{out}", [{"what": name, "value": card[name]} for name in shown])
     say(f"wrote {out / 'lora.safetensors'}, and what it is: {out / 'page.html'}")
+    if (out / "pack.safetensors").is_file():
+        say("with it, rules are unfit until their packs are verified:")
+        say(f"  palimpsest pack verify PACK --adapter {out / 'pack.safetensors'}")
 
 
 def _pack(host: Host, file: Path | None, concept: str) -> Pack:

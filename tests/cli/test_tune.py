@@ -108,3 +108,34 @@ def test_mistakes_are_told_in_one_line(
     assert told in result.output
     assert "Traceback" not in result.output
     assert not (tmp_path / "out").exists()
+
+
+def test_a_pack_is_verified_beside_an_adapter_and_noted_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the embedded model, whose pictures a judge knows. A weak adapter leaves the pack's effect as it is."""
+    import torch
+
+    from palimpsest.cli.main import app
+    from reference.folders import MODELS, packs_of
+    from steering import Operator, read_header
+
+    monkeypatch.setenv("PALIMPSEST_STATE", str(tmp_path / "state"))
+    host = Host.load(MODELS / "signpost-pixart", self_test=False)
+    names, width = tuple(s.name for s in host.sites), 128
+    e = torch.randn(1, width, generator=torch.Generator().manual_seed(0)) * 0.01
+    adapter = Pack(
+        "style/weak", host.fingerprint, names[:1], names[:1], names, rows="both",
+        operators={names[0]: (Operator(e, e, 0 * e, where="keys"),)}, evidence={"kind": "tuned", "data": "none"},
+    ).save(tmp_path / "pack.safetensors")  # fmt: skip
+    file = packs_of("signpost-pixart") / "harm-gun.safetensors"
+    gun = Pack.load(file, host=host)
+    host.close()
+    card = tmp_path / "lora.safetensors.card.json"
+    card.write_text('{"concept": "style/weak"}', "utf-8")
+    verify = ["pack", "verify", str(file), "--count", "2"]
+    told = CliRunner().invoke(app, [*verify, "--adapter", str(adapter), "--json"])
+    assert told.exit_code == 0, told.output
+    for evidence in (read_header(adapter)["evidence"], json.loads(card.read_text("utf-8"))):
+        assert evidence["verified_with"][gun.digest]["of these, gone"] == 2
+    wrong = CliRunner().invoke(app, [*verify, "--adapter", str(file)])
+    assert wrong.exit_code == 2
+    assert "kind `adapter`, got one of kind `swap`" in wrong.output

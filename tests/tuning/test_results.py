@@ -42,7 +42,7 @@ def test_the_pack_draws_what_the_tuned_model_drew_and_touches_no_other_row(
     solo = np.asarray(host.generate(["a picture of 1"], plans=[pack.plan()], seeds=[0]).images[0]).astype(int)
     assert np.abs(solo - want).max() <= 1 < np.abs(want - np.asarray(tuned.before[0]).astype(int)).max()
     assert np.array_equal(made[1], stock[1])
-    told = json.loads((tmp_path / "out" / "card.json").read_text("utf-8"))
+    told = json.loads((tmp_path / "out" / "lora.safetensors.card.json").read_text("utf-8"))
     assert told["data"] == "y"
     assert told["sha256"] == card["sha256"]
     assert told["rank"] == 4
