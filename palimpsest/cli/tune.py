@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,7 +16,7 @@ from palimpsest.cli.shared.options import Json, Model, Out, Seed
 
 if TYPE_CHECKING:
     from steering import Host, Pack
-    from tuning import Lesson, Student
+    from tuning import Lesson, Side, Student
 
 __all__ = ["evaluate_tune", "tune_app"]
 
@@ -85,13 +85,14 @@ def letter(
     except TuneError as error:
         fail(str(error))
     host = open_host(model)
-    _run(
-        host,
-        lambda student: letter_lesson(student, shown, batch=batch, seed=seed, size=_size(host)),
-        application="letter", concept=concept, pack=pack, data=data, guidance=1.0, out=out, sites=sites, side=side,
-        rank=rank, steps=train_steps, rate=rate, precision=precision, state=state, merge=merge, seed=seed, json_=json_,
-        model=model, prompts=[p.caption for p in shown[:6]],
-    )  # fmt: skip
+    asked = _Asked(
+        out, model, concept, pack, sites, side, rank, train_steps, rate, precision, state, merge, seed, json_
+    )
+
+    def lesson(student: Student) -> Lesson:
+        return letter_lesson(student, shown, batch=batch, seed=seed, size=_size(host))
+
+    _run(host, asked, lesson, application="letter", data=data, prompts=[p.caption for p in shown[:6]])
 
 
 @tune_app.command()
@@ -138,11 +139,11 @@ def learn(
         drawn = given or prior_pictures(student, [class_prompt] * priors, seed=1_000_000 + seed)
         return learn_lesson(student, shown, drawn, batch=batch, seed=seed, size=_size(host))
 
-    _run(
-        host, lesson, application="learn", concept=concept, pack=pack, data=data, guidance=1.0, out=out, sites=sites,
-        side=side, rank=rank, steps=train_steps, rate=rate, precision=precision, state=state, merge=merge, seed=seed,
-        json_=json_, model=model, prompts=[*dict.fromkeys(p.caption for p in shown), class_prompt][:6],
-    )  # fmt: skip
+    asked = _Asked(
+        out, model, concept, pack, sites, side, rank, train_steps, rate, precision, state, merge, seed, json_
+    )
+    shows = [*dict.fromkeys(p.caption for p in shown[:5]), class_prompt]
+    _run(host, asked, lesson, application="learn", data=data, prompts=shows)
 
 
 @tune_app.command()
@@ -193,17 +194,19 @@ def forget(
         fail(str(error))
     host = open_host(model)
     where = _pack(host, pack, concept)
-    asked = sets.search
+    pairs = sets.search
     if anchor is None and prompts is None:  # the pack's neutral form is the one that its swap was measured with
-        asked = [replace(c, donor=where.donor_for(c.prompt) or c.donor) for c in asked]
-    _run(
-        host,
-        lambda student: forget_lesson(student, where, asked, kept, teacher=teacher, batch=batch, seed=seed),
-        application=f"forget ({teacher})", concept=concept, pack=pack, guidance=None, out=out, sites=sites, side=side,
-        data=f"{len(sets.search)} prompts of `{concept}` and {2 * len(kept)} others, seed {seed}", rank=rank,
-        steps=train_steps, rate=rate, precision=precision, state=state, merge=merge, seed=seed, json_=json_,
-        model=model, prompts=[c.prompt for c in sets.search[:4]] + [c.prompt for c in kept[:2]],
-    )  # fmt: skip
+        pairs = [replace(c, donor=where.donor_for(c.prompt) or c.donor) for c in pairs]
+    asked = _Asked(
+        out, model, concept, pack, sites, side, rank, train_steps, rate, precision, state, merge, seed, json_
+    )
+
+    def lesson(student: Student) -> Lesson:
+        return forget_lesson(student, where, pairs, kept, teacher=teacher, batch=batch, seed=seed)
+
+    data = f"{len(pairs)} prompts of `{concept}` and {2 * len(kept)} others, seed {seed}"
+    shows = [c.prompt for c in (*pairs[:4], *kept[:2])]
+    _run(host, asked, lesson, application=f"forget ({teacher})", data=data, prompts=shows, guidance=None)
 
 
 def evaluate_tune(
@@ -264,63 +267,69 @@ def _brief(value: Any) -> str:
     return str(value)
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """The options that the three commands share."""
+
+    out: Path
+    model: str | None
+    concept: str
+    pack: Path | None
+    sites: str
+    side: Side
+    rank: int
+    steps: int
+    rate: float
+    precision: str
+    state: Path | None
+    merge: Path | None
+    seed: int
+    json: bool
+
+
 def _run(
     host: Host,
+    asked: _Asked,
     lesson: Callable[[Student], Lesson],
     *,
     application: str,
-    concept: str,
-    pack: Path | None,
     data: str,
-    guidance: float | None,
-    out: Path,
-    sites: str,
-    side: Any,
-    rank: int,
-    steps: int,
-    rate: float,
-    precision: str,
-    state: Path | None,
-    merge: Path | None,
-    seed: int,
-    json_: bool,
-    model: str | None,
-    prompts: list[str],
+    prompts: Sequence[str],
+    guidance: float | None = 1.0,
 ) -> None:
+    """Trains, writes the result and says what it is. guidance: what a model with embedded guidance is told."""
     from localization import LocalizationError
     from steering import SteeringError
     from tuning import ARMS, Schedule, Student, TuneError, arm_of, merge_lora, run_name, tune, write_result
 
-    needs = sites in ARMS and sites not in ("sites", "attention")
-    where = _pack(host, pack, concept) if needs else None
-    folder = state or settings_from({"model": model}).state_folder / "tune"
+    needs = asked.sites in ARMS and asked.sites not in ("sites", "attention")
+    where = _pack(host, asked.pack, asked.concept) if needs else None
+    work = asked.state or settings_from({"model": asked.model}).state_folder / "tune"
     tell = stages()
     try:
-        arm = arm_of(host, sites, pack=where, side=side, seed=seed)
+        arm = arm_of(host, asked.sites, pack=where, side=asked.side, seed=asked.seed)
         student = Student(host, guidance=guidance)
         say("texts, latents and teachers")
-        made = lesson(student)
-        schedule = Schedule(steps=steps, rate=rate)
         tuned = tune(
             student,
-            made,
+            lesson(student),
             arm,
-            rank=rank,
-            schedule=schedule,
-            work=folder,
-            name=run_name(application, concept, data, arm, rank, seed, host),
-            seed=seed,
-            precision=precision,
+            rank=asked.rank,
+            schedule=Schedule(steps=asked.steps, rate=asked.rate),
+            work=work,
+            name=run_name(application, asked.concept, data, arm, asked.rank, asked.seed, host),
+            seed=asked.seed,
+            precision=asked.precision,
             prompts=prompts,
             progress=lambda done, of, _: tell("training", done, of),
         )
-        about = {"application": application, "data": data, "seed": seed, "side": side}
-        card = write_result(out, host, tuned, concept=concept, about=about)
-        if merge is not None:
-            say(f"wrote {merge_lora(host, tuned.lora, merge)}: the model with the LoRA in its weights")
+        about = {"application": application, "data": data, "seed": asked.seed, "side": asked.side}
+        card = write_result(asked.out, host, tuned, concept=asked.concept, about=about)
+        if asked.merge is not None:
+            say(f"wrote {merge_lora(host, tuned.lora, asked.merge)}: the model with the LoRA in its weights")
     except (TuneError, SteeringError, LocalizationError, ValueError) as error:
         fail(str(error))
-    _tell(out, card, json_)
+    _tell(asked.out, card, asked.json)
 
 
 def _tell(out: Path, card: Mapping[str, Any], json_: bool) -> None:
