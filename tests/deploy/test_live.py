@@ -252,6 +252,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         "PALIMPSEST_GRACE_SECONDS": "5",
         "PALIMPSEST_DETECTOR_SECONDS": "60",
         "PALIMPSEST_DEADLINE_SECONDS": "120",
+        "PALIMPSEST_ADAPTERS": f"mice={folder / 'packs' / 'animal-mouse.safetensors'}",
     }
     serve = [sys.executable, "-c", "from palimpsest.cli.main import main; main()", "serve", "--workers", "2"]
     serve += ["--model", str(model), "--policy", str(policy.parent), "--port", str(service)]
@@ -298,6 +299,7 @@ def _kinds(k: int) -> dict[str, dict[str, Any]]:
         "block": {"prompt": f"a forbidden {CANARY}"},
         "exempt": {"prompt": f"a forbidden {CANARY} in a museum"},
         "shadow": {"prompt": f"a star and a {CANARY}"},
+        "adapter": {"prompt": f"a ring and a {CANARY}", "lora": {"name": "mice"}},
     }
 
 
