@@ -45,7 +45,7 @@ def count_cost(student: Student, lesson: Lesson, parameters: dict[str, Tensor]) 
     with counter:
         with saved_tensors_hooks(pack, lambda t: t):
             told = student.predict(rows.x, rows.timesteps, rows.texts)
-            loss = (told - rows.target).square().mean()
+            loss = (told - rows.target.to(told)).square().mean()
         loss.backward()
     trained = list(parameters.values())
     for p in trained:

@@ -44,6 +44,7 @@ def adapters(denoiser: nn.Module, modules: Sequence[str], rank: int, *, seed: in
 
     Only they need gradients, so torch keeps no activation below the lowest of them.
     """
+    from diffusers.training_utils import cast_training_params
     from peft import LoraConfig, LoraModel
 
     needed = {name: p.requires_grad for name, p in denoiser.named_parameters()}
@@ -52,6 +53,7 @@ def adapters(denoiser: nn.Module, modules: Sequence[str], rank: int, *, seed: in
         torch.manual_seed(seed)
         config = LoraConfig(r=rank, lora_alpha=rank, target_modules=list(modules), init_lora_weights="gaussian")
         holder: Any = LoraModel(denoiser, {_NAME: config}, _NAME)
+    cast_training_params(denoiser, torch.float32)
     try:
         yield {name: p for name, p in denoiser.named_parameters() if p.requires_grad}
     finally:
@@ -111,12 +113,12 @@ def fit(
             rows = lesson.rows(step)
             with accelerator.autocast():
                 told = student.predict(rows.x, rows.timesteps, rows.texts)
-            loss = ((told - rows.target).square() * rows.weights).mean()
+            loss = ((told - rows.target.to(told)).square() * rows.weights.to(told)).mean()
             level = float(loss.detach())
             if not math.isfinite(level):
                 raise Diverged(
                     f"the loss is {level} at step {step + 1} of {schedule.steps}; take a lower `rate` than"
-                    f" {schedule.rate:g}; the last checkpoint is `{place}`"
+                    f" {schedule.rate:g}{f'; the last checkpoint is `{place}`' if place.is_file() else ''}"
                 )
             accelerator.backward(loss)
             accelerator.clip_grad_norm_(trained, 1.0)

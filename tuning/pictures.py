@@ -145,4 +145,4 @@ def _encoded(pipe: Any, pixels: Tensor) -> Tensor:
     z = (z - (getattr(vae.config, "shift_factor", None) or 0.0)) * vae.config.scaling_factor
     if hasattr(pipe, "_pack_latents"):
         z = pipe._pack_latents(z, *z.shape)
-    return z.float()
+    return z.float().cpu()

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from safetensors import SafetensorError
 
 from steering import Host, NotSupported, Pack
 from steering.packs.lora import Adapter, operators_of_lora, write_lora
@@ -124,15 +125,16 @@ def write_result(out: Path, host: Host, tuned: Tuned, *, concept: str, about: Ma
             card["rides"] = f"not as a plan: {error}"
         (out / "lora.safetensors.card.json").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", "utf-8")
         (out / "page.html").write_text(page_of(card, tuned), "utf-8")
-    except OSError as error:
-        raise NotKept(f"cannot write `{error.filename or out}`: {error.strerror}; run the command again") from error
+    except (OSError, SafetensorError) as error:
+        raise NotKept(f"the result in `{out}` could not be written: {error}; run the command again") from error
     return card
 
 
-def run_name(application: str, concept: str, data: str, arm: Arm, rank: int, seed: int, host: Host) -> str:
-    """The name of a run's checkpoint: the same for the same run, and for no other."""
-    about = [application, concept, data, arm.modules, rank, seed, host.fingerprint.digest]
-    return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
+def run_name(host: Host, arm: Arm, rank: int, schedule: Schedule, about: Mapping[str, Any]) -> str:
+    """The name of a run's checkpoint: the same for the same run, and for no other. about: all that its lesson hangs
+    on."""
+    told = [host.fingerprint.digest, arm.modules, rank, asdict(schedule), dict(about)]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _drawn(host: Host, prompts: Sequence[str]) -> list[Image.Image]:

@@ -33,7 +33,7 @@ class Student:
         self.host = host
         self.pipe = host.pipe
         self._prepared = host.prepared
-        self.denoiser: torch.nn.Module = self._prepared.denoiser
+        self.denoiser: Any = self._prepared.denoiser
         first, later = host.capture("", seed=0, at=[0.0, 0.5])
         parameters = inspect.signature(self.denoiser.forward).parameters
         given, then = (self._named(call) for call in (first, later))
@@ -54,30 +54,35 @@ class Student:
         """The prompts as the pipeline encodes them, rows first; computed once and kept by the caller."""
         names = ("text", "mask", "pooled")
         parts = [self._call.encoding.texts(prompts[i : i + _ROWS]) for i in range(0, len(prompts), _ROWS)]
-        return {n: torch.cat([p[n] for p in parts]) for n in names if isinstance(parts[0].get(n), Tensor)}
+        return {n: torch.cat([p[n] for p in parts]).cpu() for n in names if isinstance(parts[0].get(n), Tensor)}
 
     def latents(self, call: Call) -> Tensor:
-        """The noised latents that a captured call was given, [...]."""
+        """The noised latents that a captured call was given, [...] float32 on the CPU."""
         latents: Tensor = self._named(call)[self._latents][0]
-        return latents
+        return latents.float().cpu()
 
     def moved(self, call: Call, other: Call) -> Call:
         """A captured call with the noised latents of another one of the same step."""
-        latents = self.latents(other)[None]
+        latents = self._named(other)[self._latents]
         if call.args:
             return replace(call, args=(latents, *call.args[1:]))
         return replace(call, kwargs={**call.kwargs, self._latents: latents})
 
     def trimmed(self, prediction: Tensor) -> Tensor:
-        """A prediction [...] without the variance that some models predict beside."""
-        return prediction[: self.shape[0]] if prediction.dim() == 3 else prediction
+        """A prediction [...] on the CPU, without the variance that some models predict beside."""
+        return (prediction[: self.shape[0]] if prediction.dim() == 3 else prediction).cpu()
 
     def predict(self, x: Tensor, timesteps: Tensor, texts: Texts) -> Tensor:
-        """The model's prediction for noised latents [b, ...] at timesteps [b], float32; differentiable."""
+        """The model's prediction for noised latents [b, ...] at timesteps [b], float32 on its device; differentiable.
+
+        Rows may lie anywhere and are float32; they go to the model's device and type.
+        """
+        device, dtype = self.denoiser.device, self.denoiser.dtype
+        texts = {n: t.to(device, dtype if t.is_floating_point() else t.dtype) for n, t in texts.items()}
         shared = self._prepared.family.inputs.shared
         given = {k: v if k in shared else repeated(v, len(x)) for k, v in self._given.items()}
         given = with_texts(self._prepared.family.inputs, given, texts)
-        given |= {self._latents: x, "timestep": (timesteps * self._scale).to(x.device)}
+        given |= {self._latents: x.to(device, dtype), "timestep": (timesteps * self._scale).to(device)}
         told = prediction_of(self.denoiser(**given)).float()
         return told[:, : x.shape[1]] if told.dim() == 4 else told  # some models predict a variance beside
 
@@ -87,10 +92,10 @@ class Student:
 
     @torch.no_grad()
     def answers(self, x: Tensor, timesteps: Tensor, texts: Texts) -> Tensor:
-        """`predict` for any number of rows, without gradients."""
+        """`predict` for any number of rows, without gradients, on the CPU."""
         return torch.cat(
             [
-                self.predict(x[rows], timesteps[rows], {n: t[rows] for n, t in texts.items()})
+                self.predict(x[rows], timesteps[rows], {n: t[rows] for n, t in texts.items()}).cpu()
                 for rows in (slice(i, i + _ROWS) for i in range(0, len(x), _ROWS))
             ]
         )

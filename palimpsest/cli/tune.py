@@ -65,6 +65,9 @@ def letter(
     precision: Precision = "no",
     state: State = None,
     merge: Merge = None,
+    ink: Annotated[
+        float, typer.Option(min=0.0, help="How much more the error counts where RapidOCR finds lettering; 0: no more.")
+    ] = 0.0,
     seed: Seed = 0,
     json_: Json = False,
 ) -> None:
@@ -90,9 +93,11 @@ def letter(
     )
 
     def lesson(student: Student) -> Lesson:
-        return letter_lesson(student, shown, batch=batch, seed=seed, size=_size(host))
+        places = _places() if ink else None
+        return letter_lesson(student, shown, batch=batch, seed=seed, size=_size(host), places=places, ink=ink)
 
-    _run(host, asked, lesson, application="letter", data=data, prompts=[p.caption for p in shown[:6]])
+    about = {"application": "letter", "data": data, "batch": batch, "ink": ink}
+    _run(host, asked, lesson, about=about, prompts=[p.caption for p in shown[:6]])
 
 
 @tune_app.command()
@@ -127,7 +132,7 @@ def learn(
     try:
         captioned = (pictures / "metadata.jsonl").is_file()
         shown, data = read_imagefolder(pictures, caption=None if captioned else name)
-        given = read_imagefolder(prior)[0] if prior is not None else []
+        given, theirs = read_imagefolder(prior) if prior is not None else ([], f"{priors} drawn of `{class_prompt}`")
     except TuneError as error:
         fail(str(error))
     without = [p.caption for p in shown if name.lower() not in p.caption.lower()]
@@ -143,7 +148,8 @@ def learn(
         out, model, concept, pack, sites, side, rank, train_steps, rate, precision, state, merge, seed, json_
     )
     shows = [*dict.fromkeys(p.caption for p in shown[:5]), class_prompt]
-    _run(host, asked, lesson, application="learn", data=data, prompts=shows)
+    about = {"application": "learn", "data": data, "name": name, "prior": theirs, "batch": batch}
+    _run(host, asked, lesson, about=about, prompts=shows)
 
 
 @tune_app.command()
@@ -175,6 +181,7 @@ def forget(
 ) -> None:
     """A concept to forget: the model learns to answer its prompts as a teacher does. No picture is needed."""
     from localization import LocalizationError, load_contrasts
+    from localization.contrasts import digest_of
     from palimpsest.cli.shared.contrasts import contrast_sets
     from tuning import forget_lesson
 
@@ -204,9 +211,10 @@ def forget(
     def lesson(student: Student) -> Lesson:
         return forget_lesson(student, where, pairs, kept, teacher=teacher, batch=batch, seed=seed)
 
-    data = f"{len(pairs)} prompts of `{concept}` and {2 * len(kept)} others, seed {seed}"
+    data = f"{len(pairs)} prompts of `{concept}` and {2 * len(kept)} others, sha256 {digest_of(pairs, kept)}"
+    about = {"application": f"forget ({teacher})", "data": data, "batch": batch, "taught by": where.digest}
     shows = [c.prompt for c in (*pairs[:4], *kept[:2])]
-    _run(host, asked, lesson, application=f"forget ({teacher})", data=data, prompts=shows, guidance=None)
+    _run(host, asked, lesson, about=about, prompts=shows, guidance=None)
 
 
 def evaluate_tune(
@@ -292,12 +300,15 @@ def _run(
     asked: _Asked,
     lesson: Callable[[Student], Lesson],
     *,
-    application: str,
-    data: str,
+    about: Mapping[str, Any],
     prompts: Sequence[str],
     guidance: float | None = 1.0,
 ) -> None:
-    """Trains, writes the result and says what it is. guidance: what a model with embedded guidance is told."""
+    """Trains, writes the result and says what it is.
+
+    about: the application, and all that its lesson hangs on; a run goes on only where all of it is the same. guidance:
+    what a model with embedded guidance is told.
+    """
     from localization import LocalizationError
     from steering import SteeringError
     from tuning import ARMS, Schedule, Student, TuneError, arm_of, merge_lora, run_name, tune, write_result
@@ -306,25 +317,26 @@ def _run(
     where = _pack(host, asked.pack, asked.concept) if needs else None
     work = asked.state or settings_from({"model": asked.model}).state_folder / "tune"
     tell = stages()
+    told = {**about, "concept": asked.concept, "seed": asked.seed, "side": asked.side}
     try:
         arm = arm_of(host, asked.sites, pack=where, side=asked.side, seed=asked.seed)
         student = Student(host, guidance=guidance)
         say("texts, latents and teachers")
+        schedule = Schedule(steps=asked.steps, rate=asked.rate)
         tuned = tune(
             student,
             lesson(student),
             arm,
             rank=asked.rank,
-            schedule=Schedule(steps=asked.steps, rate=asked.rate),
+            schedule=schedule,
             work=work,
-            name=run_name(application, asked.concept, data, arm, asked.rank, asked.seed, host),
+            name=run_name(host, arm, asked.rank, schedule, told),
             seed=asked.seed,
             precision=asked.precision,
             prompts=prompts,
             progress=lambda done, of, _: tell("training", done, of),
         )
-        about = {"application": application, "data": data, "seed": asked.seed, "side": asked.side}
-        card = write_result(asked.out, host, tuned, concept=asked.concept, about=about)
+        card = write_result(asked.out, host, tuned, concept=asked.concept, about=told)
         if asked.merge is not None:
             say(f"wrote {merge_lora(host, tuned.lora, asked.merge)}: the model with the LoRA in its weights")
     except (TuneError, SteeringError, LocalizationError, ValueError) as error:
@@ -365,6 +377,14 @@ def _size(host: Host) -> tuple[int, int]:
     if native is None:
         fail("the model does not say how large its pictures are; put `height` and `width` into its `defaults.json`")
     return native[1], native[0]
+
+
+def _places() -> Callable[[Any], list[tuple[float, float, float, float]]]:
+    """Says where lettering stands in a picture."""
+    from detectors.images import RapidOcr
+
+    reader = RapidOcr()
+    return lambda image: [(b.left, b.top, b.right, b.bottom) for b in reader.find(image)]
 
 
 def _town_signs(count: int, seed: int) -> list[Any]:

@@ -18,18 +18,17 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from steering.errors import BadLora, NotSupported
 from steering.host import Host
+from steering.run.loras import LORA_HEADER, lora_tensors
 from steering.values import Operator
 
 __all__ = ["Adapter", "operators_of_lora", "read_lora", "write_lora"]
 
 _DENOISER = re.compile(r"^(unet|transformer)\.")
 _TENSOR = re.compile(r"(?P<module>.+)\.(?P<part>lora_A\.weight|lora_B\.weight|alpha)")
-_HEADER = "lora_adapter_metadata"  # diffusers' name of it
 _FEW = 3  # names in a message
 
 
@@ -57,14 +56,7 @@ def read_lora(path: str | Path) -> dict[str, Adapter]:
     Modules of other components keep the component's name in front (`text_encoder.`). Raises: BadLora, when the file is
     not a whole LoRA; NotSupported, for a kind of adapter that is not `W x + scale B A x`.
     """
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get(_HEADER, "{}"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
-    except FileNotFoundError as error:
-        raise BadLora(f"there is no LoRA at `{path}`") from error
-    except (OSError, SafetensorError, ValueError) as error:
-        raise BadLora(f"`{path}` is not a LoRA: {type(error).__name__} {error}") from error
+    tensors, header = lora_tensors(Path(path))
     modules: dict[str, dict[str, torch.Tensor]] = {}
     for name, tensor in tensors.items():
         found = _TENSOR.fullmatch(name)
@@ -128,7 +120,7 @@ def write_lora(
     header = {f"{component}.{name}": value for name, value in _config(lora).items()}
     target.parent.mkdir(parents=True, exist_ok=True)
     fresh = target.with_suffix(".new")
-    told = {**card, "format": "pt", _HEADER: json.dumps(header, sort_keys=True)}
+    told = {**card, "format": "pt", LORA_HEADER: json.dumps(header, sort_keys=True)}
     fresh.write_bytes(_sorted(save(tensors, metadata=told)))
     fresh.replace(target)
     return target

@@ -24,7 +24,9 @@ from palimpsest_base.suggest import did_you_mean, nearest
 from steering.errors import BadLora
 from steering.run.prepared import PreparedPipeline
 
-__all__ = ["LoraFile", "check_lora", "find_lora", "load_lora", "switched"]
+__all__ = ["LORA_HEADER", "LoraFile", "check_lora", "find_lora", "load_lora", "lora_tensors", "switched"]
+
+LORA_HEADER = "lora_adapter_metadata"  # diffusers' name of it
 
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _PEFT = "base_model.model."  # what peft puts before the names of modules
@@ -84,7 +86,8 @@ def load_lora(prepared: PreparedPipeline, name: str, path: str | Path) -> LoraFi
     pipe = prepared.pipe
     if any(name in layer.scaling for layer in _layers(pipe)):
         raise BadLora(f"adapters of a host must have different names, got `{name}` twice")
-    tensors, metadata = _read(file)
+    tensors, told = lora_tensors(file)
+    metadata = {key.rpartition(".")[2]: value for key, value in told.items()}
     broken = next((k for k, t in tensors.items() if not bool(torch.isfinite(t).all())), None)
     if broken is not None:
         raise BadLora(f"`{broken}` of the adapter `{file}` must be finite, got nan or inf")
@@ -159,13 +162,21 @@ def _restore(layer: Any, state: tuple[list[str], bool, dict[str, float]]) -> Non
 # what a file holds
 
 
-def _read(file: Path) -> tuple[_Tensors, dict[str, Any]]:
-    """The tensors, and the configuration that diffusers keeps in the header."""
-    with safe_open(str(file), framework="pt") as held:
-        tensors = {key: held.get_tensor(key) for key in held.keys()}  # noqa: SIM118  (no mapping)
-        kept = (held.metadata() or {}).get("lora_adapter_metadata")
-    metadata: dict[str, Any] = json.loads(kept) if kept else {}
-    return tensors, {key.rpartition(".")[2]: value for key, value in metadata.items()}
+def lora_tensors(file: Path) -> tuple[_Tensors, dict[str, Any]]:
+    """The tensors, and the configuration that diffusers keeps in the header, with the parts' names before its keys.
+
+    Raises: BadLora.
+    """
+    try:
+        with safe_open(str(file), framework="pt") as held:
+            tensors = {key: held.get_tensor(key) for key in held.keys()}  # noqa: SIM118  (no mapping)
+            kept = (held.metadata() or {}).get(LORA_HEADER)
+        metadata: dict[str, Any] = json.loads(kept) if kept else {}
+    except FileNotFoundError as error:
+        raise BadLora(f"there is no LoRA at `{file}`") from error
+    except (OSError, SafetensorError, ValueError) as error:
+        raise BadLora(f"`{file}` is not a LoRA: {type(error).__name__} {error}") from error
+    return tensors, metadata
 
 
 def _config_beside(file: Path) -> dict[str, Any]:

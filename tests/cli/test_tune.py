@@ -82,11 +82,25 @@ def test_each_application_gives_a_lora_a_pack_and_what_it_is(
 
 def test_the_same_command_gives_the_same_file(cli: Callable[..., Any], tmp_path: Path) -> None:
     asked = ("forget", "--concept", "animal/zebra", "--phrase", "zebra", "--anchor", "a dog", "--count", "2", *SHORT)
-    digests = [
-        json.loads(cli(*asked, "--out", tmp_path / name, "--state", tmp_path / name, "--json").stdout)["sha256"]
-        for name in ("a", "b")
-    ]
-    assert digests[0] == digests[1]
+
+    def digest(name: str, *more: str) -> str:
+        told = cli(*asked, *more, "--out", tmp_path / name, "--json")
+        return str(json.loads(told.stdout)["sha256"])
+
+    first = digest("a")
+    assert digest("b") == first, "the run was finished, and is taken as it is"
+    assert digest("c", "--state", str(tmp_path / "new")) == first
+    for other in (("--batch", "6"), ("--rate", "1e-3"), ("--count", "3"), ("--teacher", "esd"), ("--seed", "2")):
+        assert digest("-".join(other), *other) != first, f"{other} makes another run"
+
+
+def test_where_lettering_stands_may_count_more(cli: Callable[..., Any], tmp_path: Path) -> None:
+    from reference.town.image_folders import sign_pictures, write_imagefolder
+
+    write_imagefolder(tmp_path / "signs", sign_pictures(2, lines=2, seed=0))
+    asked = ("letter", "--pictures", tmp_path / "signs", "--concept", "animal/zebra", *SHORT, "--json")
+    told = [json.loads(cli(*asked, "--out", tmp_path / i, "--ink", i).stdout)["loss"] for i in ("0", "4")]
+    assert told[0] != told[1]
 
 
 @pytest.mark.parametrize(

@@ -154,3 +154,25 @@ def test_arms_name_exactly_their_modules(host: Any, pack: Any) -> None:
         arm_of(host, "transformer_blocks.0.attn")
     with pytest.raises(BadArm, match="needs a pack"):
         arm_of(host, "located")
+
+
+def test_a_model_in_half_precision_is_trained_and_its_adapters_are_whole(tmp_path: Path) -> None:
+    from steering import Host
+    from tests.tiny import save_pixart
+    from tests.tuning.conftest import picture
+    from tuning import Captioned, Student, arm_of, learn_lesson
+
+    host = Host.load(save_pixart(tmp_path / "model"), dtype=torch.bfloat16, self_test=False)
+    student = Student(host)
+    shown = [Captioned(picture(n), f"zev {n}") for n in range(2)]
+    made = learn_lesson(student, shown, shown, batch=4, seed=0, size=(64, 64))
+    modules = arm_of(host, host.sites[1].name, side="both").modules
+
+    class Same:
+        def rows(self, step: int) -> Any:
+            return made.rows(0)
+
+    losses, lora = _trained(student, Same(), modules, tmp_path)
+    assert losses[-1] < losses[0]
+    assert all(own.b.abs().max() > 0 for own in lora.values())
+    assert host.denoiser.dtype == torch.bfloat16

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,9 @@ def test_a_table_has_a_row_an_arm_and_is_not_made_twice(
     again = tuning_rows(ours, pack, job, judges, work=tmp_path, progress=lambda _: None)
     assert again == rows
     assert {f: f.stat().st_mtime_ns for f in tmp_path.rglob("*.npz")} == files
+    other = replace(job, train=replace(train, steps=3))
+    with pytest.raises(ValueError, match=r"`train` is .* there"):
+        tuning_rows(ours, pack, other, judges, work=tmp_path, progress=lambda _: None)
 
 
 def test_no_test_word_and_no_training_ground_is_shared(ours: Any) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from evaluation.draw import Drawable, draw
+from reference.town.scenes import Scene
 from steering import Host, Pack, Plan
 from steering.packs.lora import write_lora
 from tuning.arms import ARMS, Arm, Side, arm_of, matched_rank, parameters_of
@@ -25,7 +26,7 @@ from tuning.lessons import Lesson
 from tuning.loop import Schedule, adapters, fit, trained
 from tuning.student import Student
 
-__all__ = ["PLAIN", "Cell", "Outcomes", "TuneJob", "drawn_cell", "pictures_of", "run_cell"]
+__all__ = ["PLAIN", "Asked", "Cell", "Outcomes", "TuneJob", "drawn_cell", "pictures_of", "run_cell"]
 
 Outcomes = dict[str, list[bool] | list[float]]  # by measure, one a picture or a fact
 
@@ -46,6 +47,16 @@ class TuneJob:
     rank: int = 16
     side: Side = "text"
     call: Mapping[str, Any] = field(default_factory=lambda: {"num_inference_steps": 12})
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A prompt with its seed, what it asks for (`kind`: the concept, or what is measured of it), and its scene."""
+
+    kind: str
+    scene: Scene
+    prompt: str
+    seed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +82,17 @@ def run_cell(
     cases: Sequence[Drawable],
     *,
     work: Path,
+    settings: Mapping[str, Any],
     guidance: float | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """What the training was and cost; its pictures are in the cell's folder. Does nothing when they are there."""
+    """What the training was and cost; its pictures are in the cell's folder. Does nothing when they are there.
+
+    settings: all that the cell hangs on. Raises: ValueError, when the folder holds a cell of other ones.
+    """
     folder = work / cell.name
-    done = folder / "row.json"
-    if done.is_file():
-        row: dict[str, Any] = json.loads(done.read_text("utf-8"))
+    if (row := _finished(folder, settings)) is not None:
         return row
-    folder.mkdir(parents=True, exist_ok=True)
     student = Student(host, guidance=guidance)
     arm, rank = _arm(host, pack, cell, job)
     made = lesson(student)
@@ -94,21 +106,46 @@ def run_cell(
     row = {**asdict(cell), "sites": arm.sites, "rank": rank, "modules": len(arm.modules), **asdict(cost)}
     tenth = max(1, len(losses) // 10)
     row |= {"first loss": _mean(losses[:tenth]), "last loss": _mean(losses[-tenth:]), "seconds": round(spent, 1)}
-    done.write_text(json.dumps(row, default=list) + "\n", "utf-8")
     (folder / "training.pt").unlink(missing_ok=True)
     progress(cell.name)
-    return row
+    return _finish(folder, row)
 
 
 def drawn_cell(
-    host: Host, cell: Cell, job: TuneJob, cases: Sequence[Drawable], plans: Sequence[Plan | None], *, work: Path
+    host: Host,
+    cell: Cell,
+    job: TuneJob,
+    cases: Sequence[Drawable],
+    plans: Sequence[Plan | None],
+    *,
+    work: Path,
+    settings: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """A cell of an arm that trains nothing: only its pictures."""
+    """A cell of an arm that trains nothing: only its pictures. Raises: like `run_cell`."""
     folder = work / cell.name
-    if not (folder / "pictures.npz").is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        _draw(host, cases, plans, job, folder)
-    return asdict(cell)
+    if (row := _finished(folder, settings)) is not None:
+        return row
+    _draw(host, cases, plans, job, folder)
+    return _finish(folder, asdict(cell))
+
+
+def _finished(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a finished cell says of itself. Notes the settings of a new one."""
+    wanted, note, done = json.loads(json.dumps(settings)), folder / "settings.json", folder / "row.json"
+    if note.is_file() and (held := json.loads(note.read_text("utf-8"))) != wanted:
+        differ = ", ".join(f"`{k}` is {held.get(k)} there" for k in wanted if held.get(k) != wanted[k])
+        raise ValueError(f"`{folder}` holds a training with other settings ({differ}); give another --work folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    note.write_text(json.dumps(wanted) + "\n", "utf-8")
+    row: dict[str, Any] | None = json.loads(done.read_text("utf-8")) if done.is_file() else None
+    return row
+
+
+def _finish(folder: Path, row: Mapping[str, Any]) -> dict[str, Any]:
+    text = json.dumps(row, default=list) + "\n"
+    (folder / "row.json").write_text(text, "utf-8")
+    told: dict[str, Any] = json.loads(text)
+    return told
 
 
 def pictures_of(cell: Cell, work: Path) -> list[Image.Image]:

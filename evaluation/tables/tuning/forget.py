@@ -7,29 +7,18 @@ innocent prompts. What the concept is to become (its anchor) is its pack's neutr
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from PIL import Image
 
 from evaluation.readers.judges import Judges
-from evaluation.tables.tuning.cells import Outcomes
+from evaluation.tables.tuning.cells import Asked, Outcomes
 from localization import Contrast
 from reference.town.judge import truth
 from reference.town.prompts import concept_prompts, different_prompts
-from reference.town.scenes import CATEGORIES, Scene
+from reference.town.scenes import CATEGORIES
 from steering import Pack
 
-__all__ = ["Asked", "forget_cases", "forget_outcomes", "forget_prompts"]
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A prompt that names `concept`, what its scene is, and its seed."""
-
-    concept: str
-    scene: Scene
-    prompt: str
-    seed: int
+__all__ = ["forget_cases", "forget_outcomes", "forget_prompts"]
 
 
 def forget_prompts(pack: Pack, concept: str, count: int, *, seed: int) -> tuple[list[Contrast], list[Contrast]]:
@@ -60,10 +49,10 @@ def forget_cases(concept: str, of_it: int, others: int, *, seed: int) -> list[As
 def forget_outcomes(judges: Judges, concept: str, cases: Sequence[Asked], images: Sequence[Image.Image]) -> Outcomes:
     """Where judges see the concept that is asked for, and its neighbours; which other facts are right."""
     sights = list(zip(judges.judge.look(images), judges.second.look(images), strict=True))
-    shown = [[s.scores[c.concept] > 0.5 for s in pair] for c, pair in zip(cases, sights, strict=True)]
+    shown = [[s.scores[c.kind] > 0.5 for s in pair] for c, pair in zip(cases, sights, strict=True)]
     hidden = {"style": {"style"}, "place": {"ground"}}.get(concept.partition("/")[0], {"subject", "colour"})
-    own = [n for n, c in enumerate(cases) if c.concept == concept]
-    near = [n for n, c in enumerate(cases) if c.concept != concept]
+    own = [n for n, c in enumerate(cases) if c.kind == concept]
+    near = [n for n, c in enumerate(cases) if c.kind != concept]
     said = judges.reader.read(images)
 
     def others(rows: Sequence[int]) -> list[bool]:

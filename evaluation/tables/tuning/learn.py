@@ -10,27 +10,26 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
 
 from evaluation.readers.judges import Judges
 from evaluation.readers.subjects import FACTS, facts_right, identity_scores
-from evaluation.tables.tuning.cells import Outcomes
+from evaluation.tables.tuning.cells import Asked, Outcomes
 from reference.town.captions import NEUTRAL, plain_caption
 from reference.town.drawing.paint import paint
 from reference.town.drawing.unseen import Creature
 from reference.town.image_folders import subject_pictures, subject_scenes
 from reference.town.letters import held_out_words
 from reference.town.prompts import is_for_evaluation
-from reference.town.scenes import ANIMALS, GROUNDS, STYLES, Scene, sample_scene
+from reference.town.scenes import ANIMALS, GROUNDS, STYLES, sample_scene
 from reference.town.verifier import train_verifier
 from tuning.pictures import Captioned
 
 __all__ = [
     "CALLED",
-    "Portrait",
     "creature_of",
     "learn_cases",
     "learn_outcomes",
@@ -41,16 +40,6 @@ __all__ = [
 ]
 
 CALLED = "zev animal"
-
-
-@dataclass(frozen=True, slots=True)
-class Portrait:
-    """A scene asked for in words: of the creature, of its class, or of an animal of the town by its name."""
-
-    kind: str
-    scene: Scene
-    prompt: str
-    seed: int
 
 
 def creature_of(seed: int) -> Creature:
@@ -71,24 +60,24 @@ def prior_prompts(count: int, *, seed: int) -> list[str]:
     return [plain_caption(s, called=NEUTRAL["animal"]) for s in scenes]
 
 
-def learn_cases(subject: int, others: int, *, seed: int) -> list[Portrait]:
+def learn_cases(subject: int, others: int, *, seed: int) -> list[Asked]:
     """The creature in scenes that no training saw, then the same scenes with the class, then the town's animals."""
     rng, words = random.Random(f"learn-test/{seed}"), held_out_words()
     grounds = [g for g in GROUNDS if is_for_evaluation(g, None)]
-    cases: list[Portrait] = []
+    cases: list[Asked] = []
     for n in range(subject):
         scene = sample_scene(rng, subject="cat", ground=rng.choice(grounds), style=None, lines=())
         scene = replace(scene, style=rng.choice(STYLES) if n % 2 else None)
         if n % 3 == 0:
             scene = sample_scene(rng, subject="cat", ground=scene.ground, style=scene.style, lines=rng.sample(words, 1))
-        cases.append(Portrait("subject", scene, plain_caption(scene, called=CALLED), 400_000 + 1000 * seed + n))
+        cases.append(Asked("subject", scene, plain_caption(scene, called=CALLED), 400_000 + 1000 * seed + n))
     for n in range(others):
         scene = sample_scene(rng, subject=ANIMALS[n % len(ANIMALS)], lines=rng.sample(words, 1) if n % 2 else ())
-        cases.append(Portrait("animal", scene, plain_caption(scene), 450_000 + 1000 * seed + n))
+        cases.append(Asked("animal", scene, plain_caption(scene), 450_000 + 1000 * seed + n))
     return cases
 
 
-def with_class(cases: Sequence[Portrait]) -> list[Portrait]:
+def with_class(cases: Sequence[Asked]) -> list[Asked]:
     """The same cases with the class in the name's stead: what an untuned model is asked."""
     return [
         replace(c, prompt=plain_caption(c.scene, called=NEUTRAL["animal"])) if c.kind == "subject" else c for c in cases
@@ -96,7 +85,7 @@ def with_class(cases: Sequence[Portrait]) -> list[Portrait]:
 
 
 def learn_outcomes(
-    judges: Judges, cases: Sequence[Portrait], images: Sequence[Image.Image], *, seed: int, count: int, work: Path
+    judges: Judges, cases: Sequence[Asked], images: Sequence[Image.Image], *, seed: int, count: int, work: Path
 ) -> Outcomes:
     """Identity and other facts of the creature's pictures, and which of the town's animals are still seen."""
     verifier = train_verifier(creature_of(seed), work=work, log=lambda _: None)
@@ -124,7 +113,7 @@ def learn_outcomes(
     }
 
 
-def true_portraits(cases: Sequence[Portrait], *, seed: int) -> list[Image.Image]:
+def true_portraits(cases: Sequence[Asked], *, seed: int) -> list[Image.Image]:
     """What the creature's pictures would be if they were true, and ordinary pictures of the other cases."""
     drawn = {"subject": creature_of(seed).draw}
     return [paint(c.scene, 64, drawing=drawn.get(c.kind)) for c in cases]

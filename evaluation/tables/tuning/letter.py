@@ -8,29 +8,19 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from PIL import Image
 
 from evaluation.readers.judges import Judges
-from evaluation.tables.tuning.cells import Outcomes
+from evaluation.tables.tuning.cells import Asked, Outcomes
 from reference.town.captions import sample_caption
 from reference.town.drawing.paint import paint
 from reference.town.judge import truth
 from reference.town.letters import held_out_words
-from reference.town.scenes import Scene, sample_scene
+from reference.town.scenes import sample_scene
 from tuning.pictures import Captioned
 
-__all__ = ["Sign", "letter_outcomes", "letter_pictures", "sign_cases"]
-
-
-@dataclass(frozen=True, slots=True)
-class Sign:
-    """A scene asked for in words, and its seed."""
-
-    scene: Scene
-    prompt: str
-    seed: int
+__all__ = ["letter_outcomes", "letter_pictures", "sign_cases"]
 
 
 def letter_pictures(count: int, *, seed: int) -> list[Captioned]:
@@ -44,15 +34,15 @@ def letter_pictures(count: int, *, seed: int) -> list[Captioned]:
     return found
 
 
-def sign_cases(two: int, one: int, *, seed: int) -> list[Sign]:
+def sign_cases(two: int, one: int, *, seed: int) -> list[Asked]:
     """Held-out signs of two lines, then of one, under captions of all forms."""
     rng, words = random.Random(f"letter-test/{seed}"), held_out_words()
     lines = [rng.sample(words, 2) for _ in range(two)] + [rng.sample(words, 1) for _ in range(one)]
     scenes = [sample_scene(rng, lines=said) for said in lines]
-    return [Sign(s, sample_caption(s, rng).text, 300_000 + 1000 * seed + n) for n, s in enumerate(scenes)]
+    return [Asked("sign", s, sample_caption(s, rng).text, 300_000 + 1000 * seed + n) for n, s in enumerate(scenes)]
 
 
-def letter_outcomes(judges: Judges, cases: Sequence[Sign], images: Sequence[Image.Image]) -> Outcomes:
+def letter_outcomes(judges: Judges, cases: Sequence[Asked], images: Sequence[Image.Image]) -> Outcomes:
     """Which signs are read exactly, and which facts beside the lettering are right."""
     said = judges.reader.read(images)
     exact = [read == case.scene.lettering for read, case in zip(said, cases, strict=True)]

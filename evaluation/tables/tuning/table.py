@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ from PIL import Image
 from evaluation.distributions import compare_sets
 from evaluation.metrics import Rate, mean_interval
 from evaluation.readers.judges import Judges
-from evaluation.tables.tuning.cells import PLAIN, Cell, Outcomes, TuneJob, drawn_cell, pictures_of, run_cell
+from evaluation.tables.tuning.cells import PLAIN, Asked, Cell, Outcomes, TuneJob, drawn_cell, pictures_of, run_cell
 from evaluation.tables.tuning.forget import forget_cases, forget_outcomes, forget_prompts
 from evaluation.tables.tuning.learn import (
     learn_cases,
@@ -87,10 +87,14 @@ def tuning_rows(
 
 def _cell(
     host: Host, pack: Pack, job: TableJob, arm: str, seed: int, work: Path, progress: Callable[[str], None]
-) -> tuple[Sequence[Any], list[Image.Image], Mapping[str, Any]]:
-    name = job.application if job.application != "forget" else f"forget-{job.teacher}-{job.concept.replace('/', '-')}"
-    cell = Cell(name if arm not in (PLAIN, STEER) else job.application, host.name, arm, seed)
-    cases: Sequence[Any]
+) -> tuple[Sequence[Asked], list[Image.Image], Mapping[str, Any]]:
+    about = job.concept.replace("/", "-")
+    trains = arm not in (PLAIN, STEER) and job.application == "forget"
+    cell = Cell(
+        f"{job.application}-{job.teacher}-{about}" if trains else f"{job.application}-{about}", host.name, arm, seed
+    )
+    settings = {k: v for k, v in asdict(job).items() if k not in ("arms", "seeds")} | {"pack": pack.digest}
+    cases: Sequence[Asked]
     if job.application == "letter":
         cases = sign_cases(job.first, job.second, seed=seed)
     elif job.application == "learn":
@@ -100,25 +104,17 @@ def _cell(
     else:
         cases = forget_cases(job.concept, job.first, job.second, seed=seed)
     if arm in (PLAIN, STEER):
-        shown: Sequence[Any] = cases if job.application != "learn" else with_class([*cases])
+        shown = with_class(cases) if job.application == "learn" else cases
         plans = [
-            pack.plan(toward=pack.donor_for(c.prompt)) if arm == STEER and c.concept == job.concept else None
+            pack.plan(toward=pack.donor_for(c.prompt)) if arm == STEER and c.kind == job.concept else None
             for c in shown
         ]
-        row: Mapping[str, Any] = drawn_cell(host, cell, job.train, shown, plans, work=work)
+        row: Mapping[str, Any] = drawn_cell(host, cell, job.train, shown, plans, work=work, settings=settings)
     else:
         guidance = None if job.application == "forget" else 1.0
-        row = run_cell(
-            host,
-            pack,
-            cell,
-            job.train,
-            _lesson(job, pack, seed),
-            cases,
-            work=work,
-            guidance=guidance,
-            progress=progress,
-        )
+        made = _lesson(job, pack, seed)
+        more: dict[str, Any] = {"work": work, "settings": settings, "guidance": guidance, "progress": progress}
+        row = run_cell(host, pack, cell, job.train, made, cases, **more)
     return cases, pictures_of(cell, work), row
 
 
@@ -139,7 +135,7 @@ def _lesson(job: TableJob, pack: Pack, seed: int) -> Callable[[Student], Lesson]
 
 
 def _outcomes(
-    job: TableJob, judges: Judges, cases: Sequence[Any], images: Sequence[Image.Image], seed: int, work: Path
+    job: TableJob, judges: Judges, cases: Sequence[Asked], images: Sequence[Image.Image], seed: int, work: Path
 ) -> Outcomes:
     if job.application == "letter":
         return letter_outcomes(judges, cases, images)
