@@ -32,6 +32,14 @@ def test_the_drawing_fits_the_tree(halls: ModuleType) -> None:
     assert halls.check() == [], "run `python docs/draw_halls.py`"
 
 
+def test_every_room_is_drawn_and_has_a_row(halls: ModuleType) -> None:
+    from palimpsest_base.rooms import ROOMS
+
+    assert set(halls.ROOMS) == set(halls.ROLE) == {*ROOMS, "palimpsest_base", "deploy"}
+    page = halls.PAGE.read_text("utf-8")
+    assert [room for room in ROOMS if f"| `{room}/` |" not in page] == []
+
+
 def test_a_drawing_of_another_tree_is_found(halls: ModuleType) -> None:
     now = halls.read_tree()
     more = halls.Facts(now.halls, now.arrows | {("policies", "service")})
