@@ -266,7 +266,7 @@ def _arrow(a: Box, b: Box, *, both: bool) -> str:
 def _room_arrows(arrows: Arrows, boxes: Mapping[str, Box]) -> list[str]:
     """From the lower edge of a room to the upper edge of another; each edge's ends are spread over it."""
     ends: dict[tuple[str, str], list[tuple[str, str]]] = {}
-    for a, b in arrows:
+    for a, b in sorted(arrows):  # a set's order differs from process to process
         ends.setdefault((a, "out"), []).append((a, b))
         ends.setdefault((b, "in"), []).append((a, b))
 

@@ -4,11 +4,14 @@
 |---|---|
 | `steering` imports `service` | the drawing fits the tree |
 | a number of the table changed by hand | the drawing fits the tree |
+| `for a, b in arrows` without `sorted` | the same drawing in every process |
 """
 
 from __future__ import annotations
 
 import importlib.util
+import os
+import subprocess
 import sys
 from types import ModuleType
 
@@ -30,6 +33,14 @@ def halls() -> ModuleType:
 
 def test_the_drawing_fits_the_tree(halls: ModuleType) -> None:
     assert halls.check() == [], "run `python docs/draw_halls.py`"
+
+
+@pytest.mark.parametrize("seed", ["0", "1", "2", "3", "4", "5"])
+def test_it_is_the_same_drawing_in_every_process(seed: str) -> None:
+    """Sets are walked in another order under each hash seed."""
+    run = [sys.executable, str(ROOT / "docs" / "draw_halls.py"), "--check"]
+    done = subprocess.run(run, env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=False)
+    assert "not drawn by this script" not in done.stdout, done.stdout
 
 
 def test_every_room_is_drawn_and_has_a_row(halls: ModuleType) -> None:
