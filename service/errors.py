@@ -149,7 +149,7 @@ class BodyTooLarge(ApiError):
 
 
 class WrongContentType(ApiError):
-    """The body is not JSON, or it is compressed."""
+    """The body is not of the type that the path takes, or it is compressed."""
 
     status, type, code = 415, "invalid_request_error", "unsupported_media_type"
 
