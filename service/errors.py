@@ -87,16 +87,23 @@ class Refused(ApiError):
     status, type, code = 400, "image_generation_user_error", "moderation_blocked"
 
     def __init__(
-        self, *, decision_id: str, policy: str, stage: str, categories: Sequence[str] = (), reasons: Sequence[str] = ()
+        self,
+        *,
+        decision_id: str,
+        policy: str,
+        stage: str,
+        param: str = "prompt",
+        categories: Sequence[str] = (),
+        reasons: Sequence[str] = (),
     ) -> None:
         named = f" ({', '.join(categories)})" if categories else ""
         why = f" {' '.join(reasons)}" if reasons else ""
         super().__init__(
-            f"your request was refused by the safety policy{named}.{why} decision: {decision_id}", param="prompt"
+            f"your request was refused by the safety policy{named}.{why} decision: {decision_id}", param=param
         )
         self.decision_id = decision_id
         self.details = {
-            "moderation_stage": {"prompt": "input", "picture": "output"}[stage],
+            "moderation_stage": {"prompt": "input", "upload": "input", "picture": "output"}[stage],
             "categories": list(categories),
             "policy": policy,
             "decision_id": decision_id,

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from service.errors import BadRequest, WrongContentType
 from service.http.body import read_bytes
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
 
 __all__ = ["MAX_PARTS", "MAX_TEXT", "Form", "parse_form", "read_form"]
 
@@ -31,8 +36,8 @@ class Form:
 
 
 async def read_form(request: Request, limit: int, *, seconds: float) -> Form:
-    """The form in a request's body. Raises an `ApiError` if it is none, is larger than `limit` or does not arrive within
-    `seconds`.
+    """The form in a request's body. Raises an `ApiError` if it is none, is larger than `limit` bytes, or does not
+    arrive within `seconds`.
     """
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     if kind.lower() != b"multipart/form-data":
@@ -40,7 +45,8 @@ async def read_form(request: Request, limit: int, *, seconds: float) -> Form:
     boundary = options.get(b"boundary", b"")
     if not 1 <= len(boundary) <= 70:  # RFC 2046, 5.1.1
         raise _bad("`Content-Type` must name a `boundary` of 1 to 70 characters")
-    return parse_form(await read_bytes(request, limit, seconds=seconds), boundary)
+    raw = await read_bytes(request, limit, seconds=seconds)
+    return await run_in_threadpool(parse_form, raw, boundary)
 
 
 def parse_form(raw: bytes, boundary: bytes) -> Form:
@@ -71,7 +77,7 @@ class _Parts:
     is_file: bool = False
     data: bytearray = field(default_factory=bytearray)
 
-    def callbacks(self) -> dict[str, object]:
+    def callbacks(self) -> MultipartCallbacks:
         """What the parser calls, by its names."""
         return {
             "on_part_begin": self.begin,
