@@ -14,17 +14,19 @@ __all__ = ["check_mask", "mask_of", "paste"]
 Box = tuple[float, float, float, float]
 
 
-def mask_of(boxes: Sequence[Box], size: tuple[int, int], *, grow: float = 0.35) -> np.ndarray:
+def mask_of(boxes: Sequence[Box], size: tuple[int, int], *, grow: float = 0.35, longer: float = 1.0) -> np.ndarray:
     """1 in the boxes (left, top, right, bottom, in pixels) of a picture of `size` (width, height), 0 elsewhere, [h, w].
 
-    grow: by how much each box is wider on each side, as a share of its height; other words need other room.
+    grow: by how much each box is larger on each side, as a share of its height; longer: how many times as many letters
+    are to stand there, for which the box is made wider where it is above 1.
     """
     width, height = size
     mask = np.zeros((height, width), np.float32)
     for left, top, right, bottom in boxes:
         more = grow * (bottom - top)
+        aside = more + (right - left) * (max(longer, 1.0) - 1) / 2
         rows = slice(max(0, int(np.floor(top - more))), max(0, int(np.ceil(bottom + more))))
-        columns = slice(max(0, int(np.floor(left - more))), max(0, int(np.ceil(right + more))))
+        columns = slice(max(0, int(np.floor(left - aside))), max(0, int(np.ceil(right + aside))))
         mask[rows, columns] = 1
     return mask
 

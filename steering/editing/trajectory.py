@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from steering.editing.latents import latent_maps
-from steering.errors import BadPlan
+from steering.errors import BadPlan, NotSupported
 
 __all__ = ["Kept", "PathKeeper", "Trajectory"]
 
@@ -68,12 +68,13 @@ class PathKeeper:
         self._predictions: list[Tensor] = []
         self._timesteps: tuple[float, ...] = ()
         self._maps: dict[int, Tensor] = {}
+        self._begun = False
 
     def start(self, timesteps: Sequence[float]) -> None:
         """The call's timesteps. Raises: BadPlan, when a kept trajectory has others."""
         self._timesteps = tuple(timesteps)
         for kept in self.kept:
-            if kept is not None and not np.allclose(kept.trajectory.timesteps, self._timesteps):
+            if kept is not None and not _alike(kept.trajectory.timesteps, self._timesteps):
                 raise BadPlan(
                     f"a kept trajectory must have the call's timesteps: {len(self._timesteps)} from"
                     f" {self._timesteps[0]:.1f}, got {len(kept.trajectory.timesteps)} from"
@@ -86,6 +87,9 @@ class PathKeeper:
 
     def before(self, evaluation: int, step: int, predicted: Tensor, sample: Tensor) -> tuple[Tensor, Tensor]:
         """The prediction [b, ...] and the latents [b, ...] that the scheduler is to take: a kept row's own ones."""
+        if evaluation and not self._begun:
+            raise NotSupported("a call that begins with a picture, and not with noise, has no whole way to keep")
+        self._begun = True
         early = [r for r, k in enumerate(self.kept) if k is not None and step < k.start]
         if early:
             predicted, sample = predicted.clone(), sample.clone()
@@ -137,3 +141,7 @@ class PathKeeper:
             shown = torch.from_numpy((np.asarray(mask) > 0).astype(np.float32))
             self._maps[row] = latent_maps(pipe, [shown], latents.shape[1:], widest=True)[0].to(latents.device) > 0
         return self._maps[row]
+
+
+def _alike(a: Sequence[float], b: Sequence[float]) -> bool:
+    return len(a) == len(b) and bool(np.allclose(a, b))
