@@ -57,8 +57,10 @@ class _Source:
         return mask_of(self.boxes, self.image.size, longer=len(self.case.word) / max(1, len(self.case.scene.lettering)))
 
 
-def edit_cases(count: int, *, seed: int) -> list[EditCase]:
-    """Held-out words on signs of one line, and other held-out words for them, in captions of all forms."""
+def edit_cases(count: int, *, seed: int, bare: bool = False) -> list[EditCase]:
+    """Held-out words on signs of one line, and other held-out words for them, in captions of all forms; `bare`: in
+    captions that know nothing of the scene.
+    """
     rng, words = random.Random(f"edits/{seed}"), held_out_words()
     found = []
     for n in range(count):
@@ -66,6 +68,8 @@ def edit_cases(count: int, *, seed: int) -> list[EditCase]:
         room = sample_scene(rng, lines=[max(old, new, key=len)])  # a sign that has room for both
         scene, form = replace(room, lines=(old,)), rng.getrandbits(32)
         told, wanted = (sample_caption(replace(scene, lines=(word,)), random.Random(form)).text for word in (old, new))
+        if bare:
+            told, wanted = (f'a sign that says "{word}"' for word in (old, new))
         found.append(EditCase(scene, told, wanted, new, 500_000 + 1000 * seed + n))
     return found
 
@@ -81,6 +85,7 @@ def edit_rows(
     methods: Sequence[str] = METHODS,
     refine: int = 2,
     controller: float = 0.0,
+    bare: bool = False,
     call: Mapping[str, Any] | None = None,
     seed: int = 0,
     progress: Callable[[str], None] = lambda _: None,
@@ -92,7 +97,7 @@ def edit_rows(
     if strange := [m for m in methods if m not in METHODS]:
         raise ValueError(f"methods must be of {', '.join(f'`{m}`' for m in METHODS)}, got `{strange[0]}`")
     call = dict(call or {})
-    cases = edit_cases(count, seed=seed)
+    cases = edit_cases(count, seed=seed, bare=bare)
     began = time.process_time()
     progress(f"{made}: {len(cases)} pictures")
     sources = _sources(host, judges, cases, made, start, refine, controller, call)

@@ -395,6 +395,10 @@ def evaluate_edit(
     method: Annotated[list[str] | None, typer.Option(help="Method; may be repeated. Default: all.")] = None,
     refine: Annotated[int, typer.Option(min=0, help="Iterations of each step back, for given pictures.")] = 2,
     controller: Annotated[float, typer.Option(min=0, max=0.99, help="Of the way back, for given pictures.")] = 0.0,
+    bare: Annotated[
+        bool, typer.Option("--bare", help="Prompts that say nothing but the word, as of a picture that is not known.")
+    ] = False,
+    guidance: Annotated[float | None, typer.Option(min=0, help="Guidance scale; default: the model's.")] = None,
     model: Model = None,
     steps: Steps = None,
     seed: Seed = 0,
@@ -408,17 +412,20 @@ def evaluate_edit(
 
     host, rows = open_host(model), dict[str, dict[str, Any]]()
     pack, judges = pack_for(host, "lettering"), Judges.load()
-    call = {} if steps is None else {"num_inference_steps": steps}
+    asked = {"num_inference_steps": steps, "guidance_scale": guidance}
+    call: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     for first in start or [1]:
         try:
             found = edit_rows(
                 host, pack, judges, made="given" if given else "generated", count=count, start=first,
-                methods=method or METHODS, refine=refine, controller=controller, call=call, seed=seed, progress=say,
+                methods=method or METHODS, refine=refine, controller=controller, bare=bare, call=call, seed=seed,
+                progress=say,
             )  # fmt: skip
         except ValueError as error:
             fail(str(error))
         rows |= {f"from step {first} / {name}": row for name, row in found.items()}
-    how = {"model": host.name, "pictures": "given" if given else "generated", "seed": seed, **call}
+    how: dict[str, Any] = {"model": host.name, "pictures": "given" if given else "generated", "bare prompts": bare}
+    how |= {"seed": seed, "refine": refine, "controller": controller, **call}
     report_rows(rows, out, json_, **how)
 
 
