@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from palimpsest.cli.shared.console import fail, keep, say, settings_from, stages, table
-from palimpsest.cli.shared.hosts import is_ours, open_host
+from palimpsest.cli.shared.hosts import is_ours, open_host, pack_for
 from palimpsest.cli.shared.options import Json, Model, Out, Seed
 
 if TYPE_CHECKING:
-    from steering import Host, Pack
+    from steering import Host
     from tuning import Lesson, Side, Student
 
 __all__ = ["evaluate_tune", "tune_app"]
@@ -200,7 +200,7 @@ def forget(
     except (LocalizationError, ValueError, OSError) as error:
         fail(str(error))
     host = open_host(model)
-    where = _pack(host, pack, concept)
+    where = pack_for(host, concept, pack)
     pairs = sets.search
     if anchor is None and prompts is None:  # the pack's neutral form is the one that its swap was measured with
         pairs = [replace(c, donor=where.donor_for(c.prompt) or c.donor) for c in pairs]
@@ -254,7 +254,7 @@ def evaluate_tune(
     train = TuneJob(steps=train_steps, batch=batch, rate=rate, rank=rank, side=side, call=call)
     job = TableJob(application, tuple(arms.split(",")), tuple(range(seeds)), first, second, about, teacher, train=train)
     try:
-        rows = tuning_rows(host, _pack(host, None, about), job, Judges.load(), work=work, progress=say)
+        rows = tuning_rows(host, pack_for(host, about), job, Judges.load(), work=work, progress=say)
     except (TuneError, SteeringError, LocalizationError, ValueError) as error:
         fail(str(error))
     how = {"application": application, "model": host.name, "concept": about, "teacher": teacher, "seeds": seeds}
@@ -314,7 +314,7 @@ def _run(
     from tuning import ARMS, Schedule, Student, TuneError, arm_of, merge_lora, run_name, tune, write_result
 
     needs = asked.sites in ARMS and asked.sites not in ("sites", "attention")
-    where = _pack(host, asked.pack, asked.concept) if needs else None
+    where = pack_for(host, asked.concept, asked.pack) if needs else None
     work = asked.state or settings_from({"model": asked.model}).state_folder / "tune"
     tell = stages()
     told = {**about, "concept": asked.concept, "seed": asked.seed, "side": asked.side}
@@ -354,18 +354,6 @@ def _tell(out: Path, card: Mapping[str, Any], json_: bool) -> None:
     if (out / "pack.safetensors").is_file():
         say("with it, rules are unfit until their packs are verified:")
         say(f"  palimpsest pack verify PACK --adapter {out / 'pack.safetensors'}")
-
-
-def _pack(host: Host, file: Path | None, concept: str) -> Pack:
-    from reference.folders import packs_of
-    from steering import Pack, SteeringError, find_pack, pack_roots
-
-    try:
-        if file is not None:
-            return Pack.load(file, host=host)
-        return find_pack(concept, host, pack_roots([*filter(None, [settings_from({}).packs]), packs_of(host.name)]))
-    except SteeringError as error:
-        fail(str(error))
 
 
 def _size(host: Host) -> tuple[int, int]:

@@ -1,15 +1,16 @@
-"""Opens the model of `--model`, or ends the command with an error."""
+"""Opens the model of `--model`, and finds a pack for it, or ends the command with an error."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from palimpsest.cli.shared.console import fail, settings_from
 
 if TYPE_CHECKING:
-    from steering import Host
+    from steering import Host, Pack
 
-__all__ = ["is_ours", "open_host"]
+__all__ = ["is_ours", "open_host", "pack_for"]
 
 
 def open_host(model: str | None) -> Host:
@@ -33,4 +34,19 @@ def is_ours(model: str | None) -> bool:
     try:
         return draws_town(resolve_model(settings_from({"model": model}).model)[0])
     except (SettingsError, ValueError) as error:
+        fail(str(error))
+
+
+def pack_for(host: Host, concept: str, file: Path | None = None) -> Pack:
+    """The pack in a file, or else the one for a concept in the settings' folder, ours and the published ones. Ends the
+    command with an error if there is none for the host.
+    """
+    from reference.folders import packs_of
+    from steering import Pack, SteeringError, find_pack, pack_roots
+
+    try:
+        if file is not None:
+            return Pack.load(file, host=host)
+        return find_pack(concept, host, pack_roots([*filter(None, [settings_from({}).packs]), packs_of(host.name)]))
+    except SteeringError as error:
         fail(str(error))
