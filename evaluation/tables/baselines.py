@@ -156,8 +156,8 @@ def donor_rows(
                 "SSIM outside the sign": mean_interval(found[kind, way].ssim),
             }
         for way in (w for w in _ways(host, pack) if w.startswith(_LOCATED)):
-            others = {f"minus {other}": (kind, other) for other in _WHOLES}
-            others |= {f"minus {kinds[0]} donor": (kinds[0], way)} if kind != kinds[0] else {}
+            others = {other: (kind, other) for other in _WHOLES}
+            others |= {f"{kinds[0]} donor": (kinds[0], way)} if kind != kinds[0] else {}
             for name, other in others.items():
                 rows[f"{kind} donor, {way}"] |= found[kind, way].minus(found[other], name)
     return rows
@@ -349,7 +349,10 @@ class _Kept:
         """The paired differences to other pictures of the same prompts."""
         facts = [a - b for a, b in zip(self.facts, other.facts, strict=True) if a is not None and b is not None]
         ssim = [a - b for a, b in zip(self.ssim, other.ssim, strict=True)]
-        return {f"facts kept, {name}": mean_interval(facts), f"SSIM outside the sign, {name}": mean_interval(ssim)}
+        return {
+            f"facts kept, minus {name}": mean_interval(facts),
+            f"SSIM outside the sign, minus {name}": mean_interval(ssim),
+        }
 
 
 def _kept(prompts: _Shown, images: Sequence[Image.Image], judges: Judges) -> _Kept:
