@@ -35,7 +35,9 @@ def concept_of(name: str) -> str | None:
 class Request:
     """The part of a caller's request that rules may use.
 
-    `id` and `tenant` decide whether a canary rule acts. The caller passes `now`; this room never reads a clock.
+    `id` and `tenant` decide whether a canary rule acts. The caller passes `now`; this room never reads a clock. With
+    `given` its picture is the caller's own and not drawn from the prompt: every rule that verifies pictures looks at
+    it.
     """
 
     prompt: str
@@ -43,6 +45,7 @@ class Request:
     tenant: str = ""
     id: str = ""
     now: datetime = EPOCH
+    given: bool = False
 
     def __post_init__(self) -> None:
         if self.now.tzinfo is None:

@@ -87,16 +87,23 @@ class Refused(ApiError):
     status, type, code = 400, "image_generation_user_error", "moderation_blocked"
 
     def __init__(
-        self, *, decision_id: str, policy: str, stage: str, categories: Sequence[str] = (), reasons: Sequence[str] = ()
+        self,
+        *,
+        decision_id: str,
+        policy: str,
+        stage: str,
+        param: str = "prompt",
+        categories: Sequence[str] = (),
+        reasons: Sequence[str] = (),
     ) -> None:
         named = f" ({', '.join(categories)})" if categories else ""
         why = f" {' '.join(reasons)}" if reasons else ""
         super().__init__(
-            f"your request was refused by the safety policy{named}.{why} decision: {decision_id}", param="prompt"
+            f"your request was refused by the safety policy{named}.{why} decision: {decision_id}", param=param
         )
         self.decision_id = decision_id
         self.details = {
-            "moderation_stage": {"prompt": "input", "picture": "output"}[stage],
+            "moderation_stage": {"prompt": "input", "upload": "input", "picture": "output"}[stage],
             "categories": list(categories),
             "policy": policy,
             "decision_id": decision_id,
@@ -149,7 +156,7 @@ class BodyTooLarge(ApiError):
 
 
 class WrongContentType(ApiError):
-    """The body is not JSON, or it is compressed."""
+    """The body is not of the type that the path takes, or it is compressed."""
 
     status, type, code = 415, "invalid_request_error", "unsupported_media_type"
 

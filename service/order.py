@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from service.image_files import Format
 
-__all__ = ["MAX_GUIDANCE", "Limits", "Lora", "Order", "Progress"]
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL.Image import Image
+
+__all__ = ["MAX_GUIDANCE", "Given", "Limits", "Lora", "Order", "Progress"]
 
 MAX_GUIDANCE = 30.0
 
@@ -42,7 +46,19 @@ class Limits:
     max_guidance: float = MAX_GUIDANCE
     negative: bool = True  # whether the pipeline takes a negative prompt
     adapters: Mapping[str, Lora] = field(default_factory=dict)  # at their default scales
+    max_pixels: int = 1 << 22  # of an uploaded picture
     negative_above: float | None = None  # a negative prompt is heard only at a guidance scale above this
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Given:
+    """The caller's own picture, to edit toward the prompt or to repair. `mask` [h, w] is true where an edit may change
+    it; None: the caller did not say.
+    """
+
+    kind: Literal["edit", "repair"]
+    image: Image
+    mask: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +66,7 @@ class Order:
     """One request for `n` pictures, checked against the limits, with every default filled in and the seed drawn.
 
     The k-th picture uses `seed + k`. `negative_prompt` is empty when there is none. `guidance` is None for a pipeline
-    without a guidance scale.
+    without a guidance scale. `width` and `height` are what the model draws; a given picture keeps its own size.
     """
 
     prompt: str
@@ -65,11 +81,13 @@ class Order:
     output_format: Format = "png"
     lora: Lora | None = None
     quality: int = 100  # of `jpeg` and `webp`, 0 to 100
+    given: Given | None = None
 
     @property
     def size(self) -> str:
-        """The size as in requests: `WIDTHxHEIGHT`."""
-        return f"{self.width}x{self.height}"
+        """The size of the pictures as in requests: `WIDTHxHEIGHT`."""
+        width, height = (self.width, self.height) if self.given is None else self.given.image.size
+        return f"{width}x{height}"
 
 
 class Progress(Protocol):

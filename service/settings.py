@@ -167,6 +167,13 @@ class Settings(BaseSettings):
     max_steps: int = Field(100, ge=1, le=1000, description="most denoising steps per request")
     max_prompt: int = Field(2000, ge=1, le=100_000, description="most characters in a prompt")
     max_body: int = Field(65_536, ge=256, le=2**30, description="most bytes in a request body")
+    max_upload: int = Field(
+        16 << 20,
+        ge=256,
+        le=2**30,
+        description="most bytes in a request that uploads pictures, all of its parts together",
+    )
+    max_pixels: int = Field(1 << 22, ge=256, le=2**26, description="most pixels of an uploaded picture")
     max_bundle: int = Field(8 << 20, ge=256, le=64 << 20, description="most bytes in a bundle for `PUT /v1/policies`")
 
     detector_threads: int = Field(2, ge=1, le=64, description="detector threads for prompts, and as many for pictures")

@@ -7,6 +7,9 @@ from palimpsest_base import torchvision
 torchvision.install()
 
 from steering.batch.edit_merging import merge_edits
+from steering.editing.latents import fitted_to, latent_maps, latents_of
+from steering.editing.masks import check_mask, mask_of, paste
+from steering.editing.trajectory import Kept, Trajectory
 from steering.errors import (
     BadDonor,
     BadFamily,
@@ -43,7 +46,7 @@ from steering.packs.pack import Pack, read_header
 from steering.packs.parts import CalibrationPoint, Choice
 from steering.plans import Edit, Plan, Swap, Window
 from steering.run.loras import LoraFile, check_lora, find_lora
-from steering.run.report import Output, PictureReport, Shape
+from steering.run.report import Edited, Output, PictureReport, Shape
 from steering.sentinel import Sentinel, SentinelReading
 from steering.sites import Site
 from steering.values import Donor, Operator
@@ -67,10 +70,12 @@ __all__ = [
     "Defaults",
     "Donor",
     "Edit",
+    "Edited",
     "Fingerprint",
     "Host",
     "HostBusy",
     "HostShared",
+    "Kept",
     "Likeness",
     "LoraFile",
     "NeedsRows",
@@ -92,19 +97,26 @@ __all__ = [
     "Site",
     "SteeringError",
     "Swap",
+    "Trajectory",
     "UnknownSite",
     "Untrusted",
     "Window",
     "check_concept",
     "check_lora",
+    "check_mask",
     "find_lora",
     "find_pack",
+    "fitted_to",
     "has_place",
     "is_pack",
+    "latent_maps",
+    "latents_of",
+    "mask_of",
     "merge_edits",
     "operators_of_lora",
     "pack_file",
     "pack_roots",
+    "paste",
     "published_packs",
     "read_header",
     "read_lora",

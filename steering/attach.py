@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -57,23 +58,20 @@ def after(module: nn.Module, hook: Callable[..., Any]) -> Iterator[None]:
 
 
 @contextmanager
-def watched(component: Any, look: Callable[[tuple[Any, ...], dict[str, Any]], None]) -> Iterator[None]:
-    """Calls `look(args, kwargs)` before each call of a denoiser, outside of any compiled graph."""
+def watched(component: Any, look: Callable[[tuple[Any, ...], dict[str, Any]], Any]) -> Iterator[None]:
+    """Calls `look(args, kwargs)` before each call of a denoiser, outside of any compiled graph. What it gives, unless
+    it is None, is the call's result, and the denoiser is not called."""
     compiled = vars(component).get("_compiled_call_impl")
-    if compiled is None:  # eager, or a compiler's wrapper, whose own hooks run before its graph
 
-        def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            look(args, kwargs)
+    def around(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        given = look(args, kwargs)
+        return original(*args, **kwargs) if given is None else given
 
-        with before(component, hook):
+    if compiled is None:  # eager, or a compiler's wrapper, whose graph begins in its `forward`
+        with replaced(component, "forward", around):
             yield
         return
-
-    def instead(*args: Any, **kwargs: Any) -> Any:
-        look(args, kwargs)
-        return compiled(*args, **kwargs)
-
-    component._compiled_call_impl = instead
+    component._compiled_call_impl = partial(around, compiled)
     try:
         yield
     finally:

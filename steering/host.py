@@ -11,10 +11,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 
 from steering.batch.extra_rows import extended_batch, needs_rows
+from steering.editing.latents import latents_of
+from steering.editing.masks import check_mask, paste
+from steering.editing.trajectory import Kept, PathKeeper, Trajectory
 from steering.errors import BadPlan, NeedsRows, NotSupported, Untrusted
 from steering.families.defaults import Defaults, parse_defaults
 from steering.families.description import Family
@@ -25,6 +30,8 @@ from steering.families.probe import probed_family
 from steering.families.table import known_family
 from steering.measure.blends import Blend, blend_call
 from steering.measure.contributions import contributions_of
+from steering.measure.inversion import inverted
+from steering.measure.predictor import Predictor
 from steering.measure.replay import Call, capture_calls, replay_call, reworded_calls
 from steering.measure.selftest import SelfTest, run_self_test
 from steering.measure.tokens import differing_tokens
@@ -43,7 +50,7 @@ from steering.run.checks import (
 from steering.run.locks import HostLock, claim, release
 from steering.run.loras import LoraFile, load_lora, switched
 from steering.run.prepared import PreparedPipeline
-from steering.run.report import Output, reports, with_readings
+from steering.run.report import Edited, Output, reports, with_readings
 from steering.run.session import Session
 from steering.run.stages import GenerateCall, run_stages, uncompiled
 from steering.run.weight_versions import weight_version
@@ -224,6 +231,8 @@ class Host:
         stages: Sequence[Mapping[str, Any]] | None = None,
         sentinels: Sequence[Sentinel] = (),
         on_text: Callable[[Sequence[Mapping[str, float]]], None] | None = None,
+        kept: Sequence[Kept | None] | None = None,
+        record: bool = False,
         **pipeline_kwargs: Any,
     ) -> Output:
         """Pictures of `prompts`, each under its plan, from one call of each unmodified pipeline, and a report for each.
@@ -238,12 +247,16 @@ class Host:
         reports. `on_text` is called once the prompts are encoded, before the denoiser is called for them, with each
         prompt's scores by concept; an exception from it ends the call like one from `on_step`.
 
+        `kept`, one entry a prompt: what the first pipeline keeps of a trajectory for it, so that only a part of the
+        picture is drawn anew. Steps that all prompts keep cost no call of the denoiser. `record`: the output also has
+        the first pipeline's trajectories.
+
         Raises: BadPlan, UnknownSite, NotSupported, Untrusted before the call; HostBusy after `timeout` seconds of
         waiting; NotFired when a site did not do what the plans say; NotFinite when what a sentinel reads is nan or inf;
         BrokenPicture when latents or decoded values are not finite. Then no pictures are returned.
         """
         count = check_count(num_images_per_prompt)
-        check_lengths(prompts, plans=plans, seeds=seeds, negative_prompts=negative_prompts)
+        check_lengths(prompts, plans=plans, seeds=seeds, negative_prompts=negative_prompts, kept=kept)
         check_values(prompts, seeds)
         self._check_plans(plans)
         if stages is not None and len(stages) != len(self.pipes):
@@ -263,7 +276,8 @@ class Host:
             if on_text is not None:
                 on_text(tuple(texts))
 
-        job = GenerateCall(batch, len(prompts), count, arguments, own, on_step, watching, encoded)
+        keeper = _keeper(kept, len(prompts), count, record=record)
+        job = GenerateCall(batch, len(prompts), count, arguments, own, on_step, watching, encoded, keeper)
         with self._lock.held(timeout):
             self._install_hooks()
             images, facts = run_stages(self._prepared, job)
@@ -279,7 +293,85 @@ class Host:
         if watching:
             assert facts[0].read is not None
             account = with_readings(account, facts[0].read, watching, texts)
-        return Output(images[: len(per_picture)], account)
+        return Output(images[: len(per_picture)], account, keeper.trajectories() if keeper is not None else ())
+
+    def invert(
+        self,
+        images: Sequence[Image.Image],
+        prompts: Sequence[str],
+        *,
+        first: int = 1,
+        refine: int = 2,
+        controller: float = 0.0,
+        seed: int = 0,
+        timeout: float | None = None,
+        **pipeline_kwargs: Any,
+    ) -> tuple[Trajectory, ...]:
+        """The ways on which the first pipeline would come to given pictures, each under what its prompt says it shows;
+        for `generate(kept=...)`.
+
+        The pictures are scaled and cropped to the call's `width` and `height`, by default the model's own. `first`: the
+        step at which the way back ends, 1 at the least; `refine`: iterations of each step; `controller`: in [0, 1), how
+        much of the noise is that of `seed` (see `steering.measure.inversion`). Costs `refine + 1` evaluations of a row
+        for each step and picture.
+
+        Raises: BadPlan; NotSupported, for a scheduler whose steps cannot be gone back, or several pipelines; HostBusy.
+        """
+        check_lengths(prompts, images=images)
+        check_values(prompts, [seed])
+        if len(self.pipes) > 1:
+            raise NotSupported(f"host `{self.name}` has {len(self.pipes)} pipelines; a way back is known for one")
+        height, width = self.native_size or (0, 0)
+        size = int(pipeline_kwargs.get("width", width)), int(pipeline_kwargs.get("height", height))
+        if 0 in size:
+            raise BadPlan(f"width and height must be given for `{self.name}`, whose own size is not known")
+        prepared = self._prepared[0]
+        with self._lock.kept(timeout), uncompiled(prepared):
+            calls = self.capture(prompts[0], seed=seed, at=[0.0, 0.5], **pipeline_kwargs)
+            predictor = Predictor(prepared, *calls)
+            clean = latents_of(self.pipe, images, predictor.shape, size)
+            return inverted(predictor, clean, prompts, first=first, refine=refine, controller=controller, seed=seed)
+
+    def edit(
+        self,
+        source: Image.Image | tuple[str, int],
+        plan: Plan,
+        *,
+        prompt: str | None = None,
+        mask: np.ndarray | None = None,
+        start: int = 1,
+        refine: int = 2,
+        controller: float = 0.0,
+        timeout: float | None = None,
+        **pipeline_kwargs: Any,
+    ) -> Edited:
+        """The source under a plan, with everything outside of `mask` kept: its latents while it is drawn, and its
+        pixels, bit for bit, in the finished picture.
+
+        source: a prompt and a seed, whose picture is drawn first; or any picture, with the `prompt` that says what it
+        shows, whose way is found by `invert`. mask: [h, w] of the source, above 0 where it may change; None: anywhere.
+        start: the first step that is drawn anew; those before are the source's and cost nothing.
+
+        Raises: like `generate` and `invert`.
+        """
+        with self._lock.kept(timeout):
+            if isinstance(source, tuple):
+                prompt, seed = source
+                first = self.generate([prompt], plans=[None], seeds=[seed], record=True, **pipeline_kwargs)
+                picture, way = first.images[0], first.trajectories[0]
+            else:
+                if prompt is None:
+                    raise BadPlan("prompt must say what a given picture shows, got None")
+                given: dict[str, Any] = {"first": max(1, start), "refine": refine, "controller": controller}
+                picture, seed = source.convert("RGB"), 0
+                way = self.invert([picture], [prompt], **given, **pipeline_kwargs)[0]
+            if mask is not None:
+                check_mask(mask, picture.size)
+            kept = Kept(way, mask, start)
+            made = self.generate([prompt], plans=[plan], seeds=[seed], kept=[kept], **pipeline_kwargs)
+        drawn = made.images[0]
+        image = drawn if mask is None else paste(picture, drawn, mask)
+        return Edited(image, picture, drawn, way, made.report[0])
 
     @contextmanager
     def steer(self, plans: Sequence[Plan | None], *, timeout: float | None = None) -> Iterator[list[CallFacts]]:
@@ -473,6 +565,16 @@ class Host:
             if plan.made_for != mine:
                 short = plan.digest[:12]
                 raise BadPlan(f"plan `{short}` was made for another host than `{self.name}`; use a pack for this one")
+
+
+def _keeper(kept: Sequence[Kept | None] | None, prompts: int, count: int, *, record: bool) -> PathKeeper | None:
+    """What keeps and records the ways of a call's pictures. Raises: BadPlan."""
+    if kept is not None:
+        if count > 1 and any(kept):
+            raise BadPlan(f"num_images_per_prompt must be 1 where a prompt keeps a trajectory, got {count}")
+    elif not record:
+        return None
+    return PathKeeper(kept or (), record=prompts * count if record else 0)
 
 
 def _prepare(pipes: Sequence[Any], self_test: bool, families: Sequence[Family]) -> tuple[PreparedPipeline, ...]:

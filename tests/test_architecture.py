@@ -47,7 +47,7 @@ HALLS = {
     "steering": [
         "errors sites values plans sentinel maths attach",
         "families",
-        "batch",
+        "batch editing",
         "run",
         "measure",
         "host",

@@ -19,7 +19,7 @@ from tuning.lessons import AnswerLesson, Lesson, PictureLesson, Rows, Together
 from tuning.loop import Progress, Schedule, adapters, fit, trained
 from tuning.merge import merge_lora
 from tuning.noise import Noise, noise_of
-from tuning.pictures import Captioned, latents_of, read_imagefolder
+from tuning.pictures import Captioned, read_imagefolder
 from tuning.run import Tuned, pack_of, run_name, tune, write_result
 from tuning.student import Student
 
@@ -51,7 +51,6 @@ __all__ = [
     "count_cost",
     "fit",
     "forget_lesson",
-    "latents_of",
     "learn_lesson",
     "letter_lesson",
     "matched_rank",

@@ -20,11 +20,11 @@ from PIL import Image
 from torch import Tensor
 
 from localization import Contrast
-from steering import Call, Pack
+from steering import Call, Pack, fitted_to, latent_maps, latents_of
 from tuning.errors import BadLesson
 from tuning.lessons import AnswerLesson, Lesson, PictureLesson, Together
 from tuning.noise import noise_of
-from tuning.pictures import Box, Captioned, fitted_to, latent_maps, latents_of, text_map
+from tuning.pictures import Box, Captioned, text_map
 from tuning.student import Student
 
 __all__ = ["LEVELS", "Teacher", "forget_lesson", "learn_lesson", "letter_lesson", "prior_pictures"]

@@ -1,4 +1,4 @@
-"""Training pictures: read from a folder in Hugging Face's `imagefolder` form, and turned into a model's latents."""
+"""Training pictures: read from a folder in Hugging Face's `imagefolder` form, and where their lettering is."""
 
 from __future__ import annotations
 
@@ -7,21 +7,17 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from tuning.errors import BadLesson
 
-__all__ = ["Box", "Captioned", "fitted_to", "latent_maps", "latents_of", "read_imagefolder", "text_map"]
+__all__ = ["Box", "Captioned", "read_imagefolder", "text_map"]
 
 Box = tuple[float, float, float, float]
 
-_ROWS = 64  # pictures encoded at once
 _ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 
@@ -90,59 +86,9 @@ def _opened(file: Path) -> Image.Image:
         raise BadLesson(f"`{file}` cannot be read as a picture: {error}") from error
 
 
-@torch.no_grad()
-def latents_of(pipe: Any, images: Sequence[Image.Image], shape: Sequence[int], size: tuple[int, int]) -> Tensor:
-    """The pictures as the denoiser sees clean ones, [n, *shape] float32, cropped to `size` (width, height).
-
-    By the pipeline's own autoencoder, scaled and packed as the pipeline does; pixels where there is none.
-
-    Raises: BadLesson, when they come out in another shape than the denoiser's input.
-    """
-    parts = []
-    for start in range(0, len(images), _ROWS):
-        fitted = [np.asarray(fitted_to(i, size), np.float32) / 127.5 - 1 for i in images[start : start + _ROWS]]
-        parts.append(_encoded(pipe, torch.from_numpy(np.stack(fitted)).permute(0, 3, 1, 2)))
-    latents = torch.cat(parts)
-    if tuple(latents.shape[1:]) != tuple(shape):
-        raise BadLesson(
-            f"pictures of {size[0]}x{size[1]} must become latents {list(shape)} of `{type(pipe).__name__}`, got"
-            f" {list(latents.shape[1:])}"
-        )
-    return latents
-
-
-def fitted_to(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """The picture scaled and cropped to `size` (width, height)."""
-    return ImageOps.fit(image, size, Image.Resampling.LANCZOS)
-
-
 def text_map(image: Image.Image, boxes: Sequence[Box]) -> Tensor:
     """1 in the boxes of a picture, 0 elsewhere, [h, w]."""
     shown = torch.zeros(image.height, image.width)
     for left, top, right, bottom in boxes:
         shown[max(0, round(top)) : round(bottom), max(0, round(left)) : round(right)] = 1
     return shown
-
-
-def latent_maps(pipe: Any, maps: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
-    """Maps [h, w] over pictures as maps over the denoiser's input, [n, *shape]: means, packed as its latents are."""
-    stacked = torch.stack(list(maps))[:, None]
-    if len(shape) == 3:
-        small = F.interpolate(stacked, tuple(shape[1:]), mode="area")
-        return small.expand(-1, shape[0], -1, -1)
-    factor = 2 ** (len(pipe.vae.config.block_out_channels) - 1)
-    small = F.avg_pool2d(stacked, factor).expand(-1, shape[1] // 4, -1, -1)
-    packed: Tensor = pipe._pack_latents(small, *small.shape)
-    return packed
-
-
-def _encoded(pipe: Any, pixels: Tensor) -> Tensor:
-    vae = getattr(pipe, "vae", None)
-    if vae is None:
-        return pixels
-    encoded = vae.encode(pixels.to(vae.device, vae.dtype))
-    z = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latent
-    z = (z - (getattr(vae.config, "shift_factor", None) or 0.0)) * vae.config.scaling_factor
-    if hasattr(pipe, "_pack_latents"):
-        z = pipe._pack_latents(z, *z.shape)
-    return z.float().cpu()

@@ -441,6 +441,46 @@ def evaluate_near(
     report_rows(rows, out, json_, seed=seed)
 
 
+@evaluate_app.command("edit")
+def evaluate_edit(
+    count: Count = 200,
+    given: Annotated[
+        bool, typer.Option("--given", help="Edit pictures that no model made, instead of the model's own.")
+    ] = False,
+    start: Annotated[
+        list[int] | None,
+        typer.Option(min=0, help="First step that is drawn anew; may be repeated. Default: 1."),
+    ] = None,
+    method: Annotated[list[str] | None, typer.Option(help="Method; may be repeated. Default: all.")] = None,
+    refine: Annotated[int, typer.Option(min=0, help="Iterations of each step back, for given pictures.")] = 2,
+    controller: Annotated[float, typer.Option(min=0, max=0.99, help="Of the way back, for given pictures.")] = 0.0,
+    model: Model = None,
+    steps: Steps = None,
+    seed: Seed = 0,
+    out: Out = None,
+    json_: Json = False,
+) -> None:
+    """Measure edits of a word: what stands there, what of the rest is as it was, and what it costs."""
+    from evaluation.readers.judges import Judges
+    from evaluation.tables.editing import METHODS, edit_rows
+    from palimpsest.cli.shared.hosts import pack_for
+
+    host, rows = open_host(model), dict[str, dict[str, Any]]()
+    pack, judges = pack_for(host, "lettering"), Judges.load()
+    call = {} if steps is None else {"num_inference_steps": steps}
+    for first in start or [1]:
+        try:
+            found = edit_rows(
+                host, pack, judges, made="given" if given else "generated", count=count, start=first,
+                methods=method or METHODS, refine=refine, controller=controller, call=call, seed=seed, progress=say,
+            )  # fmt: skip
+        except ValueError as error:
+            fail(str(error))
+        rows |= {f"from step {first} / {name}": row for name, row in found.items()}
+    how = {"model": host.name, "pictures": "given" if given else "generated", "seed": seed, **call}
+    report_rows(rows, out, json_, **how)
+
+
 @evaluate_app.command("reading")
 def evaluate_reading(count: Count = 50, seed: Seed = 0, out: Out = None, json_: Json = False) -> None:
     """Measure how well lettering in pictures is read, by size and by how it stands, and what reading costs."""

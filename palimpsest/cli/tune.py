@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from palimpsest.cli.shared.console import fail, keep, say, settings_from, stages, table
-from palimpsest.cli.shared.hosts import is_ours, open_host, pack_for
+from palimpsest.cli.shared.hosts import is_ours, lettering_places, open_host, pack_for, size_of
 from palimpsest.cli.shared.options import Json, Model, Out, Seed
 
 if TYPE_CHECKING:
@@ -93,8 +93,8 @@ def letter(
     )
 
     def lesson(student: Student) -> Lesson:
-        places = _places() if ink else None
-        return letter_lesson(student, shown, batch=batch, seed=seed, size=_size(host), places=places, ink=ink)
+        places = lettering_places() if ink else None
+        return letter_lesson(student, shown, batch=batch, seed=seed, size=size_of(host), places=places, ink=ink)
 
     about = {"application": "letter", "data": data, "batch": batch, "ink": ink}
     _run(host, asked, lesson, about=about, prompts=[p.caption for p in shown[:6]])
@@ -142,7 +142,7 @@ def learn(
 
     def lesson(student: Student) -> Lesson:
         drawn = given or prior_pictures(student, [class_prompt] * priors, seed=1_000_000 + seed)
-        return learn_lesson(student, shown, drawn, batch=batch, seed=seed, size=_size(host))
+        return learn_lesson(student, shown, drawn, batch=batch, seed=seed, size=size_of(host))
 
     asked = _Asked(
         out, model, concept, pack, sites, side, rank, train_steps, rate, precision, state, merge, seed, json_
@@ -354,25 +354,6 @@ def _tell(out: Path, card: Mapping[str, Any], json_: bool) -> None:
     if (out / "pack.safetensors").is_file():
         say("with it, rules are unfit until their packs are verified:")
         say(f"  palimpsest pack verify PACK --adapter {out / 'pack.safetensors'}")
-
-
-def _size(host: Host) -> tuple[int, int]:
-    """Width and height of the model's own pictures."""
-    height, width = host.defaults.height, host.defaults.width
-    native = host.native_size
-    if height and width:
-        return width, height
-    if native is None:
-        fail("the model does not say how large its pictures are; put `height` and `width` into its `defaults.json`")
-    return native[1], native[0]
-
-
-def _places() -> Callable[[Any], list[tuple[float, float, float, float]]]:
-    """Says where lettering stands in a picture."""
-    from detectors.images import RapidOcr
-
-    reader = RapidOcr()
-    return lambda image: [(b.left, b.top, b.right, b.bottom) for b in reader.find(image)]
 
 
 def _town_signs(count: int, seed: int) -> list[Any]:

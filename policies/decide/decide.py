@@ -99,6 +99,8 @@ def _awake(snapshot: Snapshot, evidence: Evidence, before: Decision | None) -> I
     """The rules that may hold, by id: those with a trigger in this request, those that watch and see something, and
     those in force already."""
     woken = set(snapshot.always)
+    if evidence.request.given:
+        woken.update(i for i, r in enumerate(snapshot.rules) if r.verifies and not r.sleeps)
     for trigger in evidence.present(snapshot.names):
         woken.update(snapshot.by_trigger.get(trigger, ()))
     if evidence.stage == "prompt":

@@ -81,10 +81,13 @@ def _drawn(rule: Rule, request: Request, snapshot: Snapshot, percent: float) -> 
 
 
 def watches(rule: Rule, request: Request, snapshot: Snapshot) -> bool:
-    """Whether the rule is drawn to look at the pictures of `request`; the same answer at both stages.
+    """Whether the rule is drawn to look at the pictures of `request`; the same answer at both stages. What a prompt
+    says of a given picture proves nothing, so each rule that can looks at it.
 
     Without a key the draw depends on the request's id alone, which callers do not choose.
     """
+    if request.given:
+        return bool(rule.verifies)
     if rule.watches in (0.0, 1.0) or not snapshot.draw_canaries:
         return rule.watches > 0
     return _draw(snapshot.canary_key or b"watch", rule.id, "watch", request.tenant, request.id) < rule.watches

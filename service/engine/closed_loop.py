@@ -3,6 +3,10 @@
 The policy snapshot is taken once per request, and every judgement of that request uses it. Each picture is repaired
 independently and keeps its seed. A retry goes to the front of the queue. It starts only if it can finish before the
 deadline. No picture is returned before the last picture has been judged.
+
+A given picture is judged before anything is drawn. To repair it, it takes the place of the first drawn one: it climbs
+the same ladder, and what a rung draws is drawn over it, where it was found at fault. An edit is a first picture that is
+drawn over the given one.
 """
 
 from __future__ import annotations
@@ -13,23 +17,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from policies import VERDICTS, Decision, Request, Rung, Signal, Signals, Verdict, concept_of, decide, sentinel_of
 from service.engine.blur import blur
-from service.engine.outcome import Finished, Outcome, Picture
+from service.engine.given import GivenPicture, boxes_in, shown
+from service.engine.outcome import Finished, Outcome, Picture, RefusedAt
 from service.engine.planner import Repair, WithoutLettering, choose_repair
 from service.engine.queue import BatchKey, Job, Made, Queue, Woken
-from service.errors import DeadlineExceeded
+from service.errors import BadRequest, DeadlineExceeded
 from service.image_files import encode
 from service.metrics.recorder import Recorder
 from service.order import Order, Progress
 from service.reading.pools import DetectorPools
 
 if TYPE_CHECKING:
+    import numpy as np
+    from PIL.Image import Image
+
     from policies import Snapshot, Stage
     from service.engine.adapters import Adapter
-    from steering import Pack, Sentinel
+    from steering import Pack, Plan, Sentinel
 
 __all__ = ["ClosedLoop"]
 
@@ -48,6 +56,7 @@ class _Trial:
     sentinels: tuple[Sentinel, ...]
     adapter: Adapter | None = None
     progress: Progress | None = None
+    given: GivenPicture | None = None
     jobs: list[Job] = field(default_factory=list)
 
 
@@ -111,23 +120,26 @@ class ClosedLoop:
         self, order: Order, snapshot: Snapshot, request_id: str, tenant: str, progress: Progress | None
     ) -> Outcome:
         deadline = time.monotonic() + self._deadline_seconds
-        request = Request(order.prompt, order.negative_prompt, tenant, id=request_id, now=datetime.now(UTC))
+        given = None if order.given is None else GivenPicture(order)
+        now = datetime.now(UTC)
+        request = Request(order.prompt, order.negative_prompt, tenant, id=request_id, now=now, given=given is not None)
         signals, decision = await self.judge_prompt(request, snapshot)
         if decision.refused:
             return Outcome(decision, "prompt")
         adapter = self._adapters[order.lora.name].at(order.lora.scale) if order.lora is not None else None
         with self._recorder.stage("plan"):
             repair = self._repair(request, decision, adapter)
-        if repair.refused:
+        if repair.refused and (given is None or given.kind == "edit"):  # a repair draws nothing of the prompt's
             return Outcome(replace(decision, verdict="block"), "prompt")
-        # sentinels were fitted without the adapter: as on an untrusted host they stay silent
-        watching = self._sentinels(snapshot) if adapter is None else ()
+        # sentinels were fitted without the adapter, and for pictures that are drawn from noise: as on an untrusted host
+        # they stay silent
+        watching = self._sentinels(snapshot) if adapter is None and given is None else ()
         key = _batch_key(order, adapter)
-        trial = _Trial(order, request, snapshot, signals, decision, key, deadline, watching, adapter, progress)
+        trial = _Trial(order, request, snapshot, signals, decision, key, deadline, watching, adapter, progress, given)
         try:
-            pictures = await self._pictures(trial, repair)
+            pictures = await (self._pictures(trial, repair) if given is None else self._over(trial, repair, given))
         except _Refused as refused:
-            return Outcome(replace(refused.decision, verdict=refused.verdict), "prompt")
+            return Outcome(replace(refused.decision, verdict=refused.verdict), refused.stage)
         worst = max(
             pictures, key=lambda p: VERDICTS.index(p.verdict)
         ).decision  # verdicts are ordered from mild to strict
@@ -143,7 +155,19 @@ class ClosedLoop:
 
     async def _pictures(self, trial: _Trial, repair: Repair) -> tuple[Picture, ...]:
         """All pictures of a request, each after its last judgement. If one fails, the others are cancelled."""
-        jobs = [self._job(trial, repair, k) for k in range(trial.order.n)]
+        mask = None if trial.given is None else trial.given.mask()
+        jobs = [
+            await self._job(
+                trial,
+                repair,
+                trial.order.seed + k,
+                mask,
+                caller=trial.request.tenant,
+                on_step=partial(trial.progress.step, k) if trial.progress is not None else None,
+                wakes=partial(_wakes, trial) if trial.sentinels else None,
+            )
+            for k in range(trial.order.n)
+        ]
         self._queue.put(jobs)
         if trial.progress is not None:
             trial.progress.queued(len(jobs))
@@ -157,19 +181,15 @@ class ClosedLoop:
                 job.abandoned.set()
         return tuple(task.result() for task in tasks)
 
-    def _job(self, trial: _Trial, repair: Repair, k: int) -> Job:
-        job = Job(
-            repair.prompt,
-            trial.order.negative_prompt,
-            trial.order.seed + k,
-            repair.plan,
-            trial.key,
-            trial.deadline,
-            caller=trial.request.tenant,
-            on_step=partial(trial.progress.step, k) if trial.progress is not None else None,
-            sentinels=trial.sentinels,
-            wakes=partial(_wakes, trial) if trial.sentinels else None,
-        )
+    async def _job(
+        self, trial: _Trial, repair: Repair, seed: int, mask: np.ndarray | None = None, **options: Any
+    ) -> Job:
+        """A job of the trial, not queued yet. With a given picture, it draws over this inside of `mask`."""
+        source = None
+        if trial.given is not None:
+            source, mask = await self._readers.run(partial(trial.given.over, mask, seed))
+        fixed = trial.order.negative_prompt, seed, repair.plan, trial.key, trial.deadline
+        job = Job(repair.prompt, *fixed, sentinels=trial.sentinels, source=source, mask=mask, **options)
         trial.jobs.append(job)
         return job
 
@@ -179,12 +199,14 @@ class ClosedLoop:
             made, replaced = await self._make(trial, job, repair)
         except Woken as woken:
             decision, repair = self._woken(trial, woken)
-            job = self._first_again(trial, repair, job)
+            job = await self._job(trial, repair, job.seed, on_step=job.on_step)  # the picture was not begun
+            self._queue.put_first(job)
             made, replaced = await self._make(trial, job, repair)
         if repair.unfit or repair.failed:
             self._recorder.fallback("unfit" if repair.unfit else "steering")
         whole = replaced or repair.failed or bool(repair.unfit)
-        picture = Picture(made.image, made, decision, steered=repair.steers and not whole, replaced=whole)
+        image = await self._pasted(trial, made.image, None if trial.given is None else trial.given.mask())
+        picture = Picture(image, made, decision, steered=repair.steers and not whole, replaced=whole)
         if not decision.reads:
             return picture
         return await self._climb(trial, await self._judge(trial, picture), job)
@@ -202,73 +224,109 @@ class ClosedLoop:
             raise _Refused(decision, "block")
         return decision, repair
 
-    def _first_again(self, trial: _Trial, repair: Repair, job: Job) -> Job:
-        """The job of a picture that was not begun, with another plan, before all waiting jobs."""
-        again = Job(
-            repair.prompt,
-            job.negative_prompt,
-            job.seed,
-            repair.plan,
-            trial.key,
-            trial.deadline,
-            on_step=job.on_step,
-            sentinels=trial.sentinels,
-        )
-        trial.jobs.append(again)
-        self._queue.put_first(again)
-        return again
-
     async def _make(self, trial: _Trial, job: Job, repair: Repair) -> tuple[Made, bool]:
         """The picture of a job, and whether its prompt was replaced because steering did not work as recorded."""
-        from steering import NotFired, SteeringError
+        from steering import BadPlan, NotFired, NotSupported, SteeringError
 
         try:
             return await _made(job), False
         except SteeringError as error:
+            if trial.given is not None and isinstance(error, (BadPlan, NotSupported)):
+                said = f"this model cannot draw over this picture: {error}"
+                raise BadRequest(said, param="image", code="not_supported") from None
             if not repair.steers or repair.donor is None or repair.donor == trial.request.prompt:
                 raise
             self._recorder.fallback("fired" if isinstance(error, NotFired) else "steering")
-            return await self._again(trial, _whole(repair, repair.donor), job.seed), True
+            mask = None if trial.given is None else trial.given.mask()
+            return await self._again(trial, _whole(repair, repair.donor), job.seed, mask), True
 
-    async def _again(self, trial: _Trial, repair: Repair, seed: int) -> Made:
+    async def _again(self, trial: _Trial, repair: Repair, seed: int, mask: np.ndarray | None = None) -> Made:
         """Another picture with the same seed, generated before all waiting jobs."""
-        negative, watching = trial.order.negative_prompt, trial.sentinels
-        job = Job(repair.prompt, negative, seed, repair.plan, trial.key, trial.deadline, sentinels=watching)
-        trial.jobs.append(job)
+        job = await self._job(trial, repair, seed, mask)
         self._queue.put_first(job)
         return await _made(job)
 
+    async def _pasted(self, trial: _Trial, drawn: Image, mask: np.ndarray | None) -> Image:
+        """What was drawn, put into the given picture if there is one."""
+        return drawn if trial.given is None else await self._readers.run(partial(trial.given.pasted, drawn, mask))
+
+    async def _over(self, trial: _Trial, repair: Repair, given: GivenPicture) -> tuple[Picture, ...]:
+        """The pictures of an order with a given one: its edits, or the picture itself, repaired if need be. Raises
+        `_Refused` if no rung may mend the given picture.
+        """
+        wanted = frozenset({"lettering"} if given.kind == "edit" and given.marked is None else ())
+        received, signals = await self._judge_by(trial, Picture(given.image, None, trial.decision), wanted)
+        decision, ladder = received.decision, received.decision.ladder
+        if decision.refused and ladder is None:
+            raise _Refused(decision, decision.verdict, "upload")
+        if given.kind == "edit":
+            given.prompt = shown("", signals, boxes_in(signals), (), self._packs)
+            if given.marked is None:
+                given.mark(boxes_in(signals))
+            return await self._pictures(trial, repair)
+        if ladder is not None:
+            given.prompt = shown(trial.order.prompt, signals, ladder.boxes, decision.steers, self._packs)
+            given.asked = await self._asked(trial, given.prompt, signals)
+        try:
+            return (await self._climb(trial, received, None),)
+        finally:
+            for job in trial.jobs:
+                job.abandoned.set()
+
+    async def _asked(self, trial: _Trial, prompt: str, seen: Signals) -> tuple[Request, Decision]:
+        """A request for a picture that shows what a given one does, and its decision with what was seen there. Only
+        repairs are chosen by it: what may leave, the caller's own request decides.
+        """
+        request = replace(trial.request, prompt=prompt)
+        signals, before = await self.judge_prompt(request, trial.snapshot)
+        pictured = Signals(
+            tuple(s for s in seen.items if s.stage == "picture"),
+            frozenset(name for name in seen.covered if name[0] == "picture"),
+        )
+        with self._recorder.stage("decide"):
+            return request, decide(request, signals + pictured, trial.snapshot, stage="picture", before=before)
+
     async def _judge(self, trial: _Trial, picture: Picture) -> Picture:
-        """The picture with its decision. If the picture triggers another rule, it may be read a second time."""
+        """The picture with its decision."""
+        return (await self._judge_by(trial, picture))[0]
+
+    async def _judge_by(
+        self, trial: _Trial, picture: Picture, wanted: frozenset[str] = frozenset()
+    ) -> tuple[Picture, Signals]:
+        """The picture with its decision, and the signals for it. It is read for `wanted`, too. If it triggers another
+        rule, it may be read a second time.
+        """
         # a batch is watched for all of its pictures, and only those count that this request's rules ask
         asked_of = {s.concept for s in trial.sentinels}
-        told = {concept: r for concept, r in picture.made.report.sentinel.items() if concept in asked_of}
+        watched = {} if picture.made is None else picture.made.report.sentinel
+        told = {concept: r for concept, r in watched.items() if concept in asked_of}
         signals = trial.signals + _told("prompt", {concept: r.text for concept, r in told.items()})
         signals += _told("picture", {concept: r.path for concept, r in told.items()})
         judged, read = picture.decision, frozenset[str]()
-        while missing := judged.reads - read:
+        while missing := (judged.reads | wanted) - read:
             asked = frozenset(name for name in missing if concept_of(name) is None)
             signals += await self._readers.read_picture(picture.image, asked) if asked else Signals()
             read |= missing
             with self._recorder.stage("decide"):
                 judged = decide(trial.request, signals, trial.snapshot, stage="picture", before=picture.decision)
-        return replace(picture, decision=judged)
+        return replace(picture, decision=judged), signals
 
-    async def _climb(self, trial: _Trial, picture: Picture, first: Job) -> Picture:
+    async def _climb(self, trial: _Trial, picture: Picture, first: Job | None) -> Picture:
         """The picture after the first rung that repairs it. If none does, the picture after the last rung, refused."""
         extra = 0
-        todo = _rungs(picture.decision)
+        tried = set() if first is None else {(first.prompt, first.plan)}
+        todo = _rungs(picture.decision, untouched=first is None)
         while todo:
             rung, ladder = todo[0], picture.decision.ladder
             assert ladder is not None  # INVARIANT: there is something to climb
             may = extra < ladder.max_extra_generations and self._in_time(trial, picture)
             began = time.perf_counter()
-            tried = await self._try(trial, picture, rung, first, may_generate=may)
-            if tried is None:
+            changed = await self._try(trial, picture, rung, tried, may_generate=may)
+            if changed is None:
                 todo = todo[1:]
                 continue
             extra += rung not in ("steer", "blur")
-            picture = await self._judge(trial, tried)
+            picture = await self._judge(trial, changed)
             result: Literal["passed", "failed"] = "failed" if picture.decision.refused else "passed"
             self._recorder.rung(rung, result, time.perf_counter() - began)
             ladder = picture.decision.ladder
@@ -276,36 +334,60 @@ class ClosedLoop:
         return picture
 
     async def _try(
-        self, trial: _Trial, picture: Picture, rung: Rung, first: Job, *, may_generate: bool
+        self,
+        trial: _Trial,
+        picture: Picture,
+        rung: Rung,
+        tried: set[tuple[str, Plan | None]],
+        *,
+        may_generate: bool,
     ) -> Picture | None:
-        """The picture that a rung produces, not judged yet. None if the rung does not apply."""
+        """The picture that a rung produces, not judged yet. None if the rung does not apply. `tried` has the prompts
+        and plans that pictures were made with.
+        """
+        from steering import NotFired, SteeringError
+
+        boxes = picture.decision.ladder.boxes if picture.decision.ladder else ()
         if rung == "blur":
-            boxes = picture.decision.ladder.boxes if picture.decision.ladder else ()
             if not boxes:
                 return None
             with self._recorder.stage("blur"):
                 image = await self._readers.run(lambda: blur(picture.image, boxes))
             return replace(picture, image=image, rungs=(*picture.rungs, rung))
-        repair = self._repair(trial.request, picture.decision, trial.adapter)
-        retry = _retry(repair, rung, trial.request.prompt)
-        if retry is None or not may_generate or (retry.prompt, retry.plan) == (first.prompt, first.plan):
+        given = trial.given
+        request, decision = given.asked if given and given.asked else (trial.request, picture.decision)
+        repair = self._repair(request, decision, trial.adapter)
+        retry = _retry(repair, rung, request.prompt, given=given is not None)
+        if retry is None or not may_generate or (retry.prompt, retry.plan) in tried:
             return None
+        tried.add((retry.prompt, retry.plan))
         self._recorder.extra_generation()
-        made = await self._again(trial, retry, first.seed)
-        return replace(picture, image=made.image, made=made, steered=retry.steers, rungs=(*picture.rungs, rung))
+        mask = None if given is None else await self._readers.run(partial(given.mask, boxes))
+        seed = trial.order.seed if picture.made is None else picture.made.report.seed
+        try:
+            made = await self._again(trial, retry, seed, mask)
+        except SteeringError as error:
+            if given is None:
+                raise
+            self._recorder.fallback("fired" if isinstance(error, NotFired) else "steering")
+            return None
+        image = await self._pasted(trial, made.image, mask)
+        return replace(picture, image=image, made=made, steered=retry.steers, rungs=(*picture.rungs, rung))
 
     def _in_time(self, trial: _Trial, picture: Picture) -> bool:
         """Whether another picture would finish before the deadline, even if it took twice as long as the last one."""
-        return time.monotonic() + 2 * picture.made.took < trial.deadline
+        took = self._queue.pace if picture.made is None else picture.made.took
+        return time.monotonic() + 2 * took < trial.deadline
 
 
 class _Refused(Exception):
-    """The prompt is refused after the sentinels told of it."""
+    """The prompt is refused after the sentinels told of it, or a given picture after it was read."""
 
-    def __init__(self, decision: Decision, verdict: Verdict) -> None:
+    def __init__(self, decision: Decision, verdict: Verdict, stage: RefusedAt = "prompt") -> None:
         super().__init__()
         self.decision = decision
         self.verdict = verdict
+        self.stage = stage
 
 
 def _wakes(trial: _Trial, scores: Mapping[str, float]) -> bool:
@@ -321,12 +403,20 @@ def _told(stage: Stage, scores: Mapping[str, float]) -> Signals:
     return Signals(told, frozenset((stage, name) for name in names))
 
 
-def _rungs(decision: Decision) -> tuple[Rung, ...]:
-    return decision.ladder.rungs if decision.refused and decision.ladder else ()
+def _rungs(decision: Decision, *, untouched: bool) -> tuple[Rung, ...]:
+    """The rungs for a picture. One that nothing steered yet, though its rules would have, is steered first."""
+    if not decision.refused or not decision.ladder:
+        return ()
+    rungs = decision.ladder.rungs
+    return ("steer", *rungs) if untouched and decision.steers and "steer" not in rungs else rungs
 
 
-def _retry(repair: Repair, rung: Rung, prompt: str) -> Repair | None:
-    """What to run for a generating rung, or None. A donor at all sites is the donor's own picture: it is made so."""
+def _retry(repair: Repair, rung: Rung, prompt: str, *, given: bool) -> Repair | None:
+    """What to run for a generating rung, or None. A donor at all sites is the donor's own picture: it is made so. Over
+    a given picture, so is what cannot be steered.
+    """
+    if rung == "steer" and given and (repair.unfit or repair.failed) and not repair.refused:
+        return repair if repair.donor != prompt else None
     if rung == "steer":
         return replace(repair, prompt=prompt) if repair.steers else None
     if rung == "wider":
@@ -348,5 +438,11 @@ async def _made(job: Job) -> Made:
 def _batch_key(order: Order, adapter: Adapter | None) -> BatchKey:
     lora = adapter.switched if adapter is not None else None
     return BatchKey(
-        order.height, order.width, order.steps, order.guidance, lora=lora, negative=bool(order.negative_prompt)
+        order.height,
+        order.width,
+        order.steps,
+        order.guidance,
+        lora=lora,
+        negative=bool(order.negative_prompt),
+        given=order.given is not None,
     )

@@ -103,6 +103,7 @@ def limits_of(host: Host, settings: Settings, adapters: Mapping[str, Adapter] | 
         max_n=settings.max_n,
         max_steps=settings.max_steps,
         max_prompt=settings.max_prompt,
+        max_pixels=settings.max_pixels,
         adapters={name: adapter.lora for name, adapter in (adapters or {}).items()},
         min_steps=host.fewest_steps,
         negative=negative.possible,

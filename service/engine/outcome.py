@@ -13,17 +13,19 @@ from service.order import Lora
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Finished", "Outcome", "Picture", "count"]
+__all__ = ["Finished", "Outcome", "Picture", "RefusedAt", "count"]
+
+RefusedAt = Literal["prompt", "upload", "picture"]  # at which a request is refused
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
     """One picture after its last judgement. `rungs` lists the repair steps that were tried; only the last can have
-    succeeded.
+    succeeded. `made` is None for a given picture over which nothing was drawn.
     """
 
     image: Image
-    made: Made
+    made: Made | None
     decision: Decision
     rungs: tuple[Rung, ...] = ()
     steered: bool = False  # made with a plan of its rules
@@ -40,7 +42,7 @@ class Outcome:
     """The result of a request: refused at a stage, or with pictures. `decision` is the strictest judgement."""
 
     decision: Decision
-    refused: Literal["prompt", "picture"] | None
+    refused: RefusedAt | None
     pictures: tuple[Picture, ...] = ()
 
     @property
@@ -75,7 +77,7 @@ def count(outcome: Outcome, recorder: Recorder, lora: Lora | None = None) -> Non
             recorder.image(picture.verdict)
             if lora is not None:
                 recorder.adapted(lora.name)
-        report = picture.made.report
-        if picture.steered:
+        if picture.steered and picture.made is not None:
+            report = picture.made.report
             concepts = {steer.concept for steer in picture.decision.steers}
             recorder.steered(concepts, rows=sum(report.fired.values()), dose=(report.dose or {}).values())

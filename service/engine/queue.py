@@ -21,11 +21,12 @@ from service.metrics.recorder import Recorder
 from service.order import Lora
 
 if TYPE_CHECKING:
+    import numpy as np
     from PIL.Image import Image
 
-    from steering import PictureReport, Plan, Sentinel
+    from steering import PictureReport, Plan, Sentinel, Trajectory
 
-__all__ = ["BatchKey", "Job", "Made", "Queue", "Woken", "shutting_down"]
+__all__ = ["BatchKey", "Job", "Made", "Queue", "Source", "Woken", "shutting_down"]
 
 _SHARE = 4  # a named caller may hold this many times the free places: alone, four fifths of the queue
 
@@ -40,6 +41,7 @@ class BatchKey:
     guidance: float | None  # None: the pipeline has none
     lora: Lora | None = None  # the LoRA file that is switched on for the batch
     negative: bool = False  # some pipelines encode "no negative prompt" otherwise than an empty one
+    given: bool = False  # its pictures are drawn over given ones: a batch of these can leave out their first steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,22 @@ class Made:
     report: PictureReport
     waited: float
     took: float
+
+
+@dataclass(slots=True, eq=False)
+class Source:
+    """A given picture that jobs draw over: at their size, with what it shows.
+
+    Its first `start` steps are kept; what comes before a given picture is found with `controller` of the noise of
+    `seed` (see `Host.invert`). The engine finds `way` when it first draws over the picture.
+    """
+
+    image: Image
+    prompt: str
+    start: int
+    controller: float = 0.0
+    seed: int = 0
+    way: Trajectory | None = None
 
 
 class Woken(Exception):
@@ -69,7 +87,8 @@ class Job:
 
     `on_step(i, n)` is called on the engine thread after step `i` of `n`. `sentinels` watch the picture. `wakes(scores)`
     is called on the engine thread before the first step with their scores of the text, by concept; if it says so, the
-    picture is not begun and the job settles with `Woken`.
+    picture is not begun and the job settles with `Woken`. The picture is drawn over `source`, inside of `mask` [h, w]
+    (None: everywhere).
     """
 
     prompt: str
@@ -82,6 +101,8 @@ class Job:
     on_step: Callable[[int, int], None] | None = None
     sentinels: tuple[Sentinel, ...] = ()
     wakes: Callable[[Mapping[str, float]], bool] | None = None
+    source: Source | None = None
+    mask: np.ndarray | None = None
     done: Future[Made] = field(default_factory=Future)
     entered: float = field(default_factory=time.monotonic)
     abandoned: threading.Event = field(default_factory=threading.Event)

@@ -25,7 +25,7 @@ from service.metrics.recorder import Recorder
 from service.settings import Batching
 
 if TYPE_CHECKING:
-    from steering import Host
+    from steering import Host, Kept
 
 __all__ = ["Engine", "is_fatal", "is_out_of_memory"]
 
@@ -212,10 +212,13 @@ class Engine(threading.Thread):
         rows = self._rows(jobs)
         padding = rows - len(jobs)
         key, started = jobs[0].key, time.monotonic()
-        guidance: dict[str, Any] = {} if key.guidance is None else {"guidance_scale": key.guidance}
+        call: dict[str, Any] = {"height": key.height, "width": key.width, "num_inference_steps": key.steps}
+        if key.guidance is not None:
+            call["guidance_scale"] = key.guidance
         # without trust nothing is watched: a sentinel that stays silent is an error for the rules that ask it
         sentinels = tuple(dict.fromkeys(s for job in jobs for s in job.sentinels)) if host.trusted else ()
         with nullcontext() if key.lora is None else host.lora(key.lora.name, key.lora.scale):
+            kept = [self._kept(host, job, call) for job in jobs] if key.given else None
             out = host.generate(
                 [job.prompt for job in jobs] + [""] * padding,
                 plans=[job.plan for job in jobs] + [None] * padding,
@@ -224,10 +227,8 @@ class Engine(threading.Thread):
                 on_step=lambda step, steps: self._between_steps(jobs, step, steps),
                 sentinels=sentinels,
                 on_text=(lambda scores: _wake(jobs, scores)) if sentinels else None,
-                height=key.height,
-                width=key.width,
-                num_inference_steps=key.steps,
-                **guidance,
+                kept=None if kept is None else kept + [None] * padding,
+                **call,
             )
         took = time.monotonic() - started
         self.queue.pace = took / rows
@@ -236,6 +237,25 @@ class Engine(threading.Thread):
         for job, image, report in zip(jobs, out.images, out.report, strict=False):
             self._recorder.stage_took("queue", started - job.entered)
             job.settle(Made(image, report, started - job.entered, took))
+
+    def _kept(self, host: Host, job: Job, call: dict[str, Any]) -> Kept | None:
+        """What a job keeps of the given picture that it draws over."""
+        from steering import Kept
+
+        source = job.source
+        if source is None:
+            return None
+        if source.way is None:
+            (source.way,) = host.invert(
+                [source.image],
+                [source.prompt],
+                first=source.start,
+                controller=source.controller,
+                seed=source.seed,
+                **call,
+            )
+            self._beat()
+        return Kept(source.way, job.mask, source.start)
 
     def _between_steps(self, jobs: list[Job], step: int, steps: int) -> None:
         self._beat()

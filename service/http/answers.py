@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -17,7 +18,7 @@ from policies import Decision, Disclosure
 from service.audit import AuditKeys
 from service.engine.outcome import Finished, Outcome, Picture
 from service.errors import Refused
-from service.order import Order
+from service.order import Given, Order
 
 __all__ = ["audit_record", "evaluation_answer", "generation_answer", "refusal", "unanswered_record"]
 
@@ -34,7 +35,7 @@ def generation_answer(finished: Finished, order: Order, ignored: Sequence[str]) 
             "verdict": outcome.verdict,
             "rules": _disclosed(d for p in outcome.pictures for d in p.decision.disclosures),
             "rungs": list(dict.fromkeys(r for p in outcome.pictures for r in p.rungs)),
-            "per_image": [_per_image(p) for p in outcome.pictures],
+            "per_image": [_per_image(p, order.seed + k) for k, p in enumerate(outcome.pictures)],
             "policy": outcome.decision.policy,
             "seed": order.seed,
             "lora": asdict(order.lora) if order.lora else None,
@@ -58,10 +59,13 @@ def evaluation_answer(decision: Decision, decision_id: str) -> dict[str, Any]:
     }
 
 
-def refusal(outcome: Outcome, decision_id: str) -> Refused:
+def refusal(outcome: Outcome, order: Order, decision_id: str) -> Refused:
     """The error of a refusal, with as much detail as the rules disclose."""
     shown = outcome.decision.disclosures
+    repair = order.given is not None and order.given.kind == "repair"
+    of_image = outcome.refused == "upload" or (repair and outcome.refused == "picture")
     return Refused(
+        param="image" if of_image else "prompt",
         decision_id=decision_id,
         policy=outcome.decision.policy,
         stage=outcome.refused or "prompt",
@@ -106,6 +110,7 @@ def _asked(order: Order, keys: AuditKeys) -> dict[str, Any]:
         "prompt": keys.hashed(order.prompt),
         "negative_prompt": keys.hashed(order.negative_prompt) if order.negative_prompt else None,
         "characters": len(order.prompt),
+        **({} if order.given is None else {"given": _given(order.given, keys)}),
         "asked": {
             "n": order.n,
             "size": order.size,
@@ -114,6 +119,18 @@ def _asked(order: Order, keys: AuditKeys) -> dict[str, Any]:
             "guidance_scale": order.guidance,
             "lora": asdict(order.lora) if order.lora else None,
         },
+    }
+
+
+def _given(given: Given, keys: AuditKeys) -> dict[str, Any]:
+    """A given picture in the audit record: a keyed hash of its pixels stands for it."""
+    digest = hashlib.sha256(given.image.tobytes()).hexdigest()
+    width, height = given.image.size
+    return {
+        "kind": given.kind,
+        "image": keys.hashed(f"{width}x{height}:{digest}"),
+        "size": f"{width}x{height}",
+        "masked": given.mask is not None,
     }
 
 
@@ -134,31 +151,31 @@ def _grounds(decision: Decision) -> dict[str, Any]:
 
 
 def _audited(picture: Picture) -> dict[str, Any]:
-    report = picture.made.report
+    report = None if picture.made is None else picture.made.report
     return {
-        "seed": report.seed,
+        "seed": report.seed if report else None,
         "verdict": picture.verdict,
         "rungs": list(picture.rungs),
         "replaced": picture.replaced,
         "violated": [v.rule for v in picture.decision.violations],
-        "plan": report.plan,
-        "fired": dict(report.fired),
-        "shape": asdict(report.shape),
+        "plan": report.plan if report else None,
+        "fired": dict(report.fired) if report else {},
+        "shape": _shape(picture),
     }
 
 
-def _shape(picture: Picture) -> dict[str, Any]:
-    """What a client needs to reproduce the same pixels with the stock pipeline."""
-    return asdict(picture.made.report.shape)
+def _shape(picture: Picture) -> dict[str, Any] | None:
+    """What a client needs to reproduce the same pixels with the stock pipeline. None where nothing was drawn."""
+    return None if picture.made is None else asdict(picture.made.report.shape)
 
 
-def _per_image(picture: Picture) -> dict[str, Any]:
+def _per_image(picture: Picture, seed: int) -> dict[str, Any]:
     return {
         "verdict": picture.verdict,
         "rules": _disclosed(picture.decision.disclosures),
         "labels": list(picture.decision.labels),
         "rungs": list(picture.rungs),
-        "seed": picture.made.report.seed,
+        "seed": seed,
         "shape": _shape(picture),
     }
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from starlette.routing import Route
 
 from service.errors import (
     ApiError,
+    BadRequest,
     Busy,
     DeadlineExceeded,
     Disconnected,
@@ -35,10 +36,21 @@ from service.http.body import read_json_bytes, unless_gone
 from service.http.guard import Access, error_response
 from service.http.keys import NOBODY, Caller, Scope
 from service.http.openapi import document
-from service.http.requests import EvaluateRequest, GenerationRequest, parse_body, unknown
-from service.http.streaming import EventStream, event_stream
+from service.http.requests import (
+    EditRequest,
+    EvaluateRequest,
+    GenerationRequest,
+    RepairRequest,
+    parse_body,
+    parse_fields,
+    unknown,
+)
+from service.http.streaming import EventStream, Kind, event_stream
+from service.http.uploads import Form, read_form
+from service.image_files import Upload, decode
 from service.metrics.catalogue import RequestOutcome
 from service.metrics.recorder import render
+from service.order import Order
 
 if TYPE_CHECKING:
     from service.worker.runtime import Runtime
@@ -53,21 +65,37 @@ Handler = Callable[[Request], Awaitable[Response]]
 async def generate(request: Request) -> Response:
     """`POST /v1/images/generations`."""
     runtime = _runtime(request)
-    settings, caller = runtime.settings, _caller(request)
+    settings = runtime.settings
     raw = await read_json_bytes(request, settings.max_body, seconds=settings.deadline_seconds)
     parsed, ignored = parse_body(raw, GenerationRequest)
     order = parsed.within(runtime.ready().limits)
     ignored = (*ignored, *parsed.unused)
-    request_id = request.state.request_id
     if parsed.stream:
-        return await event_stream(
-            request,
-            lambda progress: runtime.generate(order, ignored, request_id, tenant=caller.name, progress=progress),
-            lambda error: _as_told(error, request_id),
-        )
-    answer = await unless_gone(request, runtime.generate(order, ignored, request_id, tenant=caller.name))
-    request.state.outcome = {"steer": "steered", "label": "labelled"}.get(answer["steering"]["verdict"], "ok")
-    return JSONResponse(answer)
+        return await _streamed(request, order, ignored, "image_generation")
+    return await _drawn(request, order, ignored)
+
+
+async def edit(request: Request) -> Response:
+    """`POST /v1/images/edits`: draws over an uploaded picture."""
+    form = await _form(request, ("image", "mask"))
+    parsed, ignored = parse_fields(form.texts, EditRequest)
+    image, mask = await _picture(request, form, "image"), await _picture(request, form, "mask", needed=False)
+    assert image is not None  # INVARIANT: it is needed
+    order = parsed.over(_runtime(request).ready().limits, image, mask)
+    ignored = (*ignored, *parsed.unused)
+    if not parsed.stream:
+        return await _drawn(request, order, ignored)
+    return await _streamed(request, order, ignored, "image_edit")
+
+
+async def repair(request: Request) -> Response:
+    """`POST /v1/images/repairs`: judges an uploaded picture, and mends what may not stand on it."""
+    form = await _form(request, ("image",))
+    parsed, ignored = parse_fields(form.texts, RepairRequest)
+    image = await _picture(request, form, "image")
+    assert image is not None  # INVARIANT: it is needed
+    order = parsed.over(_runtime(request).ready().limits, image)
+    return await _drawn(request, order, (*ignored, *parsed.unused))
 
 
 async def evaluate(request: Request) -> Response:
@@ -141,6 +169,8 @@ class Endpoint:
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("/v1/images/generations", "POST", "generations", generate, "generate", limited=True),
+    Endpoint("/v1/images/edits", "POST", "edits", edit, "generate", limited=True),
+    Endpoint("/v1/images/repairs", "POST", "repairs", repair, "generate", limited=True),
     Endpoint("/v1/policies/evaluate", "POST", "evaluate", evaluate, "generate", limited=True),
     Endpoint("/v1/models", "GET", "models", models),
     Endpoint("/v1/models/{model}", "GET", "models", model),
@@ -201,6 +231,59 @@ def _told(endpoint: Endpoint) -> Handler:
         return response
 
     return told
+
+
+async def _drawn(request: Request, order: Order, ignored: Sequence[str]) -> Response:
+    """The answer with the pictures of an order."""
+    runtime, caller = _runtime(request), _caller(request)
+    work = runtime.generate(order, ignored, request.state.request_id, tenant=caller.name)
+    answer = await unless_gone(request, work)
+    request.state.outcome = {"steer": "steered", "label": "labelled"}.get(answer["steering"]["verdict"], "ok")
+    return JSONResponse(answer)
+
+
+async def _streamed(request: Request, order: Order, ignored: Sequence[str], kind: Kind) -> Response:
+    """The answer as a stream of events."""
+    runtime, caller, request_id = _runtime(request), _caller(request), request.state.request_id
+    return await event_stream(
+        request,
+        lambda progress: runtime.generate(order, ignored, request_id, tenant=caller.name, progress=progress),
+        lambda error: _as_told(error, request_id),
+        kind,
+    )
+
+
+async def _form(request: Request, files: Sequence[str]) -> Form:
+    """The form of an upload, in which `files` and nothing else are files. OpenAI's clients send a list of one as
+    `image[]`. Raises an `ApiError`.
+    """
+    settings = _runtime(request).settings
+    form = await read_form(request, settings.max_upload, seconds=settings.deadline_seconds)
+    for name in form.texts:
+        if name.removesuffix("[]") in files:
+            raise BadRequest(f"`{name}` must be a file, got a text; send it with a file name", param=name)
+    found: dict[str, bytes] = {}
+    for sent, raw in form.files.items():
+        name = sent.removesuffix("[]")
+        if name not in files:
+            known = " and ".join(f"`{each}`" for each in files)
+            raise BadRequest(f"`{name[:64]}` must not be a file; files are {known}", param=name[:64])
+        if name in found:
+            raise BadRequest(f"`{name}` must be one picture, got two", param=name)
+        found[name] = raw
+    return Form(form.texts, found)
+
+
+async def _picture(request: Request, form: Form, name: str, *, needed: bool = True) -> Upload | None:
+    """The picture in a form's file. Raises `BadRequest` for one that is missing or broken."""
+    raw = form.files.get(name)
+    if raw is None:
+        if needed:
+            raise BadRequest(f"`{name}` is missing", param=name, code="missing_required_parameter")
+        return None
+    runtime = _runtime(request)
+    with runtime.recorder.stage("decode"):
+        return await run_in_threadpool(decode, raw, name=name, max_pixels=runtime.settings.max_pixels)
 
 
 def _as_told(error: BaseException, request_id: str) -> ApiError:

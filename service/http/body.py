@@ -11,21 +11,26 @@ from starlette.requests import ClientDisconnect, Request
 
 from service.errors import BadRequest, BodyTooLarge, DeadlineExceeded, Disconnected, WrongContentType
 
-__all__ = ["read_json_bytes", "unless_gone", "watching"]
+__all__ = ["read_bytes", "read_json_bytes", "unless_gone", "watching"]
 
 _T = TypeVar("_T")
 
 
 async def read_json_bytes(request: Request, limit: int, *, seconds: float) -> bytes:
-    """The body of a JSON request. Bytes are counted while they arrive, because a chunked upload declares no length.
-
-    Raises `DeadlineExceeded` if the body does not arrive within `seconds`.
-    """
+    """The body of a JSON request. Raises as `read_bytes` does, and `WrongContentType`."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise WrongContentType("send JSON with `Content-Type: application/json`")
+    return await read_bytes(request, limit, seconds=seconds)
+
+
+async def read_bytes(request: Request, limit: int, *, seconds: float) -> bytes:
+    """The body of a request. Bytes are counted while they arrive, because a chunked upload declares no length.
+
+    Raises `BodyTooLarge`, and `DeadlineExceeded` if the body does not arrive within `seconds`.
+    """
     if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
-        raise WrongContentType("send uncompressed JSON without `Content-Encoding`")
+        raise WrongContentType("send an uncompressed body without `Content-Encoding`")
     declared = request.headers.get("content-length", "0")
     if not (declared.isascii() and declared.isdigit() and len(declared) < 20):
         raise BadRequest("`Content-Length` must be a number")

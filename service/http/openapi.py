@@ -10,8 +10,9 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from service.http.requests import GenerationRequest
+from service.http.requests import EditRequest, GenerationRequest
 from service.http.responses import MODELS
+from service.image_files import LONGEST_SIDE, SHORTEST_SIDE
 from service.order import Limits
 from service.settings import MAX_LORA_SCALE
 
@@ -24,13 +25,14 @@ _ERRORS = {
     404: "there is no such model",
     409: "the bundle conflicts with the one in use",
     413: "the body is too large",
-    415: "the body must be JSON, not compressed",
+    415: "the body must be JSON, or a form where pictures are uploaded, and not compressed",
     429: "the queue is full, or the rate limit of the key is exceeded; see `Retry-After`",
     499: "the client disconnected; this answer is never sent",
     500: "internal error; the log contains it under the request id",
     503: "the worker is not ready, is draining, or cannot write the audit log; see `Retry-After`",
     504: "the deadline of the request passed",
 }
+_DRAWN = ("GenerationRequest", "EditRequest", "RepairRequest")
 # some character that is not blank, as `str.strip` sees it
 _TEXT = r"[^\t-\r\u001c- \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
 
@@ -39,12 +41,14 @@ def document(limits: Limits) -> dict[str, Any]:
     """The document for a service with these limits."""
     _, schemas = models_json_schema([(m, "validation") for m in MODELS], ref_template="#/components/schemas/{model}")
     parts: dict[str, Any] = schemas["$defs"]
-    _narrow(parts["GenerationRequest"]["properties"], limits)
+    for name in _DRAWN:
+        _narrow(parts[name]["properties"], limits)
+        if limits.negative_above is not None:
+            parts[name] |= _unheard(limits.negative_above)
     del parts["LoraRequest"]  # written out in the request, with the names of this service
-    if limits.negative_above is not None:
-        parts["GenerationRequest"] |= _unheard(limits.negative_above)
-    for name in ("GenerationRequest", "EvaluateRequest"):
+    for name in (*_DRAWN, "EvaluateRequest"):
         _narrow_texts(parts[name]["properties"], limits)
+    _add_files(parts, limits)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -61,22 +65,20 @@ def document(limits: Limits) -> dict[str, Any]:
 
 def _paths() -> dict[str, Any]:
     asked = (400, 401, 403, 413, 415, 429, 499, 500, 503, 504)
-    kinds = [f"image_generation.{kind}" for kind in ("queued", "step", "completed")]
-    events = {
-        "type": "object",
-        "description": "one server-sent event; `completed` comes once a picture, `error` at most once and last",
-        "properties": {
-            "event": {"type": "string", "enum": [*kinds, "error"]},
-            "data": {"type": "string", "contentMediaType": "application/json"},
-        },
-        "required": ["event", "data"],
-    }
-    pictures = {"application/json": _schema("GenerationAnswer"), "text/event-stream": {"schema": events}}
+    form = "multipart/form-data"
     got = (401, 403, 500, 503)
     model = {"name": "model", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
     return {
         "/v1/images/generations": {
-            "post": _operation("Make pictures", "GenerationRequest", {200: pictures}, asked),
+            "post": _operation("Make pictures", "GenerationRequest", _pictures("image_generation"), asked),
+        },
+        "/v1/images/edits": {
+            "post": _operation("Draw over a picture", "EditRequest", _pictures("image_edit"), asked, form),
+        },
+        "/v1/images/repairs": {
+            "post": _operation(
+                "Judge a picture, and mend it", "RepairRequest", _json(200, "GenerationAnswer"), asked, form
+            ),
         },
         "/v1/policies/evaluate": {
             "post": _operation("Decide, and make nothing", "EvaluateRequest", _json(200, "EvaluationAnswer"), asked),
@@ -96,13 +98,30 @@ def _paths() -> dict[str, Any]:
     }
 
 
-def _operation(summary: str, body: str | None, good: dict[int, Any], bad: tuple[int, ...]) -> dict[str, Any]:
+def _pictures(kind: str) -> dict[int, Any]:
+    """The answer with pictures, at once or as a stream of events of this kind."""
+    kinds = [f"{kind}.{each}" for each in ("queued", "step", "completed")]
+    events = {
+        "type": "object",
+        "description": "one server-sent event; `completed` comes once a picture, `error` at most once and last",
+        "properties": {
+            "event": {"type": "string", "enum": [*kinds, "error"]},
+            "data": {"type": "string", "contentMediaType": "application/json"},
+        },
+        "required": ["event", "data"],
+    }
+    return {200: {"application/json": _schema("GenerationAnswer"), "text/event-stream": {"schema": events}}}
+
+
+def _operation(
+    summary: str, body: str | None, good: dict[int, Any], bad: tuple[int, ...], kind: str = "application/json"
+) -> dict[str, Any]:
     answers = {str(code): {"description": "done", "content": content} for code, content in good.items()}
     told = {"application/json": _schema("ErrorAnswer")}
     answers |= {str(code): {"description": _ERRORS[code], "content": told} for code in sorted(bad)}
     operation: dict[str, Any] = {"summary": summary, "responses": answers}
     if body is not None:
-        operation["requestBody"] = {"required": True, "content": {"application/json": _schema(body)}}
+        operation["requestBody"] = {"required": True, "content": {kind: _schema(body)}}
     return operation
 
 
@@ -117,8 +136,9 @@ def _schema(model: str) -> dict[str, Any]:
 def _narrow(fields: dict[str, Any], limits: Limits) -> None:
     """Adds the model's limits to the request schema, and OpenAI's fields that are ignored."""
     fields["model"] = _open(fields["model"], {"type": "string", "enum": list(limits.models)})
-    fields["size"] = _open(fields["size"], {"type": "string", "enum": ["auto", *limits.sizes]})
-    fields["n"] = _open(fields["n"], {"type": "integer", "minimum": 1, "maximum": limits.max_n})
+    if "n" in fields:
+        fields["size"] = _open(fields["size"], {"type": "string", "enum": ["auto", *limits.sizes]})
+        fields["n"] = _open(fields["n"], {"type": "integer", "minimum": 1, "maximum": limits.max_n})
     steps = {"type": "integer", "minimum": limits.min_steps, "maximum": limits.max_steps}
     fields["num_inference_steps"] = _open(fields["num_inference_steps"], steps)
     scale = {"type": "number", "minimum": 0, "maximum": limits.max_guidance}
@@ -132,6 +152,24 @@ def _narrow(fields: dict[str, Any], limits: Limits) -> None:
         fields[name] = {
             "description": "an OpenAI field without effect here: accepted, and listed in `steering.ignored`"
         }
+
+
+def _add_files(parts: dict[str, Any], limits: Limits) -> None:
+    """Adds the files of uploads, and what differs where a picture is drawn over."""
+    bounds = f"sides of {SHORTEST_SIDE} to {LONGEST_SIDE} pixels, at most {limits.max_pixels} pixels"
+    told = f"a PNG, JPEG or WebP file with one still picture, {bounds}"
+    image = {"type": "string", "contentMediaType": "application/octet-stream", "description": told}
+    mask = image | {"description": f"{told}: as large as `image`, and wholly transparent where this may change"}
+    size = "`auto`, or the size of `image`, which an edit keeps"
+    edit = parts["EditRequest"]["properties"]
+    edit["size"] = _open(edit["size"], {"type": "string", "description": size})
+    for name in sorted(EditRequest.IGNORED - GenerationRequest.IGNORED):
+        edit[name] = edit["quality"]
+    for name, files in (("EditRequest", {"image": image, "mask": mask}), ("RepairRequest", {"image": image})):
+        parts[name]["properties"] |= files
+        parts[name]["required"] = [*parts[name].get("required", ()), "image"]
+        steps = parts[name]["properties"]["num_inference_steps"]["anyOf"][0]
+        steps["minimum"] = max(2, steps["minimum"])
 
 
 def _lora(limits: Limits) -> dict[str, Any]:
@@ -158,7 +196,8 @@ def _unheard(above: float) -> dict[str, Any]:
 
 def _narrow_texts(fields: dict[str, Any], limits: Limits) -> None:
     text = {"type": "string", "minLength": 1, "maxLength": limits.max_prompt, "pattern": _TEXT}
-    fields["prompt"] = text | {"title": "Prompt"}
+    needed = "anyOf" not in fields["prompt"]
+    fields["prompt"] = text | {"title": "Prompt"} if needed else _open(fields["prompt"], text)
     if fields["negative_prompt"] != {"type": "null"}:
         fields["negative_prompt"] = _open(fields["negative_prompt"], {"anyOf": [text, {"const": ""}]})
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
@@ -27,16 +27,19 @@ from pydantic import (
 
 from palimpsest_base.suggest import did_you_mean, nearest
 from service.errors import BadRequest
-from service.image_files import FORMATS, Format
-from service.order import MAX_GUIDANCE, Limits, Lora, Order
+from service.image_files import FORMATS, Format, Upload
+from service.order import MAX_GUIDANCE, Given, Limits, Lora, Order
 from service.settings import MAX_LORA_SCALE
 
 __all__ = [
     "MAX_DEPTH",
     "MAX_SEED",
+    "EditRequest",
     "EvaluateRequest",
     "GenerationRequest",
+    "RepairRequest",
     "parse_body",
+    "parse_fields",
     "parse_json",
     "unknown",
 ]
@@ -70,44 +73,38 @@ class LoraRequest(_Body):
     scale: Annotated[StrictFloat | StrictInt, Field(gt=0.0, le=MAX_LORA_SCALE)] | None = None
 
 
-class GenerationRequest(_Body):
-    """`POST /v1/images/generations`."""
+class _Drawing(_Body):
+    """What requests for pictures share."""
 
     # ignored: the tenant is the name of the API key, not a value that the caller sends
     IGNORED: ClassVar[frozenset[str]] = frozenset(
         ("quality", "style", "background", "user", "safety_identifier", "moderation")
     )
 
-    prompt: StrictStr
     model: StrictStr | None = None
-    n: Count | None = None
-    size: StrictStr | None = None
     response_format: Literal["b64_json"] | None = None
     output_format: Format | None = None
     output_compression: Annotated[StrictInt, Field(ge=0, le=100), _Whole] | None = None
-    stream: StrictBool | None = None
-    partial_images: Annotated[StrictInt, Field(ge=0, le=0), _Whole] | None = None
     seed: Annotated[StrictInt, Field(ge=0, le=MAX_SEED), _Whole] | None = None
     negative_prompt: StrictStr | None = None
     num_inference_steps: Count | None = None
     guidance_scale: Annotated[StrictFloat | StrictInt, Field(ge=0.0, le=MAX_GUIDANCE)] | None = None
     lora: LoraRequest | None = None
 
-    def within(self, limits: Limits) -> Order:
+    def _order(self, limits: Limits, prompt: str, n: int | None, size: tuple[int, int]) -> Order:
         """The order: this request with defaults and a seed. Raises `BadRequest` if it exceeds a limit."""
-        _check_text(self.prompt, "prompt", limits.max_prompt)
         if self.negative_prompt:
             _check_text(self.negative_prompt, "negative_prompt", limits.max_prompt)
         if self.model is not None and self.model not in limits.models:
             raise BadRequest(unknown("model", self.model, limits.models), param="model", code="model_not_found")
-        _at_most("n", self.n, limits.max_n)
+        _at_most("n", n, limits.max_n)
         steps = self._steps(limits)
-        width, height = self._size(limits)
+        width, height = size
         return Order(
-            prompt=self.prompt,
+            prompt=prompt,
             negative_prompt=self.negative_prompt or "",
             model=self.model or limits.models[0],
-            n=self.n or 1,
+            n=n or 1,
             width=width,
             height=height,
             steps=steps,
@@ -142,13 +139,6 @@ class GenerationRequest(_Body):
         found = limits.adapters[name]
         return found if self.lora.scale is None else replace(found, scale=float(self.lora.scale))
 
-    def _size(self, limits: Limits) -> tuple[int, int]:
-        size = limits.default_size if self.size in (None, "auto") else self.size
-        if size not in limits.sizes:
-            raise BadRequest(unknown("size", str(size), limits.sizes), param="size")
-        width, height = size.split("x")
-        return int(width), int(height)
-
     def _guidance(self, limits: Limits) -> float | None:
         """The guidance scale, or the model's default. Raises `BadRequest` for a value that the model would ignore."""
         if self.guidance_scale is not None and limits.default_guidance is None:
@@ -160,6 +150,86 @@ class GenerationRequest(_Body):
             message = f"`negative_prompt` is ignored unless `guidance_scale` is above {limits.negative_above:g}"
             raise BadRequest(f"{message}, got {guidance:g}", param="negative_prompt")
         return guidance
+
+
+class GenerationRequest(_Drawing):
+    """`POST /v1/images/generations`."""
+
+    prompt: StrictStr
+    n: Count | None = None
+    size: StrictStr | None = None
+    stream: StrictBool | None = None
+    partial_images: Annotated[StrictInt, Field(ge=0, le=0), _Whole] | None = None
+
+    def within(self, limits: Limits) -> Order:
+        """The order: this request with defaults and a seed. Raises `BadRequest` if it exceeds a limit."""
+        _check_text(self.prompt, "prompt", limits.max_prompt)
+        size = limits.default_size if self.size in (None, "auto") else str(self.size)
+        if size not in limits.sizes:
+            raise BadRequest(unknown("size", size, limits.sizes), param="size")
+        return self._order(limits, self.prompt, self.n, _pixels(size))
+
+
+class EditRequest(GenerationRequest):
+    """`POST /v1/images/edits`, without its files. `prompt` says what the whole new picture shows."""
+
+    IGNORED: ClassVar[frozenset[str]] = GenerationRequest.IGNORED | {"input_fidelity"}
+
+    def over(self, limits: Limits, image: Upload, mask: Upload | None) -> Order:
+        """The order for edits of `image`. What is wholly transparent in `mask`, or without one in `image`, may change.
+        Raises `BadRequest` if something exceeds a limit or does not fit the picture.
+        """
+        _check_text(self.prompt, "prompt", limits.max_prompt)
+        own = _size_of(image)
+        if self.size not in (None, "auto", own):
+            kept = f"the picture's own, which an edit keeps: `{own}`"
+            raise BadRequest(f"`size` must be `auto` or {kept}, got `{str(self.size)[:64]}`", param="size")
+        marked = image.clear
+        if mask is not None:
+            marked = mask.clear
+            if mask.image.size != image.image.size:
+                message = f"`mask` must be as large as `image`, {own}, got {_size_of(mask)}"
+                raise BadRequest(message, param="mask", code="invalid_image")
+            if marked is None:
+                message = "`mask` must be wholly transparent where the picture may change, and is so nowhere"
+                raise BadRequest(message, param="mask", code="invalid_image")
+        order = self._order(limits, self.prompt, self.n, _drawn_size(image, limits))
+        return _over(order, Given("edit", image.image, marked))
+
+
+class RepairRequest(_Drawing):
+    """`POST /v1/images/repairs`, without its file. `prompt` says what the picture shows, as far as that is known."""
+
+    prompt: StrictStr | None = None
+
+    def over(self, limits: Limits, image: Upload) -> Order:
+        """The order for a repair of `image`. Raises `BadRequest` if something exceeds a limit."""
+        if self.prompt:
+            _check_text(self.prompt, "prompt", limits.max_prompt)
+        order = self._order(limits, self.prompt or "", 1, _drawn_size(image, limits))
+        return _over(order, Given("repair", image.image))
+
+
+def _over(order: Order, given: Given) -> Order:
+    if order.steps < 2:  # there is nothing to keep of a way of one step
+        message = f"`num_inference_steps` must be at least 2 to draw over a given picture, got {order.steps}"
+        raise BadRequest(message, param="num_inference_steps")
+    return replace(order, given=given)
+
+
+def _drawn_size(image: Upload, limits: Limits) -> tuple[int, int]:
+    """The size at which the model draws over a picture: its own, if the model has it, else the model's."""
+    own = _size_of(image)
+    return _pixels(own if own in limits.sizes else limits.default_size)
+
+
+def _size_of(image: Upload) -> str:
+    return f"{image.image.width}x{image.image.height}"
+
+
+def _pixels(size: str) -> tuple[int, int]:
+    width, height = size.split("x")
+    return int(width), int(height)
 
 
 class EvaluateRequest(_Body):
@@ -184,6 +254,39 @@ def parse_body(raw: bytes, model: type[_Model]) -> tuple[_Model, tuple[str, ...]
     values = parse_json(raw)
     if not isinstance(values, dict):
         raise BadRequest(f"the body must be a JSON object, got {_kind(values)}", code="invalid_json")
+    return _parsed(values, model)
+
+
+def parse_fields(texts: Mapping[str, str], model: type[_Model]) -> tuple[_Model, tuple[str, ...]]:
+    """The request in the texts of a form, as `parse_body` gives it. Fields that are no texts are written as in JSON;
+    `lora` may also be sent as `lora[name]` and `lora[scale]`. Raises `BadRequest` that lists all problems.
+    """
+    values: dict[str, Any] = {}
+    for name, text in texts.items():
+        outer, bracket, inner = name.partition("[")
+        if outer == "lora" and bracket and inner.endswith("]"):
+            lora = values.setdefault("lora", {})
+            if isinstance(lora, dict):
+                lora[inner[:-1]] = text if inner == "name]" else _written(text)
+        else:
+            values[name] = _written(text) if name in _NO_TEXTS else text
+    return _parsed(values, model)
+
+
+_NO_TEXTS = frozenset(
+    ("n", "output_compression", "stream", "partial_images", "seed", "num_inference_steps", "guidance_scale", "lora")
+)
+
+
+def _written(text: str) -> Any:
+    """The value that a form's text writes as in JSON; of what is none, the text, for the error that names the field."""
+    try:
+        return parse_json(text.encode("utf-8", "surrogatepass"))
+    except BadRequest:
+        return text
+
+
+def _parsed(values: dict[str, Any], model: type[_Model]) -> tuple[_Model, tuple[str, ...]]:
     ignored = tuple(sorted(set(values) & model.IGNORED))
     known = {**{k: v for k, v in values.items() if k not in model.IGNORED}}
     try:

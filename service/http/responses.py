@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.http.requests import EvaluateRequest, GenerationRequest
+from service.http.requests import EditRequest, EvaluateRequest, GenerationRequest, RepairRequest
 
 __all__ = ["MODELS"]
 
@@ -33,14 +33,14 @@ class Shape(_Answer):
 
 
 class PerImage(_Answer):
-    """What happened to one picture."""
+    """What happened to one picture. `shape` is null for a given picture over which nothing was drawn."""
 
     verdict: Verdict
     rules: list[Rule]
     labels: list[str]
     rungs: list[Rung]
     seed: int
-    shape: Shape
+    shape: Shape | None
 
 
 class AppliedLora(_Answer):
@@ -61,7 +61,7 @@ class Steering(_Answer):
     policy: str
     seed: int
     lora: AppliedLora | None
-    shape: Shape
+    shape: Shape | None
     ignored: list[str]
 
 
@@ -185,6 +185,8 @@ class ErrorAnswer(_Answer):
 
 MODELS: tuple[type[BaseModel], ...] = (
     GenerationRequest,
+    EditRequest,
+    RepairRequest,
     EvaluateRequest,
     SignedBundle,
     GenerationAnswer,

@@ -13,7 +13,7 @@ import contextlib
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
@@ -26,35 +26,36 @@ __all__ = ["EventProgress", "EventStream", "completed", "event_stream"]
 
 _STILL_HERE = b": still working\n\n"
 _HEARTBEAT_SECONDS = 10.0
-_KIND = "image_generation"
+Kind = Literal["image_generation", "image_edit"]  # how the types of events begin
 
 
 class EventProgress:
     """A `Progress` that queues events for the one stream that reads them."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: Kind) -> None:
+        self._kind = kind
         self._loop = asyncio.get_running_loop()
         self.events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
 
     def queued(self, pictures: int) -> None:
         """The request's pictures are in the engine's queue."""
-        self._tell({"type": f"{_KIND}.queued", "n": pictures})
+        self._tell({"type": f"{self._kind}.queued", "n": pictures})
 
     def step(self, picture: int, step: int, steps: int) -> None:
         """A denoising step of a picture is done."""
-        self._tell({"type": f"{_KIND}.step", "index": picture, "step": step, "steps": steps})
+        self._tell({"type": f"{self._kind}.step", "index": picture, "step": step, "steps": steps})
 
     def _tell(self, event: dict[str, Any]) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed, so there is no reader
             self._loop.call_soon_threadsafe(self.events.put_nowait, event | {"created_at": int(time.time())})
 
 
-def completed(answer: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def completed(answer: Mapping[str, Any], kind: Kind) -> Iterator[dict[str, Any]]:
     """One `completed` event per picture of an answer. Tokens are not counted, so `usage` is zero."""
     usage = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
     for index, item in enumerate(answer["data"]):
         yield {
-            "type": f"{_KIND}.completed",
+            "type": f"{kind}.completed",
             "index": index,
             "b64_json": item["b64_json"],
             "created_at": answer["created"],
@@ -89,13 +90,14 @@ async def event_stream(
     request: Request,
     work: Callable[[EventProgress], Awaitable[dict[str, Any]]],
     told: Callable[[BaseException], ApiError],
+    kind: Kind,
 ) -> EventStream:
     """The stream of events of `work`. `told` converts an unexpected exception to an API error.
 
     Raises the error of `work` if it fails before its first event.
     """
     ended: list[BaseException | None] = []
-    events = _events(request, work, told, ended)
+    events = _events(request, work, told, kind, ended)
     first = await anext(events)
     return EventStream(_all(first, events), ended)
 
@@ -110,9 +112,10 @@ async def _events(
     request: Request,
     work: Callable[[EventProgress], Awaitable[dict[str, Any]]],
     told: Callable[[BaseException], ApiError],
+    kind: Kind,
     ended: list[BaseException | None],
 ) -> AsyncIterator[bytes]:
-    progress, begun = EventProgress(), False
+    progress, begun = EventProgress(kind), False
     task = asyncio.ensure_future(work(progress))
     try:
         async with watching(request) as gone:
@@ -120,7 +123,7 @@ async def _events(
                 begun = begun or event is not _STILL_HERE
                 if begun:
                     yield event
-        for done in completed(task.result()):
+        for done in completed(task.result(), kind):
             yield _sent(done)
         ended.append(None)
     except Exception as error:

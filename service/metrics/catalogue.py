@@ -41,7 +41,7 @@ RequestOutcome = Literal[
     "ok", "labelled", "steered", "refused", "client_error", "busy", "deadline", "cancelled", "error", "unavailable"
 ]
 RequestStage = Literal[
-    "sense_prompt", "decide", "plan", "queue", "generate", "sense_picture", "blur", "encode", "audit"
+    "decode", "sense_prompt", "decide", "plan", "queue", "generate", "sense_picture", "blur", "encode", "audit"
 ]
 Reload = Literal["ok", "failed"]
 Breaker = Literal["closed", "half-open", "open"]
@@ -120,8 +120,8 @@ class Metric:
 
 
 CATALOGUE: tuple[Metric, ...] = (
-    Metric("requests_total", "counter", "Answered requests by endpoint and outcome.", (ENDPOINT, OUTCOME), 90),
-    Metric("request_duration_seconds", "histogram", "Time from arrival to answer.", (ENDPOINT,), 9),
+    Metric("requests_total", "counter", "Answered requests by endpoint and outcome.", (ENDPOINT, OUTCOME), 110),
+    Metric("request_duration_seconds", "histogram", "Time from arrival to answer.", (ENDPOINT,), 11),
     Metric("stage_duration_seconds", "histogram", "Time spent in a stage of a request.", (STAGE,)),
     Metric("images_total", "counter", "Pictures that left, by the verdict they left under.", (VERDICT,)),
     Metric("adapter_pictures_total", "counter", "Pictures that left, made with an adapter.", (ADAPTER,), 33),

@@ -105,8 +105,9 @@ class Recorder:
             if not family.metric.open and family.metric.kind != "gauge":
                 for values in family.metric.closed_sets:
                     family.at(*values)
-        for outcome in OUTCOME.values:
-            self.series("requests_total", "generations", outcome)
+        for endpoint in ("generations", "edits", "repairs"):
+            for outcome in OUTCOME.values:
+                self.series("requests_total", endpoint, outcome)
         self.detectors(("prompt", "picture"))  # whole readings; what single detectors could not do has their names
         self.series("workers_up").set(1)
 

@@ -183,7 +183,7 @@ class Runtime:
         record = audit_record(outcome, order, self.keys, seconds=time.perf_counter() - started)
         await self._record(about | record)
         if outcome.refused:
-            raise refusal(outcome, decision_id)
+            raise refusal(outcome, order, decision_id)
         return generation_answer(await ready.loop.finish(outcome, order), order, ignored)
 
     async def put_policies(self, content: bytes, decision_id: str, *, tenant: str) -> dict[str, Any]:

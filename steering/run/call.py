@@ -13,6 +13,7 @@ from steering.batch.donors import Encoding
 from steering.batch.layout import Layout, Layouts
 from steering.batch.recorded_text import TextRecorder, TextStream
 from steering.batch.row_program import AddedRows, Ints, RowProgram
+from steering.editing.trajectory import PathKeeper
 from steering.sentinel import EncodedText, Sentinel
 from steering.values import Donor
 
@@ -22,7 +23,7 @@ __all__ = ["CallFacts", "PipelineRun", "SessionExtras"]
 @dataclass(frozen=True, slots=True)
 class SessionExtras:
     """What a session brings beside plans: added pictures, given texts by prompt, recorded streams by donor, sentinels,
-    and what is told each prompt's text once it is encoded."""
+    what is told each prompt's text once it is encoded, and what keeps pictures on given ways, or writes them down."""
 
     added: AddedRows = field(default_factory=AddedRows)
     donors: tuple[tuple[int, Donor], ...] = ()
@@ -30,6 +31,7 @@ class SessionExtras:
     recorder: TextRecorder | None = None
     sentinels: tuple[Sentinel, ...] = ()
     on_encoded: Callable[[tuple[EncodedText, ...]], None] | None = None
+    keeper: PathKeeper | None = None
 
 
 @dataclass(frozen=True, slots=True)

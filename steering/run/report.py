@@ -8,15 +8,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from steering.batch.row_program import COUNTED, AddedRows
+from steering.editing.trajectory import Trajectory
 from steering.families.discovery import Placed
 from steering.plans import Plan, Swap
 from steering.run.call import CallFacts
 from steering.sentinel import Sentinel, SentinelReading
 from steering.values import WHERES
 
-__all__ = ["Output", "PictureReport", "Shape", "reports", "with_readings"]
+__all__ = ["Edited", "Output", "PictureReport", "Shape", "reports", "with_readings"]
 
 _CHANGES = [COUNTED.index(c) for c in ("swap", "pin", *WHERES)]  # values go with the keys of a swap
 _EDITS = [COUNTED.index(c) for c in WHERES]
@@ -69,11 +71,25 @@ class Output:
     """Pictures in the order of prompts, a prompt's `num_images_per_prompt` pictures side by side, and a report for
     each.
 
-    `images` is what the pipeline gave: a list of PIL pictures, or an array or tensor as `output_type` says.
+    `images` is what the pipeline gave: a list of PIL pictures, or an array or tensor as `output_type` says;
+    `trajectories`: the way of each picture, of a call that was to write them down.
     """
 
     images: Any
     report: tuple[PictureReport, ...]
+    trajectories: tuple[Trajectory, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Edited:
+    """An edited picture beside its source, at the source's size. `drawn`: what the model drew, before the parts outside
+    the mask were made the source's again; `trajectory`: the source's."""
+
+    image: Image.Image
+    source: Image.Image
+    drawn: Image.Image
+    trajectory: Trajectory
+    report: PictureReport
 
 
 def reports(

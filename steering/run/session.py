@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from diffusers.utils import BaseOutput
 
 from steering.attach import replaced, watched
 from steering.batch.device_tables import DeviceTables
@@ -57,9 +58,10 @@ class Session:
         self._steered = bool(self.extras.sentinels) or any(
             p is not None and set(p.sites) & set(prepared.names) for p in self.plans
         )
-        self._watch = watch or self._steered or self.extras.recorder is not None or bool(self.extras.added.lockstep)
-        forward = inspect.signature(prepared.denoiser.forward)
-        self._text_position = list(forward.parameters).index(prepared.family.inputs.text)
+        extras = self.extras
+        self._watch = watch or self._steered or bool(extras.recorder or extras.keeper or extras.added.lockstep)
+        forward = list(inspect.signature(prepared.denoiser.forward).parameters)
+        self._latents, self._text_position = forward[0], forward.index(prepared.family.inputs.text)
 
     @contextmanager
     def attached(self) -> Iterator[Session]:
@@ -109,6 +111,8 @@ class Session:
         result = original(*args, **kwargs)
         timesteps = self.prepared.pipe.scheduler.timesteps.tolist()
         self.clock.start(timesteps[: len(timesteps) - self.prepared.family.spare_timesteps])
+        if self.extras.keeper is not None:
+            self.extras.keeper.start(self.clock.timesteps)
         return result
 
     def _set_begin_index(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -116,7 +120,7 @@ class Session:
         self.clock.start(self.clock.timesteps, int(self.prepared.pipe.scheduler.begin_index or 0))
         return result
 
-    def _denoise(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _denoise(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         run, inputs = self.run, self.prepared.family.inputs
         if run is None or not self.clock.running:
             raise BadLayout("the denoiser was called before the pipeline encoded its prompts and set its timesteps")
@@ -129,6 +133,9 @@ class Session:
         run.seen.add(layout)
         place = (self.clock.evaluation, run.ordinal)
         run.ordinal += 1
+        if self.extras.keeper is not None and self.extras.keeper.skips(self.clock.step):
+            latents = kwargs[self._latents] if self._latents in kwargs else args[0]
+            return _unasked(self.prepared.denoiser, latents, as_tuple=not kwargs.get("return_dict", True))
         run.calls += 1
         if self.extras.recorder is not None:
             self._aim_recorder(self.extras.recorder, layout, place)
@@ -136,13 +143,15 @@ class Session:
             check_scale(self.prepared, kwargs)
             skipped = kwargs.get(inputs.skips) if inputs.skips else None
             self._show(run, run.program, layout, place, skipped or ())
+        return None
 
     def _step(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         run, step = self.run, self.clock.step
         if run is not None and run.program is not None:
             self._check_calls(run, run.program)
-        result = self._locked(original(*args, **kwargs))
-        self.clock.advance(self.prepared.pipe.scheduler, kwargs["timestep"] if "timestep" in kwargs else args[1])
+        call = inspect.signature(original).bind(*args, **kwargs)
+        result = self._locked(self._kept_step(original, call))
+        self.clock.advance(self.prepared.pipe.scheduler, call.arguments["timestep"])
         if run is not None:
             run.ordinal = 0
         if self.clock.step != step:
@@ -230,17 +239,23 @@ class Session:
                 "a plan steers the uncond rows, and this call has none: guidance_scale must be above 1, or rows `cond`"
             )
 
+    def _kept_step(self, original: Callable[..., Any], call: inspect.BoundArguments) -> Any:
+        """The scheduler's result, with what rows keep of other trajectories in it."""
+        keeper, evaluation, step, given = self.extras.keeper, self.clock.evaluation, self.clock.step, call.arguments
+        if keeper is None:
+            return original(*call.args, **call.kwargs)
+        given["model_output"], given["sample"] = keeper.before(evaluation, step, given["model_output"], given["sample"])
+        result = original(*call.args, **call.kwargs)
+        return _with_latents(result, keeper.after(self.prepared.pipe, evaluation, step, _latents_in(result)))
+
     def _locked(self, result: Any) -> Any:
         """The scheduler's result, in which each picture in lockstep has its recipient's latents."""
         pairs = self.extras.added.lockstep
         if not pairs:
             return result
-        latents = (result[0] if isinstance(result, tuple) else result.prev_sample).clone()
+        latents = _latents_in(result).clone()
         latents[[a for a, _ in pairs]] = latents[[b for _, b in pairs]]
-        if isinstance(result, tuple):
-            return (latents, *result[1:])
-        result.prev_sample = latents
-        return result
+        return _with_latents(result, latents)
 
     def _close_run(self) -> None:
         run, self.run = self.run, None
@@ -329,6 +344,25 @@ class Session:
         rows = layout.rows(0, "cond")
         recorder.place = place if rows else None
         recorder.row = rows[0] if rows else 0
+
+
+def _latents_in(result: Any) -> torch.Tensor:
+    return result[0] if isinstance(result, tuple) else result.prev_sample
+
+
+def _with_latents(result: Any, latents: torch.Tensor) -> Any:
+    """A scheduler's result with other latents."""
+    if isinstance(result, tuple):
+        return (latents, *result[1:])
+    result.prev_sample = latents
+    return result
+
+
+def _unasked(denoiser: Any, latents: torch.Tensor, *, as_tuple: bool) -> Any:
+    """A prediction of zeros, in the form of the denoiser's, for a call that it is spared."""
+    wide = getattr(denoiser.config, "out_channels", None) if latents.dim() > 3 else None
+    zeros = latents.new_zeros(latents.shape[0], wide or latents.shape[1], *latents.shape[2:])
+    return (zeros,) if as_tuple else BaseOutput(sample=zeros)
 
 
 def _by_picture(values: np.ndarray, pictures: int) -> np.ndarray:

@@ -17,6 +17,7 @@ import torch
 from steering.attach import after
 from steering.batch.extra_rows import ExtendedBatch
 from steering.batch.recorded_text import CANONICAL_SEED, TextRecorder, TextStream
+from steering.editing.trajectory import PathKeeper
 from steering.errors import BadPlan
 from steering.plans import Plan, Swap
 from steering.run.call import CallFacts, SessionExtras
@@ -38,7 +39,8 @@ _PER_ROW = ("latents", "image", "ip_adapter_image", "ip_adapter_image_embeds")
 @dataclass(frozen=True, slots=True)
 class GenerateCall:
     """One call of `Host.generate`, checked: `asked` prompts of the caller, `count` pictures of each; `own` arguments
-    for single stages. The first pipeline is watched by `sentinels`, and its texts go to `on_encoded`."""
+    for single stages. The first pipeline is watched by `sentinels`, its texts go to `on_encoded`, and its pictures'
+    ways are kept by `keeper`."""
 
     batch: ExtendedBatch
     asked: int
@@ -48,6 +50,7 @@ class GenerateCall:
     on_step: Callable[[int, int], None] | None
     sentinels: tuple[Sentinel, ...] = ()
     on_encoded: Callable[[tuple[EncodedText, ...]], None] | None = None
+    keeper: PathKeeper | None = None
 
 
 def run_stages(pipelines: Sequence[PreparedPipeline], job: GenerateCall) -> tuple[Any, list[CallFacts]]:
@@ -65,6 +68,7 @@ def run_stages(pipelines: Sequence[PreparedPipeline], job: GenerateCall) -> tupl
             _streams(prepared, job, arguments),
             sentinels=job.sentinels if n == 0 else (),
             on_encoded=job.on_encoded if n == 0 else None,
+            keeper=job.keeper if n == 0 else None,
         )
         with Session(prepared, plans, job.on_step, extras).attached() as session, finite_pictures(prepared.pipe):
             images = prepared.pipe(num_images_per_prompt=count, generator=_generators(job), **arguments).images

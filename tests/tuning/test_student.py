@@ -55,7 +55,8 @@ def test_a_distilled_model_with_timesteps_of_its_own_is_refused() -> None:
 
 @pytest.mark.parametrize("name", ["sdxl", "sd3", "flux-dev", "pixart-alpha"])
 def test_a_picture_becomes_the_latents_that_its_pipeline_decodes(name: str) -> None:
-    from tuning import Student, latents_of
+    from steering import latents_of
+    from tuning import Student
 
     host = _host(name)
     student = Student(host)

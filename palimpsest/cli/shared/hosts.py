@@ -1,16 +1,17 @@
-"""Opens the model of `--model`, and finds a pack for it, or ends the command with an error."""
+"""Opens the model of `--model` and what belongs to it, or ends the command with an error."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from palimpsest.cli.shared.console import fail, settings_from
 
 if TYPE_CHECKING:
     from steering import Host, Pack
 
-__all__ = ["is_ours", "open_host", "pack_for"]
+__all__ = ["is_ours", "lettering_places", "open_host", "pack_for", "size_of"]
 
 
 def open_host(model: str | None) -> Host:
@@ -38,9 +39,7 @@ def is_ours(model: str | None) -> bool:
 
 
 def pack_for(host: Host, concept: str, file: Path | None = None) -> Pack:
-    """The pack in a file, or else the one for a concept in the settings' folder, ours and the published ones. Ends the
-    command with an error if there is none for the host.
-    """
+    """The pack in a file, or the one of a concept on a host. Ends the command with an error if there is none."""
     from reference.folders import packs_of
     from steering import Pack, SteeringError, find_pack, pack_roots
 
@@ -50,3 +49,22 @@ def pack_for(host: Host, concept: str, file: Path | None = None) -> Pack:
         return find_pack(concept, host, pack_roots([*filter(None, [settings_from({}).packs]), packs_of(host.name)]))
     except SteeringError as error:
         fail(str(error))
+
+
+def size_of(host: Host) -> tuple[int, int]:
+    """Width and height of the model's own pictures."""
+    height, width = host.defaults.height, host.defaults.width
+    native = host.native_size
+    if height and width:
+        return width, height
+    if native is None:
+        fail("the model does not say how large its pictures are; put `height` and `width` into its `defaults.json`")
+    return native[1], native[0]
+
+
+def lettering_places() -> Callable[[Any], list[tuple[float, float, float, float]]]:
+    """Says where lettering stands in a picture."""
+    from detectors.images import RapidOcr
+
+    reader = RapidOcr()
+    return lambda image: [(b.left, b.top, b.right, b.bottom) for b in reader.find(image)]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,113 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from policies import Box, Signal, Signals
-from service.engine.closed_loop import ClosedLoop
-from service.engine.outcome import Outcome
+from policies import Signals
 from service.engine.queue import Queue
-from service.engine.thread import Engine
 from service.errors import Busy, DeadlineExceeded
-from service.order import Order
-from service.reading.pools import DetectorPools
-
-PROMPT = 'a red star with a sign that says "idiot"'
-BENIGN = "a red star on a blue background"
-BOX = Box(10, 20, 40, 30)
-
-
-def pixels(image: Any) -> np.ndarray:
-    return np.asarray(image).astype(int)
-
-
-class Script:
-    """Reads pictures as told: call `k` sees `texts[k]`, the last one for ever; `None` reads nothing."""
-
-    def __init__(self, *texts: str | None, fails: bool = False, sleeps: float = 0.0) -> None:
-        self.texts, self.fails, self.sleeps = texts, fails, sleeps
-        self.seen: list[np.ndarray] = []
-
-    def __call__(self, image: Any, reads: frozenset[str]) -> Signals:
-        time.sleep(self.sleeps)
-        if self.fails:
-            raise RuntimeError("cannot read")
-        text = self.texts[min(len(self.seen), len(self.texts) - 1)]
-        self.seen.append(pixels(image))
-        return seen(text, reads)
-
-
-def seen(text: str | None, reads: frozenset[str]) -> Signals:
-    from detectors.text import read_text
-
-    found = (
-        ()
-        if text is None
-        else (Signal("lettering", "script", "1", "picture", text=text, box=BOX, views=read_text(text)),)
-    )
-    return Signals(found, frozenset(("picture", name) for name in reads))
-
-
-@pytest.fixture(scope="module")
-def queue(host: Any, recorder: Any) -> Iterator[Queue]:
-    queue = Queue(64, recorder)
-    engine = Engine(lambda: host, queue, recorder, batching="solo", max_batch=1)
-    engine.start()
-    yield queue
-    engine.stop(timeout=30)
-
-
-@pytest.fixture
-def run(queue: Queue, host: Any, packs: Any, recorder: Any, policy: Any) -> Callable[..., Outcome]:
-    """Runs one request through the loop under the test policy with `edits` made to its text."""
-    from detectors.text import sense, without_lettering
-    from policies import Loader
-    from steering import Pack
-
-    pack = Pack.load(packs / "lettering.safetensors", host=host)
-
-    def go(
-        look: Any,
-        prompt: str = PROMPT,
-        *,
-        n: int = 1,
-        edits: tuple[tuple[str, str], ...] = (),
-        shelf: Any = None,
-        seconds: float = 60.0,
-        detector_seconds: float = 30.0,
-        sense_with: Any = sense,
-        steps: int = 4,
-        adapter: Any = None,
-    ) -> Outcome:
-        text = policy.read_text()
-        for old, new in edits:
-            assert old in text
-            text = text.replace(old, new)
-        policy.write_text(text)
-        snapshot = Loader(sense).load(policy)
-        readers = DetectorPools(sense_with, look, recorder, threads=2, seconds=detector_seconds)
-        loop = ClosedLoop(
-            queue,
-            readers,
-            {"lettering": pack} if shelf is None else shelf,
-            recorder,
-            without_lettering=without_lettering,
-            deadline_seconds=seconds,
-            adapters={} if adapter is None else {adapter.lora.name: adapter},
-        )
-        lora = None if adapter is None else adapter.lora
-        order = Order(prompt, "", "tiny", n=n, width=64, height=64, steps=steps, guidance=3.0, seed=3, lora=lora)
-        return asyncio.run(loop.answer(order, snapshot, "request-1"))
-
-    return go
-
-
-@pytest.fixture
-def made(host: Any) -> Callable[..., np.ndarray]:
-    """The picture that the host itself makes of a prompt, under a plan."""
-
-    def make(prompt: str, plan: Any = None, seed: int = 3) -> np.ndarray:
-        return pixels(host.generate([prompt], plans=[plan], seeds=[seed]).images[0])
-
-    return make
+from tests.service.engine.scripted import BENIGN, PROMPT, Script, pixels, seen
 
 
 def test_a_benign_request_is_looked_at_and_untouched(run: Any, made: Any) -> None:

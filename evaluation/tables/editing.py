@@ -1,0 +1,226 @@
+"""The table of edits: another word on a picture that the model drew, or on one that it never saw, by several methods.
+
+Given pictures are painted by the town's painter, not by a model, which is what inversion is for. Only pictures whose
+word RapidOCR finds are edited, as in the product: the mask is what it found, grown. Figures are of all of those.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from evaluation.draw import BATCH
+from evaluation.metrics import Rate, edit_distance, mean_interval, similarity_outside
+from evaluation.readers.judges import Judges, read_words
+from reference.town.captions import sample_caption
+from reference.town.drawing.paint import paint
+from reference.town.letters import held_out_words
+from reference.town.scenes import Scene, sample_scene
+from steering import Host, Kept, Pack, Plan, Trajectory, mask_of, paste
+
+__all__ = ["METHODS", "EditCase", "edit_cases", "edit_rows"]
+
+Made = Literal["generated", "given"]
+METHODS = ("located", "located, no mask", "prompt swapped", "blended", "blur")
+_SIDE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class EditCase:
+    """A picture with a word on it, and the word that is to stand there: `prompt` and `wanted` are captions of both."""
+
+    scene: Scene
+    prompt: str
+    wanted: str
+    word: str
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A picture to edit: its way, and where its word was found."""
+
+    case: EditCase
+    image: Image.Image
+    way: Trajectory
+    boxes: Sequence[tuple[float, float, float, float]]
+
+    @property
+    def mask(self) -> np.ndarray:
+        """What may change: the found boxes, grown, and wider for a longer word."""
+        return mask_of(self.boxes, self.image.size, longer=len(self.case.word) / max(1, len(self.case.scene.lettering)))
+
+
+def edit_cases(count: int, *, seed: int) -> list[EditCase]:
+    """Held-out words on signs of one line, and other held-out words for them, in captions of all forms."""
+    rng, words = random.Random(f"edits/{seed}"), held_out_words()
+    found = []
+    for n in range(count):
+        old, new = rng.sample(words, 2)
+        room = sample_scene(rng, lines=[max(old, new, key=len)])  # a sign that has room for both
+        scene, form = replace(room, lines=(old,)), rng.getrandbits(32)
+        told, wanted = (sample_caption(replace(scene, lines=(word,)), random.Random(form)).text for word in (old, new))
+        found.append(EditCase(scene, told, wanted, new, 500_000 + 1000 * seed + n))
+    return found
+
+
+def edit_rows(
+    host: Host,
+    pack: Pack,
+    judges: Judges,
+    *,
+    made: Made,
+    count: int,
+    start: int,
+    methods: Sequence[str] = METHODS,
+    refine: int = 2,
+    controller: float = 0.0,
+    call: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    progress: Callable[[str], None] = lambda _: None,
+) -> dict[str, dict[str, Any]]:
+    """A row for the pictures as they were, one for the new captions drawn plainly, and one for each method.
+
+    start: the first step that is drawn anew. Raises: ValueError, for an unknown method.
+    """
+    if strange := [m for m in methods if m not in METHODS]:
+        raise ValueError(f"methods must be of {', '.join(f'`{m}`' for m in METHODS)}, got `{strange[0]}`")
+    call = dict(call or {})
+    cases = edit_cases(count, seed=seed)
+    began = time.process_time()
+    progress(f"{made}: {len(cases)} pictures")
+    sources = _sources(host, judges, cases, made, start, refine, controller, call)
+    spent = time.process_time() - began
+    plainly, seconds = _drawn(host, [(s.case.wanted, s.case.seed, None, None) for s in sources], call)
+    rows = {
+        "before": _row(judges, sources, [s.image for s in sources]) | {"seconds": round(spent / max(1, len(cases)), 2)},
+        "asked plainly": _row(judges, sources, plainly) | {"seconds": seconds},
+    }
+    steps = len(sources[0].way.timesteps) if sources else 0
+    for method in methods:
+        progress(f"{made}: {method}")
+        drawn, seconds = _edited(host, pack, method, sources, start, call)
+        images = [paste(s.image, d, s.mask) if method in _MASKED else d for s, d in zip(sources, drawn, strict=True)]
+        rows[method] = _row(judges, sources, images, drawn) | {"seconds": seconds}
+        if method != "blur":
+            rows[method] |= {"denoiser steps": steps - (start if method != "prompt swapped" else 0)}
+    return rows
+
+
+_MASKED = ("located", "blended")
+
+
+def _sources(
+    host: Host,
+    judges: Judges,
+    cases: Sequence[EditCase],
+    made: Made,
+    start: int,
+    refine: int,
+    controller: float,
+    call: Mapping[str, Any],
+) -> list[_Source]:
+    found: list[_Source] = []
+    for at in range(0, len(cases), BATCH):
+        part = cases[at : at + BATCH]
+        prompts, seeds = [c.prompt for c in part], [c.seed for c in part]
+        if made == "generated":
+            out = host.generate(prompts, plans=[None] * len(part), seeds=seeds, record=True, **call)
+            images, ways = list(out.images), out.trajectories
+        else:
+            images = [paint(c.scene, _SIDE) for c in part]
+            given: dict[str, Any] = {"first": max(1, start), "refine": refine, "controller": controller}
+            ways = host.invert(images, prompts, **given, **call)
+        for case, image, way in zip(part, images, ways, strict=True):
+            boxes = [
+                (r.box.left, r.box.top, r.box.right, r.box.bottom)
+                for r in judges.ocr.read(image)
+                if not r.turned and edit_distance(r.text.upper(), case.scene.lettering) <= 1
+            ]
+            if boxes:
+                found.append(_Source(case, image, way, boxes))
+    return found
+
+
+def _edited(
+    host: Host, pack: Pack, method: str, sources: Sequence[_Source], start: int, call: Mapping[str, Any]
+) -> tuple[list[Image.Image], float]:
+    """The pictures of a method as they were drawn, and the seconds of processor time for each."""
+    if method == "blur":
+        began = time.process_time()
+        soft = [paste(s.image, s.image.filter(ImageFilter.GaussianBlur(4)), s.mask) for s in sources]
+        return soft, round((time.process_time() - began) / max(1, len(soft)), 3)
+    asked: list[tuple[str, int, Plan | None, Kept | None]] = []
+    for source in sources:
+        case, first = source.case, max(start, source.way.first)
+        if method == "prompt swapped":
+            kept = Kept(source.way, None, first) if source.way.first else None
+            asked.append((case.wanted, case.seed, None, kept))
+        elif method == "blended":
+            asked.append((case.wanted, case.seed, None, Kept(source.way, source.mask, first)))
+        else:
+            mask = source.mask if method == "located" else None
+            asked.append((case.prompt, case.seed, pack.plan(toward=case.wanted), Kept(source.way, mask, first)))
+    return _drawn(host, asked, call)
+
+
+def _drawn(
+    host: Host, asked: Sequence[tuple[str, int, Plan | None, Kept | None]], call: Mapping[str, Any]
+) -> tuple[list[Image.Image], float]:
+    began, images = time.process_time(), list[Image.Image]()
+    for at in range(0, len(asked), BATCH):
+        prompts, seeds, plans, kept = zip(*asked[at : at + BATCH], strict=True)
+        images += host.generate(prompts, plans=plans, seeds=seeds, kept=kept, **call).images
+    return images, round((time.process_time() - began) / max(1, len(asked)), 3)
+
+
+def _row(
+    judges: Judges, sources: Sequence[_Source], images: Sequence[Image.Image], drawn: Sequence[Image.Image] = ()
+) -> dict[str, Any]:
+    """What stands on the pictures, and what of the rest is as it was."""
+    read, seen = judges.reader.read(images), [read_words(judges.ocr, image) for image in images]
+    sights = judges.second.look(images)
+    before = judges.second.look([s.image for s in sources])
+    old = [s.case.scene.lettering for s in sources]
+    facts: dict[str, Rate] = {}
+    for fact in ("subject", "ground", "style"):
+        kept = [
+            now.agrees(s.case.scene)[fact]
+            for was, now, s in zip(before, sights, sources, strict=True)
+            if was.agrees(s.case.scene)[fact]
+        ]
+        facts[f"{fact} kept"] = Rate.of(kept)
+    return {
+        "new word exact, RapidOCR": Rate.of(t == s.case.word for t, s in zip(seen, sources, strict=True)).to_json(),
+        "new word exact, reader": Rate.of(t == s.case.word for t, s in zip(read, sources, strict=True)).to_json(),
+        "old word gone": Rate.of(
+            min(edit_distance(a, word), edit_distance(b, word)) > 1 for a, b, word in zip(read, seen, old, strict=True)
+        ).to_json(),
+        **{name: rate.to_json() for name, rate in facts.items()},
+        **_outside(sources, images, ""),
+        **(_outside(sources, drawn, ", as drawn") if drawn else {}),
+    }
+
+
+def _outside(sources: Sequence[_Source], images: Sequence[Image.Image], name: str) -> dict[str, Any]:
+    """How like the source the pictures are outside of what may change."""
+    ssim, psnr, equal = [], [], []
+    for source, image in zip(sources, images, strict=True):
+        rows, columns = (np.flatnonzero(source.mask.max(axis)) for axis in (1, 0))
+        box = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
+        ssim.append(similarity_outside(source.image, image, [box], margin=0)[0])
+        a, b = (np.asarray(i.convert("RGB"), float)[source.mask == 0] for i in (source.image, image))
+        error = float(((a - b) ** 2).mean())
+        equal.append(error == 0)
+        psnr.append(min(100.0, 10 * float(np.log10(255**2 / max(error, 1e-6)))))
+    return {
+        f"SSIM outside{name}": mean_interval(ssim),
+        f"PSNR outside{name}, at most 100": mean_interval(psnr),
+        f"pixels outside equal{name}": Rate.of(equal).to_json(),
+    }
