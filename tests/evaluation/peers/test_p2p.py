@@ -7,6 +7,7 @@
 | leave the hooks on, or off when `tau` ends late | tau 0, nothing is left |
 | exchange rows of the other pair, or rows without the prompt | the target attends as its source |
 | leave PixArt's mask alone | a target whose text is shorter |
+| edit words of other lengths, or show each edit of half a batch the first one's seed | the table of edits |
 """
 
 from __future__ import annotations
@@ -18,8 +19,12 @@ import numpy as np
 import pytest
 import torch
 
+from evaluation import Judges
 from evaluation.p2p import _attending, prompt_to_prompt
-from steering import BadPlan, Host
+from evaluation.tables.editing import edit_cases, edit_rows
+from palimpsest.cli.shared.in_process import LocalAnswerer
+from reference.folders import packs_of
+from steering import BadPlan, Host, find_pack
 from steering.attach import after, before
 from tests.steering.zoo import CALL, build
 
@@ -108,3 +113,18 @@ def test_what_cannot_be_edited_is_refused(host: Host) -> None:
         prompt_to_prompt(host, SOURCES, TARGETS[:1], SEEDS)
     with pytest.raises(ValueError, match=r"tau must be a share of the steps, 0 to 1, got 1\.5"):
         prompt_to_prompt(host, SOURCES, TARGETS, SEEDS, tau=1.5)
+
+
+def test_the_table_of_edits_has_it_for_words_of_the_same_length(unet_service: LocalAnswerer, judges: Judges) -> None:
+    host = unet_service.host
+    pack = find_pack("lettering", host, [packs_of("signpost-sdxl")])
+    asked: dict[str, Any] = {"count": 8, "start": 1, "methods": ("Prompt-to-Prompt", "prompt swapped")}
+    rows = edit_rows(host, pack, judges, made="generated", **asked)
+    as_long = [c for c in edit_cases(8, seed=0) if len(c.word) == len(c.scene.lettering)]
+    replaced, swapped = rows["Prompt-to-Prompt"], rows["prompt swapped"]
+    assert 0 < replaced["old word gone"]["n"] <= len(as_long) < swapped["old word gone"]["n"]
+    assert replaced["old word gone"]["share"] == 1.0
+    assert replaced["new word exact, reader"]["hits"] > 0
+    assert replaced["SSIM outside"]["mean"] > 0.8
+    given = edit_rows(host, pack, judges, made="given", **(asked | {"count": 1, "methods": ("Prompt-to-Prompt",)}))
+    assert given["Prompt-to-Prompt"] == {"n": 0}
