@@ -7,7 +7,7 @@
 | leave the hooks on, or off when `tau` ends late | tau 0, nothing is left |
 | exchange rows of the other pair, or rows without the prompt | the target attends as its source |
 | leave PixArt's mask alone | a target whose text is shorter |
-| edit words of other lengths, or show each edit of half a batch the first one's seed | the table of edits |
+| edit words of other lengths, or take the sources' pictures for the edits | the table of edits |
 """
 
 from __future__ import annotations
