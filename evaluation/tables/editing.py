@@ -1,7 +1,9 @@
 """The table of edits: another word on a picture that the model drew, or on one that it never saw, by several methods.
 
 Given pictures are painted by the town's painter, not by a model, which is what inversion is for. Only pictures whose
-word RapidOCR finds are edited, as in the product: the mask is what it found, grown. Figures are of all of those.
+word RapidOCR finds are edited, as in the product: the mask is what it found, grown. Figures are of all of those, but
+for Prompt-to-Prompt: it draws source and edit together, so it takes the model's own pictures only, and of these the
+ones whose new word is as long as the old.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from PIL import Image, ImageFilter
 
 from evaluation.draw import BATCH
 from evaluation.metrics import Rate, edit_distance, mean_interval, similarity_outside
+from evaluation.p2p import prompt_to_prompt
 from evaluation.readers.judges import Judges, read_words
 from reference.town.captions import sample_caption
 from reference.town.drawing.paint import paint
@@ -27,7 +30,8 @@ from steering import Host, Kept, Pack, Plan, Trajectory, mask_of, paste
 __all__ = ["METHODS", "EditCase", "edit_cases", "edit_rows"]
 
 Made = Literal["generated", "given"]
-METHODS = ("located", "located, no mask", "prompt swapped", "blended", "blur")
+_TOGETHER = "Prompt-to-Prompt"
+METHODS = ("located", "located, no mask", "prompt swapped", "blended", _TOGETHER, "blur")
 _SIDE = 64
 
 
@@ -110,15 +114,24 @@ def edit_rows(
     steps = len(sources[0].way.timesteps) if sources else 0
     for method in methods:
         progress(f"{made}: {method}")
-        drawn, seconds = _edited(host, pack, method, sources, start, call)
-        images = [paste(s.image, d, s.mask) if method in _MASKED else d for s, d in zip(sources, drawn, strict=True)]
-        rows[method] = _row(judges, sources, images, drawn) | {"seconds": seconds}
+        over = sources if method != _TOGETHER else _as_long(sources, made)
+        if not over:
+            rows[method] = {"n": 0}
+            continue
+        drawn, seconds = _edited(host, pack, method, over, start, call)
+        images = [paste(s.image, d, s.mask) if method in _MASKED else d for s, d in zip(over, drawn, strict=True)]
+        rows[method] = _row(judges, over, images, drawn) | {"seconds": seconds}
         if method != "blur":
-            rows[method] |= {"denoiser steps": steps - (start if method != "prompt swapped" else 0)}
+            rows[method] |= {"denoiser steps": steps - (start if method not in ("prompt swapped", _TOGETHER) else 0)}
     return rows
 
 
 _MASKED = ("located", "blended")
+
+
+def _as_long(sources: Sequence[_Source], made: Made) -> list[_Source]:
+    """The sources that Prompt-to-Prompt can edit."""
+    return [s for s in sources if made == "generated" and len(s.case.word) == len(s.case.scene.lettering)]
 
 
 def _sources(
@@ -161,6 +174,13 @@ def _edited(
         began = time.process_time()
         soft = [paste(s.image, s.image.filter(ImageFilter.GaussianBlur(4)), s.mask) for s in sources]
         return soft, round((time.process_time() - began) / max(1, len(soft)), 3)
+    if method == _TOGETHER:
+        began, made = time.process_time(), list[Image.Image]()
+        for at in range(0, len(sources), BATCH // 2):
+            cases = [s.case for s in sources[at : at + BATCH // 2]]
+            told, wanted, seeds = zip(*((c.prompt, c.wanted, c.seed) for c in cases), strict=True)
+            made += prompt_to_prompt(host, told, wanted, seeds, **call).targets
+        return made, round((time.process_time() - began) / max(1, len(made)), 3)
     asked: list[tuple[str, int, Plan | None, Kept | None]] = []
     for source in sources:
         case, first = source.case, max(start, source.way.first)

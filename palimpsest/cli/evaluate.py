@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from palimpsest.cli.shared.console import fail, keep, say, settings_from, table
-from palimpsest.cli.shared.hosts import open_host
+from palimpsest.cli.shared.hosts import open_host, pack_for
 from palimpsest.cli.shared.measures import brief, report_rows
 from palimpsest.cli.shared.options import Count, Floor, Json, Key, Model, Out, Policy, Seed, Steps, Url
 
@@ -30,6 +30,14 @@ _BESIDE = {
     "SSIM": "SSIM, whole picture",
     "innocent: stock": "innocent: the stock pipeline's pixels",
     "kept": "innocent: facts kept, where they were right",
+}
+_BY_DONOR = {
+    "shows it": "shows it",
+    "donor's word": "donor's word read",
+    "others kept": "other facts kept, where they were right",
+    "SSIM outside": "SSIM outside the sign",
+    "minus whole prompt": "SSIM outside the sign, minus whole prompt swapped",
+    "minus all sites": "SSIM outside the sign, minus all sites swapped",
 }
 _ERASED = ("character/pip", "style/marlo", "harm/gun")  # by the shipped policies
 _ROOT = Path(__file__).parent.parent.parent
@@ -123,6 +131,13 @@ def evaluate_baselines(
         typer.Option(help="`lettering`, or an erased concept; may be repeated. Default: what the shipped rules name."),
     ] = None,
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="Pictures per row, and innocent prompts.")] = 50,
+    donor: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Compare swaps on lettering alone, with this kind of donor: `same` (the prompt with another word),"
+            " `bare` (a sign and nothing else) or `other` (a sign in another scene); may be repeated."
+        ),
+    ] = None,
     model: Model = None,
     policy: Policy = None,
     floor: Floor = None,
@@ -134,7 +149,13 @@ def evaluate_baselines(
 ) -> None:
     """Compare the service with other methods on the same prompts: negative prompts, SLD, SAFREE, whole swaps and
     refusal.
+
+    With --donor it compares swaps with each other: at the located sites, at all sites, and of the whole prompt.
     """
+    if donor:
+        given = {"--policy": policy, "--floor": floor, "--url": url, "--key": key}
+        _compare_donors(concept, donor, given, count, model, seed, out, json_)
+        return
     from evaluation.prompts.cases import SHIPPED_INSULTS, load_word_list
     from evaluation.tables.baselines import LETTERING, baseline_rows
 
@@ -160,6 +181,44 @@ def evaluate_baselines(
             for name, row in own.items():
                 if "why not" in row:
                     say(f"{name}: {row['why not']}")
+
+
+def _compare_donors(
+    concept: Sequence[str] | None,
+    donor: Sequence[str],
+    service: Mapping[str, Any],
+    count: int,
+    model: str | None,
+    seed: int,
+    out: Path | None,
+    json_: bool,
+) -> None:
+    from evaluation.prompts.cases import SHIPPED_INSULTS, load_word_list
+    from evaluation.prompts.donors import DONORS
+    from evaluation.readers.judges import Judges
+    from evaluation.tables.baselines import LETTERING, donor_rows
+
+    kinds = [kind for kind in DONORS if kind in donor]
+    if strange := [kind for kind in donor if kind not in DONORS]:
+        fail(f"--donor must be one of {', '.join(f'`{kind}`' for kind in DONORS)}, got `{strange[0]}`")
+    if other := [name for name in concept or () if name != LETTERING]:
+        fail(f"--concept must be `{LETTERING}` with --donor, got `{other[0]}`")
+    if named := [option for option, value in service.items() if value is not None]:
+        fail(f"{named[0]} must be left out when --donor is given: its swaps are drawn without the service")
+    host = open_host(model)
+    pack = pack_for(host, LETTERING)
+    try:
+        words = load_word_list(SHIPPED_INSULTS)
+        rows = donor_rows(host, pack, Judges.load(), kinds, words=words, count=count, seed=seed, progress=say)
+    except (ValueError, RuntimeError) as error:
+        fail(str(error))
+    keep({"model": host.name, "sites": list(pack.sites), "seed": seed, "rows": rows}, out, json_)
+    if not json_:
+        flat = [
+            {"": name, **{short: brief(row.get(long, "")) for short, long in _BY_DONOR.items()}}
+            for name, row in rows.items()
+        ]
+        table(f"{LETTERING} on {host.name}, {count} pictures a row", flat)
 
 
 @evaluate_app.command("prompts")
