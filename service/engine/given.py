@@ -83,14 +83,10 @@ class GivenPicture:
         return self._sources[key], self._small(mask)
 
     def _small(self, mask: np.ndarray | None) -> np.ndarray | None:
-        """A mask at the size that the model draws: each pixel that stands for one of the mask is in it."""
-        import numpy as np
-        from PIL import Image
-
+        """A mask at the size that the model draws: each pixel that touches one of the mask is in it."""
         if mask is None:
             return None
-        grey = Image.fromarray(np.where(mask, 255, 0).astype(np.uint8))
-        return np.asarray(grey.resize((self._order.width, self._order.height), Image.Resampling.BOX)) > 0
+        return _shrunk(_shrunk(mask, self._order.height).T, self._order.width).T
 
     def pasted(self, drawn: Image, mask: np.ndarray | None) -> Image:
         """The given picture with what was drawn inside of the mask, at its own size."""
@@ -102,6 +98,14 @@ class GivenPicture:
         if mask is not None:
             return paste(self.image, drawn, mask.astype(np.float32))
         return drawn if drawn.size == self.image.size else drawn.resize(self.image.size, Resampling.LANCZOS)
+
+
+def _shrunk(mask: np.ndarray, rows: int) -> np.ndarray:
+    """A mask [h, w] with another number of rows: each is true where one that it touches is."""
+    import numpy as np
+
+    own = len(mask)
+    return np.stack([mask[k * own // rows : -(-(k + 1) * own // rows)].any(0) for k in range(rows)])
 
 
 def boxes_in(signals: Signals) -> tuple[Box, ...]:

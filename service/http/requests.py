@@ -204,7 +204,7 @@ class RepairRequest(_Drawing):
 
     def over(self, limits: Limits, image: Upload) -> Order:
         """The order for a repair of `image`. Raises `BadRequest` if something exceeds a limit."""
-        if self.prompt:
+        if self.prompt is not None:
             _check_text(self.prompt, "prompt", limits.max_prompt)
         order = self._order(limits, self.prompt or "", 1, _drawn_size(image, limits))
         return _over(order, Given("repair", image.image))
