@@ -31,7 +31,8 @@ __all__ = ["METHODS", "EditCase", "edit_cases", "edit_rows"]
 
 Made = Literal["generated", "given"]
 _TOGETHER = "Prompt-to-Prompt"
-METHODS = ("located", "located, no mask", "prompt swapped", "blended", _TOGETHER, "blur")
+_CLIMBED = "climbed"
+METHODS = ("located", "located, no mask", "wider", _CLIMBED, "prompt swapped", "blended", _TOGETHER, "blur")
 _SIDE = 64
 
 
@@ -112,21 +113,64 @@ def edit_rows(
         "asked plainly": _row(judges, sources, plainly) | {"seconds": seconds},
     }
     steps = len(sources[0].way.timesteps) if sources else 0
+    known: dict[str, list[Image.Image]] = {}
     for method in methods:
         progress(f"{made}: {method}")
         over = sources if method != _TOGETHER else _as_long(sources, made)
         if not over:
             rows[method] = {"n": 0}
             continue
+        if method == _CLIMBED:
+            rows[method] = _climbed(host, pack, judges, over, start, call, known)
+            continue
         drawn, seconds = _edited(host, pack, method, over, start, call)
-        images = [paste(s.image, d, s.mask) if method in _MASKED else d for s, d in zip(over, drawn, strict=True)]
+        known[method] = images = _finished(method, over, drawn)
         rows[method] = _row(judges, over, images, drawn) | {"seconds": seconds}
         if method != "blur":
             rows[method] |= {"denoiser steps": steps - (start if method not in ("prompt swapped", _TOGETHER) else 0)}
     return rows
 
 
-_MASKED = ("located", "blended")
+_RUNGS = ("located", "wider", "blended")  # what `palimpsest edit` tries, one after the other
+_MASKED = _RUNGS
+
+
+def _finished(method: str, sources: Sequence[_Source], drawn: Sequence[Image.Image]) -> list[Image.Image]:
+    if method not in _MASKED:
+        return list(drawn)
+    return [paste(s.image, d, s.mask) for s, d in zip(sources, drawn, strict=True)]
+
+
+def _climbed(
+    host: Host,
+    pack: Pack,
+    judges: Judges,
+    sources: Sequence[_Source],
+    start: int,
+    call: Mapping[str, Any],
+    known: Mapping[str, Sequence[Image.Image]],
+) -> dict[str, Any]:
+    """The row of the first rung whose word RapidOCR reads, as in `palimpsest edit`; the first rung's, if none does.
+
+    known: finished pictures of rungs that were drawn for all sources before.
+    """
+    images: list[Image.Image | None] = [None] * len(sources)
+    left, tried = list(range(len(sources))), dict[str, int]()
+    for rung in _RUNGS:
+        tried[rung], part = len(left), [sources[i] for i in left]
+        if not part:
+            continue
+        if rung in known:
+            made = [known[rung][i] for i in left]
+        else:
+            made = _finished(rung, part, _edited(host, pack, rung, part, start, call)[0])
+        exact = [read_words(judges.ocr, image) == s.case.word for image, s in zip(made, part, strict=True)]
+        for i, image, right in zip(left, made, exact, strict=True):
+            if right or images[i] is None:
+                images[i] = image
+        left = [i for i, right in zip(left, exact, strict=True) if not right]
+    row = _row(judges, sources, [image for image in images if image is not None])
+    return row | {"tried": tried}
 
 
 def _as_long(sources: Sequence[_Source], made: Made) -> list[_Source]:
@@ -190,8 +234,9 @@ def _edited(
         elif method == "blended":
             asked.append((case.wanted, case.seed, None, Kept(source.way, source.mask, first)))
         else:
-            mask = source.mask if method == "located" else None
-            asked.append((case.prompt, case.seed, pack.plan(toward=case.wanted), Kept(source.way, mask, first)))
+            mask = None if method == "located, no mask" else source.mask
+            plan = pack.plan(toward=case.wanted, wider=method == "wider")
+            asked.append((case.prompt, case.seed, plan, Kept(source.way, mask, first)))
     return _drawn(host, asked, call)
 
 
