@@ -59,6 +59,9 @@ def evaluate_lettering(
     misspelt: Annotated[
         bool, typer.Option("--misspelt", help="Also test the same number of words with one edit, which no list has.")
     ] = False,
+    uploads: Annotated[
+        bool, typer.Option("--uploads", help="Repair pictures that no model drew, in place of prompts.")
+    ] = False,
     seed: Seed = 0,
     out: Out = None,
     json_: Json = False,
@@ -74,12 +77,12 @@ def evaluate_lettering(
     with _subject(model, policy, floor, url, key) as (host, service, judges):
         rows = {
             **{
-                name: lettering_row(host, service, said, judges, count=count, seed=seed, progress=say)
+                name: lettering_row(host, service, said, judges, count=count, seed=seed, given=uploads, progress=say)
                 for name, said in asked.items()
             },
-            "innocent": benign_row(host, service, count=count, seed=seed, progress=say),
+            **({} if uploads else {"innocent": benign_row(host, service, count=count, seed=seed, progress=say)}),
         }
-    report_rows(rows, out, json_, asked=_road(url), seed=seed)
+    report_rows(rows, out, json_, asked=_road(url), seed=seed, **({"uploads": True} if uploads else {}))
 
 
 @evaluate_app.command("concepts")
