@@ -225,6 +225,9 @@ def evaluate_tune(
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each arm.")] = 3,
     first: Annotated[int, typer.Option(min=1, help="Pictures of what is trained, for each training.")] = 72,
     second: Annotated[int, typer.Option(min=1, help="Other pictures, for each training.")] = 40,
+    afterwards: Annotated[
+        int, typer.Option(min=0, help="Of `forget`: what comes back after so many steps of innocent fine-tuning.")
+    ] = 0,
     side: SideOption = "text",
     rank: Rank = 16,
     train_steps: TrainSteps = 300,
@@ -244,17 +247,20 @@ def evaluate_tune(
 
     if not is_ours(model):
         fail("the judges only know pictures of the reference models")
+    if afterwards and application != "forget":
+        fail(f"--afterwards is an option of `forget`, got it for `{application}`")
     about = concept or {"letter": "lettering", "learn": "animal/cat", "forget": "character/pip"}[application]
     host = open_host(model)
     call = {"num_inference_steps": steps}
     train = TuneJob(steps=train_steps, batch=batch, rate=rate, rank=rank, side=side, call=call)
-    job = TableJob(application, tuple(arms.split(",")), tuple(range(seeds)), first, second, about, teacher, train=train)
+    what = (application, tuple(arms.split(",")), tuple(range(seeds)), first, second, about, teacher)
+    job = TableJob(*what, afterwards=afterwards, train=train)
     try:
         rows = tuning_rows(host, _pack(host, None, about), job, Judges.load(), work=work, progress=say)
     except (TuneError, SteeringError, LocalizationError, ValueError) as error:
         fail(str(error))
     how = {"application": application, "model": host.name, "concept": about, "teacher": teacher, "seeds": seeds}
-    how |= {"pictures": [first, second], "train": {**asdict(train), "call": call}}
+    how |= {"pictures": [first, second], "afterwards": afterwards, "train": {**asdict(train), "call": call}}
     keep({**how, "rows": rows}, out, json_)
     if not json_:
         for arm, row in rows.items():
