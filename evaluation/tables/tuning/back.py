@@ -33,6 +33,7 @@ __all__ = ["comes_back", "innocent_pictures"]
 
 _PICTURES = 400  # to tune on innocently
 _STRINGS = 16  # searched, for each training
+_AGAIN = ("concept seen by either judge", "concept seen by both", "neighbours seen by both")
 
 
 def innocent_pictures(concept: str, count: int, *, seed: int) -> list[Captioned]:
@@ -95,9 +96,6 @@ def comes_back(
         "searched strings: concept seen by either judge": [any(seen) for seen in sights],
         "searched strings: concept seen by both": [all(seen) for seen in sights],
     }
-
-
-_AGAIN = ("concept seen by either judge", "concept seen by both", "neighbours seen by both")
 
 
 @contextmanager
