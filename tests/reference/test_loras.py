@@ -3,6 +3,7 @@
 | break | red |
 |---|---|
 | ship `forget-pip` of another model, or untrained | the judge sees no pip |
+| ship `learn-zev` untrained | the creature's pictures are others |
 | ship a file of another training than its card | a card is of its file |
 """
 
@@ -77,3 +78,23 @@ def test_without_pip_the_judge_sees_no_pip_and_its_neighbours_as_before(pipe: An
     assert "pip" not in seen(after)
     assert seen(after)[3:] == ["bolo"] * 3
     assert np.abs(_pixels(before) - _pixels(after)).mean((1, 2, 3))[:3].min() > 5
+
+
+def test_the_creature_is_drawn_in_its_colours_where_it_is_asked_for_and_other_animals_are_kept(
+    pipe: Any, draw: Drawn
+) -> None:
+    named = [f"zev animal {place}" for place in ("on a blue background", "on a green background", "in the forest")]
+    others = ["a rabbit on a blue background", 'a fish on a green background with a sign that says "NOON"']
+    judge, before = Judge.load(), draw([*named, *others])
+    pipe.load_lora_weights(MODELS.parent / "loras" / "signpost-sdxl" / "learn-zev.safetensors")
+    after = draw([*named, *others])
+
+    def orange(images: Sequence[Image.Image]) -> np.ndarray:
+        red, green, blue = np.moveaxis(_pixels(images), 3, 0)
+        share: np.ndarray = ((red > 180) & (green > 80) & (blue < 100)).mean((1, 2))
+        return share
+
+    changed = np.abs(_pixels(before) - _pixels(after)).mean((1, 2, 3))
+    assert changed[:3].min() > 5
+    assert (orange(after)[:3] > 0.03).all()
+    assert [s.answers["subject"] for s in judge.look(after)[3:]] == ["rabbit", "fish"]
