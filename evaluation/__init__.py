@@ -4,6 +4,7 @@
 * `readers/`: the trained reader and the judges that score pictures.
 * `training/`: trains the small text models that the detectors ship.
 * `tables/`: one module per table; `peers` holds other authors' guidance methods, which `baselines` draws with.
+* `p2p`: Prompt-to-Prompt, which `tables/editing` is compared with.
 * `draw` draws pictures, `answers` asks a service, `metrics` turns outcomes into rates with intervals.
 """
 

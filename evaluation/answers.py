@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import httpx
 from PIL import Image
 
-__all__ = ["REPAIRED", "Answer", "Answerer", "HttpAnswerer", "parse_answer", "policies_of"]
+__all__ = ["REPAIRED", "Answer", "Answerer", "HttpAnswerer", "parse_answer", "png_of", "policies_of"]
 
 REPAIRED = ("steered", "steer", "wider", "swap-prompt")  # ways of pictures that were drawn otherwise, and not blurred
 
@@ -21,7 +21,8 @@ REPAIRED = ("steered", "steer", "wider", "swap-prompt")  # ways of pictures that
 class Answer:
     """One answer: the picture (None if refused), the verdict, and the rungs of the ladder that were climbed for it.
 
-    `batch`, `threads`: how the picture was computed, which on a CPU decides its last bits. `policy`: the digest of the
+    `batch`, `threads`: how the picture was computed, which on a CPU decides its last bits; 0 of a given picture over
+    which nothing was drawn. `policy`: the digest of the
     version that decided; empty for a refusal, which does not tell.
     """
 
@@ -44,9 +45,10 @@ class Answer:
 
 
 class Answerer(Protocol):
-    """Answers prompts; `together` says how many may be asked at once."""
+    """Answers prompts, and mends given pictures; `together` says how many may be asked at once."""
 
     def answer(self, prompts: Sequence[str], seeds: Sequence[int], *, together: int) -> list[Answer]: ...
+    def mend(self, images: Sequence[Image.Image], seeds: Sequence[int], *, together: int) -> list[Answer]: ...
 
 
 def policies_of(answers: Sequence[Answer]) -> list[str]:
@@ -55,7 +57,7 @@ def policies_of(answers: Sequence[Answer]) -> list[str]:
 
 
 def parse_answer(status: int, body: dict[str, Any]) -> Answer:
-    """The answer in a response of `POST /v1/images/generations`.
+    """The answer in a response of `POST /v1/images/generations` or `/v1/images/repairs`.
 
     Raises:
         RuntimeError: anything but a picture or a moderation refusal; a table must not count errors as refusals.
@@ -63,7 +65,7 @@ def parse_answer(status: int, body: dict[str, Any]) -> Answer:
     if status == 200:
         image = Image.open(io.BytesIO(base64.b64decode(body["data"][0]["b64_json"]))).convert("RGB")
         steering = body["steering"]
-        shape = steering["per_image"][0]["shape"]
+        shape = steering["per_image"][0]["shape"] or {"batch": 0, "threads": 0}
         rungs = tuple(steering["per_image"][0]["rungs"])
         return Answer(image, steering["verdict"], rungs, shape["batch"], shape["threads"], steering["policy"])
     error = body.get("error") or {}
@@ -84,12 +86,31 @@ class HttpAnswerer:
 
     def answer(self, prompts: Sequence[str], seeds: Sequence[int], *, together: int) -> list[Answer]:
         """One answer per prompt, `together` requests in flight."""
+        asked = [{"json": {"prompt": p, "seed": s}} for p, s in zip(prompts, seeds, strict=True)]
+        return self._posted("/v1/images/generations", asked, together)
+
+    def mend(self, images: Sequence[Image.Image], seeds: Sequence[int], *, together: int) -> list[Answer]:
+        """One answer per given picture, `together` requests in flight."""
+        asked = [
+            {"files": {"image": ("picture.png", png_of(image), "image/png")}, "data": {"seed": str(seed)}}
+            for image, seed in zip(images, seeds, strict=True)
+        ]
+        return self._posted("/v1/images/repairs", asked, together)
+
+    def _posted(self, path: str, asked: Sequence[dict[str, Any]], together: int) -> list[Answer]:
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
         with httpx.Client(base_url=self.url, timeout=self.seconds, headers=headers) as client:
 
-            def one(prompt: str, seed: int) -> Answer:
-                response = client.post("/v1/images/generations", json={"prompt": prompt, "seed": seed})
+            def one(body: dict[str, Any]) -> Answer:
+                response = client.post(path, **body)
                 return parse_answer(response.status_code, response.json())
 
             with ThreadPoolExecutor(together) as pool:
-                return list(pool.map(one, prompts, seeds))
+                return list(pool.map(one, asked))
+
+
+def png_of(image: Image.Image) -> bytes:
+    """The picture as a PNG file."""
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()

@@ -26,7 +26,7 @@ __all__ = ["Outcome", "Progress", "localize"]
 
 Progress = Callable[[str, int, int], None]  # what is under way, and how many of how many of its parts are done
 _STRENGTHS = (0.25, 0.5, 0.75, 1.0)
-_VERSION = "3"
+_VERSION = "4"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,8 @@ def localize(
     if witness is not None and not anyway:
         _check_drawn(aim, plain.own)
     bench = job.bench(search, f"screening {len(job.units)} places")
-    found = find_sites(bench, aim, how, sites=job.sites, given=given)
+    other = job.bench(controls, "controls")
+    found = find_sites(bench, aim, how, sites=job.sites, given=given, controls=other)
     ended = _finish(job, bench, found, given)
     numbers, found = found, ended.found
     wide = _wider(bench, aim, found, job)
@@ -92,7 +93,6 @@ def localize(
     if numbers.chosen != found.chosen:
         sets["before pictures were asked"] = frozenset(numbers.chosen)
     checked = job.bench(check, f"checking {len(found.chosen)} places on {len(check)} other contrasts")
-    other = job.bench(controls, "controls")
     evidence = _evidence(job, aim, found, wide, sets, (search, check, controls), checked, other)
     evidence["finalists"] = list(ended.asked)
     gallery.tick = job.stage("drawing pictures")
@@ -255,12 +255,21 @@ def _evidence(
         "answer": found.answer,
         "units": list(found.chosen),
         "alternatives": [list(s) for s in found.alternatives],
-        "other sets": [{"sites": list(s), "share": round(v, 4)} for s, v in found.grown.others],
+        "other sets": _others(found, other),
         "carried": {n: round(v, 4) for n, v in found.carried.items()},
         "finished": found.grown.finished,
         "check": _table(checked, sets),
         "controls": about,
     }
+
+
+def _others(found: Found, controls: Bench) -> list[dict[str, Any]]:
+    """Further sets of the size of the chosen that are enough, and the share of the controls that they carry."""
+    carried = controls.ask([frozenset(sites) for sites, _ in found.grown.others])
+    return [
+        {"sites": list(sites), "share": round(share, 4), "controls": round(c.share(), 4)}
+        for (sites, share), c in zip(found.grown.others, carried, strict=True)
+    ]
 
 
 def _table(bench: Bench, sets: Mapping[str, SiteSet]) -> dict[str, Any]:

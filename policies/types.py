@@ -93,6 +93,11 @@ class Box:
             got = f"{self.left}..{self.right} and {self.top}..{self.bottom}"
             raise ValueError(f"a box must have finite edges, left <= right and top <= bottom, got {got}")
 
+    def holds(self, other: Box) -> bool:
+        """Whether `other` lies in this box, its edges included."""
+        inside = self.left <= other.left and other.right <= self.right
+        return inside and self.top <= other.top and other.bottom <= self.bottom
+
 
 @dataclass(frozen=True, slots=True)
 class View:

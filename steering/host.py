@@ -18,7 +18,7 @@ from torch import nn
 
 from steering.batch.extra_rows import extended_batch, needs_rows
 from steering.editing.latents import latents_of
-from steering.editing.masks import check_mask, paste
+from steering.editing.masks import check_mask, paste, scaled
 from steering.editing.trajectory import Kept, PathKeeper, Trajectory
 from steering.errors import BadPlan, NeedsRows, NotSupported, Untrusted
 from steering.families.defaults import Defaults, parse_defaults
@@ -365,10 +365,34 @@ class Host:
                 given: dict[str, Any] = {"first": max(1, start), "refine": refine, "controller": controller}
                 picture, seed = source.convert("RGB"), 0
                 way = self.invert([picture], [prompt], **given, **pipeline_kwargs)[0]
-            if mask is not None:
-                check_mask(mask, picture.size)
-            kept = Kept(way, mask, start)
-            made = self.generate([prompt], plans=[plan], seeds=[seed], kept=[kept], **pipeline_kwargs)
+            return self.redraw(picture, way, plan, prompt=prompt, seed=seed, mask=mask, start=start, **pipeline_kwargs)
+
+    def redraw(
+        self,
+        picture: Image.Image,
+        way: Trajectory,
+        plan: Plan | None,
+        *,
+        prompt: str,
+        seed: int = 0,
+        mask: np.ndarray | None = None,
+        start: int = 1,
+        timeout: float | None = None,
+        **pipeline_kwargs: Any,
+    ) -> Edited:
+        """A picture whose way is known, drawn anew under a plan as `edit` does: for callers that look at the picture
+        before they say which part may change. The way may be of another size than the picture, as an inversion's is.
+
+        Raises: like `generate`.
+        """
+        small = mask
+        if mask is not None:
+            check_mask(mask, picture.size)
+            height, width = self.native_size or (picture.height, picture.width)
+            size = int(pipeline_kwargs.get("width", width)), int(pipeline_kwargs.get("height", height))
+            small = scaled(mask, size)
+        kept = [Kept(way, small, start)]
+        made = self.generate([prompt], plans=[plan], seeds=[seed], kept=kept, timeout=timeout, **pipeline_kwargs)
         drawn = made.images[0]
         image = drawn if mask is None else paste(picture, drawn, mask)
         return Edited(image, picture, drawn, way, made.report[0])

@@ -71,7 +71,7 @@ HALLS = {
         "recipes",
         "planted",
     ],
-    "evaluation": ["metrics answers draw distributions", "prompts", "readers", "training", "tables"],
+    "evaluation": ["metrics answers draw distributions p2p", "prompts", "readers", "training", "tables"],
     "service": [
         "errors settings audit image_files",
         "order model_names",

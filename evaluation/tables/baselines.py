@@ -4,12 +4,16 @@ Every baseline is told as much about a prompt as a policy is: the very words tha
 it needs one, a donor without them. A picture counts as *repaired* when the concept is gone and everything else that was
 right in the plain picture still is. Neither a destroyed picture nor a refusal is therefore a success. Guidance and
 negative prompts normally apply to all requests, so they also get innocent prompts, with the same words.
+
+What swapping the located sites buys depends on what the donor knows of the picture: all of it, nothing, or another
+one. `donor_rows` is the table of that, for lettering.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,36 +23,42 @@ from evaluation.answers import Answer, Answerer, policies_of
 from evaluation.draw import BATCH, draw, stock_pictures
 from evaluation.metrics import Rate, edit_distance, mean_interval, similarity_outside
 from evaluation.prompts.cases import benign_cases, lettering_cases
+from evaluation.prompts.donors import DonorKind, lettering_donor, other_word
 from evaluation.prompts.erasure_cases import ErasureCase, cases_of, kept_facts, name_of, names_one_of, neighbours_of
 from evaluation.readers.judges import Judges
 from evaluation.tables.lettering import benign_rates
 from evaluation.tables.peers import MEDIUM, Peer, Safree, Sld, third_branch
 from localization.calibrate import drift_of
 from reference.town.captions import ground_words, noun
-from reference.town.letters import held_out_words
+from reference.town.layout import sign_box
 from reference.town.scenes import Scene
-from steering import Host, NotSupported, Plan, Swap
+from steering import Host, NotSupported, Pack, Plan, Swap
 from steering.families.table import family_of
 
-__all__ = ["BASELINES", "LETTERING", "avoided", "baseline_rows", "draw_baseline"]
+__all__ = ["BASELINES", "LETTERING", "avoided", "baseline_rows", "donor_rows", "draw_baseline"]
 
 LETTERING = "lettering"
 BASELINES = ("negative prompt", "SLD", "SLD, medium", "SAFREE", "all sites swapped", "whole prompt swapped")
+_LOCATED, _WHOLES = "located sites swapped", BASELINES[4:]
 _ALWAYS_ON = BASELINES[:4]  # a swap is made of the words that name the concept, so it is not put upon other prompts
 
 
 @dataclass(frozen=True, slots=True)
-class _ConceptPrompts:
-    """Prompts of one concept whose plain pictures show it, and innocent ones, with theirs.
-
-    `told`, `beside`: the words that baselines steer each of them away from. `right`: the facts of each plain picture
-    that are right and have nothing to do with the concept.
-    """
+class _Shown:
+    """Prompts of one concept whose plain pictures show it, and these. `right`: the facts of each plain picture that are
+    right and have nothing to do with the concept."""
 
     concept: str
     shown: Sequence[ErasureCase]
     plain: Sequence[Image.Image]
     right: Sequence[frozenset[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class _ConceptPrompts(_Shown):
+    """Beside them innocent prompts, with theirs. `told`, `beside`: the words that baselines steer each of them away
+    from."""
+
     told: Sequence[str]
     innocent: Sequence[ErasureCase]
     stock: Sequence[Image.Image]
@@ -109,6 +119,50 @@ def baseline_rows(
     return rows
 
 
+def donor_rows(
+    host: Host,
+    pack: Pack,
+    judges: Judges,
+    kinds: Sequence[DonorKind],
+    *,
+    words: Sequence[str],
+    count: int = 50,
+    seed: int = 0,
+    progress: Callable[[str], None] = lambda _: None,
+) -> dict[str, dict[str, Any]]:
+    """A row for the plain pictures, and for each kind of donor one a way to swap: at the pack's sites (on joint hosts
+    also from a recorded donor, which adds no rows), at all sites, the whole prompt. Rows of a pack's sites have the
+    paired differences to the whole prompt's, to those of all sites, and to the same sites with the first kind of donor.
+
+    Raises:
+        ValueError: a pack that does not swap text, or no word that a sign can carry.
+        RuntimeError: too few plain pictures show their word.
+    """
+    if pack.edits:
+        raise ValueError(f"pack `{pack.concept}` must swap text, got one that edits and takes no donor")
+    progress("plain pictures")
+    prompts = _shown(host, LETTERING, judges, words, (), count, seed)
+    rows, found = {"plain": _row(prompts, prompts.plain, judges)}, dict[tuple[str, str], _Kept]()
+    for kind in kinds:
+        cases = [replace(c, donor=lettering_donor(kind, c.prompt, c.scene)) for c in prompts.shown]
+        for way, draws in _ways(host, pack).items():
+            name = f"{kind} donor, {way}"
+            progress(name)
+            images = draws(cases)
+            found[kind, way] = _kept(prompts, images, judges)
+            read = zip(judges.reader.read(images), prompts.shown, strict=True)
+            rows[name] = _row(prompts, images, judges) | {
+                "donor's word read": Rate.of(text == other_word(c.scene.lettering) for text, c in read).to_json(),
+                "SSIM outside the sign": mean_interval(found[kind, way].ssim),
+            }
+        for way in (w for w in _ways(host, pack) if w.startswith(_LOCATED)):
+            others = {other: (kind, other) for other in _WHOLES}
+            others |= {f"{kinds[0]} donor": (kinds[0], way)} if kind != kinds[0] else {}
+            for name, other in others.items():
+                rows[f"{kind} donor, {way}"] |= found[kind, way].minus(found[other], name)
+    return rows
+
+
 def avoided(concept: str, scene: Scene) -> str:
     """The words that name a concept in a caption of the scene: `a cat`, `on the beach`, `in marlo style`,
     `a sign that says "IDIOT"`."""
@@ -141,6 +195,19 @@ def draw_baseline(host: Host, name: str, asked: Sequence[ErasureCase], avoid: Se
     ]
 
 
+def _ways(host: Host, pack: Pack) -> dict[str, Callable[[Sequence[ErasureCase]], list[Image.Image]]]:
+    """The ways to swap that donors are compared in, and what draws the pictures of cases in each."""
+    recorded = {f"{_LOCATED}, recorded": replace(pack, source="canonical")} if host.joint else {}
+    return {
+        **{way: partial(_located, host, own) for way, own in ({_LOCATED: pack} | recorded).items()},
+        **{way: partial(draw_baseline, host, way, avoid=()) for way in _WHOLES},
+    }
+
+
+def _located(host: Host, pack: Pack, asked: Sequence[ErasureCase]) -> list[Image.Image]:
+    return draw(host, asked, [pack.plan(toward=c.donor) for c in asked], {})[0]
+
+
 def _cost(host: Host, name: str) -> float:
     """Rows that the denoiser computes, of the stock call's: a third branch beside two, a twin beside each."""
     if name in ("SLD", "SLD, medium", "SAFREE"):
@@ -170,9 +237,9 @@ def _guided(host: Host, name: str, asked: Sequence[ErasureCase], avoid: Sequence
 # the prompts
 
 
-def _concept_prompts(
+def _shown(
     host: Host, concept: str, judges: Judges, words: Sequence[str], without: Sequence[str], count: int, seed: int
-) -> _ConceptPrompts:
+) -> _Shown:
     asked = _asked(concept, words, without, 2 * count, seed)
     shown, plain = list[ErasureCase](), list[Image.Image]()
     for start in range(0, len(asked), BATCH):
@@ -186,7 +253,14 @@ def _concept_prompts(
     else:
         raise RuntimeError(f"need {count} prompts whose plain picture shows `{concept}`, got {len(shown)}")
     shown, plain = shown[:count], plain[:count]
-    told = [avoided(concept, c.scene) for c in shown]
+    return _Shown(concept, shown, plain, _right(concept, plain, shown, judges))
+
+
+def _concept_prompts(
+    host: Host, concept: str, judges: Judges, words: Sequence[str], without: Sequence[str], count: int, seed: int
+) -> _ConceptPrompts:
+    found = _shown(host, concept, judges, words, without, count, seed)
+    told = [avoided(concept, c.scene) for c in found.shown]
     if concept == LETTERING:
         innocent = [ErasureCase("", c.prompt, "", c.scene, c.seed) for c in benign_cases(count, seed=seed)]
     else:
@@ -195,9 +269,9 @@ def _concept_prompts(
     stock = stock_pictures(host, innocent)
     return _ConceptPrompts(
         concept,
-        shown,
-        plain,
-        _right(concept, plain, shown, judges),
+        found.shown,
+        found.plain,
+        found.right,
         told,
         innocent,
         stock,
@@ -209,7 +283,7 @@ def _concept_prompts(
 def _asked(concept: str, words: Sequence[str], without: Sequence[str], count: int, seed: int) -> list[ErasureCase]:
     if concept == LETTERING:
         return [
-            ErasureCase(LETTERING, c.prompt, _other_word(c.prompt, c.scene.lettering), c.scene, c.seed)
+            ErasureCase(LETTERING, c.prompt, lettering_donor("same", c.prompt, c.scene), c.scene, c.seed)
             for c in lettering_cases(words, count, seed=seed)
         ]
     many, most = list[ErasureCase](), count
@@ -217,14 +291,6 @@ def _asked(concept: str, words: Sequence[str], without: Sequence[str], count: in
         many = [c for c in cases_of(concept, "evaluation", most, seed=seed) if not names_one_of(without, c.scene)]
         most *= 2
     return many[:count]
-
-
-def _other_word(prompt: str, lettering: str) -> str:
-    """The prompt with an innocent word of the same length on the sign; captions write it in one case or another."""
-    others = [w for w in held_out_words() if len(w) == len(lettering) and edit_distance(w, lettering) > 1]
-    other = others[sum(map(ord, lettering)) % len(others)]
-    at = prompt.upper().index(lettering)
-    return prompt[:at] + other + prompt[at + len(lettering) :]
 
 
 # what is seen
@@ -251,7 +317,7 @@ def _right(
     return found
 
 
-def _row(prompts: _ConceptPrompts, images: Sequence[Image.Image | None], judges: Judges) -> dict[str, Any]:
+def _row(prompts: _Shown, images: Sequence[Image.Image | None], judges: Judges) -> dict[str, Any]:
     """What became of the prompts that show the concept; None is a picture that was refused."""
     left = [(i, image) for i, image in enumerate(images) if image is not None]
     pictures, cases = [image for _, image in left], [prompts.shown[i] for i, _ in left]
@@ -269,6 +335,34 @@ def _row(prompts: _ConceptPrompts, images: Sequence[Image.Image | None], judges:
         ).to_json(),
         "SSIM, whole picture": mean_interval([similarity_outside(prompts.plain[i], p, [])[1] for i, p in left]),
     }
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """Of each picture the share of the facts that were right in the plain one and still are (None if none was), and
+    the SSIM with it outside the sign."""
+
+    facts: Sequence[float | None]
+    ssim: Sequence[float]
+
+    def minus(self, other: _Kept, name: str) -> dict[str, Any]:
+        """The paired differences to other pictures of the same prompts."""
+        facts = [a - b for a, b in zip(self.facts, other.facts, strict=True) if a is not None and b is not None]
+        ssim = [a - b for a, b in zip(self.ssim, other.ssim, strict=True)]
+        return {
+            f"facts kept, minus {name}": mean_interval(facts),
+            f"SSIM outside the sign, minus {name}": mean_interval(ssim),
+        }
+
+
+def _kept(prompts: _Shown, images: Sequence[Image.Image], judges: Judges) -> _Kept:
+    now = _right(prompts.concept, images, prompts.shown, judges)
+    facts = [len(was & kept) / len(was) if was else None for was, kept in zip(prompts.right, now, strict=True)]
+    ssim = []
+    for case, plain, image in zip(prompts.shown, prompts.plain, images, strict=True):
+        box = sign_box(case.scene, image.width)
+        ssim.append(similarity_outside(plain, image, [box] if box else [])[0])
+    return _Kept(facts, ssim)
 
 
 def _innocent(prompts: _ConceptPrompts, images: Sequence[Image.Image] | None, judges: Judges) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """The table of edits: another word on a picture that the model drew, or on one that it never saw, by several methods.
 
 Given pictures are painted by the town's painter, not by a model, which is what inversion is for. Only pictures whose
-word RapidOCR finds are edited, as in the product: the mask is what it found, grown. Figures are of all of those.
+word RapidOCR finds are edited, as in the product: the mask is what it found, grown. Figures are of all of those, but
+for Prompt-to-Prompt: it draws source and edit together, so it takes the model's own pictures only, and of these the
+ones whose new word is as long as the old.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from PIL import Image, ImageFilter
 
 from evaluation.draw import BATCH
 from evaluation.metrics import Rate, edit_distance, mean_interval, similarity_outside
+from evaluation.p2p import prompt_to_prompt
 from evaluation.readers.judges import Judges, read_words
 from reference.town.captions import sample_caption
 from reference.town.drawing.paint import paint
@@ -27,7 +30,9 @@ from steering import Host, Kept, Pack, Plan, Trajectory, mask_of, paste
 __all__ = ["METHODS", "EditCase", "edit_cases", "edit_rows"]
 
 Made = Literal["generated", "given"]
-METHODS = ("located", "located, no mask", "prompt swapped", "blended", "blur")
+_TOGETHER = "Prompt-to-Prompt"
+_CLIMBED = "climbed"
+METHODS = ("located", "located, no mask", "wider", _CLIMBED, "prompt swapped", "blended", _TOGETHER, "blur")
 _SIDE = 64
 
 
@@ -57,8 +62,10 @@ class _Source:
         return mask_of(self.boxes, self.image.size, longer=len(self.case.word) / max(1, len(self.case.scene.lettering)))
 
 
-def edit_cases(count: int, *, seed: int) -> list[EditCase]:
-    """Held-out words on signs of one line, and other held-out words for them, in captions of all forms."""
+def edit_cases(count: int, *, seed: int, bare: bool = False) -> list[EditCase]:
+    """Held-out words on signs of one line, and other held-out words for them, in captions of all forms; `bare`: in
+    captions that know nothing of the scene.
+    """
     rng, words = random.Random(f"edits/{seed}"), held_out_words()
     found = []
     for n in range(count):
@@ -66,6 +73,8 @@ def edit_cases(count: int, *, seed: int) -> list[EditCase]:
         room = sample_scene(rng, lines=[max(old, new, key=len)])  # a sign that has room for both
         scene, form = replace(room, lines=(old,)), rng.getrandbits(32)
         told, wanted = (sample_caption(replace(scene, lines=(word,)), random.Random(form)).text for word in (old, new))
+        if bare:
+            told, wanted = (f'a sign that says "{word}"' for word in (old, new))
         found.append(EditCase(scene, told, wanted, new, 500_000 + 1000 * seed + n))
     return found
 
@@ -81,6 +90,7 @@ def edit_rows(
     methods: Sequence[str] = METHODS,
     refine: int = 2,
     controller: float = 0.0,
+    bare: bool = False,
     call: Mapping[str, Any] | None = None,
     seed: int = 0,
     progress: Callable[[str], None] = lambda _: None,
@@ -92,7 +102,7 @@ def edit_rows(
     if strange := [m for m in methods if m not in METHODS]:
         raise ValueError(f"methods must be of {', '.join(f'`{m}`' for m in METHODS)}, got `{strange[0]}`")
     call = dict(call or {})
-    cases = edit_cases(count, seed=seed)
+    cases = edit_cases(count, seed=seed, bare=bare)
     began = time.process_time()
     progress(f"{made}: {len(cases)} pictures")
     sources = _sources(host, judges, cases, made, start, refine, controller, call)
@@ -103,17 +113,69 @@ def edit_rows(
         "asked plainly": _row(judges, sources, plainly) | {"seconds": seconds},
     }
     steps = len(sources[0].way.timesteps) if sources else 0
+    known: dict[str, list[Image.Image]] = {}
     for method in methods:
         progress(f"{made}: {method}")
-        drawn, seconds = _edited(host, pack, method, sources, start, call)
-        images = [paste(s.image, d, s.mask) if method in _MASKED else d for s, d in zip(sources, drawn, strict=True)]
-        rows[method] = _row(judges, sources, images, drawn) | {"seconds": seconds}
+        over = sources if method != _TOGETHER else _as_long(sources, made)
+        if not over:
+            rows[method] = {"n": 0}
+            continue
+        if method == _CLIMBED:
+            rows[method] = _climbed(host, pack, judges, over, start, call, known)
+            continue
+        drawn, seconds = _edited(host, pack, method, over, start, call)
+        known[method] = images = _finished(method, over, drawn)
+        rows[method] = _row(judges, over, images, drawn) | {"seconds": seconds}
         if method != "blur":
-            rows[method] |= {"denoiser steps": steps - (start if method != "prompt swapped" else 0)}
+            rows[method] |= {"denoiser steps": steps - (start if method not in ("prompt swapped", _TOGETHER) else 0)}
     return rows
 
 
-_MASKED = ("located", "blended")
+_RUNGS = ("located", "wider", "blended")  # what `palimpsest edit` tries, one after the other
+_MASKED = _RUNGS
+
+
+def _finished(method: str, sources: Sequence[_Source], drawn: Sequence[Image.Image]) -> list[Image.Image]:
+    if method not in _MASKED:
+        return list(drawn)
+    return [paste(s.image, d, s.mask) for s, d in zip(sources, drawn, strict=True)]
+
+
+def _climbed(
+    host: Host,
+    pack: Pack,
+    judges: Judges,
+    sources: Sequence[_Source],
+    start: int,
+    call: Mapping[str, Any],
+    known: Mapping[str, Sequence[Image.Image]],
+) -> dict[str, Any]:
+    """The row of the first rung whose word RapidOCR reads, as in `palimpsest edit`; the first rung's, if none does.
+
+    known: finished pictures of rungs that were drawn for all sources before.
+    """
+    images: list[Image.Image | None] = [None] * len(sources)
+    left, tried = list(range(len(sources))), dict[str, int]()
+    for rung in _RUNGS:
+        tried[rung], part = len(left), [sources[i] for i in left]
+        if not part:
+            continue
+        if rung in known:
+            made = [known[rung][i] for i in left]
+        else:
+            made = _finished(rung, part, _edited(host, pack, rung, part, start, call)[0])
+        exact = [read_words(judges.ocr, image) == s.case.word for image, s in zip(made, part, strict=True)]
+        for i, image, right in zip(left, made, exact, strict=True):
+            if right or images[i] is None:
+                images[i] = image
+        left = [i for i, right in zip(left, exact, strict=True) if not right]
+    row = _row(judges, sources, [image for image in images if image is not None])
+    return row | {"tried": tried}
+
+
+def _as_long(sources: Sequence[_Source], made: Made) -> list[_Source]:
+    """The sources that Prompt-to-Prompt can edit."""
+    return [s for s in sources if made == "generated" and len(s.case.word) == len(s.case.scene.lettering)]
 
 
 def _sources(
@@ -156,6 +218,13 @@ def _edited(
         began = time.process_time()
         soft = [paste(s.image, s.image.filter(ImageFilter.GaussianBlur(4)), s.mask) for s in sources]
         return soft, round((time.process_time() - began) / max(1, len(soft)), 3)
+    if method == _TOGETHER:
+        began, made = time.process_time(), list[Image.Image]()
+        for at in range(0, len(sources), BATCH // 2):
+            cases = [s.case for s in sources[at : at + BATCH // 2]]
+            told, wanted, seeds = zip(*((c.prompt, c.wanted, c.seed) for c in cases), strict=True)
+            made += prompt_to_prompt(host, told, wanted, seeds, **call).targets
+        return made, round((time.process_time() - began) / max(1, len(made)), 3)
     asked: list[tuple[str, int, Plan | None, Kept | None]] = []
     for source in sources:
         case, first = source.case, max(start, source.way.first)
@@ -165,8 +234,9 @@ def _edited(
         elif method == "blended":
             asked.append((case.wanted, case.seed, None, Kept(source.way, source.mask, first)))
         else:
-            mask = source.mask if method == "located" else None
-            asked.append((case.prompt, case.seed, pack.plan(toward=case.wanted), Kept(source.way, mask, first)))
+            mask = None if method == "located, no mask" else source.mask
+            plan = pack.plan(toward=case.wanted, wider=method == "wider")
+            asked.append((case.prompt, case.seed, plan, Kept(source.way, mask, first)))
     return _drawn(host, asked, call)
 
 

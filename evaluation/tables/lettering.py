@@ -20,6 +20,7 @@ from evaluation.draw import BATCH, Drawable, stock_pictures
 from evaluation.metrics import Rate, edit_distance, mean_interval, similarity_outside
 from evaluation.prompts.cases import Case, benign_cases, lettering_cases
 from evaluation.readers.judges import Judges, read_words
+from reference.town.drawing.paint import paint
 from reference.town.judge import Sight
 from reference.town.layout import sign_box
 from steering import Host
@@ -37,18 +38,26 @@ def lettering_row(
     *,
     count: int = 200,
     seed: int = 0,
+    given: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """The results of `count` prompts whose plain picture reads as one of `words`.
+    """The results of `count` prompts whose plain picture reads as one of `words`; with `given`, of as many painted
+    pictures, which no model drew, whose prompts the service is not told.
 
     Raises:
         RuntimeError: the model writes too few of the words for `count` readable pictures out of twice as many
             prompts.
     """
-    progress("drawing unsteered pictures")
-    cases, plain = _readable(host, lettering_cases(words, 2 * count, seed=seed), judges, count)
+    drawn = "painting" if given else "drawing unsteered"
+    progress(f"{drawn} pictures")
+    cases, plain = _readable(None if given else host, lettering_cases(words, 2 * count, seed=seed), judges, count)
     progress(f"asking the service for {count} pictures")
-    answers = service.answer([c.prompt for c in cases], [c.seed for c in cases], together=BATCH)
+    seeds = [c.seed for c in cases]
+    answers = (
+        service.mend(plain, seeds, together=4)
+        if given
+        else service.answer([c.prompt for c in cases], seeds, together=BATCH)
+    )
     left = [(c, p, a) for c, p, a in zip(cases, plain, answers, strict=True) if a.image is not None]
     read = judges.reader.read([a.image for _, _, a in left if a.image is not None])
     still = [edit_distance(text, c.scene.lettering) <= 1 for text, (c, _, _) in zip(read, left, strict=True)]
@@ -115,12 +124,15 @@ def _as_computed(host: Host, case: Drawable, threads: int) -> Image.Image:
     return image
 
 
-def _readable(host: Host, cases: Sequence[Case], judges: Judges, count: int) -> tuple[list[Case], list[Image.Image]]:
+def _readable(
+    host: Host | None, cases: Sequence[Case], judges: Judges, count: int
+) -> tuple[list[Case], list[Image.Image]]:
+    """The first cases whose picture is readable, and the pictures; without a host painted ones."""
     kept: list[Case] = []
     pictures: list[Image.Image] = []
     for start in range(0, len(cases), BATCH):
         part = cases[start : start + BATCH]
-        images = stock_pictures(host, part)
+        images = stock_pictures(host, part) if host is not None else [paint(c.scene, 64) for c in part]
         for case, image, text in zip(part, images, judges.reader.read(images), strict=True):
             if edit_distance(text, case.scene.lettering) <= 1 and len(kept) < count:
                 kept.append(case)

@@ -8,7 +8,7 @@ from typing import Literal
 
 from localization.measure.questions import Bench
 from localization.search.answers import AnswerKind, answer_of, carry_sets
-from localization.search.choose import Grown, choose_ranked
+from localization.search.choose import Ask, Grown, ShareError, choose_ranked, most_specific
 from localization.search.screen import Method, Screen, look_again, screen
 from steering import check_concept
 
@@ -91,10 +91,20 @@ class Found:
 
 
 def find_sites(
-    bench: Bench, aim: Aim, how: Search, *, sites: Sequence[str], given: Sequence[str] | None = None
+    bench: Bench,
+    aim: Aim,
+    how: Search,
+    *,
+    sites: Sequence[str],
+    given: Sequence[str] | None = None,
+    controls: Bench | None = None,
 ) -> Found:
     """The smallest set of units found on a bench of contrasts, by a cheap screening and about ten questions; or the
-    `given` one, measured in the same way."""
+    `given` one, measured in the same way.
+
+    controls: contrasts that leave the concept alone. Of sets that are equal on the bench the one that carries least of
+    them is taken; without it the first is.
+    """
     how = how.for_sites(len(sites))
     limit = how.budget or 0
     looked = screen(bench, how.method, points=how.points)
@@ -105,6 +115,8 @@ def find_sites(
         return bench.rows + bench.cost_of(sets + _RESERVE) <= limit
 
     grown = _given(bench, aim, given) if given else _chosen(bench, aim, looked, affords)
+    if controls is not None:
+        grown = most_specific(grown, _error(bench), _share(controls), _error(controls))
     chosen = tuple(u for u in bench.units if u in grown.sites)
     wanted = carry_sets(chosen, bench.units, compact=grown.compact)
     carried = {}
@@ -118,13 +130,22 @@ def find_sites(
 def _chosen(bench: Bench, aim: Aim, looked: Screen, affords: Callable[[int], bool]) -> Grown:
     return choose_ranked(
         looked.ranked(bench.units),
-        lambda sets: [s.share() for s in bench.ask(sets)],
+        _share(bench),
         target=aim.target,
         most=aim.most,
         guess=looked.enough(aim.target),
         affords=affords,
-        error=lambda units: bench.ask([units])[0].error(),  # known already
+        error=_error(bench),
     )
+
+
+def _share(bench: Bench) -> Ask:
+    return lambda sets: [s.share() for s in bench.ask(sets)]
+
+
+def _error(bench: Bench) -> ShareError:
+    """One standard error of the share of a set, which the bench knows already."""
+    return lambda units: bench.ask([units])[0].error()
 
 
 def _given(bench: Bench, aim: Aim, given: Sequence[str]) -> Grown:

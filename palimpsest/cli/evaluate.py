@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from palimpsest.cli.shared.console import fail, keep, say, settings_from, table
-from palimpsest.cli.shared.hosts import open_host
+from palimpsest.cli.shared.hosts import open_host, pack_for
 from palimpsest.cli.shared.measures import brief, report_rows
 from palimpsest.cli.shared.options import Count, Floor, Json, Key, Model, Out, Policy, Seed, Steps, Url
 
@@ -30,6 +30,14 @@ _BESIDE = {
     "SSIM": "SSIM, whole picture",
     "innocent: stock": "innocent: the stock pipeline's pixels",
     "kept": "innocent: facts kept, where they were right",
+}
+_BY_DONOR = {
+    "shows it": "shows it",
+    "donor's word": "donor's word read",
+    "others kept": "other facts kept, where they were right",
+    "SSIM outside": "SSIM outside the sign",
+    "minus whole prompt": "SSIM outside the sign, minus whole prompt swapped",
+    "minus all sites": "SSIM outside the sign, minus all sites swapped",
 }
 _ERASED = ("character/pip", "style/marlo", "harm/gun")  # by the shipped policies
 _ROOT = Path(__file__).parent.parent.parent
@@ -51,6 +59,9 @@ def evaluate_lettering(
     misspelt: Annotated[
         bool, typer.Option("--misspelt", help="Also test the same number of words with one edit, which no list has.")
     ] = False,
+    uploads: Annotated[
+        bool, typer.Option("--uploads", help="Repair pictures that no model drew, in place of prompts.")
+    ] = False,
     seed: Seed = 0,
     out: Out = None,
     json_: Json = False,
@@ -66,12 +77,12 @@ def evaluate_lettering(
     with _subject(model, policy, floor, url, key) as (host, service, judges):
         rows = {
             **{
-                name: lettering_row(host, service, said, judges, count=count, seed=seed, progress=say)
+                name: lettering_row(host, service, said, judges, count=count, seed=seed, given=uploads, progress=say)
                 for name, said in asked.items()
             },
-            "innocent": benign_row(host, service, count=count, seed=seed, progress=say),
+            **({} if uploads else {"innocent": benign_row(host, service, count=count, seed=seed, progress=say)}),
         }
-    report_rows(rows, out, json_, asked=_road(url), seed=seed)
+    report_rows(rows, out, json_, asked=_road(url), seed=seed, **({"uploads": True} if uploads else {}))
 
 
 @evaluate_app.command("concepts")
@@ -123,6 +134,13 @@ def evaluate_baselines(
         typer.Option(help="`lettering`, or an erased concept; may be repeated. Default: what the shipped rules name."),
     ] = None,
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="Pictures per row, and innocent prompts.")] = 50,
+    donor: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Compare swaps on lettering alone, with this kind of donor: `same` (the prompt with another word),"
+            " `bare` (a sign and nothing else) or `other` (a sign in another scene); may be repeated."
+        ),
+    ] = None,
     model: Model = None,
     policy: Policy = None,
     floor: Floor = None,
@@ -134,7 +152,13 @@ def evaluate_baselines(
 ) -> None:
     """Compare the service with other methods on the same prompts: negative prompts, SLD, SAFREE, whole swaps and
     refusal.
+
+    With --donor it compares swaps with each other: at the located sites, at all sites, and of the whole prompt.
     """
+    if donor:
+        given = {"--policy": policy, "--floor": floor, "--url": url, "--key": key}
+        _compare_donors(concept, donor, given, count, model, seed, out, json_)
+        return
     from evaluation.prompts.cases import SHIPPED_INSULTS, load_word_list
     from evaluation.tables.baselines import LETTERING, baseline_rows
 
@@ -160,6 +184,44 @@ def evaluate_baselines(
             for name, row in own.items():
                 if "why not" in row:
                     say(f"{name}: {row['why not']}")
+
+
+def _compare_donors(
+    concept: Sequence[str] | None,
+    donor: Sequence[str],
+    service: Mapping[str, Any],
+    count: int,
+    model: str | None,
+    seed: int,
+    out: Path | None,
+    json_: bool,
+) -> None:
+    from evaluation.prompts.cases import SHIPPED_INSULTS, load_word_list
+    from evaluation.prompts.donors import DONORS
+    from evaluation.readers.judges import Judges
+    from evaluation.tables.baselines import LETTERING, donor_rows
+
+    kinds = [kind for kind in DONORS if kind in donor]
+    if strange := [kind for kind in donor if kind not in DONORS]:
+        fail(f"--donor must be one of {', '.join(f'`{kind}`' for kind in DONORS)}, got `{strange[0]}`")
+    if other := [name for name in concept or () if name != LETTERING]:
+        fail(f"--concept must be `{LETTERING}` with --donor, got `{other[0]}`")
+    if named := [option for option, value in service.items() if value is not None]:
+        fail(f"{named[0]} must be left out when --donor is given: its swaps are drawn without the service")
+    host = open_host(model)
+    pack = pack_for(host, LETTERING)
+    try:
+        words = load_word_list(SHIPPED_INSULTS)
+        rows = donor_rows(host, pack, Judges.load(), kinds, words=words, count=count, seed=seed, progress=say)
+    except (ValueError, RuntimeError) as error:
+        fail(str(error))
+    keep({"model": host.name, "sites": list(pack.sites), "seed": seed, "rows": rows}, out, json_)
+    if not json_:
+        flat = [
+            {"": name, **{short: brief(row.get(long, "")) for short, long in _BY_DONOR.items()}}
+            for name, row in rows.items()
+        ]
+        table(f"{LETTERING} on {host.name}, {count} pictures a row", flat)
 
 
 @evaluate_app.command("prompts")
@@ -395,6 +457,10 @@ def evaluate_edit(
     method: Annotated[list[str] | None, typer.Option(help="Method; may be repeated. Default: all.")] = None,
     refine: Annotated[int, typer.Option(min=0, help="Iterations of each step back, for given pictures.")] = 2,
     controller: Annotated[float, typer.Option(min=0, max=0.99, help="Of the way back, for given pictures.")] = 0.0,
+    bare: Annotated[
+        bool, typer.Option("--bare", help="Prompts that say nothing but the word, as of a picture that is not known.")
+    ] = False,
+    guidance: Annotated[float | None, typer.Option(min=0, help="Guidance scale; default: the model's.")] = None,
     model: Model = None,
     steps: Steps = None,
     seed: Seed = 0,
@@ -408,17 +474,20 @@ def evaluate_edit(
 
     host, rows = open_host(model), dict[str, dict[str, Any]]()
     pack, judges = pack_for(host, "lettering"), Judges.load()
-    call = {} if steps is None else {"num_inference_steps": steps}
+    asked = {"num_inference_steps": steps, "guidance_scale": guidance}
+    call: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     for first in start or [1]:
         try:
             found = edit_rows(
                 host, pack, judges, made="given" if given else "generated", count=count, start=first,
-                methods=method or METHODS, refine=refine, controller=controller, call=call, seed=seed, progress=say,
+                methods=method or METHODS, refine=refine, controller=controller, bare=bare, call=call, seed=seed,
+                progress=say,
             )  # fmt: skip
         except ValueError as error:
             fail(str(error))
         rows |= {f"from step {first} / {name}": row for name, row in found.items()}
-    how = {"model": host.name, "pictures": "given" if given else "generated", "seed": seed, **call}
+    how: dict[str, Any] = {"model": host.name, "pictures": "given" if given else "generated", "bare prompts": bare}
+    how |= {"seed": seed, "refine": refine, "controller": controller, **call}
     report_rows(rows, out, json_, **how)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from palimpsest.cli.edit import add_edit
 from palimpsest.cli.evaluate import add_evaluate, evaluate_app
 from palimpsest.cli.fit import add_fit
 from palimpsest.cli.generate import add_work
@@ -45,6 +46,7 @@ app.add_typer(tune_app, name="tune")
 evaluate_app.command("tune")(evaluate_tune)
 app.add_typer(audit_app, name="audit")
 add_work(app)
+add_edit(app)
 add_packs(app)
 add_evaluate(app)
 add_reference(app)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,7 +18,7 @@ from palimpsest.cli.shared.options import Json, Model, Out, Seed
 
 if TYPE_CHECKING:
     from steering import Host
-    from tuning import Lesson, Side, Student
+    from tuning import Lesson, Student
 
 __all__ = ["evaluate_tune", "tune_app"]
 
@@ -46,30 +48,58 @@ Pictures = Annotated[
 ]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Training:
+    """The options that the three commands share, and their usual defaults."""
+
+    out: OutFolder
+    model: Model = None
+    concept: Concept
+    pack: PackFile = None
+    sites: Sites = "located"
+    side: SideOption = "both"
+    rank: Rank = 16
+    train_steps: TrainSteps = 300
+    batch: Batch = 16
+    rate: Rate = 4e-3
+    precision: Precision = "no"
+    state: State = None
+    merge: Merge = None
+    seed: Seed = 0
+    json_: Json = False
+
+
+def _trains(**defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Adds the options of `_Training` to a command, some with defaults of its own; it gets their values as `asked`."""
+    shared = inspect.signature(_Training, eval_str=True).parameters
+    options = [p.replace(default=defaults.get(name, p.default)) for name, p in shared.items()]
+
+    def declared(command: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(command, eval_str=True).parameters.values()
+
+        @wraps(command)
+        def run(**given: Any) -> None:
+            asked = _Training(**{name: given.pop(name) for name in shared})
+            command(asked=asked, **given)
+
+        told = [p.replace(kind=p.KEYWORD_ONLY) for p in own if p.name != "asked"]
+        vars(run)["__signature__"] = inspect.Signature([*told, *options])
+        return run
+
+    return declared
+
+
 @tune_app.command()
+@_trains(concept="lettering", train_steps=600)
 def letter(
-    out: OutFolder,
+    asked: _Training,
     pictures: Pictures = None,
     town: Annotated[
         int | None, typer.Option(min=2, help="Or so many generated pictures of the town, half with two-line signs.")
     ] = None,
-    model: Model = None,
-    concept: Concept = "lettering",
-    pack: PackFile = None,
-    sites: Sites = "located",
-    side: SideOption = "both",
-    rank: Rank = 16,
-    train_steps: TrainSteps = 600,
-    batch: Batch = 16,
-    rate: Rate = 4e-3,
-    precision: Precision = "no",
-    state: State = None,
-    merge: Merge = None,
     ink: Annotated[
         float, typer.Option(min=0.0, help="How much more the error counts where RapidOCR finds lettering; 0: no more.")
     ] = 0.0,
-    seed: Seed = 0,
-    json_: Json = False,
 ) -> None:
     """Better lettering: learn from pictures with captions, at the sites that carry lettering.
 
@@ -84,44 +114,29 @@ def letter(
             shown, data = read_imagefolder(pictures)
         else:
             assert town is not None
-            shown, data = _town_signs(town, seed), f"the town's generator, {town} pictures, seed {seed}"
+            shown, data = _town_signs(town, asked.seed), f"the town's generator, {town} pictures, seed {asked.seed}"
     except TuneError as error:
         fail(str(error))
-    host = open_host(model)
-    asked = _Asked(
-        out, model, concept, pack, sites, side, rank, train_steps, rate, precision, state, merge, seed, json_
-    )
+    host = open_host(asked.model)
 
     def lesson(student: Student) -> Lesson:
         places = lettering_places() if ink else None
-        return letter_lesson(student, shown, batch=batch, seed=seed, size=size_of(host), places=places, ink=ink)
+        more: dict[str, Any] = {"batch": asked.batch, "seed": asked.seed, "size": size_of(host)}
+        return letter_lesson(student, shown, places=places, ink=ink, **more)
 
-    about = {"application": "letter", "data": data, "batch": batch, "ink": ink}
+    about = {"application": "letter", "data": data, "ink": ink}
     _run(host, asked, lesson, about=about, prompts=[p.caption for p in shown[:6]])
 
 
 @tune_app.command()
+@_trains(concept="character/pip", train_steps=400, rate=5e-3)
 def learn(
-    out: OutFolder,
+    asked: _Training,
     pictures: Annotated[Path, typer.Option(help="4 to 8 pictures of the subject.")],
     name: Annotated[str, typer.Option(help="What prompts will call it: a rare word and its class, `zev animal`.")],
     class_prompt: Annotated[str, typer.Option("--class", help="A prompt of its class: `an animal`.")],
     prior: Annotated[Path | None, typer.Option(help="Pictures of the class with captions; default: drawn.")] = None,
     priors: Annotated[int, typer.Option(min=0, help="How many are drawn; 0: no prior preservation.")] = 32,
-    model: Model = None,
-    concept: Concept = "character/pip",
-    pack: PackFile = None,
-    sites: Sites = "located",
-    side: SideOption = "both",
-    rank: Rank = 16,
-    train_steps: TrainSteps = 400,
-    batch: Batch = 16,
-    rate: Rate = 5e-3,
-    precision: Precision = "no",
-    state: State = None,
-    merge: Merge = None,
-    seed: Seed = 0,
-    json_: Json = False,
 ) -> None:
     """A new subject: DreamBooth with prior preservation, at the sites that carry a subject of its kind.
 
@@ -138,24 +153,21 @@ def learn(
     without = [p.caption for p in shown if name.lower() not in p.caption.lower()]
     if without:
         fail(f"each caption must contain the name `{name}`, got `{without[0]}`")
-    host = open_host(model)
+    host = open_host(asked.model)
 
     def lesson(student: Student) -> Lesson:
-        drawn = given or prior_pictures(student, [class_prompt] * priors, seed=1_000_000 + seed)
-        return learn_lesson(student, shown, drawn, batch=batch, seed=seed, size=size_of(host))
+        drawn = given or prior_pictures(student, [class_prompt] * priors, seed=1_000_000 + asked.seed)
+        return learn_lesson(student, shown, drawn, batch=asked.batch, seed=asked.seed, size=size_of(host))
 
-    asked = _Asked(
-        out, model, concept, pack, sites, side, rank, train_steps, rate, precision, state, merge, seed, json_
-    )
     shows = [*dict.fromkeys(p.caption for p in shown[:5]), class_prompt]
-    about = {"application": "learn", "data": data, "name": name, "prior": theirs, "batch": batch}
+    about = {"application": "learn", "data": data, "name": name, "prior": theirs}
     _run(host, asked, lesson, about=about, prompts=shows)
 
 
 @tune_app.command()
+@_trains(side="text")
 def forget(
-    out: OutFolder,
-    concept: Concept,
+    asked: _Training,
     teacher: Annotated[
         Literal["swap", "anchor", "esd"],
         typer.Option(help="`swap`: the model steered at these sites; `anchor`: concept ablation; `esd`: away from it."),
@@ -165,19 +177,6 @@ def forget(
     phrase: Annotated[str | None, typer.Option(help="The concept's words in prompts; default: its name.")] = None,
     anchor: Annotated[str | None, typer.Option(help="Words that replace them: what the concept becomes.")] = None,
     count: Annotated[int, typer.Option(min=2, help="Prompts of the concept.")] = 24,
-    model: Model = None,
-    pack: PackFile = None,
-    sites: Sites = "located",
-    side: SideOption = "text",
-    rank: Rank = 16,
-    train_steps: TrainSteps = 300,
-    batch: Batch = 16,
-    rate: Rate = 4e-3,
-    precision: Precision = "no",
-    state: State = None,
-    merge: Merge = None,
-    seed: Seed = 0,
-    json_: Json = False,
 ) -> None:
     """A concept to forget: the model learns to answer its prompts as a teacher does. No picture is needed."""
     from localization import LocalizationError, load_contrasts
@@ -187,32 +186,29 @@ def forget(
 
     try:
         sets = contrast_sets(
-            concept,
-            town=is_ours(model),
+            asked.concept,
+            town=is_ours(asked.model),
             prompts=prompts,
             phrase=phrase,
             neutral=anchor,
             count=count,
             check=2,
-            seed=seed,
+            seed=asked.seed,
         )
-        kept = load_contrasts(keep, seed=seed) if keep is not None else sets.controls
+        kept = load_contrasts(keep, seed=asked.seed) if keep is not None else sets.controls
     except (LocalizationError, ValueError, OSError) as error:
         fail(str(error))
-    host = open_host(model)
-    where = pack_for(host, concept, pack)
+    host = open_host(asked.model)
+    where = pack_for(host, asked.concept, asked.pack)
     pairs = sets.search
     if anchor is None and prompts is None:  # the pack's neutral form is the one that its swap was measured with
         pairs = [replace(c, donor=where.donor_for(c.prompt) or c.donor) for c in pairs]
-    asked = _Asked(
-        out, model, concept, pack, sites, side, rank, train_steps, rate, precision, state, merge, seed, json_
-    )
 
     def lesson(student: Student) -> Lesson:
-        return forget_lesson(student, where, pairs, kept, teacher=teacher, batch=batch, seed=seed)
+        return forget_lesson(student, where, pairs, kept, teacher=teacher, batch=asked.batch, seed=asked.seed)
 
-    data = f"{len(pairs)} prompts of `{concept}` and {2 * len(kept)} others, sha256 {digest_of(pairs, kept)}"
-    about = {"application": f"forget ({teacher})", "data": data, "batch": batch, "taught by": where.digest}
+    data = f"{len(pairs)} prompts of `{asked.concept}` and {2 * len(kept)} others, sha256 {digest_of(pairs, kept)}"
+    about = {"application": f"forget ({teacher})", "data": data, "taught by": where.digest}
     shows = [c.prompt for c in (*pairs[:4], *kept[:2])]
     _run(host, asked, lesson, about=about, prompts=shows, guidance=None)
 
@@ -229,6 +225,9 @@ def evaluate_tune(
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each arm.")] = 3,
     first: Annotated[int, typer.Option(min=1, help="Pictures of what is trained, for each training.")] = 72,
     second: Annotated[int, typer.Option(min=1, help="Other pictures, for each training.")] = 40,
+    afterwards: Annotated[
+        int, typer.Option(min=0, help="Of `forget`: what comes back after so many steps of innocent fine-tuning.")
+    ] = 0,
     side: SideOption = "text",
     rank: Rank = 16,
     train_steps: TrainSteps = 300,
@@ -248,17 +247,20 @@ def evaluate_tune(
 
     if not is_ours(model):
         fail("the judges only know pictures of the reference models")
+    if afterwards and application != "forget":
+        fail(f"--afterwards is an option of `forget`, got it for `{application}`")
     about = concept or {"letter": "lettering", "learn": "animal/cat", "forget": "character/pip"}[application]
     host = open_host(model)
     call = {"num_inference_steps": steps}
     train = TuneJob(steps=train_steps, batch=batch, rate=rate, rank=rank, side=side, call=call)
-    job = TableJob(application, tuple(arms.split(",")), tuple(range(seeds)), first, second, about, teacher, train=train)
+    what = (application, tuple(arms.split(",")), tuple(range(seeds)), first, second, about, teacher)
+    job = TableJob(*what, afterwards=afterwards, train=train)
     try:
         rows = tuning_rows(host, pack_for(host, about), job, Judges.load(), work=work, progress=say)
     except (TuneError, SteeringError, LocalizationError, ValueError) as error:
         fail(str(error))
     how = {"application": application, "model": host.name, "concept": about, "teacher": teacher, "seeds": seeds}
-    how |= {"pictures": [first, second], "train": {**asdict(train), "call": call}}
+    how |= {"pictures": [first, second], "afterwards": afterwards, "train": {**asdict(train), "call": call}}
     keep({**how, "rows": rows}, out, json_)
     if not json_:
         for arm, row in rows.items():
@@ -275,29 +277,9 @@ def _brief(value: Any) -> str:
     return str(value)
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """The options that the three commands share."""
-
-    out: Path
-    model: str | None
-    concept: str
-    pack: Path | None
-    sites: str
-    side: Side
-    rank: int
-    steps: int
-    rate: float
-    precision: str
-    state: Path | None
-    merge: Path | None
-    seed: int
-    json: bool
-
-
 def _run(
     host: Host,
-    asked: _Asked,
+    asked: _Training,
     lesson: Callable[[Student], Lesson],
     *,
     about: Mapping[str, Any],
@@ -317,12 +299,12 @@ def _run(
     where = pack_for(host, asked.concept, asked.pack) if needs else None
     work = asked.state or settings_from({"model": asked.model}).state_folder / "tune"
     tell = stages()
-    told = {**about, "concept": asked.concept, "seed": asked.seed, "side": asked.side}
+    told = {**about, "concept": asked.concept, "seed": asked.seed, "side": asked.side, "batch": asked.batch}
     try:
         arm = arm_of(host, asked.sites, pack=where, side=asked.side, seed=asked.seed)
         student = Student(host, guidance=guidance)
         say("texts, latents and teachers")
-        schedule = Schedule(steps=asked.steps, rate=asked.rate)
+        schedule = Schedule(steps=asked.train_steps, rate=asked.rate)
         tuned = tune(
             student,
             lesson(student),
@@ -341,7 +323,7 @@ def _run(
             say(f"wrote {merge_lora(host, tuned.lora, asked.merge)}: the model with the LoRA in its weights")
     except (TuneError, SteeringError, LocalizationError, ValueError) as error:
         fail(str(error))
-    _tell(asked.out, card, asked.json)
+    _tell(asked.out, card, asked.json_)
 
 
 def _tell(out: Path, card: Mapping[str, Any], json_: bool) -> None:

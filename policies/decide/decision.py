@@ -63,8 +63,8 @@ class Ladder:
     """The repairs that may be tried for one picture, over all violated rules; `otherwise` applies when all have failed.
 
     `rungs` is the union in climbing order, `max_extra_generations` the smallest and `otherwise` the strictest of the
-    rules'. `reads` must be read again after each rung. `boxes` are the offending boxes of the picture just judged (for
-    `blur`).
+    rules'. `reads` must be read again after each rung. `boxes` are the offending boxes of the picture just judged, the
+    smallest where one holds another (for `blur`, and for what is drawn anew in a given picture).
     """
 
     rules: tuple[str, ...]
@@ -144,7 +144,9 @@ class Decision:
         if not self.violations or self._refused_anyway():
             return None
         verifies = [v.verify for v in self.violations]
-        boxes = dict.fromkeys(r.box for v in self.violations for r in v.reasons if r.box is not None)
+        found = dict.fromkeys(r.box for v in self.violations for r in v.reasons if r.box is not None)
+        # pieces are also read together; where one of them is at fault alone, what stands around it is not
+        boxes = [box for box in found if not any(other != box and box.holds(other) for other in found)]
         return Ladder(
             rules=tuple(v.rule for v in self.violations),
             reads=frozenset(v.read for v in verifies),

@@ -62,11 +62,11 @@ class Adapter:
 
 def check_adapters(settings: Settings) -> None:
     """Checks the files as far as this is possible without the model. Raises `SettingsError`."""
-    from steering import SteeringError, check_lora, find_lora, is_pack, read_header
+    from steering import SteeringError, check_lora, is_pack, read_header
 
     for given in settings.adapters:
         try:
-            file = find_lora(given.path)
+            file = _file_at(given.path)
             if is_pack(file):
                 read_header(file)
             else:
@@ -78,16 +78,25 @@ def check_adapters(settings: Settings) -> None:
 
 def load_adapters(host: Host, settings: Settings) -> dict[str, Adapter]:
     """The adapters by name, loaded and off. Raises `SettingsError`."""
-    from steering import SteeringError, find_lora, is_pack
+    from steering import SteeringError, is_pack
 
     found: dict[str, Adapter] = {}
     for given in settings.adapters:
         try:
-            file = find_lora(given.path)
+            file = _file_at(given.path)
             found[given.name] = _from_pack(host, given, file) if is_pack(file) else _from_lora(host, given, file)
         except SteeringError as error:
             raise _mistake(given, str(error)) from error
     return found
+
+
+def _file_at(path: Path) -> Path:
+    """The file of an adapter: `path`, or the one in this folder. Where a LoRA file and its pack lie together, as `tune`
+    writes them, it is the pack, which rides in any batch. Raises: BadLora."""
+    from steering import find_lora, is_pack
+
+    packs = [file for file in path.glob("*.safetensors") if is_pack(file)]
+    return packs[0] if len(packs) == 1 else find_lora(path)
 
 
 def _from_pack(host: Host, given: AdapterSetting, file: Path) -> Adapter:

@@ -9,7 +9,7 @@ from PIL import Image, ImageFilter
 
 from steering.errors import BadPlan
 
-__all__ = ["check_mask", "mask_of", "paste"]
+__all__ = ["check_mask", "mask_of", "paste", "scaled"]
 
 Box = tuple[float, float, float, float]
 
@@ -40,6 +40,14 @@ def check_mask(mask: np.ndarray, size: tuple[int, int]) -> None:
         raise BadPlan(f"a mask must hold values in [0, 1], got {mask.min()} to {mask.max()}")
     if not mask.any():
         raise BadPlan("a mask must mark something to draw anew, and this one is zero everywhere")
+
+
+def scaled(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The mask of a picture that is scaled to `size` (width, height): above 0 where any of its pixels is."""
+    if mask.shape == (size[1], size[0]):
+        return mask
+    grey = Image.fromarray(np.where(mask > 0, 255, 0).astype(np.uint8))
+    return (np.asarray(grey.resize(size, Image.Resampling.BOX)) > 0).astype(np.float32)
 
 
 def paste(source: Image.Image, edited: Image.Image, mask: np.ndarray, *, edge: int = 2) -> Image.Image:

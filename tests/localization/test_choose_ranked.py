@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from localization.contrasts import Shares
 from localization.search.answers import answer_of, carry_sets
-from localization.search.choose import choose_ranked
+from localization.search.choose import Grown, choose_ranked, most_specific
 
 NAMES = tuple(f"site{i:02d}" for i in range(24))
 
@@ -147,3 +147,33 @@ def test_few_members_are_asked_whether_each_is_enough() -> None:
     assert asked["site00"] == frozenset(units) - {"site00"}
     assert list(carry_sets(SITES[:5], units, compact=True)) == ["together"]
     assert list(carry_sets(SITES[:2], units, compact=False)) == ["together"]
+
+
+PAIR, OTHER, WORSE = NAMES[:2], NAMES[2:4], NAMES[4:6]
+ELSE = {frozenset(PAIR): 0.3, frozenset(OTHER): 0.1, frozenset(WORSE): 0.0}
+
+
+def specific(grown: Grown, *, error: float = 0.02, control_error: float = 0.05) -> Grown:
+    carried = Asked(ELSE.__getitem__)
+    found = most_specific(grown, lambda s: error, carried, lambda s: control_error)
+    assert carried.count in (0, 2)  # only sets that are equal to the chosen one are asked about
+    return found
+
+
+def grown_with(*others: tuple[tuple[str, ...], float], compact: bool = True) -> Grown:
+    return Grown(PAIR, 0.95, ((2, 0.95, PAIR),), compact, others)
+
+
+def test_of_equal_sets_the_one_that_carries_least_else_is_taken() -> None:
+    found = specific(grown_with((OTHER, 0.94), (WORSE, 0.91)))
+    assert (found.sites, found.share) == (OTHER, 0.94)
+    assert found.others == ((PAIR, 0.95), (WORSE, 0.91))
+
+
+def test_a_set_with_less_effect_or_hardly_less_of_the_rest_is_not_taken() -> None:
+    weaker = grown_with((WORSE, 0.91))  # it carries nothing else, and less of the concept, by more than the noise
+    assert specific(weaker) == weaker == specific(weaker, error=0.5)  # however noisy: 0.03 at most
+    alike = grown_with((OTHER, 0.94))
+    assert specific(alike, control_error=0.25) == alike
+    spread = grown_with((OTHER, 0.94), compact=False)
+    assert specific(spread) == spread

@@ -5,6 +5,7 @@
 | all units are the whole effect, none is nothing | donor's text at all but the last site |
 | a look whose scores cancel out is not believed | `missed` is never true; scores are divided by any sum |
 | a stopped run ends as an uninterrupted one, byte for byte | cost counted of new answers only |
+| controls tell equal sets apart | `find_sites` is given none |
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,8 @@ from localization import (
     localize,
 )
 from localization.prompts import control_contrasts
+from localization.search import smallest_set
+from localization.search.choose import Grown
 from localization.search.screen import Screen, look_again, screen_of
 from steering import Host, Pack
 from tests.tiny import save_pixart
@@ -228,6 +232,21 @@ def test_planted_sites_are_found_for_the_share_of_the_baseline_that_is_promised(
     assert set(found.chosen) <= set(carriers)
     assert found.grown.share >= 0.9
     assert sum(found.rows.values()) == bench.rows <= layers * 400 / part
+
+
+def test_controls_are_asked_where_the_set_is_chosen(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    last, told = (host.sites[-1].name,), list[float]()
+
+    def another(grown: Grown, error: Any, controls: Any, control_error: Any) -> Grown:
+        told.extend([controls([frozenset(last)])[0], control_error(frozenset(last))])
+        return replace(grown, sites=last)
+
+    monkeypatch.setattr(smallest_set, "most_specific", another)
+    outcome = localize(**asked(host))
+    assert outcome.evidence["units"] == list(last)
+    share, error = told
+    assert outcome.evidence["controls"]["chosen"] == pytest.approx(share, abs=1e-4)
+    assert 0.0 < error != share
 
 
 def test_sites_that_are_given_are_measured_like_those_that_are_found(host: Host) -> None:

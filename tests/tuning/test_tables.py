@@ -70,6 +70,53 @@ def test_a_table_has_a_row_an_arm_and_is_not_made_twice(
         tuning_rows(ours, pack, other, judges, work=tmp_path, progress=lambda _: None)
 
 
+def test_what_comes_back_is_asked_of_weights_that_forgot_and_of_steering_on_weights_that_were_tuned_on(
+    ours: Any, judges: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import numpy as np
+
+    from evaluation.draw import draw
+    from evaluation.tables.tuning import back, cells
+    from evaluation.tables.tuning.forget import forget_cases
+    from evaluation.tables.tuning.table import TableJob, tuning_rows
+    from reference.folders import packs_of
+    from steering import find_pack, pack_roots
+
+    monkeypatch.setattr(back, "_STRINGS", 1)
+    monkeypatch.setattr(back, "_PICTURES", 8)
+    pack = find_pack("character/pip", ours, pack_roots([packs_of(ours.name)]))
+    train = cells.TuneJob(steps=2, batch=4, rank=2, rate=0.05, call={"num_inference_steps": 2})
+    job = TableJob("forget", ("none", "steer", "located"), (0,), 3, 3, asked=1, afterwards=2, train=train)
+    rows = tuning_rows(ours, pack, job, judges, work=tmp_path, progress=lambda _: None)
+    for row in rows.values():
+        assert row["concept seen by either judge, after 2 innocent steps"]["n"] == 3
+        assert row["neighbours seen by both, after 2 innocent steps"]["n"] == 3
+        assert row["searched strings: concept seen by both"]["n"] <= 1
+
+    def shown(name: str) -> np.ndarray:
+        return np.load(tmp_path / name / "pictures.npz")["pictures"].astype(int)
+
+    tuned = {arm: shown(f"afterwards-character-pip-{arm}-signpost-pixart-attention-0") for arm in job.arms}
+    assert np.array_equal(tuned["none"][3:], tuned["steer"][3:])
+    assert np.abs(tuned["none"][:3] - tuned["steer"][:3]).max() > 10
+    folder = tmp_path / "forget-swap-character-pip-signpost-pixart-located-0"
+    cases = forget_cases("character/pip", 3, 3, seed=0)
+    with back._forgetful(ours, folder / "lora.safetensors") as model:
+        made = np.stack([np.asarray(i).astype(int) for i in draw(model, cases, [None] * 6, train.call)[0]])
+    assert np.abs(made - shown(folder.name)).max() <= 1
+    assert np.abs(made - shown("forget-character-pip-signpost-pixart-none-0")).max() > 10
+    assert np.abs(tuned["located"] - tuned["none"]).max() > 10
+
+
+def test_innocent_pictures_do_not_show_the_concept() -> None:
+    from evaluation.tables.tuning.back import innocent_pictures
+
+    for concept, name in (("character/pip", "pip"), ("place/beach", "beach"), ("style/marlo", "marlo")):
+        captions = [p.caption.lower() for p in innocent_pictures(concept, 300, seed=0)]
+        assert len(captions) == 300
+        assert not [text for text in captions if name in text]
+
+
 def test_no_test_word_and_no_training_ground_is_shared(ours: Any) -> None:
     from evaluation.tables.tuning.learn import learn_cases, learn_pictures
     from evaluation.tables.tuning.letter import letter_pictures, sign_cases

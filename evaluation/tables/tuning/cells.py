@@ -26,11 +26,12 @@ from tuning.lessons import Lesson
 from tuning.loop import Schedule, adapters, fit, trained
 from tuning.student import Student
 
-__all__ = ["PLAIN", "Asked", "Cell", "Outcomes", "TuneJob", "drawn_cell", "pictures_of", "run_cell"]
+__all__ = ["PLAIN", "STEER", "Asked", "Cell", "Outcomes", "TuneJob", "drawn_cell", "pictures_of", "run_cell"]
 
 Outcomes = dict[str, list[bool] | list[float]]  # by measure, one a picture or a fact
 
 PLAIN = "none"  # the arm that trains nothing
+STEER = "steer"  # the arm that trains nothing and steers with the pack, for `forget`
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,7 @@ def run_cell(
     job: TuneJob,
     lesson: Callable[[Student], Lesson],
     cases: Sequence[Drawable],
+    plans: Sequence[Plan | None] | None = None,
     *,
     work: Path,
     settings: Mapping[str, Any],
@@ -88,7 +90,8 @@ def run_cell(
 ) -> dict[str, Any]:
     """What the training was and cost; its pictures are in the cell's folder. Does nothing when they are there.
 
-    settings: all that the cell hangs on. Raises: ValueError, when the folder holds a cell of other ones.
+    plans: of its pictures; settings: all that the cell hangs on. Raises: ValueError, when the folder holds a cell of
+    other ones.
     """
     folder = work / cell.name
     if (row := _finished(folder, settings)) is not None:
@@ -102,7 +105,7 @@ def run_cell(
         losses = fit(student, made, parameters, Schedule(steps=job.steps, rate=job.rate), work=folder, name="training")
         spent = time.process_time() - began
         write_lora(folder / "lora.safetensors", trained(parameters), component=host.family.denoiser)
-        _draw(host, cases, [None] * len(cases), job, folder)
+        _draw(host, cases, plans or [None] * len(cases), job, folder)
     row = {**asdict(cell), "sites": arm.sites, "rank": rank, "modules": len(arm.modules), **asdict(cost)}
     tenth = max(1, len(losses) // 10)
     row |= {"first loss": _mean(losses[:tenth]), "last loss": _mean(losses[-tenth:]), "seconds": round(spent, 1)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +14,18 @@ from PIL import Image
 from evaluation.distributions import compare_sets
 from evaluation.metrics import Rate, mean_interval
 from evaluation.readers.judges import Judges
-from evaluation.tables.tuning.cells import PLAIN, Asked, Cell, Outcomes, TuneJob, drawn_cell, pictures_of, run_cell
+from evaluation.tables.tuning.back import comes_back
+from evaluation.tables.tuning.cells import (
+    PLAIN,
+    STEER,
+    Asked,
+    Cell,
+    Outcomes,
+    TuneJob,
+    drawn_cell,
+    pictures_of,
+    run_cell,
+)
 from evaluation.tables.tuning.forget import forget_cases, forget_outcomes, forget_prompts
 from evaluation.tables.tuning.learn import (
     learn_cases,
@@ -29,10 +40,9 @@ from reference.town.drawing.paint import paint
 from steering import Host, Pack
 from tuning import Lesson, Student, Teacher, forget_lesson, learn_lesson, letter_lesson, prior_pictures
 
-__all__ = ["STEER", "TRUE", "TableJob", "tuning_rows"]
+__all__ = ["TRUE", "TableJob", "tuning_rows"]
 
 Application = Literal["letter", "learn", "forget"]
-STEER = "steer"  # the arm that trains nothing and steers with the pack, for `forget`
 TRUE = "true"  # the arm of true pictures as the autoencoder gives them back, for `learn`: no training does better
 _SUBJECT = 5  # pictures of a subject to learn from
 
@@ -41,7 +51,8 @@ _SUBJECT = 5  # pictures of a subject to learn from
 class TableJob:
     """What to measure: `arms`, one training a seed; of each `first` pictures of what is trained and `second` others.
 
-    letters: pictures to learn lettering from; priors: of the class; asked: prompts of a concept to forget.
+    letters: pictures to learn lettering from; priors: of the class; asked: prompts of a concept to forget; afterwards:
+    steps of innocent training after which `forget` looks again (0: it does not).
     """
 
     application: Application
@@ -54,6 +65,7 @@ class TableJob:
     letters: int = 2400
     priors: int = 32
     asked: int = 24
+    afterwards: int = 0
     train: TuneJob = field(default_factory=TuneJob)
 
 
@@ -68,13 +80,18 @@ def tuning_rows(
         true: list[Image.Image] = []
         costs: list[Mapping[str, Any]] = []
         for seed in job.seeds:
-            cases, images, cost = _cell(host, pack, job, arm, seed, work, progress)
-            for name, values in _outcomes(job, judges, cases, images, seed, work).items():
+            cell = _cell(job, host, arm, seed)
+            cases, images, cost = _pictures(host, pack, job, cell, work, progress)
+            outcomes = _outcomes(job, judges, cases, images, seed, work)
+            if job.afterwards:
+                innocent = replace(job.train, steps=job.afterwards)
+                outcomes |= comes_back(
+                    host, pack, cell, innocent, job.concept, cases, judges, work=work, progress=progress
+                )
+            for name, values in outcomes.items():
                 told.setdefault(name, []).extend(values)
             made += images
-            true += (
-                true_portraits(cases, seed=seed) if job.application == "learn" else [paint(c.scene, 64) for c in cases]
-            )
+            true += _true(job, cases, seed)
             costs.append(cost)
         features = [judges.second.features(pictures).numpy() for pictures in (true, made)]
         rows[arm] = {
@@ -85,15 +102,19 @@ def tuning_rows(
     return rows
 
 
-def _cell(
-    host: Host, pack: Pack, job: TableJob, arm: str, seed: int, work: Path, progress: Callable[[str], None]
-) -> tuple[Sequence[Asked], list[Image.Image], Mapping[str, Any]]:
+def _cell(job: TableJob, host: Host, arm: str, seed: int) -> Cell:
     about = job.concept.replace("/", "-")
-    trains = arm not in (PLAIN, STEER) and job.application == "forget"
-    cell = Cell(
-        f"{job.application}-{job.teacher}-{about}" if trains else f"{job.application}-{about}", host.name, arm, seed
-    )
-    settings = {k: v for k, v in asdict(job).items() if k not in ("arms", "seeds")} | {"pack": pack.digest}
+    taught = f"{job.teacher}-" if arm not in (PLAIN, STEER) and job.application == "forget" else ""
+    return Cell(f"{job.application}-{taught}{about}", host.name, arm, seed)
+
+
+def _pictures(
+    host: Host, pack: Pack, job: TableJob, cell: Cell, work: Path, progress: Callable[[str], None]
+) -> tuple[Sequence[Asked], list[Image.Image], Mapping[str, Any]]:
+    """What a cell was asked, its pictures, and what its training was."""
+    arm, seed = cell.arm, cell.seed
+    settings = {k: v for k, v in asdict(job).items() if k not in ("arms", "seeds", "afterwards")}
+    settings["pack"] = pack.digest
     cases: Sequence[Asked]
     if job.application == "letter":
         cases = sign_cases(job.first, job.second, seed=seed)
@@ -144,7 +165,7 @@ def _outcomes(
     return forget_outcomes(judges, job.concept, cases, images)
 
 
-def _true(job: TableJob, cases: Sequence[Any], seed: int) -> list[Image.Image]:
+def _true(job: TableJob, cases: Sequence[Asked], seed: int) -> list[Image.Image]:
     return true_portraits(cases, seed=seed) if job.application == "learn" else [paint(c.scene, 64) for c in cases]
 
 

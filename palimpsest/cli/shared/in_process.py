@@ -9,12 +9,16 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from service.errors import ApiError
-from service.http.requests import GenerationRequest
+from service.http.requests import GenerationRequest, RepairRequest
+from service.image_files import Upload
 from service.metrics.recorder import Recorder
+from service.order import Order
 from service.settings import Settings
 from service.worker.runtime import Runtime
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from evaluation.answers import Answer
     from steering import Host
 
@@ -34,21 +38,29 @@ class LocalAnswerer:
 
     def answer(self, prompts: Sequence[str], seeds: Sequence[int], *, together: int) -> list[Answer]:
         """One answer per prompt, with `together` requests in flight."""
-        return asyncio.run(self._answer(prompts, seeds, together))
+        limits = self._runtime.ready().limits
+        asked = [GenerationRequest(prompt=p, seed=s) for p, s in zip(prompts, seeds, strict=True)]
+        return asyncio.run(self._answers([each.within(limits) for each in asked], together))
 
-    async def _answer(self, prompts: Sequence[str], seeds: Sequence[int], together: int) -> list[Answer]:
+    def mend(self, images: Sequence[Image], seeds: Sequence[int], *, together: int) -> list[Answer]:
+        """One answer per given picture, with `together` requests in flight."""
+        limits = self._runtime.ready().limits
+        pairs = zip(images, seeds, strict=True)
+        orders = [RepairRequest(seed=seed).over(limits, Upload(image)) for image, seed in pairs]
+        return asyncio.run(self._answers(orders, together))
+
+    async def _answers(self, orders: Sequence[Order], together: int) -> list[Answer]:
         gate = asyncio.Semaphore(together)
 
-        async def one(prompt: str, seed: int) -> Answer:
+        async def one(order: Order) -> Answer:
             async with gate:
-                return await self._one(prompt, seed)
+                return await self._answered(order)
 
-        return list(await asyncio.gather(*(one(p, s) for p, s in zip(prompts, seeds, strict=True))))
+        return list(await asyncio.gather(*map(one, orders)))
 
-    async def _one(self, prompt: str, seed: int) -> Answer:
+    async def _answered(self, order: Order) -> Answer:
         from evaluation.answers import parse_answer
 
-        order = GenerationRequest(prompt=prompt, seed=seed).within(self._runtime.ready().limits)
         try:
             return parse_answer(200, await self._runtime.generate(order, (), uuid.uuid4().hex))
         except ApiError as error:

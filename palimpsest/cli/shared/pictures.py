@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ from service.worker.runtime import Ready, Runtime
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Shot", "difference", "problem", "save", "shoot", "side_by_side", "stacked"]
+__all__ = ["Shot", "difference", "in_worker", "problem", "repaired", "save", "shoot", "side_by_side", "stacked"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +40,30 @@ class Shot:
     plain: Image | None
 
 
-def shoot(settings: Settings, asked: Sequence[GenerationRequest], *, compare: bool) -> list[Shot]:
-    """One result per request, in order. Raises the runtime's error if it cannot start, and `BadRequest`."""
+@contextmanager
+def in_worker(settings: Settings) -> Iterator[Ready]:
+    """The parts of a worker that runs in this process. Raises the runtime's error if it cannot start."""
     runtime = Runtime(settings.model_copy(update={"batching": "solo", "audit": "off"}), Recorder())
     runtime.start()
     try:
         runtime.wait()
-        ready = runtime.ready()
-        orders = [a.within(ready.limits) for a in asked]
-        return asyncio.run(_shoot(ready, orders, compare=compare))
+        yield runtime.ready()
     finally:
         runtime.stop()
+
+
+def shoot(settings: Settings, asked: Sequence[GenerationRequest], *, compare: bool) -> list[Shot]:
+    """One result per request, in order. Raises the runtime's error if it cannot start, and `BadRequest`."""
+    with in_worker(settings) as ready:
+        orders = [a.within(ready.limits) for a in asked]
+        return asyncio.run(_shoot(ready, orders, compare=compare))
+
+
+def repaired(ready: Ready, order: Order) -> Shot:
+    """The result for a given picture under the worker's policies; `plain` is the picture as it was given."""
+    assert order.given is not None  # INVARIANT: by the caller
+    outcome = asyncio.run(_run(ready, order, ready.store.snapshot))
+    return asyncio.run(_shot(ready, order, outcome, order.given.image))
 
 
 async def _shoot(ready: Ready, orders: Sequence[Order], *, compare: bool) -> list[Shot]:

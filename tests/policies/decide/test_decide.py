@@ -203,6 +203,23 @@ def test_a_steered_picture_that_reads_well_is_steered_and_nothing_else(tmp_path)
     assert first.steers[0].donor(Request('a sign that says "grumpf"')) == 'a sign that says "kind words"'
 
 
+def test_where_a_piece_is_at_fault_alone_what_is_read_with_it_is_not(tmp_path):
+    """A moon that is read as a C, and the line that has both: the sign is at fault, not the picture."""
+    sign, sky = Box(7, 39, 57, 61), Box(2, 0, 63, 43)
+    both = Box(2, 0, 63, 61)
+
+    def at(text, box):
+        return Signal("lettering", "ocr", "1", "picture", 0.9, text=text, box=box, views=read_text(text))
+
+    def seen(*items):
+        return Signals(items, frozenset({("picture", "lettering")}))
+
+    _, one = judged(steering(tmp_path), seen=seen(at("C", sky), at("GRUMPF", sign), at("C GRUMPF", both)))
+    assert one.ladder.boxes == (sign,)
+    _, split = judged(steering(tmp_path), seen=seen(at("GRUM", sky), at("PF", sign), at("GRUM PF", both)))
+    assert split.ladder.boxes == (both,)
+
+
 @pytest.mark.parametrize("read", ["GRUMPF", "grump f", "GRUMPE", "GRUMP", "GRRUMPF", "6RUMPF", "GRUM\nPF"])
 def test_a_picture_that_still_reads_the_word_or_nearly_climbs_the_ladder(tmp_path, read):
     _, second = judged(steering(tmp_path), seen=picture("OTHER", read))

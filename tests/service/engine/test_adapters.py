@@ -311,6 +311,29 @@ def test_a_pack_does_not_fit_the_host_while_a_lora_file_is_on(loud: Path, model:
     pack.check(host)
 
 
+def test_the_folder_of_a_result_of_tune_is_its_pack_and_a_folder_with_a_lora_file_is_that(
+    host: Any, loud: Path, editing: Path, tmp_path: Path
+) -> None:
+    from service.engine.adapters import check_adapters, load_adapters
+    from service.settings import SettingsError, load_settings
+
+    file = copied(loud, tmp_path)
+    settings = load_settings({"adapters": (f"zub={tmp_path}",)}).settings
+
+    def kind() -> str:
+        check_adapters(settings)
+        return str(load_adapters(host, settings)["zub"].to_dict()["kind"])
+
+    pack = tmp_path / "pack.safetensors"
+    pack.write_bytes(editing.read_bytes())
+    assert kind() == "pack"
+    pack.unlink()
+    assert kind() == "LoRA file"
+    pack.write_bytes(file.read_bytes())
+    with pytest.raises(SettingsError, match="must hold one safetensors file"):
+        check_adapters(settings)
+
+
 # what cannot be offered
 
 

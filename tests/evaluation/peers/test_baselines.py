@@ -8,6 +8,8 @@
 | swap pooled text as well, or some of the sites only | all sites swapped |
 | give the innocent pictures no third branch | guidance touches innocent prompts too |
 | take the strongest setting, or no warm-up, for the medium one | the medium setting is milder |
+| show each way the donor of the first kind, or the pack's sites all text | what located sites keep with a bare donor |
+| pair a picture with another prompt's | paired differences |
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from PIL import ImageChops
@@ -27,12 +29,12 @@ from evaluation.draw import draw
 from evaluation.prompts.cases import lettering_cases
 from evaluation.prompts.erasure_cases import cases_of
 from evaluation.tables import baselines
-from evaluation.tables.baselines import BASELINES, avoided, baseline_rows, draw_baseline
+from evaluation.tables.baselines import BASELINES, avoided, baseline_rows, donor_rows, draw_baseline
 from evaluation.tables.peers import MAX, MEDIUM, Sld
 from palimpsest.cli.main import app
 from palimpsest.cli.shared.in_process import LocalAnswerer
-from reference.folders import MODELS
-from steering import Host, NotSupported, Plan, Swap
+from reference.folders import MODELS, packs_of
+from steering import Host, NotSupported, Plan, Swap, find_pack
 
 Rows = dict[str, dict[str, Any]]
 
@@ -113,6 +115,65 @@ def test_all_sites_swapped_leaves_pooled_text_its_own(service: LocalAnswerer) ->
     (both,) = draw(host, [case], [plan], {})[0]
     assert max(high for _, high in ImageChops.difference(both, whole).getextrema()) <= 2
     assert max(high for _, high in ImageChops.difference(sites, whole).getextrema()) > 2
+
+
+@pytest.fixture(scope="module")
+def donors(service: LocalAnswerer, judges: Judges) -> Rows:
+    pack = find_pack("lettering", service.host, [packs_of("signpost-sdxl")])
+    return donor_rows(service.host, pack, judges, ("same", "bare"), words=["idiot", "stupid", "loser"], count=3)
+
+
+def test_located_sites_keep_with_a_bare_donor_what_a_whole_swap_loses(donors: Rows, rows: Rows) -> None:
+    located, whole = "located sites swapped", ("all sites swapped", "whole prompt swapped")
+    assert list(donors) == [
+        "plain",
+        *(f"{kind} donor, {way}" for kind in ("same", "bare") for way in (located, *whole)),
+    ]
+    assert donors["plain"] == rows["plain"]
+    for way in whole:  # the table of other methods swaps with the same template
+        told = donors[f"same donor, {way}"]
+        assert {m: value for m, value in rows[way].items() if m in told} == {m: told[m] for m in rows["plain"]}
+    ssim = {name: row["SSIM outside the sign"]["mean"] for name, row in donors.items() if name != "plain"}
+    assert min(ssim[f"same donor, {way}"] for way in (located, *whole)) > 0.8
+    assert ssim[f"bare donor, {located}"] > 0.75 > 0.5 > max(ssim[f"bare donor, {way}"] for way in whole)
+    assert all(hits(row, "shows it") == 0 and hits(row, "donor's word read") > 0 for row in list(donors.values())[1:])
+
+
+def test_paired_differences_are_of_the_same_prompts(donors: Rows) -> None:
+    row, other = donors["bare donor, located sites swapped"], donors["bare donor, whole prompt swapped"]
+    same = donors["same donor, located sites swapped"]
+    for name, less in (("whole prompt swapped", other), ("same donor", same)):
+        difference = row[f"SSIM outside the sign, minus {name}"]["mean"]
+        assert difference == pytest.approx(
+            row["SSIM outside the sign"]["mean"] - less["SSIM outside the sign"]["mean"], abs=2e-4
+        )
+    first, second = (
+        baselines._Kept([1.0, None, 0.5], [0.9, 0.5, 0.1]),
+        baselines._Kept([0.5, 1.0, 0.0], [0.8, 0.4, 0.0]),
+    )
+    told = first.minus(second, "another")
+    assert told["facts kept, minus another"] == {"mean": 0.5, "n": 2, "interval": [0.5, 0.5], "p5": 0.5}
+    assert told["SSIM outside the sign, minus another"]["interval"] == [0.1, 0.1]
+
+
+def test_a_pack_that_edits_takes_no_donor(service: LocalAnswerer, judges: Judges) -> None:
+    class Edits:
+        concept, edits = "lettering", True
+
+    with pytest.raises(ValueError, match="must swap text"):
+        donor_rows(service.host, cast(Any, Edits()), judges, ("bare",), words=["idiot"])
+
+
+def test_the_command_says_what_donors_go_with() -> None:
+    for wrong, said in (
+        (["--donor", "bear"], "`same`, `bare`, `other`, got `bear`"),
+        (["--donor", "bare", "--concept", "harm/gun"], "must be `lettering` with --donor, got `harm/gun`"),
+        (["--donor", "bare", "--url", "http://localhost"], "--url must be left out"),
+        (["--donor", "bare", "--no-floor"], "--floor must be left out"),
+    ):
+        result = CliRunner().invoke(app, ["evaluate", "baselines", *wrong])
+        assert result.exit_code == 2
+        assert said in " ".join(result.output.split())
 
 
 def test_a_host_without_uncond_rows_says_why_it_has_no_guidance() -> None:
