@@ -8,7 +8,7 @@ torchvision.install()
 
 from steering.batch.edit_merging import merge_edits
 from steering.editing.latents import fitted_to, latent_maps, latents_of
-from steering.editing.masks import check_mask, mask_of, paste
+from steering.editing.masks import check_mask, mask_of, paste, scaled
 from steering.editing.trajectory import Kept, Trajectory
 from steering.errors import (
     BadDonor,
@@ -121,5 +121,6 @@ __all__ = [
     "read_header",
     "read_lora",
     "record",
+    "scaled",
     "write_lora",
 ]

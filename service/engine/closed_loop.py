@@ -362,7 +362,7 @@ class ClosedLoop:
             return None
         tried.add((retry.prompt, retry.plan))
         self._recorder.extra_generation()
-        mask = None if given is None else await self._readers.run(partial(given.mask, boxes))
+        mask = None if given is None else await self._readers.run(partial(given.mask, picture.decision))
         seed = trial.order.seed if picture.made is None else picture.made.report.seed
         try:
             made = await self._again(trial, retry, seed, mask)

@@ -39,6 +39,7 @@ class GivenPicture:
         self.prompt = ""  # what it shows, once it was read
         self.asked: tuple[Request, Decision] | None = None  # a request for it, and the judgement: what a repair goes by
         self._boxes: dict[Box, None] = {}
+        self._placed = True
         self._order = order
         self._sources: dict[tuple[str, int, int], Source] = {}
 
@@ -55,11 +56,15 @@ class GivenPicture:
         around = self._around(tuple(boxes))
         self.marked = around if around.any() else None
 
-    def mask(self, boxes: Iterable[Box] = ()) -> np.ndarray | None:
-        """What may be drawn anew [h, w], at the picture's own size: what is marked, and around `boxes` and those of
-        earlier calls. None: everything.
+    def mask(self, decision: Decision | None = None) -> np.ndarray | None:
+        """What may be drawn anew [h, w], at the picture's own size: what is marked, and where this decision, and those
+        of earlier calls, found something at fault. None: everything, as where something has no place in the picture.
         """
-        self._boxes |= dict.fromkeys(boxes)
+        if decision is not None:
+            self._boxes |= dict.fromkeys(decision.ladder.boxes if decision.ladder else ())
+            self._placed &= all(any(r.box for r in v.reasons) for v in decision.violations)
+        if self.kind == "repair" and not self._placed:
+            return None
         if not self._boxes or (self.kind == "edit" and self.marked is None):
             return self.marked
         around = self._around(tuple(self._boxes))
@@ -75,18 +80,15 @@ class GivenPicture:
         """What a job with this mask and seed draws over, and the mask, both at the size that the model draws. The same
         source comes back where its way is the same, so that this is found once.
         """
+        from steering import scaled
+
         start = max(1, round(_KEPT * self._order.steps)) if mask is None else 1
         own = _OWN_NOISE if self.kind == "edit" else 0.0
         key = (self.prompt, start, seed if own else 0)
         if key not in self._sources:
             self._sources[key] = Source(self.small, self.prompt, start, own, key[2])
-        return self._sources[key], self._small(mask)
-
-    def _small(self, mask: np.ndarray | None) -> np.ndarray | None:
-        """A mask at the size that the model draws: each pixel that touches one of the mask is in it."""
-        if mask is None:
-            return None
-        return _shrunk(_shrunk(mask, self._order.height).T, self._order.width).T
+        small = None if mask is None else scaled(mask, (self._order.width, self._order.height))
+        return self._sources[key], small
 
     def pasted(self, drawn: Image, mask: np.ndarray | None) -> Image:
         """The given picture with what was drawn inside of the mask, at its own size."""
@@ -98,14 +100,6 @@ class GivenPicture:
         if mask is not None:
             return paste(self.image, drawn, mask.astype(np.float32))
         return drawn if drawn.size == self.image.size else drawn.resize(self.image.size, Resampling.LANCZOS)
-
-
-def _shrunk(mask: np.ndarray, rows: int) -> np.ndarray:
-    """A mask [h, w] with another number of rows: each is true where one that it touches is."""
-    import numpy as np
-
-    own = len(mask)
-    return np.stack([mask[k * own // rows : -(-(k + 1) * own // rows)].any(0) for k in range(rows)])
 
 
 def boxes_in(signals: Signals) -> tuple[Box, ...]:

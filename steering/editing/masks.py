@@ -43,11 +43,17 @@ def check_mask(mask: np.ndarray, size: tuple[int, int]) -> None:
 
 
 def scaled(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The mask of a picture that is scaled to `size` (width, height): above 0 where any of its pixels is."""
+    """The mask of a picture that is scaled to `size` (width, height): 1 where any pixel that it touches is above 0."""
     if mask.shape == (size[1], size[0]):
         return mask
-    grey = Image.fromarray(np.where(mask > 0, 255, 0).astype(np.uint8))
-    return (np.asarray(grey.resize(size, Image.Resampling.BOX)) > 0).astype(np.float32)
+    width, height = size
+    return _with_rows(_with_rows(mask > 0, height).T, width).T.astype(np.float32)
+
+
+def _with_rows(mask: np.ndarray, rows: int) -> np.ndarray:
+    """A mask [h, w] with another number of rows: each is true where one that it touches is."""
+    own = len(mask)
+    return np.stack([mask[k * own // rows : -(-(k + 1) * own // rows)].any(0) for k in range(rows)])
 
 
 def paste(source: Image.Image, edited: Image.Image, mask: np.ndarray, *, edge: int = 2) -> Image.Image:

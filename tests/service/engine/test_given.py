@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -99,6 +100,18 @@ def test_without_a_pack_the_found_is_drawn_anew_with_the_donor(run: Any) -> None
     (back,) = got.pictures
     assert (got.verdict, back.rungs, back.made.report.plan) == ("steer", ("steer",), None)
     assert np.array_equal(pixels(back.image)[~AROUND], pixels(LARGE)[~AROUND])
+
+
+def test_what_has_no_place_in_the_picture_is_drawn_anew_with_all_of_it(run: Any) -> None:
+    def nowhere(image: Any, reads: frozenset[str]) -> Signals:
+        found = look(image, reads)
+        return Signals(tuple(replace(s, box=None) for s in found.items), found.covered)
+
+    look = Script("idiot", None)
+    (back,) = run(nowhere, "", given=repair()).pictures
+    assert back.rungs == ("steer",)
+    assert back.image.size == LARGE.size
+    assert np.abs(pixels(back.image) - pixels(LARGE))[~AROUND].mean() > 5
 
 
 def test_a_rule_that_may_not_draw_blurs_a_given_picture(run: Any) -> None:
