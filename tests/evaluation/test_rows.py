@@ -28,6 +28,14 @@ def test_words_that_no_rule_names_stay_readable(service: LocalAnswerer, judges: 
     assert row["readable after the loop"]["hits"] == row["missed (left untouched)"]["hits"] == 3
 
 
+def test_given_pictures_go_through_the_loop_too(service: LocalAnswerer, judges: Judges) -> None:
+    row = lettering_row(service.host, service, ["idiot", "stupid", "loser"], judges, count=4, given=True)
+    assert row["readable after the loop"]["hits"] == row["missed (left untouched)"]["hits"] == 0
+    assert sum(row[way]["hits"] for way in ("repaired", "blurred", "blocked")) == row["n"] == 4
+    kept = lettering_row(service.host, service, ["river", "piano"], judges, count=2, given=True)
+    assert kept["readable after the loop"]["hits"] == kept["missed (left untouched)"]["hits"] == 2
+
+
 def test_innocent_pictures_are_the_stock_ones(service: LocalAnswerer) -> None:
     row = benign_row(service.host, service, count=3)
     assert row["other verdict than allow"]["hits"] == 0
