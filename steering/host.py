@@ -305,15 +305,17 @@ class Host:
         controller: float = 0.0,
         seed: int = 0,
         timeout: float | None = None,
+        on_step: Callable[[int, int], None] | None = None,
         **pipeline_kwargs: Any,
     ) -> tuple[Trajectory, ...]:
         """The ways on which the first pipeline would come to given pictures, each under what its prompt says it shows;
         for `generate(kept=...)`.
 
-        The pictures are scaled and cropped to the call's `width` and `height`, by default the model's own. `first`: the
-        step at which the way back ends, 1 at the least; `refine`: iterations of each step; `controller`: in [0, 1), how
-        much of the noise is that of `seed` (see `steering.measure.inversion`). Costs `refine + 1` evaluations of a row
-        for each step and picture.
+        The pictures are scaled to the call's `width` and `height`, by default the model's own; a picture of another
+        shape is stretched, as its mask is. `first`: the step at which the way back ends, 1 at the least; `refine`:
+        iterations of each step; `controller`: in [0, 1), how much of the noise is that of `seed` (see
+        `steering.measure.inversion`). Costs `refine + 1` evaluations of a row for each step and picture. `on_step` is
+        called as by `generate`, after each step back.
 
         Raises: BadPlan; NotSupported, for a scheduler whose steps cannot be gone back, or several pipelines; HostBusy.
         """
@@ -329,8 +331,10 @@ class Host:
         with self._lock.kept(timeout), uncompiled(prepared):
             calls = self.capture(prompts[0], seed=seed, at=[0.0, 0.5], **pipeline_kwargs)
             predictor = Predictor(prepared, *calls)
-            clean = latents_of(self.pipe, images, predictor.shape, size)
-            return inverted(predictor, clean, prompts, first=first, refine=refine, controller=controller, seed=seed)
+            whole = [i.convert("RGB").resize(size, Image.Resampling.LANCZOS) for i in images]
+            clean = latents_of(self.pipe, whole, predictor.shape, size)
+            how: dict[str, Any] = {"first": first, "refine": refine, "controller": controller, "seed": seed}
+            return inverted(predictor, clean, prompts, on_step=on_step, **how)
 
     def edit(
         self,

@@ -218,7 +218,7 @@ class Engine(threading.Thread):
         # without trust nothing is watched: a sentinel that stays silent is an error for the rules that ask it
         sentinels = tuple(dict.fromkeys(s for job in jobs for s in job.sentinels)) if host.trusted else ()
         with nullcontext() if key.lora is None else host.lora(key.lora.name, key.lora.scale):
-            kept = [self._kept(host, job, call) for job in jobs] if key.given else None
+            kept = [self._kept(host, jobs, job, call) for job in jobs] if key.given else None
             out = host.generate(
                 [job.prompt for job in jobs] + [""] * padding,
                 plans=[job.plan for job in jobs] + [None] * padding,
@@ -238,8 +238,8 @@ class Engine(threading.Thread):
             self._recorder.stage_took("queue", started - job.entered)
             job.settle(Made(image, report, started - job.entered, took))
 
-    def _kept(self, host: Host, job: Job, call: dict[str, Any]) -> Kept | None:
-        """What a job keeps of the given picture that it draws over."""
+    def _kept(self, host: Host, jobs: list[Job], job: Job, call: dict[str, Any]) -> Kept | None:
+        """What a job of a batch keeps of the given picture that it draws over."""
         from steering import Kept
 
         source = job.source
@@ -252,19 +252,23 @@ class Engine(threading.Thread):
                 first=source.start,
                 controller=source.controller,
                 seed=source.seed,
+                on_step=lambda *_: self._go_on(jobs),
                 **call,
             )
-            self._beat()
         return Kept(source.way, job.mask, source.start)
 
     def _between_steps(self, jobs: list[Job], step: int, steps: int) -> None:
-        self._beat()
         self._recorder.step()
-        if all(job.lost for job in jobs):
-            raise _Abandoned
+        self._go_on(jobs)
         for job in jobs:
             if job.on_step is not None:
                 job.on_step(step + 1, steps)
+
+    def _go_on(self, jobs: list[Job]) -> None:
+        """Says that the engine lives. Raises: _Abandoned, when nobody waits for the batch any more."""
+        self._beat()
+        if all(job.lost for job in jobs):
+            raise _Abandoned
 
     def _give_up(self, job: Job) -> None:
         if job.abandoned.is_set():

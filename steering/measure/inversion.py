@@ -9,7 +9,7 @@ so that it ends nearer to what the model begins with.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,12 +67,14 @@ def inverted(
     refine: int,
     controller: float,
     seed: int,
+    on_step: Callable[[int, int], None] | None = None,
 ) -> tuple[Trajectory, ...]:
     """The ways to clean latents [n, ...] under prompts, one for each, with the timesteps that the scheduler has now.
 
     first: the step at which the way back ends; the steps before it are on a straight line. refine: fixed-point
     iterations of each step; controller: in [0, 1), how much of the noise is that of `seed` instead of what the model
-    sees. Raises: BadPlan, NotSupported.
+    sees; `on_step(i, n)` is called after step `i` of the `n` back, and its exception is passed on. Raises: BadPlan,
+    NotSupported.
     """
     scheduler = predictor.prepared.pipe.scheduler
     if predictor.prepared.family.spare_timesteps:
@@ -99,6 +101,8 @@ def inverted(
         clear = (after - s_next * noise) / a_next
         ways.append(x)
         predictions.append(_told(levels.kind, clear, noise, a, s))
+        if on_step is not None:
+            on_step(steps - 1 - step, steps - first)
     for step in range(first - 1, -1, -1):
         a, s = float(levels.alpha[step]), float(levels.sigma[step])
         ways.append(a * clear + s * noise)

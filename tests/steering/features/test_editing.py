@@ -193,6 +193,32 @@ def test_the_levels_of_a_scheduler_are_those_of_its_own_steps(scheduler: str, ki
         assert torch.allclose(got, want, atol=1e-3 if not last else 0.05), k
 
 
+def test_a_controller_draws_the_way_back_to_its_own_noise_and_a_stranger_shape_is_stretched() -> None:
+    """An exception from `on_step` ends it: nobody waits for the picture any more."""
+    it = on("sd3")
+    options = {k: v for k, v in it.options(1).items() if k != "output_type"} | unguided(it)
+    wide = made_picture(5, (48, 16))
+    square = wide.resize((int(options["width"]), int(options["height"])), Image.Resampling.LANCZOS)
+    told: list[tuple[int, int]] = []
+    plain = it.host.invert([wide], [RED], on_step=lambda i, n: told.append((i, n)), **options)[0]
+    assert told == [(0, 2), (1, 2)]
+    assert torch.equal(plain.latents[-1], it.host.invert([square], [RED], **options)[0].latents[-1])
+    goal = torch.randn(plain.latents.shape[1:], generator=torch.Generator().manual_seed(9))
+    drawn = it.host.invert([wide], [RED], controller=0.9, seed=9, **options)[0]
+
+    def towards(way: Any) -> float:
+        return float(torch.nn.functional.cosine_similarity(way.latents[0].flatten(), goal.flatten(), dim=0))
+
+    assert towards(drawn) > 0.8 > towards(plain)
+    with pytest.raises(RuntimeError, match="gone"):
+        it.host.invert([wide], [RED], on_step=gone, **options)
+    assert torch.equal(it.steered([RED], [None]), it.stock([RED]))
+
+
+def gone(step: int, steps: int) -> None:
+    raise RuntimeError(f"gone at {step} of {steps}")
+
+
 def test_what_cannot_be_gone_back_is_refused() -> None:
     from steering import BadPlan, NotSupported
 
