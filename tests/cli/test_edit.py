@@ -65,6 +65,19 @@ def test_a_word_is_replaced_in_a_drawn_picture_and_in_a_given_one(cli: Callable[
     assert not np.array_equal(a[mask > 0], b[mask > 0])
 
 
+def test_words_that_are_not_read_there_end_with_1(cli: Callable[..., Any], tmp_path: Path) -> None:
+    sign("TIGER").save(tmp_path / "own.png")
+    mask = np.zeros((64, 64), np.uint8)
+    mask[:4, :4] = 255  # where no sign is
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    asked = ("--from", "TIGER", "--to", "BREAD", "--mask", tmp_path / "mask.png", "--steps", "4", *MODEL, "--json")
+    done = cli("edit", tmp_path / "own.png", *asked, "--out", tmp_path / "out.png")
+    assert done.exit_code == 1
+    told = json.loads(done.stdout)
+    assert not told["as asked"]
+    assert "TIGER" in told["read"]
+
+
 def test_what_an_edit_lacks_is_named(cli: Callable[..., Any], tmp_path: Path) -> None:
     sign("TIGER").save(tmp_path / "own.png")
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n")
