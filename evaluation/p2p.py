@@ -23,13 +23,13 @@ from steering.attach import after, before
 from steering.families.description import SiteRule
 from steering.families.discovery import is_fused
 
-__all__ = ["Edited", "prompt_to_prompt"]
+__all__ = ["Pairs", "prompt_to_prompt"]
 
 _SCORED = ("to_q", "to_k", "add_q_proj", "add_k_proj")  # the projections that an attention map is made of
 
 
 @dataclass(frozen=True, slots=True)
-class Edited:
+class Pairs:
     """The pictures of the source prompts, and those of the target prompts with the source's attention."""
 
     sources: tuple[Image.Image, ...]
@@ -45,14 +45,14 @@ def prompt_to_prompt(
     tau: float = 0.8,
     own: float = 0.4,
     **pipeline_kwargs: Any,
-) -> Edited:
+) -> Pairs:
     """Each source prompt's picture, and it with the target prompt in its place; words stand at the same tokens in both,
     so a word must be replaced by one of as many tokens.
 
     Args:
-        tau: share of the steps, the first ones, in which attention to text is the source's; the paper's number. On
-            joint hosts attention to text and to the picture is one map, which is replaced whole.
-        own: the same for the picture's attention to itself, where that is apart; the authors' code has this number.
+        tau: share of the steps, the first ones, in which attention to text is the source's. On joint hosts attention to
+            text and to the picture is one map, which is replaced whole.
+        own: the same for the picture's attention to itself, where that is apart. Both are as in the authors' examples.
 
     Raises:
         ValueError: numbers of prompts or seeds that differ, or shares outside [0, 1].
@@ -69,7 +69,7 @@ def prompt_to_prompt(
     with _attending(host, count, tau, own) as step:
         prompts, plans = [*sources, *targets], [None] * (2 * count)
         made = host.generate(prompts, plans=plans, seeds=[*seeds, *seeds], on_step=step, **pipeline_kwargs)
-    return Edited(tuple(made.images[:count]), tuple(made.images[count:]))
+    return Pairs(tuple(made.images[:count]), tuple(made.images[count:]))
 
 
 @contextmanager
