@@ -203,3 +203,102 @@ def umt5(width: int = 16) -> Any:
 
     config = UMT5Config(vocab_size=384, d_model=width, d_kv=8, d_ff=2 * width, num_layers=2, num_heads=2)
     return jitter(UMT5EncoderModel(config), 0.1)
+
+
+def qwen3_processor() -> Any:
+    """A Qwen 3 VL processor around `qwen_tokenizer`, with a plain chat template."""
+    from transformers import Qwen2VLImageProcessor, Qwen3VLProcessor, Qwen3VLVideoProcessor
+
+    template = (
+        "{% for message in messages %}<|im_start|>{{ message.role }}\n"
+        "{% if message.content is string %}{{ message.content }}"
+        "{% else %}{% for part in message.content %}{{ part.text }}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    return Qwen3VLProcessor(
+        image_processor=Qwen2VLImageProcessor(),
+        tokenizer=qwen_tokenizer(),
+        video_processor=Qwen3VLVideoProcessor(),
+        chat_template=template,
+    )
+
+
+def qwen3_vl(tokenizer: Any, *, layers: int = 3, width: int = 16) -> Any:
+    """A Qwen 3 VL model."""
+    from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
+
+    ids = tokenizer.convert_tokens_to_ids
+    config = Qwen3VLConfig(
+        text_config={
+            "vocab_size": len(tokenizer),
+            "hidden_size": width,
+            "intermediate_size": 2 * width,
+            "num_hidden_layers": layers,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "head_dim": 8,
+            "rope_parameters": {"mrope_section": [1, 1, 2], "rope_type": "default", "rope_theta": 1e6},
+            "pad_token_id": tokenizer.pad_token_id,
+        },
+        vision_config={
+            "depth": 1,
+            "hidden_size": width,
+            "intermediate_size": width,
+            "num_heads": 2,
+            "out_hidden_size": width,
+            "patch_size": 2,
+            "num_position_embeddings": 16,
+            "deepstack_visual_indexes": [0],
+        },
+        image_token_id=ids("<|image_pad|>"),
+        video_token_id=ids("<|video_pad|>"),
+        vision_start_token_id=ids("<|vision_start|>"),
+        vision_end_token_id=ids("<|vision_end|>"),
+    )
+    return jitter(Qwen3VLForConditionalGeneration(config), 0.1)
+
+
+def chat_glm_tokenizer() -> Any:
+    """Kolors' tokenizer of letters; it takes its SentencePiece model from a file only, so one is written and read."""
+    import io
+    import tempfile
+    from pathlib import Path
+
+    import sentencepiece
+    from diffusers.pipelines.kolors.tokenizer import ChatGLMTokenizer
+
+    letters = "".join(chr(code) for code in range(33, 127))
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter([" ".join(letters)]),
+        model_writer=model,
+        model_type="char",
+        vocab_size=len(letters) + 4,
+        minloglevel=2,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "tokenizer.model")
+        file.write_bytes(model.getvalue())
+        return ChatGLMTokenizer(str(file))
+
+
+def chat_glm(tokenizer: Any, *, width: int = 16) -> Any:
+    """Kolors' ChatGLM encoder of three layers."""
+    from diffusers.pipelines.kolors.text_encoder import ChatGLMConfig, ChatGLMModel
+
+    config = ChatGLMConfig(
+        num_layers=3,
+        padded_vocab_size=tokenizer.vocab_size,
+        hidden_size=width,
+        ffn_hidden_size=2 * width,
+        kv_channels=8,
+        num_attention_heads=2,
+        seq_length=TEXT,
+        add_qkv_bias=True,
+        multi_query_attention=True,
+        original_rope=True,
+    )
+    model = ChatGLMModel(config)
+    for name, parameter in model.named_parameters():
+        parameter.data.fill_(1.0 if "norm" in name else 0.0)  # diffusers leaves them to a checkpoint
+    return jitter(model, 0.2)

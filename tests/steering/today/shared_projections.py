@@ -42,6 +42,32 @@ def _cogview4() -> Any:
     )
 
 
-BUILD: dict[str, Callable[[], Any]] = {"cogview4": _cogview4}
+def _cogview3() -> Any:
+    from diffusers import CogVideoXDDIMScheduler, CogView3PlusPipeline, CogView3PlusTransformer2DModel
+    from transformers import ByT5Tokenizer
+
+    denoiser = CogView3PlusTransformer2DModel(
+        patch_size=2,
+        in_channels=4,
+        out_channels=4,
+        num_layers=4,
+        attention_head_dim=8,
+        num_attention_heads=4,
+        text_embed_dim=16,
+        time_embed_dim=16,
+        condition_dim=4,
+        pos_embed_max_size=8,
+        sample_size=8,
+    )
+    return CogView3PlusPipeline(
+        tokenizer=ByT5Tokenizer(),
+        text_encoder=parts.t5(),
+        vae=parts.vae(),
+        transformer=parts.jitter(denoiser, _JITTER),
+        scheduler=CogVideoXDDIMScheduler(rescale_betas_zero_snr=True, prediction_type="v_prediction"),
+    )
+
+
+BUILD: dict[str, Callable[[], Any]] = {"cogview3": _cogview3, "cogview4": _cogview4}
 _BASE = {"height": 16, "width": 16, "num_inference_steps": 3, "guidance_scale": 3.0, "max_sequence_length": parts.TEXT}
-CALL: dict[str, dict[str, Any]] = {"cogview4": _BASE}
+CALL: dict[str, dict[str, Any]] = {"cogview3": _BASE, "cogview4": _BASE}

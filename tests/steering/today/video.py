@@ -53,6 +53,48 @@ def _wan(*, experts: int) -> Any:
     )
 
 
-BUILD: dict[str, Callable[[], Any]] = {"wan": lambda: _wan(experts=1), "wan22": lambda: _wan(experts=2)}
+def _ltx() -> Any:
+    from diffusers import AutoencoderKLLTXVideo, FlowMatchEulerDiscreteScheduler, LTXPipeline, LTXVideoTransformer3DModel
+    from transformers import ByT5Tokenizer
+
+    denoiser = LTXVideoTransformer3DModel(
+        in_channels=4,
+        out_channels=4,
+        num_attention_heads=4,
+        attention_head_dim=8,
+        cross_attention_dim=32,
+        num_layers=4,
+        caption_channels=16,
+    )
+    vae = AutoencoderKLLTXVideo(
+        latent_channels=4,
+        block_out_channels=(8, 8),
+        decoder_block_out_channels=(8, 8),
+        layers_per_block=(1, 1, 1),
+        decoder_layers_per_block=(1, 1, 1),
+        spatio_temporal_scaling=(True, False),
+        decoder_spatio_temporal_scaling=(True, False),
+        decoder_inject_noise=(False, False, False),
+        down_block_types=("LTXVideoDownBlock3D",) * 2,
+        upsample_residual=(False, False),
+        upsample_factor=(1, 1),
+        patch_size=1,
+        spatial_compression_ratio=2,
+        temporal_compression_ratio=2,
+    )
+    return LTXPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+        vae=parts.jitter(vae, 0.05),
+        text_encoder=parts.t5(),
+        tokenizer=ByT5Tokenizer(),
+        transformer=parts.jitter(denoiser, _JITTER),
+    )
+
+
+BUILD: dict[str, Callable[[], Any]] = {
+    "wan": lambda: _wan(experts=1),
+    "wan22": lambda: _wan(experts=2),
+    "ltx": _ltx,
+}
 _BASE = {"height": 16, "width": 16, "num_inference_steps": 3, "guidance_scale": 3.0, "max_sequence_length": parts.TEXT}
-CALL: dict[str, dict[str, Any]] = {"wan": _BASE | {"num_frames": 3}, "wan22": _BASE | {"num_frames": 3}}
+CALL: dict[str, dict[str, Any]] = {"wan": _BASE | {"num_frames": 3}, "wan22": _BASE | {"num_frames": 3}, "ltx": _BASE | {"height": 32, "width": 32, "num_frames": 3}}
