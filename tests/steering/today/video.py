@@ -54,7 +54,12 @@ def _wan(*, experts: int) -> Any:
 
 
 def _ltx() -> Any:
-    from diffusers import AutoencoderKLLTXVideo, FlowMatchEulerDiscreteScheduler, LTXPipeline, LTXVideoTransformer3DModel
+    from diffusers import (
+        AutoencoderKLLTXVideo,
+        FlowMatchEulerDiscreteScheduler,
+        LTXPipeline,
+        LTXVideoTransformer3DModel,
+    )
     from transformers import ByT5Tokenizer
 
     denoiser = LTXVideoTransformer3DModel(
@@ -97,4 +102,8 @@ BUILD: dict[str, Callable[[], Any]] = {
     "ltx": _ltx,
 }
 _BASE = {"height": 16, "width": 16, "num_inference_steps": 3, "guidance_scale": 3.0, "max_sequence_length": parts.TEXT}
-CALL: dict[str, dict[str, Any]] = {"wan": _BASE | {"num_frames": 3}, "wan22": _BASE | {"num_frames": 3}, "ltx": _BASE | {"height": 32, "width": 32, "num_frames": 3}}
+CALL: dict[str, dict[str, Any]] = {
+    "wan": _BASE | {"num_frames": 3},
+    "wan22": _BASE | {"num_frames": 3},
+    "ltx": _BASE | {"height": 32, "width": 32, "num_frames": 3},
+}
