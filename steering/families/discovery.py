@@ -179,4 +179,9 @@ def _params(module: nn.Module) -> int:
 
 
 def _position(module: nn.Module, argument: str) -> int:
-    return list(inspect.signature(module.forward).parameters).index(argument)
+    names = list(inspect.signature(module.forward).parameters)
+    if argument not in names and not any(
+        p.kind is p.VAR_KEYWORD for p in inspect.signature(module.forward).parameters.values()
+    ):
+        raise NotSupported(f"`{type(module).__name__}` takes no `{argument}`, by which a site would be given its text")
+    return names.index(argument) if argument in names else len(names)

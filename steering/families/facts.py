@@ -15,7 +15,15 @@ from torch import nn
 
 from steering.families.description import Family
 
-__all__ = ["NegativePrompts", "fewest_steps", "latents_of_call", "native_size", "negative_prompts", "picture_tokens"]
+__all__ = [
+    "NegativePrompts",
+    "fewest_steps",
+    "latents_of_call",
+    "native_size",
+    "negative_prompts",
+    "picture_tokens",
+    "picture_tokens_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +69,19 @@ def latents_of_call(denoiser: nn.Module, args: Sequence[Any], kwargs: Mapping[st
 
 def picture_tokens(family: Family, denoiser: nn.Module, latents: Any) -> int:
     """How many tokens of a sequence are the picture's: [b, n, c] has n, [b, c, (frames,) h, w] one for each patch."""
+    return picture_tokens_of(denoiser, latents, patch=family.inputs.patch, multiple=family.inputs.multiple)
+
+
+def picture_tokens_of(denoiser: nn.Module, latents: Any, *, patch: str = "patch_size", multiple: int = 1) -> int:
+    """`picture_tokens` by the entries of a family's `Inputs`."""
     if isinstance(latents, list | tuple):  # a picture each
         latents = latents[0][None]
     if latents.dim() < 4:
         return int(latents.shape[1])
-    sides = getattr(denoiser.config, family.inputs.patch)
+    sides = getattr(denoiser.config, patch)
     sizes = latents.shape[2:]
     each = list(sides) if isinstance(sides, list | tuple) else [sides]
     if len(each) != len(sizes):  # one side, or the possible ones; frames are not joined
         each = [1] * (len(sizes) - 2) + [each[0], each[0]]
     count = math.prod(int(size) // int(side) for size, side in zip(sizes, each, strict=True))
-    return -(-count // family.inputs.multiple) * family.inputs.multiple
+    return -(-count // multiple) * multiple
