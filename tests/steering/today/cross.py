@@ -58,7 +58,14 @@ def _prx() -> Any:
     tokenizer = parts.gemma_tokenizer()
     tokenizer.model_max_length = parts.TEXT
     denoiser = PRXTransformer2DModel(
-        in_channels=4, patch_size=2, context_in_dim=16, hidden_size=32, mlp_ratio=2.0, num_heads=4, depth=4, axes_dim=[4, 4]
+        in_channels=4,
+        patch_size=2,
+        context_in_dim=16,
+        hidden_size=32,
+        mlp_ratio=2.0,
+        num_heads=4,
+        depth=4,
+        axes_dim=[4, 4],
     )
     pipe = PRXPipeline(
         transformer=parts.jitter(denoiser, _JITTER),

@@ -60,7 +60,12 @@ def _wan(*, experts: int) -> Any:
 
 
 def _ltx() -> Any:
-    from diffusers import AutoencoderKLLTXVideo, FlowMatchEulerDiscreteScheduler, LTXPipeline, LTXVideoTransformer3DModel
+    from diffusers import (
+        AutoencoderKLLTXVideo,
+        FlowMatchEulerDiscreteScheduler,
+        LTXPipeline,
+        LTXVideoTransformer3DModel,
+    )
     from transformers import ByT5Tokenizer
 
     denoiser = LTXVideoTransformer3DModel(
@@ -264,7 +269,8 @@ CALL: dict[str, dict[str, Any]] = {
     "wan22": _BASE | {"num_frames": 3},
     "ltx": _BASE | {"height": 32, "width": 32, "num_frames": 3},
     "hunyuan-video15": {"height": 32, "width": 32, "num_frames": 3, "num_inference_steps": 3},
-    "sana-video": _BASE | {"height": 32, "width": 32, "frames": 3, "use_resolution_binning": False, "complex_human_instruction": None},
+    "sana-video": _BASE
+    | {"height": 32, "width": 32, "frames": 3, "use_resolution_binning": False, "complex_human_instruction": None},
     "cosmos2": _BASE,
     "cogvideox": _BASE | {"height": 64, "width": 64, "num_frames": 1},
 }
