@@ -113,7 +113,7 @@ def pooled_bank(donors: Sequence[Donor], capacity: int, own: torch.Tensor, sourc
     rows = []
     for donor in donors:
         if source == "text":
-            rows.append(fit_text(donor, own, masks=False)[0])
+            rows.append(fit_text(donor, own, masks=donor.mask is not None)[0])
         elif donor.pooled is None:
             raise BadDonor("pooled `donor` needs the donor's pooled text; give `Donor(text, mask, pooled)`")
         else:

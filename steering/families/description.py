@@ -95,6 +95,7 @@ class Encode:
     method: str = "encode_prompt"
     prompt: str = "prompt"
     images: str | None = "num_images_per_prompt"  # None: the method has no such argument, so prompts are repeated
+    calls: int = 1  # how often a call of the pipeline encodes its prompts: of several encoders, the last one counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,7 @@ class Family:
     encode: Encode
     guidance: Literal["uncond-first", "cond-first", "sequential"]
     pictures: str | None = "num_images_per_prompt"  # of the pipeline's call; None: prompts are repeated
-    result: Literal["images", "frames"] = "images"  # the attribute of what a call gives
+    result: Literal["images", "image", "frames"] = "images"  # the attribute of what a call gives
     others: tuple[str, ...] = ()  # further denoisers of the class, by component: experts, one for the uncond rows
     inputs: Inputs = field(default_factory=Inputs)
     projection: tuple[str, ...] = ()  # modules of the denoiser that text passes before the first site, in order

@@ -58,7 +58,7 @@ class Session:
         self.run: PipelineRun | None = None
         self.layout: Layout | None = None
         self.pooled: int | None = None
-        self.picture = 0
+        self.picture = self._encoded = 0
         self._steered = bool(self.extras.sentinels) or any(
             p is not None and set(p.sites) & set(prepared.names) for p in self.plans
         )
@@ -99,6 +99,9 @@ class Session:
 
     def _encode(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         result = original(*args, **kwargs)
+        self._encoded += 1
+        if self._encoded % self.prepared.family.encode.calls:
+            return result
         if self._is_uncond_of_this_run():
             assert self.run is not None
             self.run.layouts.uncond = self._named(result)["text"]

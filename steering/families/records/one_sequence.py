@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from steering.families.description import Encode, Family, SiteRule
 
 __all__ = ["RECORDS"]
@@ -33,4 +35,12 @@ _COGVIEW4 = Family(
     guidance="sequential",
 )
 
-RECORDS: tuple[Family, ...] = (_COGVIEW4,)
+_COGVIEW3 = replace(
+    _COGVIEW4,
+    name="CogView3+",
+    pipelines=("CogView3PlusPipeline",),
+    denoiser_class="CogView3PlusTransformer2DModel",
+    guidance="uncond-first",
+)
+
+RECORDS: tuple[Family, ...] = (_COGVIEW4, _COGVIEW3)

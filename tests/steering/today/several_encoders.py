@@ -87,9 +87,9 @@ def _hidream() -> Any:
     pipe = HiDreamImagePipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
         vae=parts.vae(shift_factor=0.1),
-        text_encoder=parts.clip(first, projected=True),
+        text_encoder=parts.clip(first, projected=True, room=128),
         tokenizer=first,
-        text_encoder_2=parts.clip(second, projected=True),
+        text_encoder_2=parts.clip(second, projected=True, room=128),
         tokenizer_2=second,
         text_encoder_3=parts.t5(),
         tokenizer_3=ByT5Tokenizer(),

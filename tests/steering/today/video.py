@@ -194,7 +194,7 @@ def _cosmos2() -> Any:
         mlp_ratio=2,
         text_embed_dim=16,
         adaln_lora_dim=4,
-        max_size=(4, 16, 16),
+        max_size=(4, 32, 32),
         patch_size=(1, 2, 2),
     )
     return Cosmos2TextToImagePipeline(
