@@ -98,7 +98,7 @@ class Session:
     # what the pipeline does, in the order in which it does it
 
     def _encode(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        result = original(*args, **kwargs)
+        result = self._encoded_together(original, args, kwargs)
         self._encoded += 1
         if self._encoded % self.prepared.family.encode.calls:
             return result
@@ -115,6 +115,20 @@ class Session:
             self.extras.on_encoded(encoded_texts(self._named(result), len(self.plans)))
         self._open_run(Encoding(self.prepared.family.encode, encoder, _arguments(original, args, kwargs)), result)
         return result
+
+    def _encoded_together(self, original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The encoder's result, padded for the donors of plans where a family pads to the longest of a batch."""
+        rule, program = self.prepared.family.encode, self._program(self.plans)
+        donors = [d for d in program.texts if isinstance(d, str)] if rule.longest and not self._borrows_encoder() else []
+        if not donors:
+            return original(*args, **kwargs)
+        given = _arguments(original, args, kwargs)
+        prompts = [given[rule.prompt]] if isinstance(given[rule.prompt], str) else list(given[rule.prompt] or ())
+        given[rule.prompt] = [*prompts, *donors]
+        if isinstance(given.get("negative_prompt"), list):
+            given["negative_prompt"] = [*given["negative_prompt"], *("" for _ in donors)]
+        result, share = original(**given), len(prompts) / (len(prompts) + len(donors))
+        return tuple(v[: round(len(v) * share)] if isinstance(v, torch.Tensor) else v for v in result)
 
     def _set_timesteps(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         result = original(*args, **kwargs)

@@ -20,6 +20,28 @@ _MASKED = Encode(
     images=_VIDEOS,
 )
 
+# of two experts the first draws while there is much noise, the second after it
+_WAN = Family(
+    name="Wan",
+    pipelines=("WanPipeline",),
+    denoiser="transformer",
+    denoiser_class="WanTransformer3DModel",
+    others=("transformer_2",),
+    sites=(SiteRule(pattern=r"blocks\.\d+\.attn2", module_class="WanAttention", kind="cross", keys=("to_k", "to_v")),),
+    encode=Encode(
+        guidance="do_classifier_free_guidance",
+        cleared=_PROMPTS,
+        returns=("text", "negative_text"),
+        encoders=("text_encoder",),
+        images=_VIDEOS,
+    ),
+    guidance="sequential",
+    pictures=_VIDEOS,
+    result="frames",
+    projection=("condition_embedder.text_embedder",),
+    small_call={"num_frames": 1},
+)
+
 _LTX = Family(
     name="LTX",
     pipelines=("LTXPipeline",),
@@ -86,4 +108,4 @@ _HUNYUAN_VIDEO = Family(
     small_call={"num_frames": 1},
 )
 
-RECORDS: tuple[Family, ...] = (_LTX, _SANA_VIDEO, _HUNYUAN_VIDEO)
+RECORDS: tuple[Family, ...] = (_WAN, _LTX, _SANA_VIDEO, _HUNYUAN_VIDEO)
