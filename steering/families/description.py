@@ -114,7 +114,10 @@ class Inputs:
     """Arguments of the denoiser: which carry text, and which have no axis of rows.
 
     `patch` and `multiple` say how many tokens a picture has in a sequence: latents [b, n, c] have n, others are cut
-    into patches of that side, and the number is rounded up.
+    into patches of that side, and the number is rounded up. `axes`: of latents that are cut, where these are not all
+    behind the channels. `oblong`: the attribute of the denoiser that says how many tokens a picture has that is not
+    square. `room`: the latents [b, n, c] begin with room for text, of as many tokens as this argument of the encoding
+    method says.
     """
 
     text: str = "encoder_hidden_states"
@@ -126,6 +129,9 @@ class Inputs:
     cached: tuple[str, str] | None = None  # an argument, and its value in calls that read text from a cache
     patch: str = "patch_size"  # an entry of the denoiser's configuration: a side, sides, or the possible ones
     multiple: int = 1
+    axes: tuple[int, ...] | None = None
+    oblong: str | None = None
+    room: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -189,11 +189,12 @@ class PreparedPipeline:
             if self._owners[i] != component or any(f".{k}." in f".{placed.name}." for k in skipped)
         ]
 
-    def picture_tokens(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
+    def picture_tokens(self, args: Sequence[Any], kwargs: Mapping[str, Any], encoding: Encoding | None = None) -> int:
         """How many tokens the picture has in sequences with text, in a call of the denoiser; 0 where there are none."""
         if all(getattr(p.rule, "span", "all") == "all" for p in self.sites):
             return 0
-        return picture_tokens(self.family, self.denoiser, latents_of_call(self.denoiser, args, kwargs))
+        latents = latents_of_call(self.denoiser, args, kwargs)
+        return picture_tokens(self.family, self.denoiser, latents, encoding.arguments if encoding else {})
 
     def check_counts(self, fired: Ints, expected: Ints) -> None:
         """Nothing, when every site did what the plans say, [counted, L, B] each. Raises: NotFired."""

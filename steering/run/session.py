@@ -119,7 +119,9 @@ class Session:
     def _encoded_together(self, original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The encoder's result, padded for the donors of plans where a family pads to the longest of a batch."""
         rule, program = self.prepared.family.encode, self._program(self.plans)
-        donors = [d for d in program.texts if isinstance(d, str)] if rule.longest and not self._borrows_encoder() else []
+        donors = (
+            [d for d in program.texts if isinstance(d, str)] if rule.longest and not self._borrows_encoder() else []
+        )
         if not donors:
             return original(*args, **kwargs)
         given = _arguments(original, args, kwargs)
@@ -160,7 +162,7 @@ class Session:
             latents = kwargs[self._latents] if self._latents in kwargs else args[0]
             return _unasked(self.prepared.denoiser, latents, as_tuple=not kwargs.get("return_dict", True))
         run.calls += 1
-        self.picture = self.prepared.picture_tokens(args, kwargs)
+        self.picture = self.prepared.picture_tokens(args, kwargs, run.encoding)
         if self.extras.recorder is not None:
             self._aim_recorder(self.extras.recorder, layout, place)
         if run.program is not None:

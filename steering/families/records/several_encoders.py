@@ -90,7 +90,7 @@ _HIDREAM = Family(
         encoders=("text_encoder_3", "text_encoder_4", "text_encoder", "text_encoder_2"),
     ),
     guidance="uncond-first",
-    inputs=Inputs(text="encoder_hidden_states_t5", pooled=("pooled_embeds",)),
+    inputs=Inputs(text="encoder_hidden_states_t5", pooled=("pooled_embeds",), oblong="max_seq"),
     pooled=PooledRule("p_embedder", "pooled_embed"),
 )
 

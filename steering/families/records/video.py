@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from steering.families.description import Encode, Family, Inputs, MaskRule, SiteRule
 from steering.families.records.founding import SANA
+from steering.families.records.one_sequence import COGVIEW3
 
 __all__ = ["RECORDS"]
 
@@ -108,4 +109,16 @@ _HUNYUAN_VIDEO = Family(
     small_call={"num_frames": 1},
 )
 
-RECORDS: tuple[Family, ...] = (_WAN, _LTX, _SANA_VIDEO, _HUNYUAN_VIDEO)
+_COGVIDEO = replace(
+    COGVIEW3,
+    name="CogVideoX",
+    pipelines=("CogVideoXPipeline",),
+    denoiser_class="CogVideoXTransformer3DModel",
+    encode=replace(COGVIEW3.encode, images=_VIDEOS),
+    pictures=None,  # it makes one video of a prompt, whatever is asked for
+    result="frames",
+    inputs=Inputs(shared=("image_rotary_emb",), axes=(1, 3, 4)),
+    small_call={"num_frames": 1},
+)
+
+RECORDS: tuple[Family, ...] = (_WAN, _LTX, _SANA_VIDEO, _HUNYUAN_VIDEO, _COGVIDEO)

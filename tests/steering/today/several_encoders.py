@@ -101,9 +101,15 @@ def _hidream() -> Any:
     return pipe
 
 
-BUILD: dict[str, Callable[[], Any]] = {"hunyuan-image": _hunyuan_image, "hidream": _hidream}
+BUILD: dict[str, Callable[[], Any]] = {
+    "hunyuan-image": _hunyuan_image,
+    "hidream": _hidream,
+    "hidream-oblong": _hidream,
+}
 _BASE = {"height": 16, "width": 16, "num_inference_steps": 3}
+_HIDREAM = _BASE | {"guidance_scale": 3.0, "max_sequence_length": parts.TEXT}
 CALL: dict[str, dict[str, Any]] = {
     "hunyuan-image": _BASE,
-    "hidream": _BASE | {"guidance_scale": 3.0, "max_sequence_length": parts.TEXT},
+    "hidream": _HIDREAM,
+    "hidream-oblong": _HIDREAM | {"height": 12, "width": 20},  # padded to as many tokens as the largest picture has
 }

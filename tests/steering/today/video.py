@@ -235,7 +235,6 @@ def _cogvideox() -> Any:
         sample_width=8,
         sample_height=8,
         sample_frames=5,
-        max_text_seq_length=parts.TEXT,
     )
     vae = AutoencoderKLCogVideoX(
         down_block_types=("CogVideoXDownBlock3D",) * 4,
@@ -272,5 +271,5 @@ CALL: dict[str, dict[str, Any]] = {
     "sana-video": _BASE
     | {"height": 32, "width": 32, "frames": 3, "use_resolution_binning": False, "complex_human_instruction": None},
     "cosmos2": _BASE,
-    "cogvideox": _BASE | {"height": 64, "width": 64, "num_frames": 1},
+    "cogvideox": _BASE | {"height": 64, "width": 64, "num_frames": 1, "max_sequence_length": 226},
 }
