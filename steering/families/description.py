@@ -53,7 +53,8 @@ class SiteRule:
     * `out`: the projection after attention, by name in the module, or with `out_of_block` in the block around, where it
       takes attention's output first and more beside it; `gate`: the block's module whose second result scales it.
     * `output`: how the picture's part lies in the module's output: `tokens` [b, n, d], `channels` [b, d, h, w], `heads`
-      [b, n, heads, d / heads], the `first` or `second` of a tuple of tokens (the other is the text's), or one `sequence` with the text, as by `span`.
+      [b, n, heads, d / heads], the `first` or `second` of a tuple of tokens (the other is the text's), or one
+      `sequence` with the text, as by `span`.
     """
 
     pattern: str

@@ -23,8 +23,8 @@ __all__ = ["Placed", "find_pooled", "find_sites", "is_fused"]
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A site with its module and the rule that found it; `block` is the module around it, where the rule names a part of
-    that.
+    """A site with its module and the rule that found it; `block` is the module around it, where the rule names a part
+    of that.
 
     `text_width`, `output_width`, `context_width`: of the text that enters the module, of the picture's part of its
     output, and of the text's; the last is 0 where text goes no further.

@@ -118,11 +118,9 @@ class Session:
 
     def _encoded_together(self, original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The encoder's result, padded for the donors of plans where a family pads to the longest of a batch."""
-        rule, program = self.prepared.family.encode, self._program(self.plans)
-        donors = (
-            [d for d in program.texts if isinstance(d, str)] if rule.longest and not self._borrows_encoder() else []
-        )
-        if not donors:
+        rule = self.prepared.family.encode
+        donors = [d for d in self._program(self.plans).texts if isinstance(d, str)]
+        if not rule.longest or not donors or self._borrows_encoder():
             return original(*args, **kwargs)
         given = _arguments(original, args, kwargs)
         prompts = [given[rule.prompt]] if isinstance(given[rule.prompt], str) else list(given[rule.prompt] or ())
