@@ -23,7 +23,8 @@ __all__ = ["Placed", "find_pooled", "find_sites", "is_fused"]
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A site with its module and the rule that found it; `block` is the module around a joint site.
+    """A site with its module and the rule that found it; `block` is the module around it, where the rule names a part
+    of that.
 
     `text_width`, `output_width`, `context_width`: of the text that enters the module, of the picture's part of its
     output, and of the text's; the last is 0 where text goes no further.
@@ -155,7 +156,7 @@ def _fits(rule: SiteRule, name: str, module: nn.Module) -> bool:
 def _place(name: str, module: nn.Module, rule: SiteRule, modules: dict[str, nn.Module], prefix: str) -> Placed:
     site = Site(prefix + name, rule.kind, _params(module))
     keys = getattr(module, rule.keys[0])
-    block = modules[name.rpartition(".")[0]] if rule.stream else None
+    block = modules[name.rpartition(".")[0]] if rule.stream or rule.before else None
     picture = int(getattr(module, "out_dim", 0)) or _width_of(module, rule.out)
     return Placed(site, module, rule, int(keys.in_features), picture, block, _context_width(rule, module, picture))
 

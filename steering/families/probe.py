@@ -18,7 +18,7 @@ from torch import nn
 
 from steering.errors import NotSupported
 from steering.families.description import DISTILLED, Encode, Family, Inputs, MaskRule, PooledRule, SiteRule
-from steering.families.facts import picture_tokens_of
+from steering.families.facts import picture_tokens
 from steering.families.observe import PROMPTS, ObservedCall, observe_call, parameters
 
 __all__ = ["probed_families"]
@@ -277,7 +277,7 @@ def _sequence_rules(
     """Rules for attention that makes keys of more tokens than the picture has, with no projections for text alone."""
     rows = int(text.value.shape[0])
     try:
-        picture = picture_tokens_of(denoiser, next(iter(seen.calls[0].values())))
+        picture = picture_tokens(Inputs(), denoiser, next(iter(seen.calls[0].values())), {})
     except (AttributeError, IndexError, TypeError, ValueError):  # it does not say into what patches it cuts a picture
         return ()
     rules: dict[SiteRule, None] = {}

@@ -6,11 +6,17 @@ from collections.abc import Sequence
 
 from steering.errors import BadFamily, NotSupported
 from steering.families.description import Family
-from steering.families.records import founding, one_sequence
+from steering.families.records import cross_attention, founding, one_sequence, several_encoders, video
 
 __all__ = ["FAMILIES", "check_families", "family_of", "known_family", "refuse_by_name"]
 
-FAMILIES: tuple[Family, ...] = (*founding.RECORDS, *one_sequence.RECORDS)
+FAMILIES: tuple[Family, ...] = (
+    *founding.RECORDS,
+    *one_sequence.RECORDS,
+    *several_encoders.RECORDS,
+    *cross_attention.RECORDS,
+    *video.RECORDS,
+)
 
 # pipelines that are refused by name, by a part of their name, with the reason
 _REFUSED = {
