@@ -1,0 +1,153 @@
+"""Builds tiny pipelines whose first blocks keep text and picture as two streams: FLUX.2, Qwen-Image, Chroma.
+
+`BUILD` makes them; `CALL` holds the arguments of a call that takes well under a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tests.steering import zoo_parts as parts
+from tests.steering.today import language_models as language
+
+__all__ = ["BUILD", "CALL"]
+
+_JITTER = 0.12
+_TEXT = parts.TEXT
+
+
+def _flow(**config: Any) -> Any:
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    return FlowMatchEulerDiscreteScheduler(**config)
+
+
+def _shifted() -> Any:
+    return _flow(use_dynamic_shifting=True, shift=1.0)
+
+
+def _qwen_image() -> Any:
+    from diffusers import AutoencoderKLQwenImage, QwenImagePipeline, QwenImageTransformer2DModel
+
+    vae = AutoencoderKLQwenImage(
+        base_dim=8,
+        z_dim=4,
+        dim_mult=[1, 2],
+        num_res_blocks=1,
+        temperal_downsample=[False],
+        latents_mean=[0.1, -0.1, 0.2, 0.0],
+        latents_std=[1.1, 0.9, 1.2, 1.0],
+    )
+    denoiser = QwenImageTransformer2DModel(
+        patch_size=2,
+        in_channels=16,
+        out_channels=4,
+        num_layers=4,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=16,
+        axes_dims_rope=(4, 6, 6),
+    )
+    tokens = language.tokenizer(
+        "Describe the image by detailing the color, shape, size, texture, quantity, text, spatial relationships of the"
+        " objects and background:"
+    )
+    return QwenImagePipeline(
+        scheduler=_shifted(),
+        vae=parts.jitter(vae, 0.05),
+        text_encoder=language.qwen25_vl(tokens),
+        tokenizer=tokens,
+        transformer=parts.jitter(denoiser, _JITTER),
+    )
+
+
+def _flux2_parts(guidance: bool, text: int) -> dict[str, Any]:
+    from diffusers import AutoencoderKLFlux2, Flux2Transformer2DModel
+
+    vae = AutoencoderKLFlux2(
+        block_out_channels=(8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=16,
+    )
+    denoiser = Flux2Transformer2DModel(
+        in_channels=16,
+        num_layers=2,
+        num_single_layers=4,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=text,
+        timestep_guidance_channels=32,
+        axes_dims_rope=(4, 4, 4, 4),
+        guidance_embeds=guidance,
+    )
+    return {
+        "scheduler": _shifted(),
+        "vae": parts.jitter(vae, 0.05),
+        "transformer": parts.jitter(denoiser, _JITTER),
+    }
+
+
+def _flux2() -> Any:
+    from diffusers import Flux2Pipeline
+
+    tokens = language.tokenizer(instruct=True)
+    encoder = language.mistral3(tokens, layers=30)  # of which the states after 10, 20 and 30 are read
+    return Flux2Pipeline(text_encoder=encoder, tokenizer=tokens, **_flux2_parts(guidance=True, text=48))
+
+
+def _klein(kv: bool = False, **config: Any) -> Any:
+    from diffusers import Flux2KleinKVPipeline, Flux2KleinPipeline
+
+    tokens = language.tokenizer()
+    encoder = language.qwen3(tokens, layers=27)  # of which the states after 9, 18 and 27 are read
+    return (Flux2KleinKVPipeline if kv else Flux2KleinPipeline)(
+        text_encoder=encoder, tokenizer=tokens, **_flux2_parts(guidance=False, text=48), **config
+    )
+
+
+def _chroma() -> Any:
+    from diffusers import ChromaPipeline, ChromaTransformer2DModel
+    from transformers import ByT5Tokenizer
+
+    denoiser = ChromaTransformer2DModel(
+        in_channels=16,
+        num_layers=2,
+        num_single_layers=4,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=16,
+        axes_dims_rope=(4, 4, 8),
+        approximator_num_channels=16,
+        approximator_hidden_dim=32,
+        approximator_layers=2,
+    )
+    return ChromaPipeline(
+        scheduler=_flow(shift=1.0),
+        vae=parts.vae(scaling_factor=0.3611, shift_factor=0.1159),
+        text_encoder=parts.t5(),
+        tokenizer=ByT5Tokenizer(),
+        transformer=parts.jitter(denoiser, _JITTER),
+    )
+
+
+BUILD: dict[str, Callable[[], Any]] = {
+    "qwen-image": _qwen_image,
+    "flux2": _flux2,
+    "flux2-klein": _klein,
+    "flux2-klein-kv": lambda: _klein(kv=True),
+    "chroma": _chroma,
+}
+
+_SIZE = {"height": 16, "width": 16, "num_inference_steps": 3}
+CALL: dict[str, dict[str, Any]] = {
+    "qwen-image": _SIZE | {"true_cfg_scale": 3.0, "negative_prompt": "blurry"},
+    "flux2": _SIZE | {"guidance_scale": 3.5, "max_sequence_length": _TEXT},
+    "flux2-klein": _SIZE | {"guidance_scale": 3.0, "max_sequence_length": language.ROOM},
+    "flux2-klein-kv": _SIZE | {"max_sequence_length": language.ROOM},
+    "chroma": _SIZE | {"guidance_scale": 3.0, "max_sequence_length": _TEXT},
+}
