@@ -11,9 +11,16 @@ from typing import Any
 
 from tests.steering.zoo_parts import jitter
 
-__all__ = ["ROOM", "mistral3", "qwen25_vl", "qwen3", "qwen3_vl", "qwen3_vl_processor", "tokenizer"]
+__all__ = [
+    *("DESCRIBE", "ROOM", "ministral3", "mistral3", "qwen25_vl", "qwen3", "qwen3_vl"),
+    *("qwen3_vl_processor", "tokenizer", "umt5"),
+]
 
 ROOM = 32  # tokens that a tiny prompt has room for, with the template around it
+DESCRIBE = (  # what Qwen-Image writes before a prompt
+    "Describe the image by detailing the color, shape, size, texture, quantity, text, spatial relationships of the"
+    " objects and background:"
+)
 _WIDTH = 16
 _JITTER = 0.1
 _SPECIAL = (
@@ -44,7 +51,7 @@ def tokenizer(*templates: str, instruct: bool = False) -> Any:
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    words = [piece for text in ("system user assistant", *templates) for piece, _ in split.pre_tokenize_str(text)]
+    words = [piece for text in ("system\nuser\nassistant", *templates) for piece, _ in split.pre_tokenize_str(text)]
     known = dict.fromkeys([*_SPECIAL, *sorted(pre_tokenizers.ByteLevel.alphabet()), "ĊĊ", *words])
     made = Tokenizer(models.BPE(vocab={word: i for i, word in enumerate(known)}, merges=[], ignore_merges=True))
     made.pre_tokenizer = split
@@ -94,18 +101,18 @@ def qwen25_vl(tokens: Any) -> Any:
     return jitter(Qwen2_5_VLForConditionalGeneration(config), _JITTER)
 
 
-def qwen3_vl(tokens: Any, *, layers: int = 2) -> Any:
-    """A Qwen 3 VL of `layers` layers, with eyes of one."""
-    from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
+def qwen3_vl(tokens: Any, *, writes: bool = True) -> Any:
+    """A Qwen 3 VL of two layers, with eyes of one; `writes`: with the layer that chooses words."""
+    from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration, Qwen3VLModel
 
     eyes = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": _WIDTH}
     rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 1, 1], "mrope_interleaved": True}
     config = Qwen3VLConfig(
-        text_config=_text(tokens, layers) | {"head_dim": 8, "rope_parameters": rope},
+        text_config=_text(tokens, 2) | {"head_dim": 8, "rope_parameters": rope},
         vision_config=eyes | {"num_position_embeddings": 16, "deepstack_visual_indexes": [0]},
         **_vision_tokens(tokens),
     )
-    return jitter(Qwen3VLForConditionalGeneration(config), _JITTER)
+    return jitter((Qwen3VLForConditionalGeneration if writes else Qwen3VLModel)(config), _JITTER)
 
 
 def qwen3_vl_processor(tokens: Any) -> Any:
@@ -115,9 +122,9 @@ def qwen3_vl_processor(tokens: Any) -> Any:
     return Qwen3VLProcessor(Qwen2VLImageProcessor(), tokens, Qwen3VLVideoProcessor(), chat_template=_CHAT)
 
 
-def mistral3(tokens: Any, *, layers: int = 2) -> Any:
-    """A Mistral 3 of `layers` layers, with Pixtral's eyes of one."""
-    from transformers import Mistral3Config, Mistral3ForConditionalGeneration
+def mistral3(tokens: Any, *, layers: int = 2, writes: bool = True) -> Any:
+    """A Mistral 3 of `layers` layers, with Pixtral's eyes of one; `writes`: with the layer that chooses words."""
+    from transformers import Mistral3Config, Mistral3ForConditionalGeneration, Mistral3Model
 
     config = Mistral3Config(
         text_config={"model_type": "mistral", "head_dim": 8, **_text(tokens, layers)},
@@ -132,7 +139,33 @@ def mistral3(tokens: Any, *, layers: int = 2) -> Any:
         },
         image_token_id=tokens.convert_tokens_to_ids("[IMG]"),
     )
-    return jitter(Mistral3ForConditionalGeneration(config), _JITTER)
+    return jitter((Mistral3ForConditionalGeneration if writes else Mistral3Model)(config), _JITTER)
+
+
+def ministral3(tokens: Any) -> Any:
+    """A Ministral 3 of two layers that can write text."""
+    from transformers import Ministral3Config, Ministral3ForCausalLM
+
+    rope = {"rope_type": "default", "rope_theta": 10000.0, "llama_4_scaling_beta": 0.1}
+    rope["original_max_position_embeddings"] = 512
+    config = Ministral3Config(head_dim=8, rope_parameters=rope, **_text(tokens, 2))
+    return jitter(Ministral3ForCausalLM(config), _JITTER)
+
+
+def umt5() -> Any:
+    """A UMT5 encoder of two layers, for ByT5's bytes."""
+    from transformers import UMT5Config, UMT5EncoderModel
+
+    config = UMT5Config(
+        vocab_size=384,
+        d_model=_WIDTH,
+        d_kv=8,
+        d_ff=2 * _WIDTH,
+        num_layers=2,
+        num_heads=2,
+        feed_forward_proj="gated-gelu",
+    )
+    return jitter(UMT5EncoderModel(config), _JITTER)
 
 
 def _vision_tokens(tokens: Any) -> dict[str, Any]:

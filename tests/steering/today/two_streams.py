@@ -1,4 +1,4 @@
-"""Builds tiny pipelines whose first blocks keep text and picture as two streams: FLUX.2, Qwen-Image, Chroma.
+"""Builds tiny pipelines whose first blocks keep text and picture as two streams: FLUX.2, Chroma, AuraFlow.
 
 `BUILD` makes them; `CALL` holds the arguments of a call that takes well under a second.
 """
@@ -11,26 +11,24 @@ from typing import Any
 from tests.steering import zoo_parts as parts
 from tests.steering.today import language_models as language
 
-__all__ = ["BUILD", "CALL"]
+__all__ = ["BUILD", "CALL", "flow", "flux2_vae", "qwen_vae"]
 
 _JITTER = 0.12
 _TEXT = parts.TEXT
 
 
-def _flow(**config: Any) -> Any:
+def flow(*, shifted: bool = True) -> Any:
+    """Euler steps of a flow, with a shift that depends on the picture's size or without."""
     from diffusers import FlowMatchEulerDiscreteScheduler
 
-    return FlowMatchEulerDiscreteScheduler(**config)
+    return FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=shifted, shift=1.0)
 
 
-def _shifted() -> Any:
-    return _flow(use_dynamic_shifting=True, shift=1.0)
+def qwen_vae() -> Any:
+    """Qwen-Image's autoencoder; its latents are two times smaller than its pictures."""
+    from diffusers import AutoencoderKLQwenImage
 
-
-def _qwen_image() -> Any:
-    from diffusers import AutoencoderKLQwenImage, QwenImagePipeline, QwenImageTransformer2DModel
-
-    vae = AutoencoderKLQwenImage(
+    model = AutoencoderKLQwenImage(
         base_dim=8,
         z_dim=4,
         dim_mult=[1, 2],
@@ -39,6 +37,28 @@ def _qwen_image() -> Any:
         latents_mean=[0.1, -0.1, 0.2, 0.0],
         latents_std=[1.1, 0.9, 1.2, 1.0],
     )
+    return parts.jitter(model, 0.05)
+
+
+def flux2_vae() -> Any:
+    """FLUX.2's autoencoder; its latents are two times smaller than its pictures, before they are packed in fours."""
+    from diffusers import AutoencoderKLFlux2
+
+    model = AutoencoderKLFlux2(
+        block_out_channels=(8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=16,
+    )
+    return parts.jitter(model, 0.05)
+
+
+def _qwen_image() -> Any:
+    from diffusers import QwenImagePipeline, QwenImageTransformer2DModel
+
     denoiser = QwenImageTransformer2DModel(
         patch_size=2,
         in_channels=16,
@@ -49,13 +69,10 @@ def _qwen_image() -> Any:
         joint_attention_dim=16,
         axes_dims_rope=(4, 6, 6),
     )
-    tokens = language.tokenizer(
-        "Describe the image by detailing the color, shape, size, texture, quantity, text, spatial relationships of the"
-        " objects and background:"
-    )
+    tokens = language.tokenizer(language.DESCRIBE)
     return QwenImagePipeline(
-        scheduler=_shifted(),
-        vae=parts.jitter(vae, 0.05),
+        scheduler=flow(),
+        vae=qwen_vae(),
         text_encoder=language.qwen25_vl(tokens),
         tokenizer=tokens,
         transformer=parts.jitter(denoiser, _JITTER),
@@ -63,17 +80,8 @@ def _qwen_image() -> Any:
 
 
 def _flux2_parts(guidance: bool, text: int) -> dict[str, Any]:
-    from diffusers import AutoencoderKLFlux2, Flux2Transformer2DModel
+    from diffusers import Flux2Transformer2DModel
 
-    vae = AutoencoderKLFlux2(
-        block_out_channels=(8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        layers_per_block=1,
-        latent_channels=4,
-        norm_num_groups=4,
-        sample_size=16,
-    )
     denoiser = Flux2Transformer2DModel(
         in_channels=16,
         num_layers=2,
@@ -85,11 +93,7 @@ def _flux2_parts(guidance: bool, text: int) -> dict[str, Any]:
         axes_dims_rope=(4, 4, 4, 4),
         guidance_embeds=guidance,
     )
-    return {
-        "scheduler": _shifted(),
-        "vae": parts.jitter(vae, 0.05),
-        "transformer": parts.jitter(denoiser, _JITTER),
-    }
+    return {"scheduler": flow(), "vae": flux2_vae(), "transformer": parts.jitter(denoiser, _JITTER)}
 
 
 def _flux2() -> Any:
@@ -127,11 +131,34 @@ def _chroma() -> Any:
         approximator_layers=2,
     )
     return ChromaPipeline(
-        scheduler=_flow(shift=1.0),
+        scheduler=flow(shifted=False),
         vae=parts.vae(scaling_factor=0.3611, shift_factor=0.1159),
         text_encoder=parts.t5(),
         tokenizer=ByT5Tokenizer(),
         transformer=parts.jitter(denoiser, _JITTER),
+    )
+
+
+def _aura_flow() -> Any:
+    from diffusers import AuraFlowPipeline, AuraFlowTransformer2DModel
+    from transformers import ByT5Tokenizer
+
+    denoiser = AuraFlowTransformer2DModel(
+        sample_size=8,
+        num_mmdit_layers=2,
+        num_single_dit_layers=4,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=16,
+        caption_projection_dim=32,
+        pos_embed_max_size=64,
+    )
+    return AuraFlowPipeline(
+        tokenizer=ByT5Tokenizer(),
+        text_encoder=language.umt5(),
+        vae=parts.vae(),
+        transformer=parts.jitter(denoiser, _JITTER),
+        scheduler=flow(shifted=False),
     )
 
 
@@ -141,6 +168,7 @@ BUILD: dict[str, Callable[[], Any]] = {
     "flux2-klein": _klein,
     "flux2-klein-kv": lambda: _klein(kv=True),
     "chroma": _chroma,
+    "aura-flow": _aura_flow,
 }
 
 _SIZE = {"height": 16, "width": 16, "num_inference_steps": 3}
@@ -150,4 +178,5 @@ CALL: dict[str, dict[str, Any]] = {
     "flux2-klein": _SIZE | {"guidance_scale": 3.0, "max_sequence_length": language.ROOM},
     "flux2-klein-kv": _SIZE | {"max_sequence_length": language.ROOM},
     "chroma": _SIZE | {"guidance_scale": 3.0, "max_sequence_length": _TEXT},
+    "aura-flow": _SIZE | {"guidance_scale": 3.0, "max_sequence_length": _TEXT},
 }
