@@ -179,4 +179,6 @@ def _params(module: nn.Module) -> int:
 
 
 def _position(module: nn.Module, argument: str) -> int:
-    return list(inspect.signature(module.forward).parameters).index(argument)
+    """Where an argument stands among a module's; behind all, for one that it hands on without a name of its own."""
+    names = list(inspect.signature(module.forward).parameters)
+    return names.index(argument) if argument in names else len(names)

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from steering.errors import BadFamily, NotSupported
 from steering.families.description import Family
-from steering.families.records import founding, one_sequence
+from steering.families.records import founding, one_sequence, two_streams
 
 __all__ = ["FAMILIES", "check_families", "family_of", "known_family", "refuse_by_name"]
 
-FAMILIES: tuple[Family, ...] = (*founding.RECORDS, *one_sequence.RECORDS)
+FAMILIES: tuple[Family, ...] = (*founding.RECORDS, *one_sequence.RECORDS, *two_streams.RECORDS)
 
 # pipelines that are refused by name, by a part of their name, with the reason
 _REFUSED = {

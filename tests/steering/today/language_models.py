@@ -13,7 +13,7 @@ from tests.steering.zoo_parts import jitter
 
 __all__ = [
     *("DESCRIBE", "ROOM", "ministral3", "mistral3", "qwen25_vl", "qwen3", "qwen3_vl"),
-    *("qwen3_vl_processor", "tokenizer", "umt5"),
+    *("qwen3_vl_processor", "qwen25_vl_processor", "smollm3", "tokenizer", "umt5"),
 ]
 
 ROOM = 32  # tokens that a tiny prompt has room for, with the template around it
@@ -81,11 +81,12 @@ def _text(tokens: Any, layers: int) -> dict[str, Any]:
     }
 
 
-def qwen3(tokens: Any, *, layers: int = 2) -> Any:
-    """A Qwen 3 of `layers` layers that can write text."""
-    from transformers import Qwen3Config, Qwen3ForCausalLM
+def qwen3(tokens: Any, *, layers: int = 2, writes: bool = True) -> Any:
+    """A Qwen 3 of `layers` layers; `writes`: with the layer that chooses words."""
+    from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3Model
 
-    return jitter(Qwen3ForCausalLM(Qwen3Config(head_dim=8, **_text(tokens, layers))), _JITTER)
+    config = Qwen3Config(head_dim=8, **_text(tokens, layers))
+    return jitter((Qwen3ForCausalLM if writes else Qwen3Model)(config), _JITTER)
 
 
 def qwen25_vl(tokens: Any) -> Any:
@@ -99,6 +100,13 @@ def qwen25_vl(tokens: Any) -> Any:
         **_vision_tokens(tokens),
     )
     return jitter(Qwen2_5_VLForConditionalGeneration(config), _JITTER)
+
+
+def qwen25_vl_processor(tokens: Any) -> Any:
+    """The processor of Qwen 2 VL and 2.5 VL around a tokenizer."""
+    from transformers import Qwen2VLImageProcessor, Qwen2VLProcessor, Qwen2VLVideoProcessor
+
+    return Qwen2VLProcessor(Qwen2VLImageProcessor(), tokens, Qwen2VLVideoProcessor(), chat_template=_CHAT)
 
 
 def qwen3_vl(tokens: Any, *, writes: bool = True) -> Any:
@@ -146,10 +154,16 @@ def ministral3(tokens: Any) -> Any:
     """A Ministral 3 of two layers that can write text."""
     from transformers import Ministral3Config, Ministral3ForCausalLM
 
-    rope = {"rope_type": "default", "rope_theta": 10000.0, "llama_4_scaling_beta": 0.1}
-    rope["original_max_position_embeddings"] = 512
-    config = Ministral3Config(head_dim=8, rope_parameters=rope, **_text(tokens, 2))
+    config = Ministral3Config(head_dim=8, **_text(tokens, 2) | {"max_position_embeddings": 262144})
     return jitter(Ministral3ForCausalLM(config), _JITTER)
+
+
+def smollm3(tokens: Any) -> Any:
+    """A SmolLM 3 of six layers that can write text, and that knows the released tokenizer's first token."""
+    from transformers import SmolLM3Config, SmolLM3ForCausalLM
+
+    config = SmolLM3Config(**_text(tokens, 6) | {"vocab_size": 128001}, no_rope_layers=[1] * 6)
+    return jitter(SmolLM3ForCausalLM(config), _JITTER)
 
 
 def umt5() -> Any:

@@ -166,7 +166,7 @@ _SIZE = {"height": 16, "width": 16, "num_inference_steps": 3}
 _BIG = {"height": 64, "width": 64, "num_inference_steps": 3}
 CALL: dict[str, dict[str, Any]] = {
     "z-image": _SIZE | {"guidance_scale": 3.0, "max_sequence_length": language.ROOM},
-    "qwen-image-21": _BIG | {"true_cfg_scale": 3.0, "negative_prompt": "blurry"},
+    "qwen-image-21": _BIG,
     "lumina2": _BIG | {"guidance_scale": 3.0, "system_prompt": "", "max_sequence_length": 48},
     "ernie-image": _SIZE | {"guidance_scale": 3.0, "use_pe": False},
     "krea2": _SIZE | {"guidance_scale": 3.0, "max_sequence_length": language.ROOM},

@@ -162,6 +162,91 @@ def _aura_flow() -> Any:
     )
 
 
+def _longcat() -> Any:
+    from diffusers import LongCatImagePipeline, LongCatImageTransformer2DModel
+
+    tokens = language.tokenizer(
+        "As an image captioning expert, generate a descriptive text prompt based on an image content, suitable for"
+        " input to a text-to-image model."
+    )
+    denoiser = LongCatImageTransformer2DModel(
+        in_channels=64,
+        num_layers=2,
+        num_single_layers=4,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=16,
+        axes_dims_rope=[4, 6, 6],
+    )
+    pipe = LongCatImagePipeline(
+        scheduler=flow(),
+        vae=parts.vae(latent_channels=16, scaling_factor=0.3611, shift_factor=0.1159),
+        text_encoder=language.qwen25_vl(tokens),
+        tokenizer=tokens,
+        text_processor=language.qwen25_vl_processor(tokens),
+        transformer=parts.jitter(denoiser, _JITTER),
+    )
+    pipe.tokenizer_max_length = _TEXT  # no argument says it
+    return pipe
+
+
+def _ovis() -> Any:
+    from diffusers import OvisImagePipeline, OvisImageTransformer2DModel
+
+    tokens = language.tokenizer(language.DESCRIBE)
+    denoiser = OvisImageTransformer2DModel(
+        in_channels=16,
+        out_channels=16,
+        num_layers=2,
+        num_single_layers=4,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=16,
+        axes_dims_rope=(4, 6, 6),
+    )
+    return OvisImagePipeline(
+        scheduler=flow(),
+        vae=parts.vae(scaling_factor=0.3611, shift_factor=0.1159),
+        text_encoder=language.qwen3(tokens, writes=False),
+        tokenizer=tokens,
+        transformer=parts.jitter(denoiser, _JITTER),
+    )
+
+
+def _fibo() -> Any:
+    from diffusers import AutoencoderKLWan, BriaFiboPipeline, BriaFiboTransformer2DModel
+
+    vae = AutoencoderKLWan(
+        base_dim=8,
+        z_dim=4,
+        dim_mult=[1, 1, 1, 1],
+        num_res_blocks=1,
+        latents_mean=[0.1, -0.1, 0.2, 0.0],
+        latents_std=[1.1, 0.9, 1.2, 1.0],
+        in_channels=12,
+        out_channels=12,
+        patch_size=2,
+    )
+    tokens = language.tokenizer()
+    denoiser = BriaFiboTransformer2DModel(
+        in_channels=4,
+        num_layers=2,
+        num_single_layers=4,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=32,
+        axes_dims_rope=[4, 6, 6],
+        text_encoder_dim=16,
+    )
+    return BriaFiboPipeline(
+        transformer=parts.jitter(denoiser, _JITTER),
+        scheduler=flow(),
+        vae=parts.jitter(vae, 0.05),
+        text_encoder=language.smollm3(tokens),
+        tokenizer=tokens,
+    )
+
+
 BUILD: dict[str, Callable[[], Any]] = {
     "qwen-image": _qwen_image,
     "flux2": _flux2,
@@ -169,14 +254,21 @@ BUILD: dict[str, Callable[[], Any]] = {
     "flux2-klein-kv": lambda: _klein(kv=True),
     "chroma": _chroma,
     "aura-flow": _aura_flow,
+    "longcat": _longcat,
+    "ovis": _ovis,
+    "bria-fibo": _fibo,
 }
 
 _SIZE = {"height": 16, "width": 16, "num_inference_steps": 3}
 CALL: dict[str, dict[str, Any]] = {
-    "qwen-image": _SIZE | {"true_cfg_scale": 3.0, "negative_prompt": "blurry"},
+    "qwen-image": _SIZE,
     "flux2": _SIZE | {"guidance_scale": 3.5, "max_sequence_length": _TEXT},
     "flux2-klein": _SIZE | {"guidance_scale": 3.0, "max_sequence_length": language.ROOM},
     "flux2-klein-kv": _SIZE | {"max_sequence_length": language.ROOM},
     "chroma": _SIZE | {"guidance_scale": 3.0, "max_sequence_length": _TEXT},
     "aura-flow": _SIZE | {"guidance_scale": 3.0, "max_sequence_length": _TEXT},
+    # without guidance: it gives one negative prompt to a batch of any size
+    "longcat": _SIZE | {"guidance_scale": 1.0, "enable_prompt_rewrite": False},
+    "ovis": _SIZE | {"guidance_scale": 3.0, "max_sequence_length": language.ROOM},
+    "bria-fibo": {"height": 64, "width": 64, "num_inference_steps": 3, "guidance_scale": 3.0},
 }
