@@ -261,7 +261,7 @@ class PreparedPipeline:
             stack.enter_context(before(placed.block, stream_hook(site, placed)))
         if "text" in needed:
             stack.enter_context(before(placed.module, text_edit_hook(site, placed)))
-        if "swap" in needed:
+        if "swap" in needed and not is_fused(placed.module):  # a plan that needs them was refused before the call
             for what, (module, span) in placed.readers().items():
                 stack.enter_context(after(module, projection_hook(site, placed, what, span)))
 
