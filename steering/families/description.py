@@ -127,7 +127,9 @@ class Inputs:
     shared: tuple[str, ...] = ()
     skips: str | None = None  # indices of blocks that a call leaves out (skip-layer guidance)
     compared: bool = True  # False: the text is not what the encoder gave, so the order of calls and rows is believed
-    cached: tuple[str, str] | None = None  # an argument, and its value in calls that read text from a cache
+    cached: tuple[str, str, str] | None = (
+        None  # in calls that read text from a cache: an argument, its value; the cache
+    )
     patch: str = "patch_size"  # an entry of the denoiser's configuration: a side, sides, or the possible ones
     multiple: int = 1
     axes: tuple[int, ...] | None = None
@@ -148,6 +150,7 @@ class Family:
     guidance: Literal["uncond-first", "cond-first", "sequential"]
     pictures: str | None = "num_images_per_prompt"  # of the pipeline's call; None: prompts are repeated
     result: Literal["images", "image", "frames"] = "images"  # the attribute of what a call gives
+    static: bool = False  # a joint family's text depends on nothing but text, so a donor needs no row
     others: tuple[str, ...] = ()  # further denoisers of the class, by component: experts, one for the uncond rows
     inputs: Inputs = field(default_factory=Inputs)
     projection: tuple[str, ...] = ()  # modules of a denoiser that text passes before the first site, in order
@@ -167,3 +170,8 @@ class Family:
     def joint(self) -> bool:
         """True when text is a stream that evolves with the picture, so that a donor needs a row or a recording."""
         return any(rule.kind == "joint" for rule in self.sites)
+
+    @property
+    def needs_twin(self) -> bool:
+        """True when a donor's text is known only beside its picture: it needs a row of the batch, or a recording."""
+        return self.joint and not self.static

@@ -59,6 +59,7 @@ class Session:
         self.layout: Layout | None = None
         self.pooled: int | None = None
         self.picture = self._encoded = 0
+        self._is_aside = False
         self._steered = bool(self.extras.sentinels) or any(
             p is not None and set(p.sites) & set(prepared.names) for p in self.plans
         )
@@ -145,6 +146,8 @@ class Session:
 
     def _denoise(self, component: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         run, inputs = self.run, self.prepared.family.inputs
+        if self._is_aside:
+            return None
         if run is None or not self.clock.running:
             raise BadLayout("the denoiser was called before the pipeline encoded its prompts and set its timesteps")
         text = kwargs.get(inputs.text, args[self._text_position] if self._text_position < len(args) else None)
@@ -160,7 +163,8 @@ class Session:
             latents = kwargs[self._latents] if self._latents in kwargs else args[0]
             return _unasked(self.prepared.denoiser, latents, as_tuple=not kwargs.get("return_dict", True))
         run.calls += 1
-        self.picture = self.prepared.picture_tokens(args, kwargs, run.encoding)
+        named = self.prepared.by_name(args, kwargs)
+        self.picture = self.prepared.picture_tokens(named, run.encoding)
         if self.extras.recorder is not None:
             self._aim_recorder(self.extras.recorder, layout, place)
         if run.program is not None:
@@ -168,7 +172,7 @@ class Session:
             skipped = (kwargs.get(inputs.skips) if inputs.skips else None) or ()
             silent = self.prepared.sites_beside(component, skipped)
             cached = inputs.cached is not None and kwargs.get(inputs.cached[0]) == inputs.cached[1]
-            self._show(run, run.program, layout, place, silent, whole=not skipped, cached=cached)
+            self._show(run, run.program, layout, place, silent, named, whole=not skipped, cached=cached)
         return None
 
     def _step(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -245,6 +249,7 @@ class Session:
         layout: Layout,
         place: tuple[int, int],
         silent: Sequence[int],
+        named: Mapping[str, Any],
         *,
         whole: bool,
         cached: bool,
@@ -254,6 +259,7 @@ class Session:
         setting = program.at(self.clock.step, self.clock.steps, layout, whole=whole, cached=cached)
         if layout.batch not in run.tables:
             banks = run.banks | self._stream_banks(program, run.text)
+            banks |= self._aside(self.prepared.static_banks, program, run.encoding, run.text, named, self.picture)
             tables = self.prepared.device_tables(program, layout.batch, run.text, banks, self.picture)
             run.tables[layout.batch] = tables, np.zeros_like(setting.hits, np.int64)
             run.watched[layout.batch] = np.zeros_like(setting.watch)
@@ -265,6 +271,14 @@ class Session:
         expected += hits
         run.watched[layout.batch] += setting.watch
         self.prepared.active.show(tables)
+
+    def _aside(self, call: Callable[..., Any], *args: Any) -> Any:
+        """The result of a call in which the denoiser is asked for something that is no part of the run."""
+        self._is_aside = True
+        try:
+            return call(*args)
+        finally:
+            self._is_aside = False
 
     def _check_calls(self, run: PipelineRun, program: RowProgram) -> None:
         if run.ordinal == 0:
