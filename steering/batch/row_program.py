@@ -124,13 +124,17 @@ class RowProgram:
     def at(self, step: int, steps: int, layout: Layout, *, whole: bool = True, cached: bool = False) -> RowSetting:
         """The setting of a call; the same object as long as the same windows are open and rows lie alike. `whole`:
         every block is called; sentinels read no other calls. `cached`: no text is in it, only what a former call kept
-        of it."""
-        active = tuple(i.window.covers(step, steps) and not (cached and _on_text(i)) for _, i in self._acts)
+        of it; a row's masks still go with the text that it was shown."""
+        active = tuple(
+            i.window.covers(step, steps) and not (cached and isinstance(i, Edit) and _on_text(i)) for _, i in self._acts
+        )
         opened = tuple(whole and on for on in self.watch.open(step, steps))
-        key = (active, opened, layout)
+        key = (active, opened, layout, cached)
         if key not in self._settings:
             acts = [act for act, on in zip(self._acts, active, strict=True) if on]
-            self._settings[key] = self._lay_out(acts, opened, layout)
+            setting = self._settings[key] = self._lay_out(acts, opened, layout)
+            if cached:
+                setting.hits[[COUNTED.index(what) for what in ("swap", "value", "pin")]] = False
         return self._settings[key]
 
     def _lay_out(self, acts: Sequence[tuple[int, Intervention]], opened: Sequence[bool], layout: Layout) -> RowSetting:

@@ -11,6 +11,7 @@ from torch import nn
 
 from palimpsest_base.suggest import did_you_mean, nearest
 from steering.errors import BadPlan, NotFinite, NotSupported, UnknownSite
+from steering.families.description import PooledRule
 from steering.families.discovery import Placed
 from steering.plans import Edit, Plan, Swap
 from steering.run.prepared import PreparedPipeline
@@ -144,7 +145,7 @@ def _check_swap(swap: Swap, prepared: PreparedPipeline, placed: Placed, host: st
         )
     if swap.mode == "pinned" and swap.source == "canonical":
         raise NotSupported("mode `pinned` needs the donor as a row of the batch: use source `twin` or `lockstep`")
-    if swap.mode == "kv":
+    if swap.mode == "kv" and (isinstance(placed.rule, PooledRule) or placed.rule.fused is None):
         placed.projection("keys")
 
 

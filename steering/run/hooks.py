@@ -104,6 +104,8 @@ def projection_hook(site: ActiveSite, placed: Placed, what: str, span: Span) -> 
             return None
         picture = tables.common.picture
         own, bank = span.take(output, picture), tables.recorded[what]
+        if not own.shape[1]:  # it was read in an earlier call, which kept what it made of it
+            return None
         _check(own, tables.common, () if bank is None else tuple(bank.shape[1:]), name)
         given = _swapped(tables, "swap", own, bank)
         _count(tables, counted)
@@ -154,7 +156,7 @@ def stream_hook(site: ActiveSite, placed: Placed) -> Hook:
     assert isinstance(rule, SiteRule)
     assert rule.stream is not None
     argument, position, name = rule.stream, placed.stream_position(rule.stream), placed.name
-    span = Span(rule.stream_span, None, rule.row_axis)
+    span = Span(rule.stream_span, row_axis=rule.stream_rows)
 
     def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         tables = site.now()
@@ -162,6 +164,8 @@ def stream_hook(site: ActiveSite, placed: Placed) -> Hook:
             return None
         whole, picture = _argument(args, kwargs, argument, position), tables.common.picture
         text = span.take(whole, picture)
+        if not text.shape[1]:
+            return None
         _check(text, tables.common, (), name)
         put, named = list(args), dict(kwargs)
         _put(put, named, argument, position, span.put(whole, picture, _swapped(tables, "pin", text, None)))

@@ -72,9 +72,7 @@ _QWEN_IMAGE = Family(
     pipelines=("QwenImagePipeline",),
     denoiser="transformer",
     denoiser_class="QwenImageTransformer2DModel",
-    sites=(
-        replace(_DOUBLE, module_class="Attention", companions=("encoder_hidden_states_mask",), gate=None),
-    ),
+    sites=(replace(_DOUBLE, module_class="Attention", companions=("encoder_hidden_states_mask",), gate=None),),
     encode=Encode(
         guidance=None,
         cleared=("prompt_embeds", "prompt_embeds_mask"),
@@ -82,6 +80,7 @@ _QWEN_IMAGE = Family(
         encoders=("text_encoder",),
     ),
     guidance="sequential",
+    pictures=None,  # for several pictures of several prompts it gives rows the masks of others
     inputs=Inputs(mask="encoder_hidden_states_mask", shared=("img_shapes",)),
     negative_scale="true_cfg_scale",
 )
