@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from steering.families.description import Encode, Family, Inputs, SiteRule
 
-__all__ = ["RECORDS"]
+__all__ = ["COGVIEW3", "RECORDS"]
 
 _PROMPTS = ("negative_prompt", "prompt_embeds", "negative_prompt_embeds")
 
@@ -46,6 +46,35 @@ _COGVIEW4 = Family(
         encoders=("text_encoder",),
     ),
     guidance="sequential",
+)
+
+COGVIEW3 = replace(
+    _COGVIEW4,
+    name="CogView3+",
+    pipelines=("CogView3PlusPipeline",),
+    denoiser_class="CogView3PlusTransformer2DModel",
+    guidance="uncond-first",
+)
+
+# text lies at the end of room for it, then the picture; guidance is a second denoiser that reads no text
+_IDEOGRAM4 = Family(
+    name="Ideogram 4",
+    pipelines=("Ideogram4Pipeline",),
+    denoiser="transformer",
+    denoiser_class="Ideogram4Transformer2DModel",
+    sites=(
+        replace(
+            _ONE,
+            pattern=r"layers\.\d+\.attention",
+            module_class="Ideogram4Attention",
+            companions=("attention_mask", "image_rotary_emb"),
+        ),
+    ),
+    encode=Encode(guidance=None, cleared=(), returns=("text",), encoders=("text_encoder",), images=None),
+    guidance="sequential",
+    pictures=None,
+    inputs=Inputs(room="max_sequence_length"),
+    small_call={"guidance_schedule": None},
 )
 
 # its refiners of text are no sites: they see no picture, and what they make is read at the sites
@@ -139,4 +168,7 @@ _KREA2 = Family(
     inputs=Inputs(mask="encoder_attention_mask", shared=("position_ids",)),
 )
 
-RECORDS: tuple[Family, ...] = (_COGVIEW4, _Z_IMAGE, _QWEN_IMAGE_21, _ERNIE_IMAGE, _KREA2)
+RECORDS: tuple[Family, ...] = (
+    *(_COGVIEW4, COGVIEW3, _IDEOGRAM4),
+    *(_Z_IMAGE, _QWEN_IMAGE_21, _ERNIE_IMAGE, _KREA2),
+)
