@@ -158,7 +158,7 @@ def stream_hook(site: ActiveSite, placed: Placed) -> Hook:
     assert isinstance(rule, SiteRule)
     assert rule.stream is not None
     argument, position, name = rule.stream, placed.stream_position(rule.stream), placed.name
-    span = Span(rule.stream_span, None, rule.row_axis)
+    span = Span(rule.stream_span, row_axis=rule.stream_rows)
 
     def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         tables = site.now()

@@ -105,7 +105,7 @@ class Session:
             return result
         if self._is_uncond_of_this_run():
             assert self.run is not None
-            self.run.layouts.uncond = self._named(result)["text"]
+            self.run.layouts.uncond = self.prepared.family.encode.named(result)["text"]
             return result
         self._close_run()  # an earlier call of the pipeline inside `host.steer`
         result = self._with_given_texts(result)
@@ -113,7 +113,7 @@ class Session:
             getattr(self.prepared.encoder, self.prepared.family.encode.method) if self._borrows_encoder() else original
         )
         if self.extras.on_encoded is not None:
-            self.extras.on_encoded(encoded_texts(self._named(result), len(self.plans)))
+            self.extras.on_encoded(encoded_texts(self.prepared.family.encode.named(result), len(self.plans)))
         self._open_run(Encoding(self.prepared.family.encode, encoder, _arguments(original, args, kwargs)), result)
         return result
 
@@ -206,12 +206,8 @@ class Session:
     def _borrows_encoder(self) -> bool:
         return self.prepared.encoder is not self.prepared.pipe
 
-    def _named(self, result: Sequence[Any]) -> dict[str, Any]:
-        values = result if isinstance(result, tuple | list) else (result,)
-        return dict(zip(self.prepared.family.encode.returns, values, strict=False))
-
     def _open_run(self, encoding: Encoding, result: Sequence[Any]) -> None:
-        rule, named = encoding.rule, self._named(result)
+        rule, named = encoding.rule, encoding.rule.named(result)
         text, images = named["text"], int(encoding.arguments[rule.images]) if rule.images else 1
         self.pooled = int(named["pooled"].shape[-1]) if "pooled" in named else None
         if len(text) != len(self.plans) * images:
@@ -361,13 +357,16 @@ class Session:
         """The encoder's result, with the rows of given donors replaced."""
         if not self.extras.donors:
             return result
-        fresh = self._named(result)
+        fresh = self.prepared.family.encode.named(result)
         images = len(fresh["text"]) // len(self.plans)
         fresh |= {k: fresh[k].clone() for k in ("text", "mask", "pooled") if isinstance(fresh.get(k), torch.Tensor)}
         for prompt, donor in self.extras.donors:
             for row in range(prompt * images, (prompt + 1) * images):
                 _give(fresh, row, donor)
-        return tuple(fresh.get(n, v) for n, v in zip(self.prepared.family.encode.returns, result, strict=False))
+        rule = self.prepared.family.encode
+        if rule.listed:
+            return fresh["text"]
+        return tuple(fresh.get(n, v) for n, v in zip(rule.returns, result, strict=False))
 
     def _stream_banks(self, program: RowProgram, own: torch.Tensor) -> dict[str, torch.Tensor]:
         """Room for the recorded rows of each site; `_bring_streams` fills it before each call."""

@@ -112,7 +112,7 @@ def _texts(
     how = inspect.signature(prepared.encoder.encode_prompt).parameters
     with torch.no_grad():
         encoded = prepared.encoder.encode_prompt(**texts, **{k: v for k, v in arguments.items() if k in how})
-    named = dict(zip(prepared.family.encode.returns, encoded, strict=False))
+    named = prepared.family.encode.named(encoded)
     return {"prompt_embeds": named["text"], "negative_prompt_embeds": named["negative_text"]}
 
 
