@@ -21,7 +21,7 @@ from diffusers.utils import BaseOutput
 
 from steering.attach import replaced, watched
 from steering.batch.device_tables import DeviceTables
-from steering.batch.donors import Encoding, fit_text
+from steering.batch.donors import Encoding, fit_text, missing_tokens
 from steering.batch.layout import Layout, Layouts
 from steering.batch.recorded_text import TextRecorder
 from steering.batch.row_program import COUNTED, RowProgram
@@ -98,7 +98,7 @@ class Session:
     # what the pipeline does, in the order in which it does it
 
     def _encode(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        result = self._encoded_together(original, args, kwargs)
+        result = original(*args, **kwargs)
         self._encoded += 1
         if self._encoded % self.prepared.family.encode.calls:
             return result
@@ -113,22 +113,10 @@ class Session:
         )
         if self.extras.on_encoded is not None:
             self.extras.on_encoded(encoded_texts(self._named(result), len(self.plans)))
-        self._open_run(Encoding(self.prepared.family.encode, encoder, _arguments(original, args, kwargs)), result)
+        encoding = Encoding(self.prepared.family.encode, encoder, _arguments(original, args, kwargs))
+        result = self._with_room(result, encoding)
+        self._open_run(encoding, result)
         return result
-
-    def _encoded_together(self, original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The encoder's result, padded for the donors of plans where a family pads to the longest of a batch."""
-        rule = self.prepared.family.encode
-        donors = [d for d in self._program(self.plans).texts if isinstance(d, str)]
-        if not rule.longest or not donors or self._borrows_encoder():
-            return original(*args, **kwargs)
-        given = _arguments(original, args, kwargs)
-        prompts = [given[rule.prompt]] if isinstance(given[rule.prompt], str) else list(given[rule.prompt] or ())
-        given[rule.prompt] = [*prompts, *donors]
-        if isinstance(given.get("negative_prompt"), list):
-            given["negative_prompt"] = [*given["negative_prompt"], *("" for _ in donors)]
-        result, share = original(**given), len(prompts) / (len(prompts) + len(donors))
-        return tuple(v[: round(len(v) * share)] if isinstance(v, torch.Tensor) else v for v in result)
 
     def _set_timesteps(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         result = original(*args, **kwargs)
@@ -354,6 +342,21 @@ class Session:
             for row in range(prompt * images, (prompt + 1) * images):
                 _give(fresh, row, donor)
         return tuple(fresh.get(n, v) for n, v in zip(self.prepared.family.encode.returns, result, strict=False))
+
+    def _with_room(self, result: Any, encoding: Encoding) -> Any:
+        """The encoder's result, with hidden tokens behind it where it is only as long as the longest prompt, and a
+        donor is longer."""
+        donors = self._program(self.plans).texts if encoding.rule.longest else ()
+        named = self._named(result)
+        missing = missing_tokens([self.prepared.encoded(d, encoding) for d in donors], named["text"]) if donors else 0
+        if not missing:
+            return result
+        tokens = {"text": (0, 0, 0, missing), "mask": (0, missing)}  # [b, l, d] and [b, l]
+        for name, value in named.items():
+            sides = tokens.get(name.removeprefix("negative_"))
+            if sides is not None and value is not None:
+                named[name] = torch.nn.functional.pad(value, sides)
+        return tuple(named.get(n, v) for n, v in zip(encoding.rule.returns, result, strict=True))
 
     def _stream_banks(self, program: RowProgram, own: torch.Tensor) -> dict[str, torch.Tensor]:
         """Room for the recorded rows of each site; `_bring_streams` fills it before each call."""

@@ -66,7 +66,7 @@ _IDEOGRAM4 = Family(
     encode=Encode(guidance=None, cleared=(), returns=("text",), encoders=("text_encoder",), images=None),
     guidance="sequential",
     pictures=None,
-    inputs=Inputs(room="max_sequence_length"),
+    inputs=Inputs(room="max_sequence_length", beside=("position_ids", "segment_ids", "indicator")),
     small_call={"guidance_schedule": None},
 )
 
