@@ -13,9 +13,16 @@ from typing import Any
 
 from torch import nn
 
-from steering.families.description import Family
+from steering.families.description import Family, Inputs
 
-__all__ = ["NegativePrompts", "fewest_steps", "latents_of_call", "native_size", "negative_prompts", "picture_tokens"]
+__all__ = [
+    "NegativePrompts",
+    "fewest_steps",
+    "latents_of_call",
+    "native_size",
+    "negative_prompts",
+    "picture_tokens",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +66,9 @@ def latents_of_call(denoiser: nn.Module, args: Sequence[Any], kwargs: Mapping[st
     return kwargs[name] if name in kwargs else args[0]
 
 
-def picture_tokens(family: Family, denoiser: nn.Module, latents: Any, encoding: Mapping[str, Any]) -> int:
+def picture_tokens(inputs: Inputs, denoiser: nn.Module, latents: Any, encoding: Mapping[str, Any]) -> int:
     """How many tokens of a sequence are the picture's: [b, n, c] has n, [b, c, (frames,) h, w] one for each patch.
     encoding: arguments of the call's encoding method."""
-    inputs = family.inputs
     if isinstance(latents, list | tuple):  # a picture each
         latents = latents[0][None]
     if latents.dim() < 4:

@@ -152,7 +152,9 @@ def _check_swap(swap: Swap, prepared: PreparedPipeline, placed: Placed, host: st
     if swap.mode == "pinned" and swap.source == "canonical":
         raise NotSupported("mode `pinned` needs the donor as a row of the batch: use source `twin` or `lockstep`")
     if swap.mode == "kv":
-        placed.projection("keys")
+        placed.readers()
+    elif rule.stream is None:  # type: ignore[union-attr]
+        raise NotSupported(f"mode `pinned` needs to know the text stream around site `{placed.name}`; use mode `kv`")
 
 
 def _check_edit(edit: Edit, placed: Placed) -> None:

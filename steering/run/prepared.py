@@ -194,7 +194,7 @@ class PreparedPipeline:
         if all(getattr(p.rule, "span", "all") == "all" for p in self.sites):
             return 0
         latents = latents_of_call(self.denoiser, args, kwargs)
-        return picture_tokens(self.family, self.denoiser, latents, encoding.arguments if encoding else {})
+        return picture_tokens(self.family.inputs, self.denoiser, latents, encoding.arguments if encoding else {})
 
     def check_counts(self, fired: Ints, expected: Ints) -> None:
         """Nothing, when every site did what the plans say, [counted, L, B] each. Raises: NotFired."""
@@ -261,7 +261,7 @@ class PreparedPipeline:
             stack.enter_context(before(placed.block, stream_hook(site, placed)))
         if "text" in needed:
             stack.enter_context(before(placed.module, text_edit_hook(site, placed)))
-        if "swap" in needed:
+        if "swap" in needed and not is_fused(placed.module):  # a plan that needs them was refused before the call
             for what, (module, span) in placed.readers().items():
                 stack.enter_context(after(module, projection_hook(site, placed, what, span)))
 
