@@ -110,7 +110,7 @@ class Encode:
     prompt: str = "prompt"
     images: str | None = "num_images_per_prompt"  # None: the method has no such argument, so prompts are repeated
     listed: bool = False
-    longest: bool = False  # texts are padded to the longest of the batch, so donors are encoded with the prompts
+    longest: bool = False  # texts are only as long as the longest of a call, so longer donors make them longer
     calls: int = 1  # how often a call of the pipeline encodes its prompts: of several encoders, the last one counts
 
     def named(self, result: Any) -> dict[str, Any]:
@@ -133,6 +133,7 @@ class Inputs:
 
     text: str = "encoder_hidden_states"
     mask: str | None = None
+    beside: tuple[str, ...] = ()  # further arguments that come with a row's text: single calls cannot be reworded
     pooled: tuple[str, ...] | None = None  # a path: an argument, then a key of it
     shared: tuple[str, ...] = ()
     skips: str | None = None  # indices of blocks that a call leaves out (skip-layer guidance)

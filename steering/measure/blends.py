@@ -18,7 +18,7 @@ import torch
 from steering.batch.device_tables import DeviceTables
 from steering.batch.layout import Layout
 from steering.errors import BadPlan
-from steering.measure.replay import Call, prediction_of, repeated_call
+from steering.measure.replay import Call, prediction_of, repeated_call, with_room
 from steering.plans import Plan, Swap
 from steering.run.prepared import PreparedPipeline, uncompiled
 
@@ -52,6 +52,7 @@ def blend_call(
     if units != len(prepared.placed) or not bool(((shares >= 0) & (shares <= 1)).all()):
         raise BadPlan(f"shares must be [rows, {len(prepared.placed)}] in [0, 1], got {list(shares.shape)}")
     plan = _everywhere(prepared, donor)
+    call = with_room(prepared, call, [plan])
     batch, kwargs = repeated_call(prepared, call, [plan] * rows)
     total = len(batch.prompts)
     device = call.text.device
@@ -74,8 +75,10 @@ def blend_call(
         stack.enter_context(_mixed(tables, shown))
         stack.callback(prepared.active.clear)
         prepared.active.show(tables)
-        prediction = prediction_of(prepared.denoiser(**kwargs))[:rows].float()
-        prepared.check_counts(tables.read()[0], setting.hits.astype("int64"))
+        prediction = prediction_of(prepared.denoisers[call.component](**kwargs))[:rows].float()
+        expected = setting.hits.astype("int64")
+        expected[:, prepared.sites_beside(call.component)] = 0
+        prepared.check_counts(tables.read()[0], expected)
         if direction is None:
             return Blend(prediction, None, total)
         along = (prediction * direction.to(prediction)).sum()

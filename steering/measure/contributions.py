@@ -48,7 +48,7 @@ def contributions_of(
         for site in seen:
             stack.enter_context(_watched(site, watch))
         with watch:
-            prepared.denoiser(**call.kwargs)
+            prepared.denoisers[call.component](**call.kwargs)
     blind = [s.placed.name for s in seen if s.part is None]
     if blind:
         raise NotSupported(

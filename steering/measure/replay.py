@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 
-from steering.batch.donors import Encoding, fit_text
+from steering.batch.donors import Encoding, fit_text, missing_tokens
 from steering.batch.extra_rows import ExtendedBatch, extended_batch
 from steering.batch.layout import Layout
 from steering.errors import BadDonor, BadPlan, NotFired, NotSupported
@@ -32,6 +33,7 @@ __all__ = [
     "repeated_call",
     "replay_call",
     "reworded_calls",
+    "with_room",
 ]
 
 
@@ -44,8 +46,9 @@ class Call:
     """One row of one call of the denoiser in a stock run.
 
     `kwargs`: the denoiser's arguments of this row, by name; `prompt`, `text`: what it says, and its encoded text
-    [1, l, d]; `encoding`: how, so that donors get the same; `prediction`: what the denoiser gave for the row [...], float32; `step` of
-    `steps`, at `fraction` of the trajectory; `spent`: the denoiser's evaluations of one row in that run until then.
+    [1, l, d]; `encoding`: how, so that donors get the same; `prediction`: what the denoiser gave for the row [...],
+    float32; `step` of `steps`, at `fraction` of the trajectory; `spent`: the denoiser's evaluations of one row in that
+    run until then; `component`: the pipeline's denoiser that was called.
     """
 
     kwargs: dict[str, Any]
@@ -57,6 +60,7 @@ class Call:
     encoding: Encoding
     prediction: torch.Tensor
     spent: int = 0
+    component: str = ""
 
     @property
     def fraction(self) -> float:
@@ -67,16 +71,24 @@ class Call:
 def capture_calls(session: Session, prompt: str, arguments: Mapping[str, Any], at: Sequence[float]) -> tuple[Call, ...]:
     """The calls at fractions `at` of one run of the pipeline, in that order; the run ends with the last of them.
 
-    Raises: BadPlan, for a fraction outside [0, 1).
+    Raises: BadPlan, for a fraction outside [0, 1); NotSupported, for a family whose calls cannot be reworded.
     """
+    family = session.prepared.family
+    if family.inputs.beside:
+        names = ", ".join(f"`{name}`" for name in family.inputs.beside)
+        raise NotSupported(
+            f"single calls of {family.name} cannot be captured: its denoiser is given more of a prompt's text than"
+            f" `{family.inputs.text}`, in {names}, and a donor's would be missing"
+        )
     for fraction in at:
         if not 0.0 <= fraction < 1.0:
             raise BadPlan(f"fractions of the trajectory must be in [0, 1), got `{fraction}`")
     found: dict[int, Call] = {}
     spent = 0
-    inputs = session.prepared.family.inputs
+    inputs = family.inputs
+    uncached = {} if inputs.cached is None else {inputs.cached[0]: None, inputs.cached[2]: None}
 
-    def keep(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+    def keep(component: str, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         nonlocal spent
         clock, run, layout = session.clock, session.run, session.layout
         spent += layout.batch if layout is not None else 0
@@ -87,7 +99,7 @@ def capture_calls(session: Session, prompt: str, arguments: Mapping[str, Any], a
         if not rows:  # a call of uncond rows alone
             return
         found[clock.step] = Call(
-            kwargs=arguments_of_row(inputs, by_name(module, args, kwargs), rows[0], batch),
+            kwargs=arguments_of_row(inputs, by_name(module, args, kwargs), rows[0], batch) | uncached,
             step=clock.step,
             steps=clock.steps,
             timestep=clock.timesteps[clock.evaluation],
@@ -96,13 +108,15 @@ def capture_calls(session: Session, prompt: str, arguments: Mapping[str, Any], a
             encoding=run.encoding,
             prediction=prediction_of(output)[rows[0]].float(),
             spent=spent,
+            component=component,
         )
         if set(found) == wanted:
             raise _Enough
 
     with session.attached(), ExitStack() as stack:
-        handle = session.prepared.denoiser.register_forward_hook(keep, with_kwargs=True)
-        stack.callback(handle.remove)
+        for name, denoiser in session.prepared.denoisers.items():
+            handle = denoiser.register_forward_hook(partial(keep, name), with_kwargs=True)
+            stack.callback(handle.remove)
         with suppress(_Enough):
             session.prepared.pipe(**arguments)
     if not found:
@@ -118,12 +132,12 @@ def replay_call(prepared: PreparedPipeline, call: Call, plans: Sequence[Plan | N
     lockstep.
     """
     _refuse_recorded(plans)
-    rows = len(plans)
+    rows, call = len(plans), with_room(prepared, call, plans)
     with ExitStack() as stack, torch.no_grad():
         batch, kwargs = repeated_call(prepared, call, plans)
         total = len(batch.prompts)
         if not any(plans):
-            return prediction_of(prepared.denoiser(**kwargs)).float()
+            return prediction_of(prepared.denoisers[call.component](**kwargs)).float()
         program = prepared.program(batch.plans, batch.added)
         if program.needs_uncond:
             raise BadPlan("a plan steers the uncond rows, and a captured call has none: use rows `cond`")
@@ -138,8 +152,10 @@ def replay_call(prepared: PreparedPipeline, call: Call, plans: Sequence[Plan | N
         stack.enter_context(prepared.hooked_sites(program))
         stack.callback(prepared.active.clear)
         prepared.active.show(tables)
-        prediction = prediction_of(prepared.component(**kwargs)).float()
-        prepared.check_counts(tables.read()[0], setting.hits.astype("int64"))
+        prediction = prediction_of(getattr(prepared.pipe, call.component)(**kwargs)).float()
+        expected = setting.hits.astype("int64")
+        expected[:, prepared.sites_beside(call.component)] = 0
+        prepared.check_counts(tables.read()[0], expected)
     return prediction[:rows]
 
 
@@ -168,8 +184,23 @@ def reworded_calls(prepared: PreparedPipeline, calls: Sequence[Call], prompts: S
     predictions = []
     for call in calls:
         kwargs = with_texts(inputs, repeated_arguments(inputs, call.kwargs, len(prompts)), texts)
-        predictions.append(prediction_of(prepared.denoiser(**kwargs)).float())
+        predictions.append(prediction_of(prepared.denoisers[call.component](**kwargs)).float())
     return torch.stack(predictions)
+
+
+def with_room(prepared: PreparedPipeline, call: Call, plans: Sequence[Plan | None]) -> Call:
+    """The call with hidden tokens behind its text, where that is only as long as its prompt and a donor is longer."""
+    inputs, rule = prepared.family.inputs, prepared.family.encode
+    swaps = [i for plan in plans if plan for i in plan.interventions if isinstance(i, Swap)]
+    donors = {swap.donor for swap in swaps} if rule.longest else set()
+    missing = missing_tokens([prepared.encoded(d, call.encoding) for d in donors], call.text)
+    if not missing:
+        return call
+    assert inputs.mask is not None
+    pad = torch.nn.functional.pad
+    longer = {inputs.text: pad(call.kwargs[inputs.text], (0, 0, 0, missing))}
+    longer[inputs.mask] = pad(call.kwargs[inputs.mask], (0, missing))
+    return replace(call, kwargs=call.kwargs | longer, text=pad(call.text, (0, 0, 0, missing)))
 
 
 def _refuse_recorded(plans: Sequence[Plan | None]) -> None:
@@ -201,7 +232,7 @@ def _give_texts(
         if mask is not None:
             mask[n] = shown.to(mask)
     kwargs[inputs.text] = text
-    if inputs.mask is not None:
+    if inputs.mask is not None and mask is not None:
         kwargs[inputs.mask] = mask
     if inputs.pooled is not None:
         _give_pooled(inputs, donors, first, kwargs)

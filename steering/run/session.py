@@ -21,13 +21,13 @@ from diffusers.utils import BaseOutput
 
 from steering.attach import replaced, watched
 from steering.batch.device_tables import DeviceTables
-from steering.batch.donors import Encoding, fit_text
+from steering.batch.donors import Encoding, fit_text, missing_tokens
 from steering.batch.layout import Layout, Layouts
 from steering.batch.recorded_text import TextRecorder
 from steering.batch.row_program import COUNTED, RowProgram
 from steering.errors import BadDonor, BadLayout, BadPlan, NotFired
 from steering.plans import Plan
-from steering.run.call import CallFacts, PipelineRun, SessionExtras
+from steering.run.call import CallFacts, PipelineRun, SessionExtras, as_rows
 from steering.run.checks import check_finite, check_scale
 from steering.run.clock import StepClock
 from steering.run.prepared import PreparedPipeline, bank_capacity
@@ -99,7 +99,7 @@ class Session:
     # what the pipeline does, in the order in which it does it
 
     def _encode(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        result = self._encoded_together(original, args, kwargs)
+        result = original(*args, **kwargs)
         self._encoded += 1
         if self._encoded % self.prepared.family.encode.calls:
             return result
@@ -114,22 +114,10 @@ class Session:
         )
         if self.extras.on_encoded is not None:
             self.extras.on_encoded(encoded_texts(self.prepared.family.encode.named(result), len(self.plans)))
-        self._open_run(Encoding(self.prepared.family.encode, encoder, _arguments(original, args, kwargs)), result)
+        encoding = Encoding(self.prepared.family.encode, encoder, _arguments(original, args, kwargs))
+        result = self._with_room(result, encoding)
+        self._open_run(encoding, result)
         return result
-
-    def _encoded_together(self, original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The encoder's result, padded for the donors of plans where a family pads to the longest of a batch."""
-        rule = self.prepared.family.encode
-        donors = [d for d in self._program(self.plans).texts if isinstance(d, str)]
-        if not rule.longest or not donors or self._borrows_encoder():
-            return original(*args, **kwargs)
-        given = _arguments(original, args, kwargs)
-        prompts = [given[rule.prompt]] if isinstance(given[rule.prompt], str) else list(given[rule.prompt] or ())
-        given[rule.prompt] = [*prompts, *donors]
-        if isinstance(given.get("negative_prompt"), list):
-            given["negative_prompt"] = [*given["negative_prompt"], *("" for _ in donors)]
-        result, share = original(**given), len(prompts) / (len(prompts) + len(donors))
-        return tuple(v[: round(len(v) * share)] if isinstance(v, torch.Tensor) else v for v in result)
 
     def _set_timesteps(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         result = original(*args, **kwargs)
@@ -367,6 +355,27 @@ class Session:
         if rule.listed:
             return fresh["text"]
         return tuple(fresh.get(n, v) for n, v in zip(rule.returns, result, strict=False))
+
+    def _with_room(self, result: Any, encoding: Encoding) -> Any:
+        """The encoder's result, with hidden tokens behind it where it is only as long as the longest prompt and a donor
+        is longer; and with a mask, where it has none yet and a donor needs one."""
+        donors = self._program(self.plans).texts if encoding.rule.longest else ()
+        if not donors:
+            return result
+        named = encoding.rule.named(result)
+        own, given = as_rows(named["text"]), [self.prepared.encoded(d, encoding) for d in donors]
+        missing = missing_tokens(given, own)
+        if not missing and all(len(d.text) == own.shape[1] for d in given):
+            return result
+        if named.get("mask", own) is None:  # the encoder hides nothing
+            named["mask"] = own.new_ones(own.shape[:2], dtype=torch.bool)
+        for name, value in named.items():
+            sides = {"text": (0, 0, 0, missing)}.get(
+                name.removeprefix("negative_"), (0, missing)
+            )  # [b, l, d] or [b, l]
+            if isinstance(value, torch.Tensor) and value.shape[1] == own.shape[1]:
+                named[name] = torch.nn.functional.pad(value, sides)
+        return tuple(named.get(n, v) for n, v in zip(encoding.rule.returns, result, strict=True))
 
     def _stream_banks(self, program: RowProgram, own: torch.Tensor) -> dict[str, torch.Tensor]:
         """Room for the recorded rows of each site; `_bring_streams` fills it before each call."""
