@@ -22,6 +22,7 @@ from steering.families.description import Family, SiteRule
 from steering.families.discovery import Placed, find_pooled, find_sites, is_fused
 from steering.families.facts import latents_of_call, picture_tokens
 from steering.families.fingerprint import Fingerprint, fingerprint_of, weights_digest
+from steering.families.spans import Picture, behind_text
 from steering.plans import Plan
 from steering.run.hooks import (
     adapter_hook,
@@ -155,17 +156,17 @@ class PreparedPipeline:
         return banks
 
     def device_tables(
-        self, program: RowProgram, batch: int, own: torch.Tensor, banks: Mapping[str, torch.Tensor], picture: int
+        self, program: RowProgram, batch: int, own: torch.Tensor, banks: Mapping[str, torch.Tensor], picture: Picture
     ) -> DeviceTables:
         """The tables with a program's donors, operators and sentinels, counters at zero, for calls of `batch` rows.
-        picture: tokens of the picture in a sequence."""
+        picture: its tokens in sequences with text."""
         operators = operator_tables(program.operators, own.device)
         widths = tuple(p.output_width for p in self.placed) if program.watch.room else ()
         key = TablesKey(
             sites=len(self.placed),
             batch=batch,
             tokens=int(own.shape[1]),
-            picture=picture,
+            picture=picture.tokens,
             banks=tuple((name, tuple(bank.shape), bank.dtype) for name, bank in sorted(banks.items())),
             operators=tuple(operators),
             channels=tuple(sorted(program.channels)),
@@ -178,6 +179,7 @@ class PreparedPipeline:
         while len(self._kept_tables) > _KEPT_TABLES:
             self._kept_tables.popitem(last=False)
         tables.load(banks, operators, program.watch.directions(widths))
+        tables.common.picture = picture
         return tables
 
     def sites_beside(self, component: str, skipped: Sequence[int] = ()) -> list[int]:
@@ -189,12 +191,14 @@ class PreparedPipeline:
             if self._owners[i] != component or any(f".{k}." in f".{placed.name}." for k in skipped)
         ]
 
-    def picture_tokens(self, args: Sequence[Any], kwargs: Mapping[str, Any], encoding: Encoding | None = None) -> int:
-        """How many tokens the picture has in sequences with text, in a call of the denoiser; 0 where there are none."""
+    def picture(self, args: Sequence[Any], kwargs: Mapping[str, Any], encoding: Encoding | None = None) -> Picture:
+        """The picture's tokens in sequences with text, in a call of the denoiser."""
         if all(getattr(p.rule, "span", "all") == "all" for p in self.sites):
-            return 0
+            return Picture()
+        inputs = self.family.inputs
         latents = latents_of_call(self.denoiser, args, kwargs)
-        return picture_tokens(self.family.inputs, self.denoiser, latents, encoding.arguments if encoding else {})
+        tokens = picture_tokens(inputs, self.denoiser, latents, encoding.arguments if encoding else {})
+        return behind_text(kwargs[inputs.ragged], tokens) if inputs.ragged else Picture(tokens)
 
     def check_counts(self, fired: Ints, expected: Ints) -> None:
         """Nothing, when every site did what the plans say, [counted, L, B] each. Raises: NotFired."""

@@ -26,6 +26,7 @@ from steering.batch.layout import Layout, Layouts
 from steering.batch.recorded_text import TextRecorder
 from steering.batch.row_program import COUNTED, RowProgram
 from steering.errors import BadDonor, BadLayout, BadPlan, NotFired
+from steering.families.spans import Picture
 from steering.plans import Plan
 from steering.run.call import CallFacts, PipelineRun, SessionExtras
 from steering.run.checks import check_finite, check_scale
@@ -58,7 +59,8 @@ class Session:
         self.run: PipelineRun | None = None
         self.layout: Layout | None = None
         self.pooled: int | None = None
-        self.picture = self._encoded = 0
+        self.picture = Picture()
+        self._encoded = 0
         self._steered = bool(self.extras.sentinels) or any(
             p is not None and set(p.sites) & set(prepared.names) for p in self.plans
         )
@@ -160,7 +162,7 @@ class Session:
             latents = kwargs[self._latents] if self._latents in kwargs else args[0]
             return _unasked(self.prepared.denoiser, latents, as_tuple=not kwargs.get("return_dict", True))
         run.calls += 1
-        self.picture = self.prepared.picture_tokens(args, kwargs, run.encoding)
+        self.picture = self.prepared.picture(args, kwargs, run.encoding)
         if self.extras.recorder is not None:
             self._aim_recorder(self.extras.recorder, layout, place)
         if run.program is not None:
@@ -254,6 +256,7 @@ class Session:
             run.tables[layout.batch] = tables, np.zeros_like(setting.hits, np.int64)
             run.watched[layout.batch] = np.zeros_like(setting.watch)
         tables, expected = run.tables[layout.batch]
+        tables.common.picture = self.picture
         self._load_streams(tables, program, place)
         tables.write(setting)
         hits = setting.hits.astype(np.int64)
