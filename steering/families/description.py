@@ -110,7 +110,7 @@ class Encode:
     prompt: str = "prompt"
     images: str | None = "num_images_per_prompt"  # None: the method has no such argument, so prompts are repeated
     listed: bool = False
-    longest: bool = False  # texts are padded to the longest of the batch, so donors are encoded with the prompts
+    longest: bool = False  # texts are only as long as the longest of a call, so longer donors make them longer
     calls: int = 1  # how often a call of the pipeline encodes its prompts: of several encoders, the last one counts
 
     def named(self, result: Any) -> dict[str, Any]:
@@ -134,11 +134,14 @@ class Inputs:
 
     text: str = "encoder_hidden_states"
     mask: str | None = None
+    beside: tuple[str, ...] = ()  # further arguments that come with a row's text: single calls cannot be reworded
     pooled: tuple[str, ...] | None = None  # a path: an argument, then a key of it
     shared: tuple[str, ...] = ()
     skips: str | None = None  # indices of blocks that a call leaves out (skip-layer guidance)
     compared: bool = True  # False: the text is not what the encoder gave, so the order of calls and rows is believed
-    cached: tuple[str, str] | None = None  # an argument, and its value in calls that read text from a cache
+    cached: tuple[str, str, str] | None = (
+        None  # in calls that read text from a cache: an argument, its value; the cache
+    )
     patch: str = "patch_size"  # an entry of the denoiser's configuration: a side, sides, or the possible ones
     multiple: int = 1
     axes: tuple[int, ...] | None = None
@@ -160,6 +163,7 @@ class Family:
     guidance: Literal["uncond-first", "cond-first", "sequential"]
     pictures: str | None = "num_images_per_prompt"  # of the pipeline's call; None: prompts are repeated
     result: Literal["images", "image", "frames"] = "images"  # the attribute of what a call gives
+    static: bool = False  # a joint family's text depends on nothing but text, so a donor needs no row
     others: tuple[str, ...] = ()  # further denoisers of the class, by component: experts, one for the uncond rows
     inputs: Inputs = field(default_factory=Inputs)
     projection: tuple[str, ...] = ()  # modules of a denoiser that text passes before the first site, in order
@@ -179,3 +183,8 @@ class Family:
     def joint(self) -> bool:
         """True when text is a stream that evolves with the picture, so that a donor needs a row or a recording."""
         return any(rule.kind == "joint" for rule in self.sites)
+
+    @property
+    def needs_twin(self) -> bool:
+        """True when a donor's text is known only beside its picture: it needs a row of the batch, or a recording."""
+        return self.joint and not self.static

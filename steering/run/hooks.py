@@ -262,7 +262,13 @@ def _accompanied(tables: SiteTables, channel: str, own: Any, name: str) -> Any:
     """What goes with text, in the order in which rows are shown others' text; what all rows share stays."""
     if isinstance(own, tuple | list):
         return type(own)(_accompanied(tables, channel, each, name) for each in own)
-    if own is None or own.shape[0] == 1:
+    if own is None:
+        return own
+    bank = tables.common.banks.get("shown")
+    if bank is not None:  # donors that are no rows of the batch
+        given = bank.view(len(bank), *own.shape[1:]).to(own.dtype)
+        return torch.cat([own, given]).index_select(0, tables.src[channel])
+    if own.shape[0] == 1:
         return own
     _check(own, tables.common, (), name)
     src, order = tables.src[channel], tables.common.picture.order

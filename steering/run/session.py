@@ -21,14 +21,14 @@ from diffusers.utils import BaseOutput
 
 from steering.attach import replaced, watched
 from steering.batch.device_tables import DeviceTables
-from steering.batch.donors import Encoding, fit_text
+from steering.batch.donors import Encoding, fit_text, missing_tokens
 from steering.batch.layout import Layout, Layouts
 from steering.batch.recorded_text import TextRecorder
 from steering.batch.row_program import COUNTED, RowProgram
 from steering.errors import BadDonor, BadLayout, BadPlan, NotFired
 from steering.families.spans import Picture
 from steering.plans import Plan
-from steering.run.call import CallFacts, PipelineRun, SessionExtras
+from steering.run.call import CallFacts, PipelineRun, SessionExtras, as_rows
 from steering.run.checks import check_finite, check_scale
 from steering.run.clock import StepClock
 from steering.run.prepared import PreparedPipeline, bank_capacity
@@ -59,8 +59,7 @@ class Session:
         self.run: PipelineRun | None = None
         self.layout: Layout | None = None
         self.pooled: int | None = None
-        self.picture = Picture()
-        self._encoded = 0
+        self.picture, self._encoded, self._is_aside = Picture(), 0, False
         self._steered = bool(self.extras.sentinels) or any(
             p is not None and set(p.sites) & set(prepared.names) for p in self.plans
         )
@@ -100,7 +99,7 @@ class Session:
     # what the pipeline does, in the order in which it does it
 
     def _encode(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        result = self._encoded_together(original, args, kwargs)
+        result = original(*args, **kwargs)
         self._encoded += 1
         if self._encoded % self.prepared.family.encode.calls:
             return result
@@ -115,22 +114,10 @@ class Session:
         )
         if self.extras.on_encoded is not None:
             self.extras.on_encoded(encoded_texts(self.prepared.family.encode.named(result), len(self.plans)))
-        self._open_run(Encoding(self.prepared.family.encode, encoder, _arguments(original, args, kwargs)), result)
+        encoding = Encoding(self.prepared.family.encode, encoder, _arguments(original, args, kwargs))
+        result = self._with_room(result, encoding)
+        self._open_run(encoding, result)
         return result
-
-    def _encoded_together(self, original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The encoder's result, padded for the donors of plans where a family pads to the longest of a batch."""
-        rule = self.prepared.family.encode
-        donors = [d for d in self._program(self.plans).texts if isinstance(d, str)]
-        if not rule.longest or not donors or self._borrows_encoder():
-            return original(*args, **kwargs)
-        given = _arguments(original, args, kwargs)
-        prompts = [given[rule.prompt]] if isinstance(given[rule.prompt], str) else list(given[rule.prompt] or ())
-        given[rule.prompt] = [*prompts, *donors]
-        if isinstance(given.get("negative_prompt"), list):
-            given["negative_prompt"] = [*given["negative_prompt"], *("" for _ in donors)]
-        result, share = original(**given), len(prompts) / (len(prompts) + len(donors))
-        return tuple(v[: round(len(v) * share)] if isinstance(v, torch.Tensor) else v for v in result)
 
     def _set_timesteps(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         result = original(*args, **kwargs)
@@ -147,6 +134,8 @@ class Session:
 
     def _denoise(self, component: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         run, inputs = self.run, self.prepared.family.inputs
+        if self._is_aside:
+            return None
         if run is None or not self.clock.running:
             raise BadLayout("the denoiser was called before the pipeline encoded its prompts and set its timesteps")
         text = kwargs.get(inputs.text, args[self._text_position] if self._text_position < len(args) else None)
@@ -162,7 +151,8 @@ class Session:
             latents = kwargs[self._latents] if self._latents in kwargs else args[0]
             return _unasked(self.prepared.denoiser, latents, as_tuple=not kwargs.get("return_dict", True))
         run.calls += 1
-        self.picture = self.prepared.picture(args, kwargs, run.encoding)
+        named = self.prepared.by_name(args, kwargs)
+        self.picture = self.prepared.picture(named, run.encoding)
         if self.extras.recorder is not None:
             self._aim_recorder(self.extras.recorder, layout, place)
         if run.program is not None:
@@ -170,7 +160,7 @@ class Session:
             skipped = (kwargs.get(inputs.skips) if inputs.skips else None) or ()
             silent = self.prepared.sites_beside(component, skipped)
             cached = inputs.cached is not None and kwargs.get(inputs.cached[0]) == inputs.cached[1]
-            self._show(run, run.program, layout, place, silent, whole=not skipped, cached=cached)
+            self._show(run, run.program, layout, place, silent, named, whole=not skipped, cached=cached)
         return None
 
     def _step(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -243,6 +233,7 @@ class Session:
         layout: Layout,
         place: tuple[int, int],
         silent: Sequence[int],
+        named: Mapping[str, Any],
         *,
         whole: bool,
         cached: bool,
@@ -252,6 +243,7 @@ class Session:
         setting = program.at(self.clock.step, self.clock.steps, layout, whole=whole, cached=cached)
         if layout.batch not in run.tables:
             banks = run.banks | self._stream_banks(program, run.text)
+            banks |= self._aside(self.prepared.static_banks, program, run.encoding, run.text, named, self.picture)
             tables = self.prepared.device_tables(program, layout.batch, run.text, banks, self.picture)
             run.tables[layout.batch] = tables, np.zeros_like(setting.hits, np.int64)
             run.watched[layout.batch] = np.zeros_like(setting.watch)
@@ -264,6 +256,14 @@ class Session:
         expected += hits
         run.watched[layout.batch] += setting.watch
         self.prepared.active.show(tables)
+
+    def _aside(self, call: Callable[..., Any], *args: Any) -> Any:
+        """The result of a call in which the denoiser is asked for something that is no part of the run."""
+        self._is_aside = True
+        try:
+            return call(*args)
+        finally:
+            self._is_aside = False
 
     def _check_calls(self, run: PipelineRun, program: RowProgram) -> None:
         if run.ordinal == 0:
@@ -356,6 +356,27 @@ class Session:
         if rule.listed:
             return fresh["text"]
         return tuple(fresh.get(n, v) for n, v in zip(rule.returns, result, strict=False))
+
+    def _with_room(self, result: Any, encoding: Encoding) -> Any:
+        """The encoder's result, with hidden tokens behind it where it is only as long as the longest prompt and a donor
+        is longer; and with a mask, where it has none yet and a donor needs one."""
+        donors = self._program(self.plans).texts if encoding.rule.longest else ()
+        if not donors:
+            return result
+        named = encoding.rule.named(result)
+        own, given = as_rows(named["text"]), [self.prepared.encoded(d, encoding) for d in donors]
+        missing = missing_tokens(given, own)
+        if not missing and all(len(d.text) == own.shape[1] for d in given):
+            return result
+        if named.get("mask", own) is None:  # the encoder hides nothing
+            named["mask"] = own.new_ones(own.shape[:2], dtype=torch.bool)
+        for name, value in named.items():
+            sides = {"text": (0, 0, 0, missing)}.get(
+                name.removeprefix("negative_"), (0, missing)
+            )  # [b, l, d] or [b, l]
+            if isinstance(value, torch.Tensor) and value.shape[1] == own.shape[1]:
+                named[name] = torch.nn.functional.pad(value, sides)
+        return tuple(named.get(n, v) for n, v in zip(encoding.rule.returns, result, strict=True))
 
     def _stream_banks(self, program: RowProgram, own: torch.Tensor) -> dict[str, torch.Tensor]:
         """Room for the recorded rows of each site; `_bring_streams` fills it before each call."""

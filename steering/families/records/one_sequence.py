@@ -73,7 +73,7 @@ _IDEOGRAM4 = Family(
     encode=Encode(guidance=None, cleared=(), returns=("text",), encoders=("text_encoder",), images=None),
     guidance="sequential",
     pictures=None,
-    inputs=Inputs(room="max_sequence_length"),
+    inputs=Inputs(room="max_sequence_length", beside=("position_ids", "segment_ids", "indicator")),
     small_call={"guidance_schedule": None},
 )
 
@@ -114,11 +114,15 @@ _QWEN_IMAGE_21 = Family(
     encode=Encode(
         guidance=None,
         cleared=("prompt_embeds", "prompt_embeds_mask", "image_pad_mask"),
-        returns=("text", "mask"),
+        returns=("text", "mask", "pictures"),
         encoders=("text_encoder",),
+        longest=True,
     ),
     guidance="sequential",
-    inputs=Inputs(mask="encoder_hidden_states_mask", shared=("img_shapes",), cached=("kv_cache_mode", "cached")),
+    static=True,
+    inputs=Inputs(
+        mask="encoder_hidden_states_mask", shared=("img_shapes",), cached=("kv_cache_mode", "cached", "kv_cache")
+    ),
     negative_scale="true_cfg_scale",
     small_call={"use_kv_cache": True},
 )
