@@ -16,7 +16,7 @@ from steering.batch.device_tables import ActiveSite, CommonTables, SiteTables
 from steering.errors import BadLayout, BadPlan, NotSupported
 from steering.families.description import MaskRule, PooledRule, SiteRule
 from steering.families.discovery import Placed
-from steering.families.spans import Span
+from steering.families.spans import Span, relaid
 from steering.maths import edit_rows, swap_bias, swap_rows, take_rows
 from steering.values import Projected, Where, table_key
 
@@ -238,9 +238,7 @@ def output_hook(site: ActiveSite, placed: Placed) -> Hook:
             if kind != "sequence":
                 parts = (picture, text)
                 return (parts[order[0]], parts[order[1]], *output[2:])
-            changed = span.put(output, count, text)
-            span.rest(changed, count).copy_(picture)
-            return changed
+            return span.put(output, count, text, picture)
         flat = output.flatten(2) if kind in ("channels", "heads") else output
         tokens = flat.transpose(1, 2) if kind == "channels" else flat
         edited = _edited(tables, "output", tokens) if here else tokens
@@ -273,7 +271,9 @@ def _accompanied(tables: SiteTables, channel: str, own: Any, name: str) -> Any:
     if own.shape[0] == 1:
         return own
     _check(own, tables.common, (), name)
-    return own.index_select(0, tables.src[channel])
+    src, order = tables.src[channel], tables.common.picture.order
+    given = own.index_select(0, src)
+    return given if order is None else relaid(given, order.index_select(0, src), order)
 
 
 def _swapped_mask(tables: SiteTables, own: torch.Tensor, bank: torch.Tensor | None) -> torch.Tensor:

@@ -172,7 +172,24 @@ _KREA2 = Family(
     inputs=Inputs(mask="encoder_attention_mask", shared=("position_ids",)),
 )
 
+_LUMINA2 = Family(
+    name="Lumina 2",
+    pipelines=("Lumina2Pipeline",),
+    denoiser="transformer",
+    denoiser_class="Lumina2Transformer2DModel",
+    sites=(replace(_ONE, pattern=r"layers\.\d+\.attn", companions=("attention_mask", "image_rotary_emb")),),
+    encode=Encode(
+        guidance="do_classifier_free_guidance",
+        cleared=(*_PROMPTS, "prompt_attention_mask", "negative_prompt_attention_mask"),
+        returns=("text", "mask", "negative_text", "negative_mask"),
+        encoders=("text_encoder",),
+    ),
+    guidance="sequential",
+    pictures=None,  # for several pictures of several prompts it gives rows the masks of others
+    inputs=Inputs(mask="encoder_attention_mask", ragged="encoder_attention_mask"),
+)
+
 RECORDS: tuple[Family, ...] = (
     *(_COGVIEW4, COGVIEW3, _IDEOGRAM4),
-    *(_Z_IMAGE, _QWEN_IMAGE_21, _ERNIE_IMAGE, _KREA2),
+    *(_LUMINA2, _Z_IMAGE, _QWEN_IMAGE_21, _ERNIE_IMAGE, _KREA2),
 )
