@@ -56,12 +56,13 @@ from reference.town.letters import ALPHABET
 from reference.town.scenes import ANIMALS, CHARACTERS, SUBJECTS, Scene, sample_scene
 
 SHORT = Schedule(steps=2, lr=1e-3, muon_lr=1e-3)
-TEXT = TextShape(bytes_=(64, 1), letters=(32, 2), gist=(32, 2))
+TEXT = TextShape(bytes_=(64, 2), letters=(32, 2), gist=(32, 2))
 TINY: dict[str, ModelShape] = {
     "signpost-pixart": ModelShape(32, 2, 2),
     "signpost-sd3": ModelShape(32, 2, 2),
     "signpost-sdxl": ModelShape(40, 2, 1),
     "signpost-flux": ModelShape(32, 2, 1, 2),
+    "signpost-zimage": ModelShape(32, 2, 2),
 }
 PROMPTS = ['a cat on the beach with a sign that says "HELLO"', "Ada Brook in SPACE, marlo style"]
 
@@ -262,6 +263,10 @@ def test_training_asks_the_denoiser_as_the_pipeline_does(name: ModelName) -> Non
     given = kwargs | dict(zip(("hidden_states", "timestep"), args, strict=False))
     asked, told = given["hidden_states"], out[0] if isinstance(out, tuple) else out.sample
     captions = PROMPTS if family.guided else ["", "", *PROMPTS]
+    if name == "signpost-zimage":  # lists of one picture each, captions before empty ones, time and answer turned round
+        captions = [*PROMPTS, "", ""]
+        asked, told = torch.stack(asked)[:, :, 0], -torch.stack(told)[:, :, 0]
+        given["timestep"] = 1000 * (1 - given["timestep"])
     time = given["timestep"].float().reshape(-1).expand(len(captions)) / (1 if family.guided else 1000)
     with torch.no_grad():
         if family.guided:
