@@ -16,7 +16,7 @@ from reference.town.captions import CAPTION_BYTES
 
 __all__ = ["FAMILY", "SHAPE"]
 
-SHAPE = ModelShape(width=72, heads=3, layers=13)
+SHAPE = ModelShape(width=72, heads=3, layers=12)
 _CHAT = "{{ messages[0]['content'] }}"  # a caption is asked as it is, without a role or a mark
 
 
