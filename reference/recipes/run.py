@@ -191,7 +191,10 @@ def train(
     record |= {"trained on from": finished.origin} if finished else {}
     record |= {"first stages of": taken.origin} if taken else {}
     curves = {
-        p.name.removesuffix(".curve.jsonl"): p for f in (start, parts, common) if f for p in sorted(f.glob("*.curve.jsonl"))
+        p.name.removesuffix(".curve.jsonl"): p
+        for f in (start, parts, common)
+        if f
+        for p in sorted(f.glob("*.curve.jsonl"))
     }
     own = {n: p for n, p in curves.items() if not n.startswith("signpost-") or n.startswith(recipe.name)}
     pipe = family.pipeline(vae, texts, denoiser).to("cpu")
