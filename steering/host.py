@@ -187,7 +187,7 @@ class Host:
     @property
     def fingerprint(self) -> Fingerprint:
         """The fingerprint that packs for this host are bound to, with the weights and adapters as they are now."""
-        now = tuple(weight_version(prepared.denoiser) for prepared in self._prepared)
+        now = tuple(weight_version(m) for prepared in self._prepared for m in prepared.denoisers.values())
         if self._fingerprint is None or self._fingerprint[0] != now:
             self._fingerprint = (now, combined([g.fingerprint() for g in self._prepared]))
         return self._fingerprint[1]
@@ -585,7 +585,8 @@ class Host:
             assert self.tested is not None  # INVARIANT: by `trusted`
             raise Untrusted(f"host `{self.name}` failed its self-test, so it is not steered: {self.tested.failures()}")
         for prepared in self._prepared:
-            check_caches(prepared.denoiser)
+            for denoiser in prepared.denoisers.values():
+                check_caches(denoiser)
 
     def _check_made_for(self, bound: Sequence[Plan]) -> None:
         mine = self.fingerprint.digest if bound else None

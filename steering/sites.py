@@ -7,16 +7,16 @@ from typing import Literal
 
 __all__ = ["Site", "SiteKind"]
 
-SiteKind = Literal["cross", "joint", "concat", "global"]
+SiteKind = Literal["cross", "joint", "global"]
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
     """A place where text enters an attention block.
 
-    `kind`: `cross` (text is a constant side input), `joint` (text has a stream of its own), `concat` (text and picture
-    are one sequence), `global` (pooled text enters the timestep modulation). `params`: number of parameters of the
-    module that reads the text.
+    `kind`: `cross` (text is a constant side input), `joint` (text changes from block to block, in a stream of its own
+    or in one sequence with the picture), `global` (pooled text enters the timestep modulation). `params`: number of
+    parameters of the module that reads the text.
     """
 
     name: str

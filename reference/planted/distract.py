@@ -30,7 +30,7 @@ _LOUD = 5.0  # of the bias, in mean norms of the site's output
 def can_distract(place: PlantSite, trick: str) -> bool:
     """Whether a site can be made a distractor: by keys at plain cross-attention, by biases where values have one."""
     module: Any = place.placed.module
-    if place.pooled or place.leading:
+    if place.pooled or place.sequence:
         return False
     if trick == "attention":
         return place.kind == "cross" and hasattr(module, "to_q") and getattr(module, "norm_q", None) is None

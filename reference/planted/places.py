@@ -27,14 +27,14 @@ _POOLED_READERS = ("text_embedder.linear_1", "linear_1")
 class PlantSite:
     """A site with the linear maps that read text there, by their names in the denoiser.
 
-    `leading`: its maps read a sequence that begins with the text and goes on with the picture.
+    `sequence`: its maps read one sequence of text and picture.
     """
 
     name: str
     kind: str
     placed: Placed
     readers: Mapping[str, nn.Linear]
-    leading: bool = False
+    sequence: bool = False
 
     @property
     def pooled(self) -> bool:
@@ -69,7 +69,7 @@ def places_of(host: Host) -> dict[str, PlantSite]:
         assert isinstance(placed.rule, SiteRule)
         maps = placed.projection("keys"), placed.projection("values")
         readers = {names[id(m)]: _linear(m, placed.name) for m in maps}
-        found[placed.name] = PlantSite(placed.name, placed.site.kind, placed, readers, placed.rule.leading)
+        found[placed.name] = PlantSite(placed.name, placed.site.kind, placed, readers, not placed.span.whole)
     for placed in find_pooled(family, denoiser):
         if family.pooled is not None and family.pooled.source == "pooled":
             reader = _pooled_reader(placed.module)

@@ -75,7 +75,7 @@ class _Pupil:
     def __init__(
         self, host: Host, places: Mapping[str, PlantSite], into: Mapping[str, Tensor], usual: Mapping[str, float]
     ) -> None:
-        self.family, self.denoiser, self.places, self.into = family_of(host), denoiser_of(host), places, into
+        self.prepared, self.denoiser, self.places, self.into = host.prepared, denoiser_of(host), places, into
         self.usual = usual  # how large each reader's answers are, the unit of what it learns
         self.out = {
             reader: nn.Parameter(torch.zeros(module.out_features, into[name].shape[1]))
@@ -83,11 +83,11 @@ class _Pupil:
             for reader, module in places[name].readers.items()
         }
         self.source: dict[str, Tensor] = {}  # place -> the row whose text each row is shown
-        self.tokens = 0
+        self.picture = 0
 
     def ask(self, rows: Rows, source: dict[str, Tensor]) -> Tensor:
         """Predictions [count, ...] with the places' text gathered by `source`."""
-        self.source, self.tokens = source, int(rows.kwargs[self.family.inputs.text].shape[1])
+        self.source, self.picture = source, self.prepared.picture_tokens(rows.args, rows.kwargs)
         return predict(self.denoiser, rows)
 
     @contextmanager
@@ -122,10 +122,8 @@ class _Pupil:
             source = self.source.get(place.name)
             if source is None:
                 return None
-            if not place.leading:
-                return output.index_select(0, source)
-            text, rest = output[:, : self.tokens], output[:, self.tokens :]
-            return torch.cat([text.index_select(0, source), rest], 1)
+            span = place.placed.span
+            return span.put(output, self.picture, span.take(output, self.picture).index_select(0, source))
 
         return hook
 

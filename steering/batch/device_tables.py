@@ -37,12 +37,14 @@ class TablesKey:
     """The shape of the tables; calls with equal keys use the same tensors.
 
     `banks`: name, shape and dtype of each bank; `operators`: places and widths that operators work at; `tokens`: of the
-    text; `watched`: room for sentinels, and with any, `widths` of the sites' outputs.
+    text; `picture`: tokens of the picture in one sequence with text; `watched`: room for sentinels, and with any,
+    `widths` of the sites' outputs.
     """
 
     sites: int
     batch: int
     tokens: int
+    picture: int
     banks: tuple[tuple[str, tuple[int, ...], torch.dtype], ...]
     operators: tuple[str, ...]
     channels: tuple[str, ...]
@@ -52,8 +54,8 @@ class TablesKey:
 
 
 class CommonTables:
-    """The tensors that all sites share: `own`, each row's own index [b], the number of text tokens, in which ways rows
-    are shown others' text, banks of donors, tables of operators.
+    """The tensors that all sites share: `own`, each row's own index [b], the numbers of tokens of text and picture, in
+    which ways rows are shown others' text, banks of donors, tables of operators.
 
     They are separate from `DeviceTables`, so that the tables of a site can refer to them without a circle: tables that
     are not kept are then freed at once, with their banks.
@@ -61,7 +63,7 @@ class CommonTables:
 
     def __init__(self, key: TablesKey) -> None:
         at = key.device
-        self.tokens = key.tokens
+        self.tokens, self.picture = key.tokens, key.picture
         self.swaps, self.pins = "swap" in key.channels, "pin" in key.channels
         self.own = torch.arange(key.batch, device=at)
         self.blends = False

@@ -73,7 +73,9 @@ class Encoding:
     def texts(self, prompts: Sequence[str]) -> dict[str, Any]:
         """What the encoder gives for prompts encoded together, by the names of the rule's `returns`."""
         cleared = dict.fromkeys((name for name in self.rule.cleared if name in self.arguments), None)
-        own: dict[str, Any] = {self.rule.prompt: list(prompts), self.rule.images: 1}
+        own: dict[str, Any] = {self.rule.prompt: list(prompts)}
+        if self.rule.images is not None:
+            own[self.rule.images] = 1
         if self.rule.guidance is not None:
             own[self.rule.guidance] = False
         return dict(zip(self.rule.returns, self.method(**{**self.arguments, **cleared, **own}), strict=False))

@@ -7,6 +7,7 @@ rows alone. The family's table decides only where both texts are equal and nothi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,7 +16,7 @@ import torch
 from steering.errors import BadLayout
 from steering.plans import Rows
 
-__all__ = ["Layout", "Layouts", "RowOrder"]
+__all__ = ["Layout", "Layouts", "RowOrder", "Text"]
 
 RowOrder = Literal["uncond-first", "cond-first", "cond-only", "uncond-only"]
 
@@ -40,21 +41,28 @@ class Layout:
         return [cond] * (rows != "uncond" and has_cond) + [uncond] * (rows != "cond" and has_uncond)
 
 
-class Layouts:
-    """The layouts of the calls of one run. cond, uncond: the encoded text [b, l, d]; no uncond without guidance."""
+Text = torch.Tensor | Sequence[torch.Tensor]  # [b, l, d], or [l, d] of each row
 
-    def __init__(self, cond: torch.Tensor, declared: Literal["uncond-first", "cond-first", "sequential"]) -> None:
-        self.cond, self.declared = cond, declared
-        self.uncond: torch.Tensor | None = None
+
+class Layouts:
+    """The layouts of the calls of one run. cond, uncond: the encoded text of all pictures; no uncond without guidance.
+    `compared`: False where the denoiser is given another text than the encoder's, so that the declared order is
+    believed."""
+
+    def __init__(
+        self, cond: Text, declared: Literal["uncond-first", "cond-first", "sequential"], *, compared: bool = True
+    ) -> None:
+        self.cond, self.declared, self.compared = cond, declared, compared
+        self.uncond: Text | None = None
         self._seen: dict[tuple[int, int], Layout] = {}
-        self._known: list[tuple[torch.Tensor, int, Layout]] = []
+        self._known: list[tuple[Text, int, Layout]] = []
 
     @property
     def pictures(self) -> int:
         """Pictures in each call."""
-        return int(self.cond.shape[0])
+        return len(self.cond)
 
-    def of(self, text: torch.Tensor, ordinal: int) -> Layout:
+    def of(self, text: Text, ordinal: int) -> Layout:
         """The layout of the `ordinal`-th call of a step, whose text is `text` [rows, l, d].
 
         Texts are compared once for each tensor object; a pipeline that casts its text anew in every step is believed
@@ -63,14 +71,24 @@ class Layouts:
         for known, at, layout in self._known:
             if known is text and (at == ordinal or layout.order not in ("cond-only", "uncond-only")):
                 return layout
-        key = (ordinal, int(text.shape[0]))
+        key = (ordinal, len(text))
         if key not in self._seen:
-            self._seen[key] = self._compared(text, ordinal)
+            self._seen[key] = self._compared(text, ordinal) if self.compared else self._believed(text, ordinal)
             self._known.append((text, ordinal, self._seen[key]))
         return self._seen[key]
 
-    def _compared(self, text: torch.Tensor, ordinal: int) -> Layout:
-        rows, pictures = int(text.shape[0]), self.pictures
+    def _believed(self, text: Text, ordinal: int) -> Layout:
+        rows, pictures = len(text), self.pictures
+        if rows == 2 * pictures and self.declared != "sequential":
+            return Layout(pictures, self.declared)
+        if rows == pictures and ordinal < 2:
+            return Layout(pictures, "cond-only" if ordinal == 0 else "uncond-only")
+        raise BadLayout(
+            f"the denoiser was called with text of {rows} rows for {pictures} pictures, in call {ordinal + 1} of a step"
+        )
+
+    def _compared(self, text: Text, ordinal: int) -> Layout:
+        rows, pictures = len(text), self.pictures
         if rows == 2 * pictures and self.uncond is not None:
             first, second = text[:pictures], text[pictures:]
             if self._is_uncond(first) and self._is_cond(second):
@@ -89,12 +107,14 @@ class Layouts:
             " gave; a pipeline that adds or changes rows (perturbed guidance, for one) cannot be steered"
         )
 
-    def _is_cond(self, text: torch.Tensor) -> bool:
+    def _is_cond(self, text: Text) -> bool:
         return _equal(text, self.cond)
 
-    def _is_uncond(self, text: torch.Tensor) -> bool:
+    def _is_uncond(self, text: Text) -> bool:
         return self.uncond is not None and _equal(text, self.uncond)
 
 
-def _equal(a: torch.Tensor, b: torch.Tensor) -> bool:
+def _equal(a: Text, b: Text) -> bool:
+    if not isinstance(a, torch.Tensor) or not isinstance(b, torch.Tensor):
+        return len(a) == len(b) and all(_equal(x, y) for x, y in zip(a, b, strict=True))
     return a.shape == b.shape and bool(torch.equal(a, b.to(a)))

@@ -34,7 +34,7 @@ class TextRecorder:
 
     def __init__(self) -> None:
         self.place: tuple[int, int] | None = None
-        self.row = self.tokens = 0
+        self.row = self.picture = 0  # the cond row, and the picture's tokens in a sequence
         self._rows: dict[tuple[int, int], dict[str, torch.Tensor]] = {}
 
     def add(self, name: str, text: torch.Tensor) -> None:

@@ -111,10 +111,21 @@ class RowProgram:
                 needed.setdefault(site, set()).add(way)
         return needed
 
-    def at(self, step: int, steps: int, layout: Layout, *, whole: bool = True) -> RowSetting:
+    def check_cached(self, steps: int) -> None:
+        """Nothing, when every act on text lasts for the whole run, as it does where text is read from a cache after the
+        first step. Raises: NotSupported."""
+        for _, act in self._acts:
+            if _on_text(act) and not all(act.window.covers(step, steps) for step in range(steps)):
+                raise NotSupported(
+                    "this pipeline keeps the text's keys and values of the first step for all others, so what is done"
+                    f" to text cannot have a window, got {act.window}; leave it out, or call it with use_kv_cache=False"
+                )
+
+    def at(self, step: int, steps: int, layout: Layout, *, whole: bool = True, cached: bool = False) -> RowSetting:
         """The setting of a call; the same object as long as the same windows are open and rows lie alike. `whole`:
-        every block is called; sentinels read no other calls."""
-        active = tuple(i.window.covers(step, steps) for _, i in self._acts)
+        every block is called; sentinels read no other calls. `cached`: no text is in it, only what a former call kept
+        of it."""
+        active = tuple(i.window.covers(step, steps) and not (cached and _on_text(i)) for _, i in self._acts)
         opened = tuple(whole and on for on in self.watch.open(step, steps))
         key = (active, opened, layout)
         if key not in self._settings:
@@ -194,6 +205,11 @@ class RowProgram:
 
     def _channel(self, act: Swap) -> str:
         return "pin" if act.mode == "pinned" and self._joint else "swap"
+
+
+def _on_text(act: Intervention) -> bool:
+    """Whether it acts on tokens of text alone."""
+    return isinstance(act, Swap) or act.operator.where in ("text", "context")
 
 
 def _by_table(acts: Iterable[Intervention]) -> dict[str, tuple[Operator, ...]]:

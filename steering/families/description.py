@@ -32,16 +32,22 @@ class SiteRule:
     """Which modules are sites, and how text enters them.
 
     * `pattern`: full match of the module's name; `module_class`: the name of its class.
-    * `text`: the argument of the module that carries text (`cross`, `joint`), or text and picture in one sequence
-      with the text first (`leading`).
+    * `text`: the argument of the module that carries text, or one sequence of text and picture.
     * `keys`: the projections, by attribute, that make keys and values of text; `queries`: the one of the picture's
       queries.
+    * `span`: where text lies in what those projections read and make: `all` of it, or in one sequence with the picture
+      the tokens `first` or `last`. What is not the picture's counts as text: padding, registers, glyphs.
+    * `fused`: one projection makes more than keys: these parts of its output, each as wide as the module's `inner_dim`,
+      are keys and values.
+    * `row_axis`: the axis of rows in sequences; that of tokens is the other of the first two.
+    * `companions`: arguments of the module with an entry a row that go with the text of a row: masks, rotations.
     * `stream`: the argument of the block around a joint site that carries the text stream; None for `cross`.
+      `stream_span`: where text lies in it.
     * `if_cross`: only modules whose `is_cross_attention` says so (some U-Nets read text in `attn1` as well).
     * `out`: the projection after attention, by name in the module, or with `out_of_block` in the block around, where it
       takes attention's output first and more beside it; `gate`: the block's module whose second result scales it.
     * `output`: how the picture's part lies in the module's output: `tokens` [b, n, d], `channels` [b, d, h, w], the
-      `first` of a tuple of tokens, or the tokens `after` those of text.
+      `first` or `second` of a tuple of tokens (the other is the text's), or one `sequence` with the text, as by `span`.
     """
 
     pattern: str
@@ -50,10 +56,14 @@ class SiteRule:
     keys: tuple[str, str]
     text: str = "encoder_hidden_states"
     mask: MaskRule | None = None
-    leading: bool = False
+    span: Literal["all", "first", "last"] = "all"
+    fused: tuple[int, int] | None = None
+    row_axis: Literal[0, 1] = 0
+    companions: tuple[str, ...] = ()
     if_cross: bool = False
     stream: str | None = None
-    output: Literal["tokens", "channels", "first", "after"] = "tokens"
+    stream_span: Literal["all", "first", "last"] = "all"
+    output: Literal["tokens", "channels", "first", "second", "sequence"] = "tokens"
     queries: str = "to_q"
     out: str = "to_out.0"
     out_of_block: bool = False
@@ -84,18 +94,26 @@ class Encode:
     encoders: tuple[str, ...]  # the components whose weights decide the result; the first must be there
     method: str = "encode_prompt"
     prompt: str = "prompt"
-    images: str = "num_images_per_prompt"
+    images: str | None = "num_images_per_prompt"  # None: the method has no such argument, so prompts are repeated
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Arguments of the denoiser: which carry text, and which have no axis of rows."""
+    """Arguments of the denoiser: which carry text, and which have no axis of rows.
+
+    `patch` and `multiple` say how many tokens a picture has in a sequence: latents [b, n, c] have n, others are cut
+    into patches of that side, and the number is rounded up.
+    """
 
     text: str = "encoder_hidden_states"
     mask: str | None = None
     pooled: tuple[str, ...] | None = None  # a path: an argument, then a key of it
     shared: tuple[str, ...] = ()
     skips: str | None = None  # indices of blocks that a call leaves out (skip-layer guidance)
+    compared: bool = True  # False: the text is not what the encoder gave, so the order of calls and rows is believed
+    cached: tuple[str, str] | None = None  # an argument, and its value in calls that read text from a cache
+    patch: str = "patch_size"  # an entry of the denoiser's configuration: a side, sides, or the possible ones
+    multiple: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +127,9 @@ class Family:
     sites: tuple[SiteRule, ...]
     encode: Encode
     guidance: Literal["uncond-first", "cond-first", "sequential"]
+    pictures: str | None = "num_images_per_prompt"  # of the pipeline's call; None: prompts are repeated
+    result: Literal["images", "frames"] = "images"  # the attribute of what a call gives
+    others: tuple[str, ...] = ()  # further denoisers of the class, by component: experts, one for the uncond rows
     inputs: Inputs = field(default_factory=Inputs)
     projection: tuple[str, ...] = ()  # modules of the denoiser that text passes before the first site, in order
     pooled: PooledRule | None = None

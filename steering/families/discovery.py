@@ -8,11 +8,13 @@ from __future__ import annotations
 import inspect
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import nn
 
 from steering.errors import NotSupported
 from steering.families.description import Family, PooledRule, SiteRule
+from steering.families.spans import Span
 from steering.sites import Site
 from steering.values import Projected
 
@@ -58,7 +60,28 @@ class Placed:
         names: dict[Projected, str] = {"keys": rule.keys[0], "values": rule.keys[1], "queries": rule.queries}
         if not rule.out_of_block:
             names["result"] = rule.out
+        if rule.fused is not None:
+            names = {where: name for where, name in names.items() if where == "result"}
         return {where: name for where, name in names.items() if _is_linear(self.module, name)}
+
+    @property
+    def span(self) -> Span:
+        """Where text lies in the sequences that the site reads."""
+        rule = self.rule
+        return Span(rule.span, None, rule.row_axis) if isinstance(rule, SiteRule) else Span()
+
+    def readers(self) -> dict[Literal["keys", "values"], tuple[nn.Module, Span]]:
+        """The modules that make keys and values of text, as they are now, and where these lie in what they give; empty
+        while they are fused by diffusers."""
+        rule = self.rule
+        if isinstance(rule, PooledRule) or is_fused(self.module):
+            return {}
+        width = int(getattr(self.module, "inner_dim", 0))
+        found: dict[Literal["keys", "values"], tuple[nn.Module, Span]] = {}
+        for n, what in enumerate(("keys", "values")):
+            columns = None if rule.fused is None else (rule.fused[n] * width, (rule.fused[n] + 1) * width)
+            found[what] = self.module.get_submodule(rule.keys[n]), Span(rule.span, columns, rule.row_axis)  # type: ignore[index]
+        return found
 
     def projection(self, where: Projected) -> nn.Module:
         """One of the projections, as it is now: an adapter of peft puts another module in its place.
@@ -133,15 +156,22 @@ def _place(name: str, module: nn.Module, rule: SiteRule, modules: dict[str, nn.M
     site = Site(prefix + name, rule.kind, _params(module))
     keys = getattr(module, rule.keys[0])
     block = modules[name.rpartition(".")[0]] if rule.stream else None
-    picture = int(getattr(module, "out_dim", 0))
+    picture = int(getattr(module, "out_dim", 0)) or _width_of(module, rule.out)
     return Placed(site, module, rule, int(keys.in_features), picture, block, _context_width(rule, module, picture))
 
 
+def _width_of(module: nn.Module, name: str) -> int:
+    try:
+        return int(module.get_submodule(name).out_features)  # type: ignore[arg-type]
+    except AttributeError:
+        return 0
+
+
 def _context_width(rule: SiteRule, module: nn.Module, picture: int) -> int:
-    if rule.output == "after":
+    if rule.output == "sequence":
         return picture
     back = getattr(module, "to_add_out", None)
-    return int(back.out_features) if rule.output == "first" and back is not None else 0
+    return int(back.out_features) if rule.output in ("first", "second") and back is not None else 0
 
 
 def _params(module: nn.Module) -> int:

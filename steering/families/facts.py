@@ -1,4 +1,4 @@
-"""What a family's description says of one pipeline: its fewest steps, its negative prompts, its native picture size.
+"""What a family's description says of one pipeline: its fewest steps, its negative prompts, the size of its pictures.
 
 The values are fields of `Family`. They are read here for the scheduler and the configuration that a pipeline has.
 """
@@ -6,7 +6,8 @@ The values are fields of `Family`. They are read here for the scheduler and the 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import nn
 
 from steering.families.description import Family
 
-__all__ = ["NegativePrompts", "fewest_steps", "native_size", "negative_prompts"]
+__all__ = ["NegativePrompts", "fewest_steps", "latents_of_call", "native_size", "negative_prompts", "picture_tokens"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +51,24 @@ def native_size(pipe: Any, denoiser: nn.Module) -> tuple[int, int] | None:
     rows, columns = (side, side) if isinstance(side, int) else side
     scale = int(getattr(pipe, "vae_scale_factor", 8)) if getattr(pipe, "vae", None) is not None else 1
     return int(rows) * scale, int(columns) * scale
+
+
+def latents_of_call(denoiser: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """The first argument of a denoiser's call: latents, or a list of one picture's each."""
+    name = next(iter(inspect.signature(denoiser.forward).parameters))
+    return kwargs[name] if name in kwargs else args[0]
+
+
+def picture_tokens(family: Family, denoiser: nn.Module, latents: Any) -> int:
+    """How many tokens of a sequence are the picture's: [b, n, c] has n, [b, c, (frames,) h, w] one for each patch."""
+    if isinstance(latents, list | tuple):  # a picture each
+        latents = latents[0][None]
+    if latents.dim() < 4:
+        return int(latents.shape[1])
+    sides = getattr(denoiser.config, family.inputs.patch)
+    sizes = latents.shape[2:]
+    each = list(sides) if isinstance(sides, list | tuple) else [sides]
+    if len(each) != len(sizes):  # one side, or the possible ones; frames are not joined
+        each = [1] * (len(sizes) - 2) + [each[0], each[0]]
+    count = math.prod(int(size) // int(side) for size, side in zip(sizes, each, strict=True))
+    return -(-count // family.inputs.multiple) * family.inputs.multiple

@@ -204,9 +204,9 @@ def _joint_rules(seen: ObservedCall, text: _Text, modules: Mapping[str, nn.Modul
             kind="joint",
             keys=("add_k_proj", "add_v_proj") if own else ("to_k", "to_v"),
             text=texts[0] if own else first,
-            leading=not own,
+            span="all" if own else "first",
             stream=streams[0],
-            output="first" if own else "after",
+            output="first" if own else "sequence",
         )
         rules[rule] = None
     return tuple(rules)

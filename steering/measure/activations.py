@@ -155,9 +155,8 @@ def listen(prepared: PreparedPipeline, site: Placed, where: Where, session: Sess
     """A hook that hands what the site holds to `keep`, and changes nothing."""
     rule = site.rule
 
-    def length() -> int:
-        assert session.run is not None
-        return int(session.run.text.shape[1])
+    def picture() -> int:
+        return session.picture
 
     if isinstance(rule, PooledRule):
         position = site.position(rule.argument)
@@ -171,16 +170,16 @@ def listen(prepared: PreparedPipeline, site: Placed, where: Where, session: Sess
 
         return site.module.register_forward_pre_hook(pooled, with_kwargs=True)
     if where == "text":
-        return site.module.register_forward_pre_hook(_text_hook(site, rule, length, keep), with_kwargs=True)
+        return site.module.register_forward_pre_hook(_text_hook(site, rule, picture, keep), with_kwargs=True)
 
     def output(module: Any, args: Any, value: Any) -> None:
-        picture, text = _parts(rule, value, length())
-        keep(site, picture if where == "output" else text, None)
+        shown, text = _parts(site, rule, value, picture())
+        keep(site, shown if where == "output" else text, None)
 
     return site.module.register_forward_hook(output)
 
 
-def _text_hook(site: Placed, rule: SiteRule, length: Callable[[], int], keep: _Keep) -> Callable[..., None]:
+def _text_hook(site: Placed, rule: SiteRule, picture: Callable[[], int], keep: _Keep) -> Callable[..., None]:
     position = site.position(rule.text)
     masked = site.position(rule.mask.argument) if rule.mask else 0
 
@@ -191,15 +190,15 @@ def _text_hook(site: Placed, rule: SiteRule, length: Callable[[], int], keep: _K
         if rule.mask is not None:
             mask = kwargs[rule.mask.argument] if rule.mask.argument in kwargs else args[masked]
             shown = mask[:, 0] > rule.mask.masked / 2
-        keep(site, value[:, : length()] if rule.leading else value, shown)
+        keep(site, site.span.take(value, picture()), shown)
 
     return text
 
 
-def _parts(rule: SiteRule, value: Any, tokens: int) -> tuple[torch.Tensor, Any]:
+def _parts(site: Placed, rule: SiteRule, value: Any, picture: int) -> tuple[torch.Tensor, Any]:
     """The picture's part of a site's output as tokens [b, n, d], and the text's, where it has one."""
-    if rule.output == "first":
-        return value[0], value[1]
-    if rule.output == "after":
-        return value[:, tokens:], value[:, :tokens]
+    if rule.output in ("first", "second"):
+        return (value[0], value[1]) if rule.output == "first" else (value[1], value[0])
+    if rule.output == "sequence":
+        return site.span.rest(value, picture), site.span.take(value, picture)
     return (value.flatten(2).transpose(1, 2) if rule.output == "channels" else value), None

@@ -64,7 +64,8 @@ def blend_call(
     program = prepared.program(batch.plans, batch.added)
     setting = program.at(call.step, call.steps, Layout(total, "cond-only"))
     own = call.text.expand(total, -1, -1)
-    tables = prepared.device_tables(program, total, own, prepared.banks(program, call.encoding, own))
+    banks = prepared.banks(program, call.encoding, own)
+    tables = prepared.device_tables(program, total, own, banks, prepared.picture_tokens(args, kwargs))
     tables.write(setting)
     with ExitStack() as stack, torch.set_grad_enabled(direction is not None):
         stack.enter_context(uncompiled(prepared))

@@ -41,7 +41,8 @@ def contributions_of(
     Raises: NotSupported, for a site whose attention cannot be seen.
     """
     at = torch.tensor(list(tokens), device=call.text.device)
-    seen = [_Site(placed, int(call.text.shape[1]), at, published) for placed in prepared.sites]
+    picture = prepared.picture_tokens(call.args, call.kwargs)
+    seen = [_Site(placed, picture, at, published) for placed in prepared.sites]
     watch = _Attention(seen)
     with ExitStack() as stack, torch.no_grad():
         stack.enter_context(uncompiled(prepared))
@@ -63,7 +64,7 @@ class _Site:
     """One site while a call is under way: its values of text, its gate, and its tokens' part [n, heads * width]."""
 
     placed: Placed
-    length: int
+    picture: int  # tokens of the picture in a sequence
     tokens: torch.Tensor
     published: bool
     values: torch.Tensor | None = None
@@ -79,7 +80,7 @@ class _Site:
         columns = first + self.tokens
         kept[:, :, columns] = v[:, :, columns]
         if self.placed.site.kind != "cross":  # text asks, too, at the same places as it is asked
-            q = torch.cat([q[:, :, :first], q[:, :, first + self.length :]], 2)
+            q = torch.cat([q[:, :, :first], q[:, :, first + own.shape[2] :]], 2)
             rest = {n: t for n, t in rest.items() if n != "attn_mask"} if rest.get("attn_mask") is None else rest
         self.part = F.scaled_dot_product_attention(q, k, kept, **rest).transpose(1, 2).flatten(2)[0]
 
@@ -131,15 +132,16 @@ def _watched(site: _Site, watch: _Attention) -> Iterator[None]:
         watch.now = None
 
     def keep_values(module: Any, args: Any, output: torch.Tensor) -> None:
-        site.values = output[:, : site.length] if rule.leading else output
+        site.values = values.take(output, site.picture)
 
     def keep_gate(module: Any, args: Any, output: Any) -> None:
         site.gate = output[1]
 
+    projection, values = placed.readers()["values"]
     with ExitStack() as stack:
         stack.enter_context(before(placed.module, enter))
         stack.enter_context(after(placed.module, leave))
-        stack.enter_context(after(placed.projection("values"), keep_values))
+        stack.enter_context(after(projection, keep_values))
         if rule.gate is not None:
             assert placed.block is not None
             stack.enter_context(after(placed.block.get_submodule(rule.gate), keep_gate))

@@ -157,6 +157,7 @@ def _small_call(
     common = {"num_inference_steps": 2, "guidance_scale": 2.0, "output_type": output_type}
     own = [dict(prepared.family.small_call) for prepared in pipelines]
     taken = inspect.signature(first.pipe.__call__).parameters
+    common = {k: v for k, v in common.items() if k in taken}
     own[0] |= {k: side for k in ("height", "width") if k in taken}
     own[0] |= _starting_picture(first, len(prompts), side)
     with ExitStack() as stack:

@@ -10,14 +10,14 @@ import torch
 
 from steering.batch.device_tables import DeviceTables
 from steering.batch.donors import Encoding
-from steering.batch.layout import Layout, Layouts
+from steering.batch.layout import Layout, Layouts, Text
 from steering.batch.recorded_text import TextRecorder, TextStream
 from steering.batch.row_program import AddedRows, Ints, RowProgram
 from steering.editing.trajectory import PathKeeper
 from steering.sentinel import EncodedText, Sentinel
 from steering.values import Donor
 
-__all__ = ["CallFacts", "PipelineRun", "SessionExtras"]
+__all__ = ["CallFacts", "PipelineRun", "SessionExtras", "as_rows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,13 @@ class CallFacts:
     read: np.ndarray | None = None
 
 
+def as_rows(text: Text) -> torch.Tensor:
+    """Encoded text as one tensor [b, l, d]."""
+    if isinstance(text, torch.Tensor):
+        return text
+    return torch.nn.utils.rnn.pad_sequence(list(text), batch_first=True)
+
+
 class PipelineRun:
     """One call of the pipeline inside a session."""
 
@@ -69,5 +76,5 @@ class PipelineRun:
 
     @property
     def text(self) -> torch.Tensor:
-        """The prompts' encoded text [b, l, d]."""
-        return self.layouts.cond
+        """The prompts' encoded text [b, l, d]; what is given as a list is padded with zeros."""
+        return as_rows(self.layouts.cond)

@@ -16,11 +16,13 @@ from steering.batch.device_tables import ActiveSite, CommonTables, SiteTables
 from steering.errors import BadLayout, BadPlan, NotSupported
 from steering.families.description import MaskRule, PooledRule, SiteRule
 from steering.families.discovery import Placed
+from steering.families.spans import Span
 from steering.maths import edit_rows, swap_bias, swap_rows, take_rows
 from steering.values import Projected, Where, table_key
 
 __all__ = [
     "adapter_hook",
+    "companion_hook",
     "cross_hook",
     "output_hook",
     "pooled_hook",
@@ -71,39 +73,64 @@ def cross_hook(site: ActiveSite, placed: Placed) -> Hook:
 
 def text_edit_hook(site: ActiveSite, placed: Placed) -> Hook:
     """A forward pre-hook of a joint site: edits the text that its attention reads; the text stream stays as it is."""
-    rule = placed.rule
+    rule, span = placed.rule, placed.span
     assert isinstance(rule, SiteRule)
-    argument, leading, position, width = rule.text, rule.leading, placed.position(rule.text), placed.text_width
+    argument, position, width = rule.text, placed.position(rule.text), placed.text_width
 
     def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         tables = site.now()
         if tables is None or table_key("text", width) not in tables.common.operators:
             return None
-        tokens = tables.common.tokens
         whole = _argument(args, kwargs, argument, position)
-        text = _edited(tables, "text", whole[:, :tokens])
+        picture = tables.common.picture
+        text = span.take(whole, picture)
+        if not text.shape[1]:  # it was read in an earlier call, which kept what it made of it
+            return None
         put, named = list(args), dict(kwargs)
-        text = torch.cat([text, whole[:, tokens:]], 1) if leading else text
-        _put(put, named, argument, position, text)
+        _put(put, named, argument, position, span.put(whole, picture, _edited(tables, "text", text)))
         return tuple(put), named
 
     return hook
 
 
-def projection_hook(site: ActiveSite, placed: Placed, what: str) -> Hook:
+def projection_hook(site: ActiveSite, placed: Placed, what: str, span: Span) -> Hook:
     """A forward hook of a joint site's projection of text: its rows are others' rows, or recorded ones. `what`: `keys`
-    or `values`."""
-    counted = "swap" if what == "keys" else "value"
-    leading = isinstance(placed.rule, SiteRule) and placed.rule.leading
+    or `values`, and `span` is where they lie in what the projection gives."""
+    counted, name = "swap" if what == "keys" else "value", placed.name
 
     def hook(module: Any, args: Any, output: torch.Tensor) -> Any:
         tables = site.now()
         if tables is None or not tables.common.swaps:
             return None
-        tokens = tables.common.tokens
-        given = _swapped(tables, "swap", output[:, :tokens] if leading else output, tables.recorded[what])
+        picture = tables.common.picture
+        own, bank = span.take(output, picture), tables.recorded[what]
+        _check(own, tables.common, () if bank is None else tuple(bank.shape[1:]), name)
+        given = _swapped(tables, "swap", own, bank)
         _count(tables, counted)
-        return torch.cat([given, output[:, tokens:]], 1) if leading else given
+        return span.put(output, picture, given)
+
+    return hook
+
+
+def companion_hook(site: ActiveSite, placed: Placed) -> Hook:
+    """A forward pre-hook of a joint site: masks and rotations of a row go with the text that it is shown."""
+    rule, name = placed.rule, placed.name
+    assert isinstance(rule, SiteRule)
+    arguments = [(argument, placed.position(argument)) for argument in rule.companions]
+
+    def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        tables = site.now()
+        if tables is None:
+            return None
+        channels = [c for c, on in (("swap", tables.common.swaps), ("pin", tables.common.pins)) if on]
+        put, named = list(args), dict(kwargs)
+        for argument, position in arguments:
+            value = _argument(args, kwargs, argument, position)
+            for channel in channels:
+                value = _accompanied(tables, channel, value, name)
+            if value is not None:
+                _put(put, named, argument, position, value)
+        return tuple(put), named
 
     return hook
 
@@ -127,15 +154,17 @@ def stream_hook(site: ActiveSite, placed: Placed) -> Hook:
     assert isinstance(rule, SiteRule)
     assert rule.stream is not None
     argument, position, name = rule.stream, placed.stream_position(rule.stream), placed.name
+    span = Span(rule.stream_span, None, rule.row_axis)
 
     def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         tables = site.now()
         if tables is None or not tables.common.pins:
             return None
-        text = _argument(args, kwargs, argument, position)
-        _check(text, tables.common, (tables.common.tokens,), name)
+        whole, picture = _argument(args, kwargs, argument, position), tables.common.picture
+        text = span.take(whole, picture)
+        _check(text, tables.common, (), name)
         put, named = list(args), dict(kwargs)
-        _put(put, named, argument, position, _swapped(tables, "pin", text, None))
+        _put(put, named, argument, position, span.put(whole, picture, _swapped(tables, "pin", text, None)))
         _count(tables, "pin")
         return tuple(put), named
 
@@ -173,9 +202,10 @@ def pooled_hook(site: ActiveSite, placed: Placed) -> Hook:
 def output_hook(site: ActiveSite, placed: Placed) -> Hook:
     """A forward hook that edits the picture's and the text's parts of a site's output as the tables say, and adds up
     what sentinels read of the picture's part as it leaves."""
-    rule, width, context = placed.rule, placed.output_width, placed.context_width
+    rule, width, context, span = placed.rule, placed.output_width, placed.context_width, placed.span
     assert isinstance(rule, SiteRule)
     kind = rule.output
+    order = (1, 0) if kind == "second" else (0, 1)
 
     def hook(module: Any, args: Any, output: Any) -> Any:
         tables = site.now()
@@ -183,15 +213,24 @@ def output_hook(site: ActiveSite, placed: Placed) -> Hook:
             return None
         here = table_key("output", width) in tables.common.operators
         there = context > 0 and table_key("context", context) in tables.common.operators
-        if kind in ("first", "after"):
-            tokens = tables.common.tokens
-            parts = output if kind == "first" else (output[:, tokens:], output[:, :tokens])
-            picture = _edited(tables, "output", parts[0]) if here else parts[0]
+        if kind in ("first", "second", "sequence"):
+            count = tables.common.picture
+            if kind == "sequence":
+                own, context_own = span.rest(output, count), span.take(output, count)
+            else:
+                own, context_own = (output[n] for n in order)
+            picture = _edited(tables, "output", own) if here else own
             _watch(tables, picture)
             if not here and not there:
                 return None
-            text = _edited(tables, "context", parts[1]) if there else parts[1]
-            return (picture, text, *output[2:]) if kind == "first" else torch.cat([text, picture], 1)
+            there = there and context_own.shape[1] > 0
+            text = _edited(tables, "context", context_own) if there else context_own
+            if kind != "sequence":
+                parts = (picture, text)
+                return (parts[order[0]], parts[order[1]], *output[2:])
+            changed = span.put(output, count, text)
+            span.rest(changed, count).copy_(picture)
+            return changed
         tokens = output.flatten(2).transpose(1, 2) if kind == "channels" else output
         edited = _edited(tables, "output", tokens) if here else tokens
         _watch(tables, edited)
@@ -208,6 +247,16 @@ def _swapped(tables: SiteTables, channel: str, own: torch.Tensor, bank: torch.Te
     if torch.compiler.is_compiling() or tables.common.blends:  # one graph for all plans; eagerly, no work for nothing
         return swap_rows(own, bank, src, tables.alpha[channel].to(own.dtype))
     return take_rows(own, bank, src)
+
+
+def _accompanied(tables: SiteTables, channel: str, own: Any, name: str) -> Any:
+    """What goes with text, in the order in which rows are shown others' text; what all rows share stays."""
+    if isinstance(own, tuple | list):
+        return type(own)(_accompanied(tables, channel, each, name) for each in own)
+    if own is None or own.shape[0] == 1:
+        return own
+    _check(own, tables.common, (), name)
+    return own.index_select(0, tables.src[channel])
 
 
 def _swapped_mask(tables: SiteTables, own: torch.Tensor) -> torch.Tensor:

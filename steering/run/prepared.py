@@ -20,10 +20,12 @@ from steering.batch.watch import Watch
 from steering.errors import NotFired
 from steering.families.description import Family, SiteRule
 from steering.families.discovery import Placed, find_pooled, find_sites, is_fused
+from steering.families.facts import latents_of_call, picture_tokens
 from steering.families.fingerprint import Fingerprint, fingerprint_of, weights_digest
 from steering.plans import Plan
 from steering.run.hooks import (
     adapter_hook,
+    companion_hook,
     cross_hook,
     output_hook,
     pooled_hook,
@@ -33,7 +35,7 @@ from steering.run.hooks import (
 )
 from steering.run.weight_versions import base_version, weight_version
 from steering.sentinel import Sentinel
-from steering.values import PROJECTED, WHERES, Donor, Projected
+from steering.values import PROJECTED, WHERES, Donor, Projected, digest_of
 
 __all__ = ["PreparedPipeline", "bank_capacity"]
 
@@ -50,11 +52,18 @@ class PreparedPipeline:
     def __init__(self, pipe: Any, family: Family, *, prefix: str = "", encoder: Any = None) -> None:
         self.pipe, self.family, self.prefix = pipe, family, prefix
         self.encoder = encoder if encoder is not None else pipe
-        component = getattr(pipe, family.denoiser)
-        self.denoiser: nn.Module = getattr(component, "_orig_mod", component)
-        self.sites = find_sites(family, self.denoiser, prefix)
-        self.globals = find_pooled(family, self.denoiser, prefix)
+        self.denoisers: Mapping[str, nn.Module] = {
+            name: getattr(part, "_orig_mod", part)
+            for name in (family.denoiser, *family.others)
+            if (part := getattr(pipe, name, None)) is not None
+        }
+        self.denoiser: nn.Module = self.denoisers[family.denoiser]
+        inside = {n: prefix if n == family.denoiser else f"{prefix}{n}/" for n in self.denoisers}
+        self.sites = tuple(p for n, m in self.denoisers.items() for p in find_sites(family, m, inside[n]))
+        self.globals = tuple(p for n, m in self.denoisers.items() for p in find_pooled(family, m, inside[n]))
         self.placed: tuple[Placed, ...] = (*self.sites, *self.globals)
+        owners = {id(m): n for n, part in self.denoisers.items() for m in part.modules()}
+        self._owners = tuple(owners[id(p.module)] for p in self.placed)
         self.names = tuple(p.name for p in self.placed)
         self.kinds = tuple(p.site.kind for p in self.placed)
         self.active = ActiveTables(len(self.placed))
@@ -66,9 +75,10 @@ class PreparedPipeline:
 
     def fingerprint(self, weights: str | None = None) -> Fingerprint:
         """The fingerprint with the weights and adapters as they are now; `weights`: their digest, when it is known."""
-        now = base_version(self.denoiser)
+        now = tuple(base_version(m) for m in self.denoisers.values())
         if self._weights is None or self._weights[0] != now or weights is not None:
-            self._weights = now, weights or weights_digest(self.denoiser)
+            each = [weights_digest(m) for m in self.denoisers.values()]
+            self._weights = now, weights or (each[0] if len(each) == 1 else digest_of(each))
         return fingerprint_of(self.pipe, self.denoiser, self._weights[1])
 
     @property
@@ -84,7 +94,7 @@ class PreparedPipeline:
     def install_hooks(self) -> None:
         """Puts hooks on a compiled denoiser that stay between calls, and new ones when an adapter has changed its
         modules; its graphs must be traced with them."""
-        if not _is_compiled(self.component, self.denoiser):
+        if not any(_is_compiled(getattr(self.pipe, n), m) for n, m in self.denoisers.items()):
             return
         now = tuple(id(m) for p in self.sites for m in _projections(p, PROJECTED).values())
         if self._kept_hooks is not None and self._kept_hooks[1] != now:
@@ -142,15 +152,17 @@ class PreparedPipeline:
         return banks
 
     def device_tables(
-        self, program: RowProgram, batch: int, own: torch.Tensor, banks: Mapping[str, torch.Tensor]
+        self, program: RowProgram, batch: int, own: torch.Tensor, banks: Mapping[str, torch.Tensor], picture: int
     ) -> DeviceTables:
-        """The tables with a program's donors, operators and sentinels, counters at zero, for calls of `batch` rows."""
+        """The tables with a program's donors, operators and sentinels, counters at zero, for calls of `batch` rows.
+        picture: tokens of the picture in a sequence."""
         operators = operator_tables(program.operators, own.device)
         widths = tuple(p.output_width for p in self.placed) if program.watch.room else ()
         key = TablesKey(
             sites=len(self.placed),
             batch=batch,
             tokens=int(own.shape[1]),
+            picture=picture,
             banks=tuple((name, tuple(bank.shape), bank.dtype) for name, bank in sorted(banks.items())),
             operators=tuple(operators),
             channels=tuple(sorted(program.channels)),
@@ -164,6 +176,21 @@ class PreparedPipeline:
             self._kept_tables.popitem(last=False)
         tables.load(banks, operators, program.watch.directions(widths))
         return tables
+
+    def sites_beside(self, component: str, skipped: Sequence[int] = ()) -> list[int]:
+        """The sites that a call of a denoiser, by its component, does not pass: another's, and those in blocks whose
+        numbers are `skipped`."""
+        return [
+            i
+            for i, placed in enumerate(self.placed)
+            if self._owners[i] != component or any(f".{k}." in f".{placed.name}." for k in skipped)
+        ]
+
+    def picture_tokens(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
+        """How many tokens the picture has in sequences with text, in a call of the denoiser; 0 where there are none."""
+        if all(getattr(p.rule, "span", "all") == "all" for p in self.sites):
+            return 0
+        return picture_tokens(self.family, self.denoiser, latents_of_call(self.denoiser, args, kwargs))
 
     def check_counts(self, fired: Ints, expected: Ints) -> None:
         """Nothing, when every site did what the plans say, [counted, L, B] each. Raises: NotFired."""
@@ -216,14 +243,17 @@ class PreparedPipeline:
             stack.enter_context(after(placed.module, output_hook(site, placed)))
 
     def _hook_joint(self, stack: ExitStack, site: ActiveSite, placed: Placed, needed: set[str]) -> None:
+        rule = placed.rule
+        if isinstance(rule, SiteRule) and rule.companions and needed & {"swap", "pin"}:
+            stack.enter_context(before(placed.module, companion_hook(site, placed)))
         if "pin" in needed:
             assert placed.block is not None
             stack.enter_context(before(placed.block, stream_hook(site, placed)))
         if "text" in needed:
             stack.enter_context(before(placed.module, text_edit_hook(site, placed)))
         if "swap" in needed:
-            for what, module in _projections(placed, ("keys", "values")).items():
-                stack.enter_context(after(module, projection_hook(site, placed, what)))
+            for what, (module, span) in placed.readers().items():
+                stack.enter_context(after(module, projection_hook(site, placed, what, span)))
 
 
 def _projections(placed: Placed, wanted: Sequence[Projected]) -> dict[Projected, nn.Module]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,13 +32,15 @@ from steering.run.checks import check_finite, check_scale
 from steering.run.clock import StepClock
 from steering.run.prepared import PreparedPipeline, bank_capacity
 from steering.sentinel import encoded_texts
+from steering.values import Donor
 
 __all__ = ["Session"]
 
 
 class Session:
     """The calls of the pipeline between enter and exit. `plans`: one entry a prompt; `finished`: facts of the calls,
-    in order; `layout`: of the denoiser call that is under way; `pooled`: how wide pooled text is, if it is encoded."""
+    in order; `layout` and `picture` (its tokens in a sequence): of the denoiser call that is under way; `pooled`: how
+    wide pooled text is, if it is encoded."""
 
     def __init__(
         self,
@@ -55,6 +58,7 @@ class Session:
         self.run: PipelineRun | None = None
         self.layout: Layout | None = None
         self.pooled: int | None = None
+        self.picture = 0
         self._steered = bool(self.extras.sentinels) or any(
             p is not None and set(p.sites) & set(prepared.names) for p in self.plans
         )
@@ -78,7 +82,9 @@ class Session:
                     stack.enter_context(replaced(scheduler, "set_begin_index", self._set_begin_index))
                 stack.enter_context(replaced(scheduler, "step", self._step))
             if self._watch:
-                stack.enter_context(watched(prepared.component, self._denoise))
+                for component in prepared.denoisers:
+                    look = partial(self._denoise, component)
+                    stack.enter_context(watched(getattr(pipe, component), look))
             if self._steered:
                 stack.enter_context(prepared.hooked_sites(self._program(self.plans)))
             prepared.active.armed = self._steered
@@ -120,12 +126,12 @@ class Session:
         self.clock.start(self.clock.timesteps, int(self.prepared.pipe.scheduler.begin_index or 0))
         return result
 
-    def _denoise(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _denoise(self, component: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         run, inputs = self.run, self.prepared.family.inputs
         if run is None or not self.clock.running:
             raise BadLayout("the denoiser was called before the pipeline encoded its prompts and set its timesteps")
         text = kwargs.get(inputs.text, args[self._text_position] if self._text_position < len(args) else None)
-        if not isinstance(text, torch.Tensor):
+        if not isinstance(text, torch.Tensor | list | tuple):
             raise BadLayout(
                 f"the denoiser was called without `{inputs.text}`, so its rows cannot be assigned to pictures"
             )
@@ -137,12 +143,15 @@ class Session:
             latents = kwargs[self._latents] if self._latents in kwargs else args[0]
             return _unasked(self.prepared.denoiser, latents, as_tuple=not kwargs.get("return_dict", True))
         run.calls += 1
+        self.picture = self.prepared.picture_tokens(args, kwargs)
         if self.extras.recorder is not None:
             self._aim_recorder(self.extras.recorder, layout, place)
         if run.program is not None:
             check_scale(self.prepared, kwargs)
-            skipped = kwargs.get(inputs.skips) if inputs.skips else None
-            self._show(run, run.program, layout, place, skipped or ())
+            skipped = (kwargs.get(inputs.skips) if inputs.skips else None) or ()
+            silent = self.prepared.sites_beside(component, skipped)
+            cached = inputs.cached is not None and kwargs.get(inputs.cached[0]) == inputs.cached[1]
+            self._show(run, run.program, layout, place, silent, whole=not skipped, cached=cached)
         return None
 
     def _step(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -167,7 +176,7 @@ class Session:
         """True when the pipeline encodes a second time before it has called its denoiser: the negative prompts."""
         run = self.run
         return (
-            self.prepared.family.guidance == "sequential"
+            "negative_text" not in self.prepared.family.encode.returns
             and run is not None
             and run.calls == run.steps == 0
             and run.layouts.uncond is None
@@ -182,23 +191,23 @@ class Session:
 
     def _open_run(self, encoding: Encoding, result: Sequence[Any]) -> None:
         rule, named = encoding.rule, self._named(result)
-        text, images = named["text"], int(encoding.arguments[rule.images])
+        text, images = named["text"], int(encoding.arguments[rule.images]) if rule.images else 1
         self.pooled = int(named["pooled"].shape[-1]) if "pooled" in named else None
-        if text.shape[0] != len(self.plans) * images:
+        if len(text) != len(self.plans) * images:
             raise BadPlan(
-                f"plans must have one entry a prompt: {text.shape[0] // images} prompts, got {len(self.plans)} plans"
+                f"plans must have one entry a prompt: {len(text) // images} prompts, got {len(self.plans)} plans"
             )
-        run = self.run = PipelineRun(Layouts(text, self.prepared.family.guidance), images, encoding)
+        family = self.prepared.family
+        layouts = Layouts(text, family.guidance, compared=family.inputs.compared)
+        run = self.run = PipelineRun(layouts, images, encoding)
         if rule.guidance is not None and bool(encoding.arguments[rule.guidance]):
             run.layouts.uncond = named.get("negative_text")
         self.clock = StepClock()
         self.prepared.active.show(None)
-        if self.extras.recorder is not None:
-            self.extras.recorder.tokens = int(text.shape[1])
         if self._steered:
             run.program = self._program([p for p in self.plans for _ in range(images)])
             self._check_pooled(run.program, named)
-            run.banks = self.prepared.banks(run.program, encoding, text)
+            run.banks = self.prepared.banks(run.program, encoding, run.text)
 
     def _program(self, plans: Sequence[Plan | None]) -> RowProgram:
         return self.prepared.program(plans, self.extras.added, self.extras.sentinels)
@@ -213,20 +222,29 @@ class Session:
                 raise BadPlan(f"operator must be {want} wide for pooled text here, got {operator.e.shape[1]}")
 
     def _show(
-        self, run: PipelineRun, program: RowProgram, layout: Layout, place: tuple[int, int], skipped: Sequence[int]
+        self,
+        run: PipelineRun,
+        program: RowProgram,
+        layout: Layout,
+        place: tuple[int, int],
+        silent: Sequence[int],
+        *,
+        whole: bool,
+        cached: bool,
     ) -> None:
-        setting = program.at(self.clock.step, self.clock.steps, layout, whole=not skipped)
+        if cached:
+            program.check_cached(self.clock.steps)
+        setting = program.at(self.clock.step, self.clock.steps, layout, whole=whole, cached=cached)
         if layout.batch not in run.tables:
             banks = run.banks | self._stream_banks(program, run.text)
-            tables = self.prepared.device_tables(program, layout.batch, run.text, banks)
+            tables = self.prepared.device_tables(program, layout.batch, run.text, banks, self.picture)
             run.tables[layout.batch] = tables, np.zeros_like(setting.hits, np.int64)
             run.watched[layout.batch] = np.zeros_like(setting.watch)
         tables, expected = run.tables[layout.batch]
         self._load_streams(tables, program, place)
         tables.write(setting)
-        out = [i for i, p in enumerate(self.prepared.placed) for k in skipped if f".{k}." in f".{p.name}."]
         hits = setting.hits.astype(np.int64)
-        hits[:, out] = 0
+        hits[:, list(silent)] = 0
         expected += hits
         run.watched[layout.batch] += setting.watch
         self.prepared.active.show(tables)
@@ -312,17 +330,12 @@ class Session:
         """The encoder's result, with the rows of given donors replaced."""
         if not self.extras.donors:
             return result
-        named = self._named(result)
-        images = named["text"].shape[0] // len(self.plans)
-        text, pooled = named["text"].clone(), named["pooled"].clone() if "pooled" in named else None
+        fresh = self._named(result)
+        images = len(fresh["text"]) // len(self.plans)
+        fresh |= {k: fresh[k].clone() for k in ("text", "mask", "pooled") if isinstance(fresh.get(k), torch.Tensor)}
         for prompt, donor in self.extras.donors:
-            rows = slice(prompt * images, (prompt + 1) * images)
-            text[rows] = fit_text(donor, text, masks=False)[0]
-            if pooled is not None:
-                if donor.pooled is None:
-                    raise BadDonor("a twin of a `Donor` needs its pooled text; give `Donor(text, mask, pooled)`")
-                pooled[rows] = donor.pooled.to(pooled)
-        fresh = {"text": text, "pooled": pooled}
+            for row in range(prompt * images, (prompt + 1) * images):
+                _give(fresh, row, donor)
         return tuple(fresh.get(n, v) for n, v in zip(self.prepared.family.encode.returns, result, strict=False))
 
     def _stream_banks(self, program: RowProgram, own: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -342,8 +355,25 @@ class Session:
 
     def _aim_recorder(self, recorder: TextRecorder, layout: Layout, place: tuple[int, int]) -> None:
         rows = layout.rows(0, "cond")
-        recorder.place = place if rows else None
+        recorder.place, recorder.picture = place if rows else None, self.picture
         recorder.row = rows[0] if rows else 0
+
+
+def _give(texts: dict[str, Any], row: int, donor: Donor) -> None:
+    """Puts a given donor into one row of encoded texts. Raises: BadDonor."""
+    if isinstance(texts["text"], torch.Tensor):
+        masks = texts.get("mask") is not None
+        text, mask = fit_text(donor, texts["text"], masks=masks)
+        texts["text"][row] = text
+        if masks:
+            texts["mask"][row] = mask.to(texts["mask"])
+    else:  # a list, in which each row has its own length
+        shown = slice(None) if donor.mask is None else donor.mask.bool()
+        texts["text"] = [donor.text[shown].to(t) if n == row else t for n, t in enumerate(texts["text"])]
+    if "pooled" in texts:
+        if donor.pooled is None:
+            raise BadDonor("a twin of a `Donor` needs its pooled text; give `Donor(text, mask, pooled)`")
+        texts["pooled"][row] = donor.pooled.to(texts["pooled"])
 
 
 def _latents_in(result: Any) -> torch.Tensor:

@@ -19,6 +19,7 @@ from steering.batch.extra_rows import ExtendedBatch
 from steering.batch.recorded_text import CANONICAL_SEED, TextRecorder, TextStream
 from steering.editing.trajectory import PathKeeper
 from steering.errors import BadPlan
+from steering.families.spans import Span
 from steering.plans import Plan, Swap
 from steering.run.call import CallFacts, SessionExtras
 from steering.run.finite import check_finite, finite_pictures
@@ -60,8 +61,8 @@ def run_stages(pipelines: Sequence[PreparedPipeline], job: GenerateCall) -> tupl
     images: Any = None
     for n, prepared in enumerate(pipelines):
         arguments = _arguments(pipelines, n, job, images)
-        count = job.count if n == 0 else 1
-        plans = [p for p in job.batch.plans for _ in range(1 if n == 0 else job.count)]
+        count = job.count if n == 0 and prepared.family.pictures else 1
+        plans = [p for p in job.batch.plans for _ in range(job.count // count)]
         extras = SessionExtras(
             job.batch.pictures(job.count),
             job.batch.donors if n == 0 else (),
@@ -71,7 +72,10 @@ def run_stages(pipelines: Sequence[PreparedPipeline], job: GenerateCall) -> tupl
             keeper=job.keeper if n == 0 else None,
         )
         with Session(prepared, plans, job.on_step, extras).attached() as session, finite_pictures(prepared.pipe):
-            images = prepared.pipe(num_images_per_prompt=count, generator=_generators(job), **arguments).images
+            if prepared.family.pictures:
+                arguments[prepared.family.pictures] = count
+            given = prepared.pipe(generator=_generators(job), **arguments)
+            images = getattr(given, prepared.family.result)
         check_finite(images, "latents" if arguments.get("output_type") == "latent" else "decoded")
         facts.append(session.finished[-1])
     return images, facts
@@ -89,7 +93,7 @@ def _arguments(pipelines: Sequence[PreparedPipeline], n: int, job: GenerateCall,
     if n < last:
         arguments["output_type"] = prepared.family.handed_on
     arguments |= job.own[n]
-    repeat = 1 if n == 0 else job.count
+    repeat = 1 if n == 0 and prepared.family.pictures else job.count
     prompts = [p for p in job.batch.prompts for _ in range(repeat)]
     negatives = [q for q in job.batch.negatives for _ in range(repeat)]
     if n > 0:
@@ -116,12 +120,12 @@ def _texts(
 
 
 def _negatives(prepared: PreparedPipeline, negatives: Sequence[str | None], arguments: Mapping[str, Any]) -> list[str]:
-    if "negative_prompt" not in inspect.signature(prepared.pipe.__call__).parameters:
+    taken = inspect.signature(prepared.pipe.__call__).parameters
+    if "negative_prompt" not in taken:
         raise BadPlan(f"`{type(prepared.pipe).__name__}` takes no negative prompt")
-    if prepared.family.guidance == "sequential" and not float(arguments.get("true_cfg_scale", 1.0)) > 1.0:
-        raise BadPlan(
-            f"negative_prompts need a `true_cfg_scale` above 1 on `{type(prepared.pipe).__name__}`, or are ignored"
-        )
+    scale = prepared.family.negative_scale
+    if scale != "guidance_scale" and not float(arguments.get(scale, taken[scale].default) or 0) > 1.0:
+        raise BadPlan(f"negative_prompts need a `{scale}` above 1 on `{type(prepared.pipe).__name__}`, or are ignored")
     if None in negatives and getattr(prepared.pipe.config, "force_zeros_for_empty_prompt", False):
         raise BadPlan(
             "negative_prompts must be strings for all or none: without one this pipeline shows zeros, which is not the"
@@ -187,14 +191,12 @@ def _recording(prepared: PreparedPipeline, names: set[str], recorder: TextRecord
         for index, placed in enumerate(prepared.placed):
             if placed.name not in names:
                 continue
-            for what in ("keys", "values"):
-                module = placed.projection(what)
-                leading = getattr(placed.rule, "leading", False)
+            for what, (module, span) in placed.readers().items():
 
                 def keep(
-                    m: Any, a: Any, output: torch.Tensor, name: str = f"{what}.{index}", leading: bool = leading
+                    m: Any, a: Any, output: torch.Tensor, name: str = f"{what}.{index}", span: Span = span
                 ) -> None:
-                    recorder.add(name, output[:, : recorder.tokens] if leading else output)
+                    recorder.add(name, span.take(output, recorder.picture))
 
                 stack.enter_context(after(module, keep))
         yield

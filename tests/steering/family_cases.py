@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -20,10 +20,13 @@ class Asked:
     tolerance = 1e-4
     different = 100 * tolerance
 
-    def __init__(self, name: str, pipe: Any = None, *, self_test: bool = True) -> None:
+    def __init__(
+        self, name: str, pipe: Any = None, *, self_test: bool = True, call: Mapping[str, Any] | None = None
+    ) -> None:
         from steering import Host
 
         self.name = name
+        self.call = zoo.CALL[name] if call is None else call
         self.pipe = zoo.build(name) if pipe is None else pipe
         self.host = Host(self.pipe, name=name, self_test=self_test)
         self.names = tuple(s.name for s in self.host.sites)
@@ -35,7 +38,7 @@ class Asked:
     def options(self, rows: int, **more: Any) -> dict[str, Any]:
         """The arguments of a call for `rows` prompts."""
         guided = {"true_cfg_scale": 2.0} if "true_cfg_scale" in _arguments(self.pipe) else {}
-        return {"output_type": self.output} | guided | zoo.CALL[self.name] | zoo.extra(self.name, count=rows) | more
+        return {"output_type": self.output} | guided | self.call | zoo.extra(self.name, count=rows) | more
 
     def steered(self, prompts: Sequence[str], plans: Sequence[Any], seed: int = 7, **more: Any) -> torch.Tensor:
         """What `Host.generate` gives for prompts of one seed."""
@@ -52,7 +55,7 @@ class Asked:
         seeds = more.pop("seeds", [seed] * len(prompts))
         generators = [torch.Generator("cpu").manual_seed(s + k) for s in seeds for k in range(count)]
         call = {"prompt": list(prompts), "generator": generators, **self.options(len(prompts), **more)}
-        return torch.as_tensor(self.pipe(**call).images)
+        return torch.as_tensor(getattr(self.pipe(**call), self.host.family.result))
 
     def beside(self, prompts: Sequence[str], *donors: str) -> list[str]:
         """The prompts of a stock call in the shape of a steered one: on joint hosts each donor is a row of its own."""

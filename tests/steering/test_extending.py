@@ -40,9 +40,9 @@ FAMILY = Family(
             kind="joint",
             keys=("to_k", "to_v"),
             text="hidden_states",
-            leading=True,
+            span="first",
             stream="encoder_hidden_states",
-            output="after",
+            output="sequence",
         ),
     ),
     encode=Encode(

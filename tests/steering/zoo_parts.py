@@ -34,8 +34,8 @@ def clip_tokenizer() -> Any:
     return CLIPTokenizer(vocab={w: i for i, w in enumerate(words)}, merges=[], model_max_length=TEXT)
 
 
-def clip(tokenizer: Any, *, width: int = 16, projected: bool = False) -> Any:
-    """A CLIP text encoder of two layers; `projected` as SDXL's second and SD3's two are."""
+def clip(tokenizer: Any, *, width: int = 16, projected: bool = False, room: int = TEXT) -> Any:
+    """A CLIP text encoder of two layers with `room` for tokens; `projected` as SDXL's second and SD3's two are."""
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
     size = len(tokenizer)
@@ -48,7 +48,7 @@ def clip(tokenizer: Any, *, width: int = 16, projected: bool = False) -> Any:
         intermediate_size=2 * width,
         num_attention_heads=2,
         num_hidden_layers=2,
-        max_position_embeddings=TEXT,
+        max_position_embeddings=room,
         projection_dim=width,
     )
     return jitter((CLIPTextModelWithProjection if projected else CLIPTextModel)(config), 0.1)
