@@ -256,8 +256,8 @@ class Host:
         prompt's scores by concept; an exception from it ends the call like one from `on_step`.
 
         Where a pipeline puts a language model's words in place of the prompts, `on_rewritten` is called with them
-        before they are used, in the order of the prompts; an exception from it ends the call. Without it, they are not drawn;
-        `rewriter_off` has the arguments with which a pipeline writes none.
+        before they are used, in the order of the prompts; an exception from it ends the call. Without it, they are not
+        drawn; `rewriter_off` has the arguments with which a pipeline writes none.
 
         `kept`, one entry a prompt: what the first pipeline keeps of a trajectory for it, so that only a part of the
         picture is drawn anew. Steps that all prompts keep cost no call of the denoiser. `record`: the output also has

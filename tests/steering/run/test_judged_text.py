@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import pytest
 import torch
 
+from tests.rewriting import rewrite_prompts
 from tests.steering import zoo
 from tests.steering.family_cases import GREEN, PINK, RED, Asked
 
@@ -193,45 +193,21 @@ def test_a_constant_that_changes_is_not_learned() -> None:
 # rewriters
 
 
-def _rewriting() -> Any:
-    """Stable Diffusion whose prompts a tiny GPT-2 goes on with, unless `use_pe` is off."""
-    import inspect
-
-    from diffusers import StableDiffusionPipeline
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    class Rewriting(StableDiffusionPipeline):
-        def rewritten(self, prompt: str) -> str:
-            given = self.tokenizer(prompt, return_tensors="pt").input_ids[:, :-1]
-            written = self.writer.generate(given, max_new_tokens=4, do_sample=False)  # type: ignore[attr-defined]
-            return self.tokenizer.decode(written[0], skip_special_tokens=True).strip()
-
-        def __call__(self, *args: Any, use_pe: bool = True, **kwargs: Any) -> Any:
-            if use_pe:
-                kwargs["prompt"] = [self.rewritten(p) for p in kwargs["prompt"]]
-            return super().__call__(*args, **kwargs)
-
-    taken = inspect.signature(StableDiffusionPipeline.__call__)
-    switch = inspect.Parameter("use_pe", inspect.Parameter.KEYWORD_ONLY, default=True)
-    named = [p for p in taken.parameters.values() if p.kind is not p.VAR_KEYWORD]
-    Rewriting.__call__.__signature__ = taken.replace(parameters=[*named, switch])  # type: ignore[attr-defined]
-    pipe = zoo.build("sd1")
-    pipe.__class__ = Rewriting
-    torch.manual_seed(3)
-    size = len(pipe.tokenizer)
-    pipe.writer = GPT2LMHeadModel(
-        GPT2Config(vocab_size=size, n_positions=64, n_embd=16, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=None)
-    ).eval()
-    return pipe
-
-
 @pytest.fixture(scope="module")
 def rewriting() -> Any:
+    """Stable Diffusion whose prompts a tiny GPT-2 goes on with, unless `use_pe` is off."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
     from steering import Host
 
-    pipe = _rewriting()
-    family = replace(asked("sd1").host.family, name="rewriting", pipelines=("Rewriting",))
-    return Host(pipe, families=[family], self_test=False)
+    pipe = zoo.build("sd1")
+    torch.manual_seed(3)
+    size = len(pipe.tokenizer)
+    config = GPT2Config(
+        vocab_size=size, n_positions=64, n_embd=16, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=None
+    )
+    writer = GPT2LMHeadModel(config).eval()
+    return rewrite_prompts(Host(pipe), lambda ids: writer.generate(ids, max_new_tokens=4, do_sample=False))
 
 
 def _draw(host: Any, prompts: Sequence[str], **more: Any) -> torch.Tensor:
