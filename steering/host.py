@@ -26,9 +26,8 @@ from steering.families.defaults import Defaults, parse_defaults
 from steering.families.description import Family
 from steering.families.facts import NegativePrompts, fewest_steps, native_size, negative_prompts
 from steering.families.fingerprint import Fingerprint, combined
+from steering.families.guesses import possible_families
 from steering.families.loading import load_pipeline
-from steering.families.probe import probed_family
-from steering.families.table import known_family
 from steering.measure.blends import Blend, blend_call
 from steering.measure.contributions import contributions_of
 from steering.measure.inversion import inverted
@@ -101,16 +100,46 @@ class Host:
         self.pipes = pipes
         self.pipe = pipes[0]
         self.name = name or type(self.pipe).__name__
-        self._prepared = _prepare(pipes, self_test, families)
-        self.sites: tuple[Site, ...] = tuple(p.site for prepared in self._prepared for p in prepared.sites)
-        self.global_sites: tuple[Site, ...] = tuple(p.site for prepared in self._prepared for p in prepared.globals)
         self.defaults = defaults if isinstance(defaults, Defaults) else parse_defaults(defaults or {})
         self.tested: SelfTest | None = None
         self._lock = HostLock(self.name)
         self._fingerprint: tuple[Any, Fingerprint] | None = None
         claim(self, [part for pipe in pipes for part in _parts(pipe).items()])
-        if self_test:
-            self.self_test()
+        try:
+            self._find_family(possible_families(self.pipe, families, tested=self_test), families, tested=self_test)
+        except Exception:
+            release(self)
+            raise
+
+    def _find_family(self, guesses: Iterator[Family], families: Sequence[Family], *, tested: bool) -> None:
+        """Takes the first family as which the host passes its self-test; if there is none, the first that it can be
+        prepared as. Raises: NotSupported, when there is none of these either."""
+        usable: list[tuple[Family, SelfTest]] = []
+        reason: NotSupported | None = None
+        while True:
+            try:
+                family = next(guesses)
+                self._take(family, families, tested=tested)
+            except StopIteration:
+                break
+            except NotSupported as error:
+                reason = error
+                continue
+            if not tested or self.self_test().passed:
+                return
+            assert self.tested is not None  # INVARIANT: it has just been tested
+            usable.append((family, self.tested))
+        if not usable:
+            assert reason is not None  # INVARIANT: a family or a reason, at least one
+            raise reason
+        self._take(usable[0][0], families, tested=tested)
+        self.tested = usable[0][1]
+
+    def _take(self, family: Family, families: Sequence[Family], *, tested: bool) -> None:
+        """Prepares the pipelines, the first of them as one of this family."""
+        self._prepared = _prepare(self.pipes, family, families, tested=tested)
+        self.sites: tuple[Site, ...] = tuple(p.site for prepared in self._prepared for p in prepared.sites)
+        self.global_sites: tuple[Site, ...] = tuple(p.site for prepared in self._prepared for p in prepared.globals)
 
     @classmethod
     def load(
@@ -619,17 +648,12 @@ def _keeper(kept: Sequence[Kept | None] | None, prompts: int, count: int, *, rec
     return PathKeeper(kept or (), record=prompts * count if record else 0)
 
 
-def _prepare(pipes: Sequence[Any], self_test: bool, families: Sequence[Family]) -> tuple[PreparedPipeline, ...]:
+def _prepare(
+    pipes: Sequence[Any], first: Family, families: Sequence[Family], *, tested: bool
+) -> tuple[PreparedPipeline, ...]:
     pipelines: list[PreparedPipeline] = []
     for n, pipe in enumerate(pipes):
-        family = known_family(type(pipe), families)
-        if family is None:
-            if not self_test:
-                raise NotSupported(
-                    f"`{type(pipe).__name__}` is in no table, so only its self-test shows whether it may be steered;"
-                    " leave `self_test` on"
-                )
-            family = probed_family(pipe)
+        family = next(possible_families(pipe, families, tested=tested)) if n else first
         if n and family.joint:
             raise NotSupported(f"`{type(pipe).__name__}` cannot be a later stage: its text is a stream of its own")
         encoder = pipe
@@ -646,5 +670,5 @@ def _prepare(pipes: Sequence[Any], self_test: bool, families: Sequence[Family]) 
 def _parts(pipe: Any) -> dict[str, Any]:
     """What a host claims: modules (behind a compiler's wrapper) and the scheduler, which keeps its place between
     steps."""
-    parts = {name: getattr(part, "_orig_mod", part) for name, part in pipe.components.items()}
+    parts = {name: getattr(part, "_orig_mod", part) for name, part in getattr(pipe, "components", {}).items()}
     return {name: part for name, part in parts.items() if isinstance(part, nn.Module) or name == "scheduler"}

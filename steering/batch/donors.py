@@ -15,10 +15,10 @@ import torch
 from torch import nn
 
 from steering.errors import BadDonor
-from steering.families.description import Encode
+from steering.families.description import Encode, MaskRule, PooledRule
 from steering.values import Donor
 
-__all__ = ["Encoding", "SizedCache", "fit_text", "pooled_bank", "text_banks"]
+__all__ = ["Encoding", "SizedCache", "fit_text", "pooled_banks", "text_banks"]
 
 V = TypeVar("V")
 
@@ -87,38 +87,45 @@ def text_banks(
     own: torch.Tensor,
     *,
     projection: Sequence[nn.Module],
-    masked: float | None,
-    width: int,
+    rule: MaskRule | None,
 ) -> dict[str, torch.Tensor]:
-    """The donors' `text` [c, l, width] as the sites see it, and their additive `mask` [c, 1, l] for sites that take
-    one; rows up to `capacity` are zero.
+    """The donors' `text` [c, l, w] as the sites see it, and their `mask` as `rule` has it, for sites that take one;
+    rows up to `capacity` are zero.
 
-    own: the call's encoded text [b, l, d]; masked: the additive value of a hidden token, None for sites without a mask.
-    Raises: BadDonor.
+    own: the call's encoded text [b, l, d]. Raises: BadDonor.
     """
-    text = own.new_zeros(capacity, own.shape[1], width)
-    mask = own.new_zeros(capacity, 1, own.shape[1])
+    rows, shown = [], own.new_ones(capacity, own.shape[1])
     for n, donor in enumerate(donors):
-        row, shown = fit_text(donor, own, masks=masked is not None)
-        text[n] = _projected(row[None], projection).reshape(own.shape[1], -1)
-        mask[n, 0] = (1 - shown.to(mask.dtype)) * (masked or 0.0)
-    return {"text": text} | ({} if masked is None else {"mask": mask})
+        row, shown[n] = fit_text(donor, own, masks=rule is not None)
+        rows.append(_projected(row[None], projection).reshape(own.shape[1], -1))
+    text = torch.stack([*rows, *[torch.zeros_like(rows[0])] * (capacity - len(rows))])
+    return {"text": text} | ({} if rule is None else {"mask": _mask(shown, rule)})
 
 
-def pooled_bank(donors: Sequence[Donor], capacity: int, own: torch.Tensor, source: str) -> torch.Tensor:
-    """The donors' pooled text [c, w], or their text [c, l, d] where the model pools it itself (`source` is `text`).
+def pooled_banks(
+    donors: Sequence[Donor], capacity: int, own: torch.Tensor, rule: PooledRule, projection: Sequence[nn.Module]
+) -> dict[str, torch.Tensor]:
+    """The donors' `pooled` text [c, w], or their text [c, l, d] where the model pools it itself, then with its
+    `pooled_mask` where the rule has one; rows up to `capacity` are zero.
 
     own: the call's encoded text [b, l, d]. Raises: BadDonor, for a donor without pooled text.
     """
-    rows = []
-    for donor in donors:
-        if source == "text":
-            rows.append(fit_text(donor, own, masks=False)[0])
+    rows, shown = [], own.new_ones(capacity, own.shape[1])
+    for n, donor in enumerate(donors):
+        if rule.source == "text":
+            row, shown[n] = fit_text(donor, own, masks=donor.mask is not None)
+            rows.append(_projected(row[None], projection)[0] if rule.projected else row)
         elif donor.pooled is None:
             raise BadDonor("pooled `donor` needs the donor's pooled text; give `Donor(text, mask, pooled)`")
         else:
             rows.append(donor.pooled.to(own))
-    return torch.stack([*rows, *[torch.zeros_like(rows[0])] * (capacity - len(rows))])
+    bank = torch.stack([*rows, *[torch.zeros_like(rows[0])] * (capacity - len(rows))])
+    return {"pooled": bank} | ({} if rule.mask is None else {"pooled_mask": _mask(shown, rule.mask)})
+
+
+def _mask(shown: torch.Tensor, rule: MaskRule) -> torch.Tensor:
+    """A mask as a rule has it, from 1 where a token is shown [c, l]."""
+    return shown.bool() if rule.masked is None else ((1 - shown) * rule.masked)[:, None]
 
 
 def fit_text(donor: Donor, own: torch.Tensor, *, masks: bool) -> tuple[torch.Tensor, torch.Tensor]:

@@ -21,10 +21,15 @@ DISTILLED = "time_cond_proj_dim"
 
 @dataclass(frozen=True, slots=True)
 class MaskRule:
-    """The mask that travels with the text: `argument` of the site, additive with `masked` where a token is hidden."""
+    """The mask that travels with the text: `argument` of the site, additive [b, 1, l] with `masked` where a token is
+    hidden, or without `masked` [b, l], true where one is shown."""
 
     argument: str
-    masked: float
+    masked: float | None = None
+
+    def shown(self, mask: Any) -> Any:
+        """The tokens [b, l] that a mask shows."""
+        return mask.bool() if self.masked is None else mask[:, 0] > self.masked / 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +48,13 @@ class SiteRule:
     * `companions`: arguments of the module with an entry a row that go with the text of a row: masks, rotations.
     * `stream`: the argument of the block around a joint site that carries the text stream; None for `cross`.
       `stream_span`: where text lies in it.
+    * `before`: the module of the block around a cross site that its text passes, at each site anew.
     * `if_cross`: only modules whose `is_cross_attention` says so (some U-Nets read text in `attn1` as well).
     * `out`: the projection after attention, by name in the module, or with `out_of_block` in the block around, where it
       takes attention's output first and more beside it; `gate`: the block's module whose second result scales it.
-    * `output`: how the picture's part lies in the module's output: `tokens` [b, n, d], `channels` [b, d, h, w], the
-      `first` or `second` of a tuple of tokens (the other is the text's), or one `sequence` with the text, as by `span`.
+    * `output`: how the picture's part lies in the module's output: `tokens` [b, n, d], `channels` [b, d, h, w], `heads`
+      [b, n, heads, d / heads], the `first` or `second` of a tuple of tokens (the other is the text's), or one
+      `sequence` with the text, as by `span`.
     """
 
     pattern: str
@@ -60,10 +67,11 @@ class SiteRule:
     fused: tuple[int, int] | None = None
     row_axis: Literal[0, 1] = 0
     companions: tuple[str, ...] = ()
+    before: str | None = None
     if_cross: bool = False
     stream: str | None = None
     stream_span: Literal["all", "first", "last"] = "all"
-    output: Literal["tokens", "channels", "first", "second", "sequence"] = "tokens"
+    output: Literal["tokens", "channels", "heads", "first", "second", "sequence"] = "tokens"
     queries: str = "to_q"
     out: str = "to_out.0"
     out_of_block: bool = False
@@ -75,13 +83,16 @@ class PooledRule:
     """Where pooled text enters the timestep modulation: a global site.
 
     `argument` of `module` carries it; with `leading` it is the first columns of a longer vector (SDXL: sizes follow).
-    `source`: which of the encoder's results it is.
+    `source`: which of the encoder's results it is; text that the model pools itself may come `projected` as that of the
+    sites, and with a `mask`.
     """
 
     module: str
     argument: str
     source: Literal["pooled", "text"] = "pooled"
     leading: bool = False
+    projected: bool = False
+    mask: MaskRule | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +106,8 @@ class Encode:
     method: str = "encode_prompt"
     prompt: str = "prompt"
     images: str | None = "num_images_per_prompt"  # None: the method has no such argument, so prompts are repeated
+    longest: bool = False  # texts are padded to the longest of the batch, so donors are encoded with the prompts
+    calls: int = 1  # how often a call of the pipeline encodes its prompts: of several encoders, the last one counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +115,10 @@ class Inputs:
     """Arguments of the denoiser: which carry text, and which have no axis of rows.
 
     `patch` and `multiple` say how many tokens a picture has in a sequence: latents [b, n, c] have n, others are cut
-    into patches of that side, and the number is rounded up.
+    into patches of that side, and the number is rounded up. `axes`: of latents that are cut, where these are not all
+    behind the channels. `oblong`: the attribute of the denoiser that says how many tokens a picture has that is not
+    square. `room`: the latents [b, n, c] begin with room for text, of as many tokens as this argument of the encoding
+    method says.
     """
 
     text: str = "encoder_hidden_states"
@@ -114,6 +130,9 @@ class Inputs:
     cached: tuple[str, str] | None = None  # an argument, and its value in calls that read text from a cache
     patch: str = "patch_size"  # an entry of the denoiser's configuration: a side, sides, or the possible ones
     multiple: int = 1
+    axes: tuple[int, ...] | None = None
+    oblong: str | None = None
+    room: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +147,10 @@ class Family:
     encode: Encode
     guidance: Literal["uncond-first", "cond-first", "sequential"]
     pictures: str | None = "num_images_per_prompt"  # of the pipeline's call; None: prompts are repeated
-    result: Literal["images", "frames"] = "images"  # the attribute of what a call gives
+    result: Literal["images", "image", "frames"] = "images"  # the attribute of what a call gives
     others: tuple[str, ...] = ()  # further denoisers of the class, by component: experts, one for the uncond rows
     inputs: Inputs = field(default_factory=Inputs)
-    projection: tuple[str, ...] = ()  # modules of the denoiser that text passes before the first site, in order
+    projection: tuple[str, ...] = ()  # modules of a denoiser that text passes before the first site, in order
     pooled: PooledRule | None = None
     order: tuple[str, ...] = ()  # first parts of names in execution order, where `named_modules` has another
     spare_timesteps: int = 0  # at the end of the scheduler's list, never run

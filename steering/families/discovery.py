@@ -23,7 +23,8 @@ __all__ = ["Placed", "find_pooled", "find_sites", "is_fused"]
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A site with its module and the rule that found it; `block` is the module around a joint site.
+    """A site with its module and the rule that found it; `block` is the module around it, where the rule names a part
+    of that.
 
     `text_width`, `output_width`, `context_width`: of the text that enters the module, of the picture's part of its
     output, and of the text's; the last is 0 where text goes no further.
@@ -71,17 +72,27 @@ class Placed:
         return Span(rule.span, None, rule.row_axis) if isinstance(rule, SiteRule) else Span()
 
     def readers(self) -> dict[Literal["keys", "values"], tuple[nn.Module, Span]]:
-        """The modules that make keys and values of text, as they are now, and where these lie in what they give; empty
-        while they are fused by diffusers."""
+        """The modules that make keys and values of text, as they are now, and where these lie in what they give.
+
+        Raises: NotSupported, while diffusers has them fused.
+        """
         rule = self.rule
-        if isinstance(rule, PooledRule) or is_fused(self.module):
+        if isinstance(rule, PooledRule):
             return {}
+        self._check_apart("keys")
         width = int(getattr(self.module, "inner_dim", 0))
         found: dict[Literal["keys", "values"], tuple[nn.Module, Span]] = {}
         for n, what in enumerate(("keys", "values")):
             columns = None if rule.fused is None else (rule.fused[n] * width, (rule.fused[n] + 1) * width)
             found[what] = self.module.get_submodule(rule.keys[n]), Span(rule.span, columns, rule.row_axis)  # type: ignore[index]
         return found
+
+    def _check_apart(self, where: str) -> None:
+        if is_fused(self.module):
+            raise NotSupported(
+                f"site `{self.name}` has fused projections, so its {where} cannot be changed; call"
+                " `unfuse_qkv_projections()`, or swap with mode `pinned`"
+            )
 
     def projection(self, where: Projected) -> nn.Module:
         """One of the projections, as it is now: an adapter of peft puts another module in its place.
@@ -92,11 +103,8 @@ class Placed:
         if name is None:
             why = "its block projects it in one with more" if where == "result" else "nothing linear makes them there"
             raise NotSupported(f"site `{self.name}` has no projection of its own for its {where}: {why}")
-        if where != "result" and is_fused(self.module):
-            raise NotSupported(
-                f"site `{self.name}` has fused projections, so its {where} cannot be changed; call"
-                " `unfuse_qkv_projections()`, or swap with mode `pinned`"
-            )
+        if where != "result":
+            self._check_apart(where)
         return self.module.get_submodule(name)
 
 
@@ -155,7 +163,7 @@ def _fits(rule: SiteRule, name: str, module: nn.Module) -> bool:
 def _place(name: str, module: nn.Module, rule: SiteRule, modules: dict[str, nn.Module], prefix: str) -> Placed:
     site = Site(prefix + name, rule.kind, _params(module))
     keys = getattr(module, rule.keys[0])
-    block = modules[name.rpartition(".")[0]] if rule.stream else None
+    block = modules[name.rpartition(".")[0]] if rule.stream or rule.before else None
     picture = int(getattr(module, "out_dim", 0)) or _width_of(module, rule.out)
     return Placed(site, module, rule, int(keys.in_features), picture, block, _context_width(rule, module, picture))
 
@@ -179,4 +187,12 @@ def _params(module: nn.Module) -> int:
 
 
 def _position(module: nn.Module, argument: str) -> int:
-    return list(inspect.signature(module.forward).parameters).index(argument)
+    """Where an argument stands among a module's; behind all, for one that it hands on without a name of its own.
+
+    Raises: NotSupported, for a module that takes none of that name.
+    """
+    taken = inspect.signature(module.forward).parameters
+    if argument not in taken and not any(p.kind is p.VAR_KEYWORD for p in taken.values()):
+        raise NotSupported(f"`{type(module).__name__}` takes no `{argument}`, by which a site would be given its text")
+    names = list(taken)
+    return names.index(argument) if argument in names else len(names)

@@ -13,9 +13,16 @@ from typing import Any
 
 from torch import nn
 
-from steering.families.description import Family
+from steering.families.description import Family, Inputs
 
-__all__ = ["NegativePrompts", "fewest_steps", "latents_of_call", "native_size", "negative_prompts", "picture_tokens"]
+__all__ = [
+    "NegativePrompts",
+    "fewest_steps",
+    "latents_of_call",
+    "native_size",
+    "negative_prompts",
+    "picture_tokens",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +66,19 @@ def latents_of_call(denoiser: nn.Module, args: Sequence[Any], kwargs: Mapping[st
     return kwargs[name] if name in kwargs else args[0]
 
 
-def picture_tokens(family: Family, denoiser: nn.Module, latents: Any) -> int:
-    """How many tokens of a sequence are the picture's: [b, n, c] has n, [b, c, (frames,) h, w] one for each patch."""
+def picture_tokens(inputs: Inputs, denoiser: nn.Module, latents: Any, encoding: Mapping[str, Any]) -> int:
+    """How many tokens of a sequence are the picture's: [b, n, c] has n, [b, c, (frames,) h, w] one for each patch.
+    encoding: arguments of the call's encoding method."""
     if isinstance(latents, list | tuple):  # a picture each
         latents = latents[0][None]
     if latents.dim() < 4:
-        return int(latents.shape[1])
-    sides = getattr(denoiser.config, family.inputs.patch)
-    sizes = latents.shape[2:]
+        return int(latents.shape[1]) - (int(encoding[inputs.room]) if inputs.room else 0)
+    if inputs.oblong is not None and latents.shape[-1] != latents.shape[-2]:
+        return int(getattr(denoiser, inputs.oblong))
+    sides = getattr(denoiser.config, inputs.patch)
+    sizes = latents.shape[2:] if inputs.axes is None else [latents.shape[axis] for axis in inputs.axes]
     each = list(sides) if isinstance(sides, list | tuple) else [sides]
     if len(each) != len(sizes):  # one side, or the possible ones; frames are not joined
         each = [1] * (len(sizes) - 2) + [each[0], each[0]]
     count = math.prod(int(size) // int(side) for size, side in zip(sizes, each, strict=True))
-    return -(-count // family.inputs.multiple) * family.inputs.multiple
+    return -(-count // inputs.multiple) * inputs.multiple

@@ -39,7 +39,7 @@ def observe_call(pipe: Any, component: str, encode: Encode, small: Mapping[str, 
     taken = parameters(pipe.__call__)
     side = 8 * int(getattr(pipe, "vae_scale_factor", 8))
     call: dict[str, Any] = {"num_inference_steps": 2, "guidance_scale": 2.0, "output_type": "latent"}
-    call |= {k: side for k in ("height", "width") if k in taken}
+    call |= {k: side for k in ("height", "width") if k in taken} | {"num_frames": 9}
     generators = [torch.Generator("cpu").manual_seed(0) for _ in PROMPTS]
 
     def encoded(original: Any, *args: Any, **kwargs: Any) -> Any:

@@ -2,15 +2,15 @@
 
 Two prompts run from the same noise, and every module is watched in the denoiser's first call. The encoder's results are
 looked for among the arguments of the denoiser and of its modules. Attention that is always given the same text is a
-`cross` site; attention whose text changes from block to block is a `joint` one. The description is a guess: the host's
-self-test decides whether the pipeline may be steered.
+`cross` site; attention whose text changes from block to block, or stands in one sequence with the picture, is a `joint`
+one. The descriptions are guesses: the host's self-test decides whether the pipeline may be steered.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -18,10 +18,14 @@ from torch import nn
 
 from steering.errors import NotSupported
 from steering.families.description import DISTILLED, Encode, Family, Inputs, MaskRule, PooledRule, SiteRule
+from steering.families.facts import picture_tokens
 from steering.families.observe import PROMPTS, ObservedCall, observe_call, parameters
 
-__all__ = ["probed_family"]
+__all__ = ["probed_families"]
 
+# names under which denoisers are given text, for those that are not given what the encoder returned
+_COUNT = "num_images_per_prompt"
+_TEXTS = ("encoder_hidden_states", "text_embeds", "context", "cap_feats")
 _SMALL = {"use_resolution_binning": False, "clean_caption": False, "complex_human_instruction": None}
 
 
@@ -35,10 +39,12 @@ class _Text:
     guidance: Literal["uncond-first", "cond-first", "sequential"]
     mask: str | None
     pooled: tuple[tuple[str, ...], torch.Tensor] | None  # its path among the arguments, and its value
+    compared: bool = True  # it is what the encoder returned
 
 
-def probed_family(pipe: Any) -> Family:
-    """The family that a pipeline would have, from one small call of it. Raises: NotSupported, with what was missing."""
+def probed_families(pipe: Any) -> tuple[Family, ...]:
+    """The families that a pipeline may have, likeliest first, from one small call of it. Raises: NotSupported, with
+    what was missing."""
     name = type(pipe).__name__
     component = next((c for c in ("transformer", "unet") if isinstance(getattr(pipe, c, None), nn.Module)), None)
     if component is None:
@@ -48,27 +54,45 @@ def probed_family(pipe: Any) -> Family:
     denoiser = getattr(pipe, component)
     seen = observe_call(pipe, component, encode, small)
     text = _text_of(seen, name)
-    sites, projection = _sites_of(seen, text, denoiser, name)
+    return tuple(
+        _family(pipe, component, encode, small, seen, text, sites, projection)
+        for sites, projection in _sites_of(seen, text, denoiser, name)
+    )
+
+
+def _family(
+    pipe: Any,
+    component: str,
+    encode: Encode,
+    small: Mapping[str, Any],
+    seen: ObservedCall,
+    text: _Text,
+    sites: tuple[SiteRule, ...],
+    projection: tuple[str, ...],
+) -> Family:
+    name, denoiser, taken = type(pipe).__name__, getattr(pipe, component), parameters(pipe.__call__)
     return Family(
         name=name,
         pipelines=(name,),
         denoiser=component,
         denoiser_class=type(denoiser).__name__,
         sites=sites,
-        encode=Encode(encode.guidance, encode.cleared, text.returns, encode.encoders),
+        encode=replace(encode, returns=text.returns),
         guidance=text.guidance,
+        pictures=_COUNT if _COUNT in taken else None,
         inputs=Inputs(
             text=text.argument,
             mask=text.mask,
             pooled=text.pooled[0] if text.pooled else None,
             shared=tuple(k for k, v in seen.calls[0].items() if isinstance(v, torch.Tensor) and "_ids" in k),
+            compared=text.compared,
         ),
         projection=projection,
         pooled=_pooled_of(seen, text),
         order=tuple(dict.fromkeys(n.split(".")[0] for n in seen.order)),
         spare_timesteps=max(0, len(pipe.scheduler.timesteps) - seen.steps),
         small_call=small,
-        negative_scale="true_cfg_scale" if "true_cfg_scale" in parameters(pipe.__call__) else "guidance_scale",
+        negative_scale="true_cfg_scale" if "true_cfg_scale" in taken else "guidance_scale",
         distilled=DISTILLED,
     )
 
@@ -77,18 +101,24 @@ def _encode_of(pipe: Any, name: str) -> Encode:
     """The way of encoding, without the names of what it returns."""
     method = getattr(pipe, "encode_prompt", None)
     names = list(parameters(method)) if method is not None else []
-    if "prompt" not in names or "num_images_per_prompt" not in names:
-        raise NotSupported(
-            f"pipeline `{name}` must have a method `encode_prompt(prompt, ..., num_images_per_prompt)` to be probed"
-        )
-    if "image" in parameters(pipe.__call__):
+    if "prompt" not in names:
+        raise NotSupported(f"pipeline `{name}` must have a method `encode_prompt(prompt, ...)` to be probed")
+    started = next((p for n, p in parameters(pipe.__call__).items() if n == "image" and p.default is p.empty), None)
+    if started is not None or _starts_from_picture(name):
         raise NotSupported(f"pipeline `{name}` starts from a picture; only those that start from noise are probed")
     guidance = next((p for p in names if p == "do_classifier_free_guidance"), None)
-    own = ("prompt", "num_images_per_prompt")
+    own = ("prompt", _COUNT)
     encoders = sorted(c for c in pipe.components if c.startswith("text_encoder") and getattr(pipe, c) is not None)
     if not encoders:
         raise NotSupported(f"pipeline `{name}` has no text encoder, so it cannot be asked with prompts")
-    return Encode(guidance, tuple(p for p in names if "prompt" in p and p not in own), (), tuple(encoders))
+    cleared = tuple(p for p in names if "prompt" in p and p not in own)
+    images = _COUNT if _COUNT in names else None
+    return Encode(guidance, cleared, (), tuple(encoders), images=images)
+
+
+def _starts_from_picture(name: str) -> bool:
+    """Whether the class says so in its name; such pipelines do not always say it in their call."""
+    return any(part in name for part in ("Img2Img", "Inpaint", "ImageToImage", "Upscale", "SuperResolution"))
 
 
 def _text_of(seen: ObservedCall, name: str) -> _Text:
@@ -117,12 +147,27 @@ def _text_of(seen: ObservedCall, name: str) -> _Text:
             elif roles[n] == "pooled":
                 pooled = path, value
     if found is None:
-        raise NotSupported(
-            f"pipeline `{name}` does not hand its encoder's text to the denoiser as it is, so the order of rows is not"
-            " known"
-        )
+        return _changed_text(seen, roles, name)
     returns = tuple(roles.get(n, f"other_{n}") for n in range(len(results)))
     return _Text(found[0], found[1], returns, found[2], mask, pooled)  # type: ignore[arg-type]
+
+
+def _changed_text(seen: ObservedCall, roles: dict[int, str], name: str) -> _Text:
+    """The text of a denoiser that is given something else than what the encoder returned, by the argument's name."""
+    given, results, pictures = seen.calls[0], seen.encoded[0], len(PROMPTS)
+    argument = next((a for a in _TEXTS if isinstance(given.get(a), torch.Tensor) and given[a].dim() == 3), None)
+    first = next((n for n, r in enumerate(results) if isinstance(r, torch.Tensor) and r.dim() == 3), None)
+    if argument is None or first is None or given[argument].shape[0] not in (pictures, 2 * pictures):
+        raise NotSupported(
+            f"pipeline `{name}` does not hand its encoder's text to the denoiser in a form that is known, so the order"
+            " of rows is not known either"
+        )
+    value = given[argument]
+    halves = _halves(value, pictures)
+    order = "sequential" if len(halves) == 1 else "uncond-first" if _cond_half(halves) == 1 else "cond-first"
+    roles = roles | {first: "text"}
+    returns = tuple(roles.get(n, f"other_{n}") for n in range(len(results)))
+    return _Text(argument, value, returns, order, None, None, compared=False)  # type: ignore[arg-type]
 
 
 def _halves(value: torch.Tensor, pictures: int) -> list[torch.Tensor]:
@@ -136,13 +181,15 @@ def _cond_half(halves: Sequence[torch.Tensor]) -> int:
 
 def _sites_of(
     seen: ObservedCall, text: _Text, denoiser: nn.Module, name: str
-) -> tuple[tuple[SiteRule, ...], tuple[str, ...]]:
+) -> list[tuple[tuple[SiteRule, ...], tuple[str, ...]]]:
+    """Rules for the sites, and the modules that text passes before the first; of several guesses the likeliest
+    first."""
     rows, tokens = text.value.shape[:2]
     modules = dict(denoiser.named_modules())
     attention = {
         n: a
         for n, values in seen.inputs.items()
-        if hasattr(modules[n], "to_k") or hasattr(modules[n], "add_k_proj")
+        if (hasattr(modules[n], "to_k") or hasattr(modules[n], "add_k_proj")) and _first(modules[n])
         for a in values
         if a != _first(modules[n]) and tuple(values[a].shape[:2]) == (rows, tokens) and values[a].dim() == 3
     }
@@ -150,14 +197,17 @@ def _sites_of(
     if given and all(_same(g, given[0]) for g in given):
         projection = _projection(seen, text.value, given[0], denoiser)
         rules = (_cross_rule(n, modules[n], a, seen.inputs[n]) for n, a in attention.items())
-        return tuple(dict.fromkeys(rules)), projection
+        return [(tuple(dict.fromkeys(rules)), projection)]
     joint = _joint_rules(seen, text, modules)
-    if not joint:
+    sequences = [_sequence_rules(seen, text, denoiser, modules, span) for span in ("first", "last")]
+    own = tuple(rule for rule in joint if rule.span == "all")
+    found = dict.fromkeys(rules for rules in (joint, *((*own, *s) for s in sequences if s)) if rules)
+    if not found:
         raise NotSupported(
-            f"pipeline `{name}`: found no attention that takes text as an argument of its own, nor blocks with a stream"
-            " of text and projections for it; text and picture in one sequence cannot be steered"
+            f"pipeline `{name}`: found no attention that takes text as an argument of its own, no blocks with a stream"
+            " of text and projections for it, and no projections `to_k` and `to_v` of text and picture in one sequence"
         )
-    return joint, ()
+    return [(rules, ()) for rules in found]
 
 
 def _cross_rule(name: str, module: nn.Module, argument: str, values: Mapping[str, torch.Tensor]) -> SiteRule:
@@ -179,9 +229,11 @@ def _cross_rule(name: str, module: nn.Module, argument: str, values: Mapping[str
 def _joint_rules(seen: ObservedCall, text: _Text, modules: Mapping[str, nn.Module]) -> tuple[SiteRule, ...]:
     """Rules for attention inside blocks that are handed a stream of text: projections of their own, or the sequence's,
     text first."""
-    rows, tokens = text.value.shape[:2]
+    rows = int(text.value.shape[0])
     rules: dict[SiteRule, None] = {}
     for name, values in seen.inputs.items():
+        made = seen.outputs.get(f"{name}.add_k_proj")  # of the text as it is in the blocks, registers beside it
+        tokens = int((text.value if made is None else made).shape[1])
         block = name.rpartition(".")[0]
         streams = [
             a for a, v in seen.inputs.get(block, {}).items() if v.dim() == 3 and tuple(v.shape[:2]) == (rows, tokens)
@@ -198,6 +250,8 @@ def _joint_rules(seen: ObservedCall, text: _Text, modules: Mapping[str, nn.Modul
         texts = [a for a, v in values.items() if a != first and v.dim() == 3 and v.shape[1] == tokens]
         if own and not texts:
             continue
+        length = tokens + int(whole.shape[1]) if own and whole is not None else 0
+        companions = tuple(_beside(values, first, rows, length)) if length else ()
         rule = SiteRule(
             pattern=_pattern(name),
             module_class=type(module).__name__,
@@ -205,11 +259,56 @@ def _joint_rules(seen: ObservedCall, text: _Text, modules: Mapping[str, nn.Modul
             keys=("add_k_proj", "add_v_proj") if own else ("to_k", "to_v"),
             text=texts[0] if own else first,
             span="all" if own else "first",
+            companions=companions,
             stream=streams[0],
             output="first" if own else "sequence",
         )
         rules[rule] = None
     return tuple(rules)
+
+
+def _sequence_rules(
+    seen: ObservedCall,
+    text: _Text,
+    denoiser: nn.Module,
+    modules: Mapping[str, nn.Module],
+    span: Literal["first", "last"],
+) -> tuple[SiteRule, ...]:
+    """Rules for attention that makes keys of more tokens than the picture has, with no projections for text alone."""
+    rows = int(text.value.shape[0])
+    try:
+        picture = picture_tokens(Inputs(), denoiser, next(iter(seen.calls[0].values())), {})
+    except (AttributeError, IndexError, TypeError, ValueError):  # it does not say into what patches it cuts a picture
+        return ()
+    rules: dict[SiteRule, None] = {}
+    for name, values in seen.inputs.items():
+        made = [seen.outputs.get(f"{name}.{p}") for p in ("to_k", "to_v")]
+        if hasattr(modules[name], "add_k_proj") and modules[name].add_k_proj is not None:
+            continue
+        if not all(isinstance(m, torch.Tensor) and m.dim() == 3 and m.shape[0] == rows for m in made):
+            continue
+        length = int(made[0].shape[1])  # type: ignore[union-attr]
+        if length <= picture:
+            continue
+        out, first = seen.outputs.get(name), _first(modules[name])
+        pair = ("first" if out[0].shape[1] == picture else "second") if isinstance(out, tuple) else None
+        rule = SiteRule(
+            pattern=_pattern(name),
+            module_class=type(modules[name]).__name__,
+            kind="joint",
+            keys=("to_k", "to_v"),
+            text=first,
+            span=span,
+            companions=tuple(_beside(values, first, rows, length)),
+            output=pair or "sequence",  # type: ignore[arg-type]
+        )
+        rules[rule] = None
+    return tuple(rules)
+
+
+def _beside(values: Mapping[str, torch.Tensor], first: str, rows: int, length: int) -> list[str]:
+    """Arguments with an entry for each row and each token: masks, rotations."""
+    return [a for a, v in values.items() if a != first and v.shape[:1] == (rows,) and length in v.shape[1:]]
 
 
 def _projection(seen: ObservedCall, start: torch.Tensor, goal: torch.Tensor, denoiser: nn.Module) -> tuple[str, ...]:
@@ -256,7 +355,7 @@ def _pattern(name: str) -> str:
 
 
 def _first(module: nn.Module) -> str:
-    return next(iter(parameters(module.forward)))
+    return next(iter(parameters(module.forward)), "")
 
 
 def _flat(named: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], torch.Tensor]]:

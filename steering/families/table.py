@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from steering.errors import BadFamily, NotSupported
 from steering.families.description import Family
-from steering.families.records import founding, one_sequence
+from steering.families.records import cross_attention, founding, one_sequence, several_encoders, two_streams, video
 
 __all__ = ["FAMILIES", "check_families", "family_of", "known_family", "refuse_by_name"]
 
-FAMILIES: tuple[Family, ...] = (*founding.RECORDS, *one_sequence.RECORDS)
+_FILES = (founding, two_streams, one_sequence, several_encoders, cross_attention, video)
+FAMILIES: tuple[Family, ...] = tuple(record for file in _FILES for record in file.RECORDS)
 
 # pipelines that are refused by name, by a part of their name, with the reason
 _REFUSED = {

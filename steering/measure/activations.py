@@ -189,7 +189,7 @@ def _text_hook(site: Placed, rule: SiteRule, picture: Callable[[], int], keep: _
         shown = None
         if rule.mask is not None:
             mask = kwargs[rule.mask.argument] if rule.mask.argument in kwargs else args[masked]
-            shown = mask[:, 0] > rule.mask.masked / 2
+            shown = rule.mask.shown(mask)
         keep(site, site.span.take(value, picture()), shown)
 
     return text
@@ -201,4 +201,5 @@ def _parts(site: Placed, rule: SiteRule, value: Any, picture: int) -> tuple[torc
         return (value[0], value[1]) if rule.output == "first" else (value[1], value[0])
     if rule.output == "sequence":
         return site.span.rest(value, picture), site.span.take(value, picture)
-    return (value.flatten(2).transpose(1, 2) if rule.output == "channels" else value), None
+    flat = value.flatten(2) if rule.output in ("channels", "heads") else value
+    return (flat.transpose(1, 2) if rule.output == "channels" else flat), None

@@ -65,7 +65,7 @@ def blend_call(
     setting = program.at(call.step, call.steps, Layout(total, "cond-only"))
     own = call.text.expand(total, -1, -1)
     banks = prepared.banks(program, call.encoding, own)
-    tables = prepared.device_tables(program, total, own, banks, prepared.picture_tokens(args, kwargs))
+    tables = prepared.device_tables(program, total, own, banks, prepared.picture_tokens(args, kwargs, call.encoding))
     tables.write(setting)
     with ExitStack() as stack, torch.set_grad_enabled(direction is not None):
         stack.enter_context(uncompiled(prepared))

@@ -41,7 +41,7 @@ def contributions_of(
     Raises: NotSupported, for a site whose attention cannot be seen.
     """
     at = torch.tensor(list(tokens), device=call.text.device)
-    picture = prepared.picture_tokens(call.args, call.kwargs)
+    picture = prepared.picture_tokens(call.args, call.kwargs, call.encoding)
     seen = [_Site(placed, picture, at, published) for placed in prepared.sites]
     watch = _Attention(seen)
     with ExitStack() as stack, torch.no_grad():

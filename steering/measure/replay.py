@@ -134,7 +134,9 @@ def replay_call(prepared: PreparedPipeline, call: Call, plans: Sequence[Plan | N
         setting = program.at(call.step, call.steps, layout)
         own = call.text.expand(total, -1, -1)
         banks = prepared.banks(program, call.encoding, own)
-        tables = prepared.device_tables(program, total, own, banks, prepared.picture_tokens(args, kwargs))
+        tables = prepared.device_tables(
+            program, total, own, banks, prepared.picture_tokens(args, kwargs, call.encoding)
+        )
         tables.write(setting)
         stack.enter_context(prepared.hooked_sites(program))
         stack.callback(prepared.active.clear)

@@ -130,6 +130,13 @@ def check_watched(sentinels: Sequence[Sentinel], prepared: PreparedPipeline, hos
 
 
 def _check_swap(swap: Swap, prepared: PreparedPipeline, placed: Placed, host: str) -> None:
+    rule, pooled = placed.rule, prepared.family.pooled
+    masks = (getattr(rule, "mask", None), pooled.mask if pooled is not None and swap.pooled != "keep" else None)
+    if 0.0 < swap.strength < 1.0 and any(mask is not None and mask.masked is None for mask in masks):
+        raise NotSupported(
+            f"strength must be 1 at site `{placed.name}`, got {swap.strength}: its mask says yes or no of each token,"
+            " and a donor's cannot be mixed with it"
+        )
     if not prepared.family.joint:
         if swap.source != "text":
             raise NotSupported(
@@ -145,7 +152,9 @@ def _check_swap(swap: Swap, prepared: PreparedPipeline, placed: Placed, host: st
     if swap.mode == "pinned" and swap.source == "canonical":
         raise NotSupported("mode `pinned` needs the donor as a row of the batch: use source `twin` or `lockstep`")
     if swap.mode == "kv":
-        placed.projection("keys")
+        placed.readers()
+    elif rule.stream is None:  # type: ignore[union-attr]
+        raise NotSupported(f"mode `pinned` needs to know the text stream around site `{placed.name}`; use mode `kv`")
 
 
 def _check_edit(edit: Edit, placed: Placed) -> None:

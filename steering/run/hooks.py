@@ -34,14 +34,15 @@ __all__ = [
 Hook = Callable[..., Any]
 
 
-def cross_hook(site: ActiveSite, placed: Placed) -> Hook:
+def cross_hook(site: ActiveSite, placed: Placed, bank: str) -> Hook:
     """A forward pre-hook of a cross-attention site: gives it the text that the tables say, mask included, and edits
-    it."""
+    it. bank: where the donors' texts lie."""
     rule = placed.rule
     assert isinstance(rule, SiteRule)
     position, name, width = placed.position(rule.text), placed.name, placed.text_width
     mask_argument = rule.mask.argument if rule.mask else "attention_mask"
     mask_position = placed.position(mask_argument)
+    entry = placed.block.get_submodule(rule.before) if rule.before and placed.block is not None else None
 
     def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         tables = site.now()
@@ -55,15 +56,16 @@ def cross_hook(site: ActiveSite, placed: Placed) -> Hook:
         _check_mask(mask, rule.mask, name)
         put, named = list(args), dict(kwargs)
         if common.swaps:
-            own_mask = mask
-            text = _swapped(tables, "swap", text, common.banks.get("text"))
+            own_mask, donors = mask, common.banks.get(bank)
+            if entry is not None and donors is not None:
+                donors = entry(donors)
+            text = _swapped(tables, "swap", text, donors)
             if own_mask is not None:
-                mask = _swapped_mask(tables, own_mask)
+                mask = _swapped_mask(tables, own_mask, common.banks.get("mask"))
                 _put(put, named, mask_argument, mask_position, mask)
             _count(tables, "swap")
         if table_key("text", width) in common.operators:
-            hidden = rule.mask.masked / 2 if rule.mask else 0.0
-            shown = None if mask is None else mask[:, 0] > hidden
+            shown = rule.mask.shown(mask) if rule.mask else None
             text = _edited(tables, "text", text, shown)
         _put(put, named, rule.text, position, (text, *given[1:]) if isinstance(given, tuple) else text)
         return tuple(put), named
@@ -176,6 +178,7 @@ def pooled_hook(site: ActiveSite, placed: Placed) -> Hook:
     rule = placed.rule
     assert isinstance(rule, PooledRule)
     argument, leading, position, name = rule.argument, rule.leading, placed.position(rule.argument), placed.name
+    masked = None if rule.mask is None else (rule.mask.argument, placed.position(rule.mask.argument))
 
     def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         tables = site.now()
@@ -194,6 +197,9 @@ def pooled_hook(site: ActiveSite, placed: Placed) -> Hook:
             given = _edited(tables, "pooled", tokens).view_as(given)
         put, named = list(args), dict(kwargs)
         _put(put, named, argument, position, torch.cat([given, whole[..., width:]], -1) if leading else given)
+        if masked is not None and bank is not None:
+            mask = _swapped_mask(tables, _argument(args, kwargs, *masked), tables.common.banks["pooled_mask"])
+            _put(put, named, *masked, mask)
         return tuple(put), named
 
     return hook
@@ -231,11 +237,12 @@ def output_hook(site: ActiveSite, placed: Placed) -> Hook:
             changed = span.put(output, count, text)
             span.rest(changed, count).copy_(picture)
             return changed
-        tokens = output.flatten(2).transpose(1, 2) if kind == "channels" else output
+        flat = output.flatten(2) if kind in ("channels", "heads") else output
+        tokens = flat.transpose(1, 2) if kind == "channels" else flat
         edited = _edited(tables, "output", tokens) if here else tokens
         _watch(tables, edited)
         if not here or kind != "channels":
-            return edited if here else None
+            return edited.view_as(output) if here else None
         # strides as they were: convolutions round differently for another memory format
         return torch.empty_like(output).copy_(edited.transpose(1, 2).unflatten(2, output.shape[2:]))
 
@@ -259,10 +266,11 @@ def _accompanied(tables: SiteTables, channel: str, own: Any, name: str) -> Any:
     return own.index_select(0, tables.src[channel])
 
 
-def _swapped_mask(tables: SiteTables, own: torch.Tensor) -> torch.Tensor:
-    src, bank = tables.src["swap"], tables.common.banks.get("mask")
+def _swapped_mask(tables: SiteTables, own: torch.Tensor, bank: torch.Tensor | None) -> torch.Tensor:
+    """Masks of weights are mixed as the texts are; the others are taken whole, with plans of full strength alone."""
+    src = tables.src["swap"]
     bank = None if bank is None else bank.to(own.dtype)
-    if torch.compiler.is_compiling() or tables.common.blends:
+    if own.is_floating_point() and (torch.compiler.is_compiling() or tables.common.blends):
         return swap_bias(own, bank, src, tables.alpha["swap"].to(own.dtype))
     return take_rows(own, bank, src)
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from steering.attach import after, before
 from steering.batch.device_tables import ActiveSite, ActiveTables, DeviceTables, TablesKey, operator_tables
-from steering.batch.donors import Encoding, SizedCache, pooled_bank, text_banks
+from steering.batch.donors import Encoding, SizedCache, pooled_banks, text_banks
 from steering.batch.recorded_text import TextStream, stream_size
 from steering.batch.row_program import CHANNELS, COUNTED, AddedRows, Ints, RowProgram
 from steering.batch.watch import Watch
@@ -139,18 +139,21 @@ class PreparedPipeline:
         if program.texts and not self.family.joint:
             rule = self.sites[0].rule
             assert isinstance(rule, SiteRule)
-            banks |= text_banks(
-                self._encoded(program.texts, encoding),
-                bank_capacity(len(program.texts), own),
-                own,
-                projection=self.projection(),
-                masked=rule.mask.masked if rule.mask else None,
-                width=self.sites[0].text_width,
-            )
+            donors = self._encoded(program.texts, encoding)
+            for component in self.denoisers:
+                read = text_banks(
+                    donors,
+                    bank_capacity(len(donors), own),
+                    own,
+                    projection=self.projection(component),
+                    rule=rule.mask,
+                )
+                banks[self._text_bank(component)] = read.pop("text")
+                banks |= read
         if program.pooled and self.family.pooled is not None:
             donors = self._encoded(program.pooled, encoding)
             capacity = bank_capacity(len(donors), own)
-            banks["pooled"] = pooled_bank(donors, capacity, own, self.family.pooled.source)
+            banks |= pooled_banks(donors, capacity, own, self.family.pooled, self.projection())
         return banks
 
     def device_tables(
@@ -188,11 +191,12 @@ class PreparedPipeline:
             if self._owners[i] != component or any(f".{k}." in f".{placed.name}." for k in skipped)
         ]
 
-    def picture_tokens(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
+    def picture_tokens(self, args: Sequence[Any], kwargs: Mapping[str, Any], encoding: Encoding | None = None) -> int:
         """How many tokens the picture has in sequences with text, in a call of the denoiser; 0 where there are none."""
         if all(getattr(p.rule, "span", "all") == "all" for p in self.sites):
             return 0
-        return picture_tokens(self.family, self.denoiser, latents_of_call(self.denoiser, args, kwargs))
+        latents = latents_of_call(self.denoiser, args, kwargs)
+        return picture_tokens(self.family.inputs, self.denoiser, latents, encoding.arguments if encoding else {})
 
     def check_counts(self, fired: Ints, expected: Ints) -> None:
         """Nothing, when every site did what the plans say, [counted, L, B] each. Raises: NotFired."""
@@ -211,10 +215,15 @@ class PreparedPipeline:
         """A donor as the running call encodes its prompts; kept for the next time."""
         return self._encoded([donor], encoding)[0]
 
-    def projection(self) -> list[nn.Module]:
-        """The modules of the denoiser that text passes before the first site, in order."""
-        found = (getattr(self.denoiser, name, None) for name in self.family.projection)
-        return [module for module in found if module is not None]
+    def projection(self, component: str | None = None) -> list[nn.Module]:
+        """The modules of a denoiser, the first unless another is named, that text passes before its first site, in
+        order."""
+        modules = dict(self.denoisers[component or self.family.denoiser].named_modules())
+        return [modules[name] for name in self.family.projection if name in modules]
+
+    def _text_bank(self, component: str) -> str:
+        """The name of the bank of texts as a denoiser's sites see them: each projects them itself."""
+        return "text" if component == self.family.denoiser else f"text of {component}"
 
     def _encoded(self, donors: Sequence[str | Donor], encoding: Encoding) -> list[Donor]:
         if not any(isinstance(d, str) for d in donors):
@@ -238,7 +247,8 @@ class PreparedPipeline:
         for where, module in _projections(placed, [w for w in PROJECTED if w in needed]).items():
             stack.enter_context(after(module, adapter_hook(site, module, where)))
         if placed.site.kind == "cross" and needed & {"swap", "text"}:
-            stack.enter_context(before(placed.module, cross_hook(site, placed)))
+            bank = self._text_bank(self._owners[index])
+            stack.enter_context(before(placed.module, cross_hook(site, placed, bank)))
         if placed.site.kind == "joint":
             self._hook_joint(stack, site, placed, needed)
         if needed & {"output", "context", "watch"}:
@@ -253,7 +263,7 @@ class PreparedPipeline:
             stack.enter_context(before(placed.block, stream_hook(site, placed)))
         if "text" in needed:
             stack.enter_context(before(placed.module, text_edit_hook(site, placed)))
-        if "swap" in needed:
+        if "swap" in needed and not is_fused(placed.module):  # a plan that needs them was refused before the call
             for what, (module, span) in placed.readers().items():
                 stack.enter_context(after(module, projection_hook(site, placed, what, span)))
 

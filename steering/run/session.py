@@ -58,7 +58,7 @@ class Session:
         self.run: PipelineRun | None = None
         self.layout: Layout | None = None
         self.pooled: int | None = None
-        self.picture = 0
+        self.picture = self._encoded = 0
         self._steered = bool(self.extras.sentinels) or any(
             p is not None and set(p.sites) & set(prepared.names) for p in self.plans
         )
@@ -98,7 +98,10 @@ class Session:
     # what the pipeline does, in the order in which it does it
 
     def _encode(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        result = original(*args, **kwargs)
+        result = self._encoded_together(original, args, kwargs)
+        self._encoded += 1
+        if self._encoded % self.prepared.family.encode.calls:
+            return result
         if self._is_uncond_of_this_run():
             assert self.run is not None
             self.run.layouts.uncond = self._named(result)["text"]
@@ -112,6 +115,20 @@ class Session:
             self.extras.on_encoded(encoded_texts(self._named(result), len(self.plans)))
         self._open_run(Encoding(self.prepared.family.encode, encoder, _arguments(original, args, kwargs)), result)
         return result
+
+    def _encoded_together(self, original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The encoder's result, padded for the donors of plans where a family pads to the longest of a batch."""
+        rule = self.prepared.family.encode
+        donors = [d for d in self._program(self.plans).texts if isinstance(d, str)]
+        if not rule.longest or not donors or self._borrows_encoder():
+            return original(*args, **kwargs)
+        given = _arguments(original, args, kwargs)
+        prompts = [given[rule.prompt]] if isinstance(given[rule.prompt], str) else list(given[rule.prompt] or ())
+        given[rule.prompt] = [*prompts, *donors]
+        if isinstance(given.get("negative_prompt"), list):
+            given["negative_prompt"] = [*given["negative_prompt"], *("" for _ in donors)]
+        result, share = original(**given), len(prompts) / (len(prompts) + len(donors))
+        return tuple(v[: round(len(v) * share)] if isinstance(v, torch.Tensor) else v for v in result)
 
     def _set_timesteps(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         result = original(*args, **kwargs)
@@ -143,7 +160,7 @@ class Session:
             latents = kwargs[self._latents] if self._latents in kwargs else args[0]
             return _unasked(self.prepared.denoiser, latents, as_tuple=not kwargs.get("return_dict", True))
         run.calls += 1
-        self.picture = self.prepared.picture_tokens(args, kwargs)
+        self.picture = self.prepared.picture_tokens(args, kwargs, run.encoding)
         if self.extras.recorder is not None:
             self._aim_recorder(self.extras.recorder, layout, place)
         if run.program is not None:

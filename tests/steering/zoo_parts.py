@@ -112,12 +112,11 @@ def vae(levels: int = 2, **more: Any) -> Any:
 
     model = AutoencoderKL(
         block_out_channels=(8,) * levels,
-        latent_channels=4,
         norm_num_groups=4,
         down_block_types=("DownEncoderBlock2D",) * levels,
         up_block_types=("UpDecoderBlock2D",) * levels,
         sample_size=16,
-        **more,
+        **({"latent_channels": 4} | more),
     )
     return jitter(model, 0.05)
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from steering.families.description import DISTILLED, Encode, Family, Inputs, MaskRule, PooledRule, SiteRule
 
-__all__ = ["RECORDS"]
+__all__ = ["RECORDS", "SANA", "SDXL"]
 
 _UNET = ("down_blocks", "mid_block", "up_blocks")
 _PROMPTS = ("negative_prompt", "prompt_embeds", "negative_prompt_embeds")
@@ -45,7 +45,7 @@ _UPSCALER = replace(
     image="picture",
 )
 
-_SDXL = Family(
+SDXL = Family(
     name="Stable Diffusion XL",
     pipelines=("StableDiffusionXLPipeline",),
     denoiser="unet",
@@ -65,7 +65,7 @@ _SDXL = Family(
 )
 
 _REFINER = replace(
-    _SDXL,
+    SDXL,
     name="Stable Diffusion XL refiner",
     pipelines=("StableDiffusionXLImg2ImgPipeline",),
     image="latents",
@@ -207,7 +207,7 @@ _PIXART_ALPHA = replace(
     one_step_schedulers=("LCMScheduler", "DDPMScheduler"),
 )
 
-_SANA = replace(
+SANA = replace(
     _PIXART,
     name="SANA",
     pipelines=("SanaPipeline",),
@@ -216,7 +216,7 @@ _SANA = replace(
 )
 
 _SANA_SPRINT = replace(
-    _SANA,
+    SANA,
     name="SANA-Sprint",
     pipelines=("SanaSprintPipeline",),
     encode=Encode(
@@ -231,7 +231,7 @@ _SANA_SPRINT = replace(
 RECORDS: tuple[Family, ...] = (
     _STABLE_DIFFUSION,
     _UPSCALER,
-    _SDXL,
+    SDXL,
     _REFINER,
     _IF,
     _IF_UPSCALER,
@@ -239,6 +239,6 @@ RECORDS: tuple[Family, ...] = (
     _PIXART,
     _PIXART_ALPHA,
     _FLUX,
-    _SANA,
+    SANA,
     _SANA_SPRINT,
 )

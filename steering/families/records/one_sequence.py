@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from steering.families.description import Encode, Family, SiteRule
+from dataclasses import replace
 
-__all__ = ["RECORDS"]
+from steering.families.description import Encode, Family, Inputs, SiteRule
+
+__all__ = ["COGVIEW3", "RECORDS"]
 
 _PROMPTS = ("negative_prompt", "prompt_embeds", "negative_prompt_embeds")
 
@@ -33,4 +35,39 @@ _COGVIEW4 = Family(
     guidance="sequential",
 )
 
-RECORDS: tuple[Family, ...] = (_COGVIEW4,)
+COGVIEW3 = replace(
+    _COGVIEW4,
+    name="CogView3+",
+    pipelines=("CogView3PlusPipeline",),
+    denoiser_class="CogView3PlusTransformer2DModel",
+    guidance="uncond-first",
+)
+
+# text lies at the end of room for it, then the picture; guidance is a second denoiser that reads no text
+_IDEOGRAM4 = Family(
+    name="Ideogram 4",
+    pipelines=("Ideogram4Pipeline",),
+    denoiser="transformer",
+    denoiser_class="Ideogram4Transformer2DModel",
+    sites=(
+        SiteRule(
+            pattern=r"layers\.\d+\.attention",
+            module_class="Ideogram4Attention",
+            kind="joint",
+            keys=("to_k", "to_v"),
+            text="hidden_states",
+            span="first",
+            companions=("attention_mask", "image_rotary_emb"),
+            stream="hidden_states",
+            stream_span="first",
+            output="sequence",
+        ),
+    ),
+    encode=Encode(guidance=None, cleared=(), returns=("text",), encoders=("text_encoder",), images=None),
+    guidance="sequential",
+    pictures=None,
+    inputs=Inputs(room="max_sequence_length"),
+    small_call={"guidance_schedule": None},
+)
+
+RECORDS: tuple[Family, ...] = (_COGVIEW4, COGVIEW3, _IDEOGRAM4)

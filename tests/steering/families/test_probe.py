@@ -81,11 +81,11 @@ def aura() -> Any:
 @pytest.mark.parametrize("name", [n for n in zoo.NAMES if n not in PICTURES])
 def test_the_probe_finds_what_the_table_says(name: str) -> None:
     from steering.families.discovery import find_pooled, find_sites
-    from steering.families.probe import probed_family
+    from steering.families.probe import probed_families
     from steering.families.table import known_family
 
     pipe = zoo.build(name)
-    found, known = probed_family(pipe), known_family(type(pipe))
+    found, known = probed_families(pipe)[0], known_family(type(pipe))
     assert known is not None
     denoiser = getattr(pipe, known.denoiser)
     sites = [find_sites(family, denoiser) for family in (found, known)]
@@ -104,7 +104,8 @@ def test_a_probed_host_keeps_the_laws(name: str, monkeypatch: pytest.MonkeyPatch
     from steering import Host
     from tests.steering.family_cases import Asked
 
-    monkeypatch.setattr("steering.host.known_family", lambda pipeline_class, families: None)
+    monkeypatch.setattr("steering.families.guesses.known_family", lambda pipeline_class, families: None)
+    monkeypatch.setattr("steering.families.guesses.FAMILIES", ())
     it = Asked(name)
     assert isinstance(it.host, Host)
     assert it.host.tested is not None
@@ -161,11 +162,20 @@ def test_a_pipeline_whose_text_also_enters_elsewhere_fails_the_laws_and_is_not_s
     assert len(host.generate([RED], plans=[None], seeds=[1], **zoo.CALL["sd1"]).images) == 1
 
 
-def test_a_pipeline_with_text_and_picture_in_one_sequence_is_refused_with_the_reason() -> None:
-    from steering import Host, NotSupported
+def test_text_and_picture_in_one_sequence_are_probed_in_either_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """AuraFlow, as if no table had it: later blocks have one sequence, in which eight registers precede text."""
+    from steering import Host, Plan, Swap
 
-    with pytest.raises(NotSupported, match=r"`AuraFlowPipeline`.*text and picture in one sequence cannot be steered"):
-        Host(aura())
+    monkeypatch.setattr("steering.families.guesses.known_family", lambda pipeline_class, families: None)
+    monkeypatch.setattr("steering.families.guesses.FAMILIES", ())
+    host = Host(aura())
+    assert host.tested is not None
+    assert host.tested.passed, host.tested.failures()
+    assert len(host.sites) == 4
+    plan = Plan(Swap(GREEN, sites=host.sites[-1:], pooled="keep", source="twin"))
+    out = host.generate([RED, RED], plans=[None, plan], seeds=[3, 3], **CALL)
+    assert apart(out.images[0], out.images[1]) > DIFFERENT / 10
+    assert out.report[1].fired == {host.sites[-1].name: CALL["num_inference_steps"]}
 
 
 def test_a_class_of_ones_own_is_of_the_family_that_it_is_derived_from() -> None:
@@ -188,7 +198,8 @@ def test_what_cannot_be_probed_is_refused_with_what_was_missing(monkeypatch: pyt
     pipe.encode_prompt = lambda words: words
     with pytest.raises(NotSupported, match=r"must have a method `encode_prompt\(prompt"):
         Host(pipe)
-    monkeypatch.setattr("steering.host.known_family", lambda pipeline_class, families: None)
+    monkeypatch.setattr("steering.families.guesses.known_family", lambda pipeline_class, families: None)
+    monkeypatch.setattr("steering.families.guesses.FAMILIES", ())
     with pytest.raises(NotSupported, match="starts from a picture"):
         Host(zoo.build("if2"))
     broken = zoo.build("sd1")

@@ -241,7 +241,7 @@ def _nucleus() -> Any:
         transformer=parts.jitter(denoiser, _JITTER),
         scheduler=FlowMatchEulerDiscreteScheduler(),
         vae=parts.jitter(vae, 0.05),
-        text_encoder=encoders.qwen3_vl(processor.tokenizer),
+        text_encoder=encoders.qwen3_vl(processor.tokenizer, layers=8),  # the text is that of the last but seven
         processor=processor,
     )
 
@@ -263,5 +263,5 @@ CALL: dict[str, dict[str, Any]] = {
     "lumina-next": _BASE | {"height": 64, "width": 64, "clean_caption": False},
     "kandinsky3": _BASE | {"height": 64, "width": 64},
     "kolors": _BASE | {"height": 16, "width": 16, "max_sequence_length": parts.TEXT},
-    "nucleus": _BASE | {"height": 16, "width": 16, "return_index": -2},
+    "nucleus": _BASE | {"height": 16, "width": 16},
 }

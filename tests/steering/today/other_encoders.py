@@ -21,6 +21,12 @@ _CHAT = [
     "<|image_pad|>",
     "<|video_pad|>",
 ]
+_CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n"
+    "{% if message.content is string %}{{ message.content }}"
+    "{% else %}{% for part in message.content %}{{ part.text }}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
 
 
 def _bytes() -> dict[str, int]:
@@ -36,6 +42,18 @@ def qwen_tokenizer() -> Any:
     tokenizer = Qwen2Tokenizer(vocab=_bytes() | {t: 256 + i for i, t in enumerate(_CHAT)}, merges=[])
     tokenizer.add_special_tokens({"additional_special_tokens": _CHAT[1:]})
     return tokenizer
+
+
+def qwen_chat_tokenizer() -> Any:
+    """`qwen_tokenizer` with a plain chat template."""
+    tokenizer = qwen_tokenizer()
+    tokenizer.chat_template = _CHAT_TEMPLATE
+    return tokenizer
+
+
+def chat_length(tokenizer: Any, system: str) -> int:
+    """Tokens of a chat before the words of its user."""
+    return template_length(tokenizer, f"<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n{{}}")
 
 
 def template_length(tokenizer: Any, template: str) -> int:
@@ -217,17 +235,11 @@ def qwen3_processor() -> Any:
     """A Qwen 3 VL processor around `qwen_tokenizer`, with a plain chat template."""
     from transformers import Qwen2VLImageProcessor, Qwen3VLProcessor, Qwen3VLVideoProcessor
 
-    template = (
-        "{% for message in messages %}<|im_start|>{{ message.role }}\n"
-        "{% if message.content is string %}{{ message.content }}"
-        "{% else %}{% for part in message.content %}{{ part.text }}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
-        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-    )
     return Qwen3VLProcessor(
         image_processor=Qwen2VLImageProcessor(),
         tokenizer=qwen_tokenizer(),
         video_processor=Qwen3VLVideoProcessor(),
-        chat_template=template,
+        chat_template=_CHAT_TEMPLATE,
     )
 
 

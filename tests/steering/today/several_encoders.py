@@ -87,9 +87,9 @@ def _hidream() -> Any:
     pipe = HiDreamImagePipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
         vae=parts.vae(shift_factor=0.1),
-        text_encoder=parts.clip(first, projected=True),
+        text_encoder=parts.clip(first, projected=True, room=128),
         tokenizer=first,
-        text_encoder_2=parts.clip(second, projected=True),
+        text_encoder_2=parts.clip(second, projected=True, room=128),
         tokenizer_2=second,
         text_encoder_3=parts.t5(),
         tokenizer_3=ByT5Tokenizer(),
@@ -101,9 +101,15 @@ def _hidream() -> Any:
     return pipe
 
 
-BUILD: dict[str, Callable[[], Any]] = {"hunyuan-image": _hunyuan_image, "hidream": _hidream}
+BUILD: dict[str, Callable[[], Any]] = {
+    "hunyuan-image": _hunyuan_image,
+    "hidream": _hidream,
+    "hidream-oblong": _hidream,
+}
 _BASE = {"height": 16, "width": 16, "num_inference_steps": 3}
+_HIDREAM = _BASE | {"guidance_scale": 3.0, "max_sequence_length": parts.TEXT}
 CALL: dict[str, dict[str, Any]] = {
     "hunyuan-image": _BASE,
-    "hidream": _BASE | {"guidance_scale": 3.0, "max_sequence_length": parts.TEXT},
+    "hidream": _HIDREAM,
+    "hidream-oblong": _HIDREAM | {"height": 12, "width": 20},  # padded to as many tokens as the largest picture has
 }
