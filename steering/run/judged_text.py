@@ -94,7 +94,13 @@ def judged_call(pipes: Sequence[Any], judged: Judged, asked: Asked, known: Wrapp
         with _Watch(pipes, tokenizers, judged, known).attached():
             return call()
     except UnjudgedText as error:
-        if error.rewritten or asked.key in known.learned or not _learn(known, tokenizers, asked):
+        if error.rewritten or asked.key in known.learned:
+            raise
+        try:
+            new = _learn(known, tokenizers, asked)
+        except Exception as failure:  # the known prompts tell nothing then, and the finding stands
+            raise error from failure
+        if not new:
             raise
     with _Watch(pipes, tokenizers, judged, known).attached():
         return call()
