@@ -21,7 +21,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from service.engine.queue import Job, Made, Queue, Rewritten, Woken, shutting_down
-from service.errors import DeadlineExceeded, PictureBroken, Unavailable, without_message
+from service.errors import DeadlineExceeded, PictureBroken, TextUnjudged, Unavailable, without_message
 from service.metrics.recorder import Recorder
 from service.settings import Batching
 
@@ -194,9 +194,12 @@ class Engine(threading.Thread):
                     job.settle(Unavailable("the worker has lost its device and starts again", code="device_lost"))
 
     def _told(self, error: Exception) -> Exception:
-        """The error that a job is settled with. A broken picture is counted; steering could not mend it."""
-        from steering import BrokenPicture
+        """The error that a job is settled with, where steering could not mend it. A broken picture is counted."""
+        from steering import BrokenPicture, UnjudgedText
 
+        if isinstance(error, UnjudgedText):
+            log.error("the pipeline would have read text with `%s` that nobody judged", error.component)
+            return TextUnjudged()
         if not isinstance(error, BrokenPicture):
             return error
         self._recorder.broken_picture(error.cause)

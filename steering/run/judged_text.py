@@ -125,8 +125,10 @@ class _Watch:
 
     def _read(self, name: str, text: str) -> None:
         """Nothing, for a text that may be encoded."""
+        if len(text) > 1 and (name, text) in self._seen:
+            return
         said = _words(text)
-        if self._spells(name, said) or (name, text) in self._seen:
+        if self._spells(name, said):
             return
         if any(_comes_from(said, _words(written)) for written in self._written):
             self._tell(name)

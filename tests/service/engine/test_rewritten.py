@@ -6,6 +6,8 @@
 | judge the prompt again in place of what was written | what is written is refused, and is steered |
 | let the rewriter go on after the decision | a harmless rewriting is drawn as it was written |
 | rewrite a prompt that is steered | a steered prompt is drawn in its own words |
+| draw what a rewriter wrote that cannot be switched off | a rewriter without a switch makes no picture |
+| leave the setting out where the worker is put together | the setting decides |
 | tell a row what stands for its neighbour | each of a batch is told what stands for its own prompt |
 """
 
@@ -26,6 +28,7 @@ from service.engine.closed_loop import ClosedLoop
 from service.engine.outcome import Outcome
 from service.engine.queue import BatchKey, Job, Queue, Rewritten
 from service.engine.thread import Engine
+from service.errors import TextUnjudged
 from service.order import Order
 from service.reading.pools import DetectorPools
 from tests.rewriting import rewrite_prompts
@@ -135,6 +138,30 @@ def test_a_rewriter_that_is_refused_is_switched_off(ask: Any, host: Any, writer:
     got = ask(BENIGN, rewrites=False)
     assert (got.verdict, writer.asked) == ("allow", 0)
     assert np.array_equal(pixels(got.pictures[0].image), drawn(host, BENIGN))
+
+
+def test_a_rewriter_without_a_switch_makes_no_picture(ask: Any, host: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(host), "rewriter_off", {})
+    with pytest.raises(TextUnjudged):
+        ask(BENIGN, rewrites=False)
+    with pytest.raises(TextUnjudged):
+        ask(PROMPT)
+
+
+@pytest.mark.parametrize("setting", ["judge", "refuse"])
+def test_the_setting_decides(setting: str, settings: Any, recorder: Any, writer: Writer) -> None:
+    from service.engine.host import load_host
+    from service.worker.runtime import Runtime
+
+    runtime = Runtime(settings(rewriters=setting), recorder, load=lambda s: rewrite_prompts(load_host(s), writer))
+    runtime.start()
+    try:
+        runtime.wait()
+        order = Order(BENIGN, "", "tiny", n=1, width=64, height=64, steps=4, guidance=3.0, seed=3)
+        got = asyncio.run(runtime.ready().loop.answer(order, runtime.ready().store.snapshot, "request-1"))
+    finally:
+        runtime.stop()
+    assert (got.verdict, writer.asked) == ("allow", 1 if setting == "judge" else 0)
 
 
 def test_each_of_a_batch_is_told_what_stands_for_its_own_prompt(host: Any, recorder: Any, writer: Writer) -> None:
