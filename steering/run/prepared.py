@@ -37,6 +37,7 @@ from steering.run.hooks import (
     stream_hook,
     text_edit_hook,
 )
+from steering.run.judged_text import Wrappings
 from steering.run.weight_versions import base_version, weight_version
 from steering.sentinel import Sentinel
 from steering.values import PROJECTED, WHERES, Donor, Projected, digest_of
@@ -74,6 +75,7 @@ class PreparedPipeline:
         self.active = ActiveTables(len(self.placed))
         self.donors: SizedCache[Donor] = SizedCache(_donor_size)
         self.streams: SizedCache[TextStream] = SizedCache(stream_size, 2 * 2**30)
+        self.wrappings = Wrappings()
         self._kept_tables: OrderedDict[TablesKey, DeviceTables] = OrderedDict()
         self._kept_hooks: tuple[ExitStack, tuple[int, ...]] | None = None
         self._weights: tuple[Hashable, str] | None = None  # the weights' version, and their digest
