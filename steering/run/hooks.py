@@ -75,7 +75,7 @@ def cross_hook(site: ActiveSite, placed: Placed, bank: str) -> Hook:
 
 def text_edit_hook(site: ActiveSite, placed: Placed) -> Hook:
     """A forward pre-hook of a joint site: edits the text that its attention reads; the text stream stays as it is."""
-    rule, span = placed.rule, placed.span
+    rule, span = placed.rule, placed.entry
     assert isinstance(rule, SiteRule)
     argument, position, width = rule.text, placed.position(rule.text), placed.text_width
 
@@ -105,8 +105,9 @@ def projection_hook(site: ActiveSite, placed: Placed, what: str, span: Span) -> 
         if tables is None or not tables.common.swaps:
             return None
         picture = tables.common.picture
-        own, bank = span.take(output, picture), tables.recorded[what]
-        _check(own, tables.common, () if bank is None else tuple(bank.shape[1:]), name)
+        own = span.take(output, picture)
+        _check(own, tables.common, (), name)
+        bank = _recorded(tables, "swap", what, own, name)
         given = _swapped(tables, "swap", own, bank)
         _count(tables, counted)
         return span.put(output, picture, given)
@@ -129,7 +130,7 @@ def companion_hook(site: ActiveSite, placed: Placed) -> Hook:
         for argument, position in arguments:
             value = _argument(args, kwargs, argument, position)
             for channel in channels:
-                value = _accompanied(tables, channel, value, name)
+                value = _accompanied(tables, channel, argument, value, name)
             if value is not None:
                 _put(put, named, argument, position, value)
         return tuple(put), named
@@ -256,14 +257,31 @@ def _swapped(tables: SiteTables, channel: str, own: torch.Tensor, bank: torch.Te
     return take_rows(own, bank, src)
 
 
-def _accompanied(tables: SiteTables, channel: str, own: Any, name: str) -> Any:
-    """What goes with text, in the order in which rows are shown others' text; what all rows share stays."""
-    if isinstance(own, tuple | list):
-        return type(own)(_accompanied(tables, channel, each, name) for each in own)
-    if own is None or own.shape[0] == 1:
-        return own
-    _check(own, tables.common, (), name)
-    return own.index_select(0, tables.src[channel])
+def _accompanied(tables: SiteTables, channel: str, argument: str, own: Any, name: str) -> Any:
+    """What goes with text, in the order in which rows are shown others' text; what several rows share stays."""
+    parts = own if isinstance(own, tuple | list) else [own]
+    shown = []
+    for n, part in enumerate(parts):
+        if part is not None and not part.shape[0] == 1 < tables.common.own.shape[0]:
+            _check(part, tables.common, (), name)
+            bank = _recorded(tables, channel, f"{argument}.{n}", part, name)
+            part = take_rows(part, bank, tables.src[channel])
+        shown.append(part)
+    return type(own)(shown) if isinstance(own, tuple | list) else shown[0]
+
+
+def _recorded(tables: SiteTables, channel: str, what: str, own: torch.Tensor, name: str) -> torch.Tensor | None:
+    """The bank of a site's recorded rows, or None where this call has none that is shown: the uncond rows of some
+    pipelines come in a call of their own, with a text of another length. Raises: BadLayout."""
+    bank = tables.recorded.get(what) if channel == "swap" else None
+    if bank is None or bank.shape[1:] == own.shape[1:]:
+        return bank
+    if bool((tables.src[channel] >= own.shape[0]).any()):
+        raise BadLayout(
+            f"a recorded donor has {list(bank.shape[1:])} at site `{name}`, and this call {list(own.shape[1:])},"
+            " because its prompts have another length; use source `twin`"
+        )
+    return None
 
 
 def _swapped_mask(tables: SiteTables, own: torch.Tensor, bank: torch.Tensor | None) -> torch.Tensor:

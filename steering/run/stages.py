@@ -14,11 +14,13 @@ from typing import Any
 
 import torch
 
-from steering.attach import after
+from steering.attach import after, before
 from steering.batch.extra_rows import ExtendedBatch
 from steering.batch.recorded_text import CANONICAL_SEED, TextRecorder, TextStream
 from steering.editing.trajectory import PathKeeper
 from steering.errors import BadPlan
+from steering.families.description import SiteRule
+from steering.families.discovery import Placed
 from steering.families.spans import Span
 from steering.plans import Plan, Swap
 from steering.run.call import CallFacts, SessionExtras
@@ -199,6 +201,18 @@ def _recording(prepared: PreparedPipeline, names: set[str], recorder: TextRecord
                     recorder.add(name, span.take(output, recorder.picture))
 
                 stack.enter_context(after(module, keep))
+            for argument in placed.rule.companions if isinstance(placed.rule, SiteRule) else ():
+
+                def keep_beside(
+                    m: Any, args: Any, kwargs: Any, argument: str = argument, placed: Placed = placed, at: int = index
+                ) -> None:
+                    position = placed.position(argument)
+                    value = kwargs.get(argument, args[position] if position < len(args) else None)
+                    for n, part in enumerate(value if isinstance(value, tuple | list) else [value]):
+                        if part is not None:
+                            recorder.add(f"{argument}.{n}.{at}", part)
+
+                stack.enter_context(before(placed.module, keep_beside))
         yield
 
 
