@@ -235,15 +235,15 @@ def _give_texts(
     donors = [prepared.encoded(given.get(i, batch.prompts[i]), call.encoding) for i in range(first, len(batch.prompts))]
     if not donors:
         return
-    mask = kwargs.get(inputs.mask)
-    text, mask = kwargs[inputs.text].clone(), None if mask is None else mask.clone()
+    given_mask = kwargs.get(inputs.mask) if inputs.mask is not None else None
+    text, mask = kwargs[inputs.text].clone(), None if given_mask is None else given_mask.clone()
     for n, donor in enumerate(donors, first):
         row, shown = fit_text(donor, call.text, masks=mask is not None)
         text[n] = row.to(text)
         if mask is not None:
             mask[n] = shown.to(mask)
     kwargs[inputs.text] = text
-    if mask is not None:
+    if mask is not None and inputs.mask is not None:
         kwargs[inputs.mask] = mask
     if inputs.pooled is not None:
         _give_pooled(inputs, donors, first, kwargs)
