@@ -78,7 +78,8 @@ class DeviceTables:
     """The tensors of one call shape: `sites` x `batch` tables, banks of donors, counters.
 
     Banks by name: `text` [c, l, d] and `mask` [c, 1, l] of cross-attention hosts, `pooled` [c, w] or [c, l, d], and for
-    recorded streams `keys.<site>` and `values.<site>` [c, l, d]. `by_site`: the tables of each site.
+    recorded streams `keys.<site>` and `values.<site>` [c, l, d], and those of what goes with them. `by_site`: the
+    tables of each site.
     """
 
     def __init__(self, key: TablesKey) -> None:
@@ -143,7 +144,7 @@ class DeviceTables:
 
 
 class SiteTables:
-    """The tables of one site: views of its rows [b], and the banks of its recorded keys and values."""
+    """The tables of one site: views of its rows [b], and the banks of what was recorded there, by name."""
 
     def __init__(self, whole: DeviceTables, site: int) -> None:
         self.common = whole.common
@@ -155,7 +156,8 @@ class SiteTables:
         self.dose, self.moved = whole.dose[site], whole.moved[site]
         self.listening, self.said = whole.listening[site], whole.said[site]
         self.directions = whole.directions.get(site)
-        self.recorded = {what: whole.banks.get(f"{what}.{site}") for what in ("keys", "values")}
+        at = f".{site}"
+        self.recorded = {name.removesuffix(at): bank for name, bank in whole.banks.items() if name.endswith(at)}
 
 
 class ActiveSite:

@@ -190,7 +190,7 @@ def _text_hook(site: Placed, rule: SiteRule, picture: Callable[[], Picture], kee
         if rule.mask is not None:
             mask = kwargs[rule.mask.argument] if rule.mask.argument in kwargs else args[masked]
             shown = rule.mask.shown(mask)
-        keep(site, site.span.take(value, picture()), shown)
+        keep(site, site.entry.take(value, picture()), shown)
 
     return text
 

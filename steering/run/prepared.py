@@ -37,6 +37,7 @@ from steering.run.hooks import (
     stream_hook,
     text_edit_hook,
 )
+from steering.run.judged_text import Wrappings
 from steering.run.weight_versions import base_version, weight_version
 from steering.sentinel import Sentinel
 from steering.values import PROJECTED, WHERES, Donor, Projected, digest_of
@@ -74,6 +75,7 @@ class PreparedPipeline:
         self.active = ActiveTables(len(self.placed))
         self.donors: SizedCache[Donor] = SizedCache(_donor_size)
         self.streams: SizedCache[TextStream] = SizedCache(stream_size, 2 * 2**30)
+        self.wrappings = Wrappings()
         self._kept_tables: OrderedDict[TablesKey, DeviceTables] = OrderedDict()
         self._kept_hooks: tuple[ExitStack, tuple[int, ...]] | None = None
         self._weights: tuple[Hashable, str] | None = None  # the weights' version, and their digest
@@ -182,7 +184,8 @@ class PreparedPipeline:
             key = ("static", donor.digest, length, tuple(sites), weights)
             stream = self.streams.get(key, partial(self._static_stream, text, mask, kwargs, sites, picture))
             for name, row in stream.at(0, 0).items():
-                banks.setdefault(name, []).append(row)
+                if name.startswith(("keys.", "values.")):  # what goes beside them is `shown`
+                    banks.setdefault(name, []).append(row)
         empty = capacity - len(program.texts)
         filled = {name: torch.stack([*rows, *[torch.zeros_like(rows[0])] * empty]) for name, rows in banks.items()}
         return {**filled, "shown": shown}
@@ -221,6 +224,9 @@ class PreparedPipeline:
                         recorder.add(name, span.take(output, recorder.picture))
 
                     stack.enter_context(after(module, keep))
+                for argument in getattr(self.placed[index].rule, "companions", ()):
+                    beside = partial(_keep_beside, recorder, self.placed[index], argument, index)
+                    stack.enter_context(before(self.placed[index].module, beside))
             try:
                 yield
             finally:
@@ -369,6 +375,17 @@ def _is_compiled(component: Any, denoiser: nn.Module) -> bool:
 
 def _donor_size(donor: Donor) -> int:
     return sum(t.numel() * t.element_size() for t in (donor.text, donor.mask, donor.pooled) if t is not None)
+
+
+def _keep_beside(
+    recorder: TextRecorder, placed: Placed, argument: str, index: int, module: Any, args: Any, kwargs: Any
+) -> None:
+    """Takes down what goes with the text of a site."""
+    position = placed.position(argument)
+    value = kwargs.get(argument, args[position] if position < len(args) else None)
+    for n, part in enumerate(value if isinstance(value, tuple | list) else [value]):
+        if part is not None:
+            recorder.add(f"{argument}.{n}.{index}", part)
 
 
 @contextmanager

@@ -359,6 +359,12 @@ class Session:
         """The encoder's result, with the rows of given donors replaced."""
         if not self.extras.donors:
             return result
+        beside = self.prepared.family.inputs.beside
+        if beside:
+            raise BadDonor(
+                f"donor must be a prompt for {self.prepared.family.name}, whose denoiser is given more of its text than"
+                f" a `Donor` holds (`{beside[0]}`)"
+            )
         fresh = self.prepared.family.encode.named(result)
         images = len(fresh["text"]) // len(self.plans)
         fresh |= {k: fresh[k].clone() for k in ("text", "mask", "pooled") if isinstance(fresh.get(k), torch.Tensor)}

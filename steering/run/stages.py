@@ -7,12 +7,15 @@ pipeline gets the pictures of the one before it as `image`, and the same prompts
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 
+from steering.attach import watched
 from steering.batch.extra_rows import ExtendedBatch
 from steering.batch.recorded_text import CANONICAL_SEED, TextRecorder, TextStream
 from steering.editing.trajectory import PathKeeper
@@ -20,6 +23,7 @@ from steering.errors import BadPlan
 from steering.plans import Plan, Swap
 from steering.run.call import CallFacts, SessionExtras
 from steering.run.finite import check_finite, finite_pictures
+from steering.run.judged_text import Asked, Judged, OnRewritten, judged_call
 from steering.run.prepared import PreparedPipeline
 from steering.run.session import Session
 from steering.run.weight_versions import weight_version
@@ -38,7 +42,7 @@ _PER_ROW = ("latents", "image", "ip_adapter_image", "ip_adapter_image_embeds")
 class GenerateCall:
     """One call of `Host.generate`, checked: `asked` prompts of the caller, `count` pictures of each; `own` arguments
     for single stages. The first pipeline is watched by `sentinels`, its texts go to `on_encoded`, and its pictures'
-    ways are kept by `keeper`."""
+    ways are kept by `keeper`. What a rewriter writes goes to `on_rewritten`."""
 
     batch: ExtendedBatch
     asked: int
@@ -49,6 +53,7 @@ class GenerateCall:
     sentinels: tuple[Sentinel, ...] = ()
     on_encoded: Callable[[tuple[EncodedText, ...]], None] | None = None
     keeper: PathKeeper | None = None
+    on_rewritten: OnRewritten | None = None
 
 
 def run_stages(pipelines: Sequence[PreparedPipeline], job: GenerateCall) -> tuple[Any, list[CallFacts]]:
@@ -57,25 +62,34 @@ def run_stages(pipelines: Sequence[PreparedPipeline], job: GenerateCall) -> tupl
     facts: list[CallFacts] = []
     images: Any = None
     for n, prepared in enumerate(pipelines):
-        arguments = _arguments(pipelines, n, job, images)
-        count = job.count if n == 0 and prepared.family.pictures else 1
-        plans = [p for p in job.batch.plans for _ in range(job.count // count)]
-        extras = SessionExtras(
-            job.batch.pictures(job.count),
-            job.batch.donors if n == 0 else (),
-            _streams(prepared, job, arguments),
-            sentinels=job.sentinels if n == 0 else (),
-            on_encoded=job.on_encoded if n == 0 else None,
-            keeper=job.keeper if n == 0 else None,
-        )
-        with Session(prepared, plans, job.on_step, extras).attached() as session, finite_pictures(prepared.pipe):
-            if prepared.family.pictures:
-                arguments[prepared.family.pictures] = count
-            given = prepared.pipe(generator=_generators(job), **arguments)
-            images = getattr(given, prepared.family.result)
-        check_finite(images, "latents" if arguments.get("output_type") == "latent" else "decoded")
-        facts.append(session.finished[-1])
+        pipes = list({id(pipe): pipe for pipe in (prepared.pipe, prepared.encoder)}.values())
+        judged = Judged(_texts_of(job), job.on_rewritten)
+        asked = Asked(_how(job, n), partial(_until_denoiser, pipelines, n, job, images))
+        images, told = judged_call(pipes, judged, asked, prepared.wrappings, partial(_stage, pipelines, n, job, images))
+        facts.append(told)
     return images, facts
+
+
+def _stage(pipelines: Sequence[PreparedPipeline], n: int, job: GenerateCall, images: Any) -> tuple[Any, CallFacts]:
+    """The pictures of one pipeline, from those of the one before it, and the facts of its call."""
+    prepared, arguments = pipelines[n], _arguments(pipelines, n, job, images)
+    count = job.count if n == 0 and prepared.family.pictures else 1
+    plans = [p for p in job.batch.plans for _ in range(job.count // count)]
+    extras = SessionExtras(
+        job.batch.pictures(job.count),
+        job.batch.donors if n == 0 else (),
+        _streams(prepared, job, arguments),
+        sentinels=job.sentinels if n == 0 else (),
+        on_encoded=job.on_encoded if n == 0 else None,
+        keeper=job.keeper if n == 0 else None,
+    )
+    with Session(prepared, plans, job.on_step, extras).attached() as session, finite_pictures(prepared.pipe):
+        if prepared.family.pictures:
+            arguments[prepared.family.pictures] = count
+        given = prepared.pipe(generator=_generators(job), **arguments)
+        images = getattr(given, prepared.family.result)
+    check_finite(images, "latents" if arguments.get("output_type") == "latent" else "decoded")
+    return images, session.finished[-1]
 
 
 def _generators(job: GenerateCall) -> list[torch.Generator]:
@@ -135,6 +149,48 @@ def _refuse_per_row(arguments: Mapping[str, Any]) -> None:
     lists = [k for k, v in arguments.items() if k.startswith(("prompt_", "negative_prompt_")) and isinstance(v, list)]
     for name in (*lists, *(k for k in _PER_ROW if arguments.get(k) is not None)):
         raise BadPlan(f"`{name}` has an entry a row, and this plan adds rows; leave it out, or use source `canonical`")
+
+
+# texts of a call
+
+
+def _texts_of(job: GenerateCall) -> frozenset[str]:
+    """The texts that the caller gave: prompts, negative prompts, donors, and texts among the arguments."""
+    acts = [act for plan in job.batch.plans if plan for act in plan.interventions]
+    donors = [act.donor for act in acts if isinstance(act, Swap) and isinstance(act.donor, str)]
+    given = [v for of in (job.arguments, *job.own) for k, v in of.items() if "prompt" in k]
+    lists = [each if isinstance(each, list | tuple) else [each] for each in given]
+    own = [each for each in (t for texts in lists for t in texts) if isinstance(each, str)]
+    return frozenset([*job.batch.prompts, *(q for q in job.batch.negatives if q), *donors, *own])
+
+
+def _how(job: GenerateCall, n: int) -> Hashable:
+    """Equal for calls whose stage is given equal arguments, but for prompts and what has an entry a row."""
+    given = {**job.arguments, **job.own[n]}
+    plain = {k: v for k, v in given.items() if k not in _PER_ROW and "prompt" not in k}
+    return repr(sorted(plain.items())), any(q is not None for q in job.batch.negatives)
+
+
+def _until_denoiser(
+    pipelines: Sequence[PreparedPipeline], n: int, job: GenerateCall, images: Any, prompt: str, negative: str
+) -> None:
+    """A stage with other texts, up to the first call of its denoiser."""
+    prepared, batch = pipelines[n], job.batch
+    negatives = tuple(None if q is None else negative for q in batch.negatives)
+    other = replace(job, batch=replace(batch, prompts=(prompt,) * len(batch.prompts), negatives=negatives))
+    arguments = _arguments(pipelines, n, other, images)
+    with suppress(_Enough), ExitStack() as stack:
+        for name in prepared.denoisers:
+            stack.enter_context(watched(getattr(prepared.pipe, name), _stop))
+        prepared.pipe(generator=_generators(other), **arguments)
+
+
+class _Enough(Exception):
+    """The prompts of a call are encoded."""
+
+
+def _stop(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    raise _Enough
 
 
 # recorded streams
