@@ -2,6 +2,7 @@
 
 | law | mutation that turned it red |
 |---|---|
+| empty negative prompts are given | left out |
 | all sites = donor, beside negative prompts | the call of uncond rows read with the donors of the cond call |
 """
 
@@ -18,8 +19,12 @@ from tests.steering.family_cases import GREEN, RED, Asked, apart
 from tests.steering.today import zoo
 
 NEGATIVES = ["blurry", "an ugly thing", "blurry"]
-_STRONG = {"qwen-image": "true_cfg_scale", "qwen-image-21": "true_cfg_scale", "longcat": "guidance_scale"}
-NAMES = (*_STRONG, "z-image", "lumina2", "ernie-image", "krea2", "flux3", "chroma", "aura-flow", "ovis", "bria-fibo")
+_STRONG = {"qwen-image": "true_cfg_scale", "qwen-image-21": "true_cfg_scale"}
+NAMES = (
+    *_STRONG,
+    *("longcat", "z-image", "lumina2", "ernie-image", "krea2"),
+    *("flux3", "chroma", "aura-flow", "ovis", "bria-fibo"),
+)
 
 
 @cache
@@ -47,6 +52,15 @@ def test_all_sites_are_the_donor_beside_negative_prompts(name: str) -> None:
     assert torch.equal(mixed[1], stock[1])
     assert apart(mixed[2], donor) < it.tolerance
     assert apart(donor, stock[0]) > it.different
+
+
+def test_empty_negative_prompts_are_given_to_a_pipeline_that_needs_them() -> None:
+    it = asked("longcat")
+    stock = it.stock([RED, GREEN])
+    assert apart(it.stock([RED, GREEN], guidance_scale=1.0), stock) > it.different
+    assert torch.equal(it.stock([RED, GREEN], negative_prompt=["", ""]), stock)
+    shape = it.stock(it.beside([RED, GREEN], RED))
+    assert torch.equal(it.steered([RED, GREEN], [it.swap(RED), None])[1], shape[1])
 
 
 def test_static_donors_are_for_rows_whose_text_is_as_long() -> None:
