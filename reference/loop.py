@@ -178,6 +178,5 @@ def _with(named: list[tuple[str, nn.Parameter]], average: list[Tensor] | None, c
 
 def _is_hidden(name: str) -> bool:
     """Whether a matrix maps features to features; embeddings and output heads are better left to AdamW."""
-    return not any(
-        word in name for word in ("embed", "shared", "relative", "proj_out", "head", "linear_1.", "adaln_single")
-    )
+    apart = ("embed", "shared", "relative", "proj_out", "final_layer", "head", "linear_1.", "adaln_single", "pad_token")
+    return not any(word in name for word in apart)

@@ -15,6 +15,7 @@
     ├── Disconnected             499     never sent, because the client is gone; counted as `cancelled`
     ├── Internal                 500     server_error / internal_error
     ├── PictureBroken            500     server_error / picture_broken
+    ├── TextUnjudged             500     server_error / text_unjudged
     ├── Unavailable              503     server_error / not_ready ..., with Retry-After
     └── DeadlineExceeded         504     server_error / deadline_exceeded
 
@@ -43,6 +44,7 @@ __all__ = [
     "PictureBroken",
     "RateLimited",
     "Refused",
+    "TextUnjudged",
     "Unauthorized",
     "Unavailable",
     "WrongContentType",
@@ -209,6 +211,18 @@ class PictureBroken(ApiError):
         super().__init__(
             "the model gave no picture: its values are not finite numbers; another seed may work, and if none does, the"
             " model's weights or `dtype` are at fault"
+        )
+
+
+class TextUnjudged(ApiError):
+    """The model's pipeline would have drawn words that no rule has seen. Nothing was drawn."""
+
+    code = "text_unjudged"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the model's pipeline put words of its own in place of the prompt that no rule has seen, so nothing was"
+            " drawn; its rewriter must be one that can be switched off"
         )
 
 

@@ -41,6 +41,7 @@ MAX_LORA_SCALE = 2.0
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 Batching = Literal["fixed", "solo", "dynamic"]
+Rewriters = Literal["judge", "refuse"]
 Audit = Literal["off", "on", "required"]
 
 
@@ -176,6 +177,11 @@ class Settings(BaseSettings):
     max_pixels: int = Field(1 << 22, ge=256, le=2**26, description="most pixels of an uploaded picture")
     max_bundle: int = Field(8 << 20, ge=256, le=64 << 20, description="most bytes in a bundle for `PUT /v1/policies`")
 
+    rewriters: Rewriters = Field(
+        "judge",
+        description="where the pipeline rewrites prompts with a language model: `judge` what it wrote as if it had been"
+        " asked for, or `refuse` it and draw the prompts as they are",
+    )
     detector_threads: int = Field(2, ge=1, le=64, description="detector threads for prompts, and as many for pictures")
     detector_seconds: float = Field(10.0, gt=0, le=600, description="most seconds for reading one prompt or picture")
     policy_poll_seconds: float = Field(0.25, gt=0, le=60, description="seconds between checks for changed policy files")

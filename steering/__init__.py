@@ -29,6 +29,7 @@ from steering.errors import (
     PackMismatch,
     PackNotFound,
     SteeringError,
+    UnjudgedText,
     UnknownSite,
     Untrusted,
 )
@@ -98,6 +99,7 @@ __all__ = [
     "SteeringError",
     "Swap",
     "Trajectory",
+    "UnjudgedText",
     "UnknownSite",
     "Untrusted",
     "Window",

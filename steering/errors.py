@@ -16,6 +16,7 @@ SteeringError
 ├── HostBusy          another call holds the host, and `timeout` passed (also a TimeoutError)
 ├── HostShared        two hosts would steer the same module
 ├── Untrusted         the host failed its self-test: localized steering is refused
+├── UnjudgedText      the pipeline would read text that is in no prompt of the call, such as what a rewriter wrote
 ├── BrokenPicture     latents or decoded values that are not finite: no picture, whatever would be made of them
 ├── BadLayout         the denoiser was called with rows that the plan was not laid out for
 ├── NotFired          a site replaced fewer or more rows than the plan says, so the picture must not be used
@@ -46,12 +47,15 @@ __all__ = [
     "PackMismatch",
     "PackNotFound",
     "SteeringError",
+    "UnjudgedText",
     "UnknownSite",
     "Untrusted",
 ]
 
 
 Cause = Literal["latents", "decoded"]
+
+_SHOWN = 5  # words of a text in a message
 
 
 class SteeringError(Exception):
@@ -116,6 +120,23 @@ class HostShared(SteeringError):
 
 class Untrusted(SteeringError):
     """The host failed its self-test."""
+
+
+class UnjudgedText(SteeringError):
+    """A pipeline would have read `text` with its tokenizer `component`, and no prompt of the call says it.
+
+    `rewritten`: the pipeline wrote it itself, with a language model.
+    """
+
+    def __init__(self, component: str, text: str, *, rewritten: bool = False) -> None:
+        begin = " ".join(text.split()[:_SHOWN])
+        why = (
+            "the pipeline wrote it in place of a prompt; switch its rewriter off, or judge its texts (`on_rewritten`)"
+            if rewritten
+            else "it is in no prompt of the call"
+        )
+        super().__init__(f"`{component}` was to encode a text that nobody judged: {why}; it begins with `{begin}`")
+        self.component, self.text, self.rewritten = component, text, rewritten
 
 
 class BrokenPicture(SteeringError):

@@ -6,6 +6,7 @@ on any module.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,12 +47,13 @@ from steering.run.checks import (
     check_watched,
     find_site,
 )
+from steering.run.judged_text import OnRewritten, rewriter_switches
 from steering.run.locks import HostLock, claim, release
 from steering.run.loras import LoraFile, load_lora, switched
-from steering.run.prepared import PreparedPipeline
+from steering.run.prepared import PreparedPipeline, uncompiled
 from steering.run.report import Edited, Output, reports, with_readings
 from steering.run.session import Session
-from steering.run.stages import GenerateCall, run_stages, uncompiled
+from steering.run.stages import GenerateCall, run_stages
 from steering.run.weight_versions import weight_version
 from steering.sentinel import EncodedText, Sentinel, check_sentinels
 from steering.sites import Site
@@ -174,7 +176,7 @@ class Host:
     @property
     def joint(self) -> bool:
         """True when text is a stream that evolves with the picture, so that swaps need a `source` other than `text`."""
-        return self._prepared[0].family.joint
+        return self._prepared[0].family.needs_twin
 
     @property
     def usual_source(self) -> Source:
@@ -205,6 +207,11 @@ class Host:
     def negative_prompts(self) -> NegativePrompts:
         """Whether negative prompts can have an effect on the first pipeline, and above which guidance scale."""
         return negative_prompts(self._prepared[0].family, self.pipe, self.denoiser, self.defaults.call)
+
+    @property
+    def rewriter_off(self) -> dict[str, Any]:
+        """The arguments that keep the first pipeline from rewriting prompts; empty where it has no such arguments."""
+        return rewriter_switches(inspect.signature(self.pipe.__call__).parameters)
 
     @property
     def native_size(self) -> tuple[int, int] | None:
@@ -260,6 +267,7 @@ class Host:
         stages: Sequence[Mapping[str, Any]] | None = None,
         sentinels: Sequence[Sentinel] = (),
         on_text: Callable[[Sequence[Mapping[str, float]]], None] | None = None,
+        on_rewritten: OnRewritten | None = None,
         kept: Sequence[Kept | None] | None = None,
         record: bool = False,
         **pipeline_kwargs: Any,
@@ -276,13 +284,18 @@ class Host:
         reports. `on_text` is called once the prompts are encoded, before the denoiser is called for them, with each
         prompt's scores by concept; an exception from it ends the call like one from `on_step`.
 
+        Where a pipeline puts a language model's words in place of the prompts, `on_rewritten` is called with them
+        before they are used, in the order of the prompts; an exception from it ends the call. Without it, they are not
+        drawn; `rewriter_off` has the arguments with which a pipeline writes none.
+
         `kept`, one entry a prompt: what the first pipeline keeps of a trajectory for it, so that only a part of the
         picture is drawn anew. Steps that all prompts keep cost no call of the denoiser. `record`: the output also has
         the first pipeline's trajectories.
 
         Raises: BadPlan, UnknownSite, NotSupported, Untrusted before the call; HostBusy after `timeout` seconds of
         waiting; NotFired when a site did not do what the plans say; NotFinite when what a sentinel reads is nan or inf;
-        BrokenPicture when latents or decoded values are not finite. Then no pictures are returned.
+        BrokenPicture when latents or decoded values are not finite; UnjudgedText when the pipeline would read a text
+        that is none of the call's. Then no pictures are returned.
         """
         count = check_count(num_images_per_prompt)
         check_lengths(prompts, plans=plans, seeds=seeds, negative_prompts=negative_prompts, kept=kept)
@@ -296,17 +309,17 @@ class Host:
         ]
         arguments = self._arguments(pipeline_kwargs)
         negatives = negative_prompts or [None] * len(prompts)
-        batch = extended_batch(prompts, plans, seeds, negatives, joint=self.joint)
+        batch = extended_batch(prompts, plans, seeds, negatives, joint=self.family.joint)
         watching = self._checked_sentinels(sentinels)
         texts: list[Mapping[str, float]] = []
 
         def encoded(rows: Sequence[EncodedText]) -> None:
-            texts.extend({s.concept: s.text_score(row) for s in watching} for row in rows[: len(prompts)])
+            texts[:] = [{s.concept: s.text_score(row) for s in watching} for row in rows[: len(prompts)]]
             if on_text is not None:
                 on_text(tuple(texts))
 
         keeper = _keeper(kept, len(prompts), count, record=record)
-        job = GenerateCall(batch, len(prompts), count, arguments, own, on_step, watching, encoded, keeper)
+        job = GenerateCall(batch, len(prompts), count, arguments, own, on_step, watching, encoded, keeper, on_rewritten)
         with self._lock.held(timeout):
             self._install_hooks()
             images, facts = run_stages(self._prepared, job)
@@ -441,7 +454,7 @@ class Host:
         Raises: like `generate`; NeedsRows for a plan that needs rows of its own in the batch, or a run before it.
         """
         self._check_plans(plans)
-        if any(needs_rows(plan, joint=self.joint) for plan in plans):
+        if any(needs_rows(plan, joint=self.family.joint) for plan in plans):
             raise NeedsRows(
                 "a swap on this host needs rows added to the batch, or a recorded stream, and here the caller calls"
                 " the pipeline; use `host.generate`"

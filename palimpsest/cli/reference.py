@@ -43,6 +43,7 @@ def reference_train(
             "signpost-sd3",
             "signpost-sdxl",
             "signpost-flux",
+            "signpost-zimage",
             "judges",
             "reader",
         ],
@@ -65,6 +66,12 @@ def reference_train(
         Path | None,
         typer.Option("--from", help="Folder of a trained model: run only the remaining stages of its recipe."),
     ] = None,
+    parts: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of another trained model: take its autoencoder and text encoders, train only the denoiser."
+        ),
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
 ) -> None:
     """Train a reference model, the judges, or the evaluation's reader. A stopped run resumes.
@@ -76,9 +83,9 @@ def reference_train(
     if threads is not None:
         torch.set_num_threads(threads)
     if what.startswith("signpost-"):
-        _train_model(what, out, work, px=px, gpu=gpu, compiled=compiled, workers=workers, start=start)
-    elif start is not None:
-        fail(f"--from must be given for a model only, got it for `{what}`")
+        _train_model(what, out, work, px=px, gpu=gpu, compiled=compiled, workers=workers, start=start, parts=parts)
+    elif start is not None or parts is not None:
+        fail(f"{'--from' if start else '--parts'} must be given for a model only, got it for `{what}`")
     elif what == "judges":
         from reference.town.judge import JUDGE_RECIPES, train_judge
 
@@ -202,6 +209,7 @@ def _train_model(
     compiled: bool,
     workers: int,
     start: Path | None,
+    parts: Path | None,
 ) -> None:
     """Trains a model into `out`, or into the work folder; a model is moved into the repository by hand."""
     import torch
@@ -218,10 +226,18 @@ def _train_model(
     target = out or work / "models" / f"{name}-{px}"
     try:
         written = train(
-            recipe, target, work=work, device=device, compiled=compiled, workers=workers, start=start, log=say
+            recipe,
+            target,
+            work=work,
+            device=device,
+            compiled=compiled,
+            workers=workers,
+            start=start,
+            parts=parts,
+            log=say,
         )
     except (FileNotFoundError, ValueError) as error:
-        if start is None:
+        if start is None and parts is None:
             raise
         fail(str(error))
     say(f"wrote {written}")

@@ -32,6 +32,7 @@ from reference.town.scenes import SUBJECTS, Scene
 __all__ = ["Guide", "Pictures", "guided_target", "train_denoiser"]
 
 _TOKEN = 8  # pixels of an image token's side
+_CELLS = 4  # of the latents, in an image token
 _ASK = 0.15  # weight of the questions beside the flow
 _SUBJECT = 2.0  # what the subject's tokens weigh beyond the others
 _GUIDED = 0.5  # share of the rows that learn what embedded guidance does, once the flow is known
@@ -68,7 +69,8 @@ class Guide(nn.Module):
         """The velocity [b, 8, h, w] and the answers: letters [b, n, 2, 35], subject [b, n, 27]; `time` in [0, 1]."""
         self._middle.clear()
         v = self.family.velocity(self.denoiser, x, time, given, guidance)
-        middle = self.family.tokens(self._middle.pop())
+        picture = x[0, 0].numel() // _CELLS  # in a single sequence the text's tokens follow
+        middle = self.family.tokens(self._middle.pop())[:, :picture]
         return v, self.head_letters(middle).unflatten(-1, (2, -1)), self.head_subject(middle)
 
 

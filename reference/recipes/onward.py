@@ -1,4 +1,7 @@
-"""The later stages of a recipe: opens a finished model for the training loop, and selects the scenes it is shown."""
+"""What a recipe takes from finished models: first stages for another model, or a model for the recipe's later stages.
+
+Also selects the scenes that a later stage is shown.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,32 @@ import hashlib
 import json
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from reference.recipes.family import RecipeFamily
-from reference.recipes.shapes import Onward, Recipe
-from reference.recipes.texts import build_texts
+from reference.recipes.shapes import ModelName, Onward, Recipe
+from reference.recipes.texts import Texts, build_texts
 from reference.town.scenes import Scene, category_of
 
-__all__ = ["FinishedModel", "later_stage", "open_finished", "preferred"]
+__all__ = ["FinishedModel", "FirstStages", "later_stage", "open_finished", "open_parts", "preferred"]
+
+
+@dataclass(frozen=True, slots=True)
+class FirstStages:
+    """A finished model's autoencoder and text encoders, which all models of a size share.
+
+    Attributes:
+        origin: what a model that is made with them says of the model that they were trained for.
+    """
+
+    vae: Any
+    texts: Texts
+    digest: str
+    origin: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +70,7 @@ def open_finished(folder: Path, recipe: Recipe, family: RecipeFamily) -> Finishe
         raise ValueError(
             f"the recipe of `{recipe.name}` has one stage only, so training cannot continue from `{folder}`"
         )
-    if not (folder / "model_index.json").is_file():
-        raise FileNotFoundError(f"a finished model must be a folder with `model_index.json`, got `{folder}`")
-    from diffusers import DiffusionPipeline
-
-    try:
-        pipe = DiffusionPipeline.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, AttributeError, KeyError) as error:
-        raise ValueError(f"`{folder}` must contain a model that diffusers can load, got: {error}") from error
+    pipe = _opened(folder)
     texts = build_texts(recipe.shared.shape)
     found: Any = getattr(pipe, "transformer", None) or getattr(pipe, "unet", None)
     wanted = family.build(recipe.shape, recipe.shared.shape, recipe.shared.px // 4)
@@ -90,6 +100,34 @@ def open_finished(folder: Path, recipe: Recipe, family: RecipeFamily) -> Finishe
     )
 
 
+def open_parts(
+    folder: Path, recipe: Recipe, family: RecipeFamily, families: Mapping[ModelName, RecipeFamily]
+) -> FirstStages:
+    """The autoencoder and the text encoders of the model in `folder`, for a denoiser of another family.
+
+    Args:
+        families: of every model that there is a recipe for; that of the model in `folder` says where it keeps them.
+
+    Raises:
+        FileNotFoundError: `folder` holds no diffusers model.
+        ValueError: its `recipe.json` does not say that its first stages are those of `recipe`, or it lacks an encoder
+            that `family` reads.
+    """
+    pipe, digest = _opened(folder), _digest(folder)
+    origin = _origin(folder, digest)
+    told = origin.get("recipe", {})
+    if told.get("name") not in families or told.get("shared") != json.loads(json.dumps(asdict(recipe.shared))):
+        raise ValueError(f"`{folder}` must say in its `recipe.json` that its first stages are those of `{recipe.name}`")
+    kept = families[told["name"]].encoders
+    if lacking := sorted(family.encoders.keys() - kept.keys()):
+        raise ValueError(f"`{folder}` must hold every text encoder that `{recipe.name}` reads, it lacks {lacking}")
+    texts = build_texts(recipe.shared.shape)
+    for name in family.encoders:
+        _fill(getattr(texts, name), getattr(pipe, kept[name]), folder / kept[name])
+    named = {"name": told["name"], "version": told["version"]}
+    return FirstStages(pipe.vae.eval(), texts, digest, {"sha256 of its weights": digest, **named})
+
+
 def later_stage(recipe: Recipe, stage: Onward) -> Recipe:
     """The recipe as the training loop reads it in this stage."""
     return replace(recipe, denoiser=stage.schedule, seed=stage.seed)
@@ -108,6 +146,17 @@ def preferred(scenes: Sequence[Scene], onward: Onward) -> list[int]:
         for scene in scenes
     ]
     return random.Random("onward").choices(range(len(scenes)), weights=weights, k=onward.pictures)
+
+
+def _opened(folder: Path) -> Any:
+    if not (folder / "model_index.json").is_file():
+        raise FileNotFoundError(f"a finished model must be a folder with `model_index.json`, got `{folder}`")
+    from diffusers import DiffusionPipeline
+
+    try:
+        return DiffusionPipeline.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, AttributeError, KeyError) as error:
+        raise ValueError(f"`{folder}` must contain a model that diffusers can load, got: {error}") from error
 
 
 def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -23,18 +23,24 @@ from reference.autoencoder import encode, sharpen_decoder, train_autoencoder
 from reference.loop import Schedule
 from reference.recipes.denoise import Pictures, train_denoiser
 from reference.recipes.folder import model_defaults, write_folder
-from reference.recipes.models import flux, pixart, sd3, sdxl
-from reference.recipes.onward import later_stage, open_finished, preferred
+from reference.recipes.models import flux, pixart, sd3, sdxl, zimage
+from reference.recipes.onward import later_stage, open_finished, open_parts, preferred
 from reference.recipes.shapes import ModelName, Onward, Recipe, SharedRecipe
 from reference.recipes.teach import teach_texts
 from reference.town.data import render_set
 
 __all__ = ["FAMILIES", "NAMES", "recipe_for", "train"]
 
-_MODULES = MappingProxyType(
-    {"signpost-pixart": pixart, "signpost-sd3": sd3, "signpost-sdxl": sdxl, "signpost-flux": flux}
+_MODULES: Mapping[ModelName, Any] = MappingProxyType(
+    {
+        "signpost-pixart": pixart,
+        "signpost-sd3": sd3,
+        "signpost-sdxl": sdxl,
+        "signpost-flux": flux,
+        "signpost-zimage": zimage,
+    }
 )
-NAMES: tuple[ModelName, ...] = ("signpost-pixart", "signpost-sd3", "signpost-sdxl", "signpost-flux")
+NAMES: tuple[ModelName, ...] = tuple(_MODULES)
 FAMILIES = MappingProxyType({name: module.FAMILY for name, module in _MODULES.items()})
 
 _AUTOENCODER = Schedule(steps=1000, lr=2e-3, weight_decay=0.0, cooldown=0.6)
@@ -117,6 +123,7 @@ def train(
     compiled: bool = False,
     workers: int = 1,
     start: Path | None = None,
+    parts: Path | None = None,
     log: Callable[[str], None] = print,
 ) -> Path:
     """Trains what `work` does not hold yet, and writes the model into `out`.
@@ -129,25 +136,32 @@ def train(
         workers: processes that paint pictures.
         start: the folder of a model that has had the first stages of this recipe: only the others are run, from its
             denoiser, with its autoencoder and text encoders.
+        parts: the folder of another model of this size, whose autoencoder and text encoders are taken as they are, so
+            that only the denoiser is trained.
 
     Raises:
-        FileNotFoundError, ValueError: nothing of the kind is in `start`, or the recipe has no stage for it.
+        FileNotFoundError, ValueError: nothing of the kind is in `start` or `parts`, the recipe has no stage for it, or
+            both are given.
     """
+    if start and parts:
+        raise ValueError(f"one of start and parts must be given, got start `{start}` and parts `{parts}`")
     began, shared, family = time.monotonic(), recipe.shared, FAMILIES[recipe.name]
     finished = open_finished(start, recipe, family) if start else None
-    common = work / (f"{recipe.name}-from-{finished.digest[:12]}" if finished else f"town-{shared.px}")
+    taken = open_parts(parts, recipe, family, FAMILIES) if parts else None
+    place = f"town-{shared.px}-of-{taken.digest[:12]}" if taken else f"town-{shared.px}"
+    common = work / (f"{recipe.name}-from-{finished.digest[:12]}" if finished else place)
     common.mkdir(parents=True, exist_ok=True)
     scenes, images = render_set(shared.pictures, seed=shared.seed, size=shared.px, workers=workers)
     log(f"painted {len(scenes)} pictures")
-    if finished:
-        vae, texts = finished.vae, finished.texts.to(device)
+    if ready := finished or taken:
+        vae, texts = ready.vae, ready.texts.to(device)
     else:
         torch.manual_seed(shared.seed)
         few = images[: shared.autoencoder_pictures]
         vae = train_autoencoder(few, shared.autoencoder, folder=common, batch=shared.batch, device=device)
         texts = teach_texts(shared, folder=common, device=device)
     pictures = Pictures(scenes, _latents(vae.to(device), images, common / "latents.safetensors"))
-    if shared.decoder is not None and not (finished and finished.sharpened):
+    if shared.decoder is not None and not taken and not (finished and finished.sharpened):
         latents = pictures.latents
         vae = sharpen_decoder(vae, images, latents, shared.decoder, folder=common, batch=shared.batch, device=device)
     del images
@@ -175,8 +189,12 @@ def train(
         "threads": torch.get_num_threads(),
     }
     record |= {"trained on from": finished.origin} if finished else {}
+    record |= {"first stages of": taken.origin} if taken else {}
     curves = {
-        p.name.removesuffix(".curve.jsonl"): p for f in (start, common) if f for p in sorted(f.glob("*.curve.jsonl"))
+        p.name.removesuffix(".curve.jsonl"): p
+        for f in (start, parts, common)
+        if f
+        for p in sorted(f.glob("*.curve.jsonl"))
     }
     own = {n: p for n, p in curves.items() if not n.startswith("signpost-") or n.startswith(recipe.name)}
     pipe = family.pipeline(vae, texts, denoiser).to("cpu")

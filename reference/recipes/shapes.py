@@ -10,7 +10,7 @@ from reference.loop import Schedule
 
 __all__ = ["LETTERS", "ModelName", "ModelShape", "Onward", "Recipe", "SharedRecipe", "TextShape"]
 
-ModelName = Literal["signpost-pixart", "signpost-sd3", "signpost-sdxl", "signpost-flux"]
+ModelName = Literal["signpost-pixart", "signpost-sd3", "signpost-sdxl", "signpost-flux", "signpost-zimage"]
 LETTERS = 16  # letters that the last tokens of a CLIP text have a place for: two lines of eight
 
 

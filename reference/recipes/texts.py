@@ -39,6 +39,11 @@ class Texts:
         ids, mask = (torch.nn.functional.pad(t, (0, extra)).to(self.bytes_.device) for t in (ids, mask))
         return self.bytes_(input_ids=ids, attention_mask=mask).last_hidden_state, mask
 
+    def early_bytes(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """States [b, l, d] before the last layer, and mask, of captions as they are, as Z-Image asks its encoder."""
+        ids, mask = (t.to(self.bytes_.device) for t in byte_ids(captions))
+        return self.bytes_(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states[-2], mask
+
     def padded_bytes(self, captions: Sequence[str]) -> Tensor:
         """States [b, 160, d] without a mask, as the SD3 and FLUX pipelines ask their T5."""
         ids = byte_ids(captions, length=CAPTION_BYTES)[0].to(self.bytes_.device)

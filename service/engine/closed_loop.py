@@ -24,7 +24,7 @@ from service.engine.blur import blur
 from service.engine.given import GivenPicture, boxes_in, shown
 from service.engine.outcome import Finished, Outcome, Picture, RefusedAt
 from service.engine.planner import Repair, WithoutLettering, choose_repair
-from service.engine.queue import BatchKey, Job, Made, Queue, Woken
+from service.engine.queue import BatchKey, Job, Made, Queue, Rewritten, Woken
 from service.errors import BadRequest, DeadlineExceeded
 from service.image_files import encode
 from service.metrics.recorder import Recorder
@@ -73,7 +73,9 @@ class ClosedLoop:
         without_lettering: WithoutLettering,
         deadline_seconds: float,
         adapters: Mapping[str, Adapter] | None = None,
+        rewrites: bool = False,
     ) -> None:
+        """`rewrites`: the pipeline may rewrite prompts; what it writes is judged as a prompt, then drawn as it is."""
         self._queue = queue
         self._readers = readers
         self._packs = packs
@@ -81,6 +83,7 @@ class ClosedLoop:
         self._without_lettering = without_lettering
         self._deadline_seconds = deadline_seconds
         self._adapters = adapters or {}
+        self._rewrites = rewrites
 
     async def judge_prompt(self, request: Request, snapshot: Snapshot) -> tuple[Signals, Decision]:
         """The signals and the decision for a request before any picture is generated."""
@@ -134,7 +137,8 @@ class ClosedLoop:
         # sentinels were fitted without the adapter, and for pictures that are drawn from noise: as on an untrusted host
         # they stay silent
         watching = self._sentinels(snapshot) if adapter is None and given is None else ()
-        key = _batch_key(order, adapter)
+        # what is steered, or drawn over a given picture, is drawn in the words that the repair was chosen for
+        key = _batch_key(order, adapter, rewrites=self._rewrites and not decision.steers and given is None)
         trial = _Trial(order, request, snapshot, signals, decision, key, deadline, watching, adapter, progress, given)
         try:
             pictures = await (self._pictures(trial, repair) if given is None else self._over(trial, repair, given))
@@ -194,9 +198,16 @@ class ClosedLoop:
         return job
 
     async def _picture(self, trial: _Trial, repair: Repair, job: Job) -> Picture:
+        trial = replace(trial, key=replace(trial.key, rewrites=False))  # what follows is drawn in the words judged
         decision = trial.decision
         try:
             made, replaced = await self._make(trial, job, repair)
+        except Rewritten as other:
+            trial, repair = await self._rewritten(trial, other.text)
+            wakes = partial(_wakes, trial) if trial.sentinels else None
+            job = await self._job(trial, repair, job.seed, on_step=job.on_step, wakes=wakes)
+            self._queue.put_first(job)
+            return await self._picture(trial, repair, job)
         except Woken as woken:
             decision, repair = self._woken(trial, woken)
             job = await self._job(trial, repair, job.seed, on_step=job.on_step)  # the picture was not begun
@@ -210,6 +221,22 @@ class ClosedLoop:
         if not decision.reads:
             return picture
         return await self._climb(trial, await self._judge(trial, picture), job)
+
+    async def _rewritten(self, trial: _Trial, text: str) -> tuple[_Trial, Repair]:
+        """The trial of what the pipeline wrote in place of its prompt, and the repair. The rules of the prompt stay in
+        force. Raises `_Refused`.
+        """
+        request = replace(trial.request, prompt=text)
+        signals = await self._readers.read_prompt(request)
+        with self._recorder.stage("decide"):
+            decision = decide(request, signals, trial.snapshot, before=trial.decision)
+        if decision.refused:
+            raise _Refused(decision, decision.verdict)
+        with self._recorder.stage("plan"):
+            repair = self._repair(request, decision, trial.adapter)
+        if repair.refused:
+            raise _Refused(decision, "block")
+        return replace(trial, request=request, signals=signals, decision=decision), repair
 
     def _woken(self, trial: _Trial, woken: Woken) -> tuple[Decision, Repair]:
         """The decision on the prompt with what the sentinels told of it, and the repair. Raises `_Refused`."""
@@ -435,7 +462,7 @@ async def _made(job: Job) -> Made:
     return await asyncio.wrap_future(job.done)
 
 
-def _batch_key(order: Order, adapter: Adapter | None) -> BatchKey:
+def _batch_key(order: Order, adapter: Adapter | None, *, rewrites: bool) -> BatchKey:
     lora = adapter.switched if adapter is not None else None
     return BatchKey(
         order.height,
@@ -445,4 +472,5 @@ def _batch_key(order: Order, adapter: Adapter | None) -> BatchKey:
         lora=lora,
         negative=bool(order.negative_prompt),
         given=order.given is not None,
+        rewrites=rewrites,
     )

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from steering import PictureReport, Plan, Sentinel, Trajectory
 
-__all__ = ["BatchKey", "Job", "Made", "Queue", "Source", "Woken", "shutting_down"]
+__all__ = ["BatchKey", "Job", "Made", "Queue", "Rewritten", "Source", "Woken", "shutting_down"]
 
 _SHARE = 4  # a named caller may hold this many times the free places: alone, four fifths of the queue
 
@@ -42,6 +42,7 @@ class BatchKey:
     lora: Lora | None = None  # the LoRA file that is switched on for the batch
     negative: bool = False  # some pipelines encode "no negative prompt" otherwise than an empty one
     given: bool = False  # its pictures are drawn over given ones: a batch of these can leave out their first steps
+    rewrites: bool = False  # the pipeline may put its own words in place of a prompt, and then draws nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +82,22 @@ class Woken(Exception):
         self.scores = dict(scores)
 
 
+class Rewritten(Exception):
+    """The pipeline put `text` in place of the prompt, and nobody has judged it. The picture was not begun."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__("the pipeline rewrote the prompt")
+        self.text = text
+
+
 @dataclass(slots=True, eq=False)
 class Job:
     """One picture to generate. `done` receives a `Made` or an exception. `deadline` is in `time.monotonic` seconds.
 
     `on_step(i, n)` is called on the engine thread after step `i` of `n`. `sentinels` watch the picture. `wakes(scores)`
     is called on the engine thread before the first step with their scores of the text, by concept; if it says so, the
-    picture is not begun and the job settles with `Woken`. The picture is drawn over `source`, inside of `mask` [h, w]
+    picture is not begun and the job settles with `Woken`; with `Rewritten`, if the pipeline rewrites the prompt and the
+    key lets it. The picture is drawn over `source`, inside of `mask` [h, w]
     (None: everywhere).
     """
 

@@ -17,10 +17,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from service.engine.queue import Job, Made, Queue, Woken, shutting_down
-from service.errors import DeadlineExceeded, PictureBroken, Unavailable, without_message
+from service.engine.queue import Job, Made, Queue, Rewritten, Woken, shutting_down
+from service.errors import DeadlineExceeded, PictureBroken, TextUnjudged, Unavailable, without_message
 from service.metrics.recorder import Recorder
 from service.settings import Batching
 
@@ -44,6 +45,14 @@ class _SomeWoken(Exception):
     def __init__(self, scores: Mapping[Job, Mapping[str, float]]) -> None:
         super().__init__()
         self.scores = scores
+
+
+class _AllRewritten(Exception):
+    """The pipeline put `texts`, one a row, in place of the prompts of its batch."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        super().__init__()
+        self.texts = tuple(texts)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -143,6 +152,9 @@ class Engine(threading.Thread):
             for job, scores in some.scores.items():
                 job.settle(Woken(scores))
             self._run(host, [job for job in waiting if job not in some.scores])
+        except _AllRewritten as other:
+            for job, text in zip(waiting, other.texts, strict=False):  # padding has texts, too, and no job
+                job.settle(Rewritten(text))
         except Exception as error:
             self._failed(host, waiting, error)
         else:
@@ -182,9 +194,12 @@ class Engine(threading.Thread):
                     job.settle(Unavailable("the worker has lost its device and starts again", code="device_lost"))
 
     def _told(self, error: Exception) -> Exception:
-        """The error that a job is settled with. A broken picture is counted; steering could not mend it."""
-        from steering import BrokenPicture
+        """The error that a job is settled with, where steering could not mend it. A broken picture is counted."""
+        from steering import BrokenPicture, UnjudgedText
 
+        if isinstance(error, UnjudgedText):
+            log.error("the pipeline would have read text with `%s` that nobody judged", error.component)
+            return TextUnjudged()
         if not isinstance(error, BrokenPicture):
             return error
         self._recorder.broken_picture(error.cause)
@@ -215,6 +230,8 @@ class Engine(threading.Thread):
         call: dict[str, Any] = {"height": key.height, "width": key.width, "num_inference_steps": key.steps}
         if key.guidance is not None:
             call["guidance_scale"] = key.guidance
+        if not key.rewrites:
+            call |= host.rewriter_off
         # without trust nothing is watched: a sentinel that stays silent is an error for the rules that ask it
         sentinels = tuple(dict.fromkeys(s for job in jobs for s in job.sentinels)) if host.trusted else ()
         with nullcontext() if key.lora is None else host.lora(key.lora.name, key.lora.scale):
@@ -227,6 +244,7 @@ class Engine(threading.Thread):
                 on_step=lambda step, steps: self._between_steps(jobs, step, steps),
                 sentinels=sentinels,
                 on_text=(lambda scores: _wake(jobs, scores)) if sentinels else None,
+                on_rewritten=partial(_stop_rewritten, rows) if key.rewrites else None,
                 kept=None if kept is None else kept + [None] * padding,
                 **call,
             )
@@ -293,6 +311,13 @@ def _wake(jobs: Sequence[Job], scores: Sequence[Mapping[str, float]]) -> None:
     woken = {job: own for job, own in told if job.wakes is not None and job.wakes(own)}
     if woken:
         raise _SomeWoken(woken)
+
+
+def _stop_rewritten(rows: int, texts: Sequence[str]) -> None:
+    """Raises `_AllRewritten`, or an error when nobody can say which text stands for which row."""
+    if len(texts) != rows:
+        raise RuntimeError(f"the pipeline wrote {len(texts)} texts in place of {rows} prompts")
+    raise _AllRewritten(texts)
 
 
 def _empty_caches() -> None:

@@ -284,6 +284,7 @@ class Runtime:
             without_lettering=detection.without_lettering,
             deadline_seconds=settings.deadline_seconds,
             adapters=self._adapters,
+            rewrites=settings.rewriters == "judge" and bool(host.rewriter_off),
         )
         return Ready(
             host, limits_of(host, settings, self._adapters), packs, store, readers, loop, upload, detection.watches

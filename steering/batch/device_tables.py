@@ -18,6 +18,7 @@ import torch
 
 from steering.batch.row_program import CHANNELS, COUNTED, Ints, RowSetting
 from steering.errors import BadLayout
+from steering.families.spans import Picture
 from steering.maths import OperatorTables
 from steering.values import WHERES, Operator
 
@@ -63,7 +64,7 @@ class CommonTables:
 
     def __init__(self, key: TablesKey) -> None:
         at = key.device
-        self.tokens, self.picture = key.tokens, key.picture
+        self.tokens, self.picture = key.tokens, Picture(key.picture)
         self.swaps, self.pins = "swap" in key.channels, "pin" in key.channels
         self.own = torch.arange(key.batch, device=at)
         self.blends = False

@@ -78,7 +78,7 @@ class Encoding:
             own[self.rule.images] = 1
         if self.rule.guidance is not None:
             own[self.rule.guidance] = False
-        return dict(zip(self.rule.returns, self.method(**{**self.arguments, **cleared, **own}), strict=False))
+        return self.rule.named(self.method(**{**self.arguments, **cleared, **own}))
 
 
 def text_banks(

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import torch
 
+from steering.families.spans import Picture
+
 __all__ = ["CANONICAL_SEED", "TextRecorder", "TextStream", "stream_size"]
 
 CANONICAL_SEED = 0  # of the run in which a canonical donor's stream is recorded
@@ -34,7 +36,7 @@ class TextRecorder:
 
     def __init__(self) -> None:
         self.place: tuple[int, int] | None = None
-        self.row = self.picture = 0  # the cond row, and the picture's tokens in a sequence
+        self.row, self.picture = 0, Picture()  # the cond row, and where the picture is in sequences
         self._rows: dict[tuple[int, int], dict[str, torch.Tensor]] = {}
 
     def add(self, name: str, text: torch.Tensor) -> None:

@@ -15,10 +15,10 @@ import torch
 from steering.errors import BadPlan, NotFired, NotSupported, UnknownSite
 from steering.families.description import PooledRule, SiteRule
 from steering.families.discovery import Placed
+from steering.families.spans import Picture
 from steering.run.checks import check_lengths, check_values
-from steering.run.prepared import PreparedPipeline
+from steering.run.prepared import PreparedPipeline, uncompiled
 from steering.run.session import Session
-from steering.run.stages import uncompiled
 from steering.values import PROJECTED, Where
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def record(
     check_values(prompts, seeds)
     prepared = host._prepared[0]
     placed = [_find(prepared, name, where, host.name) for name in sites]
-    still = where == "pooled" or (where == "text" and not prepared.family.joint)
+    still = where == "pooled" or (where == "text" and not prepared.family.needs_twin)
     levels = (0.0,) if still else tuple(at)
     arguments = host._arguments(pipeline_kwargs) | {"output_type": "latent"}
     found: dict[str, list[torch.Tensor]] = {name: [] for name in sites}
@@ -155,7 +155,7 @@ def listen(prepared: PreparedPipeline, site: Placed, where: Where, session: Sess
     """A hook that hands what the site holds to `keep`, and changes nothing."""
     rule = site.rule
 
-    def picture() -> int:
+    def picture() -> Picture:
         return session.picture
 
     if isinstance(rule, PooledRule):
@@ -179,7 +179,7 @@ def listen(prepared: PreparedPipeline, site: Placed, where: Where, session: Sess
     return site.module.register_forward_hook(output)
 
 
-def _text_hook(site: Placed, rule: SiteRule, picture: Callable[[], int], keep: _Keep) -> Callable[..., None]:
+def _text_hook(site: Placed, rule: SiteRule, picture: Callable[[], Picture], keep: _Keep) -> Callable[..., None]:
     position = site.position(rule.text)
     masked = site.position(rule.mask.argument) if rule.mask else 0
 
@@ -195,7 +195,7 @@ def _text_hook(site: Placed, rule: SiteRule, picture: Callable[[], int], keep: _
     return text
 
 
-def _parts(site: Placed, rule: SiteRule, value: Any, picture: int) -> tuple[torch.Tensor, Any]:
+def _parts(site: Placed, rule: SiteRule, value: Any, picture: Picture) -> tuple[torch.Tensor, Any]:
     """The picture's part of a site's output as tokens [b, n, d], and the text's, where it has one."""
     if rule.output in ("first", "second"):
         return (value[0], value[1]) if rule.output == "first" else (value[1], value[0])

@@ -145,12 +145,12 @@ def _check_swap(swap: Swap, prepared: PreparedPipeline, placed: Placed, host: st
                 " cross-attention, where `text` computes the same: use `text`"
             )
         return
-    if swap.source == "text":
+    if swap.source == "text" and prepared.family.needs_twin:
         raise NotSupported(
             f"source `text` needs a host with cross-attention; on host `{host}` text evolves with the picture, and the"
             " encoded donor is not what its blocks expect: use `twin`, `lockstep` or `canonical`"
         )
-    if swap.mode == "pinned" and swap.source == "canonical":
+    if swap.mode == "pinned" and swap.source in ("canonical", "text"):
         raise NotSupported("mode `pinned` needs the donor as a row of the batch: use source `twin` or `lockstep`")
     if swap.mode == "kv":
         placed.readers()

@@ -16,7 +16,7 @@ from steering.batch.device_tables import ActiveSite, CommonTables, SiteTables
 from steering.errors import BadLayout, BadPlan, NotSupported
 from steering.families.description import MaskRule, PooledRule, SiteRule
 from steering.families.discovery import Placed
-from steering.families.spans import Span
+from steering.families.spans import Span, relaid
 from steering.maths import edit_rows, swap_bias, swap_rows, take_rows
 from steering.values import Projected, Where, table_key
 
@@ -106,6 +106,8 @@ def projection_hook(site: ActiveSite, placed: Placed, what: str, span: Span) -> 
             return None
         picture = tables.common.picture
         own = span.take(output, picture)
+        if not own.shape[1]:  # it was read in an earlier call, which kept what it made of it
+            return None
         _check(own, tables.common, (), name)
         bank = _recorded(tables, "swap", what, own, name)
         given = _swapped(tables, "swap", own, bank)
@@ -157,7 +159,7 @@ def stream_hook(site: ActiveSite, placed: Placed) -> Hook:
     assert isinstance(rule, SiteRule)
     assert rule.stream is not None
     argument, position, name = rule.stream, placed.stream_position(rule.stream), placed.name
-    span = Span(rule.stream_span, None, rule.row_axis)
+    span = Span(rule.stream_span, row_axis=rule.stream_rows)
 
     def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         tables = site.now()
@@ -165,6 +167,8 @@ def stream_hook(site: ActiveSite, placed: Placed) -> Hook:
             return None
         whole, picture = _argument(args, kwargs, argument, position), tables.common.picture
         text = span.take(whole, picture)
+        if not text.shape[1]:
+            return None
         _check(text, tables.common, (), name)
         put, named = list(args), dict(kwargs)
         _put(put, named, argument, position, span.put(whole, picture, _swapped(tables, "pin", text, None)))
@@ -235,9 +239,7 @@ def output_hook(site: ActiveSite, placed: Placed) -> Hook:
             if kind != "sequence":
                 parts = (picture, text)
                 return (parts[order[0]], parts[order[1]], *output[2:])
-            changed = span.put(output, count, text)
-            span.rest(changed, count).copy_(picture)
-            return changed
+            return span.put(output, count, text, picture)
         flat = output.flatten(2) if kind in ("channels", "heads") else output
         tokens = flat.transpose(1, 2) if kind == "channels" else flat
         edited = _edited(tables, "output", tokens) if here else tokens
@@ -260,26 +262,40 @@ def _swapped(tables: SiteTables, channel: str, own: torch.Tensor, bank: torch.Te
 def _accompanied(tables: SiteTables, channel: str, argument: str, own: Any, name: str) -> Any:
     """What goes with text, in the order in which rows are shown others' text; what several rows share stays."""
     parts = own if isinstance(own, tuple | list) else [own]
-    shown = []
-    for n, part in enumerate(parts):
-        if part is not None and not part.shape[0] == 1 < tables.common.own.shape[0]:
-            _check(part, tables.common, (), name)
-            bank = _recorded(tables, channel, f"{argument}.{n}", part, name)
-            part = take_rows(part, bank, tables.src[channel])
-        shown.append(part)
-    return type(own)(shown) if isinstance(own, tuple | list) else shown[0]
+    given = [_beside(tables, channel, f"{argument}.{n}", part, name) for n, part in enumerate(parts)]
+    return type(own)(given) if isinstance(own, tuple | list) else given[0]
+
+
+def _beside(tables: SiteTables, channel: str, what: str, own: Any, name: str) -> Any:
+    if own is None:
+        return own
+    src, bank = tables.src[channel], tables.common.banks.get("shown")
+    if bank is not None:  # donors that are no rows of the batch
+        return take_rows(own, bank.view(len(bank), *own.shape[1:]).to(own.dtype), src)
+    if own.shape[0] == 1 < tables.common.own.shape[0]:
+        return own
+    _check(own, tables.common, (), name)
+    bank, order = _recorded(tables, channel, what, own, name), tables.common.picture.order
+    given = take_rows(own, bank, src)
+    if order is None:
+        return given
+    plain = torch.arange(order.shape[1], device=order.device)[None]  # of what was recorded in a row alone
+    return relaid(given, take_rows(order, None if bank is None else plain.expand(len(bank), -1), src), order)
 
 
 def _recorded(tables: SiteTables, channel: str, what: str, own: torch.Tensor, name: str) -> torch.Tensor | None:
     """The bank of a site's recorded rows, or None where this call has none that is shown: the uncond rows of some
     pipelines come in a call of their own, with a text of another length. Raises: BadLayout."""
-    bank = tables.recorded.get(what) if channel == "swap" else None
-    if bank is None or bank.shape[1:] == own.shape[1:]:
+    if channel != "swap" or not tables.recorded:
+        return None
+    bank = tables.recorded.get(what)
+    if bank is not None and bank.shape[1:] == own.shape[1:]:
         return bank
     if bool((tables.src[channel] >= own.shape[0]).any()):
+        kept = "nothing" if bank is None else str(list(bank.shape[1:]))
         raise BadLayout(
-            f"a recorded donor has {list(bank.shape[1:])} at site `{name}`, and this call {list(own.shape[1:])},"
-            " because its prompts have another length; use source `twin`"
+            f"a recorded donor has {kept} as `{what}` of site `{name}`, where this call has {list(own.shape[1:])}: its"
+            " prompts have another length; use source `twin`"
         )
     return None
 

@@ -26,8 +26,9 @@ from steering.batch.layout import Layout, Layouts
 from steering.batch.recorded_text import TextRecorder
 from steering.batch.row_program import COUNTED, RowProgram
 from steering.errors import BadDonor, BadLayout, BadPlan, NotFired
+from steering.families.spans import Picture
 from steering.plans import Plan
-from steering.run.call import CallFacts, PipelineRun, SessionExtras
+from steering.run.call import CallFacts, PipelineRun, SessionExtras, as_rows
 from steering.run.checks import check_finite, check_scale
 from steering.run.clock import StepClock
 from steering.run.prepared import PreparedPipeline, bank_capacity
@@ -58,7 +59,7 @@ class Session:
         self.run: PipelineRun | None = None
         self.layout: Layout | None = None
         self.pooled: int | None = None
-        self.picture = self._encoded = 0
+        self.picture, self._encoded, self._is_aside = Picture(), 0, False
         self._steered = bool(self.extras.sentinels) or any(
             p is not None and set(p.sites) & set(prepared.names) for p in self.plans
         )
@@ -104,7 +105,7 @@ class Session:
             return result
         if self._is_uncond_of_this_run():
             assert self.run is not None
-            self.run.layouts.uncond = self._named(result)["text"]
+            self.run.layouts.uncond = self.prepared.family.encode.named(result)["text"]
             return result
         self._close_run()  # an earlier call of the pipeline inside `host.steer`
         result = self._with_given_texts(result)
@@ -112,7 +113,7 @@ class Session:
             getattr(self.prepared.encoder, self.prepared.family.encode.method) if self._borrows_encoder() else original
         )
         if self.extras.on_encoded is not None:
-            self.extras.on_encoded(encoded_texts(self._named(result), len(self.plans)))
+            self.extras.on_encoded(encoded_texts(self.prepared.family.encode.named(result), len(self.plans)))
         encoding = Encoding(self.prepared.family.encode, encoder, _arguments(original, args, kwargs))
         result = self._with_room(result, encoding)
         self._open_run(encoding, result)
@@ -133,6 +134,8 @@ class Session:
 
     def _denoise(self, component: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         run, inputs = self.run, self.prepared.family.inputs
+        if self._is_aside:
+            return None
         if run is None or not self.clock.running:
             raise BadLayout("the denoiser was called before the pipeline encoded its prompts and set its timesteps")
         text = kwargs.get(inputs.text, args[self._text_position] if self._text_position < len(args) else None)
@@ -148,7 +151,8 @@ class Session:
             latents = kwargs[self._latents] if self._latents in kwargs else args[0]
             return _unasked(self.prepared.denoiser, latents, as_tuple=not kwargs.get("return_dict", True))
         run.calls += 1
-        self.picture = self.prepared.picture_tokens(args, kwargs, run.encoding)
+        named = self.prepared.by_name(args, kwargs)
+        self.picture = self.prepared.picture(named, run.encoding)
         if self.extras.recorder is not None:
             self._aim_recorder(self.extras.recorder, layout, place)
         if run.program is not None:
@@ -156,7 +160,7 @@ class Session:
             skipped = (kwargs.get(inputs.skips) if inputs.skips else None) or ()
             silent = self.prepared.sites_beside(component, skipped)
             cached = inputs.cached is not None and kwargs.get(inputs.cached[0]) == inputs.cached[1]
-            self._show(run, run.program, layout, place, silent, whole=not skipped, cached=cached)
+            self._show(run, run.program, layout, place, silent, named, whole=not skipped, cached=cached)
         return None
 
     def _step(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -190,12 +194,8 @@ class Session:
     def _borrows_encoder(self) -> bool:
         return self.prepared.encoder is not self.prepared.pipe
 
-    def _named(self, result: Sequence[Any]) -> dict[str, Any]:
-        values = result if isinstance(result, tuple | list) else (result,)
-        return dict(zip(self.prepared.family.encode.returns, values, strict=False))
-
     def _open_run(self, encoding: Encoding, result: Sequence[Any]) -> None:
-        rule, named = encoding.rule, self._named(result)
+        rule, named = encoding.rule, encoding.rule.named(result)
         text, images = named["text"], int(encoding.arguments[rule.images]) if rule.images else 1
         self.pooled = int(named["pooled"].shape[-1]) if "pooled" in named else None
         if len(text) != len(self.plans) * images:
@@ -233,6 +233,7 @@ class Session:
         layout: Layout,
         place: tuple[int, int],
         silent: Sequence[int],
+        named: Mapping[str, Any],
         *,
         whole: bool,
         cached: bool,
@@ -242,10 +243,12 @@ class Session:
         setting = program.at(self.clock.step, self.clock.steps, layout, whole=whole, cached=cached)
         if layout.batch not in run.tables:
             banks = run.banks | self._stream_banks(program, run.text)
+            banks |= self._aside(self.prepared.static_banks, program, run.encoding, run.text, named, self.picture)
             tables = self.prepared.device_tables(program, layout.batch, run.text, banks, self.picture)
             run.tables[layout.batch] = tables, np.zeros_like(setting.hits, np.int64)
             run.watched[layout.batch] = np.zeros_like(setting.watch)
         tables, expected = run.tables[layout.batch]
+        tables.common.picture = self.picture
         self._load_streams(tables, program, place)
         tables.write(setting)
         hits = setting.hits.astype(np.int64)
@@ -253,6 +256,14 @@ class Session:
         expected += hits
         run.watched[layout.batch] += setting.watch
         self.prepared.active.show(tables)
+
+    def _aside(self, call: Callable[..., Any], *args: Any) -> Any:
+        """The result of a call in which the denoiser is asked for something that is no part of the run."""
+        self._is_aside = True
+        try:
+            return call(*args)
+        finally:
+            self._is_aside = False
 
     def _check_calls(self, run: PipelineRun, program: RowProgram) -> None:
         if run.ordinal == 0:
@@ -341,26 +352,35 @@ class Session:
                 f"donor must be a prompt for {self.prepared.family.name}, whose denoiser is given more of its text than"
                 f" a `Donor` holds (`{beside[0]}`)"
             )
-        fresh = self._named(result)
+        fresh = self.prepared.family.encode.named(result)
         images = len(fresh["text"]) // len(self.plans)
         fresh |= {k: fresh[k].clone() for k in ("text", "mask", "pooled") if isinstance(fresh.get(k), torch.Tensor)}
         for prompt, donor in self.extras.donors:
             for row in range(prompt * images, (prompt + 1) * images):
                 _give(fresh, row, donor)
-        return tuple(fresh.get(n, v) for n, v in zip(self.prepared.family.encode.returns, result, strict=False))
+        rule = self.prepared.family.encode
+        if rule.listed:
+            return fresh["text"]
+        return tuple(fresh.get(n, v) for n, v in zip(rule.returns, result, strict=False))
 
     def _with_room(self, result: Any, encoding: Encoding) -> Any:
-        """The encoder's result, with hidden tokens behind it where it is only as long as the longest prompt, and a
-        donor is longer."""
+        """The encoder's result, with hidden tokens behind it where it is only as long as the longest prompt and a donor
+        is longer; and with a mask, where it has none yet and a donor needs one."""
         donors = self._program(self.plans).texts if encoding.rule.longest else ()
-        named = self._named(result)
-        missing = missing_tokens([self.prepared.encoded(d, encoding) for d in donors], named["text"]) if donors else 0
-        if not missing:
+        if not donors:
             return result
-        tokens = {"text": (0, 0, 0, missing), "mask": (0, missing)}  # [b, l, d] and [b, l]
+        named = encoding.rule.named(result)
+        own, given = as_rows(named["text"]), [self.prepared.encoded(d, encoding) for d in donors]
+        missing = missing_tokens(given, own)
+        if not missing and all(len(d.text) == own.shape[1] for d in given):
+            return result
+        if named.get("mask", own) is None:  # the encoder hides nothing
+            named["mask"] = own.new_ones(own.shape[:2], dtype=torch.bool)
         for name, value in named.items():
-            sides = tokens.get(name.removeprefix("negative_"))
-            if sides is not None and value is not None:
+            sides = {"text": (0, 0, 0, missing)}.get(
+                name.removeprefix("negative_"), (0, missing)
+            )  # [b, l, d] or [b, l]
+            if isinstance(value, torch.Tensor) and value.shape[1] == own.shape[1]:
                 named[name] = torch.nn.functional.pad(value, sides)
         return tuple(named.get(n, v) for n, v in zip(encoding.rule.returns, result, strict=True))
 

@@ -7,31 +7,30 @@ pipeline gets the pictures of the one before it as `image`, and the same prompts
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 
-from steering.attach import after, before
+from steering.attach import watched
 from steering.batch.extra_rows import ExtendedBatch
 from steering.batch.recorded_text import CANONICAL_SEED, TextRecorder, TextStream
 from steering.editing.trajectory import PathKeeper
 from steering.errors import BadPlan
-from steering.families.description import SiteRule
-from steering.families.discovery import Placed
-from steering.families.spans import Span
 from steering.plans import Plan, Swap
 from steering.run.call import CallFacts, SessionExtras
 from steering.run.finite import check_finite, finite_pictures
+from steering.run.judged_text import Asked, Judged, OnRewritten, judged_call
 from steering.run.prepared import PreparedPipeline
 from steering.run.session import Session
 from steering.run.weight_versions import weight_version
 from steering.sentinel import EncodedText, Sentinel
 from steering.values import Donor
 
-__all__ = ["GenerateCall", "run_stages", "uncompiled"]
+__all__ = ["GenerateCall", "run_stages"]
 
 # arguments of the first stage only: later ones take their size from the picture that they are given
 _FIRST = ("height", "width", "latents", "image")
@@ -43,7 +42,7 @@ _PER_ROW = ("latents", "image", "ip_adapter_image", "ip_adapter_image_embeds")
 class GenerateCall:
     """One call of `Host.generate`, checked: `asked` prompts of the caller, `count` pictures of each; `own` arguments
     for single stages. The first pipeline is watched by `sentinels`, its texts go to `on_encoded`, and its pictures'
-    ways are kept by `keeper`."""
+    ways are kept by `keeper`. What a rewriter writes goes to `on_rewritten`."""
 
     batch: ExtendedBatch
     asked: int
@@ -54,6 +53,7 @@ class GenerateCall:
     sentinels: tuple[Sentinel, ...] = ()
     on_encoded: Callable[[tuple[EncodedText, ...]], None] | None = None
     keeper: PathKeeper | None = None
+    on_rewritten: OnRewritten | None = None
 
 
 def run_stages(pipelines: Sequence[PreparedPipeline], job: GenerateCall) -> tuple[Any, list[CallFacts]]:
@@ -62,25 +62,34 @@ def run_stages(pipelines: Sequence[PreparedPipeline], job: GenerateCall) -> tupl
     facts: list[CallFacts] = []
     images: Any = None
     for n, prepared in enumerate(pipelines):
-        arguments = _arguments(pipelines, n, job, images)
-        count = job.count if n == 0 and prepared.family.pictures else 1
-        plans = [p for p in job.batch.plans for _ in range(job.count // count)]
-        extras = SessionExtras(
-            job.batch.pictures(job.count),
-            job.batch.donors if n == 0 else (),
-            _streams(prepared, job, arguments),
-            sentinels=job.sentinels if n == 0 else (),
-            on_encoded=job.on_encoded if n == 0 else None,
-            keeper=job.keeper if n == 0 else None,
-        )
-        with Session(prepared, plans, job.on_step, extras).attached() as session, finite_pictures(prepared.pipe):
-            if prepared.family.pictures:
-                arguments[prepared.family.pictures] = count
-            given = prepared.pipe(generator=_generators(job), **arguments)
-            images = getattr(given, prepared.family.result)
-        check_finite(images, "latents" if arguments.get("output_type") == "latent" else "decoded")
-        facts.append(session.finished[-1])
+        pipes = list({id(pipe): pipe for pipe in (prepared.pipe, prepared.encoder)}.values())
+        judged = Judged(_texts_of(job), job.on_rewritten)
+        asked = Asked(_how(job, n), partial(_until_denoiser, pipelines, n, job, images))
+        images, told = judged_call(pipes, judged, asked, prepared.wrappings, partial(_stage, pipelines, n, job, images))
+        facts.append(told)
     return images, facts
+
+
+def _stage(pipelines: Sequence[PreparedPipeline], n: int, job: GenerateCall, images: Any) -> tuple[Any, CallFacts]:
+    """The pictures of one pipeline, from those of the one before it, and the facts of its call."""
+    prepared, arguments = pipelines[n], _arguments(pipelines, n, job, images)
+    count = job.count if n == 0 and prepared.family.pictures else 1
+    plans = [p for p in job.batch.plans for _ in range(job.count // count)]
+    extras = SessionExtras(
+        job.batch.pictures(job.count),
+        job.batch.donors if n == 0 else (),
+        _streams(prepared, job, arguments),
+        sentinels=job.sentinels if n == 0 else (),
+        on_encoded=job.on_encoded if n == 0 else None,
+        keeper=job.keeper if n == 0 else None,
+    )
+    with Session(prepared, plans, job.on_step, extras).attached() as session, finite_pictures(prepared.pipe):
+        if prepared.family.pictures:
+            arguments[prepared.family.pictures] = count
+        given = prepared.pipe(generator=_generators(job), **arguments)
+        images = getattr(given, prepared.family.result)
+    check_finite(images, "latents" if arguments.get("output_type") == "latent" else "decoded")
+    return images, session.finished[-1]
 
 
 def _generators(job: GenerateCall) -> list[torch.Generator]:
@@ -117,7 +126,7 @@ def _texts(
     how = inspect.signature(prepared.encoder.encode_prompt).parameters
     with torch.no_grad():
         encoded = prepared.encoder.encode_prompt(**texts, **{k: v for k, v in arguments.items() if k in how})
-    named = dict(zip(prepared.family.encode.returns, encoded, strict=False))
+    named = prepared.family.encode.named(encoded)
     return {"prompt_embeds": named["text"], "negative_prompt_embeds": named["negative_text"]}
 
 
@@ -140,6 +149,48 @@ def _refuse_per_row(arguments: Mapping[str, Any]) -> None:
     lists = [k for k, v in arguments.items() if k.startswith(("prompt_", "negative_prompt_")) and isinstance(v, list)]
     for name in (*lists, *(k for k in _PER_ROW if arguments.get(k) is not None)):
         raise BadPlan(f"`{name}` has an entry a row, and this plan adds rows; leave it out, or use source `canonical`")
+
+
+# texts of a call
+
+
+def _texts_of(job: GenerateCall) -> frozenset[str]:
+    """The texts that the caller gave: prompts, negative prompts, donors, and texts among the arguments."""
+    acts = [act for plan in job.batch.plans if plan for act in plan.interventions]
+    donors = [act.donor for act in acts if isinstance(act, Swap) and isinstance(act.donor, str)]
+    given = [v for of in (job.arguments, *job.own) for k, v in of.items() if "prompt" in k]
+    lists = [each if isinstance(each, list | tuple) else [each] for each in given]
+    own = [each for each in (t for texts in lists for t in texts) if isinstance(each, str)]
+    return frozenset([*job.batch.prompts, *(q for q in job.batch.negatives if q), *donors, *own])
+
+
+def _how(job: GenerateCall, n: int) -> Hashable:
+    """Equal for calls whose stage is given equal arguments, but for prompts and what has an entry a row."""
+    given = {**job.arguments, **job.own[n]}
+    plain = {k: v for k, v in given.items() if k not in _PER_ROW and "prompt" not in k}
+    return repr(sorted(plain.items())), any(q is not None for q in job.batch.negatives)
+
+
+def _until_denoiser(
+    pipelines: Sequence[PreparedPipeline], n: int, job: GenerateCall, images: Any, prompt: str, negative: str
+) -> None:
+    """A stage with other texts, up to the first call of its denoiser."""
+    prepared, batch = pipelines[n], job.batch
+    negatives = tuple(None if q is None else negative for q in batch.negatives)
+    other = replace(job, batch=replace(batch, prompts=(prompt,) * len(batch.prompts), negatives=negatives))
+    arguments = _arguments(pipelines, n, other, images)
+    with suppress(_Enough), ExitStack() as stack:
+        for name in prepared.denoisers:
+            stack.enter_context(watched(getattr(prepared.pipe, name), _stop))
+        prepared.pipe(generator=_generators(other), **arguments)
+
+
+class _Enough(Exception):
+    """The prompts of a call are encoded."""
+
+
+def _stop(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    raise _Enough
 
 
 # recorded streams
@@ -177,7 +228,8 @@ def _record(
     given = ((0, donor),) if isinstance(donor, Donor) else ()
     no_plan: list[Plan | None] = [None]
     session = Session(prepared, no_plan, None, SessionExtras(donors=given, recorder=recorder))
-    with uncompiled(prepared), session.attached(), _recording(prepared, names, recorder):
+    at = [index for index, placed in enumerate(prepared.placed) if placed.name in names]
+    with prepared.recording(at, recorder), session.attached():
         prepared.pipe(
             prompt=[donor if isinstance(donor, str) else ""],
             generator=[torch.Generator("cpu").manual_seed(CANONICAL_SEED)],
@@ -185,50 +237,3 @@ def _record(
             **arguments,
         )
     return recorder.stream()
-
-
-@contextmanager
-def _recording(prepared: PreparedPipeline, names: set[str], recorder: TextRecorder) -> Iterator[None]:
-    with ExitStack() as stack:
-        for index, placed in enumerate(prepared.placed):
-            if placed.name not in names:
-                continue
-            for what, (module, span) in placed.readers().items():
-
-                def keep(
-                    m: Any, a: Any, output: torch.Tensor, name: str = f"{what}.{index}", span: Span = span
-                ) -> None:
-                    recorder.add(name, span.take(output, recorder.picture))
-
-                stack.enter_context(after(module, keep))
-            for argument in placed.rule.companions if isinstance(placed.rule, SiteRule) else ():
-
-                def keep_beside(
-                    m: Any, args: Any, kwargs: Any, argument: str = argument, placed: Placed = placed, at: int = index
-                ) -> None:
-                    position = placed.position(argument)
-                    value = kwargs.get(argument, args[position] if position < len(args) else None)
-                    for n, part in enumerate(value if isinstance(value, tuple | list) else [value]):
-                        if part is not None:
-                            recorder.add(f"{argument}.{n}.{at}", part)
-
-                stack.enter_context(before(placed.module, keep_beside))
-        yield
-
-
-@contextmanager
-def uncompiled(prepared: PreparedPipeline) -> Iterator[None]:
-    """Runs the denoiser eagerly inside: a graph takes no notice of hooks that come for one call."""
-    component = prepared.component
-    compiled = [(m, m._compiled_call_impl) for m in prepared.denoiser.modules() if m._compiled_call_impl is not None]
-    for module, _ in compiled:
-        module._compiled_call_impl = None
-    if component is not prepared.denoiser:
-        setattr(prepared.pipe, prepared.family.denoiser, prepared.denoiser)
-    try:
-        yield
-    finally:
-        for module, call in compiled:
-            module._compiled_call_impl = call
-        if component is not prepared.denoiser:
-            setattr(prepared.pipe, prepared.family.denoiser, component)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from typing import Any
@@ -219,6 +219,7 @@ def test_only_the_engine_thread_touches_the_model(engine: Any, host: Any) -> Non
         """The host, noting who calls it."""
 
         trusted = True
+        rewriter_off: Mapping[str, Any] = {}
 
         def generate(self, *args: Any, **more: Any) -> Any:
             threads.add(threading.current_thread().name)
@@ -235,6 +236,7 @@ class Small:
     """The host on a device with room for so many rows, which fails beyond it as torch does."""
 
     trusted = True
+    rewriter_off: Mapping[str, Any] = {}
 
     def __init__(self, host: Any, rows: int) -> None:
         self.host, self.rows, self.asked = host, rows, list[int]()
@@ -277,6 +279,7 @@ def test_an_error_after_which_the_device_is_lost_ends_the_engine_and_answers_eve
         """A device after an illegal access."""
 
         trusted = True
+        rewriter_off: Mapping[str, Any] = {}
 
         def generate(self, *_: Any, **__: Any) -> Any:
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
