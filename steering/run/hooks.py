@@ -262,25 +262,20 @@ def _swapped(tables: SiteTables, channel: str, own: torch.Tensor, bank: torch.Te
 def _accompanied(tables: SiteTables, channel: str, argument: str, own: Any, name: str) -> Any:
     """What goes with text, in the order in which rows are shown others' text; what several rows share stays."""
     parts = own if isinstance(own, tuple | list) else [own]
-    given = [_beside(tables, channel, f"{argument}.{n}", part, name) for n, part in enumerate(parts)]
-    return type(own)(given) if isinstance(own, tuple | list) else given[0]
+    shown = [_part_beside(tables, channel, f"{argument}.{n}", part, name) for n, part in enumerate(parts)]
+    return type(own)(shown) if isinstance(own, tuple | list) else shown[0]
 
 
-def _beside(tables: SiteTables, channel: str, what: str, own: Any, name: str) -> Any:
-    if own is None:
+def _part_beside(tables: SiteTables, channel: str, what: str, own: torch.Tensor | None, name: str) -> Any:
+    common, src = tables.common, tables.src[channel]
+    shown = common.banks.get("shown")
+    if own is not None and shown is not None:  # donors that are no rows of the batch
+        return take_rows(own, shown.view(len(shown), *own.shape[1:]).to(own.dtype), src)
+    if own is None or own.shape[0] == 1 < common.own.shape[0]:
         return own
-    src, bank = tables.src[channel], tables.common.banks.get("shown")
-    if bank is not None:  # donors that are no rows of the batch
-        return take_rows(own, bank.view(len(bank), *own.shape[1:]).to(own.dtype), src)
-    if own.shape[0] == 1 < tables.common.own.shape[0]:
-        return own
-    _check(own, tables.common, (), name)
-    bank, order = _recorded(tables, channel, what, own, name), tables.common.picture.order
-    given = take_rows(own, bank, src)
-    if order is None:
-        return given
-    plain = torch.arange(order.shape[1], device=order.device)[None]  # of what was recorded in a row alone
-    return relaid(given, take_rows(order, None if bank is None else plain.expand(len(bank), -1), src), order)
+    _check(own, common, (), name)
+    given, order = take_rows(own, _recorded(tables, channel, what, own, name), src), common.picture.order
+    return given if order is None else relaid(given, order.index_select(0, src), order)
 
 
 def _recorded(tables: SiteTables, channel: str, what: str, own: torch.Tensor, name: str) -> torch.Tensor | None:

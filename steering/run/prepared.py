@@ -184,7 +184,7 @@ class PreparedPipeline:
             key = ("static", donor.digest, length, tuple(sites), weights)
             stream = self.streams.get(key, partial(self._static_stream, text, mask, kwargs, sites, picture))
             for name, row in stream.at(0, 0).items():
-                if name.startswith(("keys.", "values.")):
+                if name.startswith(("keys.", "values.")):  # what goes beside them is `shown`
                     banks.setdefault(name, []).append(row)
         empty = capacity - len(program.texts)
         filled = {name: torch.stack([*rows, *[torch.zeros_like(rows[0])] * empty]) for name, rows in banks.items()}
@@ -224,19 +224,9 @@ class PreparedPipeline:
                         recorder.add(name, span.take(output, recorder.picture))
 
                     stack.enter_context(after(module, keep))
-                rule = self.placed[index].rule
-                for argument in rule.companions if isinstance(rule, SiteRule) else ():
-
-                    def keep_beside(
-                        m: Any, args: Any, kwargs: Any, argument: str = argument, index: int = index
-                    ) -> None:
-                        position = self.placed[index].position(argument)
-                        value = kwargs.get(argument, args[position] if position < len(args) else None)
-                        for n, part in enumerate(value if isinstance(value, tuple | list) else [value]):
-                            if part is not None:
-                                recorder.add(f"{argument}.{n}.{index}", part)
-
-                    stack.enter_context(before(self.placed[index].module, keep_beside))
+                for argument in getattr(self.placed[index].rule, "companions", ()):
+                    beside = partial(_keep_beside, recorder, self.placed[index], argument, index)
+                    stack.enter_context(before(self.placed[index].module, beside))
             try:
                 yield
             finally:
@@ -385,6 +375,17 @@ def _is_compiled(component: Any, denoiser: nn.Module) -> bool:
 
 def _donor_size(donor: Donor) -> int:
     return sum(t.numel() * t.element_size() for t in (donor.text, donor.mask, donor.pooled) if t is not None)
+
+
+def _keep_beside(
+    recorder: TextRecorder, placed: Placed, argument: str, index: int, module: Any, args: Any, kwargs: Any
+) -> None:
+    """Takes down what goes with the text of a site."""
+    position = placed.position(argument)
+    value = kwargs.get(argument, args[position] if position < len(args) else None)
+    for n, part in enumerate(value if isinstance(value, tuple | list) else [value]):
+        if part is not None:
+            recorder.add(f"{argument}.{n}.{index}", part)
 
 
 @contextmanager
