@@ -283,13 +283,16 @@ def _part_beside(tables: SiteTables, channel: str, what: str, own: torch.Tensor 
 def _recorded(tables: SiteTables, channel: str, what: str, own: torch.Tensor, name: str) -> torch.Tensor | None:
     """The bank of a site's recorded rows, or None where this call has none that is shown: the uncond rows of some
     pipelines come in a call of their own, with a text of another length. Raises: BadLayout."""
-    bank = tables.recorded.get(what) if channel == "swap" else None
-    if bank is None or bank.shape[1:] == own.shape[1:]:
+    if channel != "swap" or not tables.recorded:
+        return None
+    bank = tables.recorded.get(what)
+    if bank is not None and bank.shape[1:] == own.shape[1:]:
         return bank
     if bool((tables.src[channel] >= own.shape[0]).any()):
+        kept = "nothing" if bank is None else str(list(bank.shape[1:]))
         raise BadLayout(
-            f"a recorded donor has {list(bank.shape[1:])} at site `{name}`, and this call {list(own.shape[1:])},"
-            " because its prompts have another length; use source `twin`"
+            f"a recorded donor has {kept} as `{what}` of site `{name}`, where this call has {list(own.shape[1:])}: its"
+            " prompts have another length; use source `twin`"
         )
     return None
 
