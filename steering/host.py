@@ -50,10 +50,10 @@ from steering.run.checks import (
 from steering.run.judged_text import OnRewritten, rewriter_switches
 from steering.run.locks import HostLock, claim, release
 from steering.run.loras import LoraFile, load_lora, switched
-from steering.run.prepared import PreparedPipeline
+from steering.run.prepared import PreparedPipeline, uncompiled
 from steering.run.report import Edited, Output, reports, with_readings
 from steering.run.session import Session
-from steering.run.stages import GenerateCall, run_stages, uncompiled
+from steering.run.stages import GenerateCall, run_stages
 from steering.run.weight_versions import weight_version
 from steering.sentinel import EncodedText, Sentinel, check_sentinels
 from steering.sites import Site
@@ -176,7 +176,7 @@ class Host:
     @property
     def joint(self) -> bool:
         """True when text is a stream that evolves with the picture, so that swaps need a `source` other than `text`."""
-        return self._prepared[0].family.joint
+        return self._prepared[0].family.needs_twin
 
     @property
     def usual_source(self) -> Source:
@@ -309,7 +309,7 @@ class Host:
         ]
         arguments = self._arguments(pipeline_kwargs)
         negatives = negative_prompts or [None] * len(prompts)
-        batch = extended_batch(prompts, plans, seeds, negatives, joint=self.joint)
+        batch = extended_batch(prompts, plans, seeds, negatives, joint=self.family.joint)
         watching = self._checked_sentinels(sentinels)
         texts: list[Mapping[str, float]] = []
 
@@ -454,7 +454,7 @@ class Host:
         Raises: like `generate`; NeedsRows for a plan that needs rows of its own in the batch, or a run before it.
         """
         self._check_plans(plans)
-        if any(needs_rows(plan, joint=self.joint) for plan in plans):
+        if any(needs_rows(plan, joint=self.family.joint) for plan in plans):
             raise NeedsRows(
                 "a swap on this host needs rows added to the batch, or a recorded stream, and here the caller calls"
                 " the pipeline; use `host.generate`"

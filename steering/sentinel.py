@@ -128,7 +128,7 @@ class Sentinel:
 def encoded_texts(named: Mapping[str, Any], prompts: int) -> tuple[EncodedText, ...]:
     """Each prompt's text, from what an encoder returned by name, with a row a picture."""
     text, mask, pooled = named["text"], named.get("mask"), named.get("pooled")
-    images = text.shape[0] // prompts
+    images = len(text) // prompts
     return tuple(
         EncodedText(text[row], None if mask is None else mask[row] > 0, None if pooled is None else pooled[row])
         for row in range(0, prompts * images, images)

@@ -27,15 +27,12 @@ class Student(Predictor):
 
     def latents(self, call: Call) -> Tensor:
         """The noised latents that a captured call was given, [...] float32 on the CPU."""
-        latents: Tensor = self.named(call)[self.first_argument][0]
+        latents: Tensor = call.kwargs[self.first_argument][0]
         return latents.float().cpu()
 
     def moved(self, call: Call, other: Call) -> Call:
         """A captured call with the noised latents of another one of the same step."""
-        latents = self.named(other)[self.first_argument]
-        if call.args:
-            return replace(call, args=(latents, *call.args[1:]))
-        return replace(call, kwargs={**call.kwargs, self.first_argument: latents})
+        return replace(call, kwargs={**call.kwargs, self.first_argument: other.kwargs[self.first_argument]})
 
     def trimmed(self, prediction: Tensor) -> Tensor:
         """A prediction [...] on the CPU, without the variance that some models predict beside."""

@@ -23,7 +23,6 @@ __all__ = ["Rows", "predict"]
 class Rows:
     """Arguments of a denoiser for `count` rows."""
 
-    args: tuple[Any, ...]
     kwargs: dict[str, Any]
     count: int
 
@@ -34,8 +33,7 @@ class Rows:
         kwargs = {
             k: calls[0].kwargs[k] if k in shared else _stack([c.kwargs[k] for c in calls]) for k in calls[0].kwargs
         }
-        args = tuple(_stack([c.args[i] for c in calls]) for i in range(len(calls[0].args)))
-        return cls(args, kwargs, len(calls))
+        return cls(kwargs, len(calls))
 
     def take(self, index: Tensor, family: Family) -> Rows:
         """Some of the rows, in the order of `index`, with repetition if it repeats."""
@@ -44,10 +42,9 @@ class Rows:
     def joined(self, *others: Rows, family: Family) -> Rows:
         """These rows, then the others'."""
         parts = (self, *others)
-        args = tuple(_join([p.args[i] for p in parts]) for i in range(len(self.args)))
         shared = family.inputs.shared
         kwargs = {k: v if k in shared else _join([p.kwargs[k] for p in parts]) for k, v in self.kwargs.items()}
-        return Rows(args, kwargs, sum(p.count for p in parts))
+        return Rows(kwargs, sum(p.count for p in parts))
 
     def with_text(self, other: Rows, family: Family) -> Rows:
         """These rows reading the other's text, mask and pooled text."""
@@ -66,12 +63,12 @@ class Rows:
     def _each(self, change: Callable[[Tensor], Tensor], family: Family, count: int) -> Rows:
         shared = family.inputs.shared
         kwargs = {k: v if k in shared else _mapped(v, change) for k, v in self.kwargs.items()}
-        return Rows(tuple(_mapped(a, change) for a in self.args), kwargs, count)
+        return Rows(kwargs, count)
 
 
 def predict(denoiser: nn.Module, rows: Rows) -> Tensor:
     """The denoiser's predictions for the rows [count, ...], float32."""
-    out = denoiser(*rows.args, **rows.kwargs)
+    out = denoiser(**rows.kwargs)
     told: Tensor = out[0] if isinstance(out, tuple) else out.sample
     return told.float()
 

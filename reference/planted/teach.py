@@ -87,7 +87,7 @@ class _Pupil:
 
     def ask(self, rows: Rows, source: dict[str, Tensor]) -> Tensor:
         """Predictions [count, ...] with the places' text gathered by `source`."""
-        self.source, self.picture = source, self.prepared.picture_tokens(rows.args, rows.kwargs)
+        self.source, self.picture = source, self.prepared.picture_tokens(rows.kwargs)
         return predict(self.denoiser, rows)
 
     @contextmanager
@@ -212,7 +212,7 @@ def _usual(host: Host, places: Sequence[PlantSite], rows: Rows) -> dict[str, flo
 def _distances(pupil: _Pupil, lessons: Lessons, chosen: Tensor, goals: Sequence[Goal]) -> Tensor:
     """Squared distances [goals + 1, states] of what the pupil says under each goal, and the twin, from what it
     should."""
-    family, b = pupil.family, len(chosen)
+    family, b = pupil.prepared.family, len(chosen)
     own, twins = lessons.pupils.take(chosen, family), lessons.twins.take(chosen, family)
     shown = [own.with_pooled(twins, family) if _pooled(pupil, goal) else own for goal in goals]
     rows = shown[0].joined(*shown[1:], twins, family=family)

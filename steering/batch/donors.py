@@ -18,7 +18,7 @@ from steering.errors import BadDonor
 from steering.families.description import Encode, MaskRule, PooledRule
 from steering.values import Donor
 
-__all__ = ["Encoding", "SizedCache", "fit_text", "pooled_banks", "text_banks"]
+__all__ = ["Encoding", "SizedCache", "fit_text", "missing_tokens", "pooled_banks", "text_banks"]
 
 V = TypeVar("V")
 
@@ -78,7 +78,7 @@ class Encoding:
             own[self.rule.images] = 1
         if self.rule.guidance is not None:
             own[self.rule.guidance] = False
-        return dict(zip(self.rule.returns, self.method(**{**self.arguments, **cleared, **own}), strict=False))
+        return self.rule.named(self.method(**{**self.arguments, **cleared, **own}))
 
 
 def text_banks(
@@ -152,7 +152,7 @@ def fit_text(donor: Donor, own: torch.Tensor, *, masks: bool) -> tuple[torch.Ten
         repeats = length // given
         return donor.text.to(own).repeat(repeats, 1), own.new_ones(length)
     shown = torch.ones(given) if donor.mask is None else donor.mask.to("cpu")
-    real = int(shown.nonzero().max()) + 1 if bool(shown.any()) else 0
+    real = _real_tokens(donor)
     if real > length:
         raise BadDonor(
             f"donor has {real} real tokens, the call's text has room for {length}; give the call more room"
@@ -163,6 +163,20 @@ def fit_text(donor: Donor, own: torch.Tensor, *, masks: bool) -> tuple[torch.Ten
     text[:keep] = donor.text[:keep].to(own)
     mask[:keep] = shown[:keep].to(own)
     return text, mask
+
+
+def missing_tokens(donors: Sequence[Donor], own: torch.Tensor) -> int:
+    """How many tokens the call's text `own` [b, l, d] must have more, so that the longest donor has room as it was
+    encoded; 0 where the donors' real tokens fit."""
+    longer = [d.text.shape[0] for d in donors if _real_tokens(d) > own.shape[1]]
+    return max(longer, default=own.shape[1]) - own.shape[1]
+
+
+def _real_tokens(donor: Donor) -> int:
+    if donor.mask is None:
+        return int(donor.text.shape[0])
+    shown = donor.mask.nonzero()
+    return int(shown.max()) + 1 if len(shown) else 0
 
 
 def _projected(row: torch.Tensor, projection: Sequence[nn.Module]) -> torch.Tensor:

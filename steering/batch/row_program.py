@@ -23,6 +23,7 @@ __all__ = ["CHANNELS", "COUNTED", "NULL", "AddedRows", "RowProgram", "RowSetting
 # what is counted at a site: swaps (of text, keys or pooled text), swaps of values, swaps of the text stream, edits at
 # each place, and rows that a sentinel read
 COUNTED = ("swap", "value", "pin", *WHERES, "watch")
+_TEXT = ("swap", "value", "pin", "text", "context")  # what needs tokens of text at a site
 CHANNELS = ("swap", "pin")  # the two ways in which rows are shown others' text
 NULL = ""  # the prompt whose pooled text is the null one
 
@@ -125,13 +126,19 @@ class RowProgram:
         """The setting of a call; the same object as long as the same windows are open and rows lie alike. `whole`:
         every block is called; sentinels read no other calls. `cached`: no text is in it, only what a former call kept
         of it."""
-        active = tuple(i.window.covers(step, steps) and not (cached and _on_text(i)) for _, i in self._acts)
+        active = tuple(i.window.covers(step, steps) for _, i in self._acts)
         opened = tuple(whole and on for on in self.watch.open(step, steps))
-        key = (active, opened, layout)
+        key = (active, opened, layout, cached)
         if key not in self._settings:
             acts = [act for act, on in zip(self._acts, active, strict=True) if on]
             self._settings[key] = self._lay_out(acts, opened, layout)
+            if cached:
+                self._leave_text(self._settings[key])
         return self._settings[key]
+
+    def _leave_text(self, sheet: RowSetting) -> None:
+        """Nothing is counted where no text is read; masks still go with the text that a former call kept."""
+        sheet.hits[np.ix_([COUNTED.index(what) for what in _TEXT], self._joint)] = False
 
     def _lay_out(self, acts: Sequence[tuple[int, Intervention]], opened: Sequence[bool], layout: Layout) -> RowSetting:
         shape = (len(self._index), layout.batch)

@@ -44,10 +44,10 @@ class SiteRule:
       the tokens `first` or `last`. What is not the picture's counts as text: padding, registers, glyphs.
     * `fused`: one projection makes more than keys: these parts of its output, each as wide as the module's `inner_dim`,
       are keys and values.
-    * `row_axis`: the axis of rows in sequences; that of tokens is the other of the first two.
     * `companions`: arguments of the module with an entry a row that go with the text of a row: masks, rotations.
     * `stream`: the argument of the block around a joint site that carries the text stream; None for `cross`.
-      `stream_span`: where text lies in it.
+      `stream_span`: where text lies in it; `stream_rows`: its axis of rows, where that of tokens is the other of the
+      first two.
     * `before`: the module of the block around a cross site that its text passes, at each site anew.
     * `if_cross`: only modules whose `is_cross_attention` says so (some U-Nets read text in `attn1` as well).
     * `out`: the projection after attention, by name in the module, or with `out_of_block` in the block around, where it
@@ -65,12 +65,12 @@ class SiteRule:
     mask: MaskRule | None = None
     span: Literal["all", "first", "last"] = "all"
     fused: tuple[int, int] | None = None
-    row_axis: Literal[0, 1] = 0
     companions: tuple[str, ...] = ()
     before: str | None = None
     if_cross: bool = False
     stream: str | None = None
     stream_span: Literal["all", "first", "last"] = "all"
+    stream_rows: Literal[0, 1] = 0
     output: Literal["tokens", "channels", "heads", "first", "second", "sequence"] = "tokens"
     queries: str = "to_q"
     out: str = "to_out.0"
@@ -97,7 +97,10 @@ class PooledRule:
 
 @dataclass(frozen=True, slots=True)
 class Encode:
-    """How the pipeline encodes prompts: the method, its arguments' names, and what it returns, in order."""
+    """How the pipeline encodes prompts: the method, its arguments' names, and what it returns, in order.
+
+    A result that is a list with the text of each row, and nothing beside it, is `listed`.
+    """
 
     guidance: str | None  # the argument that asks for uncond rows
     cleared: tuple[str, ...]  # arguments that belong to the request, not to the way of encoding
@@ -106,8 +109,15 @@ class Encode:
     method: str = "encode_prompt"
     prompt: str = "prompt"
     images: str | None = "num_images_per_prompt"  # None: the method has no such argument, so prompts are repeated
-    longest: bool = False  # texts are padded to the longest of the batch, so donors are encoded with the prompts
+    listed: bool = False
+    longest: bool = False  # texts are only as long as the longest of a call, so longer donors make them longer
     calls: int = 1  # how often a call of the pipeline encodes its prompts: of several encoders, the last one counts
+
+    def named(self, result: Any) -> dict[str, Any]:
+        """What the method returned, by the names of `returns`."""
+        if self.listed:
+            return {self.returns[0]: result}
+        return dict(zip(self.returns, result if isinstance(result, tuple | list) else (result,), strict=False))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +133,14 @@ class Inputs:
 
     text: str = "encoder_hidden_states"
     mask: str | None = None
+    beside: tuple[str, ...] = ()  # further arguments that come with a row's text: single calls cannot be reworded
     pooled: tuple[str, ...] | None = None  # a path: an argument, then a key of it
     shared: tuple[str, ...] = ()
     skips: str | None = None  # indices of blocks that a call leaves out (skip-layer guidance)
     compared: bool = True  # False: the text is not what the encoder gave, so the order of calls and rows is believed
-    cached: tuple[str, str] | None = None  # an argument, and its value in calls that read text from a cache
+    cached: tuple[str, str, str] | None = (
+        None  # in calls that read text from a cache: an argument, its value; the cache
+    )
     patch: str = "patch_size"  # an entry of the denoiser's configuration: a side, sides, or the possible ones
     multiple: int = 1
     axes: tuple[int, ...] | None = None
@@ -148,6 +161,7 @@ class Family:
     guidance: Literal["uncond-first", "cond-first", "sequential"]
     pictures: str | None = "num_images_per_prompt"  # of the pipeline's call; None: prompts are repeated
     result: Literal["images", "image", "frames"] = "images"  # the attribute of what a call gives
+    static: bool = False  # a joint family's text depends on nothing but text, so a donor needs no row
     others: tuple[str, ...] = ()  # further denoisers of the class, by component: experts, one for the uncond rows
     inputs: Inputs = field(default_factory=Inputs)
     projection: tuple[str, ...] = ()  # modules of a denoiser that text passes before the first site, in order
@@ -167,3 +181,8 @@ class Family:
     def joint(self) -> bool:
         """True when text is a stream that evolves with the picture, so that a donor needs a row or a recording."""
         return any(rule.kind == "joint" for rule in self.sites)
+
+    @property
+    def needs_twin(self) -> bool:
+        """True when a donor's text is known only beside its picture: it needs a row of the batch, or a recording."""
+        return self.joint and not self.static

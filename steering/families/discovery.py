@@ -69,7 +69,7 @@ class Placed:
     def span(self) -> Span:
         """Where text lies in the sequences that the site reads."""
         rule = self.rule
-        return Span(rule.span, None, rule.row_axis) if isinstance(rule, SiteRule) else Span()
+        return Span(rule.span) if isinstance(rule, SiteRule) else Span()
 
     def readers(self) -> dict[Literal["keys", "values"], tuple[nn.Module, Span]]:
         """The modules that make keys and values of text, as they are now, and where these lie in what they give.
@@ -84,7 +84,7 @@ class Placed:
         found: dict[Literal["keys", "values"], tuple[nn.Module, Span]] = {}
         for n, what in enumerate(("keys", "values")):
             columns = None if rule.fused is None else (rule.fused[n] * width, (rule.fused[n] + 1) * width)
-            found[what] = self.module.get_submodule(rule.keys[n]), Span(rule.span, columns, rule.row_axis)  # type: ignore[index]
+            found[what] = self.module.get_submodule(rule.keys[n]), Span(rule.span, columns)  # type: ignore[index]
         return found
 
     def _check_apart(self, where: str) -> None:

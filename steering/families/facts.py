@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,6 @@ from steering.families.description import Family, Inputs
 __all__ = [
     "NegativePrompts",
     "fewest_steps",
-    "latents_of_call",
     "native_size",
     "negative_prompts",
     "picture_tokens",
@@ -58,12 +57,6 @@ def native_size(pipe: Any, denoiser: nn.Module) -> tuple[int, int] | None:
     rows, columns = (side, side) if isinstance(side, int) else side
     scale = int(getattr(pipe, "vae_scale_factor", 8)) if getattr(pipe, "vae", None) is not None else 1
     return int(rows) * scale, int(columns) * scale
-
-
-def latents_of_call(denoiser: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """The first argument of a denoiser's call: latents, or a list of one picture's each."""
-    name = next(iter(inspect.signature(denoiser.forward).parameters))
-    return kwargs[name] if name in kwargs else args[0]
 
 
 def picture_tokens(inputs: Inputs, denoiser: nn.Module, latents: Any, encoding: Mapping[str, Any]) -> int:

@@ -16,9 +16,8 @@ from steering.errors import BadPlan, NotFired, NotSupported, UnknownSite
 from steering.families.description import PooledRule, SiteRule
 from steering.families.discovery import Placed
 from steering.run.checks import check_lengths, check_values
-from steering.run.prepared import PreparedPipeline
+from steering.run.prepared import PreparedPipeline, uncompiled
 from steering.run.session import Session
-from steering.run.stages import uncompiled
 from steering.values import PROJECTED, Where
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ def record(
     check_values(prompts, seeds)
     prepared = host._prepared[0]
     placed = [_find(prepared, name, where, host.name) for name in sites]
-    still = where == "pooled" or (where == "text" and not prepared.family.joint)
+    still = where == "pooled" or (where == "text" and not prepared.family.needs_twin)
     levels = (0.0,) if still else tuple(at)
     arguments = host._arguments(pipeline_kwargs) | {"output_type": "latent"}
     found: dict[str, list[torch.Tensor]] = {name: [] for name in sites}

@@ -18,10 +18,9 @@ import torch
 from steering.batch.device_tables import DeviceTables
 from steering.batch.layout import Layout
 from steering.errors import BadPlan
-from steering.measure.replay import Call, prediction_of, repeated_call
+from steering.measure.replay import Call, prediction_of, repeated_call, with_room
 from steering.plans import Plan, Swap
-from steering.run.prepared import PreparedPipeline
-from steering.run.stages import uncompiled
+from steering.run.prepared import PreparedPipeline, uncompiled
 
 __all__ = ["Blend", "blend_call"]
 
@@ -53,7 +52,8 @@ def blend_call(
     if units != len(prepared.placed) or not bool(((shares >= 0) & (shares <= 1)).all()):
         raise BadPlan(f"shares must be [rows, {len(prepared.placed)}] in [0, 1], got {list(shares.shape)}")
     plan = _everywhere(prepared, donor)
-    batch, kwargs, args = repeated_call(prepared, call, [plan] * rows)
+    call = with_room(prepared, call, [plan])
+    batch, kwargs = repeated_call(prepared, call, [plan] * rows)
     total = len(batch.prompts)
     device = call.text.device
     shown = torch.ones(units, total)
@@ -64,8 +64,10 @@ def blend_call(
     program = prepared.program(batch.plans, batch.added)
     setting = program.at(call.step, call.steps, Layout(total, "cond-only"))
     own = call.text.expand(total, -1, -1)
+    picture = prepared.picture_tokens(kwargs, call.encoding)
     banks = prepared.banks(program, call.encoding, own)
-    tables = prepared.device_tables(program, total, own, banks, prepared.picture_tokens(args, kwargs, call.encoding))
+    banks |= prepared.static_banks(program, call.encoding, own, kwargs, picture)
+    tables = prepared.device_tables(program, total, own, banks, picture)
     tables.write(setting)
     with ExitStack() as stack, torch.set_grad_enabled(direction is not None):
         stack.enter_context(uncompiled(prepared))
@@ -73,8 +75,10 @@ def blend_call(
         stack.enter_context(_mixed(tables, shown))
         stack.callback(prepared.active.clear)
         prepared.active.show(tables)
-        prediction = prediction_of(prepared.denoiser(*args, **kwargs))[:rows].float()
-        prepared.check_counts(tables.read()[0], setting.hits.astype("int64"))
+        prediction = prediction_of(prepared.denoisers[call.component](**kwargs))[:rows].float()
+        expected = setting.hits.astype("int64")
+        expected[:, prepared.sites_beside(call.component)] = 0
+        prepared.check_counts(tables.read()[0], expected)
         if direction is None:
             return Blend(prediction, None, total)
         along = (prediction * direction.to(prediction)).sum()
@@ -85,7 +89,7 @@ def blend_call(
 def _everywhere(prepared: PreparedPipeline, donor: str) -> Plan:
     names = tuple(p.name for p in prepared.sites)
     pooled: Any = "donor" if prepared.globals else "keep"
-    return Plan(Swap(donor, sites=names, pooled=pooled, source="twin" if prepared.family.joint else "text"))
+    return Plan(Swap(donor, sites=names, pooled=pooled, source="twin" if prepared.family.needs_twin else "text"))
 
 
 @contextmanager

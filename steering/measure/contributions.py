@@ -27,8 +27,7 @@ from steering.errors import BadLayout, NotSupported
 from steering.families.description import SiteRule
 from steering.families.discovery import Placed
 from steering.measure.replay import Call
-from steering.run.prepared import PreparedPipeline
-from steering.run.stages import uncompiled
+from steering.run.prepared import PreparedPipeline, uncompiled
 
 __all__ = ["contributions_of"]
 
@@ -41,7 +40,7 @@ def contributions_of(
     Raises: NotSupported, for a site whose attention cannot be seen.
     """
     at = torch.tensor(list(tokens), device=call.text.device)
-    picture = prepared.picture_tokens(call.args, call.kwargs, call.encoding)
+    picture = prepared.picture_tokens(call.kwargs, call.encoding)
     seen = [_Site(placed, picture, at, published) for placed in prepared.sites]
     watch = _Attention(seen)
     with ExitStack() as stack, torch.no_grad():
@@ -49,7 +48,7 @@ def contributions_of(
         for site in seen:
             stack.enter_context(_watched(site, watch))
         with watch:
-            prepared.denoiser(*call.args, **call.kwargs)
+            prepared.denoisers[call.component](**call.kwargs)
     blind = [s.placed.name for s in seen if s.part is None]
     if blind:
         raise NotSupported(

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from steering.errors import NotSupported
-from steering.measure.replay import Call, prediction_of, repeated, with_texts
+from steering.measure.replay import Call, prediction_of
+from steering.run.arguments import repeated_arguments, with_texts
 from steering.run.prepared import PreparedPipeline
 
 __all__ = ["Predictor", "Texts"]
@@ -32,7 +33,7 @@ class Predictor:
     def __init__(self, prepared: PreparedPipeline, first: Call, later: Call, *, guidance: float | None = None) -> None:
         self.prepared = prepared
         self.denoiser: Any = prepared.denoiser
-        given, then = self.named(first), self.named(later)
+        given, then = dict(first.kwargs), later.kwargs
         self.first_argument = next(iter(inspect.signature(self.denoiser.forward).parameters))
         if guidance is not None and isinstance(given.get("guidance"), Tensor):
             given["guidance"] = torch.full_like(given["guidance"], guidance)
@@ -44,10 +45,6 @@ class Predictor:
                 " distilled models have; such a model is not called with latents of one's own"
             )
         self.shape: tuple[int, ...] = tuple(given[self.first_argument].shape[1:])
-
-    def named(self, call: Call) -> dict[str, Any]:
-        """The arguments of a captured call by name."""
-        return dict(inspect.signature(self.denoiser.forward).bind(*call.args, **call.kwargs).arguments)
 
     @torch.no_grad()
     def texts(self, prompts: Sequence[str]) -> Texts:
@@ -64,8 +61,7 @@ class Predictor:
         """
         device, dtype = self.denoiser.device, self.denoiser.dtype
         texts = {n: t.to(device, dtype if t.is_floating_point() else t.dtype) for n, t in texts.items()}
-        shared = self.prepared.family.inputs.shared
-        given = {k: v if k in shared else repeated(v, len(x)) for k, v in self._given.items()}
+        given = repeated_arguments(self.prepared.family.inputs, self._given, len(x))
         given = with_texts(self.prepared.family.inputs, given, texts)
         given |= {self.first_argument: x.to(device, dtype), "timestep": (timesteps * self._scale).to(device)}
         told = prediction_of(self.denoiser(**given)).float()

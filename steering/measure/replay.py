@@ -9,17 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 
-from steering.batch.donors import Encoding, fit_text
+from steering.batch.donors import Encoding, fit_text, missing_tokens
 from steering.batch.extra_rows import ExtendedBatch, extended_batch
 from steering.batch.layout import Layout
 from steering.errors import BadDonor, BadPlan, NotFired, NotSupported
 from steering.families.description import Inputs
 from steering.plans import Plan, Swap
+from steering.run.arguments import arguments_of_row, by_name, repeated_arguments, with_texts
 from steering.run.prepared import PreparedPipeline
 from steering.run.session import Session
 from steering.values import Donor
@@ -28,11 +30,10 @@ __all__ = [
     "Call",
     "capture_calls",
     "prediction_of",
-    "repeated",
     "repeated_call",
     "replay_call",
     "reworded_calls",
-    "with_texts",
+    "with_room",
 ]
 
 
@@ -44,12 +45,12 @@ class _Enough(Exception):
 class Call:
     """One row of one call of the denoiser in a stock run.
 
-    `args`, `kwargs`: with a batch of one; `prompt`, `text`: what it says, and its encoded text [1, l, d]; `encoding`:
-    how, so that donors get the same; `prediction`: what the denoiser gave for the row [...], float32; `step` of
-    `steps`, at `fraction` of the trajectory; `spent`: the denoiser's evaluations of one row in that run until then.
+    `kwargs`: the denoiser's arguments of this row, by name; `prompt`, `text`: what it says, and its encoded text
+    [1, l, d]; `encoding`: how, so that donors get the same; `prediction`: what the denoiser gave for the row [...],
+    float32; `step` of `steps`, at `fraction` of the trajectory; `spent`: the denoiser's evaluations of one row in that
+    run until then; `component`: the pipeline's denoiser that was called.
     """
 
-    args: tuple[Any, ...]
     kwargs: dict[str, Any]
     step: int
     steps: int
@@ -59,6 +60,7 @@ class Call:
     encoding: Encoding
     prediction: torch.Tensor
     spent: int = 0
+    component: str = ""
 
     @property
     def fraction(self) -> float:
@@ -69,16 +71,24 @@ class Call:
 def capture_calls(session: Session, prompt: str, arguments: Mapping[str, Any], at: Sequence[float]) -> tuple[Call, ...]:
     """The calls at fractions `at` of one run of the pipeline, in that order; the run ends with the last of them.
 
-    Raises: BadPlan, for a fraction outside [0, 1).
+    Raises: BadPlan, for a fraction outside [0, 1); NotSupported, for a family whose calls cannot be reworded.
     """
+    family = session.prepared.family
+    if family.inputs.beside:
+        names = ", ".join(f"`{name}`" for name in family.inputs.beside)
+        raise NotSupported(
+            f"single calls of {family.name} cannot be captured: its denoiser is given more of a prompt's text than"
+            f" `{family.inputs.text}`, in {names}, and a donor's would be missing"
+        )
     for fraction in at:
         if not 0.0 <= fraction < 1.0:
             raise BadPlan(f"fractions of the trajectory must be in [0, 1), got `{fraction}`")
     found: dict[int, Call] = {}
     spent = 0
-    shared = session.prepared.family.inputs.shared
+    inputs = family.inputs
+    uncached = {} if inputs.cached is None else {inputs.cached[0]: None, inputs.cached[2]: None}
 
-    def keep(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+    def keep(component: str, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         nonlocal spent
         clock, run, layout = session.clock, session.run, session.layout
         spent += layout.batch if layout is not None else 0
@@ -89,8 +99,7 @@ def capture_calls(session: Session, prompt: str, arguments: Mapping[str, Any], a
         if not rows:  # a call of uncond rows alone
             return
         found[clock.step] = Call(
-            args=tuple(_row(a, rows[0], batch) for a in args),
-            kwargs={k: v if k in shared else _row(v, rows[0], batch) for k, v in kwargs.items()},
+            kwargs=arguments_of_row(inputs, by_name(module, args, kwargs), rows[0], batch) | uncached,
             step=clock.step,
             steps=clock.steps,
             timestep=clock.timesteps[clock.evaluation],
@@ -99,13 +108,15 @@ def capture_calls(session: Session, prompt: str, arguments: Mapping[str, Any], a
             encoding=run.encoding,
             prediction=prediction_of(output)[rows[0]].float(),
             spent=spent,
+            component=component,
         )
         if set(found) == wanted:
             raise _Enough
 
     with session.attached(), ExitStack() as stack:
-        handle = session.prepared.denoiser.register_forward_hook(keep, with_kwargs=True)
-        stack.callback(handle.remove)
+        for name, denoiser in session.prepared.denoisers.items():
+            handle = denoiser.register_forward_hook(partial(keep, name), with_kwargs=True)
+            stack.callback(handle.remove)
         with suppress(_Enough):
             session.prepared.pipe(**arguments)
     if not found:
@@ -121,46 +132,46 @@ def replay_call(prepared: PreparedPipeline, call: Call, plans: Sequence[Plan | N
     lockstep.
     """
     _refuse_recorded(plans)
-    rows = len(plans)
+    rows, call = len(plans), with_room(prepared, call, plans)
     with ExitStack() as stack, torch.no_grad():
-        batch, kwargs, args = repeated_call(prepared, call, plans)
+        batch, kwargs = repeated_call(prepared, call, plans)
         total = len(batch.prompts)
         if not any(plans):
-            return prediction_of(prepared.denoiser(*args, **kwargs)).float()
+            return prediction_of(prepared.denoisers[call.component](**kwargs)).float()
         program = prepared.program(batch.plans, batch.added)
         if program.needs_uncond:
             raise BadPlan("a plan steers the uncond rows, and a captured call has none: use rows `cond`")
         layout = Layout(total, "cond-only")
         setting = program.at(call.step, call.steps, layout)
         own = call.text.expand(total, -1, -1)
+        picture = prepared.picture_tokens(kwargs, call.encoding)
         banks = prepared.banks(program, call.encoding, own)
-        tables = prepared.device_tables(
-            program, total, own, banks, prepared.picture_tokens(args, kwargs, call.encoding)
-        )
+        banks |= prepared.static_banks(program, call.encoding, own, kwargs, picture)
+        tables = prepared.device_tables(program, total, own, banks, picture)
         tables.write(setting)
         stack.enter_context(prepared.hooked_sites(program))
         stack.callback(prepared.active.clear)
         prepared.active.show(tables)
-        prediction = prediction_of(prepared.component(*args, **kwargs)).float()
-        prepared.check_counts(tables.read()[0], setting.hits.astype("int64"))
+        prediction = prediction_of(getattr(prepared.pipe, call.component)(**kwargs)).float()
+        expected = setting.hits.astype("int64")
+        expected[:, prepared.sites_beside(call.component)] = 0
+        prepared.check_counts(tables.read()[0], expected)
     return prediction[:rows]
 
 
 def repeated_call(
     prepared: PreparedPipeline, call: Call, plans: Sequence[Plan | None]
-) -> tuple[ExtendedBatch, dict[str, Any], tuple[Any, ...]]:
+) -> tuple[ExtendedBatch, dict[str, Any]]:
     """The batch of a captured call repeated under `plans`, added rows last, and the denoiser's arguments for it."""
     rows = len(plans)
     batch = extended_batch(
         [call.prompt] * rows, plans, [0] * rows, [None] * rows, joint=prepared.family.joint, one_call=True
     )
     total = len(batch.prompts)
-    shared = prepared.family.inputs.shared
-    args = tuple(repeated(a, total) for a in call.args)
-    kwargs = {k: v if k in shared else repeated(v, total) for k, v in call.kwargs.items()}
+    kwargs = repeated_arguments(prepared.family.inputs, call.kwargs, total)
     with torch.no_grad():
         _give_texts(prepared, call, batch, rows, kwargs)
-    return batch, kwargs, args
+    return batch, kwargs
 
 
 def reworded_calls(prepared: PreparedPipeline, calls: Sequence[Call], prompts: Sequence[str]) -> torch.Tensor:
@@ -172,22 +183,24 @@ def reworded_calls(prepared: PreparedPipeline, calls: Sequence[Call], prompts: S
     texts, inputs = calls[0].encoding.texts(prompts), prepared.family.inputs
     predictions = []
     for call in calls:
-        args = tuple(repeated(a, len(prompts)) for a in call.args)
-        kwargs = {k: v if k in inputs.shared else repeated(v, len(prompts)) for k, v in call.kwargs.items()}
-        kwargs = with_texts(inputs, kwargs, texts)
-        predictions.append(prediction_of(prepared.denoiser(*args, **kwargs)).float())
+        kwargs = with_texts(inputs, repeated_arguments(inputs, call.kwargs, len(prompts)), texts)
+        predictions.append(prediction_of(prepared.denoisers[call.component](**kwargs)).float())
     return torch.stack(predictions)
 
 
-def with_texts(inputs: Inputs, given: Mapping[str, Any], texts: Mapping[str, Any]) -> dict[str, Any]:
-    """The denoiser's arguments by name with other texts in them, as an encoder gives them: text, mask, pooled."""
-    kwargs = {**given, inputs.text: texts["text"]}
-    if inputs.mask is not None:
-        kwargs[inputs.mask] = texts["mask"]
-    if inputs.pooled is not None:
-        argument, *path = inputs.pooled
-        kwargs[argument] = {**kwargs[argument], path[0]: texts["pooled"]} if path else texts["pooled"]
-    return kwargs
+def with_room(prepared: PreparedPipeline, call: Call, plans: Sequence[Plan | None]) -> Call:
+    """The call with hidden tokens behind its text, where that is only as long as its prompt and a donor is longer."""
+    inputs, rule = prepared.family.inputs, prepared.family.encode
+    swaps = [i for plan in plans if plan for i in plan.interventions if isinstance(i, Swap)]
+    donors = {swap.donor for swap in swaps} if rule.longest else set()
+    missing = missing_tokens([prepared.encoded(d, call.encoding) for d in donors], call.text)
+    if not missing:
+        return call
+    assert inputs.mask is not None
+    pad = torch.nn.functional.pad
+    longer = {inputs.text: pad(call.kwargs[inputs.text], (0, 0, 0, missing))}
+    longer[inputs.mask] = pad(call.kwargs[inputs.mask], (0, missing))
+    return replace(call, kwargs=call.kwargs | longer, text=pad(call.text, (0, 0, 0, missing)))
 
 
 def _refuse_recorded(plans: Sequence[Plan | None]) -> None:
@@ -205,10 +218,22 @@ def _give_texts(
     donors = [prepared.encoded(given.get(i, batch.prompts[i]), call.encoding) for i in range(first, len(batch.prompts))]
     if not donors:
         return
-    text = kwargs[inputs.text].clone()
+    if isinstance(kwargs[inputs.text], list):  # each row has its own length
+        texts = list(kwargs[inputs.text])
+        for n, donor in enumerate(donors, first):
+            texts[n] = (donor.text if donor.mask is None else donor.text[donor.mask.bool()]).to(texts[n])
+        kwargs[inputs.text] = texts
+        return
+    text, mask = kwargs[inputs.text].clone(), kwargs.get(inputs.mask or "")
+    mask = None if mask is None else mask.clone()
     for n, donor in enumerate(donors, first):
-        text[n] = fit_text(donor, call.text, masks=False)[0].to(text)
+        row, shown = fit_text(donor, call.text, masks=mask is not None)
+        text[n] = row.to(text)
+        if mask is not None:
+            mask[n] = shown.to(mask)
     kwargs[inputs.text] = text
+    if inputs.mask is not None and mask is not None:
+        kwargs[inputs.mask] = mask
     if inputs.pooled is not None:
         _give_pooled(inputs, donors, first, kwargs)
 
@@ -228,25 +253,3 @@ def _give_pooled(inputs: Inputs, donors: Sequence[Donor], first: int, kwargs: di
 def prediction_of(output: Any) -> torch.Tensor:
     """A denoiser's prediction in what its forward returned."""
     return output[0] if isinstance(output, tuple) else output.sample
-
-
-def _row(value: Any, row: int, batch: int) -> Any:
-    """The part of an argument that belongs to one row; what has no batch axis stays as it is."""
-    if isinstance(value, torch.Tensor):
-        return value[row : row + 1].clone() if value.dim() and value.shape[0] == batch else value
-    if isinstance(value, dict):
-        return {k: _row(v, row, batch) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_row(v, row, batch) for v in value)
-    return value
-
-
-def repeated(value: Any, rows: int) -> Any:
-    """An argument of one row as that of `rows` equal ones; what has no batch axis stays as it is."""
-    if isinstance(value, torch.Tensor):
-        return value.repeat(rows, *[1] * (value.dim() - 1)) if value.dim() and value.shape[0] == 1 else value
-    if isinstance(value, dict):
-        return {k: repeated(v, rows) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(repeated(v, rows) for v in value)
-    return value

@@ -86,7 +86,7 @@ def _try(host: _Generates, names: Sequence[str], pipelines: Sequence[PreparedPip
     alone = [Plan(Swap(donor, sites=(name,), pooled="keep", **how)) for name in names]
     prompts = [own] * (2 + len(alone)) + [donor]
     # on joint hosts plans add a twin of the donor; the stock call has the same row, so that shapes are equal
-    stock = _latents(host, prompts + [donor] * pipelines[0].family.joint, None, pipelines)[: len(prompts)]
+    stock = _latents(host, prompts + [donor] * pipelines[0].family.needs_twin, None, pipelines)[: len(prompts)]
     steered = _latents(host, prompts, [None, everywhere, *alone, None], pipelines)
 
     apart = float((stock[0] - stock[-1]).abs().max())
@@ -116,7 +116,7 @@ def _try(host: _Generates, names: Sequence[str], pipelines: Sequence[PreparedPip
 
 def _how(prepared: PreparedPipeline) -> dict[str, Any]:
     """The way of swapping that the host has: on joint hosts keys and values, or streams where those are fused."""
-    if not prepared.family.joint:
+    if not prepared.family.needs_twin:
         return {}
     fused = any(is_fused(p.module) for p in prepared.sites)
     streams = fused or not all(

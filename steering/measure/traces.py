@@ -17,8 +17,8 @@ from steering.errors import BadPlan, NotFinite, NotFired, UnknownSite
 from steering.measure.activations import listen
 from steering.run.call import SessionExtras
 from steering.run.checks import check_lengths, check_values
+from steering.run.prepared import uncompiled
 from steering.run.session import Session
-from steering.run.stages import uncompiled
 from steering.sentinel import EncodedText
 
 if TYPE_CHECKING:

@@ -144,13 +144,18 @@ def _check_swap(swap: Swap, prepared: PreparedPipeline, placed: Placed, host: st
                 " cross-attention, where `text` computes the same: use `text`"
             )
         return
-    if swap.source == "text":
+    if swap.source == "text" and prepared.family.needs_twin:
         raise NotSupported(
             f"source `text` needs a host with cross-attention; on host `{host}` text evolves with the picture, and the"
             " encoded donor is not what its blocks expect: use `twin`, `lockstep` or `canonical`"
         )
-    if swap.mode == "pinned" and swap.source == "canonical":
+    if swap.mode == "pinned" and swap.source in ("canonical", "text"):
         raise NotSupported("mode `pinned` needs the donor as a row of the batch: use source `twin` or `lockstep`")
+    if swap.source == "canonical" and rule.companions:  # type: ignore[union-attr]
+        raise NotSupported(
+            f"site `{placed.name}` is given a mask or rotation for each row, which a recorded donor has not; use source"
+            " `twin`"
+        )
     if swap.mode == "kv":
         placed.readers()
     elif rule.stream is None:  # type: ignore[union-attr]

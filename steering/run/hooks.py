@@ -106,6 +106,8 @@ def projection_hook(site: ActiveSite, placed: Placed, what: str, span: Span) -> 
             return None
         picture = tables.common.picture
         own, bank = span.take(output, picture), tables.recorded[what]
+        if not own.shape[1]:  # it was read in an earlier call, which kept what it made of it
+            return None
         _check(own, tables.common, () if bank is None else tuple(bank.shape[1:]), name)
         given = _swapped(tables, "swap", own, bank)
         _count(tables, counted)
@@ -156,7 +158,7 @@ def stream_hook(site: ActiveSite, placed: Placed) -> Hook:
     assert isinstance(rule, SiteRule)
     assert rule.stream is not None
     argument, position, name = rule.stream, placed.stream_position(rule.stream), placed.name
-    span = Span(rule.stream_span, None, rule.row_axis)
+    span = Span(rule.stream_span, row_axis=rule.stream_rows)
 
     def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         tables = site.now()
@@ -164,6 +166,8 @@ def stream_hook(site: ActiveSite, placed: Placed) -> Hook:
             return None
         whole, picture = _argument(args, kwargs, argument, position), tables.common.picture
         text = span.take(whole, picture)
+        if not text.shape[1]:
+            return None
         _check(text, tables.common, (), name)
         put, named = list(args), dict(kwargs)
         _put(put, named, argument, position, span.put(whole, picture, _swapped(tables, "pin", text, None)))
@@ -260,7 +264,13 @@ def _accompanied(tables: SiteTables, channel: str, own: Any, name: str) -> Any:
     """What goes with text, in the order in which rows are shown others' text; what all rows share stays."""
     if isinstance(own, tuple | list):
         return type(own)(_accompanied(tables, channel, each, name) for each in own)
-    if own is None or own.shape[0] == 1:
+    if own is None:
+        return own
+    bank = tables.common.banks.get("shown")
+    if bank is not None:  # donors that are no rows of the batch
+        given = bank.view(len(bank), *own.shape[1:]).to(own.dtype)
+        return torch.cat([own, given]).index_select(0, tables.src[channel])
+    if own.shape[0] == 1:
         return own
     _check(own, tables.common, (), name)
     return own.index_select(0, tables.src[channel])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,16 +15,18 @@ from torch import nn
 
 from steering.attach import after, before
 from steering.batch.device_tables import ActiveSite, ActiveTables, DeviceTables, TablesKey, operator_tables
-from steering.batch.donors import Encoding, SizedCache, pooled_banks, text_banks
-from steering.batch.recorded_text import TextStream, stream_size
+from steering.batch.donors import Encoding, SizedCache, fit_text, pooled_banks, text_banks
+from steering.batch.recorded_text import TextRecorder, TextStream, stream_size
 from steering.batch.row_program import CHANNELS, COUNTED, AddedRows, Ints, RowProgram
 from steering.batch.watch import Watch
 from steering.errors import NotFired
 from steering.families.description import Family, SiteRule
 from steering.families.discovery import Placed, find_pooled, find_sites, is_fused
-from steering.families.facts import latents_of_call, picture_tokens
+from steering.families.facts import picture_tokens
 from steering.families.fingerprint import Fingerprint, fingerprint_of, weights_digest
+from steering.families.spans import Span
 from steering.plans import Plan
+from steering.run.arguments import arguments_of_row
 from steering.run.hooks import (
     adapter_hook,
     companion_hook,
@@ -38,7 +42,7 @@ from steering.run.weight_versions import base_version, weight_version
 from steering.sentinel import Sentinel
 from steering.values import PROJECTED, WHERES, Donor, Projected, digest_of
 
-__all__ = ["PreparedPipeline", "bank_capacity"]
+__all__ = ["PreparedPipeline", "bank_capacity", "uncompiled"]
 
 _KEPT_TABLES = 4  # call shapes whose tensors are kept
 
@@ -64,6 +68,7 @@ class PreparedPipeline:
         self.globals = tuple(p for n, m in self.denoisers.items() for p in find_pooled(family, m, inside[n]))
         self.placed: tuple[Placed, ...] = (*self.sites, *self.globals)
         owners = {id(m): n for n, part in self.denoisers.items() for m in part.modules()}
+        self._signature = inspect.signature(self.denoiser.forward)
         self._owners = tuple(owners[id(p.module)] for p in self.placed)
         self.names = tuple(p.name for p in self.placed)
         self.kinds = tuple(p.site.kind for p in self.placed)
@@ -156,6 +161,75 @@ class PreparedPipeline:
             banks |= pooled_banks(donors, capacity, own, self.family.pooled, self.projection())
         return banks
 
+    def static_banks(
+        self, program: RowProgram, encoding: Encoding, own: torch.Tensor, kwargs: Mapping[str, Any], picture: int
+    ) -> dict[str, torch.Tensor]:
+        """The donors' keys and values at the sites that swap them, `keys.<site>` and `values.<site>` [c, l, d], and the
+        tokens that are `shown` of them and of the picture [c, l + picture], where text depends on text alone; rows up
+        to the capacity are zero.
+
+        own: the call's encoded text [b, l, d]; kwargs: the denoiser's arguments, by name. Each donor that is not kept
+        costs one evaluation of one row. Raises: BadDonor, for one that is longer than the call's text.
+        """
+        if not program.texts or not self.family.static:
+            return {}
+        sites = [i for i, ways in program.hooks_needed().items() if "swap" in ways and self.kinds[i] == "joint"]
+        capacity, length = bank_capacity(len(program.texts), own), int(own.shape[1])
+        banks: dict[str, list[torch.Tensor]] = {}
+        shown = torch.ones(capacity, length + picture, dtype=torch.bool, device=own.device)
+        weights = weight_version(self.denoiser)
+        for n, donor in enumerate(self._encoded(program.texts, encoding)):
+            text, mask = fit_text(donor, own, masks=True)
+            shown[n, :length] = mask.bool()
+            key = ("static", donor.digest, length, tuple(sites), weights)
+            stream = self.streams.get(key, partial(self._static_stream, text, mask, kwargs, sites, picture))
+            for name, row in stream.at(0, 0).items():
+                banks.setdefault(name, []).append(row)
+        empty = capacity - len(program.texts)
+        filled = {name: torch.stack([*rows, *[torch.zeros_like(rows[0])] * empty]) for name, rows in banks.items()}
+        return {**filled, "shown": shown}
+
+    def _static_stream(
+        self, text: torch.Tensor, mask: torch.Tensor, kwargs: Mapping[str, Any], sites: Sequence[int], picture: int
+    ) -> TextStream:
+        """The keys and values of a text [l, d] at some sites, from one evaluation of its row alone."""
+        inputs = self.family.inputs
+        row = arguments_of_row(inputs, kwargs, 0, len(kwargs[inputs.text]))
+        row[inputs.text] = text[None].to(row[inputs.text])
+        if inputs.mask is not None:
+            row[inputs.mask] = mask[None].bool()
+        if inputs.cached is not None:
+            row |= {inputs.cached[0]: None, inputs.cached[2]: None}
+        recorder = TextRecorder()
+        recorder.place, recorder.picture = (0, 0), picture
+        with self.recording(sites, recorder), torch.no_grad():
+            self.denoiser(**row)
+        return recorder.stream()
+
+    @contextmanager
+    def recording(self, sites: Sequence[int], recorder: TextRecorder) -> Iterator[None]:
+        """What these sites make of text goes to the recorder; the denoiser runs eagerly, and nothing is steered."""
+        armed, self.active.armed = self.active.armed, False
+        shown = [site.tables for site in self.active.sites]
+        self.active.show(None)
+        with ExitStack() as stack:
+            stack.enter_context(uncompiled(self))
+            for index in sites:
+                for what, (module, span) in self.placed[index].readers().items():
+
+                    def keep(
+                        m: Any, a: Any, output: torch.Tensor, name: str = f"{what}.{index}", span: Span = span
+                    ) -> None:
+                        recorder.add(name, span.take(output, recorder.picture))
+
+                    stack.enter_context(after(module, keep))
+            try:
+                yield
+            finally:
+                self.active.armed = armed
+                for site, tables in zip(self.active.sites, shown, strict=True):
+                    site.tables = tables
+
     def device_tables(
         self, program: RowProgram, batch: int, own: torch.Tensor, banks: Mapping[str, torch.Tensor], picture: int
     ) -> DeviceTables:
@@ -191,11 +265,16 @@ class PreparedPipeline:
             if self._owners[i] != component or any(f".{k}." in f".{placed.name}." for k in skipped)
         ]
 
-    def picture_tokens(self, args: Sequence[Any], kwargs: Mapping[str, Any], encoding: Encoding | None = None) -> int:
-        """How many tokens the picture has in sequences with text, in a call of the denoiser; 0 where there are none."""
+    def by_name(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments of a denoiser's call, all by name."""
+        return dict(self._signature.bind(*args, **kwargs).arguments)
+
+    def picture_tokens(self, kwargs: Mapping[str, Any], encoding: Encoding | None = None) -> int:
+        """How many tokens the picture has in sequences with text, in a call of the denoiser with arguments by name; 0
+        where there are none."""
         if all(getattr(p.rule, "span", "all") == "all" for p in self.sites):
             return 0
-        latents = latents_of_call(self.denoiser, args, kwargs)
+        latents = kwargs[next(iter(self._signature.parameters))]
         return picture_tokens(self.family.inputs, self.denoiser, latents, encoding.arguments if encoding else {})
 
     def check_counts(self, fired: Ints, expected: Ints) -> None:
@@ -291,3 +370,21 @@ def _is_compiled(component: Any, denoiser: nn.Module) -> bool:
 
 def _donor_size(donor: Donor) -> int:
     return sum(t.numel() * t.element_size() for t in (donor.text, donor.mask, donor.pooled) if t is not None)
+
+
+@contextmanager
+def uncompiled(prepared: PreparedPipeline) -> Iterator[None]:
+    """Runs the denoiser eagerly inside: a graph takes no notice of hooks that come for one call."""
+    component = prepared.component
+    compiled = [(m, m._compiled_call_impl) for m in prepared.denoiser.modules() if m._compiled_call_impl is not None]
+    for module, _ in compiled:
+        module._compiled_call_impl = None
+    if component is not prepared.denoiser:
+        setattr(prepared.pipe, prepared.family.denoiser, prepared.denoiser)
+    try:
+        yield
+    finally:
+        for module, call in compiled:
+            module._compiled_call_impl = call
+        if component is not prepared.denoiser:
+            setattr(prepared.pipe, prepared.family.denoiser, component)

@@ -21,13 +21,13 @@ from diffusers.utils import BaseOutput
 
 from steering.attach import replaced, watched
 from steering.batch.device_tables import DeviceTables
-from steering.batch.donors import Encoding, fit_text
+from steering.batch.donors import Encoding, fit_text, missing_tokens
 from steering.batch.layout import Layout, Layouts
 from steering.batch.recorded_text import TextRecorder
 from steering.batch.row_program import COUNTED, RowProgram
 from steering.errors import BadDonor, BadLayout, BadPlan, NotFired
 from steering.plans import Plan
-from steering.run.call import CallFacts, PipelineRun, SessionExtras
+from steering.run.call import CallFacts, PipelineRun, SessionExtras, as_rows
 from steering.run.checks import check_finite, check_scale
 from steering.run.clock import StepClock
 from steering.run.prepared import PreparedPipeline, bank_capacity
@@ -59,6 +59,7 @@ class Session:
         self.layout: Layout | None = None
         self.pooled: int | None = None
         self.picture = self._encoded = 0
+        self._is_aside = False
         self._steered = bool(self.extras.sentinels) or any(
             p is not None and set(p.sites) & set(prepared.names) for p in self.plans
         )
@@ -98,13 +99,13 @@ class Session:
     # what the pipeline does, in the order in which it does it
 
     def _encode(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        result = self._encoded_together(original, args, kwargs)
+        result = original(*args, **kwargs)
         self._encoded += 1
         if self._encoded % self.prepared.family.encode.calls:
             return result
         if self._is_uncond_of_this_run():
             assert self.run is not None
-            self.run.layouts.uncond = self._named(result)["text"]
+            self.run.layouts.uncond = self.prepared.family.encode.named(result)["text"]
             return result
         self._close_run()  # an earlier call of the pipeline inside `host.steer`
         result = self._with_given_texts(result)
@@ -112,23 +113,11 @@ class Session:
             getattr(self.prepared.encoder, self.prepared.family.encode.method) if self._borrows_encoder() else original
         )
         if self.extras.on_encoded is not None:
-            self.extras.on_encoded(encoded_texts(self._named(result), len(self.plans)))
-        self._open_run(Encoding(self.prepared.family.encode, encoder, _arguments(original, args, kwargs)), result)
+            self.extras.on_encoded(encoded_texts(self.prepared.family.encode.named(result), len(self.plans)))
+        encoding = Encoding(self.prepared.family.encode, encoder, _arguments(original, args, kwargs))
+        result = self._with_room(result, encoding)
+        self._open_run(encoding, result)
         return result
-
-    def _encoded_together(self, original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The encoder's result, padded for the donors of plans where a family pads to the longest of a batch."""
-        rule = self.prepared.family.encode
-        donors = [d for d in self._program(self.plans).texts if isinstance(d, str)]
-        if not rule.longest or not donors or self._borrows_encoder():
-            return original(*args, **kwargs)
-        given = _arguments(original, args, kwargs)
-        prompts = [given[rule.prompt]] if isinstance(given[rule.prompt], str) else list(given[rule.prompt] or ())
-        given[rule.prompt] = [*prompts, *donors]
-        if isinstance(given.get("negative_prompt"), list):
-            given["negative_prompt"] = [*given["negative_prompt"], *("" for _ in donors)]
-        result, share = original(**given), len(prompts) / (len(prompts) + len(donors))
-        return tuple(v[: round(len(v) * share)] if isinstance(v, torch.Tensor) else v for v in result)
 
     def _set_timesteps(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         result = original(*args, **kwargs)
@@ -145,6 +134,8 @@ class Session:
 
     def _denoise(self, component: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         run, inputs = self.run, self.prepared.family.inputs
+        if self._is_aside:
+            return None
         if run is None or not self.clock.running:
             raise BadLayout("the denoiser was called before the pipeline encoded its prompts and set its timesteps")
         text = kwargs.get(inputs.text, args[self._text_position] if self._text_position < len(args) else None)
@@ -160,7 +151,8 @@ class Session:
             latents = kwargs[self._latents] if self._latents in kwargs else args[0]
             return _unasked(self.prepared.denoiser, latents, as_tuple=not kwargs.get("return_dict", True))
         run.calls += 1
-        self.picture = self.prepared.picture_tokens(args, kwargs, run.encoding)
+        named = self.prepared.by_name(args, kwargs)
+        self.picture = self.prepared.picture_tokens(named, run.encoding)
         if self.extras.recorder is not None:
             self._aim_recorder(self.extras.recorder, layout, place)
         if run.program is not None:
@@ -168,7 +160,7 @@ class Session:
             skipped = (kwargs.get(inputs.skips) if inputs.skips else None) or ()
             silent = self.prepared.sites_beside(component, skipped)
             cached = inputs.cached is not None and kwargs.get(inputs.cached[0]) == inputs.cached[1]
-            self._show(run, run.program, layout, place, silent, whole=not skipped, cached=cached)
+            self._show(run, run.program, layout, place, silent, named, whole=not skipped, cached=cached)
         return None
 
     def _step(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -202,12 +194,8 @@ class Session:
     def _borrows_encoder(self) -> bool:
         return self.prepared.encoder is not self.prepared.pipe
 
-    def _named(self, result: Sequence[Any]) -> dict[str, Any]:
-        values = result if isinstance(result, tuple | list) else (result,)
-        return dict(zip(self.prepared.family.encode.returns, values, strict=False))
-
     def _open_run(self, encoding: Encoding, result: Sequence[Any]) -> None:
-        rule, named = encoding.rule, self._named(result)
+        rule, named = encoding.rule, encoding.rule.named(result)
         text, images = named["text"], int(encoding.arguments[rule.images]) if rule.images else 1
         self.pooled = int(named["pooled"].shape[-1]) if "pooled" in named else None
         if len(text) != len(self.plans) * images:
@@ -245,6 +233,7 @@ class Session:
         layout: Layout,
         place: tuple[int, int],
         silent: Sequence[int],
+        named: Mapping[str, Any],
         *,
         whole: bool,
         cached: bool,
@@ -254,6 +243,7 @@ class Session:
         setting = program.at(self.clock.step, self.clock.steps, layout, whole=whole, cached=cached)
         if layout.batch not in run.tables:
             banks = run.banks | self._stream_banks(program, run.text)
+            banks |= self._aside(self.prepared.static_banks, program, run.encoding, run.text, named, self.picture)
             tables = self.prepared.device_tables(program, layout.batch, run.text, banks, self.picture)
             run.tables[layout.batch] = tables, np.zeros_like(setting.hits, np.int64)
             run.watched[layout.batch] = np.zeros_like(setting.watch)
@@ -265,6 +255,14 @@ class Session:
         expected += hits
         run.watched[layout.batch] += setting.watch
         self.prepared.active.show(tables)
+
+    def _aside(self, call: Callable[..., Any], *args: Any) -> Any:
+        """The result of a call in which the denoiser is asked for something that is no part of the run."""
+        self._is_aside = True
+        try:
+            return call(*args)
+        finally:
+            self._is_aside = False
 
     def _check_calls(self, run: PipelineRun, program: RowProgram) -> None:
         if run.ordinal == 0:
@@ -347,13 +345,37 @@ class Session:
         """The encoder's result, with the rows of given donors replaced."""
         if not self.extras.donors:
             return result
-        fresh = self._named(result)
+        fresh = self.prepared.family.encode.named(result)
         images = len(fresh["text"]) // len(self.plans)
         fresh |= {k: fresh[k].clone() for k in ("text", "mask", "pooled") if isinstance(fresh.get(k), torch.Tensor)}
         for prompt, donor in self.extras.donors:
             for row in range(prompt * images, (prompt + 1) * images):
                 _give(fresh, row, donor)
-        return tuple(fresh.get(n, v) for n, v in zip(self.prepared.family.encode.returns, result, strict=False))
+        rule = self.prepared.family.encode
+        if rule.listed:
+            return fresh["text"]
+        return tuple(fresh.get(n, v) for n, v in zip(rule.returns, result, strict=False))
+
+    def _with_room(self, result: Any, encoding: Encoding) -> Any:
+        """The encoder's result, with hidden tokens behind it where it is only as long as the longest prompt and a donor
+        is longer; and with a mask, where it has none yet and a donor needs one."""
+        donors = self._program(self.plans).texts if encoding.rule.longest else ()
+        if not donors:
+            return result
+        named = encoding.rule.named(result)
+        own, given = as_rows(named["text"]), [self.prepared.encoded(d, encoding) for d in donors]
+        missing = missing_tokens(given, own)
+        if not missing and all(len(d.text) == own.shape[1] for d in given):
+            return result
+        if named.get("mask", own) is None:  # the encoder hides nothing
+            named["mask"] = own.new_ones(own.shape[:2], dtype=torch.bool)
+        for name, value in named.items():
+            sides = {"text": (0, 0, 0, missing)}.get(
+                name.removeprefix("negative_"), (0, missing)
+            )  # [b, l, d] or [b, l]
+            if isinstance(value, torch.Tensor) and value.shape[1] == own.shape[1]:
+                named[name] = torch.nn.functional.pad(value, sides)
+        return tuple(named.get(n, v) for n, v in zip(encoding.rule.returns, result, strict=True))
 
     def _stream_banks(self, program: RowProgram, own: torch.Tensor) -> dict[str, torch.Tensor]:
         """Room for the recorded rows of each site; `_bring_streams` fills it before each call."""

@@ -7,20 +7,19 @@ pipeline gets the pictures of the one before it as `image`, and the same prompts
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import torch
 
-from steering.attach import after, watched
+from steering.attach import watched
 from steering.batch.extra_rows import ExtendedBatch
 from steering.batch.recorded_text import CANONICAL_SEED, TextRecorder, TextStream
 from steering.editing.trajectory import PathKeeper
 from steering.errors import BadPlan
-from steering.families.spans import Span
 from steering.plans import Plan, Swap
 from steering.run.call import CallFacts, SessionExtras
 from steering.run.finite import check_finite, finite_pictures
@@ -31,7 +30,7 @@ from steering.run.weight_versions import weight_version
 from steering.sentinel import EncodedText, Sentinel
 from steering.values import Donor
 
-__all__ = ["GenerateCall", "run_stages", "uncompiled"]
+__all__ = ["GenerateCall", "run_stages"]
 
 # arguments of the first stage only: later ones take their size from the picture that they are given
 _FIRST = ("height", "width", "latents", "image")
@@ -127,7 +126,7 @@ def _texts(
     how = inspect.signature(prepared.encoder.encode_prompt).parameters
     with torch.no_grad():
         encoded = prepared.encoder.encode_prompt(**texts, **{k: v for k, v in arguments.items() if k in how})
-    named = dict(zip(prepared.family.encode.returns, encoded, strict=False))
+    named = prepared.family.encode.named(encoded)
     return {"prompt_embeds": named["text"], "negative_prompt_embeds": named["negative_text"]}
 
 
@@ -229,7 +228,8 @@ def _record(
     given = ((0, donor),) if isinstance(donor, Donor) else ()
     no_plan: list[Plan | None] = [None]
     session = Session(prepared, no_plan, None, SessionExtras(donors=given, recorder=recorder))
-    with uncompiled(prepared), session.attached(), _recording(prepared, names, recorder):
+    at = [index for index, placed in enumerate(prepared.placed) if placed.name in names]
+    with prepared.recording(at, recorder), session.attached():
         prepared.pipe(
             prompt=[donor if isinstance(donor, str) else ""],
             generator=[torch.Generator("cpu").manual_seed(CANONICAL_SEED)],
@@ -237,38 +237,3 @@ def _record(
             **arguments,
         )
     return recorder.stream()
-
-
-@contextmanager
-def _recording(prepared: PreparedPipeline, names: set[str], recorder: TextRecorder) -> Iterator[None]:
-    with ExitStack() as stack:
-        for index, placed in enumerate(prepared.placed):
-            if placed.name not in names:
-                continue
-            for what, (module, span) in placed.readers().items():
-
-                def keep(
-                    m: Any, a: Any, output: torch.Tensor, name: str = f"{what}.{index}", span: Span = span
-                ) -> None:
-                    recorder.add(name, span.take(output, recorder.picture))
-
-                stack.enter_context(after(module, keep))
-        yield
-
-
-@contextmanager
-def uncompiled(prepared: PreparedPipeline) -> Iterator[None]:
-    """Runs the denoiser eagerly inside: a graph takes no notice of hooks that come for one call."""
-    component = prepared.component
-    compiled = [(m, m._compiled_call_impl) for m in prepared.denoiser.modules() if m._compiled_call_impl is not None]
-    for module, _ in compiled:
-        module._compiled_call_impl = None
-    if component is not prepared.denoiser:
-        setattr(prepared.pipe, prepared.family.denoiser, prepared.denoiser)
-    try:
-        yield
-    finally:
-        for module, call in compiled:
-            module._compiled_call_impl = call
-        if component is not prepared.denoiser:
-            setattr(prepared.pipe, prepared.family.denoiser, component)

@@ -105,7 +105,12 @@ _HUNYUAN_DIT = Family(
     ),
     guidance="uncond-first",
     pictures=None,  # for several of a prompt it mixes up the masks of a batch
-    inputs=Inputs(text="encoder_hidden_states_t5", mask="text_embedding_mask_t5", shared=("image_rotary_emb",)),
+    inputs=Inputs(
+        text="encoder_hidden_states_t5",
+        mask="text_embedding_mask_t5",
+        beside=("encoder_hidden_states", "text_embedding_mask"),
+        shared=("image_rotary_emb",),
+    ),
     pooled=PooledRule("time_extra_emb", "encoder_hidden_states", source="text"),
     small_call={"use_resolution_binning": False},
 )

@@ -10,6 +10,19 @@ __all__ = ["COGVIEW3", "RECORDS"]
 
 _PROMPTS = ("negative_prompt", "prompt_embeds", "negative_prompt_embeds")
 
+# blocks that are given the one sequence
+_ONE = SiteRule(
+    pattern=r"(layers|transformer_blocks)\.\d+\.attn",
+    module_class="Attention",
+    kind="joint",
+    keys=("to_k", "to_v"),
+    text="hidden_states",
+    span="first",
+    stream="hidden_states",
+    stream_span="first",
+    output="sequence",
+)
+
 _COGVIEW4 = Family(
     name="CogView4",
     pipelines=("CogView4Pipeline",),
@@ -50,24 +63,116 @@ _IDEOGRAM4 = Family(
     denoiser="transformer",
     denoiser_class="Ideogram4Transformer2DModel",
     sites=(
-        SiteRule(
+        replace(
+            _ONE,
             pattern=r"layers\.\d+\.attention",
             module_class="Ideogram4Attention",
-            kind="joint",
-            keys=("to_k", "to_v"),
-            text="hidden_states",
-            span="first",
             companions=("attention_mask", "image_rotary_emb"),
-            stream="hidden_states",
-            stream_span="first",
-            output="sequence",
         ),
     ),
     encode=Encode(guidance=None, cleared=(), returns=("text",), encoders=("text_encoder",), images=None),
     guidance="sequential",
     pictures=None,
-    inputs=Inputs(room="max_sequence_length"),
+    inputs=Inputs(room="max_sequence_length", beside=("position_ids", "segment_ids", "indicator")),
     small_call={"guidance_schedule": None},
 )
 
-RECORDS: tuple[Family, ...] = (_COGVIEW4, COGVIEW3, _IDEOGRAM4)
+# its refiners of text are no sites: they see no picture, and what they make is read at the sites
+_Z_IMAGE = Family(
+    name="Z-Image",
+    pipelines=("ZImagePipeline",),
+    denoiser="transformer",
+    denoiser_class="ZImageTransformer2DModel",
+    sites=(
+        replace(
+            _ONE,
+            pattern=r"layers\.\d+\.attention",
+            span="last",
+            companions=("attention_mask", "freqs_cis"),
+            stream="x",
+            stream_span="last",
+        ),
+    ),
+    encode=Encode(
+        guidance="do_classifier_free_guidance",
+        cleared=_PROMPTS,
+        returns=("text", "negative_text"),
+        encoders=("text_encoder",),
+        images=None,
+    ),
+    guidance="cond-first",
+    pictures=None,
+    inputs=Inputs(text="cap_feats", patch="all_patch_size", multiple=32),
+)
+
+_QWEN_IMAGE_21 = Family(
+    name="Qwen-Image 2.1",
+    pipelines=("QwenImage21Pipeline",),
+    denoiser="transformer",
+    denoiser_class="QwenImage21Transformer2DModel",
+    sites=(replace(_ONE, module_class="QwenImage21Attention", companions=("key_valid", "attention_mask")),),
+    encode=Encode(
+        guidance=None,
+        cleared=("prompt_embeds", "prompt_embeds_mask", "image_pad_mask"),
+        returns=("text", "mask", "pictures"),
+        encoders=("text_encoder",),
+        longest=True,
+    ),
+    guidance="sequential",
+    static=True,
+    inputs=Inputs(
+        mask="encoder_hidden_states_mask", shared=("img_shapes",), cached=("kv_cache_mode", "cached", "kv_cache")
+    ),
+    negative_scale="true_cfg_scale",
+    small_call={"use_kv_cache": True},
+)
+
+_ERNIE_IMAGE = Family(
+    name="ERNIE-Image",
+    pipelines=("ErnieImagePipeline",),
+    denoiser="transformer",
+    denoiser_class="ErnieImageTransformer2DModel",
+    sites=(
+        replace(
+            _ONE,
+            pattern=r"layers\.\d+\.self_attention",
+            module_class="ErnieImageAttention",
+            span="last",
+            companions=("attention_mask", "image_rotary_emb"),
+            stream="x",
+            stream_span="last",
+            stream_rows=1,
+        ),
+    ),
+    encode=Encode(
+        guidance=None,
+        cleared=(),
+        returns=("text",),
+        encoders=("text_encoder",),
+        listed=True,
+    ),
+    guidance="uncond-first",
+    inputs=Inputs(text="text_bth", compared=False),  # lists of texts, padded together
+    small_call={"use_pe": False},
+)
+
+_KREA2 = Family(
+    name="Krea 2",
+    pipelines=("Krea2Pipeline",),
+    denoiser="transformer",
+    denoiser_class="Krea2Transformer2DModel",
+    sites=(replace(_ONE, module_class="Krea2Attention", companions=("attention_mask",)),),
+    encode=Encode(
+        guidance=None,
+        cleared=("prompt_embeds", "prompt_embeds_mask"),
+        returns=("text", "mask"),
+        encoders=("text_encoder",),
+    ),
+    guidance="sequential",
+    inputs=Inputs(mask="encoder_attention_mask", shared=("position_ids",)),
+)
+
+RECORDS: tuple[Family, ...] = (
+    *(_COGVIEW4, COGVIEW3, _IDEOGRAM4),
+    *(_Z_IMAGE, _QWEN_IMAGE_21, _ERNIE_IMAGE, _KREA2),
+)

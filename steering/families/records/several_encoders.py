@@ -45,7 +45,7 @@ _HUNYUAN_IMAGE = Family(
     ),
     guidance="sequential",
     pictures=None,  # for several of a prompt it mixes up the masks of a batch
-    inputs=Inputs(mask="encoder_attention_mask"),
+    inputs=Inputs(mask="encoder_attention_mask", beside=("encoder_hidden_states_2", "encoder_attention_mask_2")),
 )
 
 # each block reads one more layer of Llama's states beside the text that evolves
@@ -90,7 +90,12 @@ _HIDREAM = Family(
         encoders=("text_encoder_3", "text_encoder_4", "text_encoder", "text_encoder_2"),
     ),
     guidance="uncond-first",
-    inputs=Inputs(text="encoder_hidden_states_t5", pooled=("pooled_embeds",), oblong="max_seq"),
+    inputs=Inputs(
+        text="encoder_hidden_states_t5",
+        beside=("encoder_hidden_states_llama3",),
+        pooled=("pooled_embeds",),
+        oblong="max_seq",
+    ),
     pooled=PooledRule("p_embedder", "pooled_embed"),
 )
 

@@ -80,6 +80,7 @@ _QWEN_IMAGE = Family(
         encoders=("text_encoder",),
     ),
     guidance="sequential",
+    pictures=None,  # for several pictures of several prompts it gives rows the masks of others
     inputs=Inputs(mask="encoder_hidden_states_mask", shared=("img_shapes",)),
     negative_scale="true_cfg_scale",
 )

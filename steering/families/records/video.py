@@ -105,7 +105,7 @@ _HUNYUAN_VIDEO = Family(
     guidance="sequential",
     pictures=None,  # for several of a prompt it forgets to repeat one input
     result="frames",
-    inputs=Inputs(mask="encoder_attention_mask"),
+    inputs=Inputs(mask="encoder_attention_mask", beside=("encoder_hidden_states_2", "encoder_attention_mask_2")),
     small_call={"num_frames": 1},
 )
 

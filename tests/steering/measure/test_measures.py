@@ -127,7 +127,7 @@ def test_what_tokens_write_equals_what_the_map_says(case: Any) -> None:
             norm = placed.block.get_submodule(rule.gate)
             handles.append(norm.register_forward_hook(lambda m, a, out, gates=gates: gates.append(out[1])))
         with torch.no_grad(), mode:
-            prepared.denoiser(*call.args, **call.kwargs)
+            prepared.denoiser(**call.kwargs)
         for handle in handles:
             handle.remove()
         ((weights, values),) = kept
