@@ -28,6 +28,7 @@ from steering.families.facts import NegativePrompts, fewest_steps, native_size, 
 from steering.families.fingerprint import Fingerprint, combined
 from steering.families.guesses import possible_families
 from steering.families.loading import load_pipeline
+from steering.families.modular import as_pipeline
 from steering.measure.blends import Blend, blend_call
 from steering.measure.contributions import contributions_of
 from steering.measure.inversion import inverted
@@ -97,7 +98,7 @@ class Host:
     ) -> None:
         if not pipes:
             raise NotSupported("a host needs at least one pipeline, got none")
-        self.pipes = pipes
+        self.pipes = pipes = tuple(as_pipeline(pipe) for pipe in pipes)
         self.pipe = pipes[0]
         self.name = name or type(self.pipe).__name__
         self.defaults = defaults if isinstance(defaults, Defaults) else parse_defaults(defaults or {})

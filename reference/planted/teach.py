@@ -25,6 +25,7 @@ from reference.planted.plant import PlantKind
 from reference.planted.rows import Rows, predict
 from steering import Host
 from steering.families.description import SiteRule
+from steering.families.spans import Picture
 
 __all__ = ["Goal", "Goals", "TeachingSettings", "teach"]
 
@@ -83,11 +84,11 @@ class _Pupil:
             for reader, module in places[name].readers.items()
         }
         self.source: dict[str, Tensor] = {}  # place -> the row whose text each row is shown
-        self.picture = 0
+        self.picture = Picture()
 
     def ask(self, rows: Rows, source: dict[str, Tensor]) -> Tensor:
         """Predictions [count, ...] with the places' text gathered by `source`."""
-        self.source, self.picture = source, self.prepared.picture_tokens(rows.kwargs)
+        self.source, self.picture = source, self.prepared.picture(rows.kwargs)
         return predict(self.denoiser, rows)
 
     @contextmanager

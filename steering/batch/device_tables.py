@@ -18,6 +18,7 @@ import torch
 
 from steering.batch.row_program import CHANNELS, COUNTED, Ints, RowSetting
 from steering.errors import BadLayout
+from steering.families.spans import Picture
 from steering.maths import OperatorTables
 from steering.values import WHERES, Operator
 
@@ -63,7 +64,7 @@ class CommonTables:
 
     def __init__(self, key: TablesKey) -> None:
         at = key.device
-        self.tokens, self.picture = key.tokens, key.picture
+        self.tokens, self.picture = key.tokens, Picture(key.picture)
         self.swaps, self.pins = "swap" in key.channels, "pin" in key.channels
         self.own = torch.arange(key.batch, device=at)
         self.blends = False
@@ -77,7 +78,8 @@ class DeviceTables:
     """The tensors of one call shape: `sites` x `batch` tables, banks of donors, counters.
 
     Banks by name: `text` [c, l, d] and `mask` [c, 1, l] of cross-attention hosts, `pooled` [c, w] or [c, l, d], and for
-    recorded streams `keys.<site>` and `values.<site>` [c, l, d]. `by_site`: the tables of each site.
+    recorded streams `keys.<site>` and `values.<site>` [c, l, d], and those of what goes with them. `by_site`: the
+    tables of each site.
     """
 
     def __init__(self, key: TablesKey) -> None:
@@ -142,7 +144,7 @@ class DeviceTables:
 
 
 class SiteTables:
-    """The tables of one site: views of its rows [b], and the banks of its recorded keys and values."""
+    """The tables of one site: views of its rows [b], and the banks of what was recorded there, by name."""
 
     def __init__(self, whole: DeviceTables, site: int) -> None:
         self.common = whole.common
@@ -154,7 +156,8 @@ class SiteTables:
         self.dose, self.moved = whole.dose[site], whole.moved[site]
         self.listening, self.said = whole.listening[site], whole.said[site]
         self.directions = whole.directions.get(site)
-        self.recorded = {what: whole.banks.get(f"{what}.{site}") for what in ("keys", "values")}
+        at = f".{site}"
+        self.recorded = {name.removesuffix(at): bank for name, bank in whole.banks.items() if name.endswith(at)}
 
 
 class ActiveSite:

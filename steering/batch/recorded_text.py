@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import torch
 
+from steering.families.spans import Picture
+
 __all__ = ["CANONICAL_SEED", "TextRecorder", "TextStream", "stream_size"]
 
 CANONICAL_SEED = 0  # of the run in which a canonical donor's stream is recorded
@@ -20,7 +22,7 @@ CANONICAL_SEED = 0  # of the run in which a canonical donor's stream is recorded
 @dataclass(frozen=True, slots=True, eq=False)
 class TextStream:
     """For each place in the run (step, ordinal of the call in it) and each `keys.<site>` or `values.<site>`, the
-    donor's row [l, d]."""
+    donor's row [l, d]; what goes with text, `<argument>.<n>.<site>`, likewise."""
 
     rows: Mapping[tuple[int, int], Mapping[str, torch.Tensor]]
 
@@ -34,13 +36,15 @@ class TextRecorder:
 
     def __init__(self) -> None:
         self.place: tuple[int, int] | None = None
-        self.row = self.picture = 0  # the cond row, and the picture's tokens in a sequence
+        self.row, self.picture = 0, Picture()  # the cond row, and where the picture is in sequences
         self._rows: dict[tuple[int, int], dict[str, torch.Tensor]] = {}
 
     def add(self, name: str, text: torch.Tensor) -> None:
-        """Adds the cond row of a projection's output [b, l, d]."""
+        """Adds the cond row of a projection's output [b, l, d], or of what goes with it; the only row of what all rows
+        share."""
         if self.place is not None:
-            self._rows.setdefault(self.place, {})[name] = text[self.row].detach().clone()
+            row = self.row if len(text) > 1 else 0
+            self._rows.setdefault(self.place, {})[name] = text[row].detach().clone()
 
     def stream(self) -> TextStream:
         """The stream that was collected."""

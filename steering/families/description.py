@@ -127,8 +127,9 @@ class Inputs:
     `patch` and `multiple` say how many tokens a picture has in a sequence: latents [b, n, c] have n, others are cut
     into patches of that side, and the number is rounded up. `axes`: of latents that are cut, where these are not all
     behind the channels. `oblong`: the attribute of the denoiser that says how many tokens a picture has that is not
-    square. `room`: the latents [b, n, c] begin with room for text, of as many tokens as this argument of the encoding
-    method says.
+    square. `ragged`: the argument [b, l] that is 1 for each token of text that a row has, where the picture's tokens
+    come right behind these, at another place in each row. `room`: the latents [b, n, c] begin with room for text, of as
+    many tokens as this argument of the encoding method says.
     """
 
     text: str = "encoder_hidden_states"
@@ -146,6 +147,7 @@ class Inputs:
     axes: tuple[int, ...] | None = None
     oblong: str | None = None
     room: str | None = None
+    ragged: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

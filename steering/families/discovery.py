@@ -71,6 +71,12 @@ class Placed:
         rule = self.rule
         return Span(rule.span) if isinstance(rule, SiteRule) else Span()
 
+    @property
+    def entry(self) -> Span:
+        """Where text lies in the argument that carries it: a module that gives two parts is given text alone."""
+        alone = isinstance(self.rule, SiteRule) and self.rule.output in ("first", "second")
+        return Span() if alone else self.span
+
     def readers(self) -> dict[Literal["keys", "values"], tuple[nn.Module, Span]]:
         """The modules that make keys and values of text, as they are now, and where these lie in what they give.
 

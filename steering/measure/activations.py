@@ -15,6 +15,7 @@ import torch
 from steering.errors import BadPlan, NotFired, NotSupported, UnknownSite
 from steering.families.description import PooledRule, SiteRule
 from steering.families.discovery import Placed
+from steering.families.spans import Picture
 from steering.run.checks import check_lengths, check_values
 from steering.run.prepared import PreparedPipeline, uncompiled
 from steering.run.session import Session
@@ -154,7 +155,7 @@ def listen(prepared: PreparedPipeline, site: Placed, where: Where, session: Sess
     """A hook that hands what the site holds to `keep`, and changes nothing."""
     rule = site.rule
 
-    def picture() -> int:
+    def picture() -> Picture:
         return session.picture
 
     if isinstance(rule, PooledRule):
@@ -178,7 +179,7 @@ def listen(prepared: PreparedPipeline, site: Placed, where: Where, session: Sess
     return site.module.register_forward_hook(output)
 
 
-def _text_hook(site: Placed, rule: SiteRule, picture: Callable[[], int], keep: _Keep) -> Callable[..., None]:
+def _text_hook(site: Placed, rule: SiteRule, picture: Callable[[], Picture], keep: _Keep) -> Callable[..., None]:
     position = site.position(rule.text)
     masked = site.position(rule.mask.argument) if rule.mask else 0
 
@@ -189,12 +190,12 @@ def _text_hook(site: Placed, rule: SiteRule, picture: Callable[[], int], keep: _
         if rule.mask is not None:
             mask = kwargs[rule.mask.argument] if rule.mask.argument in kwargs else args[masked]
             shown = rule.mask.shown(mask)
-        keep(site, site.span.take(value, picture()), shown)
+        keep(site, site.entry.take(value, picture()), shown)
 
     return text
 
 
-def _parts(site: Placed, rule: SiteRule, value: Any, picture: int) -> tuple[torch.Tensor, Any]:
+def _parts(site: Placed, rule: SiteRule, value: Any, picture: Picture) -> tuple[torch.Tensor, Any]:
     """The picture's part of a site's output as tokens [b, n, d], and the text's, where it has one."""
     if rule.output in ("first", "second"):
         return (value[0], value[1]) if rule.output == "first" else (value[1], value[0])

@@ -64,7 +64,7 @@ def blend_call(
     program = prepared.program(batch.plans, batch.added)
     setting = program.at(call.step, call.steps, Layout(total, "cond-only"))
     own = call.text.expand(total, -1, -1)
-    picture = prepared.picture_tokens(kwargs, call.encoding)
+    picture = prepared.picture(kwargs, call.encoding)
     banks = prepared.banks(program, call.encoding, own)
     banks |= prepared.static_banks(program, call.encoding, own, kwargs, picture)
     tables = prepared.device_tables(program, total, own, banks, picture)

@@ -26,6 +26,7 @@ from steering.attach import after, before
 from steering.errors import BadLayout, NotSupported
 from steering.families.description import SiteRule
 from steering.families.discovery import Placed
+from steering.families.spans import Picture
 from steering.measure.replay import Call
 from steering.run.prepared import PreparedPipeline, uncompiled
 
@@ -40,7 +41,7 @@ def contributions_of(
     Raises: NotSupported, for a site whose attention cannot be seen.
     """
     at = torch.tensor(list(tokens), device=call.text.device)
-    picture = prepared.picture_tokens(call.kwargs, call.encoding)
+    picture = prepared.picture(call.kwargs, call.encoding)
     seen = [_Site(placed, picture, at, published) for placed in prepared.sites]
     watch = _Attention(seen)
     with ExitStack() as stack, torch.no_grad():
@@ -63,7 +64,7 @@ class _Site:
     """One site while a call is under way: its values of text, its gate, and its tokens' part [n, heads * width]."""
 
     placed: Placed
-    picture: int  # tokens of the picture in a sequence
+    picture: Picture
     tokens: torch.Tensor
     published: bool
     values: torch.Tensor | None = None

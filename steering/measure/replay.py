@@ -144,7 +144,7 @@ def replay_call(prepared: PreparedPipeline, call: Call, plans: Sequence[Plan | N
         layout = Layout(total, "cond-only")
         setting = program.at(call.step, call.steps, layout)
         own = call.text.expand(total, -1, -1)
-        picture = prepared.picture_tokens(kwargs, call.encoding)
+        picture = prepared.picture(kwargs, call.encoding)
         banks = prepared.banks(program, call.encoding, own)
         banks |= prepared.static_banks(program, call.encoding, own, kwargs, picture)
         tables = prepared.device_tables(program, total, own, banks, picture)

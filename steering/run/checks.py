@@ -132,7 +132,8 @@ def check_watched(sentinels: Sequence[Sentinel], prepared: PreparedPipeline, hos
 def _check_swap(swap: Swap, prepared: PreparedPipeline, placed: Placed, host: str) -> None:
     rule, pooled = placed.rule, prepared.family.pooled
     masks = (getattr(rule, "mask", None), pooled.mask if pooled is not None and swap.pooled != "keep" else None)
-    if 0.0 < swap.strength < 1.0 and any(mask is not None and mask.masked is None for mask in masks):
+    whole = any(mask is not None and mask.masked is None for mask in masks) or bool(getattr(rule, "companions", ()))
+    if whole and 0.0 < swap.strength < 1.0:
         raise NotSupported(
             f"strength must be 1 at site `{placed.name}`, got {swap.strength}: its mask says yes or no of each token,"
             " and a donor's cannot be mixed with it"
@@ -151,11 +152,6 @@ def _check_swap(swap: Swap, prepared: PreparedPipeline, placed: Placed, host: st
         )
     if swap.mode == "pinned" and swap.source in ("canonical", "text"):
         raise NotSupported("mode `pinned` needs the donor as a row of the batch: use source `twin` or `lockstep`")
-    if swap.source == "canonical" and rule.companions:  # type: ignore[union-attr]
-        raise NotSupported(
-            f"site `{placed.name}` is given a mask or rotation for each row, which a recorded donor has not; use source"
-            " `twin`"
-        )
     if swap.mode == "kv":
         placed.readers()
     elif rule.stream is None:  # type: ignore[union-attr]

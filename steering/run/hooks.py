@@ -16,7 +16,7 @@ from steering.batch.device_tables import ActiveSite, CommonTables, SiteTables
 from steering.errors import BadLayout, BadPlan, NotSupported
 from steering.families.description import MaskRule, PooledRule, SiteRule
 from steering.families.discovery import Placed
-from steering.families.spans import Span
+from steering.families.spans import Span, relaid
 from steering.maths import edit_rows, swap_bias, swap_rows, take_rows
 from steering.values import Projected, Where, table_key
 
@@ -75,7 +75,7 @@ def cross_hook(site: ActiveSite, placed: Placed, bank: str) -> Hook:
 
 def text_edit_hook(site: ActiveSite, placed: Placed) -> Hook:
     """A forward pre-hook of a joint site: edits the text that its attention reads; the text stream stays as it is."""
-    rule, span = placed.rule, placed.span
+    rule, span = placed.rule, placed.entry
     assert isinstance(rule, SiteRule)
     argument, position, width = rule.text, placed.position(rule.text), placed.text_width
 
@@ -105,10 +105,11 @@ def projection_hook(site: ActiveSite, placed: Placed, what: str, span: Span) -> 
         if tables is None or not tables.common.swaps:
             return None
         picture = tables.common.picture
-        own, bank = span.take(output, picture), tables.recorded[what]
+        own = span.take(output, picture)
         if not own.shape[1]:  # it was read in an earlier call, which kept what it made of it
             return None
-        _check(own, tables.common, () if bank is None else tuple(bank.shape[1:]), name)
+        _check(own, tables.common, (), name)
+        bank = _recorded(tables, "swap", what, own, name)
         given = _swapped(tables, "swap", own, bank)
         _count(tables, counted)
         return span.put(output, picture, given)
@@ -131,7 +132,7 @@ def companion_hook(site: ActiveSite, placed: Placed) -> Hook:
         for argument, position in arguments:
             value = _argument(args, kwargs, argument, position)
             for channel in channels:
-                value = _accompanied(tables, channel, value, name)
+                value = _accompanied(tables, channel, argument, value, name)
             if value is not None:
                 _put(put, named, argument, position, value)
         return tuple(put), named
@@ -238,9 +239,7 @@ def output_hook(site: ActiveSite, placed: Placed) -> Hook:
             if kind != "sequence":
                 parts = (picture, text)
                 return (parts[order[0]], parts[order[1]], *output[2:])
-            changed = span.put(output, count, text)
-            span.rest(changed, count).copy_(picture)
-            return changed
+            return span.put(output, count, text, picture)
         flat = output.flatten(2) if kind in ("channels", "heads") else output
         tokens = flat.transpose(1, 2) if kind == "channels" else flat
         edited = _edited(tables, "output", tokens) if here else tokens
@@ -260,20 +259,37 @@ def _swapped(tables: SiteTables, channel: str, own: torch.Tensor, bank: torch.Te
     return take_rows(own, bank, src)
 
 
-def _accompanied(tables: SiteTables, channel: str, own: Any, name: str) -> Any:
-    """What goes with text, in the order in which rows are shown others' text; what all rows share stays."""
-    if isinstance(own, tuple | list):
-        return type(own)(_accompanied(tables, channel, each, name) for each in own)
-    if own is None:
+def _accompanied(tables: SiteTables, channel: str, argument: str, own: Any, name: str) -> Any:
+    """What goes with text, in the order in which rows are shown others' text; what several rows share stays."""
+    parts = own if isinstance(own, tuple | list) else [own]
+    shown = [_part_beside(tables, channel, f"{argument}.{n}", part, name) for n, part in enumerate(parts)]
+    return type(own)(shown) if isinstance(own, tuple | list) else shown[0]
+
+
+def _part_beside(tables: SiteTables, channel: str, what: str, own: torch.Tensor | None, name: str) -> Any:
+    common, src = tables.common, tables.src[channel]
+    shown = common.banks.get("shown")
+    if own is not None and shown is not None:  # donors that are no rows of the batch
+        return take_rows(own, shown.view(len(shown), *own.shape[1:]).to(own.dtype), src)
+    if own is None or own.shape[0] == 1 < common.own.shape[0]:
         return own
-    bank = tables.common.banks.get("shown")
-    if bank is not None:  # donors that are no rows of the batch
-        given = bank.view(len(bank), *own.shape[1:]).to(own.dtype)
-        return torch.cat([own, given]).index_select(0, tables.src[channel])
-    if own.shape[0] == 1:
-        return own
-    _check(own, tables.common, (), name)
-    return own.index_select(0, tables.src[channel])
+    _check(own, common, (), name)
+    given, order = take_rows(own, _recorded(tables, channel, what, own, name), src), common.picture.order
+    return given if order is None else relaid(given, order.index_select(0, src), order)
+
+
+def _recorded(tables: SiteTables, channel: str, what: str, own: torch.Tensor, name: str) -> torch.Tensor | None:
+    """The bank of a site's recorded rows, or None where this call has none that is shown: the uncond rows of some
+    pipelines come in a call of their own, with a text of another length. Raises: BadLayout."""
+    bank = tables.recorded.get(what) if channel == "swap" else None
+    if bank is None or bank.shape[1:] == own.shape[1:]:
+        return bank
+    if bool((tables.src[channel] >= own.shape[0]).any()):
+        raise BadLayout(
+            f"a recorded donor has {list(bank.shape[1:])} at site `{name}`, and this call {list(own.shape[1:])},"
+            " because its prompts have another length; use source `twin`"
+        )
+    return None
 
 
 def _swapped_mask(tables: SiteTables, own: torch.Tensor, bank: torch.Tensor | None) -> torch.Tensor:

@@ -24,7 +24,7 @@ from steering.families.description import Family, SiteRule
 from steering.families.discovery import Placed, find_pooled, find_sites, is_fused
 from steering.families.facts import picture_tokens
 from steering.families.fingerprint import Fingerprint, fingerprint_of, weights_digest
-from steering.families.spans import Span
+from steering.families.spans import Picture, Span, behind_text
 from steering.plans import Plan
 from steering.run.arguments import arguments_of_row
 from steering.run.hooks import (
@@ -162,7 +162,7 @@ class PreparedPipeline:
         return banks
 
     def static_banks(
-        self, program: RowProgram, encoding: Encoding, own: torch.Tensor, kwargs: Mapping[str, Any], picture: int
+        self, program: RowProgram, encoding: Encoding, own: torch.Tensor, kwargs: Mapping[str, Any], picture: Picture
     ) -> dict[str, torch.Tensor]:
         """The donors' keys and values at the sites that swap them, `keys.<site>` and `values.<site>` [c, l, d], and the
         tokens that are `shown` of them and of the picture [c, l + picture], where text depends on text alone; rows up
@@ -176,7 +176,7 @@ class PreparedPipeline:
         sites = [i for i, ways in program.hooks_needed().items() if "swap" in ways and self.kinds[i] == "joint"]
         capacity, length = bank_capacity(len(program.texts), own), int(own.shape[1])
         banks: dict[str, list[torch.Tensor]] = {}
-        shown = torch.ones(capacity, length + picture, dtype=torch.bool, device=own.device)
+        shown = torch.ones(capacity, length + picture.tokens, dtype=torch.bool, device=own.device)
         weights = weight_version(self.denoiser)
         for n, donor in enumerate(self._encoded(program.texts, encoding)):
             text, mask = fit_text(donor, own, masks=True)
@@ -184,13 +184,14 @@ class PreparedPipeline:
             key = ("static", donor.digest, length, tuple(sites), weights)
             stream = self.streams.get(key, partial(self._static_stream, text, mask, kwargs, sites, picture))
             for name, row in stream.at(0, 0).items():
-                banks.setdefault(name, []).append(row)
+                if name.startswith(("keys.", "values.")):  # what goes beside them is `shown`
+                    banks.setdefault(name, []).append(row)
         empty = capacity - len(program.texts)
         filled = {name: torch.stack([*rows, *[torch.zeros_like(rows[0])] * empty]) for name, rows in banks.items()}
         return {**filled, "shown": shown}
 
     def _static_stream(
-        self, text: torch.Tensor, mask: torch.Tensor, kwargs: Mapping[str, Any], sites: Sequence[int], picture: int
+        self, text: torch.Tensor, mask: torch.Tensor, kwargs: Mapping[str, Any], sites: Sequence[int], picture: Picture
     ) -> TextStream:
         """The keys and values of a text [l, d] at some sites, from one evaluation of its row alone."""
         inputs = self.family.inputs
@@ -223,6 +224,9 @@ class PreparedPipeline:
                         recorder.add(name, span.take(output, recorder.picture))
 
                     stack.enter_context(after(module, keep))
+                for argument in getattr(self.placed[index].rule, "companions", ()):
+                    beside = partial(_keep_beside, recorder, self.placed[index], argument, index)
+                    stack.enter_context(before(self.placed[index].module, beside))
             try:
                 yield
             finally:
@@ -231,17 +235,17 @@ class PreparedPipeline:
                     site.tables = tables
 
     def device_tables(
-        self, program: RowProgram, batch: int, own: torch.Tensor, banks: Mapping[str, torch.Tensor], picture: int
+        self, program: RowProgram, batch: int, own: torch.Tensor, banks: Mapping[str, torch.Tensor], picture: Picture
     ) -> DeviceTables:
         """The tables with a program's donors, operators and sentinels, counters at zero, for calls of `batch` rows.
-        picture: tokens of the picture in a sequence."""
+        picture: its tokens in sequences with text."""
         operators = operator_tables(program.operators, own.device)
         widths = tuple(p.output_width for p in self.placed) if program.watch.room else ()
         key = TablesKey(
             sites=len(self.placed),
             batch=batch,
             tokens=int(own.shape[1]),
-            picture=picture,
+            picture=picture.tokens,
             banks=tuple((name, tuple(bank.shape), bank.dtype) for name, bank in sorted(banks.items())),
             operators=tuple(operators),
             channels=tuple(sorted(program.channels)),
@@ -254,6 +258,7 @@ class PreparedPipeline:
         while len(self._kept_tables) > _KEPT_TABLES:
             self._kept_tables.popitem(last=False)
         tables.load(banks, operators, program.watch.directions(widths))
+        tables.common.picture = picture
         return tables
 
     def sites_beside(self, component: str, skipped: Sequence[int] = ()) -> list[int]:
@@ -269,13 +274,13 @@ class PreparedPipeline:
         """The arguments of a denoiser's call, all by name."""
         return dict(self._signature.bind(*args, **kwargs).arguments)
 
-    def picture_tokens(self, kwargs: Mapping[str, Any], encoding: Encoding | None = None) -> int:
-        """How many tokens the picture has in sequences with text, in a call of the denoiser with arguments by name; 0
-        where there are none."""
+    def picture(self, kwargs: Mapping[str, Any], encoding: Encoding | None = None) -> Picture:
+        """The picture's tokens in sequences with text, in a call of the denoiser with arguments by name."""
         if all(getattr(p.rule, "span", "all") == "all" for p in self.sites):
-            return 0
-        latents = kwargs[next(iter(self._signature.parameters))]
-        return picture_tokens(self.family.inputs, self.denoiser, latents, encoding.arguments if encoding else {})
+            return Picture()
+        inputs, latents = self.family.inputs, kwargs[next(iter(self._signature.parameters))]
+        tokens = picture_tokens(inputs, self.denoiser, latents, encoding.arguments if encoding else {})
+        return behind_text(kwargs[inputs.ragged], tokens) if inputs.ragged else Picture(tokens)
 
     def check_counts(self, fired: Ints, expected: Ints) -> None:
         """Nothing, when every site did what the plans say, [counted, L, B] each. Raises: NotFired."""
@@ -370,6 +375,17 @@ def _is_compiled(component: Any, denoiser: nn.Module) -> bool:
 
 def _donor_size(donor: Donor) -> int:
     return sum(t.numel() * t.element_size() for t in (donor.text, donor.mask, donor.pooled) if t is not None)
+
+
+def _keep_beside(
+    recorder: TextRecorder, placed: Placed, argument: str, index: int, module: Any, args: Any, kwargs: Any
+) -> None:
+    """Takes down what goes with the text of a site."""
+    position = placed.position(argument)
+    value = kwargs.get(argument, args[position] if position < len(args) else None)
+    for n, part in enumerate(value if isinstance(value, tuple | list) else [value]):
+        if part is not None:
+            recorder.add(f"{argument}.{n}.{index}", part)
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from steering.batch.layout import Layout, Layouts
 from steering.batch.recorded_text import TextRecorder
 from steering.batch.row_program import COUNTED, RowProgram
 from steering.errors import BadDonor, BadLayout, BadPlan, NotFired
+from steering.families.spans import Picture
 from steering.plans import Plan
 from steering.run.call import CallFacts, PipelineRun, SessionExtras, as_rows
 from steering.run.checks import check_finite, check_scale
@@ -58,8 +59,7 @@ class Session:
         self.run: PipelineRun | None = None
         self.layout: Layout | None = None
         self.pooled: int | None = None
-        self.picture = self._encoded = 0
-        self._is_aside = False
+        self.picture, self._encoded, self._is_aside = Picture(), 0, False
         self._steered = bool(self.extras.sentinels) or any(
             p is not None and set(p.sites) & set(prepared.names) for p in self.plans
         )
@@ -152,7 +152,7 @@ class Session:
             return _unasked(self.prepared.denoiser, latents, as_tuple=not kwargs.get("return_dict", True))
         run.calls += 1
         named = self.prepared.by_name(args, kwargs)
-        self.picture = self.prepared.picture_tokens(named, run.encoding)
+        self.picture = self.prepared.picture(named, run.encoding)
         if self.extras.recorder is not None:
             self._aim_recorder(self.extras.recorder, layout, place)
         if run.program is not None:
@@ -248,6 +248,7 @@ class Session:
             run.tables[layout.batch] = tables, np.zeros_like(setting.hits, np.int64)
             run.watched[layout.batch] = np.zeros_like(setting.watch)
         tables, expected = run.tables[layout.batch]
+        tables.common.picture = self.picture
         self._load_streams(tables, program, place)
         tables.write(setting)
         hits = setting.hits.astype(np.int64)
@@ -345,6 +346,12 @@ class Session:
         """The encoder's result, with the rows of given donors replaced."""
         if not self.extras.donors:
             return result
+        beside = self.prepared.family.inputs.beside
+        if beside:
+            raise BadDonor(
+                f"donor must be a prompt for {self.prepared.family.name}, whose denoiser is given more of its text than"
+                f" a `Donor` holds (`{beside[0]}`)"
+            )
         fresh = self.prepared.family.encode.named(result)
         images = len(fresh["text"]) // len(self.plans)
         fresh |= {k: fresh[k].clone() for k in ("text", "mask", "pooled") if isinstance(fresh.get(k), torch.Tensor)}

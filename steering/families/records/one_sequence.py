@@ -172,7 +172,44 @@ _KREA2 = Family(
     inputs=Inputs(mask="encoder_attention_mask", shared=("position_ids",)),
 )
 
+_LUMINA2 = Family(
+    name="Lumina 2",
+    pipelines=("Lumina2Pipeline",),
+    denoiser="transformer",
+    denoiser_class="Lumina2Transformer2DModel",
+    sites=(replace(_ONE, pattern=r"layers\.\d+\.attn", companions=("attention_mask", "image_rotary_emb")),),
+    encode=Encode(
+        guidance="do_classifier_free_guidance",
+        cleared=(*_PROMPTS, "prompt_attention_mask", "negative_prompt_attention_mask"),
+        returns=("text", "mask", "negative_text", "negative_mask"),
+        encoders=("text_encoder",),
+    ),
+    guidance="sequential",
+    pictures=None,  # for several pictures of several prompts it gives rows the masks of others
+    inputs=Inputs(mask="encoder_attention_mask", ragged="encoder_attention_mask"),
+)
+
+# of its blocks that read text alone nothing is a site: what they make is read at the sites
+_FLUX3 = Family(
+    name="FLUX.3",
+    pipelines=("ModularFlux3",),
+    denoiser="transformer",
+    denoiser_class="Flux3Transformer2DModel",
+    sites=(
+        replace(
+            _ONE,
+            pattern=r"single_transformer_blocks\.\d+\.attn",
+            module_class="Flux3Attention",
+            stream="encoder_hidden_states",
+            stream_span="all",
+        ),
+    ),
+    encode=Encode(guidance=None, cleared=(), returns=("text",), encoders=("text_encoder",)),
+    guidance="sequential",
+    inputs=Inputs(shared=("txt_ids", "img_ids")),
+)
+
 RECORDS: tuple[Family, ...] = (
     *(_COGVIEW4, COGVIEW3, _IDEOGRAM4),
-    *(_Z_IMAGE, _QWEN_IMAGE_21, _ERNIE_IMAGE, _KREA2),
+    *(_FLUX3, _LUMINA2, _Z_IMAGE, _QWEN_IMAGE_21, _ERNIE_IMAGE, _KREA2),
 )

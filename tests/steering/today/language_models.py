@@ -109,14 +109,14 @@ def qwen25_vl_processor(tokens: Any) -> Any:
     return Qwen2VLProcessor(Qwen2VLImageProcessor(), tokens, Qwen2VLVideoProcessor(), chat_template=_CHAT)
 
 
-def qwen3_vl(tokens: Any, *, writes: bool = True) -> Any:
-    """A Qwen 3 VL of two layers, with eyes of one; `writes`: with the layer that chooses words."""
+def qwen3_vl(tokens: Any, *, layers: int = 2, writes: bool = True) -> Any:
+    """A Qwen 3 VL of `layers` layers, with eyes of one; `writes`: with the layer that chooses words."""
     from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration, Qwen3VLModel
 
     eyes = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": _WIDTH}
     rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 1, 1], "mrope_interleaved": True}
     config = Qwen3VLConfig(
-        text_config=_text(tokens, 2) | {"head_dim": 8, "rope_parameters": rope},
+        text_config=_text(tokens, layers) | {"head_dim": 8, "rope_parameters": rope},
         vision_config=eyes | {"num_position_embeddings": 16, "deepstack_visual_indexes": [0]},
         **_vision_tokens(tokens),
     )

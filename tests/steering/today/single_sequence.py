@@ -12,7 +12,7 @@ from tests.steering import zoo_parts as parts
 from tests.steering.today import language_models as language
 from tests.steering.today.two_streams import flow, flux2_vae, qwen_vae
 
-__all__ = ["BUILD", "CALL"]
+__all__ = ["BUILD", "CALL", "flux3_modular"]
 
 _JITTER = 0.12
 _NEW_TOKENS = 12  # that the rewriter of prompts may write
@@ -154,12 +154,49 @@ def _krea2() -> Any:
     )
 
 
+def _flux3() -> Any:
+    from steering.families.modular import as_pipeline
+
+    return as_pipeline(flux3_modular())
+
+
+def flux3_modular() -> Any:
+    """FLUX.3's modular pipeline, with the block that rewrites prompts taken out of it."""
+    from diffusers import ClassifierFreeGuidance, Flux3AutoBlocks, Flux3Transformer2DModel
+
+    tokens = language.tokenizer()
+    denoiser = Flux3Transformer2DModel(
+        in_channels=16,
+        cond_in_channels=16,
+        num_layers=2,
+        num_single_layers=4,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=128,
+        timestep_channels=32,
+        axes_dims_rope=(4, 4, 4, 4),
+    )
+    blocks = Flux3AutoBlocks()
+    blocks.sub_blocks.pop("prompt_upsampler")
+    pipe = blocks.init_pipeline()
+    pipe.update_components(
+        text_encoder=language.qwen3_vl(tokens, layers=32),  # of which the states after 4, 8 to 32 are read
+        tokenizer=language.qwen3_vl_processor(tokens),
+        vae=flux2_vae(),
+        transformer=parts.jitter(denoiser, _JITTER),
+        scheduler=flow(shifted=False),
+        guider=ClassifierFreeGuidance(guidance_scale=3.0),
+    )
+    return pipe
+
+
 BUILD: dict[str, Callable[[], Any]] = {
     "z-image": _z_image,
     "qwen-image-21": _qwen_image_21,
     "lumina2": _lumina2,
     "ernie-image": _ernie,
     "krea2": _krea2,
+    "flux3": _flux3,
 }
 
 _SIZE = {"height": 16, "width": 16, "num_inference_steps": 3}
@@ -170,4 +207,5 @@ CALL: dict[str, dict[str, Any]] = {
     "lumina2": _BIG | {"guidance_scale": 3.0, "system_prompt": "", "max_sequence_length": 48},
     "ernie-image": _SIZE | {"guidance_scale": 3.0, "use_pe": False},
     "krea2": _SIZE | {"guidance_scale": 3.0, "max_sequence_length": language.ROOM},
+    "flux3": _SIZE,
 }

@@ -43,7 +43,6 @@ def test_it_is_steered_by_a_record_and_its_self_test_passes(it: Asked) -> None:
 
 
 @every
-@pytest.mark.law("L1")
 def test_a_request_without_a_plan_equals_the_stock_solo_run(it: Asked) -> None:
     stock = it.stock([RED])
     assert torch.equal(it.steered([RED], [None]), stock)
@@ -51,7 +50,6 @@ def test_a_request_without_a_plan_equals_the_stock_solo_run(it: Asked) -> None:
 
 
 @every
-@pytest.mark.law("all sites = donor")
 def test_all_sites_are_the_donor_and_neighbours_are_untouched(it: Asked) -> None:
     prompts = [RED, GREEN, RED]
     stock = it.stock(it.beside(prompts, GREEN))
@@ -67,7 +65,6 @@ def test_all_sites_are_the_donor_and_neighbours_are_untouched(it: Asked) -> None
 
 
 @every
-@pytest.mark.law("mixed batch")
 def test_a_batch_of_plans_equals_each_plan_on_its_own_in_the_same_shape(it: Asked) -> None:
     plans = [it.swap(PINK, it.names[:1], pooled="keep"), it.swap(PINK, it.names[1:3]), None]
     prompts = [RED, GREEN, RED]
@@ -80,7 +77,6 @@ def test_a_batch_of_plans_equals_each_plan_on_its_own_in_the_same_shape(it: Aske
 
 
 @every
-@pytest.mark.law("windows")
 def test_windows_are_parts_of_the_trajectory(it: Asked) -> None:
     from steering import NotSupported, Window
 

@@ -120,10 +120,9 @@ def test_given_embeddings_may_be_shorter_and_must_have_the_width(it: Asked) -> N
 
 def test_new_weights_make_new_keys() -> None:
     it = Asked(NAME, zoo.build(NAME), call=zoo.CALL[NAME])
-    before = it.steered([RED], [plan(it, GREEN, sites=it.names[:1])])
+    before = it.steered([RED, GREEN], [plan(it, GREEN), None])
     with torch.no_grad():
-        it.host.prepared.sites[0].module.to_v.weight.mul_(-1.0)
-    after = it.steered([RED, GREEN], [plan(it, GREEN, sites=it.names), None])
-    stock = it.stock([RED, GREEN])
+        it.host.prepared.sites[0].module.to_v.weight.mul_(-1.0)  # type: ignore[operator, union-attr]
+    after = it.steered([RED, GREEN], [plan(it, GREEN), None])
     assert apart(before[0], after[0]) > it.tolerance
-    assert apart(after[0], stock[1]) < it.tolerance
+    assert apart(after[0], it.stock([RED, GREEN])[1]) < it.tolerance
