@@ -137,6 +137,7 @@ class Inputs:
     beside: tuple[str, ...] = ()  # further arguments that come with a row's text: single calls cannot be reworded
     pooled: tuple[str, ...] | None = None  # a path: an argument, then a key of it
     shared: tuple[str, ...] = ()
+    along: tuple[str, ...] = ()  # further ones with an entry for each token, text first: 0 where a token is text
     skips: str | None = None  # indices of blocks that a call leaves out (skip-layer guidance)
     compared: bool = True  # False: the text is not what the encoder gave, so the order of calls and rows is believed
     cached: tuple[str, str, str] | None = (

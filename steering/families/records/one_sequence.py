@@ -121,7 +121,10 @@ _QWEN_IMAGE_21 = Family(
     guidance="sequential",
     static=True,
     inputs=Inputs(
-        mask="encoder_hidden_states_mask", shared=("img_shapes",), cached=("kv_cache_mode", "cached", "kv_cache")
+        mask="encoder_hidden_states_mask",
+        shared=("img_shapes",),
+        cached=("kv_cache_mode", "cached", "kv_cache"),
+        along=("img_mask",),
     ),
     negative_scale="true_cfg_scale",
     small_call={"use_kv_cache": True},
