@@ -73,6 +73,14 @@ def test_a_recorded_donor_of_another_length_is_refused_where_padding_is_to_the_l
         it.steered([RED], [it.swap(GREEN, source="canonical")])
 
 
+@pytest.mark.parametrize("name", ["qwen-image", "lumina2"])
+def test_a_recorded_donor_without_a_mask_is_refused_beside_longer_prompts(it: Asked) -> None:
+    from steering import BadLayout
+
+    with pytest.raises(BadLayout, match="a recorded donor has nothing as `.*mask"):
+        it.steered([RED, GREEN], [it.swap(GREEN, source="canonical"), None])
+
+
 @pytest.mark.parametrize("name", ["lumina-next", "kandinsky3"])
 def test_a_donor_may_be_longer_than_every_prompt_of_the_call(it: Asked) -> None:
     assert apart(it.steered([RED], [it.swap(GREEN)]), it.stock([GREEN])) < it.tolerance
