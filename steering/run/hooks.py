@@ -7,7 +7,7 @@ device, and each counts what it really replaced.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -25,6 +25,7 @@ __all__ = [
     "companion_hook",
     "cross_hook",
     "output_hook",
+    "parts_beside",
     "pooled_hook",
     "projection_hook",
     "stream_hook",
@@ -261,11 +262,22 @@ def _swapped(tables: SiteTables, channel: str, own: torch.Tensor, bank: torch.Te
 
 def _accompanied(tables: SiteTables, channel: str, argument: str, own: Any, name: str) -> Any:
     """What goes with text, in the order in which rows are shown others' text; what several rows share stays."""
-    parts = own if isinstance(own, tuple | list) else [own]
-    shown = []
+    parts, shown = parts_beside(own, name), []
     for n, part in enumerate(parts):  # a comprehension would make the site's name a constant of a compiled graph
         shown.append(_part_beside(tables, channel, f"{argument}.{n}", part, name))
     return type(own)(shown) if isinstance(own, tuple | list) else shown[0]
+
+
+def parts_beside(value: Any, name: str) -> Sequence[torch.Tensor | None]:
+    """The tensors of a mask or rotation at a site. Raises: NotSupported, for a mask that is another kind of thing."""
+    parts = value if isinstance(value, tuple | list) else [value]
+    for part in parts:
+        if part is not None and not isinstance(part, torch.Tensor):
+            raise NotSupported(
+                f"site `{name}` was called with a `{type(part).__name__}`, which has no rows to go with text; set the"
+                " attention processor that the denoiser has by default"
+            )
+    return parts
 
 
 def _part_beside(tables: SiteTables, channel: str, what: str, own: torch.Tensor | None, name: str) -> Any:

@@ -32,6 +32,7 @@ from steering.run.hooks import (
     companion_hook,
     cross_hook,
     output_hook,
+    parts_beside,
     pooled_hook,
     projection_hook,
     stream_hook,
@@ -385,7 +386,7 @@ def _keep_beside(
     """Takes down what goes with the text of a site."""
     position = placed.position(argument)
     value = kwargs.get(argument, args[position] if position < len(args) else None)
-    for n, part in enumerate(value if isinstance(value, tuple | list) else [value]):
+    for n, part in enumerate(parts_beside(value, placed.name)):
         if part is not None:
             recorder.add(f"{argument}.{n}.{index}", part)
 

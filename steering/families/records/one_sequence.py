@@ -77,7 +77,9 @@ _IDEOGRAM4 = Family(
     small_call={"guidance_schedule": None, "max_sequence_length": 256},
 )
 
-# its refiners of text are no sites: they see no picture, and what they make is read at the sites
+# Its refiners of text are no sites: they see no picture, and what they make is read at the sites. Pictures whose tokens
+# are no multiple of 32 are padded, and by the padding's place their own refiner is told how long the row's text is, in
+# steps of 32: then all sites are the donor's but for that
 _Z_IMAGE = Family(
     name="Z-Image",
     pipelines=("ZImagePipeline",),

@@ -77,7 +77,7 @@ def test_a_recorded_donor_of_another_length_is_refused_where_padding_is_to_the_l
 def test_a_recorded_donor_without_a_mask_is_refused_beside_longer_prompts(it: Asked) -> None:
     from steering import BadLayout
 
-    with pytest.raises(BadLayout, match="a recorded donor has nothing as `.*mask"):
+    with pytest.raises(BadLayout, match=r"a recorded donor has nothing as `.*mask"):
         it.steered([RED, GREEN], [it.swap(GREEN, source="canonical"), None])
 
 
