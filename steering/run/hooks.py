@@ -262,7 +262,9 @@ def _swapped(tables: SiteTables, channel: str, own: torch.Tensor, bank: torch.Te
 def _accompanied(tables: SiteTables, channel: str, argument: str, own: Any, name: str) -> Any:
     """What goes with text, in the order in which rows are shown others' text; what several rows share stays."""
     parts = own if isinstance(own, tuple | list) else [own]
-    shown = [_part_beside(tables, channel, f"{argument}.{n}", part, name) for n, part in enumerate(parts)]
+    shown = []
+    for n, part in enumerate(parts):  # a comprehension would make the site's name a constant of a compiled graph
+        shown.append(_part_beside(tables, channel, f"{argument}.{n}", part, name))
     return type(own)(shown) if isinstance(own, tuple | list) else shown[0]
 
 

@@ -173,7 +173,9 @@ class PreparedPipeline:
         """
         if not program.texts or not self.family.static:
             return {}
-        sites = [i for i, ways in program.hooks_needed().items() if "swap" in ways and self.kinds[i] == "joint"]
+        joint = [i for i, kind in enumerate(self.kinds) if kind == "joint"]
+        needed = program.hooks_needed()
+        sites = [i for i in joint if self.keeps_hooks or "swap" in needed.get(i, ())]  # one graph for all plans
         capacity, length = bank_capacity(len(program.texts), own), int(own.shape[1])
         banks: dict[str, list[torch.Tensor]] = {}
         shown = torch.ones(capacity, length + picture.tokens, dtype=torch.bool, device=own.device)

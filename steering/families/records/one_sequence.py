@@ -74,7 +74,7 @@ _IDEOGRAM4 = Family(
     guidance="sequential",
     pictures=None,
     inputs=Inputs(room="max_sequence_length", beside=("position_ids", "segment_ids", "indicator")),
-    small_call={"guidance_schedule": None},
+    small_call={"guidance_schedule": None, "max_sequence_length": 256},
 )
 
 # its refiners of text are no sites: they see no picture, and what they make is read at the sites

@@ -4,6 +4,7 @@
 |---|---|
 | no family reads what nobody judged | tokenizers of the first name only; processors' inner tokenizers left out |
 | what a pipeline says around a text is no text of the call | wrappings never learned |
+| what changes from call to call is not learned | either of two calls is learned from |
 | hidden words are found inside of a wrapping | the middle of a wrapping may be anything |
 | what a rewriter wrote is told before it is encoded | texts that were decoded count as judged |
 | a rewriter that nobody listens to ends the call | a missing `on_rewritten` lets all pass |
@@ -181,13 +182,18 @@ def test_what_a_pipeline_says_around_a_text_is_known_and_hidden_words_in_it_are_
         assert not {"_encode_plus", "tokenize", "_decode"} & set(vars(tokenizer))
 
 
-def test_a_constant_that_changes_is_not_learned() -> None:
+@pytest.mark.parametrize("apart", [False, True])
+def test_what_changes_from_call_to_call_is_not_learned(apart: bool) -> None:
     from steering import UnjudgedText
 
-    words = iter(["one gun", "two", "three", "four", "five"])
-    pipe = _reads(lambda pipe, prompt: pipe.tokenizer(f"{next(words)}: {prompt}"))
+    words = iter(["one", "two", "three", "two"])  # the call, both that are to be learned from, and the call again
+
+    def way(pipe: Any, prompt: str) -> None:
+        for text in [next(words), prompt] if apart else [f"{next(words)}: {prompt}"]:
+            pipe.tokenizer(text)
+
     with pytest.raises(UnjudgedText):
-        pipe(["a hat"], ["a hat"])
+        _reads(way)(["a hat"], ["a hat"])
 
 
 # rewriters
