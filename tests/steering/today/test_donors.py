@@ -21,7 +21,7 @@ import pytest
 import torch
 
 from tests.steering.family_cases import GREEN, RED, Asked, apart
-from tests.steering.today import cross, packed, several_encoders, shared_projections, video, zoo
+from tests.steering.today import cross, several_encoders, shared_projections, video, zoo
 
 ALIKE = "a new star"  # as many tokens as RED, for pipelines that pad to the longest prompt
 QUOTED = 'a sign "HI"'
@@ -32,7 +32,7 @@ RECORDED = (
 )
 # text that no picture changes on its way to the blocks
 STATIC = ("hunyuan-dit", "kandinsky5", "nucleus")
-EDITED = [n for file in (cross, packed, several_encoders, shared_projections, video) for n in file.BUILD]
+EDITED = [n for file in (cross, several_encoders, shared_projections, video) for n in file.BUILD]
 # the denoiser is given more of a prompt than one text, its mask and its pooled text
 SEVERAL = ("hidream", "hunyuan-dit", "hunyuan-image", "hunyuan-video15", "ideogram4")
 
