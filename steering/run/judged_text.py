@@ -185,13 +185,14 @@ class _Watch:
 
     @cached_property
     def _forms(self) -> list[Words]:
-        """The texts in JSON and without HTML's escapes, and as the pipelines' own cleaning leaves them."""
-        cleaning = [method for pipe in self._pipes if (method := getattr(pipe, "_text_preprocessing", None))]
-        forms: set[str] = set()
-        for text in self._texts:
-            forms |= {html.unescape(html.unescape(text)), json.dumps(text), json.dumps(text, ensure_ascii=False)}
-            for clean in cleaning:
-                forms.update(clean([text], clean_caption=True))
+        """The texts in JSON and without HTML's escapes, and what the pipelines' own methods make of them."""
+        forms = {form for text in self._texts for form in _plain_forms(text)}
+        for pipe in self._pipes:
+            if hasattr(pipe, "_text_preprocessing"):  # cleans
+                forms.update(pipe._text_preprocessing(list(self._texts), clean_caption=True))
+            if hasattr(pipe, "maybe_convert_prompt"):  # spells out learned tokens of several vectors
+                for tokenizer in self._tokenizers.values():
+                    forms.update(pipe.maybe_convert_prompt(list(self._texts), tokenizer))
         return [_words(form) for form in forms]
 
 
@@ -242,6 +243,12 @@ def _strings(given: Iterable[Any]) -> Iterator[str]:
             yield each
         elif isinstance(each, list | tuple):
             yield from _strings(each)
+
+
+def _plain_forms(text: str) -> Iterator[str]:
+    yield html.unescape(html.unescape(text))
+    yield json.dumps(text)
+    yield json.dumps(text, ensure_ascii=False)
 
 
 # what a pipeline puts around a text

@@ -77,6 +77,17 @@ def test_words_that_the_pipeline_adds_are_refused_before_the_denoiser(it: Asked)
     assert torch.isfinite(it.steered([RED], [None])).all()  # nothing is left of it
 
 
+def test_learned_tokens_of_several_vectors_are_the_prompts_own() -> None:
+    from steering import Host
+
+    pipe = zoo.build("sd1")
+    pipe.load_textual_inversion(torch.randn(3, 16), token="<thing>")
+    host = Host(pipe)
+    images = [_draw(host, [f"a red {word}"]) for word in ("<thing>", "thing")]
+    assert not torch.equal(*images)
+    assert host.prepared.wrappings.learned == set()
+
+
 # what pipelines put around a text, and how they ask their tokenizers
 
 
