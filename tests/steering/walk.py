@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import torch
 
-from tests.steering import zoo
+from tests.steering import zoo, zoo_parts
 from tests.steering.families.test_probe import bria
 from tests.steering.today import zoo as today
 
@@ -163,7 +163,9 @@ def _lcm() -> Any:
     from diffusers import LatentConsistencyModelPipeline, LCMScheduler
 
     parts = zoo.build("sd1").components
-    pipe = LatentConsistencyModelPipeline(**parts | {"scheduler": LCMScheduler()}, requires_safety_checker=False)
+    unet = type(parts["unet"]).from_config({**parts["unet"].config, "time_cond_proj_dim": 8})
+    own = {"scheduler": LCMScheduler(), "unet": zoo_parts.jitter(unet, 0.12)}
+    pipe = LatentConsistencyModelPipeline(**parts | own, requires_safety_checker=False)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
