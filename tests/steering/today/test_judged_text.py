@@ -95,7 +95,7 @@ def test_what_a_pipeline_rewrites_is_told_in_order_and_is_an_error_when_nobody_l
 def test_a_template_of_the_rewriter_is_learned_although_the_same_call_without_it_was_before() -> None:
     from steering import Host
 
-    host = Host(zoo.build("longcat"))
+    host = Host(zoo.build("longcat"), self_test=False)
     call = zoo.CALL["longcat"] | {"output_type": "latent"}
     told: list[Sequence[str]] = []
     for on in (False, True, True):
