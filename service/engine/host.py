@@ -48,6 +48,11 @@ def load_host(settings: Settings) -> Host:
         )
     except SteeringError as error:
         raise SettingsError(f"`model`: {error}") from error
+    if host.family.result == "frames":
+        raise SettingsError(
+            f"`model`: `{type(host.pipe).__name__}` draws films, and the service answers with pictures; steer it from"
+            " Python with `steering.Host`"
+        )
     _keep_prompts_out_of_logs()
     return host
 

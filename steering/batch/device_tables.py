@@ -185,8 +185,14 @@ class ActiveTables:
 
     def show(self, tables: DeviceTables | None) -> None:
         """Gives every site its part of the tables."""
+        self.armed = self.armed or tables is not None
         for n, site in enumerate(self.sites):
             site.tables = None if tables is None else tables.by_site[n]
+
+    def pause(self) -> None:
+        """Nothing is steered until tables are shown again."""
+        self.show(None)
+        self.armed = False
 
     def clear(self) -> None:
         """Removes the tables: nothing is steered any more."""

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from steering.errors import BadPlan
+from steering.errors import BadPlan, NotSupported
 
 __all__ = ["fitted_to", "latent_maps", "latents_of"]
 
@@ -24,7 +24,8 @@ def latents_of(pipe: Any, images: Sequence[Image.Image], shape: Sequence[int], s
 
     By the pipeline's own autoencoder, scaled and packed as the pipeline does; pixels where there is none.
 
-    Raises: BadPlan, when they come out in another shape than the denoiser's input.
+    Raises: BadPlan, when they come out in another shape than the denoiser's input; NotSupported, for an autoencoder of
+    films or one that scales in a way of its own.
     """
     parts = []
     for start in range(0, len(images), _ROWS):
@@ -66,6 +67,10 @@ def _encoded(pipe: Any, pixels: Tensor) -> Tensor:
     vae = getattr(pipe, "vae", None)
     if vae is None:
         return pixels
+    if getattr(vae.config, "scaling_factor", None) is None:
+        raise NotSupported(
+            f"`{type(vae).__name__}` scales latents in a way of its own, so pictures cannot be taken back to them"
+        )
     encoded = vae.encode(pixels.to(vae.device, vae.dtype))
     z = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latent
     z = (z - (getattr(vae.config, "shift_factor", None) or 0.0)) * vae.config.scaling_factor

@@ -137,6 +137,7 @@ class Inputs:
     beside: tuple[str, ...] = ()  # further arguments that come with a row's text: single calls cannot be reworded
     pooled: tuple[str, ...] | None = None  # a path: an argument, then a key of it
     shared: tuple[str, ...] = ()
+    along: tuple[str, ...] = ()  # further ones with an entry for each token, text first: 0 where a token is text
     skips: str | None = None  # indices of blocks that a call leaves out (skip-layer guidance)
     compared: bool = True  # False: the text is not what the encoder gave, so the order of calls and rows is believed
     cached: tuple[str, str, str] | None = (
@@ -176,6 +177,7 @@ class Family:
     small_latent: int = 8  # rows and columns of latents in it
     fewest_steps: int = 1  # denoising steps that the pipeline can run with
     one_step_schedulers: tuple[str, ...] = ()  # classes of schedulers with which one step is enough all the same
+    negatives_each: bool = False  # a negative prompt is given for each prompt, empty ones too
     negative_scale: str = "guidance_scale"  # the argument that must be above 1 for a negative prompt to have an effect
     distilled: str | None = None  # entry of the denoiser's configuration that is set when guidance is one of its inputs
 

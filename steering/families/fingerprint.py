@@ -162,8 +162,17 @@ def weights_digest(module: nn.Module) -> str:
         if ".lora_" in name or (projection in _FUSED and f"{owner}.to_k" in modules):
             continue
         total.update(f"{name.replace('.base_layer', '')} {tuple(tensor.shape)}".encode())
-        total.update(_bytes(tensor))
+        for part in _inner(tensor):
+            total.update(_bytes(part))
     return total.hexdigest()
+
+
+def _inner(tensor: torch.Tensor) -> list[torch.Tensor]:
+    """The tensors of values that a weight is made of: itself, or those inside one of a quantized class."""
+    if type(tensor) in (torch.Tensor, torch.nn.Parameter) or not hasattr(tensor, "__tensor_flatten__"):
+        return [tensor]
+    names, _ = tensor.__tensor_flatten__()
+    return [part for name in names for part in _inner(getattr(tensor, name))]
 
 
 def _weights(module: nn.Module) -> dict[str, torch.Tensor]:

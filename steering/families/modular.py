@@ -121,8 +121,8 @@ class ModularFlux3:
             given = negative_prompt or ""
             negatives = [given] * len(prompts) if isinstance(given, str) else given
             (inputs["negative_prompt_embeds"],) = self.encode_prompt(negatives, num_images_per_prompt, **how)
-        now = {name: getattr(self, name) for name in self.modular.components}
-        changed = {n: part for n, part in now.items() if getattr(self._denoiser, n, None) is not part}
+        now = {spec.name: getattr(self, spec.name) for spec in self._denoiser.blocks.expected_components}
+        changed = {name: part for name, part in now.items() if getattr(self._denoiser, name, None) is not part}
         self._denoiser.update_components(**changed)
         state = self._denoiser(**inputs)
         if output_type == "latent":

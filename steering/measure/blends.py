@@ -18,7 +18,7 @@ import torch
 from steering.batch.device_tables import DeviceTables
 from steering.batch.layout import Layout
 from steering.errors import BadPlan
-from steering.measure.replay import Call, prediction_of, repeated_call, with_room
+from steering.measure.replay import Call, asked_of, repeated_call, with_room
 from steering.plans import Plan, Swap
 from steering.run.prepared import PreparedPipeline, uncompiled
 
@@ -75,7 +75,7 @@ def blend_call(
         stack.enter_context(_mixed(tables, shown))
         stack.callback(prepared.active.clear)
         prepared.active.show(tables)
-        prediction = prediction_of(prepared.denoisers[call.component](**kwargs))[:rows].float()
+        prediction = asked_of(prepared.denoisers[call.component], kwargs)[:rows]
         expected = setting.hits.astype("int64")
         expected[:, prepared.sites_beside(call.component)] = 0
         prepared.check_counts(tables.read()[0], expected)

@@ -76,12 +76,18 @@ class _Site:
         assert self.values is not None
         own = self.values.unflatten(-1, (v.shape[1], -1)).transpose(1, 2)
         first = _place_of(own, v, self.placed.name)
+        if self.placed.site.kind != "cross" and q.shape[2] == v.shape[2]:  # text asks, too, where it is asked
+            asks = torch.ones(q.shape[2], dtype=torch.bool)
+            asks[first : first + own.shape[2]] = False
+            if not asks.any():  # of text alone, which some models compute apart
+                return
+            mask = rest.get("attn_mask")
+            if mask is not None and mask.shape[-2] == q.shape[2]:
+                rest = rest | {"attn_mask": mask[..., asks, :]}
+            q = q[:, :, asks]
         kept = torch.zeros_like(v)
         columns = first + self.tokens
         kept[:, :, columns] = v[:, :, columns]
-        if self.placed.site.kind != "cross":  # text asks, too, at the same places as it is asked
-            q = torch.cat([q[:, :, :first], q[:, :, first + own.shape[2] :]], 2)
-            rest = {n: t for n, t in rest.items() if n != "attn_mask"} if rest.get("attn_mask") is None else rest
         self.part = F.scaled_dot_product_attention(q, k, kept, **rest).transpose(1, 2).flatten(2)[0]
 
     def written(self) -> torch.Tensor:

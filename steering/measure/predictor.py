@@ -37,6 +37,12 @@ class Predictor:
         self.first_argument = next(iter(inspect.signature(self.denoiser.forward).parameters))
         if guidance is not None and isinstance(given.get("guidance"), Tensor):
             given["guidance"] = torch.full_like(given["guidance"], guidance)
+        latents, time = given[self.first_argument], given.get("timestep")
+        if not isinstance(latents, Tensor) or not isinstance(time, Tensor):
+            raise NotSupported(
+                f"pipeline `{type(prepared.pipe).__name__}` calls its model with lists, or tells it the time in another"
+                " way than by `timestep`; such a model is not called with latents of one's own"
+            )
         self._given = given
         self._call, self._scale = first, float(given["timestep"]) / first.timestep  # some pipelines divide by 1000
         if abs(float(then["timestep"]) - self._scale * later.timestep) > 1e-3 * abs(float(then["timestep"])):
@@ -64,7 +70,7 @@ class Predictor:
         given = repeated_arguments(self.prepared.family.inputs, self._given, len(x))
         given = with_texts(self.prepared.family.inputs, given, texts)
         given |= {self.first_argument: x.to(device, dtype), "timestep": (timesteps * self._scale).to(device)}
-        told = prediction_of(self.denoiser(**given)).float()
+        told = prediction_of(self.denoiser(**given), given[self.first_argument]).float()
         return told[:, : x.shape[1]] if told.dim() == 4 else told
 
     @torch.no_grad()

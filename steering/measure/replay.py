@@ -7,6 +7,7 @@ beside text.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
@@ -28,6 +29,7 @@ from steering.values import Donor
 
 __all__ = [
     "Call",
+    "asked_of",
     "capture_calls",
     "prediction_of",
     "repeated_call",
@@ -85,7 +87,7 @@ def capture_calls(session: Session, prompt: str, arguments: Mapping[str, Any], a
             raise BadPlan(f"fractions of the trajectory must be in [0, 1), got `{fraction}`")
     found: dict[int, Call] = {}
     spent = 0
-    inputs = family.inputs
+    inputs, first = family.inputs, next(iter(inspect.signature(session.prepared.denoiser.forward).parameters))
     uncached = {} if inputs.cached is None else {inputs.cached[0]: None, inputs.cached[2]: None}
 
     def keep(component: str, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
@@ -98,15 +100,16 @@ def capture_calls(session: Session, prompt: str, arguments: Mapping[str, Any], a
         rows, batch = layout.rows(0, "cond"), layout.batch
         if not rows:  # a call of uncond rows alone
             return
+        named = by_name(module, args, kwargs)
         found[clock.step] = Call(
-            kwargs=arguments_of_row(inputs, by_name(module, args, kwargs), rows[0], batch) | uncached,
+            kwargs=arguments_of_row(inputs, named, rows[0], batch) | uncached,
             step=clock.step,
             steps=clock.steps,
             timestep=clock.timesteps[clock.evaluation],
             prompt=prompt,
             text=run.text[:1],
             encoding=run.encoding,
-            prediction=prediction_of(output)[rows[0]].float(),
+            prediction=prediction_of(output, named[first])[rows[0]].float(),
             spent=spent,
             component=component,
         )
@@ -137,7 +140,7 @@ def replay_call(prepared: PreparedPipeline, call: Call, plans: Sequence[Plan | N
         batch, kwargs = repeated_call(prepared, call, plans)
         total = len(batch.prompts)
         if not any(plans):
-            return prediction_of(prepared.denoisers[call.component](**kwargs)).float()
+            return asked_of(prepared.denoisers[call.component], kwargs)
         program = prepared.program(batch.plans, batch.added)
         if program.needs_uncond:
             raise BadPlan("a plan steers the uncond rows, and a captured call has none: use rows `cond`")
@@ -152,7 +155,7 @@ def replay_call(prepared: PreparedPipeline, call: Call, plans: Sequence[Plan | N
         stack.enter_context(prepared.hooked_sites(program))
         stack.callback(prepared.active.clear)
         prepared.active.show(tables)
-        prediction = prediction_of(getattr(prepared.pipe, call.component)(**kwargs)).float()
+        prediction = asked_of(getattr(prepared.pipe, call.component), kwargs)
         expected = setting.hits.astype("int64")
         expected[:, prepared.sites_beside(call.component)] = 0
         prepared.check_counts(tables.read()[0], expected)
@@ -184,22 +187,26 @@ def reworded_calls(prepared: PreparedPipeline, calls: Sequence[Call], prompts: S
     predictions = []
     for call in calls:
         kwargs = with_texts(inputs, repeated_arguments(inputs, call.kwargs, len(prompts)), texts)
-        predictions.append(prediction_of(prepared.denoisers[call.component](**kwargs)).float())
+        predictions.append(asked_of(prepared.denoisers[call.component], kwargs))
     return torch.stack(predictions)
 
 
 def with_room(prepared: PreparedPipeline, call: Call, plans: Sequence[Plan | None]) -> Call:
-    """The call with hidden tokens behind its text, where that is only as long as its prompt and a donor is longer."""
-    inputs, rule = prepared.family.inputs, prepared.family.encode
+    """The call with hidden tokens behind its text, where that is only as long as its prompt and a donor is longer; and
+    with a mask, where it has none and a donor needs one."""
+    inputs, family = prepared.family.inputs, prepared.family
     swaps = [i for plan in plans if plan for i in plan.interventions if isinstance(i, Swap)]
-    donors = {swap.donor for swap in swaps} if rule.longest else set()
-    missing = missing_tokens([prepared.encoded(d, call.encoding) for d in donors], call.text)
-    if not missing:
+    if inputs.mask is None or not swaps or not (family.joint or family.encode.longest):
         return call
-    assert inputs.mask is not None
+    donors = [prepared.encoded(donor, call.encoding) for donor in {swap.donor for swap in swaps}]
+    missing, mask = missing_tokens(donors, call.text), call.kwargs.get(inputs.mask)
+    if not missing and (mask is not None or all(len(d.text) == call.text.shape[1] for d in donors)):
+        return call
+    if mask is None:
+        mask = call.text.new_ones(call.text.shape[:2], dtype=torch.bool)
     pad = torch.nn.functional.pad
-    longer = {inputs.text: pad(call.kwargs[inputs.text], (0, 0, 0, missing))}
-    longer[inputs.mask] = pad(call.kwargs[inputs.mask], (0, missing))
+    longer = {inputs.text: pad(call.kwargs[inputs.text], (0, 0, 0, missing)), inputs.mask: pad(mask, (0, missing))}
+    longer |= {name: pad(call.kwargs[name], (missing, 0)) for name in inputs.along}
     return replace(call, kwargs=call.kwargs | longer, text=pad(call.text, (0, 0, 0, missing)))
 
 
@@ -250,6 +257,18 @@ def _give_pooled(inputs: Inputs, donors: Sequence[Donor], first: int, kwargs: di
     kwargs[argument] = {**held, path[0]: pooled} if path else pooled
 
 
-def prediction_of(output: Any) -> torch.Tensor:
-    """A denoiser's prediction in what its forward returned."""
-    return output[0] if isinstance(output, tuple) else output.sample
+def asked_of(denoiser: Any, kwargs: Mapping[str, Any]) -> torch.Tensor:
+    """A denoiser's prediction for arguments by name, float32."""
+    latents = next(iter(kwargs.values()))  # arguments by name stand in the order in which it takes them
+    return prediction_of(denoiser(**kwargs), latents).float()
+
+
+def prediction_of(output: Any, latents: Any) -> torch.Tensor:
+    """A denoiser's prediction for latents in what its forward returned. Of a list, which has one a row, they are
+    joined; of a sequence that holds text too, the picture's tokens are the last."""
+    told = output[0] if isinstance(output, tuple) else output.sample
+    if isinstance(told, list):
+        return torch.stack(told)
+    if told.dim() == 3 and isinstance(latents, torch.Tensor) and told.shape[1] > latents.shape[1]:
+        return told[:, -latents.shape[1] :]
+    return told

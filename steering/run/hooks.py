@@ -7,7 +7,7 @@ device, and each counts what it really replaced.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -25,6 +25,7 @@ __all__ = [
     "companion_hook",
     "cross_hook",
     "output_hook",
+    "parts_beside",
     "pooled_hook",
     "projection_hook",
     "stream_hook",
@@ -261,9 +262,22 @@ def _swapped(tables: SiteTables, channel: str, own: torch.Tensor, bank: torch.Te
 
 def _accompanied(tables: SiteTables, channel: str, argument: str, own: Any, name: str) -> Any:
     """What goes with text, in the order in which rows are shown others' text; what several rows share stays."""
-    parts = own if isinstance(own, tuple | list) else [own]
-    shown = [_part_beside(tables, channel, f"{argument}.{n}", part, name) for n, part in enumerate(parts)]
+    parts, shown = parts_beside(own, name), []
+    for n, part in enumerate(parts):  # a comprehension would make the site's name a constant of a compiled graph
+        shown.append(_part_beside(tables, channel, f"{argument}.{n}", part, name))
     return type(own)(shown) if isinstance(own, tuple | list) else shown[0]
+
+
+def parts_beside(value: Any, name: str) -> Sequence[torch.Tensor | None]:
+    """The tensors of a mask or rotation at a site. Raises: NotSupported, for a mask that is another kind of thing."""
+    parts = value if isinstance(value, tuple | list) else [value]
+    for part in parts:
+        if part is not None and not isinstance(part, torch.Tensor):
+            raise NotSupported(
+                f"site `{name}` was called with a `{type(part).__name__}`, which has no rows to go with text; set the"
+                " attention processor that the denoiser has by default"
+            )
+    return parts
 
 
 def _part_beside(tables: SiteTables, channel: str, what: str, own: torch.Tensor | None, name: str) -> Any:
@@ -281,13 +295,16 @@ def _part_beside(tables: SiteTables, channel: str, what: str, own: torch.Tensor 
 def _recorded(tables: SiteTables, channel: str, what: str, own: torch.Tensor, name: str) -> torch.Tensor | None:
     """The bank of a site's recorded rows, or None where this call has none that is shown: the uncond rows of some
     pipelines come in a call of their own, with a text of another length. Raises: BadLayout."""
-    bank = tables.recorded.get(what) if channel == "swap" else None
-    if bank is None or bank.shape[1:] == own.shape[1:]:
+    if channel != "swap" or not tables.recorded:
+        return None
+    bank = tables.recorded.get(what)
+    if bank is not None and bank.shape[1:] == own.shape[1:]:
         return bank
     if bool((tables.src[channel] >= own.shape[0]).any()):
+        kept = "nothing" if bank is None else str(list(bank.shape[1:]))
         raise BadLayout(
-            f"a recorded donor has {list(bank.shape[1:])} at site `{name}`, and this call {list(own.shape[1:])},"
-            " because its prompts have another length; use source `twin`"
+            f"a recorded donor has {kept} as `{what}` of site `{name}`, where this call has {list(own.shape[1:])}: its"
+            " prompts have another length; use source `twin`"
         )
     return None
 

@@ -32,6 +32,7 @@ from steering.run.hooks import (
     companion_hook,
     cross_hook,
     output_hook,
+    parts_beside,
     pooled_hook,
     projection_hook,
     stream_hook,
@@ -173,7 +174,9 @@ class PreparedPipeline:
         """
         if not program.texts or not self.family.static:
             return {}
-        sites = [i for i, ways in program.hooks_needed().items() if "swap" in ways and self.kinds[i] == "joint"]
+        joint = [i for i, kind in enumerate(self.kinds) if kind == "joint"]
+        needed = program.hooks_needed()
+        sites = [i for i in joint if self.keeps_hooks or "swap" in needed.get(i, ())]  # one graph for all plans
         capacity, length = bank_capacity(len(program.texts), own), int(own.shape[1])
         banks: dict[str, list[torch.Tensor]] = {}
         shown = torch.ones(capacity, length + picture.tokens, dtype=torch.bool, device=own.device)
@@ -383,7 +386,7 @@ def _keep_beside(
     """Takes down what goes with the text of a site."""
     position = placed.position(argument)
     value = kwargs.get(argument, args[position] if position < len(args) else None)
-    for n, part in enumerate(value if isinstance(value, tuple | list) else [value]):
+    for n, part in enumerate(parts_beside(value, placed.name)):
         if part is not None:
             recorder.add(f"{argument}.{n}.{index}", part)
 

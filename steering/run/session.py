@@ -24,8 +24,8 @@ from steering.batch.device_tables import DeviceTables
 from steering.batch.donors import Encoding, fit_text, missing_tokens
 from steering.batch.layout import Layout, Layouts
 from steering.batch.recorded_text import TextRecorder
-from steering.batch.row_program import COUNTED, RowProgram
-from steering.errors import BadDonor, BadLayout, BadPlan, NotFired
+from steering.batch.row_program import COUNTED, RowProgram, RowSetting
+from steering.errors import BadDonor, BadLayout, BadPlan, NotFired, NotSupported
 from steering.families.spans import Picture
 from steering.plans import Plan
 from steering.run.call import CallFacts, PipelineRun, SessionExtras, as_rows
@@ -241,6 +241,9 @@ class Session:
         if cached:
             program.check_cached(self.clock.steps)
         setting = program.at(self.clock.step, self.clock.steps, layout, whole=whole, cached=cached)
+        if self.prepared.family.static and named[self.prepared.family.inputs.text].shape[1] != run.text.shape[1]:
+            self._pass_by(setting)
+            return
         if layout.batch not in run.tables:
             banks = run.banks | self._stream_banks(program, run.text)
             banks |= self._aside(self.prepared.static_banks, program, run.encoding, run.text, named, self.picture)
@@ -256,6 +259,16 @@ class Session:
         expected += hits
         run.watched[layout.batch] += setting.watch
         self.prepared.active.show(tables)
+
+    def _pass_by(self, setting: RowSetting) -> None:
+        """Leaves a call alone whose text has another length than the donors were brought to: that of uncond rows.
+        Raises: NotSupported, when plans say something for it."""
+        if setting.hits.any():
+            raise NotSupported(
+                "the uncond text of this call is longer or shorter than its prompts', so a donor cannot be shown to"
+                " both; use rows `cond`, or source `twin`"
+            )
+        self.prepared.active.pause()
 
     def _aside(self, call: Callable[..., Any], *args: Any) -> Any:
         """The result of a call in which the denoiser is asked for something that is no part of the run."""

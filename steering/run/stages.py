@@ -118,7 +118,7 @@ def _texts(
 ) -> dict[str, Any]:
     """Prompts as the pipeline takes them: as strings, or encoded by the stage that has the text encoder."""
     texts: dict[str, Any] = {"prompt": list(prompts)}
-    if any(q is not None for q in negatives):
+    if prepared.family.negatives_each or any(q is not None for q in negatives):
         texts["negative_prompt"] = _negatives(prepared, negatives, arguments)
     if prepared.encoder is prepared.pipe:
         return texts

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import torch
 
 from tests.steering import zoo
+from tests.steering.families.test_probe import bria
 from tests.steering.today import zoo as today
 
 __all__ = ["Outcome", "classes", "outcome_of", "render"]
@@ -70,7 +71,7 @@ def outcome_of(one: type, pipes: dict[str, Any]) -> Outcome:
         refuse_by_name(name)
         pipe = pipes.get(name) or _made_of(one, pipes.values())
         if pipe is None:
-            return Outcome(name, "untried", "no tiny pipeline of it could be made; it is probed when it is loaded")
+            return Outcome(name, "untried", "no tiny pipeline of it was made here; it is probed when it is loaded")
         host = Host(pipe)
     except NotSupported as error:
         return Outcome(name, "refused", str(error))
@@ -91,7 +92,8 @@ def render(outcomes: list[Outcome]) -> str:
     lines = [
         "# Pipelines",
         "",
-        f"Every pipeline class of diffusers {_version()} that draws from a prompt alone, tried on a tiny pipeline with"
+        f"Every pipeline class of diffusers {_version()} that draws from a prompt alone, and those with a record that"
+        " start from a picture or are modular, tried on a tiny pipeline with"
         f" random weights: {counts['record']} steered by a record ({len(families)} families), {counts['probe']} by"
         f" probing, {counts['refused']} refused, {counts['untried']} not tried. Written by"
         " `python -m tests.steering.walk docs/pipelines.md`.",
@@ -140,8 +142,30 @@ def _made_of(one: type, pipes: Any) -> Any:
             except Exception:
                 continue
             made.set_progress_bar_config(disable=True)
-            return made
+            if _runs(made):
+                return made
     return None
+
+
+def _runs(pipe: Any) -> bool:
+    """Whether a pipeline that was made of another one's components draws at all."""
+    taken = inspect.signature(pipe.__call__).parameters
+    side = 8 * int(getattr(pipe, "vae_scale_factor", 8))
+    small = {"num_inference_steps": 2, "height": side, "width": side, "output_type": "latent", "num_frames": 9}
+    try:
+        pipe("red", **{k: v for k, v in small.items() if k in taken})
+    except Exception:
+        return False
+    return True
+
+
+def _lcm() -> Any:
+    from diffusers import LatentConsistencyModelPipeline, LCMScheduler
+
+    parts = zoo.build("sd1").components
+    pipe = LatentConsistencyModelPipeline(**parts | {"scheduler": LCMScheduler()}, requires_safety_checker=False)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
 
 
 def walked() -> Iterator[Outcome]:
@@ -151,7 +175,9 @@ def walked() -> Iterator[Outcome]:
     for name, build in builders.items():
         pipe = build(name)
         pipes.setdefault(type(pipe).__name__, pipe)
-    for one in classes().values():
+    known = {name: type(pipe) for name, pipe in pipes.items()}
+    pipes |= {"LatentConsistencyModelPipeline": _lcm(), "BriaPipeline": bria()}
+    for _, one in sorted((known | classes()).items()):
         yield outcome_of(one, pipes)
 
 

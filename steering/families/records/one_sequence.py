@@ -74,10 +74,12 @@ _IDEOGRAM4 = Family(
     guidance="sequential",
     pictures=None,
     inputs=Inputs(room="max_sequence_length", beside=("position_ids", "segment_ids", "indicator")),
-    small_call={"guidance_schedule": None},
+    small_call={"guidance_schedule": None, "max_sequence_length": 256},
 )
 
-# its refiners of text are no sites: they see no picture, and what they make is read at the sites
+# Its refiners of text are no sites: they see no picture, and what they make is read at the sites. Pictures whose tokens
+# are no multiple of 32 are padded, and by the padding's place their own refiner is told how long the row's text is, in
+# steps of 32: then all sites are the donor's but for that
 _Z_IMAGE = Family(
     name="Z-Image",
     pipelines=("ZImagePipeline",),
@@ -121,7 +123,10 @@ _QWEN_IMAGE_21 = Family(
     guidance="sequential",
     static=True,
     inputs=Inputs(
-        mask="encoder_hidden_states_mask", shared=("img_shapes",), cached=("kv_cache_mode", "cached", "kv_cache")
+        mask="encoder_hidden_states_mask",
+        shared=("img_shapes",),
+        cached=("kv_cache_mode", "cached", "kv_cache"),
+        along=("img_mask",),
     ),
     negative_scale="true_cfg_scale",
     small_call={"use_kv_cache": True},

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from steering.families.description import Encode, Family, Inputs, PooledRule, SiteRule
 
-__all__ = ["RECORDS"]
+__all__ = ["HUNYUAN_IMAGE", "RECORDS"]
 
 # the tokens of quoted words and those of the prompt lie in one stream; a plan steers both
-_HUNYUAN_IMAGE = Family(
+HUNYUAN_IMAGE = Family(
     name="HunyuanImage 2.1",
     pipelines=("HunyuanImagePipeline",),
     denoiser="transformer",
@@ -99,4 +99,4 @@ _HIDREAM = Family(
     pooled=PooledRule("p_embedder", "pooled_embed"),
 )
 
-RECORDS: tuple[Family, ...] = (_HUNYUAN_IMAGE, _HIDREAM)
+RECORDS: tuple[Family, ...] = (HUNYUAN_IMAGE, _HIDREAM)

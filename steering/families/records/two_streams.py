@@ -139,7 +139,8 @@ _LONGCAT = Family(
     ),
     guidance="sequential",
     inputs=Inputs(shared=_IDS),
-    small_call={"guidance_scale": 1.0, "enable_prompt_rewrite": False},
+    negatives_each=True,  # without, it gives one row of empty text to a batch, whose rows could not be told apart
+    small_call={"enable_prompt_rewrite": False},
 )
 
 _OVIS = Family(

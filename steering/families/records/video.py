@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from steering.families.description import Encode, Family, Inputs, MaskRule, SiteRule
+from steering.families.description import Encode, Family, Inputs, MaskRule, PooledRule, SiteRule
 from steering.families.records.founding import SANA
 from steering.families.records.one_sequence import COGVIEW3
+from steering.families.records.several_encoders import HUNYUAN_IMAGE
 
 __all__ = ["RECORDS"]
 
@@ -79,6 +80,28 @@ _SANA_VIDEO = replace(
 )
 
 _HUNYUAN_VIDEO = Family(
+    name="HunyuanVideo",
+    pipelines=("HunyuanVideoPipeline",),
+    denoiser="transformer",
+    denoiser_class="HunyuanVideoTransformer3DModel",
+    sites=HUNYUAN_IMAGE.sites,
+    encode=Encode(
+        guidance=None,
+        cleared=("prompt_2", "prompt_embeds", "pooled_prompt_embeds", "prompt_attention_mask"),
+        returns=("text", "pooled", "mask"),
+        encoders=("text_encoder", "text_encoder_2"),
+        images=_VIDEOS,
+    ),
+    guidance="sequential",
+    pictures=_VIDEOS,
+    result="frames",
+    inputs=Inputs(mask="encoder_attention_mask", pooled=("pooled_projections",)),
+    pooled=PooledRule("time_text_embed", "pooled_projection"),
+    small_call={"num_frames": 1},
+    negative_scale="true_cfg_scale",  # `guidance_scale` is an input of the denoiser
+)
+
+_HUNYUAN_VIDEO15 = Family(
     name="HunyuanVideo 1.5",
     pipelines=("HunyuanVideo15Pipeline",),
     denoiser="transformer",
@@ -121,4 +144,4 @@ _COGVIDEO = replace(
     small_call={"num_frames": 1},
 )
 
-RECORDS: tuple[Family, ...] = (_WAN, _LTX, _SANA_VIDEO, _HUNYUAN_VIDEO, _COGVIDEO)
+RECORDS: tuple[Family, ...] = (_WAN, _LTX, _SANA_VIDEO, _HUNYUAN_VIDEO, _HUNYUAN_VIDEO15, _COGVIDEO)

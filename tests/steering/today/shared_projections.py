@@ -1,4 +1,4 @@
-"""Builds tiny pipelines whose text and picture are two streams that one pair of projections reads."""
+"""Builds tiny pipelines in which one pair of projections reads text and picture, as two streams or one sequence."""
 
 from __future__ import annotations
 
@@ -68,6 +68,58 @@ def _cogview3() -> Any:
     )
 
 
-BUILD: dict[str, Callable[[], Any]] = {"cogview3": _cogview3, "cogview4": _cogview4}
+def _ideogram4() -> Any:
+    from diffusers import (
+        AutoencoderKLFlux2,
+        FlowMatchEulerDiscreteScheduler,
+        Ideogram4Pipeline,
+        Ideogram4Transformer2DModel,
+    )
+    from diffusers.pipelines.ideogram4.pipeline_ideogram4 import QWEN3_VL_ACTIVATION_LAYERS as LAYERS
+
+    tokenizer = encoders.qwen_chat_tokenizer()
+
+    def denoiser() -> Any:
+        model = Ideogram4Transformer2DModel(
+            in_channels=16,
+            num_layers=4,
+            attention_head_dim=8,
+            num_attention_heads=4,
+            intermediate_size=64,
+            adaln_dim=16,
+            llm_features_dim=8 * len(LAYERS),
+            rope_theta=10000,
+            mrope_section=(2, 1, 1),
+        )
+        return parts.jitter(model, _JITTER)
+
+    vae = AutoencoderKLFlux2(
+        block_out_channels=(8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=16,
+    )
+    return Ideogram4Pipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+        vae=parts.jitter(vae, 0.05),
+        text_encoder=encoders.qwen3_vl(tokenizer, layers=LAYERS[-1] + 1, width=8).model,
+        tokenizer=tokenizer,
+        transformer=denoiser(),
+        unconditional_transformer=denoiser(),
+    )
+
+
+BUILD: dict[str, Callable[[], Any]] = {
+    "cogview3": _cogview3,
+    "cogview4": _cogview4,
+    "ideogram4": _ideogram4,
+}
 _BASE = {"height": 16, "width": 16, "num_inference_steps": 3, "guidance_scale": 3.0, "max_sequence_length": parts.TEXT}
-CALL: dict[str, dict[str, Any]] = {"cogview3": _BASE, "cogview4": _BASE}
+CALL: dict[str, dict[str, Any]] = {
+    "cogview3": _BASE,
+    "cogview4": _BASE,
+    "ideogram4": _BASE | {"guidance_schedule": None, "max_sequence_length": 3 * parts.TEXT},
+}

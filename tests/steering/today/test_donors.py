@@ -3,6 +3,13 @@ encoders.
 
 | law | mutation that turned it red |
 |---|---|
+| a recorded donor is its picture | masks not recorded; the check of lengths left out |
+| donors may be longer than prompts | no room made for them |
+| quoted words go with a donor | masks stay with the row |
+| parts and missing parts of a donor are refused | each check left out |
+| text is edited at every site | text sought behind the picture where the module is given it alone |
+| experts project donors themselves | one bank for both |
+| tokens of a picture that is not square | its patches counted |
 """
 
 from __future__ import annotations
@@ -14,7 +21,7 @@ import pytest
 import torch
 
 from tests.steering.family_cases import GREEN, RED, Asked, apart
-from tests.steering.today import cross, packed, several_encoders, shared_projections, video, zoo
+from tests.steering.today import cross, several_encoders, shared_projections, video, zoo
 
 ALIKE = "a new star"  # as many tokens as RED, for pipelines that pad to the longest prompt
 QUOTED = 'a sign "HI"'
@@ -25,7 +32,7 @@ RECORDED = (
 )
 # text that no picture changes on its way to the blocks
 STATIC = ("hunyuan-dit", "kandinsky5", "nucleus")
-EDITED = [n for file in (cross, packed, several_encoders, shared_projections, video) for n in file.BUILD]
+EDITED = [n for file in (cross, several_encoders, shared_projections, video) for n in file.BUILD]
 # the denoiser is given more of a prompt than one text, its mask and its pooled text
 SEVERAL = ("hidream", "hunyuan-dit", "hunyuan-image", "hunyuan-video15", "ideogram4")
 
@@ -71,6 +78,14 @@ def test_a_recorded_donor_of_another_length_is_refused_where_padding_is_to_the_l
 
     with pytest.raises(BadLayout, match="use source `twin`"):
         it.steered([RED], [it.swap(GREEN, source="canonical")])
+
+
+@pytest.mark.parametrize("name", ["qwen-image", "lumina2"])
+def test_a_recorded_donor_without_a_mask_is_refused_beside_longer_prompts(it: Asked) -> None:
+    from steering import BadLayout
+
+    with pytest.raises(BadLayout, match=r"a recorded donor has nothing as `.*mask"):
+        it.steered([RED, GREEN], [it.swap(GREEN, source="canonical"), None])
 
 
 @pytest.mark.parametrize("name", ["lumina-next", "kandinsky3"])
@@ -124,6 +139,24 @@ def test_text_is_edited_at_every_site_and_in_its_row_alone(it: Asked) -> None:
     assert torch.equal(torch.as_tensor(edited.images[1]), it.stock([RED, RED], **more)[1])
     assert apart(edited.images[0], stock[0]) > it.tolerance
     assert min(edited.report[0].fired.values()) > 0
+
+
+def test_a_picture_that_is_not_square_has_as_many_tokens_as_the_largest() -> None:
+    from steering.families.facts import picture_tokens
+
+    it = asked("hidream-oblong")
+    inputs, lengths = it.host.family.inputs, []
+    handle = it.host.prepared.sites[-1].module.register_forward_pre_hook(
+        lambda module, args: lengths.append(args[0].shape[1])
+    )
+    try:
+        latents = it.stock([RED])
+    finally:
+        handle.remove()
+    assert latents.shape[2] != latents.shape[3]
+    text = 3 * it.call["max_sequence_length"]  # of T5, and twice of Llama
+    assert lengths[0] - text == picture_tokens(inputs, it.host.denoiser, latents, {})
+    assert picture_tokens(inputs, it.host.denoiser, torch.zeros(1, 4, 4, 4), {}) == 4
 
 
 def test_each_expert_has_sites_of_its_own_and_projects_donors_itself() -> None:

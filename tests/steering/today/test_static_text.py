@@ -9,6 +9,7 @@ donors cost no row, and are exact.
 | what was read once counts once | hits of later steps expected |
 | no window while text is kept | `check_cached` left out |
 | new weights, new keys | streams kept by the donor alone |
+| a mask without rows | taken as it is |
 """
 
 from __future__ import annotations
@@ -126,3 +127,16 @@ def test_new_weights_make_new_keys() -> None:
     after = it.steered([RED, GREEN], [plan(it, GREEN), None])
     assert apart(before[0], after[0]) > it.tolerance
     assert apart(after[0], it.stock([RED, GREEN])[1]) < it.tolerance
+
+
+def test_a_mask_that_has_no_rows_is_refused_and_the_reason_says_what_to_do() -> None:
+    from diffusers.models.transformers.transformer_qwenimage21 import QwenImage21FlexAttnProcessor
+
+    from steering import Host
+
+    pipe = zoo.build(NAME)
+    for block in pipe.transformer.transformer_blocks:
+        block.attn.set_processor(QwenImage21FlexAttnProcessor())
+    tested = Host(pipe, name=NAME).tested
+    assert tested is not None
+    assert "called with a `BlockMask`, which has no rows to go with text; set the attention" in tested.failures()

@@ -267,8 +267,7 @@ CALL: dict[str, dict[str, Any]] = {
     "flux2-klein-kv": _SIZE | {"max_sequence_length": language.ROOM},
     "chroma": _SIZE | {"guidance_scale": 3.0, "max_sequence_length": _TEXT},
     "aura-flow": _SIZE | {"guidance_scale": 3.0, "max_sequence_length": _TEXT},
-    # without guidance: it gives one negative prompt to a batch of any size
-    "longcat": _SIZE | {"guidance_scale": 1.0, "enable_prompt_rewrite": False},
+    "longcat": _SIZE | {"guidance_scale": 3.0, "enable_prompt_rewrite": False},
     "ovis": _SIZE | {"guidance_scale": 3.0, "max_sequence_length": language.ROOM},
     "bria-fibo": {"height": 64, "width": 64, "num_inference_steps": 3, "guidance_scale": 3.0},
 }

@@ -102,6 +102,48 @@ def _ltx() -> Any:
     )
 
 
+def _hunyuan_video() -> Any:
+    from diffusers import (
+        AutoencoderKLHunyuanVideo,
+        FlowMatchEulerDiscreteScheduler,
+        HunyuanVideoPipeline,
+        HunyuanVideoTransformer3DModel,
+    )
+
+    words, letters = encoders.llama_tokenizer(), parts.clip_tokenizer()
+    denoiser = HunyuanVideoTransformer3DModel(
+        in_channels=4,
+        out_channels=4,
+        num_attention_heads=4,
+        attention_head_dim=8,
+        num_layers=3,
+        num_single_layers=3,
+        num_refiner_layers=2,
+        mlp_ratio=2.0,
+        patch_size=2,
+        text_embed_dim=16,
+        pooled_projection_dim=16,
+        rope_axes_dim=(2, 2, 4),
+    )
+    vae = AutoencoderKLHunyuanVideo(
+        latent_channels=4,
+        down_block_types=("HunyuanVideoDownBlock3D",) * 4,
+        up_block_types=("HunyuanVideoUpBlock3D",) * 4,
+        block_out_channels=(8,) * 4,
+        layers_per_block=1,
+        norm_num_groups=4,
+    )
+    return HunyuanVideoPipeline(
+        text_encoder=encoders.llama(words, layers=3).model,
+        tokenizer=words,
+        transformer=parts.jitter(denoiser, _JITTER),
+        vae=parts.jitter(vae, 0.05),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+        text_encoder_2=parts.clip(letters, room=77),
+        tokenizer_2=letters,
+    )
+
+
 def _hunyuan_video15() -> Any:
     from diffusers import (
         AutoencoderKLHunyuanVideo15,
@@ -257,6 +299,7 @@ BUILD: dict[str, Callable[[], Any]] = {
     "wan": lambda: _wan(experts=1),
     "wan22": lambda: _wan(experts=2),
     "ltx": _ltx,
+    "hunyuan-video": _hunyuan_video,
     "hunyuan-video15": _hunyuan_video15,
     "sana-video": _sana_video,
     "cosmos2": _cosmos2,
@@ -267,6 +310,14 @@ CALL: dict[str, dict[str, Any]] = {
     "wan": _BASE | {"num_frames": 3},
     "wan22": _BASE | {"num_frames": 3},
     "ltx": _BASE | {"height": 32, "width": 32, "num_frames": 3},
+    "hunyuan-video": {
+        "height": 64,
+        "width": 64,
+        "num_frames": 1,
+        "num_inference_steps": 3,
+        "max_sequence_length": parts.TEXT,
+        "prompt_template": {"template": "video: {}", "crop_start": 8},
+    },
     "hunyuan-video15": {"height": 32, "width": 32, "num_frames": 3, "num_inference_steps": 3},
     "sana-video": _BASE
     | {"height": 32, "width": 32, "frames": 3, "use_resolution_binning": False, "complex_human_instruction": None},

@@ -12,7 +12,6 @@ torchvision.install()  # before the first import of diffusers
 
 from tests.steering.today import (  # noqa: E402
     cross,
-    packed,
     several_encoders,
     shared_projections,
     single_sequence,
@@ -22,7 +21,7 @@ from tests.steering.today import (  # noqa: E402
 
 __all__ = ["CALL", "NAMES", "build"]
 
-_FILES = (cross, packed, several_encoders, shared_projections, single_sequence, two_streams, video)
+_FILES = (cross, several_encoders, shared_projections, single_sequence, two_streams, video)
 _BUILD = {name: make for file in _FILES for name, make in file.BUILD.items()}
 CALL: dict[str, dict[str, Any]] = {name: call for file in _FILES for name, call in file.CALL.items()}
 NAMES = tuple(_BUILD)
