@@ -54,7 +54,7 @@ from steering.run.loras import LoraFile, load_lora, switched
 from steering.run.prepared import PreparedPipeline, uncompiled
 from steering.run.report import Edited, Output, reports, with_readings
 from steering.run.session import Session
-from steering.run.stages import GenerateCall, run_stages
+from steering.run.stages import GenerateCall, judged_run, run_stages
 from steering.run.weight_versions import weight_version
 from steering.sentinel import EncodedText, Sentinel, check_sentinels
 from steering.sites import Site
@@ -479,20 +479,22 @@ class Host:
         """Arguments and result of the first pipeline's denoiser for the cond row, at fractions `at` of one stock run;
         for `replay`. A compiled denoiser runs eagerly here.
 
-        The fraction of a step is the one that windows go by; each entry of `at` takes the step that it lies in.
+        The fraction of a step is the one that windows go by; each entry of `at` takes the step that it lies in. Raises:
+        UnjudgedText, when the pipeline rewrites the prompt (see `rewriter_off`).
         """
         check_values([prompt], [seed])
         arguments = self._arguments(pipeline_kwargs)
-        arguments |= {
-            "prompt": [prompt],
-            "generator": [torch.Generator("cpu").manual_seed(seed)],
-            "output_type": "latent",
-        }
+        arguments |= {"prompt": [prompt], "output_type": "latent"}
         if negative_prompt is not None:
             arguments["negative_prompt"] = [negative_prompt]
         prepared = self._prepared[0]
+
+        def run() -> tuple[Call, ...]:
+            given = {**arguments, "generator": [torch.Generator("cpu").manual_seed(seed)]}
+            return capture_calls(Session(prepared, [None], None, watch=True), prompt, given, at)
+
         with self._lock.held(timeout), uncompiled(prepared):
-            return capture_calls(Session(prepared, [None], None, watch=True), prompt, arguments, at)
+            return judged_run(prepared, arguments, run)
 
     def replay(
         self, call: Call, plans: Sequence[Plan | None], *, rows_at_once: int = 32, timeout: float | None = None

@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -30,7 +30,9 @@ from steering.run.weight_versions import weight_version
 from steering.sentinel import EncodedText, Sentinel
 from steering.values import Donor
 
-__all__ = ["GenerateCall", "run_stages"]
+__all__ = ["GenerateCall", "judged_run", "run_stages"]
+
+T = TypeVar("T")
 
 # arguments of the first stage only: later ones take their size from the picture that they are given
 _FIRST = ("height", "width", "latents", "image")
@@ -61,11 +63,8 @@ def run_stages(pipelines: Sequence[PreparedPipeline], job: GenerateCall) -> tupl
     and what `Session` raises."""
     facts: list[CallFacts] = []
     images: Any = None
-    for n, prepared in enumerate(pipelines):
-        pipes = list({id(pipe): pipe for pipe in (prepared.pipe, prepared.encoder)}.values())
-        judged = Judged(_texts_of(job), job.on_rewritten)
-        asked = Asked(_how(job, n), partial(_until_denoiser, pipelines, n, job, images))
-        images, told = judged_call(pipes, judged, asked, prepared.wrappings, partial(_stage, pipelines, n, job, images))
+    for n in range(len(pipelines)):
+        images, told = _judged_stage(pipelines, n, job, images)
         facts.append(told)
     return images, facts
 
@@ -154,35 +153,63 @@ def _refuse_per_row(arguments: Mapping[str, Any]) -> None:
 # texts of a call
 
 
-def _texts_of(job: GenerateCall) -> frozenset[str]:
-    """The texts that the caller gave: prompts, negative prompts, donors, and texts among the arguments."""
-    acts = [act for plan in job.batch.plans if plan for act in plan.interventions]
-    donors = [act.donor for act in acts if isinstance(act, Swap) and isinstance(act.donor, str)]
-    given = [v for of in (job.arguments, *job.own) for k, v in of.items() if "prompt" in k]
-    lists = [each if isinstance(each, list | tuple) else [each] for each in given]
-    own = [each for each in (t for texts in lists for t in texts) if isinstance(each, str)]
-    return frozenset([*job.batch.prompts, *(q for q in job.batch.negatives if q), *donors, *own])
+def judged_run(prepared: PreparedPipeline, arguments: Mapping[str, Any], call: Callable[[], T]) -> T:
+    """What `call` gives, a call of the pipeline with these arguments, which reads no text but theirs. Raises:
+    UnjudgedText."""
+
+    def ask(prompt: str, negative: str) -> None:
+        other = {"prompt": prompt, "negative_prompt": negative}
+        texts = {k: [text] * len(arguments[k]) for k, text in other.items() if k in arguments}
+        _until_denoiser(prepared, {**arguments, **texts, "generator": torch.Generator("cpu").manual_seed(0)})
+
+    judged = Judged(frozenset(_texts_in(arguments)))
+    return judged_call([prepared.pipe], judged, Asked(_how(arguments), ask), prepared.wrappings, call)
 
 
-def _how(job: GenerateCall, n: int) -> Hashable:
-    """Equal for calls whose stage is given equal arguments, but for prompts and what has an entry a row."""
-    given = {**job.arguments, **job.own[n]}
-    plain = {k: v for k, v in given.items() if k not in _PER_ROW and "prompt" not in k}
-    return repr(sorted(plain.items())), any(q is not None for q in job.batch.negatives)
-
-
-def _until_denoiser(
-    pipelines: Sequence[PreparedPipeline], n: int, job: GenerateCall, images: Any, prompt: str, negative: str
-) -> None:
-    """A stage with other texts, up to the first call of its denoiser."""
+def _judged_stage(
+    pipelines: Sequence[PreparedPipeline], n: int, job: GenerateCall, images: Any
+) -> tuple[Any, CallFacts]:
+    """`_stage`, which reads no text but the caller's: prompts, negative prompts, donors, texts among the arguments."""
     prepared, batch = pipelines[n], job.batch
-    negatives = tuple(None if q is None else negative for q in batch.negatives)
-    other = replace(job, batch=replace(batch, prompts=(prompt,) * len(batch.prompts), negatives=negatives))
-    arguments = _arguments(pipelines, n, other, images)
+    acts = [act for plan in batch.plans if plan for act in plan.interventions]
+    donors = [act.donor for act in acts if isinstance(act, Swap) and isinstance(act.donor, str)]
+    given = {**job.arguments, **job.own[n]}
+    negatives = [q for q in batch.negatives if q is not None]
+    texts = frozenset([*batch.prompts, *negatives, *donors, *_texts_in(given)])
+
+    def ask(prompt: str, negative: str) -> None:
+        others = tuple(None if q is None else negative for q in batch.negatives)
+        other = replace(job, batch=replace(batch, prompts=(prompt,) * len(batch.prompts), negatives=others))
+        _until_denoiser(prepared, {**_arguments(pipelines, n, other, images), "generator": _generators(other)})
+
+    return judged_call(
+        list({id(pipe): pipe for pipe in (prepared.pipe, prepared.encoder)}.values()),
+        Judged(texts, job.on_rewritten),
+        Asked((_how(given), bool(negatives)), ask),
+        prepared.wrappings,
+        partial(_stage, pipelines, n, job, images),
+    )
+
+
+def _texts_in(arguments: Mapping[str, Any]) -> list[str]:
+    values = [value for name, value in arguments.items() if "prompt" in name]
+    lists = [value if isinstance(value, list | tuple) else [value] for value in values]
+    return [each for texts in lists for each in texts if isinstance(each, str)]
+
+
+def _how(arguments: Mapping[str, Any]) -> Hashable:
+    """Equal for arguments that are equal, but for prompts and what has an entry a row."""
+    texts = [k for k, v in arguments.items() if "prompt" in k and not isinstance(v, int | float | None)]
+    left = {"generator", *_PER_ROW, *texts}
+    return repr(sorted((k, v) for k, v in arguments.items() if k not in left))
+
+
+def _until_denoiser(prepared: PreparedPipeline, arguments: Mapping[str, Any]) -> None:
+    """A call of the pipeline, up to the first call of its denoiser."""
     with suppress(_Enough), ExitStack() as stack:
         for name in prepared.denoisers:
             stack.enter_context(watched(getattr(prepared.pipe, name), _stop))
-        prepared.pipe(generator=_generators(other), **arguments)
+        prepared.pipe(**arguments)
 
 
 class _Enough(Exception):

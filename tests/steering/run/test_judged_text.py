@@ -256,6 +256,9 @@ def test_a_rewriter_that_nobody_listens_to_ends_the_call_and_so_does_an_objectio
             _draw(rewriting, [RED])
         with pytest.raises(Objection):
             _draw(rewriting, [RED], on_rewritten=object_)
+        with pytest.raises(UnjudgedText, match="switch its rewriter off"):
+            rewriting.capture(RED, seed=1, at=[0.5], **zoo.CALL["sd1"])
+    assert rewriting.capture(RED, seed=1, at=[0.5], **zoo.CALL["sd1"], **rewriting.rewriter_off)
 
 
 def test_switches_are_those_that_the_pipeline_takes(rewriting: Any) -> None:

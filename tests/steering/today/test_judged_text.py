@@ -92,6 +92,23 @@ def test_what_a_pipeline_rewrites_is_told_in_order_and_is_an_error_when_nobody_l
     read(name, [RED, GREEN], [RED, GREEN], **{REWRITERS[name]: False})
 
 
+def test_a_template_of_the_rewriter_is_learned_although_the_same_call_without_it_was_before() -> None:
+    from steering import Host
+
+    host = Host(zoo.build("longcat"), self_test=False)
+    call = zoo.CALL["longcat"] | {"output_type": "latent"}
+    told: list[Sequence[str]] = []
+    for on in (False, True, True):
+        host.generate(
+            [RED, GREEN],
+            plans=[None] * 2,
+            seeds=[1, 2],
+            on_rewritten=told.append,
+            **call | {"enable_prompt_rewrite": on},
+        )
+    assert [len(texts) for texts in told] == [2, 2]
+
+
 def test_the_switches_are_arguments_of_diffusers_pipelines() -> None:
     import diffusers
 
