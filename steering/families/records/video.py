@@ -44,6 +44,15 @@ _WAN = Family(
     small_call={"num_frames": 1},
 )
 
+_SKYREELS = replace(
+    _WAN,
+    name="SkyReels V2",
+    pipelines=("SkyReelsV2Pipeline",),
+    denoiser_class="SkyReelsV2Transformer3DModel",
+    others=(),
+    sites=(replace(_WAN.sites[0], module_class="SkyReelsV2Attention"),),
+)
+
 _LTX = Family(
     name="LTX",
     pipelines=("LTXPipeline",),
@@ -144,4 +153,12 @@ _COGVIDEO = replace(
     small_call={"num_frames": 1},
 )
 
-RECORDS: tuple[Family, ...] = (_WAN, _LTX, _SANA_VIDEO, _HUNYUAN_VIDEO, _HUNYUAN_VIDEO15, _COGVIDEO)
+RECORDS: tuple[Family, ...] = (
+    _WAN,
+    _SKYREELS,
+    _LTX,
+    _SANA_VIDEO,
+    _HUNYUAN_VIDEO,
+    _HUNYUAN_VIDEO15,
+    _COGVIDEO,
+)
