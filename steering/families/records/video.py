@@ -53,6 +53,17 @@ _SKYREELS = replace(
     sites=(replace(_WAN.sites[0], module_class="SkyReelsV2Attention"),),
 )
 
+# each call also knows the time to which it leads
+_ANYFLOW = replace(
+    _WAN,
+    name="AnyFlow",
+    pipelines=("AnyFlowPipeline",),
+    denoiser_class="AnyFlowTransformer3DModel",
+    others=(),
+    sites=(replace(_WAN.sites[0], module_class="AnyFlowAttention"),),
+    guidance="uncond-first",
+)
+
 _LTX = Family(
     name="LTX",
     pipelines=("LTXPipeline",),
@@ -156,6 +167,7 @@ _COGVIDEO = replace(
 RECORDS: tuple[Family, ...] = (
     _WAN,
     _SKYREELS,
+    _ANYFLOW,
     _LTX,
     _SANA_VIDEO,
     _HUNYUAN_VIDEO,

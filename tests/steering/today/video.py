@@ -95,6 +95,30 @@ class _Unmended:
         return text
 
 
+def _anyflow() -> Any:
+    from diffusers import AnyFlowPipeline, AnyFlowTransformer3DModel, FlowMapEulerDiscreteScheduler
+    from transformers import ByT5Tokenizer
+
+    denoiser = AnyFlowTransformer3DModel(
+        num_attention_heads=2,
+        attention_head_dim=12,
+        in_channels=4,
+        out_channels=4,
+        text_dim=16,
+        freq_dim=16,
+        ffn_dim=32,
+        num_layers=4,
+        rope_max_seq_len=32,
+    )
+    return AnyFlowPipeline(
+        tokenizer=ByT5Tokenizer(),
+        text_encoder=encoders.umt5(),
+        transformer=parts.jitter(denoiser, _JITTER),
+        vae=_wan_vae(),
+        scheduler=FlowMapEulerDiscreteScheduler(shift=3.0),
+    )
+
+
 def _ltx() -> Any:
     from diffusers import (
         AutoencoderKLLTXVideo,
@@ -336,6 +360,7 @@ BUILD: dict[str, Callable[[], Any]] = {
     "wan": lambda: _wan(experts=1),
     "wan22": lambda: _wan(experts=2),
     "skyreels": _skyreels,
+    "anyflow": _anyflow,
     "ltx": _ltx,
     "hunyuan-video": _hunyuan_video,
     "hunyuan-video15": _hunyuan_video15,
@@ -348,6 +373,7 @@ CALL: dict[str, dict[str, Any]] = {
     "wan": _BASE | {"num_frames": 3},
     "wan22": _BASE | {"num_frames": 3},
     "skyreels": _BASE | {"num_frames": 3},
+    "anyflow": _BASE | {"num_frames": 3},
     "ltx": _BASE | {"height": 32, "width": 32, "num_frames": 3},
     "hunyuan-video": {
         "height": 64,
