@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from steering.families.description import Encode, Family, Inputs, MaskRule, PooledRule, SiteRule
+from steering.families.records.cross_attention import KANDINSKY5
 from steering.families.records.founding import SANA
 from steering.families.records.one_sequence import COGVIEW3
 from steering.families.records.several_encoders import HUNYUAN_IMAGE
@@ -164,6 +165,15 @@ _COGVIDEO = replace(
     small_call={"num_frames": 1},
 )
 
+_KANDINSKY5_VIDEO = replace(
+    KANDINSKY5,
+    name="Kandinsky 5 video",
+    pipelines=("Kandinsky5T2VPipeline",),
+    encode=replace(KANDINSKY5.encode, images=_VIDEOS),
+    result="frames",
+    small_call={"num_frames": 1},
+)
+
 RECORDS: tuple[Family, ...] = (
     _WAN,
     _SKYREELS,
@@ -173,4 +183,5 @@ RECORDS: tuple[Family, ...] = (
     _HUNYUAN_VIDEO,
     _HUNYUAN_VIDEO15,
     _COGVIDEO,
+    _KANDINSKY5_VIDEO,
 )

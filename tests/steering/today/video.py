@@ -356,6 +356,36 @@ def _cogvideox() -> Any:
     )
 
 
+def _kandinsky5_video() -> Any:
+    from diffusers import FlowMatchEulerDiscreteScheduler, Kandinsky5T2VPipeline, Kandinsky5Transformer3DModel
+
+    processor, letters = encoders.qwen_processor(), parts.clip_tokenizer()
+    denoiser = Kandinsky5Transformer3DModel(
+        in_visual_dim=4,
+        out_visual_dim=4,
+        in_text_dim=16,
+        in_text_dim2=16,
+        time_dim=16,
+        model_dim=32,
+        ff_dim=64,
+        num_text_blocks=2,
+        num_visual_blocks=4,
+        axes_dims=(4, 6, 6),
+        visual_cond=True,
+    )
+    pipe = Kandinsky5T2VPipeline(
+        transformer=parts.jitter(denoiser, _JITTER),
+        vae=_hunyuan_video_vae(),
+        text_encoder=encoders.qwen25_vl(processor.tokenizer),
+        tokenizer=processor,
+        text_encoder_2=parts.clip(letters, room=77),
+        tokenizer_2=letters,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+    )
+    pipe.prompt_template_encode_start_idx = encoders.template_length(processor.tokenizer, pipe.prompt_template)
+    return pipe
+
+
 BUILD: dict[str, Callable[[], Any]] = {
     "wan": lambda: _wan(experts=1),
     "wan22": lambda: _wan(experts=2),
@@ -367,6 +397,7 @@ BUILD: dict[str, Callable[[], Any]] = {
     "sana-video": _sana_video,
     "cosmos2": _cosmos2,
     "cogvideox": _cogvideox,
+    "kandinsky5-video": _kandinsky5_video,
 }
 _BASE = {"height": 16, "width": 16, "num_inference_steps": 3, "guidance_scale": 3.0, "max_sequence_length": parts.TEXT}
 CALL: dict[str, dict[str, Any]] = {
@@ -388,4 +419,5 @@ CALL: dict[str, dict[str, Any]] = {
     | {"height": 32, "width": 32, "frames": 3, "use_resolution_binning": False, "complex_human_instruction": None},
     "cosmos2": _BASE,
     "cogvideox": _BASE | {"height": 64, "width": 64, "num_frames": 1, "max_sequence_length": 226},
+    "kandinsky5-video": _BASE | {"height": 64, "width": 64, "num_frames": 5},
 }
