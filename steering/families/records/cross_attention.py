@@ -7,7 +7,7 @@ from dataclasses import replace
 from steering.families.description import Encode, Family, Inputs, MaskRule, PooledRule, SiteRule
 from steering.families.records.founding import SDXL
 
-__all__ = ["RECORDS"]
+__all__ = ["KANDINSKY5", "RECORDS"]
 
 _PROMPTS = ("negative_prompt", "prompt_embeds", "negative_prompt_embeds")
 _MASKED = Encode(
@@ -52,7 +52,7 @@ _COSMOS = Family(
 )
 
 # text passes blocks of its own before it is read, and these know the time and the pooled text: a donor needs a row
-_KANDINSKY5 = Family(
+KANDINSKY5 = Family(
     name="Kandinsky 5",
     pipelines=("Kandinsky5T2IPipeline",),
     denoiser="transformer",
@@ -227,7 +227,7 @@ _NUCLEUS = Family(
 RECORDS: tuple[Family, ...] = (
     _KOLORS,
     _COSMOS,
-    _KANDINSKY5,
+    KANDINSKY5,
     _HUNYUAN_DIT,
     _PRX,
     _LUMINA_NEXT,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from steering.families.description import Encode, Family, Inputs, MaskRule, PooledRule, SiteRule
+from steering.families.records.cross_attention import KANDINSKY5
 from steering.families.records.founding import SANA
 from steering.families.records.one_sequence import COGVIEW3
 from steering.families.records.several_encoders import HUNYUAN_IMAGE
@@ -42,6 +43,26 @@ _WAN = Family(
     result="frames",
     projection=("condition_embedder.text_embedder",),
     small_call={"num_frames": 1},
+)
+
+_SKYREELS = replace(
+    _WAN,
+    name="SkyReels V2",
+    pipelines=("SkyReelsV2Pipeline",),
+    denoiser_class="SkyReelsV2Transformer3DModel",
+    others=(),
+    sites=(replace(_WAN.sites[0], module_class="SkyReelsV2Attention"),),
+)
+
+# each call also knows the time to which it leads
+_ANYFLOW = replace(
+    _WAN,
+    name="AnyFlow",
+    pipelines=("AnyFlowPipeline",),
+    denoiser_class="AnyFlowTransformer3DModel",
+    others=(),
+    sites=(replace(_WAN.sites[0], module_class="AnyFlowAttention"),),
+    guidance="uncond-first",
 )
 
 _LTX = Family(
@@ -144,4 +165,23 @@ _COGVIDEO = replace(
     small_call={"num_frames": 1},
 )
 
-RECORDS: tuple[Family, ...] = (_WAN, _LTX, _SANA_VIDEO, _HUNYUAN_VIDEO, _HUNYUAN_VIDEO15, _COGVIDEO)
+_KANDINSKY5_VIDEO = replace(
+    KANDINSKY5,
+    name="Kandinsky 5 video",
+    pipelines=("Kandinsky5T2VPipeline",),
+    encode=replace(KANDINSKY5.encode, images=_VIDEOS),
+    result="frames",
+    small_call={"num_frames": 1},
+)
+
+RECORDS: tuple[Family, ...] = (
+    _WAN,
+    _SKYREELS,
+    _ANYFLOW,
+    _LTX,
+    _SANA_VIDEO,
+    _HUNYUAN_VIDEO,
+    _HUNYUAN_VIDEO15,
+    _COGVIDEO,
+    _KANDINSKY5_VIDEO,
+)

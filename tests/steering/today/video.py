@@ -59,6 +59,66 @@ def _wan(*, experts: int) -> Any:
     )
 
 
+def _skyreels() -> Any:
+    from diffusers import FlowMatchEulerDiscreteScheduler, SkyReelsV2Pipeline, SkyReelsV2Transformer3DModel
+    from diffusers.pipelines.skyreels_v2 import pipeline_skyreels_v2
+    from transformers import ByT5Tokenizer
+
+    if not hasattr(pipeline_skyreels_v2, "ftfy"):
+        pipeline_skyreels_v2.ftfy = _Unmended
+
+    denoiser = SkyReelsV2Transformer3DModel(
+        num_attention_heads=2,
+        attention_head_dim=12,
+        in_channels=4,
+        out_channels=4,
+        text_dim=16,
+        freq_dim=16,
+        ffn_dim=32,
+        num_layers=4,
+        rope_max_seq_len=32,
+    )
+    return SkyReelsV2Pipeline(
+        tokenizer=ByT5Tokenizer(),
+        text_encoder=encoders.umt5(),
+        transformer=parts.jitter(denoiser, _JITTER),
+        vae=_wan_vae(),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+    )
+
+
+class _Unmended:
+    """Stands for ftfy, which SkyReels calls even where it is not installed; it leaves text as it is."""
+
+    @staticmethod
+    def fix_text(text: str) -> str:
+        return text
+
+
+def _anyflow() -> Any:
+    from diffusers import AnyFlowPipeline, AnyFlowTransformer3DModel, FlowMapEulerDiscreteScheduler
+    from transformers import ByT5Tokenizer
+
+    denoiser = AnyFlowTransformer3DModel(
+        num_attention_heads=2,
+        attention_head_dim=12,
+        in_channels=4,
+        out_channels=4,
+        text_dim=16,
+        freq_dim=16,
+        ffn_dim=32,
+        num_layers=4,
+        rope_max_seq_len=32,
+    )
+    return AnyFlowPipeline(
+        tokenizer=ByT5Tokenizer(),
+        text_encoder=encoders.umt5(),
+        transformer=parts.jitter(denoiser, _JITTER),
+        vae=_wan_vae(),
+        scheduler=FlowMapEulerDiscreteScheduler(shift=3.0),
+    )
+
+
 def _ltx() -> Any:
     from diffusers import (
         AutoencoderKLLTXVideo,
@@ -102,13 +162,22 @@ def _ltx() -> Any:
     )
 
 
-def _hunyuan_video() -> Any:
-    from diffusers import (
-        AutoencoderKLHunyuanVideo,
-        FlowMatchEulerDiscreteScheduler,
-        HunyuanVideoPipeline,
-        HunyuanVideoTransformer3DModel,
+def _hunyuan_video_vae() -> Any:
+    from diffusers import AutoencoderKLHunyuanVideo
+
+    vae = AutoencoderKLHunyuanVideo(
+        latent_channels=4,
+        down_block_types=("HunyuanVideoDownBlock3D",) * 4,
+        up_block_types=("HunyuanVideoUpBlock3D",) * 4,
+        block_out_channels=(8,) * 4,
+        layers_per_block=1,
+        norm_num_groups=4,
     )
+    return parts.jitter(vae, 0.05)
+
+
+def _hunyuan_video() -> Any:
+    from diffusers import FlowMatchEulerDiscreteScheduler, HunyuanVideoPipeline, HunyuanVideoTransformer3DModel
 
     words, letters = encoders.llama_tokenizer(), parts.clip_tokenizer()
     denoiser = HunyuanVideoTransformer3DModel(
@@ -125,19 +194,11 @@ def _hunyuan_video() -> Any:
         pooled_projection_dim=16,
         rope_axes_dim=(2, 2, 4),
     )
-    vae = AutoencoderKLHunyuanVideo(
-        latent_channels=4,
-        down_block_types=("HunyuanVideoDownBlock3D",) * 4,
-        up_block_types=("HunyuanVideoUpBlock3D",) * 4,
-        block_out_channels=(8,) * 4,
-        layers_per_block=1,
-        norm_num_groups=4,
-    )
     return HunyuanVideoPipeline(
         text_encoder=encoders.llama(words, layers=3).model,
         tokenizer=words,
         transformer=parts.jitter(denoiser, _JITTER),
-        vae=parts.jitter(vae, 0.05),
+        vae=_hunyuan_video_vae(),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
         text_encoder_2=parts.clip(letters, room=77),
         tokenizer_2=letters,
@@ -295,20 +356,55 @@ def _cogvideox() -> Any:
     )
 
 
+def _kandinsky5_video() -> Any:
+    from diffusers import FlowMatchEulerDiscreteScheduler, Kandinsky5T2VPipeline, Kandinsky5Transformer3DModel
+
+    processor, letters = encoders.qwen_processor(), parts.clip_tokenizer()
+    denoiser = Kandinsky5Transformer3DModel(
+        in_visual_dim=4,
+        out_visual_dim=4,
+        in_text_dim=16,
+        in_text_dim2=16,
+        time_dim=16,
+        model_dim=32,
+        ff_dim=64,
+        num_text_blocks=2,
+        num_visual_blocks=4,
+        axes_dims=(4, 6, 6),
+        visual_cond=True,
+    )
+    pipe = Kandinsky5T2VPipeline(
+        transformer=parts.jitter(denoiser, _JITTER),
+        vae=_hunyuan_video_vae(),
+        text_encoder=encoders.qwen25_vl(processor.tokenizer),
+        tokenizer=processor,
+        text_encoder_2=parts.clip(letters, room=77),
+        tokenizer_2=letters,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+    )
+    pipe.prompt_template_encode_start_idx = encoders.template_length(processor.tokenizer, pipe.prompt_template)
+    return pipe
+
+
 BUILD: dict[str, Callable[[], Any]] = {
     "wan": lambda: _wan(experts=1),
     "wan22": lambda: _wan(experts=2),
+    "skyreels": _skyreels,
+    "anyflow": _anyflow,
     "ltx": _ltx,
     "hunyuan-video": _hunyuan_video,
     "hunyuan-video15": _hunyuan_video15,
     "sana-video": _sana_video,
     "cosmos2": _cosmos2,
     "cogvideox": _cogvideox,
+    "kandinsky5-video": _kandinsky5_video,
 }
 _BASE = {"height": 16, "width": 16, "num_inference_steps": 3, "guidance_scale": 3.0, "max_sequence_length": parts.TEXT}
 CALL: dict[str, dict[str, Any]] = {
     "wan": _BASE | {"num_frames": 3},
     "wan22": _BASE | {"num_frames": 3},
+    "skyreels": _BASE | {"num_frames": 3},
+    "anyflow": _BASE | {"num_frames": 3},
     "ltx": _BASE | {"height": 32, "width": 32, "num_frames": 3},
     "hunyuan-video": {
         "height": 64,
@@ -323,4 +419,5 @@ CALL: dict[str, dict[str, Any]] = {
     | {"height": 32, "width": 32, "frames": 3, "use_resolution_binning": False, "complex_human_instruction": None},
     "cosmos2": _BASE,
     "cogvideox": _BASE | {"height": 64, "width": 64, "num_frames": 1, "max_sequence_length": 226},
+    "kandinsky5-video": _BASE | {"height": 64, "width": 64, "num_frames": 5},
 }
