@@ -163,7 +163,8 @@ def _lcm() -> Any:
     from diffusers import LatentConsistencyModelPipeline, LCMScheduler
 
     parts = zoo.build("sd1").components
-    unet = type(parts["unet"]).from_config({**parts["unet"].config, "time_cond_proj_dim": 8})
+    config = {k: v for k, v in parts["unet"].config.items() if not k.startswith("_")}
+    unet = type(parts["unet"])(**config | {"time_cond_proj_dim": 8})
     own = {"scheduler": LCMScheduler(), "unet": zoo_parts.jitter(unet, 0.12)}
     pipe = LatentConsistencyModelPipeline(**parts | own, requires_safety_checker=False)
     pipe.set_progress_bar_config(disable=True)
