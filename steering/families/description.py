@@ -178,7 +178,8 @@ class Family:
     fewest_steps: int = 1  # denoising steps that the pipeline can run with
     one_step_schedulers: tuple[str, ...] = ()  # classes of schedulers with which one step is enough all the same
     negatives_each: bool = False  # a negative prompt is given for each prompt, empty ones too
-    negative_scale: str = "guidance_scale"  # the argument that must be above 1 for a negative prompt to have an effect
+    negative_scale: str = "guidance_scale"  # the argument that must be above `guided_above` for negative prompts
+    guided_above: float = 1.0
     distilled: str | None = None  # entry of the denoiser's configuration that is set when guidance is one of its inputs
 
     @property

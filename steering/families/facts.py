@@ -44,9 +44,9 @@ def negative_prompts(family: Family, pipe: Any, denoiser: nn.Module, defaults: M
         return NegativePrompts(False)
     if family.negative_scale != "guidance_scale":  # requests cannot set it, so the model's defaults decide
         scale = defaults.get(family.negative_scale, call[family.negative_scale].default)
-        return NegativePrompts(float(scale or 0) > 1)
+        return NegativePrompts(float(scale or 0) > family.guided_above)
     distilled = family.distilled is not None and getattr(denoiser.config, family.distilled, None) is not None
-    return NegativePrompts(not distilled, 1.0)
+    return NegativePrompts(not distilled, family.guided_above)
 
 
 def native_size(pipe: Any, denoiser: nn.Module) -> tuple[int, int] | None:

@@ -105,6 +105,7 @@ _Z_IMAGE = Family(
     guidance="cond-first",
     pictures=None,
     inputs=Inputs(text="cap_feats", patch="all_patch_size", multiple=32),
+    guided_above=0.0,
 )
 
 _QWEN_IMAGE_21 = Family(
@@ -175,6 +176,7 @@ _KREA2 = Family(
     ),
     guidance="sequential",
     inputs=Inputs(mask="encoder_attention_mask", shared=("position_ids",)),
+    guided_above=0.0,
 )
 
 _LUMINA2 = Family(

@@ -303,7 +303,7 @@ def _nothing_of_the_picture(part: str) -> Any:
     def hook(module: Any, args: Any, output: Any) -> Any:
         if part == "first":
             return (torch.zeros_like(output[0]), *output[1:])
-        if part == "after":
+        if part == "sequence":
             return torch.cat([output[:, :tokens], torch.zeros_like(output[:, tokens:])], 1)
         return torch.zeros_like(output)
 
