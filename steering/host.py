@@ -490,7 +490,10 @@ class Host:
         prepared = self._prepared[0]
 
         def run() -> tuple[Call, ...]:
-            given = {**arguments, "generator": [torch.Generator("cpu").manual_seed(seed)]}
+            given = {
+                k: list(v) if isinstance(v, list) else v for k, v in arguments.items()
+            }  # some pipelines write in it
+            given["generator"] = [torch.Generator("cpu").manual_seed(seed)]
             return capture_calls(Session(prepared, [None], None, watch=True), prompt, given, at)
 
         with self._lock.held(timeout), uncompiled(prepared):

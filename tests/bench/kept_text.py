@@ -1,6 +1,6 @@
 """What steering costs where text's keys and values are kept from the first step: Qwen-Image 2.1 at a middle size.
 
-    python -m tests.bench.kept_text --out FILE
+    python -m tests.bench.kept_text [--rounds 12] [--out FILE]
 
 Beside the times stand the exact counts: calls of the denoiser and rows in them. The donor is as long as the prompt, so
 that all shapes are equal. A new donor costs one call of one row, the first time.
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Measures and writes."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=12)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "kept-text.json")
     asked = parser.parse_args(arguments)
     host = Host(_pipe(), self_test=False)
     sites = [s.name for s in host.sites[2:6]]

@@ -149,7 +149,7 @@ def test_every_name_that_is_exported_is_there_and_every_error_is_one_of_ours() -
     errors = [getattr(steering, n) for n in steering.__all__ if isinstance(getattr(steering, n), type)]
     raised = [e for e in errors if issubclass(e, Exception)]
     assert all(issubclass(e, steering.SteeringError) for e in raised)
-    assert len(raised) == 20
+    assert len(raised) == 21
 
 
 def test_a_blend_is_a_mixture_of_texts_and_of_attention_weights() -> None:
