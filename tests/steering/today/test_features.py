@@ -3,6 +3,8 @@ projections. LoRA, 8-bit weights, offload, compiled blocks; each is steered, or 
 
 | law | mutation that turned it red |
 |---|---|
+| 8-bit weights are steered, and are another host | values of a quantized class read as a plain tensor's |
+| a change of plan adds no graph | a site's name a constant of its graph; donors' keys at a plan's own sites alone |
 """
 
 from __future__ import annotations
