@@ -5,7 +5,7 @@ the pipeline itself in the same execution shape: on joint hosts with the donor's
 
 | law | mutation that turned it red |
 |---|---|
-| all sites are the donor | masks left with their row; text one token late in a sequence; hits of both denoisers in each call |
+| all sites are the donor | masks left with their row; text one token late; hits of both denoisers in each call |
 | windows are parts of the trajectory | every step in every window |
 | nothing is left behind | hooks not removed |
 | several pictures are those of their seeds | plans repeated as a block |
