@@ -55,7 +55,6 @@ from steering.run.prepared import PreparedPipeline, uncompiled
 from steering.run.report import Edited, Output, reports, with_readings
 from steering.run.session import Session
 from steering.run.stages import GenerateCall, judged_run, run_stages
-from steering.run.weight_versions import weight_version
 from steering.sentinel import EncodedText, Sentinel, check_sentinels
 from steering.sites import Site
 from steering.values import Projected
@@ -165,8 +164,8 @@ class Host:
         """
         loaded = load_pipeline(model, device=device, dtype=dtype, offline=offline, revision=revision, variant=variant)
         host = cls(loaded.pipe, defaults=loaded.defaults, name=loaded.name, self_test=self_test, families=families)
-        if digests is not None:
-            prepared = host._prepared[0]
+        prepared = host._prepared[0]
+        if digests is not None and len(prepared.denoisers) == 1:  # of several, each has files of its own
             known = loaded.weights_digest(Path(digests), prepared.denoiser, prepared.family.denoiser)
             prepared.fingerprint(known)
         return host
@@ -224,7 +223,7 @@ class Host:
     @property
     def fingerprint(self) -> Fingerprint:
         """The fingerprint that packs for this host are bound to, with the weights and adapters as they are now."""
-        now = tuple(weight_version(m) for prepared in self._prepared for m in prepared.denoisers.values())
+        now = tuple(prepared.weights for prepared in self._prepared)
         if self._fingerprint is None or self._fingerprint[0] != now:
             self._fingerprint = (now, combined([g.fingerprint() for g in self._prepared]))
         return self._fingerprint[1]

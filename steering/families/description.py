@@ -1,8 +1,8 @@
 """The types that describe a model family: where text enters, how it is encoded, how rows are laid out.
 
 The descriptions are data; `table` holds those of this project. The behaviour is code in other modules, once for all
-families. A new family is an entry in the table and a host in the tests' list, or a `Family` of another package under
-the entry points `palimpsest.families`.
+families. A new family is a record in `records` and a tiny pipeline in the tests' list, or a `Family` of another package
+under the entry points `palimpsest.families`.
 """
 
 from __future__ import annotations
@@ -129,7 +129,8 @@ class Inputs:
     behind the channels. `oblong`: the attribute of the denoiser that says how many tokens a picture has that is not
     square. `ragged`: the argument [b, l] that is 1 for each token of text that a row has, where the picture's tokens
     come right behind these, at another place in each row. `room`: the latents [b, n, c] begin with room for text, of as
-    many tokens as this argument of the encoding method says.
+    many tokens as this argument of the encoding method says. `cached`: an argument and the value that it has in calls
+    that read text from a cache, and the argument with the cache.
     """
 
     text: str = "encoder_hidden_states"
@@ -140,9 +141,7 @@ class Inputs:
     along: tuple[str, ...] = ()  # further ones with an entry for each token, text first: 0 where a token is text
     skips: str | None = None  # indices of blocks that a call leaves out (skip-layer guidance)
     compared: bool = True  # False: the text is not what the encoder gave, so the order of calls and rows is believed
-    cached: tuple[str, str, str] | None = (
-        None  # in calls that read text from a cache: an argument, its value; the cache
-    )
+    cached: tuple[str, str, str] | None = None
     patch: str = "patch_size"  # an entry of the denoiser's configuration: a side, sides, or the possible ones
     multiple: int = 1
     axes: tuple[int, ...] | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from steering.host import Host
 
 __all__ = ["Fingerprint", "KeptDigests", "Likeness", "bound_to", "combined", "config_digest", "differences"]
-__all__ += ["fingerprint_of", "weights_digest"]
+__all__ += ["fingerprint_of", "joined_weights_digest", "weights_digest"]
 
 
 _FUSED = ("to_qkv", "to_kv", "to_added_qkv")  # diffusers' names
@@ -120,15 +120,25 @@ def differences(bound: Fingerprint | Likeness, host: Host) -> tuple[str, ...]:
     return bound.differences(host.fingerprint)
 
 
-def fingerprint_of(pipe: Any, denoiser: nn.Module, weights: str | None = None) -> Fingerprint:
-    """The fingerprint of a pipeline as it is now; `weights` when their digest is known already."""
+def fingerprint_of(pipe: Any, denoisers: Mapping[str, nn.Module], weights: str | None = None) -> Fingerprint:
+    """The fingerprint of a pipeline as it is now. denoisers: by component, the first one first; `weights` when their
+    digest is known already."""
+    first, *others = denoisers.values()
+    configs = [config_digest(denoiser) for denoiser in denoisers.values()]
+    beside = [f"{name}/{a}" for name, other in list(denoisers.items())[1:] for a in _adapters(other)]
     return Fingerprint(
         pipeline=type(pipe).__name__,
-        denoiser=type(denoiser).__name__,
-        config=config_digest(denoiser),
-        weights=weights or weights_digest(denoiser),
-        adapters=_adapters(denoiser),
+        denoiser=type(first).__name__,
+        config=digest_of(configs) if others else configs[0],
+        weights=weights or joined_weights_digest(denoisers.values()),
+        adapters=(*_adapters(first), *beside),
     )
+
+
+def joined_weights_digest(denoisers: Iterable[nn.Module]) -> str:
+    """One digest of the weights of all denoisers of a pipeline; of one it is its own."""
+    each = [weights_digest(denoiser) for denoiser in denoisers]
+    return each[0] if len(each) == 1 else digest_of(each)
 
 
 def combined(parts: Sequence[Fingerprint]) -> Fingerprint:

@@ -107,7 +107,10 @@ class ModularFlux3:
         max_sequence_length: int = 8192,
         text_encoder_out_layers: Sequence[int] = (4, 8, 12, 16, 20, 24, 28, 32),
     ) -> Any:
-        """Pictures in `images`, as the modular pipeline gives them for each prompt."""
+        """Pictures in `images`, as the modular pipeline gives them for each prompt.
+
+        Raises: NotSupported, for a negative prompt that the guider would not look at.
+        """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         how: dict[str, Any] = {
             "max_sequence_length": max_sequence_length,
@@ -121,6 +124,8 @@ class ModularFlux3:
             given = negative_prompt or ""
             negatives = [given] * len(prompts) if isinstance(given, str) else given
             (inputs["negative_prompt_embeds"],) = self.encode_prompt(negatives, num_images_per_prompt, **how)
+        elif any([negative_prompt] if isinstance(negative_prompt, str) else negative_prompt or []):
+            raise NotSupported("a negative prompt has no effect here: the pipeline's guider asks for no uncond rows")
         now = {spec.name: getattr(self, spec.name) for spec in self._denoiser.blocks.expected_components}
         changed = {name: part for name, part in now.items() if getattr(self._denoiser, name, None) is not part}
         self._denoiser.update_components(**changed)

@@ -284,6 +284,7 @@ def _part_beside(tables: SiteTables, channel: str, what: str, own: torch.Tensor 
     common, src = tables.common, tables.src[channel]
     shown = common.banks.get("shown")
     if own is not None and shown is not None:  # donors that are no rows of the batch
+        _check(own, common, (), name)
         return take_rows(own, shown.view(len(shown), *own.shape[1:]).to(own.dtype), src)
     if own is None or own.shape[0] == 1 < common.own.shape[0]:
         return own

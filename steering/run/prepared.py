@@ -23,7 +23,7 @@ from steering.errors import NotFired
 from steering.families.description import Family, SiteRule
 from steering.families.discovery import Placed, find_pooled, find_sites, is_fused
 from steering.families.facts import picture_tokens
-from steering.families.fingerprint import Fingerprint, fingerprint_of, weights_digest
+from steering.families.fingerprint import Fingerprint, fingerprint_of, joined_weights_digest
 from steering.families.spans import Picture, Span, behind_text
 from steering.plans import Plan
 from steering.run.arguments import arguments_of_row
@@ -41,7 +41,7 @@ from steering.run.hooks import (
 from steering.run.judged_text import Wrappings
 from steering.run.weight_versions import base_version, weight_version
 from steering.sentinel import Sentinel
-from steering.values import PROJECTED, WHERES, Donor, Projected, digest_of
+from steering.values import PROJECTED, WHERES, Donor, Projected
 
 __all__ = ["PreparedPipeline", "bank_capacity", "uncompiled"]
 
@@ -85,9 +85,13 @@ class PreparedPipeline:
         """The fingerprint with the weights and adapters as they are now; `weights`: their digest, when it is known."""
         now = tuple(base_version(m) for m in self.denoisers.values())
         if self._weights is None or self._weights[0] != now or weights is not None:
-            each = [weights_digest(m) for m in self.denoisers.values()]
-            self._weights = now, weights or (each[0] if len(each) == 1 else digest_of(each))
-        return fingerprint_of(self.pipe, self.denoiser, self._weights[1])
+            self._weights = now, weights or joined_weights_digest(self.denoisers.values())
+        return fingerprint_of(self.pipe, self.denoisers, self._weights[1])
+
+    @property
+    def weights(self) -> Hashable:
+        """A value that changes when weights, adapters or their scales change, in any of the denoisers."""
+        return tuple(weight_version(m) for m in self.denoisers.values())
 
     @property
     def component(self) -> Any:
@@ -180,11 +184,10 @@ class PreparedPipeline:
         capacity, length = bank_capacity(len(program.texts), own), int(own.shape[1])
         banks: dict[str, list[torch.Tensor]] = {}
         shown = torch.ones(capacity, length + picture.tokens, dtype=torch.bool, device=own.device)
-        weights = weight_version(self.denoiser)
         for n, donor in enumerate(self._encoded(program.texts, encoding)):
             text, mask = fit_text(donor, own, masks=True)
             shown[n, :length] = mask.bool()
-            key = ("static", donor.digest, length, tuple(sites), weights)
+            key = ("static", donor.digest, length, tuple(sites), self.weights)
             stream = self.streams.get(key, partial(self._static_stream, text, mask, kwargs, sites, picture))
             for name, row in stream.at(0, 0).items():
                 if name.startswith(("keys.", "values.")):  # what goes beside them is `shown`
@@ -393,17 +396,20 @@ def _keep_beside(
 
 @contextmanager
 def uncompiled(prepared: PreparedPipeline) -> Iterator[None]:
-    """Runs the denoiser eagerly inside: a graph takes no notice of hooks that come for one call."""
-    component = prepared.component
-    compiled = [(m, m._compiled_call_impl) for m in prepared.denoiser.modules() if m._compiled_call_impl is not None]
+    """Runs the denoisers eagerly inside: a graph takes no notice of hooks that come for one call."""
+    modules = [m for denoiser in prepared.denoisers.values() for m in denoiser.modules()]
+    compiled = [(m, m._compiled_call_impl) for m in modules if m._compiled_call_impl is not None]
     for module, _ in compiled:
         module._compiled_call_impl = None
-    if component is not prepared.denoiser:
-        setattr(prepared.pipe, prepared.family.denoiser, prepared.denoiser)
+    wrapped = {
+        n: getattr(prepared.pipe, n) for n, m in prepared.denoisers.items() if getattr(prepared.pipe, n) is not m
+    }
+    for name in wrapped:
+        setattr(prepared.pipe, name, prepared.denoisers[name])
     try:
         yield
     finally:
         for module, call in compiled:
             module._compiled_call_impl = call
-        if component is not prepared.denoiser:
-            setattr(prepared.pipe, prepared.family.denoiser, component)
+        for name, component in wrapped.items():
+            setattr(prepared.pipe, name, component)

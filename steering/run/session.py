@@ -390,10 +390,9 @@ class Session:
         if named.get("mask", own) is None:  # the encoder hides nothing
             named["mask"] = own.new_ones(own.shape[:2], dtype=torch.bool)
         for name, value in named.items():
-            sides = {"text": (0, 0, 0, missing)}.get(
-                name.removeprefix("negative_"), (0, missing)
-            )  # [b, l, d] or [b, l]
-            if isinstance(value, torch.Tensor) and value.shape[1] == own.shape[1]:
+            has_tokens = isinstance(value, torch.Tensor) and value.shape[1] == own.shape[1]
+            if has_tokens and not name.endswith("pooled"):  # [b, l, d] or [b, l]
+                sides = (0, 0, 0, missing) if name.endswith("text") else (0, missing)
                 named[name] = torch.nn.functional.pad(value, sides)
         return tuple(named.get(n, v) for n, v in zip(encoding.rule.returns, result, strict=True))
 

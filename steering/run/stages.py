@@ -134,8 +134,11 @@ def _negatives(prepared: PreparedPipeline, negatives: Sequence[str | None], argu
     if "negative_prompt" not in taken:
         raise BadPlan(f"`{type(prepared.pipe).__name__}` takes no negative prompt")
     scale = prepared.family.negative_scale
-    if scale != "guidance_scale" and not float(arguments.get(scale, taken[scale].default) or 0) > 1.0:
-        raise BadPlan(f"negative_prompts need a `{scale}` above 1 on `{type(prepared.pipe).__name__}`, or are ignored")
+    least = prepared.family.guided_above
+    if scale != "guidance_scale" and not float(arguments.get(scale, taken[scale].default) or 0) > least:
+        raise BadPlan(
+            f"negative_prompts need a `{scale}` above {least:g} on `{type(prepared.pipe).__name__}`, or are ignored"
+        )
     if None in negatives and getattr(prepared.pipe.config, "force_zeros_for_empty_prompt", False):
         raise BadPlan(
             "negative_prompts must be strings for all or none: without one this pipeline shows zeros, which is not the"
@@ -237,7 +240,7 @@ def _streams(
     ours = {"prompt", "negative_prompt", "output_type", *_PER_ROW}
     plain = {k: v for k, v in arguments.items() if k not in ours and not k.startswith(("prompt_", "negative_prompt_"))}
     weights = tuple(weight_version(getattr(prepared.encoder, e, None)) for e in prepared.family.encode.encoders)
-    how = (repr(sorted(plain.items())), weight_version(prepared.denoiser), weights)
+    how = (repr(sorted(plain.items())), prepared.weights, weights)
     return {
         donor: prepared.streams.get(
             (donor, frozenset(names), how),

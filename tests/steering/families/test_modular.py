@@ -71,6 +71,21 @@ def test_a_component_that_is_changed_afterwards_is_used(modular: Any) -> None:
     assert torch.equal(pipe(RED, generator=seeded(), output_type="latent", **SIZE).images, stock)
 
 
+def test_a_negative_prompt_that_the_guider_would_not_look_at_is_refused(modular: Any) -> None:
+    from diffusers import ClassifierFreeGuidance
+
+    from steering import NotSupported
+    from steering.families.modular import as_pipeline
+
+    pipe, usual = as_pipeline(modular), modular.guider
+    modular.update_components(guider=ClassifierFreeGuidance(guidance_scale=1.0))
+    try:
+        with pytest.raises(NotSupported, match="has no effect here"):
+            pipe(RED, negative_prompt="a moon", generator=seeded(), output_type="latent", **SIZE)
+    finally:
+        modular.update_components(guider=usual)
+
+
 def test_prompts_whose_windows_differ_are_refused_together(modular: Any) -> None:
     from steering import NotSupported
     from steering.families.modular import as_pipeline

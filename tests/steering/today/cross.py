@@ -8,13 +8,14 @@ from typing import Any
 from tests.steering import zoo_parts as parts
 from tests.steering.today import other_encoders as encoders
 
-__all__ = ["BUILD", "CALL"]
+__all__ = ["BUILD", "CALL", "kandinsky5"]
 
 _JITTER = 0.12
 
 
-def _kandinsky5() -> Any:
-    from diffusers import FlowMatchEulerDiscreteScheduler, Kandinsky5T2IPipeline, Kandinsky5Transformer3DModel
+def kandinsky5(pipeline: Any, vae: Any, **config: Any) -> Any:
+    """A pipeline of Kandinsky 5, for pictures or for films."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, Kandinsky5Transformer3DModel
 
     processor, letters = encoders.qwen_processor(), parts.clip_tokenizer()
     denoiser = Kandinsky5Transformer3DModel(
@@ -28,10 +29,11 @@ def _kandinsky5() -> Any:
         num_text_blocks=2,
         num_visual_blocks=4,
         axes_dims=(4, 6, 6),
+        **config,
     )
-    pipe = Kandinsky5T2IPipeline(
+    pipe = pipeline(
         transformer=parts.jitter(denoiser, _JITTER),
-        vae=parts.vae(levels=4),
+        vae=vae,
         text_encoder=encoders.qwen25_vl(processor.tokenizer),
         tokenizer=processor,
         text_encoder_2=parts.clip(letters, room=77),
@@ -39,6 +41,13 @@ def _kandinsky5() -> Any:
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
     )
     pipe.prompt_template_encode_start_idx = encoders.template_length(processor.tokenizer, pipe.prompt_template)
+    return pipe
+
+
+def _kandinsky5() -> Any:
+    from diffusers import Kandinsky5T2IPipeline
+
+    pipe = kandinsky5(Kandinsky5T2IPipeline, parts.vae(levels=4))
     pipe.resolutions = [(64, 64)]  # it takes no size that is not in this list
     return pipe
 

@@ -4,6 +4,7 @@ projections. LoRA, 8-bit weights, offload, compiled blocks; each is steered, or 
 | law | mutation that turned it red |
 |---|---|
 | 8-bit weights are steered, and are another host | values of a quantized class read as a plain tensor's |
+| what changes at the second denoiser counts | adapters, or wrappers, of the first one alone |
 | a change of plan adds no graph | a site's name a constant of its graph; donors' keys at a plan's own sites alone |
 """
 
@@ -111,3 +112,27 @@ def test_an_adapter_at_a_projection_that_is_fused_by_the_model_is_refused_with_t
     e = torch.ones(1, 32)
     with pytest.raises(NotSupported, match="has no projection of its own for its keys"):
         it.steered([RED], [Plan(Edit((fused,), Operator(e, e, torch.zeros_like(e), where="keys")))])
+
+
+def test_a_lora_on_the_second_expert_makes_another_host() -> None:
+    it = on("wan22")
+    bound = it.host.fingerprint
+    adapt(it.pipe.transformer_2, ("to_k", "to_v"))
+    assert it.host.fingerprint.weights == bound.weights
+    assert [a.split("/")[0] for a in it.host.fingerprint.adapters] == ["transformer_2"]
+    assert it.host.fingerprint.digest != bound.digest
+
+
+def test_both_experts_run_eagerly_where_hooks_come_for_one_call() -> None:
+    from steering.run.prepared import uncompiled
+
+    it = on("wan22")
+    it.pipe.transformer_2.compile(backend="eager")
+    it.pipe.transformer = wrapper = torch.compile(it.pipe.transformer, backend="eager")
+    it.host.close()
+    now = on("wan22", it.pipe)
+    with uncompiled(now.host.prepared):
+        assert it.pipe.transformer is now.host.denoiser
+        assert it.pipe.transformer_2._compiled_call_impl is None
+    assert it.pipe.transformer is wrapper
+    assert it.pipe.transformer_2._compiled_call_impl is not None

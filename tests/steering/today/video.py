@@ -7,6 +7,7 @@ from typing import Any
 
 from tests.steering import zoo_parts as parts
 from tests.steering.today import other_encoders as encoders
+from tests.steering.today.cross import kandinsky5
 
 __all__ = ["BUILD", "CALL"]
 
@@ -30,22 +31,25 @@ def _wan_vae() -> Any:
     return parts.jitter(vae, 0.05)
 
 
+_WAN: dict[str, Any] = {
+    "num_attention_heads": 2,
+    "attention_head_dim": 12,
+    "in_channels": 4,
+    "out_channels": 4,
+    "text_dim": 16,
+    "freq_dim": 16,
+    "ffn_dim": 32,
+    "num_layers": 4,
+    "rope_max_seq_len": 32,
+}
+
+
 def _wan(*, experts: int) -> Any:
     from diffusers import FlowMatchEulerDiscreteScheduler, WanPipeline, WanTransformer3DModel
     from transformers import ByT5Tokenizer
 
     def denoiser() -> Any:
-        model = WanTransformer3DModel(
-            num_attention_heads=2,
-            attention_head_dim=12,
-            in_channels=4,
-            out_channels=4,
-            text_dim=16,
-            freq_dim=16,
-            ffn_dim=32,
-            num_layers=4,
-            rope_max_seq_len=32,
-        )
+        model = WanTransformer3DModel(**_WAN)
         return parts.jitter(model, _JITTER)
 
     return WanPipeline(
@@ -67,17 +71,7 @@ def _skyreels() -> Any:
     if not hasattr(pipeline_skyreels_v2, "ftfy"):
         pipeline_skyreels_v2.ftfy = _Unmended
 
-    denoiser = SkyReelsV2Transformer3DModel(
-        num_attention_heads=2,
-        attention_head_dim=12,
-        in_channels=4,
-        out_channels=4,
-        text_dim=16,
-        freq_dim=16,
-        ffn_dim=32,
-        num_layers=4,
-        rope_max_seq_len=32,
-    )
+    denoiser = SkyReelsV2Transformer3DModel(**_WAN)
     return SkyReelsV2Pipeline(
         tokenizer=ByT5Tokenizer(),
         text_encoder=encoders.umt5(),
@@ -99,17 +93,7 @@ def _anyflow() -> Any:
     from diffusers import AnyFlowPipeline, AnyFlowTransformer3DModel, FlowMapEulerDiscreteScheduler
     from transformers import ByT5Tokenizer
 
-    denoiser = AnyFlowTransformer3DModel(
-        num_attention_heads=2,
-        attention_head_dim=12,
-        in_channels=4,
-        out_channels=4,
-        text_dim=16,
-        freq_dim=16,
-        ffn_dim=32,
-        num_layers=4,
-        rope_max_seq_len=32,
-    )
+    denoiser = AnyFlowTransformer3DModel(**_WAN)
     return AnyFlowPipeline(
         tokenizer=ByT5Tokenizer(),
         text_encoder=encoders.umt5(),
@@ -357,33 +341,9 @@ def _cogvideox() -> Any:
 
 
 def _kandinsky5_video() -> Any:
-    from diffusers import FlowMatchEulerDiscreteScheduler, Kandinsky5T2VPipeline, Kandinsky5Transformer3DModel
+    from diffusers import Kandinsky5T2VPipeline
 
-    processor, letters = encoders.qwen_processor(), parts.clip_tokenizer()
-    denoiser = Kandinsky5Transformer3DModel(
-        in_visual_dim=4,
-        out_visual_dim=4,
-        in_text_dim=16,
-        in_text_dim2=16,
-        time_dim=16,
-        model_dim=32,
-        ff_dim=64,
-        num_text_blocks=2,
-        num_visual_blocks=4,
-        axes_dims=(4, 6, 6),
-        visual_cond=True,
-    )
-    pipe = Kandinsky5T2VPipeline(
-        transformer=parts.jitter(denoiser, _JITTER),
-        vae=_hunyuan_video_vae(),
-        text_encoder=encoders.qwen25_vl(processor.tokenizer),
-        tokenizer=processor,
-        text_encoder_2=parts.clip(letters, room=77),
-        tokenizer_2=letters,
-        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
-    )
-    pipe.prompt_template_encode_start_idx = encoders.template_length(processor.tokenizer, pipe.prompt_template)
-    return pipe
+    return kandinsky5(Kandinsky5T2VPipeline, _hunyuan_video_vae(), visual_cond=True)
 
 
 BUILD: dict[str, Callable[[], Any]] = {
