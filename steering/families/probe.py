@@ -23,8 +23,8 @@ from steering.families.observe import PROMPTS, ObservedCall, observe_call, param
 
 __all__ = ["probed_families"]
 
-# names under which denoisers are given text, for those that are not given what the encoder returned
 _COUNT = "num_images_per_prompt"
+# names under which denoisers are given text, for those that are not given what the encoder returned
 _TEXTS = ("encoder_hidden_states", "text_embeds", "context", "cap_feats")
 _SMALL = {"use_resolution_binning": False, "clean_caption": False, "complex_human_instruction": None}
 
