@@ -46,7 +46,7 @@ def test_off_it_is_not_there_and_on_the_host_is_another_one(
 ) -> None:
     it = on(name)
     plain, bound = draw(it), it.host.fingerprint
-    monkeypatch.setattr("steering.run.prepared.weights_digest", None)  # the weights are not read a second time
+    monkeypatch.setattr("steering.run.prepared.joined_weights_digest", None)  # the weights are not read a second time
     it.host.load_lora("loud", lora(it, tmp_path))
     assert torch.equal(draw(it), plain)
     assert it.host.fingerprint == bound
