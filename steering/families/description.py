@@ -82,17 +82,22 @@ class SiteRule:
 class PooledRule:
     """Where pooled text enters the timestep modulation: a global site.
 
-    `argument` of `module` carries it; with `leading` it is the first columns of a longer vector (SDXL: sizes follow).
-    `source`: which of the encoder's results it is; text that the model pools itself may come `projected` as that of the
-    sites, and with a `mask`.
+    `argument` of `module`, a path in the denoiser, carries it; with `leading` it is the first columns of a longer
+    vector (SDXL: sizes follow). `source`: which of the encoder's results it is; text that the model pools itself may
+    come `projected` as that of the sites, and with a `mask`; a `mean` is that of the text's shown tokens.
     """
 
     module: str
     argument: str
-    source: Literal["pooled", "text"] = "pooled"
+    source: Literal["pooled", "text", "mean"] = "pooled"
     leading: bool = False
     projected: bool = False
     mask: MaskRule | None = None
+
+    @property
+    def encoded(self) -> Literal["pooled", "text"]:
+        """Which of the encoder's results it is made of."""
+        return "text" if self.source == "mean" else self.source
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +172,7 @@ class Family:
     others: tuple[str, ...] = ()  # further denoisers of the class, by component: experts, one for the uncond rows
     inputs: Inputs = field(default_factory=Inputs)
     projection: tuple[str, ...] = ()  # modules of a denoiser that text passes before the first site, in order
-    pooled: PooledRule | None = None
+    pooled: tuple[PooledRule, ...] = ()
     order: tuple[str, ...] = ()  # first parts of names in execution order, where `named_modules` has another
     spare_timesteps: int = 0  # at the end of the scheduler's list, never run
     image: Literal["none", "picture", "latents"] = "none"  # what the pipeline starts from beside text

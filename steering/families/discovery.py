@@ -145,12 +145,10 @@ def find_sites(family: Family, denoiser: nn.Module, prefix: str = "") -> tuple[P
 
 
 def find_pooled(family: Family, denoiser: nn.Module, prefix: str = "") -> tuple[Placed, ...]:
-    """The global site of a denoiser, alone in a tuple; empty when no pooled text enters it."""
-    rule = family.pooled
-    module = getattr(denoiser, rule.module, None) if rule else None
-    if rule is None or module is None:
-        return ()
-    return (Placed(Site(prefix + rule.module, "global", _params(module)), module, rule, 0, 0),)
+    """The global sites of a denoiser; empty when no pooled text enters it."""
+    modules = dict(denoiser.named_modules())
+    found = [(rule, modules[rule.module]) for rule in family.pooled if rule.module in modules]
+    return tuple(Placed(Site(prefix + r.module, "global", _params(m)), m, r, 0, 0) for r, m in found)
 
 
 def _is_linear(module: nn.Module, name: str) -> bool:

@@ -130,8 +130,8 @@ def check_watched(sentinels: Sequence[Sentinel], prepared: PreparedPipeline, hos
 
 
 def _check_swap(swap: Swap, prepared: PreparedPipeline, placed: Placed, host: str) -> None:
-    rule, pooled = placed.rule, prepared.family.pooled
-    masks = (getattr(rule, "mask", None), pooled.mask if pooled is not None and swap.pooled != "keep" else None)
+    rule, pooled = placed.rule, prepared.family.pooled if swap.pooled != "keep" else ()
+    masks = (getattr(rule, "mask", None), *(p.mask for p in pooled))
     whole = any(mask is not None and mask.masked is None for mask in masks) or bool(getattr(rule, "companions", ()))
     if whole and 0.0 < swap.strength < 1.0:
         raise NotSupported(

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from steering.batch.device_tables import ActiveSite, CommonTables, SiteTables
-from steering.errors import BadLayout, BadPlan, NotSupported
+from steering.errors import BadLayout, NotSupported
 from steering.families.description import MaskRule, PooledRule, SiteRule
 from steering.families.discovery import Placed
 from steering.families.spans import Span, relaid
@@ -188,23 +188,27 @@ def pooled_hook(site: ActiveSite, placed: Placed) -> Hook:
 
     def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         tables = site.now()
-        if tables is None or not ("pooled" in tables.common.banks or tables.common.pooled_width):
+        if tables is None:
             return None
-        whole, bank = _argument(args, kwargs, argument, position), tables.common.banks.get("pooled")
-        width = tables.common.pooled_width if bank is None else bank.shape[-1]
+        whole, bank = _argument(args, kwargs, argument, position), tables.recorded.get("pooled")
+        width = whole.shape[-1]
+        if leading:
+            width = tables.common.pooled_width if bank is None else bank.shape[-1]
+        edited = table_key("pooled", width) in tables.common.operators
+        if bank is None and not edited:
+            return None
         given = whole[..., :width]
         if bank is not None:
             _check(given, tables.common, tuple(bank.shape[1:]), name)
             given = _swapped(tables, "swap", given, bank)
             _count(tables, "swap")
-        if tables.common.pooled_width:
-            _check_pooled(width if leading else whole.shape[-1], tables.common.pooled_width, name)
+        if edited:
             tokens = given if given.dim() == 3 else given[:, None]
             given = _edited(tables, "pooled", tokens).view_as(given)
         put, named = list(args), dict(kwargs)
         _put(put, named, argument, position, torch.cat([given, whole[..., width:]], -1) if leading else given)
         if masked is not None and bank is not None:
-            mask = _swapped_mask(tables, _argument(args, kwargs, *masked), tables.common.banks["pooled_mask"])
+            mask = _swapped_mask(tables, _argument(args, kwargs, *masked), tables.recorded["pooled_mask"])
             _put(put, named, *masked, mask)
         return tuple(put), named
 
@@ -371,11 +375,6 @@ def _check(text: Any, common: CommonTables, shape: tuple[int, ...], name: str) -
     if text is None or text.shape[0] != rows or tuple(text.shape[1 : 1 + len(shape)]) != shape:
         got = None if text is None else list(text.shape)
         raise BadLayout(f"text at site `{name}` must be {[rows, *shape]} as the call was laid out, got {got}")
-
-
-def _check_pooled(width: int, want: int, name: str) -> None:
-    if width != want:
-        raise BadPlan(f"operator must be {width} wide for the pooled text of site `{name}`, got {want}")
 
 
 def _check_mask(mask: Any, rule: MaskRule | None, name: str) -> None:

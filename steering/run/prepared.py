@@ -20,7 +20,7 @@ from steering.batch.recorded_text import TextRecorder, TextStream, stream_size
 from steering.batch.row_program import CHANNELS, COUNTED, AddedRows, Ints, RowProgram
 from steering.batch.watch import Watch
 from steering.errors import NotFired
-from steering.families.description import Family, SiteRule
+from steering.families.description import Family, PooledRule, SiteRule
 from steering.families.discovery import Placed, find_pooled, find_sites, is_fused
 from steering.families.facts import picture_tokens
 from steering.families.fingerprint import Fingerprint, fingerprint_of, joined_weights_digest
@@ -160,10 +160,12 @@ class PreparedPipeline:
                 )
                 banks[self._text_bank(component)] = read.pop("text")
                 banks |= read
-        if program.pooled and self.family.pooled is not None:
-            donors = self._encoded(program.pooled, encoding)
+        donors = self._encoded(program.pooled, encoding) if self.globals else []
+        for index, placed in enumerate(self.globals if donors else (), len(self.sites)):
+            assert isinstance(placed.rule, PooledRule)
             capacity = bank_capacity(len(donors), own)
-            banks |= pooled_banks(donors, capacity, own, self.family.pooled, self.projection())
+            made = pooled_banks(donors, capacity, own, placed.rule, self.projection(self._owners[index]))
+            banks |= {f"{name}.{index}": bank for name, bank in made.items()}
         return banks
 
     def static_banks(

@@ -26,8 +26,9 @@ from steering.batch.layout import Layout, Layouts
 from steering.batch.recorded_text import TextRecorder
 from steering.batch.row_program import COUNTED, RowProgram, RowSetting
 from steering.errors import BadDonor, BadLayout, BadPlan, NotFired, NotSupported
+from steering.families.description import PooledRule
 from steering.families.spans import Picture
-from steering.plans import Plan
+from steering.plans import Edit, Plan
 from steering.run.call import CallFacts, PipelineRun, SessionExtras, as_rows
 from steering.run.checks import check_finite, check_scale
 from steering.run.clock import StepClock
@@ -211,20 +212,20 @@ class Session:
         self.prepared.active.show(None)
         if self._steered:
             run.program = self._program([p for p in self.plans for _ in range(images)])
-            self._check_pooled(run.program, named)
+            self._check_pooled(named)
             run.banks = self.prepared.banks(run.program, encoding, run.text)
 
     def _program(self, plans: Sequence[Plan | None]) -> RowProgram:
         return self.prepared.program(plans, self.extras.added, self.extras.sentinels)
 
-    def _check_pooled(self, program: RowProgram, named: Mapping[str, Any]) -> None:
-        rule = self.prepared.family.pooled
-        if rule is None:
-            return
-        want = int(named[rule.source].shape[-1])
-        for operator in (o for of_it in program.operators.values() for o in of_it):
-            if operator.where == "pooled" and operator.e.shape[1] != want:
-                raise BadPlan(f"operator must be {want} wide for pooled text here, got {operator.e.shape[1]}")
+    def _check_pooled(self, named: Mapping[str, Any]) -> None:
+        edits = [act for plan in self.plans if plan for act in plan.interventions if isinstance(act, Edit)]
+        for placed in self.prepared.globals:
+            assert isinstance(placed.rule, PooledRule)
+            want = int(as_rows(named[placed.rule.encoded]).shape[-1])
+            for edit in edits:
+                if placed.name in edit.sites and edit.operator.e.shape[1] != want:
+                    raise BadPlan(f"operator must be {want} wide for pooled text here, got {edit.operator.e.shape[1]}")
 
     def _show(
         self,

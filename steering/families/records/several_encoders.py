@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from steering.families.description import Encode, Family, Inputs, PooledRule, SiteRule
 
-__all__ = ["HUNYUAN_IMAGE", "RECORDS"]
+__all__ = ["HUNYUAN_IMAGE", "RECORDS", "REFINED"]
+
+# the refiners of text know the time and the mean of the text
+REFINED = PooledRule("context_embedder.time_text_embed", "pooled_projection", source="mean")
 
 # the tokens of quoted words and those of the prompt lie in one stream; a plan steers both
 HUNYUAN_IMAGE = Family(
@@ -46,6 +49,7 @@ HUNYUAN_IMAGE = Family(
     guidance="sequential",
     pictures=None,  # for several of a prompt it mixes up the masks of a batch
     inputs=Inputs(mask="encoder_attention_mask", beside=("encoder_hidden_states_2", "encoder_attention_mask_2")),
+    pooled=(REFINED,),
 )
 
 # each block reads one more layer of Llama's states beside the text that evolves
@@ -96,7 +100,7 @@ _HIDREAM = Family(
         pooled=("pooled_embeds",),
         oblong="max_seq",
     ),
-    pooled=PooledRule("p_embedder", "pooled_embed"),
+    pooled=(PooledRule("p_embedder", "pooled_embed"),),
 )
 
 RECORDS: tuple[Family, ...] = (HUNYUAN_IMAGE, _HIDREAM)

@@ -8,7 +8,7 @@ from steering.families.description import Encode, Family, Inputs, MaskRule, Pool
 from steering.families.records.cross_attention import KANDINSKY5
 from steering.families.records.founding import SANA
 from steering.families.records.one_sequence import COGVIEW3
-from steering.families.records.several_encoders import HUNYUAN_IMAGE
+from steering.families.records.several_encoders import HUNYUAN_IMAGE, REFINED
 
 __all__ = ["RECORDS"]
 
@@ -117,7 +117,7 @@ _HUNYUAN_VIDEO = Family(
     pictures=_VIDEOS,
     result="frames",
     inputs=Inputs(mask="encoder_attention_mask", pooled=("pooled_projections",)),
-    pooled=PooledRule("time_text_embed", "pooled_projection"),
+    pooled=(PooledRule("time_text_embed", "pooled_projection"), REFINED),
     small_call={"num_frames": 1},
     negative_scale="true_cfg_scale",  # `guidance_scale` is an input of the denoiser
 )
@@ -150,6 +150,7 @@ _HUNYUAN_VIDEO15 = Family(
     pictures=None,  # for several of a prompt it forgets to repeat one input
     result="frames",
     inputs=Inputs(mask="encoder_attention_mask", beside=("encoder_hidden_states_2", "encoder_attention_mask_2")),
+    pooled=(REFINED,),
     small_call={"num_frames": 1},
 )
 
