@@ -66,6 +66,8 @@ def places_of(host: Host) -> dict[str, PlantSite]:
     names = {id(module): name for name, module in denoiser.named_modules()}
     found: dict[str, PlantSite] = {}
     for placed in find_sites(family, denoiser):
+        if placed.site.kind == "text":  # what is taught there would be read at every site
+            continue
         assert isinstance(placed.rule, SiteRule)
         maps = placed.projection("keys"), placed.projection("values")
         readers = {names[id(m)]: _linear(m, placed.name) for m in maps}

@@ -145,15 +145,21 @@ def _check_swap(swap: Swap, prepared: PreparedPipeline, placed: Placed, host: st
                 " cross-attention, where `text` computes the same: use `text`"
             )
         return
-    if swap.source == "text" and prepared.family.needs_twin:
+    if swap.source == "text" and not placed.is_static:
         raise NotSupported(
-            f"source `text` needs a host with cross-attention; on host `{host}` text evolves with the picture, and the"
-            " encoded donor is not what its blocks expect: use `twin`, `lockstep` or `canonical`"
+            f"source `text` needs a host with cross-attention, or a site of static text; at site `{placed.name}` of"
+            f" host `{host}` text evolves with the picture, and the encoded donor is not what it expects: use `twin`,"
+            " `lockstep` or `canonical`"
         )
     if swap.mode == "pinned" and swap.source in ("canonical", "text"):
         raise NotSupported("mode `pinned` needs the donor as a row of the batch: use source `twin` or `lockstep`")
     if swap.mode == "kv":
         placed.readers()
+    elif placed.site.kind == "text":
+        raise NotSupported(
+            f"mode `pinned` shows sites that read the picture a whole text stream; site `{placed.name}` comes before"
+            " them: use mode `kv`"
+        )
     elif rule.stream is None:  # type: ignore[union-attr]
         raise NotSupported(f"mode `pinned` needs to know the text stream around site `{placed.name}`; use mode `kv`")
 
@@ -178,7 +184,8 @@ def _check_edit(edit: Edit, placed: Placed) -> None:
         return
     want = {"text": placed.text_width, "output": placed.output_width, "context": placed.context_width}[where]
     if want == 0:
-        raise BadPlan(f"site `{placed.name}` gives no text on to later blocks, so its `{where}` cannot be edited")
+        gives = "text alone" if where == "output" else "no text on to later blocks"
+        raise BadPlan(f"site `{placed.name}` gives {gives}, so its `{where}` cannot be edited")
     if width != want:
         raise BadPlan(f"operator must be {want} wide for the {where} of site `{placed.name}`, got {width}")
 

@@ -242,7 +242,9 @@ class Session:
         if cached:
             program.check_cached(self.clock.steps)
         setting = program.at(self.clock.step, self.clock.steps, layout, whole=whole, cached=cached)
-        if self.prepared.family.static and named[self.prepared.family.inputs.text].shape[1] != run.text.shape[1]:
+        text = named[self.prepared.family.inputs.text]
+        kept = self.prepared.family.joint and program.encoded and isinstance(text, torch.Tensor)
+        if kept and text.shape[1] != run.text.shape[1]:
             self._pass_by(setting)
             return
         if layout.batch not in run.tables:

@@ -51,13 +51,24 @@ _COSMOS = Family(
     guidance="sequential",
 )
 
-# text passes blocks of its own before it is read, and these know the time and the pooled text: a donor needs a row
+# text passes blocks of its own before it is read, and these know the time and the pooled text: a donor needs a row, or
+# a recording, which is exact
 KANDINSKY5 = Family(
     name="Kandinsky 5",
     pipelines=("Kandinsky5T2IPipeline",),
     denoiser="transformer",
     denoiser_class="Kandinsky5Transformer3DModel",
     sites=(
+        SiteRule(
+            pattern=r"text_transformer_blocks\.\d+\.self_attention",
+            module_class="Kandinsky5Attention",
+            kind="text",
+            keys=("to_key", "to_value"),
+            text="hidden_states",
+            queries="to_query",
+            out="out_layer",
+            output="text",
+        ),
         SiteRule(
             pattern=r"visual_transformer_blocks\.\d+\.cross_attention",
             module_class="Kandinsky5Attention",
