@@ -11,6 +11,7 @@ from torch import nn
 
 from palimpsest_base.suggest import did_you_mean, nearest
 from steering.errors import BadPlan, NotFinite, NotSupported, UnknownSite
+from steering.families.description import SiteRule
 from steering.families.discovery import Placed
 from steering.plans import Edit, Plan, Swap
 from steering.run.prepared import PreparedPipeline
@@ -132,7 +133,8 @@ def check_watched(sentinels: Sequence[Sentinel], prepared: PreparedPipeline, hos
 def _check_swap(swap: Swap, prepared: PreparedPipeline, placed: Placed, host: str) -> None:
     rule, pooled = placed.rule, prepared.family.pooled if swap.pooled != "keep" else ()
     masks = (getattr(rule, "mask", None), *(p.mask for p in pooled))
-    whole = any(mask is not None and mask.masked is None for mask in masks) or bool(getattr(rule, "companions", ()))
+    beside = isinstance(rule, SiteRule) and (rule.companions or rule.beside)
+    whole = any(mask is not None and mask.masked is None for mask in masks) or bool(beside)
     if whole and 0.0 < swap.strength < 1.0:
         raise NotSupported(
             f"strength must be 1 at site `{placed.name}`, got {swap.strength}: its mask says yes or no of each token,"

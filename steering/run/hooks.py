@@ -21,6 +21,7 @@ from steering.maths import edit_rows, swap_bias, swap_rows, take_rows
 from steering.values import Projected, Where, table_key
 
 __all__ = [
+    "accompanied",
     "adapter_hook",
     "companion_hook",
     "cross_hook",
@@ -136,7 +137,7 @@ def companion_hook(site: ActiveSite, placed: Placed) -> Hook:
         for argument, position in arguments:
             value = _argument(args, kwargs, argument, position)
             for channel in channels:
-                value = _accompanied(tables, channel, argument, value, name, alone=alone)
+                value = accompanied(tables, channel, argument, value, name, alone=alone)
             if value is not None:
                 _put(put, named, argument, position, value)
         return tuple(put), named
@@ -269,7 +270,7 @@ def _swapped(tables: SiteTables, channel: str, own: torch.Tensor, bank: torch.Te
     return take_rows(own, bank, src)
 
 
-def _accompanied(tables: SiteTables, channel: str, argument: str, own: Any, name: str, *, alone: bool) -> Any:
+def accompanied(tables: SiteTables, channel: str, argument: str, own: Any, name: str, *, alone: bool) -> Any:
     """What goes with text, in the order in which rows are shown others' text; what several rows share stays. `alone`:
     no picture is with it."""
     parts, shown = parts_beside(own, name), []

@@ -28,6 +28,7 @@ from steering.families.spans import Picture, Span, behind_text
 from steering.plans import Plan
 from steering.run.arguments import arguments_of_row, repeated_arguments
 from steering.run.hooks import (
+    accompanied,
     adapter_hook,
     companion_hook,
     cross_hook,
@@ -285,6 +286,21 @@ class PreparedPipeline:
         tables.load(banks, operators, program.watch.directions(widths))
         tables.common.picture = picture
         return tables
+
+    def put_beside(self, kwargs: dict[str, Any]) -> None:
+        """Puts into the arguments of a denoiser's call what goes with the text that sites are shown in it."""
+        for placed, site in zip(self.placed, self.active.sites, strict=True):
+            tables = site.tables
+            if tables is None or not tables.common.swaps:
+                continue
+            for argument in getattr(placed.rule, "beside", ()):
+                kwargs[argument] = accompanied(tables, "swap", argument, kwargs[argument], placed.name, alone=True)
+
+    def keep_beside(self, kwargs: Mapping[str, Any], recorder: TextRecorder) -> None:
+        """Takes down from the arguments of a denoiser's call what goes with the text of sites."""
+        for index, placed in enumerate(self.sites):
+            for argument in getattr(placed.rule, "beside", ()):
+                recorder.add(f"{argument}.0.{index}", kwargs[argument])
 
     def sites_beside(self, component: str, skipped: Sequence[int] = ()) -> list[int]:
         """The sites that a call of a denoiser, by its component, does not pass: another's, and those in blocks whose

@@ -156,12 +156,14 @@ class Session:
         self.picture = self.prepared.picture(named, run.encoding)
         if self.extras.recorder is not None:
             self._aim_recorder(self.extras.recorder, layout, place)
+            self.prepared.keep_beside(kwargs, self.extras.recorder)
         if run.program is not None:
             check_scale(self.prepared, kwargs)
             skipped = (kwargs.get(inputs.skips) if inputs.skips else None) or ()
             silent = self.prepared.sites_beside(component, skipped)
             cached = inputs.cached is not None and kwargs.get(inputs.cached[0]) == inputs.cached[1]
             self._show(run, run.program, layout, place, silent, named, whole=not skipped, cached=cached)
+            self.prepared.put_beside(kwargs)
         return None
 
     def _step(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
