@@ -1,5 +1,5 @@
-"""Places that only text passes: refiners and text blocks before the picture, the ways in of single encoders, and means of
-text that enter the timestep modulation. Each is a site of its own.
+"""Places that only text passes: refiners and text blocks before the picture, the ways in of single encoders, and means
+of text that enter the timestep modulation. Each is a site of its own.
 
 | law | mutation that turned it red |
 |---|---|
@@ -195,8 +195,9 @@ def test_the_mean_that_refiners_know_is_a_global_site(it: Asked) -> None:
     with before(it.host.denoiser.get_submodule(f"{site}.text_embedder"), read):
         it.stock([RED, PINK])
         own, given = seen[0]
+        seen.clear()
         kept = it.steered([RED, RED], [it.swap(PINK, (joint,), pooled="keep"), None])
-        assert all(torch.equal(rows[0], rows[1]) for rows in seen[1:])
+        assert all(torch.equal(rows[0], rows[1]) for rows in seen)
         seen.clear()
         swapped = it.output_of([RED, RED], [it.swap(PINK, (joint,), pooled="donor"), None])
     changed = [rows[0] for rows in seen if not torch.equal(rows[0], rows[1])]
@@ -219,8 +220,8 @@ def test_each_of_two_global_sites_is_edited_at_its_own_width_or_refused() -> Non
         assert out.report[0].fired == {site.name: it.call["num_inference_steps"]}
         assert apart(out.images[0], stock[0]) > it.tolerance
         assert torch.equal(torch.as_tensor(out.images[1]), stock[1])
+        wrong = torch.ones(1, 7)
         with pytest.raises(BadPlan, match="operator must be 16 wide for pooled text here, got 7"):
-            wrong = torch.ones(1, 7)
             it.steered([RED], [Plan(Edit((site.name,), Operator(wrong, wrong, wrong, where="pooled")))])
 
 
