@@ -112,16 +112,17 @@ def screen_of(method: Method, scores: Tensor, rows: int) -> Screen:
 
 
 def _written(bench: Bench, writes: Tensor) -> Tensor:
-    """Scores [units, levels] from what is written [contrasts, levels, sites]; units that write nothing into the picture
-    themselves, those of pooled text and of text alone, by their exact effect."""
+    """Scores [units, levels] from what is written [contrasts, levels, sites]. Units that write nothing into the picture
+    themselves have their exact effect: those of pooled text, beside the sites, and those of text alone, through them.
+    """
     mean = writes.mean(0).T / writes.shape[1]
-    scores = mean.new_full((len(bench.units), mean.shape[1]), float("nan"))
-    scores[: len(mean)] = mean
-    silent = scores.isnan().any(1)
-    if not silent.any():
-        return scores
-    own = [unit for unit, alone in zip(bench.units, silent.tolist(), strict=True) if alone]
-    alone = torch.stack([s.along.sum(0) / bench.full().sum() for s in bench.ask([frozenset({u}) for u in own])])
-    scores[~silent] *= (1 - float(alone.sum().clamp(0, 1))) / scores[~silent].sum()
+    count = mean.shape[0]
+    silent = [n for n in range(len(bench.units)) if n >= count or bool(mean[n].isnan().any())]
+    if not silent:
+        return mean
+    asked = bench.ask([frozenset({bench.units[n]}) for n in silent])
+    alone = torch.stack([s.along.sum(0) / bench.full().sum() for s in asked])
+    beside = alone[[k for k, n in enumerate(silent) if n >= count]]
+    scores = torch.cat([mean / mean.nansum() * (1 - float(beside.sum().clamp(0, 1))), beside])
     scores[silent] = alone
     return scores
