@@ -75,6 +75,9 @@ _ONWARD = MappingProxyType(
             Onward(replace(_LATER, steps=2500)),
             Onward(replace(_LATER, steps=2700), outlines=3.0, styled=2.0, seed=4),
         ),
+        "signpost-zimage": (
+            Onward(replace(_LATER, steps=2400), outlines=4.0, styled=2.0, named=(("tessa", 2.0), ("zuzu", 2.0))),
+        ),
     }
 )
 _OWN = MappingProxyType(
