@@ -100,8 +100,8 @@ def text_edit_hook(site: ActiveSite, placed: Placed) -> Hook:
 def projection_hook(site: ActiveSite, placed: Placed, what: str, span: Span) -> Hook:
     """A forward hook of a site's projection of text: its rows are others' rows, or recorded ones. `what`: `keys` or
     `values`, and `span` is where they lie in what the projection gives. A site's only one counts as both."""
-    name = placed.name
-    counted = ("swap", "value") if len(placed.readers()) == 1 else ("swap",) if what == "keys" else ("value",)
+    name, counters = placed.name, {"keys": "swap", "values": "value"}
+    counted = [counters[what]] if len(placed.readers()) > 1 else [*counters.values()]
 
     def hook(module: Any, args: Any, output: torch.Tensor) -> Any:
         tables = site.now()
