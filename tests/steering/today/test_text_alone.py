@@ -27,7 +27,8 @@ from tests.steering.today import zoo
 HUNYUAN = ("hunyuan-image", "hunyuan-video", "hunyuan-video15")
 STATIC = ("lumina2", "z-image")
 NAMES = (*STATIC, *HUNYUAN, "bria-fibo", "flux3", "hidream", "kandinsky5", "krea2")
-ALIKE = "a new star"  # as many tokens as RED, for pipelines that pad to the longest prompt
+LONGEST = ("bria-fibo", "kandinsky5")  # texts are as long as the longest of a call, and so are recorded donors
+ALIKE = "a new star"  # as many tokens as RED
 LONG = 'pink "moon" over a wide and quiet sea'  # more than 32 tokens, so that Z-Image pads it to 64
 ROOM = {"max_sequence_length": 64}
 
@@ -120,9 +121,9 @@ def test_a_way_in_carries_the_text_of_its_encoder_and_nothing_else(
     assert apart(given[0], it.stock(it.beside(prompts, PINK))[0]) > it.different
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "flux3"])
+@every
 def test_a_recorded_donor_is_a_row_of_the_batch_for_every_seed(it: Asked) -> None:
-    donor = ALIKE if name_of_longest(it) else PINK
+    donor = ALIKE if it.name in LONGEST else PINK
     sites = alone(it)
     twin = it.output_of([RED, donor], [it.swap(donor, sites, pooled="keep"), None])
     recorded = it.output_of([RED, donor], [it.swap(donor, sites, pooled="keep", source="canonical"), None])
@@ -130,11 +131,6 @@ def test_a_recorded_donor_is_a_row_of_the_batch_for_every_seed(it: Asked) -> Non
     assert apart(recorded.images[0], it.stock([RED, donor])[0]) > it.different / 10
     assert recorded.report[0].extra_rows == 0
     assert recorded.report[0].fired == twin.report[0].fired
-
-
-def name_of_longest(it: Asked) -> bool:
-    """Whether texts are only as long as the longest of a call, so that a recorded donor must be alike."""
-    return it.name in ("bria-fibo", "kandinsky5")
 
 
 @pytest.mark.parametrize("name", STATIC)
@@ -157,6 +153,23 @@ def test_a_donor_of_static_text_is_a_row_of_the_batch_and_adds_none(it: Asked) -
     assert first.report[0].extra_rows == 0
     with pytest.raises(NotSupported, match="source `text` needs a host with cross-attention, or a site of static text"):
         it.steered([RED], [it.swap(PINK, source="text", pooled="keep")])
+
+
+@pytest.mark.parametrize("name", STATIC)
+def test_one_plan_and_one_batch_mix_static_donors_with_others(it: Asked) -> None:
+    from steering import Plan
+
+    text = alone(it)
+    joint = it.names[len(text) :]
+    static = it.swap(PINK, text, pooled="keep", source="text")
+    recorded = it.swap(ALIKE, text, pooled="keep", source="canonical")
+    both = Plan(*static.interventions, *it.swap(PINK, joint, pooled="keep").interventions)
+    prompts = [RED, PINK]
+    assert apart(it.steered(prompts, [both, None])[0], it.stock(it.beside(prompts, PINK))[1]) < it.tolerance
+    mixed = it.steered([RED, RED, PINK], [static, recorded, None])
+    for row, plan in enumerate((static, recorded)):
+        own = [plan if n == row else None for n in range(3)]
+        assert torch.equal(mixed[row], it.steered([RED, RED, PINK], own)[row])
 
 
 def test_static_donors_of_several_lengths_are_exact_beside_prompts_that_are_as_long() -> None:
