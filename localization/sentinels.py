@@ -21,6 +21,7 @@ from localization.errors import LocalizationError
 from localization.probes import PathProbe, TextProbe, Texts, area_under_curve, fit_path, fit_text, threshold
 from palimpsest_base.statistics import wilson
 from steering import Host, Pack, Sentinel, Window
+from steering.measure.activations import has_place
 from steering.measure.traces import trace
 from steering.sentinel import EncodedText
 
@@ -106,7 +107,8 @@ def sample_texts(
     rows_at_once: int = 16,
     progress: Callable[[str], None] = lambda _: None,
 ) -> SentinelSamples:
-    """Stock pictures of `cases`, judged, with what `sites` wrote along the way."""
+    """Stock pictures of `cases`, judged, with what `sites` wrote along the way; those of text alone write nothing."""
+    sites = [name for name in sites if has_place(host, name, "output")]
     texts: list[EncodedText] = []
     scores: list[Mapping[str, float]] = []
     means: dict[str, list[Tensor]] = {name: [] for name in sites}
@@ -136,7 +138,12 @@ def fit_sentinel(
     quarter = _sides([c.prompt for c in samples.cases], recipe.seed + 1)
     _check_halves(pack.concept, shows, half, recipe)
     data = _Data(_together(samples.texts), told, half, quarter)
-    ways = [(sites, end) for sites in dict.fromkeys((pack.sites, pack.wider)) for end in recipe.windows]
+    sets = (tuple(name for name in sites if name in samples.means) for sites in (pack.sites, pack.wider))
+    ways = [(sites, end) for sites in dict.fromkeys(sets) if sites for end in recipe.windows]
+    if not ways:
+        raise LocalizationError(
+            f"no site of pack `{pack.concept}` writes into the picture, so no sentinel can read there"
+        )
     tried = [_path_halves(samples, *way, data, recipe) for way in ways]
     areas = [area_under_curve(t.logits, shows) for t in tried]
     chosen = next(i for i, area in enumerate(areas) if area >= max(areas) - _SLACK)

@@ -59,8 +59,8 @@ def after(module: nn.Module, hook: Callable[..., Any]) -> Iterator[None]:
 
 @contextmanager
 def watched(component: Any, look: Callable[[tuple[Any, ...], dict[str, Any]], Any]) -> Iterator[None]:
-    """Calls `look(args, kwargs)` before each call of a denoiser, outside of any compiled graph. What it gives, unless
-    it is None, is the call's result, and the denoiser is not called."""
+    """Calls `look(args, kwargs)` before each call of a denoiser, outside of any compiled graph. It may change the
+    call's `kwargs`. What it gives, unless it is None, is the call's result, and the denoiser is not called."""
     compiled = vars(component).get("_compiled_call_impl")
 
     def around(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

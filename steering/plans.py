@@ -74,8 +74,9 @@ class Swap:
       whose sites are named: `keep` the request's own, the `donor`'s, or `null`, that of the empty prompt. It has no
       default, because pooled text carries a concept past any set of sites. On hosts without pooled text all three do
       nothing.
-    * `source`, what is computed: `text`, the encoded donor, on cross-attention hosts, where it is all there is. On
-      joint hosts a donor's text evolves with its picture: a `twin` runs the donor as an added row of the batch with
+    * `source`, what is computed: `text`, the encoded donor, on cross-attention hosts, where it is all there is, and at
+      sites whose text depends on the prompt alone (refiners of Z-Image and Lumina 2, all of Qwen-Image 2.1). Elsewhere
+      on joint hosts a donor's text evolves with its picture: a `twin` runs the donor as an added row of the batch with
       the request's seed; in `lockstep` the twin shares the request's latents after every step; `canonical` is the
       donor's stream as recorded in a run of its own with seed 0 and the arguments of the call, and adds no row.
     * `mode` on joint hosts: `kv` swaps the text's keys and values at the sites, and the request's own text stream goes

@@ -7,15 +7,16 @@ from typing import Literal
 
 __all__ = ["Site", "SiteKind"]
 
-SiteKind = Literal["cross", "joint", "global"]
+SiteKind = Literal["cross", "joint", "text", "global"]
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A place where text enters an attention block.
+    """A place where text enters a model.
 
-    `kind`: `cross` (text is a constant side input), `joint` (text changes from block to block, in a stream of its own
-    or in one sequence with the picture), `global` (pooled text enters the timestep modulation). `params`: number of
+    `kind`: `cross` (text is a constant side input of attention), `joint` (text changes from block to block, in a stream
+    of its own or in one sequence with the picture), `text` (only text passes: a block before it meets the picture, or
+    the way in of one encoder's text), `global` (pooled text enters the timestep modulation). `params`: number of
     parameters of the module that reads the text.
     """
 

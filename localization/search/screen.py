@@ -71,7 +71,8 @@ def screen(bench: Bench, method: Method, *, points: int = 1) -> Screen:
     * `gradient`: slopes along the way from the own text to the donor's at all units together, at `points` places. One
       is attribution patching in the middle of the way, where most models change over from one text to the other; more
       are integrated gradients.
-    * `contribution`: what the concept's tokens write at each site; where pooled text enters, the exact effect.
+    * `contribution`: what the concept's tokens write at each site; where pooled text enters, and at sites of text
+      alone, the exact effect.
     """
     before = bench.rows
     full = bench.full()
@@ -111,11 +112,17 @@ def screen_of(method: Method, scores: Tensor, rows: int) -> Screen:
 
 
 def _written(bench: Bench, writes: Tensor) -> Tensor:
-    """Scores [units, levels] from what is written [contrasts, levels, sites]; global units by their exact effect."""
+    """Scores [units, levels] from what is written [contrasts, levels, sites]. Units that write nothing into the picture
+    themselves have their exact effect: those of pooled text, beside the sites, and those of text alone, through them.
+    """
     mean = writes.mean(0).T / writes.shape[1]
     count = mean.shape[0]
-    own = bench.units[count:]
-    if not own:
+    silent = [n for n in range(len(bench.units)) if n >= count or bool(mean[n].isnan().any())]
+    if not silent:
         return mean
-    alone = torch.stack([s.along.sum(0) / bench.full().sum() for s in bench.ask([frozenset({u}) for u in own])])
-    return torch.cat([mean / mean.sum() * (1 - float(alone.sum().clamp(0, 1))), alone])
+    asked = bench.ask([frozenset({bench.units[n]}) for n in silent])
+    alone = torch.stack([s.along.sum(0) / bench.full().sum() for s in asked])
+    beside = alone[[k for k, n in enumerate(silent) if n >= count]]
+    scores = torch.cat([mean / mean.nansum() * (1 - float(beside.sum().clamp(0, 1))), beside])
+    scores[silent] = alone
+    return scores

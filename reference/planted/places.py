@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from steering import Host, NotSupported
-from steering.families.description import Family, SiteRule
+from steering.families.description import Family, PooledRule, SiteRule
 from steering.families.discovery import Placed, find_pooled, find_sites
 from steering.families.table import known_family
 
@@ -66,12 +66,14 @@ def places_of(host: Host) -> dict[str, PlantSite]:
     names = {id(module): name for name, module in denoiser.named_modules()}
     found: dict[str, PlantSite] = {}
     for placed in find_sites(family, denoiser):
+        if placed.site.kind == "text":  # what is taught there would be read at every site
+            continue
         assert isinstance(placed.rule, SiteRule)
         maps = placed.projection("keys"), placed.projection("values")
         readers = {names[id(m)]: _linear(m, placed.name) for m in maps}
         found[placed.name] = PlantSite(placed.name, placed.site.kind, placed, readers, not placed.span.whole)
     for placed in find_pooled(family, denoiser):
-        if family.pooled is not None and family.pooled.source == "pooled":
+        if isinstance(placed.rule, PooledRule) and placed.rule.source == "pooled":
             reader = _pooled_reader(placed.module)
             found[placed.name] = PlantSite(placed.name, "global", placed, {names[id(reader)]: reader})
     return found

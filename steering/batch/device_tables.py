@@ -70,16 +70,16 @@ class CommonTables:
         self.blends = False
         self.banks = {name: torch.zeros(shape, dtype=dtype, device=at) for name, shape, dtype in key.banks}
         self.operators: dict[str, OperatorTables] = {}
-        self.pooled_width = 0  # of the operators of pooled text; 0: there are none
+        self.pooled_width = 0  # of the operators of pooled text, where it leads a longer vector; 0: there are none
         self.watch = torch.zeros(key.batch, key.watched, device=at)  # 1 where a row counts for a sentinel
 
 
 class DeviceTables:
     """The tensors of one call shape: `sites` x `batch` tables, banks of donors, counters.
 
-    Banks by name: `text` [c, l, d] and `mask` [c, 1, l] of cross-attention hosts, `pooled` [c, w] or [c, l, d], and for
-    recorded streams `keys.<site>` and `values.<site>` [c, l, d], and those of what goes with them. `by_site`: the
-    tables of each site.
+    Banks by name: `text` [c, l, d] and `mask` [c, 1, l] of cross-attention hosts, and of single sites
+    `pooled.<site>` [c, w] or [c, l, d], for recorded streams `keys.<site>` and `values.<site>` [c, l, d], and those of
+    what goes with them. `by_site`: the tables of each site.
     """
 
     def __init__(self, key: TablesKey) -> None:
@@ -144,7 +144,7 @@ class DeviceTables:
 
 
 class SiteTables:
-    """The tables of one site: views of its rows [b], and the banks of what was recorded there, by name."""
+    """The tables of one site: views of its rows [b], and the banks that are its own, by name."""
 
     def __init__(self, whole: DeviceTables, site: int) -> None:
         self.common = whole.common

@@ -21,6 +21,7 @@ from steering.values import Donor
 __all__ = ["Encoding", "SizedCache", "fit_text", "missing_tokens", "pooled_banks", "text_banks"]
 
 V = TypeVar("V")
+_ROWS = "batch_size"  # diffusers' name for the number of prompts, where an encoding method is told it
 
 
 class SizedCache(Generic[V]):
@@ -59,7 +60,7 @@ class Encoding:
     @property
     def key(self) -> Hashable:
         """Equal for calls that encode a prompt alike."""
-        request = {self.rule.prompt, self.rule.guidance, self.rule.images, *self.rule.cleared}
+        request = {self.rule.prompt, self.rule.guidance, self.rule.images, _ROWS, *self.rule.cleared}
         return tuple(sorted((k, repr(v)) for k, v in self.arguments.items() if k not in request))
 
     def encode(self, prompt: str) -> Donor:
@@ -76,6 +77,8 @@ class Encoding:
         own: dict[str, Any] = {self.rule.prompt: list(prompts)}
         if self.rule.images is not None:
             own[self.rule.images] = 1
+        if _ROWS in self.arguments:
+            own[_ROWS] = len(prompts)
         if self.rule.guidance is not None:
             own[self.rule.guidance] = False
         return self.rule.named(self.method(**{**self.arguments, **cleared, **own}))
@@ -105,14 +108,16 @@ def text_banks(
 def pooled_banks(
     donors: Sequence[Donor], capacity: int, own: torch.Tensor, rule: PooledRule, projection: Sequence[nn.Module]
 ) -> dict[str, torch.Tensor]:
-    """The donors' `pooled` text [c, w], or their text [c, l, d] where the model pools it itself, then with its
-    `pooled_mask` where the rule has one; rows up to `capacity` are zero.
+    """The donors' `pooled` text [c, w] at one global site, or their text [c, l, d] where the model pools it itself,
+    then with its `pooled_mask` where the rule has one; rows up to `capacity` are zero.
 
     own: the call's encoded text [b, l, d]. Raises: BadDonor, for a donor without pooled text.
     """
     rows, shown = [], own.new_ones(capacity, own.shape[1])
     for n, donor in enumerate(donors):
-        if rule.source == "text":
+        if rule.source == "mean":
+            rows.append(_mean(donor).to(own))
+        elif rule.source == "text":
             row, shown[n] = fit_text(donor, own, masks=donor.mask is not None)
             rows.append(_projected(row[None], projection)[0] if rule.projected else row)
         elif donor.pooled is None:
@@ -121,6 +126,15 @@ def pooled_banks(
             rows.append(donor.pooled.to(own))
     bank = torch.stack([*rows, *[torch.zeros_like(rows[0])] * (capacity - len(rows))])
     return {"pooled": bank} | ({} if rule.mask is None else {"pooled_mask": _mask(shown, rule.mask)})
+
+
+def _mean(donor: Donor) -> torch.Tensor:
+    """The mean of a donor's shown tokens [w]. Raises: BadDonor, where there are none."""
+    shown = torch.ones(len(donor.text)) if donor.mask is None else donor.mask
+    if not bool(shown.any()):
+        raise BadDonor("donor must have a token that is shown, because this host pools its text as a mean")
+    weights = shown.to(donor.text.device, torch.float32)[:, None]
+    return (donor.text * weights).sum(0) / weights.sum()
 
 
 def _mask(shown: torch.Tensor, rule: MaskRule) -> torch.Tensor:

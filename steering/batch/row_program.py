@@ -67,7 +67,7 @@ class RowProgram:
     """The settings of one run, from the plans of its pictures and the sentinels that watch them all.
 
     `kinds`: of each site, in the order of `names`. `texts` and `pooled` are in the order of the text bank and the bank
-    of pooled text; `operators` by table, in its order.
+    of pooled text, `encoded` those of `texts` that are shown as they were encoded; `operators` by table, in its order.
     """
 
     def __init__(
@@ -92,6 +92,7 @@ class RowProgram:
         ]
         swaps = [i for _, i in self._acts if isinstance(i, Swap)]
         self.texts: tuple[str | Donor, ...] = _different(i.donor for i in swaps if i.source in ("text", "canonical"))
+        self.encoded: tuple[str | Donor, ...] = _different(i.donor for i in swaps if i.source == "text")
         pooled = [i for i in swaps if i.pooled != "keep" and self._globals]
         self.pooled: tuple[str | Donor, ...] = _different(NULL if i.pooled == "null" else i.donor for i in pooled)
         self.operators: dict[str, tuple[Operator, ...]] = _by_table(i for _, i in self._acts)
@@ -196,7 +197,7 @@ class RowProgram:
         sheet.src[channel][at] = source
         sheet.alpha[channel][at] = strength
         sheet.hits[COUNTED.index(channel)][at] = True
-        if channel == "swap" and self._kinds[at[0]] == "joint":
+        if channel == "swap" and self._kinds[at[0]] in ("joint", "text"):
             sheet.hits[COUNTED.index("value")][at] = True
 
     def _source_row(self, picture: int, act: Swap, layout: Layout) -> int:

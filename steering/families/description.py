@@ -38,13 +38,15 @@ class SiteRule:
 
     * `pattern`: full match of the module's name; `module_class`: the name of its class.
     * `text`: the argument of the module that carries text, or one sequence of text and picture.
-    * `keys`: the projections, by attribute, that make keys and values of text; `queries`: the one of the picture's
-      queries.
+    * `keys`: the projections, by attribute, that make keys and values of text, or where there is no attention, the one
+      that makes what goes on; `queries`: the one of the picture's queries.
+    * `static`: the text there depends on the prompt alone, on no picture and no time, so a donor needs no row.
     * `span`: where text lies in what those projections read and make: `all` of it, or in one sequence with the picture
       the tokens `first` or `last`. What is not the picture's counts as text: padding, registers, glyphs.
     * `fused`: one projection makes more than keys: these parts of its output, each as wide as the module's `inner_dim`,
       are keys and values.
     * `companions`: arguments of the module with an entry a row that go with the text of a row: masks, rotations.
+      `beside`: such arguments of the denoiser.
     * `stream`: the argument of the block around a joint site that carries the text stream; None for `cross`.
       `stream_span`: where text lies in it; `stream_rows`: its axis of rows, where that of tokens is the other of the
       first two.
@@ -53,25 +55,27 @@ class SiteRule:
     * `out`: the projection after attention, by name in the module, or with `out_of_block` in the block around, where it
       takes attention's output first and more beside it; `gate`: the block's module whose second result scales it.
     * `output`: how the picture's part lies in the module's output: `tokens` [b, n, d], `channels` [b, d, h, w], `heads`
-      [b, n, heads, d / heads], the `first` or `second` of a tuple of tokens (the other is the text's), or one
-      `sequence` with the text, as by `span`.
+      [b, n, heads, d / heads], the `first` or `second` of a tuple of tokens (the other is the text's), one `sequence`
+      with the text, as by `span`, or nowhere: all of it is `text`.
     """
 
     pattern: str
     module_class: str
     kind: SiteKind
-    keys: tuple[str, str]
+    keys: tuple[str, ...]
     text: str = "encoder_hidden_states"
     mask: MaskRule | None = None
     span: Literal["all", "first", "last"] = "all"
     fused: tuple[int, int] | None = None
     companions: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+    static: bool = False
     before: str | None = None
     if_cross: bool = False
     stream: str | None = None
     stream_span: Literal["all", "first", "last"] = "all"
     stream_rows: Literal[0, 1] = 0
-    output: Literal["tokens", "channels", "heads", "first", "second", "sequence"] = "tokens"
+    output: Literal["tokens", "channels", "heads", "first", "second", "sequence", "text"] = "tokens"
     queries: str = "to_q"
     out: str = "to_out.0"
     out_of_block: bool = False
@@ -82,17 +86,22 @@ class SiteRule:
 class PooledRule:
     """Where pooled text enters the timestep modulation: a global site.
 
-    `argument` of `module` carries it; with `leading` it is the first columns of a longer vector (SDXL: sizes follow).
-    `source`: which of the encoder's results it is; text that the model pools itself may come `projected` as that of the
-    sites, and with a `mask`.
+    `argument` of `module`, a path in the denoiser, carries it; with `leading` it is the first columns of a longer
+    vector (SDXL: sizes follow). `source`: which of the encoder's results it is; text that the model pools itself may
+    come `projected` as that of the sites, and with a `mask`; a `mean` is that of the text's shown tokens.
     """
 
     module: str
     argument: str
-    source: Literal["pooled", "text"] = "pooled"
+    source: Literal["pooled", "text", "mean"] = "pooled"
     leading: bool = False
     projected: bool = False
     mask: MaskRule | None = None
+
+    @property
+    def encoded(self) -> Literal["pooled", "text"]:
+        """Which of the encoder's results it is made of."""
+        return "text" if self.source == "mean" else self.source
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,11 +172,10 @@ class Family:
     guidance: Literal["uncond-first", "cond-first", "sequential"]
     pictures: str | None = "num_images_per_prompt"  # of the pipeline's call; None: prompts are repeated
     result: Literal["images", "image", "frames"] = "images"  # the attribute of what a call gives
-    static: bool = False  # a joint family's text depends on nothing but text, so a donor needs no row
     others: tuple[str, ...] = ()  # further denoisers of the class, by component: experts, one for the uncond rows
     inputs: Inputs = field(default_factory=Inputs)
     projection: tuple[str, ...] = ()  # modules of a denoiser that text passes before the first site, in order
-    pooled: PooledRule | None = None
+    pooled: tuple[PooledRule, ...] = ()
     order: tuple[str, ...] = ()  # first parts of names in execution order, where `named_modules` has another
     spare_timesteps: int = 0  # at the end of the scheduler's list, never run
     image: Literal["none", "picture", "latents"] = "none"  # what the pipeline starts from beside text
@@ -189,4 +197,4 @@ class Family:
     @property
     def needs_twin(self) -> bool:
         """True when a donor's text is known only beside its picture: it needs a row of the batch, or a recording."""
-        return self.joint and not self.static
+        return any(rule.kind == "joint" and not rule.static for rule in self.sites)

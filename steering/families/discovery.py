@@ -58,12 +58,18 @@ class Placed:
         rule = self.rule
         if isinstance(rule, PooledRule):
             return {}
-        names: dict[Projected, str] = {"keys": rule.keys[0], "values": rule.keys[1], "queries": rule.queries}
-        if not rule.out_of_block:
+        names: dict[Projected, str] = dict(zip(("keys", "values"), rule.keys, strict=False))
+        names["queries"] = rule.queries
+        if not rule.out_of_block and len(rule.keys) > 1:
             names["result"] = rule.out
         if rule.fused is not None:
             names = {where: name for where, name in names.items() if where == "result"}
         return {where: name for where, name in names.items() if _is_linear(self.module, name)}
+
+    @property
+    def is_static(self) -> bool:
+        """True where text depends on the prompt alone, though it is not as it was encoded."""
+        return isinstance(self.rule, SiteRule) and self.rule.static
 
     @property
     def span(self) -> Span:
@@ -78,7 +84,8 @@ class Placed:
         return Span() if alone else self.span
 
     def readers(self) -> dict[Literal["keys", "values"], tuple[nn.Module, Span]]:
-        """The modules that make keys and values of text, as they are now, and where these lie in what they give.
+        """The modules that make keys and values of text, as they are now, and where these lie in what they give. Where
+        there is no attention, one module makes what goes on, which is called `keys`.
 
         Raises: NotSupported, while diffusers has them fused.
         """
@@ -88,9 +95,10 @@ class Placed:
         self._check_apart("keys")
         width = int(getattr(self.module, "inner_dim", 0))
         found: dict[Literal["keys", "values"], tuple[nn.Module, Span]] = {}
-        for n, what in enumerate(("keys", "values")):
+        names: tuple[Literal["keys", "values"], ...] = ("keys", "values")
+        for n, (what, name) in enumerate(zip(names, rule.keys, strict=False)):
             columns = None if rule.fused is None else (rule.fused[n] * width, (rule.fused[n] + 1) * width)
-            found[what] = self.module.get_submodule(rule.keys[n]), Span(rule.span, columns)  # type: ignore[index]
+            found[what] = self.module.get_submodule(name), Span(rule.span, columns)
         return found
 
     def _check_apart(self, where: str) -> None:
@@ -145,12 +153,10 @@ def find_sites(family: Family, denoiser: nn.Module, prefix: str = "") -> tuple[P
 
 
 def find_pooled(family: Family, denoiser: nn.Module, prefix: str = "") -> tuple[Placed, ...]:
-    """The global site of a denoiser, alone in a tuple; empty when no pooled text enters it."""
-    rule = family.pooled
-    module = getattr(denoiser, rule.module, None) if rule else None
-    if rule is None or module is None:
-        return ()
-    return (Placed(Site(prefix + rule.module, "global", _params(module)), module, rule, 0, 0),)
+    """The global sites of a denoiser; empty when no pooled text enters it."""
+    modules = dict(denoiser.named_modules())
+    found = [(rule, modules[rule.module]) for rule in family.pooled if rule.module in modules]
+    return tuple(Placed(Site(prefix + r.module, "global", _params(m)), m, r, 0, 0) for r, m in found)
 
 
 def _is_linear(module: nn.Module, name: str) -> bool:
@@ -170,8 +176,9 @@ def _place(name: str, module: nn.Module, rule: SiteRule, modules: dict[str, nn.M
     site = Site(prefix + name, rule.kind, _params(module))
     keys = getattr(module, rule.keys[0])
     block = modules[name.rpartition(".")[0]] if rule.stream or rule.before else None
-    picture = int(getattr(module, "out_dim", 0)) or _width_of(module, rule.out)
-    return Placed(site, module, rule, int(keys.in_features), picture, block, _context_width(rule, module, picture))
+    out = int(getattr(module, "out_dim", 0)) or _width_of(module, rule.out)
+    picture, context = (0, out) if rule.output == "text" else (out, _context_width(rule, module, out))
+    return Placed(site, module, rule, int(keys.in_features), picture, block, context)
 
 
 def _width_of(module: nn.Module, name: str) -> int:

@@ -325,7 +325,7 @@ def _projection(seen: ObservedCall, start: torch.Tensor, goal: torch.Tensor, den
     return tuple(chain)
 
 
-def _pooled_of(seen: ObservedCall, text: _Text) -> PooledRule | None:
+def _pooled_of(seen: ObservedCall, text: _Text) -> tuple[PooledRule, ...]:
     """Where pooled text enters: a module of the denoiser's own that is given it, or that pools the text itself."""
     for name, values in seen.inputs.items():
         if "." in name:
@@ -333,11 +333,11 @@ def _pooled_of(seen: ObservedCall, text: _Text) -> PooledRule | None:
         out = seen.outputs.get(name)
         for argument, value in values.items():
             if text.pooled is not None and _leads(text.pooled[1], value):
-                return PooledRule(name, argument, leading=value.shape[-1] > text.pooled[1].shape[-1])
+                return (PooledRule(name, argument, leading=value.shape[-1] > text.pooled[1].shape[-1]),)
             pools = isinstance(out, torch.Tensor) and out.dim() == 2
             if pools and _same(value, text.value):
-                return PooledRule(name, argument, source="text")
-    return None
+                return (PooledRule(name, argument, source="text"),)
+    return ()
 
 
 def _same(a: torch.Tensor, b: torch.Tensor) -> bool:

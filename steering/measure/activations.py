@@ -80,7 +80,13 @@ def has_place(host: Host, site: str, where: Where) -> bool:
         return False
     if where == "pooled" or placed.site.kind == "global":
         return where == "pooled" and placed.site.kind == "global"
-    return where != "context" or placed.context_width > 0
+    return _width(placed, where) > 0
+
+
+def _width(placed: Placed, where: Where) -> int:
+    """How wide a place of a site is; 0 for one that it does not have."""
+    widths = {"text": placed.text_width, "output": placed.output_width, "context": placed.context_width}
+    return widths.get(where, 0)
 
 
 def _find(prepared: PreparedPipeline, name: str, where: Where, host: str) -> Placed:
@@ -91,8 +97,9 @@ def _find(prepared: PreparedPipeline, name: str, where: Where, host: str) -> Pla
         raise NotSupported(f"`{where}` are not recorded; record what a site reads (`text`) or gives (`output`)")
     if (where == "pooled") != (placed.site.kind == "global"):
         raise BadPlan(f"site `{name}` is `{placed.site.kind}` and has no `{where}`")
-    if where == "context" and not placed.context_width:
-        raise NotSupported(f"site `{name}` gives no text on to later blocks, so it has no `context`")
+    if where != "pooled" and not _width(placed, where):
+        gives = "text alone" if where == "output" else "no text on to later blocks"
+        raise NotSupported(f"site `{name}` gives {gives}, so it has no `{where}`")
     return placed
 
 
@@ -195,8 +202,10 @@ def _text_hook(site: Placed, rule: SiteRule, picture: Callable[[], Picture], kee
     return text
 
 
-def _parts(site: Placed, rule: SiteRule, value: Any, picture: Picture) -> tuple[torch.Tensor, Any]:
-    """The picture's part of a site's output as tokens [b, n, d], and the text's, where it has one."""
+def _parts(site: Placed, rule: SiteRule, value: Any, picture: Picture) -> tuple[Any, Any]:
+    """The picture's part of a site's output as tokens [b, n, d], and the text's, where it has one of them."""
+    if rule.output == "text":
+        return None, value
     if rule.output in ("first", "second"):
         return (value[0], value[1]) if rule.output == "first" else (value[1], value[0])
     if rule.output == "sequence":

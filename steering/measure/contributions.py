@@ -36,13 +36,14 @@ __all__ = ["contributions_of"]
 def contributions_of(
     prepared: PreparedPipeline, call: Call, tokens: Sequence[int], *, published: bool = False
 ) -> torch.Tensor:
-    """How much `tokens` of the text write at each site, float64 [sites], in one evaluation of one row.
+    """How much `tokens` of the text write at each site, float64 [sites], in one evaluation of one row; nan at sites
+    that only text passes, which write nothing into the picture themselves.
 
     Raises: NotSupported, for a site whose attention cannot be seen.
     """
     at = torch.tensor(list(tokens), device=call.text.device)
     picture = prepared.picture(call.kwargs, call.encoding)
-    seen = [_Site(placed, picture, at, published) for placed in prepared.sites]
+    seen = [_Site(placed, picture, at, published) for placed in prepared.sites if placed.site.kind != "text"]
     watch = _Attention(seen)
     with ExitStack() as stack, torch.no_grad():
         stack.enter_context(uncompiled(prepared))
@@ -56,7 +57,9 @@ def contributions_of(
             f"the attention of site `{blind[0]}` ({len(blind)} such sites) does not go through torch's own fused call;"
             " set the native attention backend, or use method `gradient`"
         )
-    return torch.stack([site.written() for site in seen])
+    written = {site.placed.name: site.written() for site in seen}
+    silent = torch.tensor(float("nan"), dtype=torch.float64)
+    return torch.stack([written.get(placed.name, silent) for placed in prepared.sites])
 
 
 @dataclass

@@ -24,7 +24,7 @@ from steering.sites import Site
 
 __all__ = ["Check", "SelfTest", "run_self_test"]
 
-_PROMPTS = ("red", "a green ring")  # short, and of different lengths
+_PROMPTS = ("red", 'a "green" ring')  # short, of different lengths, one with a word for an encoder of glyphs
 _CHUNK = 14  # sites in one call, beside three rows of control
 
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from palimpsest_base.suggest import did_you_mean, nearest
 from steering.errors import BadPlan, NotFinite, NotSupported, UnknownSite
+from steering.families.description import SiteRule
 from steering.families.discovery import Placed
 from steering.plans import Edit, Plan, Swap
 from steering.run.prepared import PreparedPipeline
@@ -130,9 +131,10 @@ def check_watched(sentinels: Sequence[Sentinel], prepared: PreparedPipeline, hos
 
 
 def _check_swap(swap: Swap, prepared: PreparedPipeline, placed: Placed, host: str) -> None:
-    rule, pooled = placed.rule, prepared.family.pooled
-    masks = (getattr(rule, "mask", None), pooled.mask if pooled is not None and swap.pooled != "keep" else None)
-    whole = any(mask is not None and mask.masked is None for mask in masks) or bool(getattr(rule, "companions", ()))
+    rule, pooled = placed.rule, prepared.family.pooled if swap.pooled != "keep" else ()
+    masks = (getattr(rule, "mask", None), *(p.mask for p in pooled))
+    beside = isinstance(rule, SiteRule) and (rule.companions or rule.beside)
+    whole = any(mask is not None and mask.masked is None for mask in masks) or bool(beside)
     if whole and 0.0 < swap.strength < 1.0:
         raise NotSupported(
             f"strength must be 1 at site `{placed.name}`, got {swap.strength}: its mask says yes or no of each token,"
@@ -145,15 +147,21 @@ def _check_swap(swap: Swap, prepared: PreparedPipeline, placed: Placed, host: st
                 " cross-attention, where `text` computes the same: use `text`"
             )
         return
-    if swap.source == "text" and prepared.family.needs_twin:
+    if swap.source == "text" and not placed.is_static:
         raise NotSupported(
-            f"source `text` needs a host with cross-attention; on host `{host}` text evolves with the picture, and the"
-            " encoded donor is not what its blocks expect: use `twin`, `lockstep` or `canonical`"
+            f"source `text` needs a host with cross-attention, or a site of static text; at site `{placed.name}` of"
+            f" host `{host}` text evolves with the picture, and the encoded donor is not what it expects: use `twin`,"
+            " `lockstep` or `canonical`"
         )
     if swap.mode == "pinned" and swap.source in ("canonical", "text"):
         raise NotSupported("mode `pinned` needs the donor as a row of the batch: use source `twin` or `lockstep`")
     if swap.mode == "kv":
         placed.readers()
+    elif placed.site.kind == "text":
+        raise NotSupported(
+            f"mode `pinned` shows sites that read the picture a whole text stream; site `{placed.name}` comes before"
+            " them: use mode `kv`"
+        )
     elif rule.stream is None:  # type: ignore[union-attr]
         raise NotSupported(f"mode `pinned` needs to know the text stream around site `{placed.name}`; use mode `kv`")
 
@@ -178,7 +186,8 @@ def _check_edit(edit: Edit, placed: Placed) -> None:
         return
     want = {"text": placed.text_width, "output": placed.output_width, "context": placed.context_width}[where]
     if want == 0:
-        raise BadPlan(f"site `{placed.name}` gives no text on to later blocks, so its `{where}` cannot be edited")
+        gives = "text alone" if where == "output" else "no text on to later blocks"
+        raise BadPlan(f"site `{placed.name}` gives {gives}, so its `{where}` cannot be edited")
     if width != want:
         raise BadPlan(f"operator must be {want} wide for the {where} of site `{placed.name}`, got {width}")
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from steering.batch.device_tables import ActiveSite, CommonTables, SiteTables
-from steering.errors import BadLayout, BadPlan, NotSupported
+from steering.errors import BadLayout, NotSupported
 from steering.families.description import MaskRule, PooledRule, SiteRule
 from steering.families.discovery import Placed
 from steering.families.spans import Span, relaid
@@ -21,6 +21,7 @@ from steering.maths import edit_rows, swap_bias, swap_rows, take_rows
 from steering.values import Projected, Where, table_key
 
 __all__ = [
+    "accompanied",
     "adapter_hook",
     "companion_hook",
     "cross_hook",
@@ -97,9 +98,10 @@ def text_edit_hook(site: ActiveSite, placed: Placed) -> Hook:
 
 
 def projection_hook(site: ActiveSite, placed: Placed, what: str, span: Span) -> Hook:
-    """A forward hook of a joint site's projection of text: its rows are others' rows, or recorded ones. `what`: `keys`
-    or `values`, and `span` is where they lie in what the projection gives."""
-    counted, name = "swap" if what == "keys" else "value", placed.name
+    """A forward hook of a site's projection of text: its rows are others' rows, or recorded ones. `what`: `keys` or
+    `values`, and `span` is where they lie in what the projection gives. A site's only one counts as both."""
+    name, counters = placed.name, {"keys": "swap", "values": "value"}
+    counted = [counters[what]] if len(placed.readers()) > 1 else [*counters.values()]
 
     def hook(module: Any, args: Any, output: torch.Tensor) -> Any:
         tables = site.now()
@@ -112,7 +114,8 @@ def projection_hook(site: ActiveSite, placed: Placed, what: str, span: Span) -> 
         _check(own, tables.common, (), name)
         bank = _recorded(tables, "swap", what, own, name)
         given = _swapped(tables, "swap", own, bank)
-        _count(tables, counted)
+        for each in counted:
+            _count(tables, each)
         return span.put(output, picture, given)
 
     return hook
@@ -123,6 +126,7 @@ def companion_hook(site: ActiveSite, placed: Placed) -> Hook:
     rule, name = placed.rule, placed.name
     assert isinstance(rule, SiteRule)
     arguments = [(argument, placed.position(argument)) for argument in rule.companions]
+    alone = placed.span.whole
 
     def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         tables = site.now()
@@ -133,7 +137,7 @@ def companion_hook(site: ActiveSite, placed: Placed) -> Hook:
         for argument, position in arguments:
             value = _argument(args, kwargs, argument, position)
             for channel in channels:
-                value = _accompanied(tables, channel, argument, value, name)
+                value = accompanied(tables, channel, argument, value, name, alone=alone)
             if value is not None:
                 _put(put, named, argument, position, value)
         return tuple(put), named
@@ -188,23 +192,27 @@ def pooled_hook(site: ActiveSite, placed: Placed) -> Hook:
 
     def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         tables = site.now()
-        if tables is None or not ("pooled" in tables.common.banks or tables.common.pooled_width):
+        if tables is None:
             return None
-        whole, bank = _argument(args, kwargs, argument, position), tables.common.banks.get("pooled")
-        width = tables.common.pooled_width if bank is None else bank.shape[-1]
+        whole, bank = _argument(args, kwargs, argument, position), tables.recorded.get("pooled")
+        width = whole.shape[-1]
+        if leading:
+            width = tables.common.pooled_width if bank is None else bank.shape[-1]
+        edited = table_key("pooled", width) in tables.common.operators
+        if bank is None and not edited:
+            return None
         given = whole[..., :width]
         if bank is not None:
             _check(given, tables.common, tuple(bank.shape[1:]), name)
             given = _swapped(tables, "swap", given, bank)
             _count(tables, "swap")
-        if tables.common.pooled_width:
-            _check_pooled(width if leading else whole.shape[-1], tables.common.pooled_width, name)
+        if edited:
             tokens = given if given.dim() == 3 else given[:, None]
             given = _edited(tables, "pooled", tokens).view_as(given)
         put, named = list(args), dict(kwargs)
         _put(put, named, argument, position, torch.cat([given, whole[..., width:]], -1) if leading else given)
         if masked is not None and bank is not None:
-            mask = _swapped_mask(tables, _argument(args, kwargs, *masked), tables.common.banks["pooled_mask"])
+            mask = _swapped_mask(tables, _argument(args, kwargs, *masked), tables.recorded["pooled_mask"])
             _put(put, named, *masked, mask)
         return tuple(put), named
 
@@ -223,8 +231,10 @@ def output_hook(site: ActiveSite, placed: Placed) -> Hook:
         tables = site.now()
         if tables is None:
             return None
-        here = table_key("output", width) in tables.common.operators
+        here = width > 0 and table_key("output", width) in tables.common.operators
         there = context > 0 and table_key("context", context) in tables.common.operators
+        if kind == "text":
+            return _edited(tables, "context", output) if there else None
         if kind in ("first", "second", "sequence"):
             count = tables.common.picture
             if kind == "sequence":
@@ -260,11 +270,12 @@ def _swapped(tables: SiteTables, channel: str, own: torch.Tensor, bank: torch.Te
     return take_rows(own, bank, src)
 
 
-def _accompanied(tables: SiteTables, channel: str, argument: str, own: Any, name: str) -> Any:
-    """What goes with text, in the order in which rows are shown others' text; what several rows share stays."""
+def accompanied(tables: SiteTables, channel: str, argument: str, own: Any, name: str, *, alone: bool) -> Any:
+    """What goes with text, in the order in which rows are shown others' text; what several rows share stays. `alone`:
+    no picture is with it."""
     parts, shown = parts_beside(own, name), []
     for n, part in enumerate(parts):  # a comprehension would make the site's name a constant of a compiled graph
-        shown.append(_part_beside(tables, channel, f"{argument}.{n}", part, name))
+        shown.append(_part_beside(tables, channel, f"{argument}.{n}", part, name, alone=alone))
     return type(own)(shown) if isinstance(own, tuple | list) else shown[0]
 
 
@@ -280,17 +291,22 @@ def parts_beside(value: Any, name: str) -> Sequence[torch.Tensor | None]:
     return parts
 
 
-def _part_beside(tables: SiteTables, channel: str, what: str, own: torch.Tensor | None, name: str) -> Any:
+def _part_beside(
+    tables: SiteTables, channel: str, what: str, own: torch.Tensor | None, name: str, *, alone: bool
+) -> Any:
     common, src = tables.common, tables.src[channel]
     shown = common.banks.get("shown")
     if own is not None and shown is not None:  # donors that are no rows of the batch
         _check(own, common, (), name)
         return take_rows(own, shown.view(len(shown), *own.shape[1:]).to(own.dtype), src)
-    if own is None or own.shape[0] == 1 < common.own.shape[0]:
+    if own is None:
+        _check_shown(tables, channel, what, name)
+        return own
+    if own.shape[0] == 1 < common.own.shape[0]:
         return own
     _check(own, common, (), name)
     given, order = take_rows(own, _recorded(tables, channel, what, own, name), src), common.picture.order
-    return given if order is None else relaid(given, order.index_select(0, src), order)
+    return given if alone or order is None else relaid(given, order.index_select(0, src), order)
 
 
 def _recorded(tables: SiteTables, channel: str, what: str, own: torch.Tensor, name: str) -> torch.Tensor | None:
@@ -308,6 +324,20 @@ def _recorded(tables: SiteTables, channel: str, what: str, own: torch.Tensor, na
             " prompts have another length; use source `twin`"
         )
     return None
+
+
+def _check_shown(tables: SiteTables, channel: str, what: str, name: str) -> None:
+    """Nothing, unless a recorded donor has hidden tokens and the call has no mask that would hide them. Raises:
+    BadLayout."""
+    bank, rows = tables.recorded.get(what), len(tables.common.own)
+    if channel != "swap" or bank is None or bank.dtype is not torch.bool:
+        return
+    shown = bank[(tables.src[channel] - rows).clamp(min=0)].flatten(1).all(1)
+    if bool(((tables.src[channel] >= rows) & ~shown).any()):
+        raise BadLayout(
+            f"a donor has hidden tokens at site `{name}`, where this call has no mask: its prompts have another length;"
+            " use source `twin`"
+        )
 
 
 def _swapped_mask(tables: SiteTables, own: torch.Tensor, bank: torch.Tensor | None) -> torch.Tensor:
@@ -371,11 +401,6 @@ def _check(text: Any, common: CommonTables, shape: tuple[int, ...], name: str) -
     if text is None or text.shape[0] != rows or tuple(text.shape[1 : 1 + len(shape)]) != shape:
         got = None if text is None else list(text.shape)
         raise BadLayout(f"text at site `{name}` must be {[rows, *shape]} as the call was laid out, got {got}")
-
-
-def _check_pooled(width: int, want: int, name: str) -> None:
-    if width != want:
-        raise BadPlan(f"operator must be {width} wide for the pooled text of site `{name}`, got {want}")
 
 
 def _check_mask(mask: Any, rule: MaskRule | None, name: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from steering.attach import after, before
 from steering.batch.device_tables import ActiveSite, ActiveTables, DeviceTables, TablesKey, operator_tables
@@ -20,14 +20,15 @@ from steering.batch.recorded_text import TextRecorder, TextStream, stream_size
 from steering.batch.row_program import CHANNELS, COUNTED, AddedRows, Ints, RowProgram
 from steering.batch.watch import Watch
 from steering.errors import NotFired
-from steering.families.description import Family, SiteRule
+from steering.families.description import Family, PooledRule, SiteRule
 from steering.families.discovery import Placed, find_pooled, find_sites, is_fused
 from steering.families.facts import picture_tokens
 from steering.families.fingerprint import Fingerprint, fingerprint_of, joined_weights_digest
 from steering.families.spans import Picture, Span, behind_text
 from steering.plans import Plan
-from steering.run.arguments import arguments_of_row
+from steering.run.arguments import arguments_of_row, repeated_arguments
 from steering.run.hooks import (
+    accompanied,
     adapter_hook,
     companion_hook,
     cross_hook,
@@ -160,50 +161,69 @@ class PreparedPipeline:
                 )
                 banks[self._text_bank(component)] = read.pop("text")
                 banks |= read
-        if program.pooled and self.family.pooled is not None:
-            donors = self._encoded(program.pooled, encoding)
+        donors = self._encoded(program.pooled, encoding) if self.globals else []
+        for index, placed in enumerate(self.globals if donors else (), len(self.sites)):
+            assert isinstance(placed.rule, PooledRule)
             capacity = bank_capacity(len(donors), own)
-            banks |= pooled_banks(donors, capacity, own, self.family.pooled, self.projection())
+            made = pooled_banks(donors, capacity, own, placed.rule, self.projection(self._owners[index]))
+            banks |= {f"{name}.{index}": bank for name, bank in made.items()}
         return banks
 
     def static_banks(
         self, program: RowProgram, encoding: Encoding, own: torch.Tensor, kwargs: Mapping[str, Any], picture: Picture
     ) -> dict[str, torch.Tensor]:
-        """The donors' keys and values at the sites that swap them, `keys.<site>` and `values.<site>` [c, l, d], and the
-        tokens that are `shown` of them and of the picture [c, l + picture], where text depends on text alone; rows up
-        to the capacity are zero.
+        """The donors' keys and values at the static sites that swap them, `keys.<site>` and `values.<site>`
+        [c, l, d], with what goes beside them there, or where the picture is in the sequence, the tokens that are
+        `shown` [c, l + picture]; rows up to the capacity are zero.
 
         own: the call's encoded text [b, l, d]; kwargs: the denoiser's arguments, by name. Each donor that is not kept
-        costs one evaluation of one row. Raises: BadDonor, for one that is longer than the call's text.
+        costs one evaluation of one row, where texts are lists of three. Raises: BadDonor, for one that is longer than
+        the call's text.
         """
-        if not program.texts or not self.family.static:
+        static = [i for i, placed in enumerate(self.sites) if placed.is_static]
+        if not program.encoded or not static:
             return {}
-        joint = [i for i, kind in enumerate(self.kinds) if kind == "joint"]
         needed = program.hooks_needed()
-        sites = [i for i in joint if self.keeps_hooks or "swap" in needed.get(i, ())]  # one graph for all plans
-        capacity, length = bank_capacity(len(program.texts), own), int(own.shape[1])
+        sites = [i for i in static if self.keeps_hooks or "swap" in needed.get(i, ())]  # one graph for all plans
+        alone = {i for i in sites if self.placed[i].span.whole}  # without the picture
+        texts, capacity = kwargs[self.family.inputs.text], bank_capacity(len(program.texts), own)
+        listed = not isinstance(texts, Tensor)
+        length = max(len(text) for text in texts) if listed else int(own.shape[1])
         banks: dict[str, list[torch.Tensor]] = {}
         shown = torch.ones(capacity, length + picture.tokens, dtype=torch.bool, device=own.device)
         for n, donor in enumerate(self._encoded(program.texts, encoding)):
-            text, mask = fit_text(donor, own, masks=True)
-            shown[n, :length] = mask.bool()
+            text, mask = (donor.text, None) if listed else fit_text(donor, own, masks=True)
+            if mask is not None:
+                shown[n, :length] = mask.bool()
             key = ("static", donor.digest, length, tuple(sites), self.weights)
             stream = self.streams.get(key, partial(self._static_stream, text, mask, kwargs, sites, picture))
             for name, row in stream.at(0, 0).items():
-                if name.startswith(("keys.", "values.")):  # what goes beside them is `shown`
+                if name.startswith(("keys.", "values.")) or int(name.rpartition(".")[2]) in alone:
                     banks.setdefault(name, []).append(row)
         empty = capacity - len(program.texts)
         filled = {name: torch.stack([*rows, *[torch.zeros_like(rows[0])] * empty]) for name, rows in banks.items()}
-        return {**filled, "shown": shown}
+        return filled if len(alone) == len(sites) else {**filled, "shown": shown}
 
     def _static_stream(
-        self, text: torch.Tensor, mask: torch.Tensor, kwargs: Mapping[str, Any], sites: Sequence[int], picture: Picture
+        self,
+        text: torch.Tensor,
+        mask: torch.Tensor | None,
+        kwargs: Mapping[str, Any],
+        sites: Sequence[int],
+        picture: Picture,
     ) -> TextStream:
-        """The keys and values of a text [l, d] at some sites, from one evaluation of its row alone."""
+        """The keys and values of a text [l, d] at some sites, from one evaluation of its row alone. In a list of texts
+        it stands beside one as long as the call's longest and one of a single token, so that it is padded as there."""
         inputs = self.family.inputs
-        row = arguments_of_row(inputs, kwargs, 0, len(kwargs[inputs.text]))
-        row[inputs.text] = text[None].to(row[inputs.text])
-        if inputs.mask is not None:
+        texts = kwargs[inputs.text]
+        row = arguments_of_row(inputs, kwargs, 0, len(texts))
+        if isinstance(texts, Tensor):
+            row[inputs.text] = text[None].to(texts)
+        else:
+            row = repeated_arguments(inputs, row, 3)
+            longest = max(texts, key=len)
+            row[inputs.text] = [text.to(longest), longest, longest[:1]]
+        if inputs.mask is not None and mask is not None:
             row[inputs.mask] = mask[None].bool()
         if inputs.cached is not None:
             row |= {inputs.cached[0]: None, inputs.cached[2]: None}
@@ -266,6 +286,21 @@ class PreparedPipeline:
         tables.load(banks, operators, program.watch.directions(widths))
         tables.common.picture = picture
         return tables
+
+    def put_beside(self, kwargs: dict[str, Any]) -> None:
+        """Puts into the arguments of a denoiser's call what goes with the text that sites are shown in it."""
+        for placed, site in zip(self.placed, self.active.sites, strict=True):
+            tables = site.tables
+            if tables is None or not tables.common.swaps:
+                continue
+            for argument in getattr(placed.rule, "beside", ()):
+                kwargs[argument] = accompanied(tables, "swap", argument, kwargs[argument], placed.name, alone=True)
+
+    def keep_beside(self, kwargs: Mapping[str, Any], recorder: TextRecorder) -> None:
+        """Takes down from the arguments of a denoiser's call what goes with the text of sites."""
+        for index, placed in enumerate(self.sites):
+            for argument in getattr(placed.rule, "beside", ()):
+                recorder.add(f"{argument}.0.{index}", kwargs[argument])
 
     def sites_beside(self, component: str, skipped: Sequence[int] = ()) -> list[int]:
         """The sites that a call of a denoiser, by its component, does not pass: another's, and those in blocks whose
@@ -339,16 +374,16 @@ class PreparedPipeline:
         if placed.site.kind == "cross" and needed & {"swap", "text"}:
             bank = self._text_bank(self._owners[index])
             stack.enter_context(before(placed.module, cross_hook(site, placed, bank)))
-        if placed.site.kind == "joint":
-            self._hook_joint(stack, site, placed, needed)
+        if placed.site.kind in ("joint", "text"):
+            self._hook_stream(stack, site, placed, needed)
         if needed & {"output", "context", "watch"}:
             stack.enter_context(after(placed.module, output_hook(site, placed)))
 
-    def _hook_joint(self, stack: ExitStack, site: ActiveSite, placed: Placed, needed: set[str]) -> None:
+    def _hook_stream(self, stack: ExitStack, site: ActiveSite, placed: Placed, needed: set[str]) -> None:
         rule = placed.rule
         if isinstance(rule, SiteRule) and rule.companions and needed & {"swap", "pin"}:
             stack.enter_context(before(placed.module, companion_hook(site, placed)))
-        if "pin" in needed:
+        if "pin" in needed and placed.site.kind == "joint":
             assert placed.block is not None
             stack.enter_context(before(placed.block, stream_hook(site, placed)))
         if "text" in needed:

@@ -26,8 +26,9 @@ from steering.batch.layout import Layout, Layouts
 from steering.batch.recorded_text import TextRecorder
 from steering.batch.row_program import COUNTED, RowProgram, RowSetting
 from steering.errors import BadDonor, BadLayout, BadPlan, NotFired, NotSupported
+from steering.families.description import PooledRule
 from steering.families.spans import Picture
-from steering.plans import Plan
+from steering.plans import Edit, Plan
 from steering.run.call import CallFacts, PipelineRun, SessionExtras, as_rows
 from steering.run.checks import check_finite, check_scale
 from steering.run.clock import StepClock
@@ -155,12 +156,14 @@ class Session:
         self.picture = self.prepared.picture(named, run.encoding)
         if self.extras.recorder is not None:
             self._aim_recorder(self.extras.recorder, layout, place)
+            self.prepared.keep_beside(kwargs, self.extras.recorder)
         if run.program is not None:
             check_scale(self.prepared, kwargs)
             skipped = (kwargs.get(inputs.skips) if inputs.skips else None) or ()
             silent = self.prepared.sites_beside(component, skipped)
             cached = inputs.cached is not None and kwargs.get(inputs.cached[0]) == inputs.cached[1]
             self._show(run, run.program, layout, place, silent, named, whole=not skipped, cached=cached)
+            self.prepared.put_beside(kwargs)
         return None
 
     def _step(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -211,20 +214,20 @@ class Session:
         self.prepared.active.show(None)
         if self._steered:
             run.program = self._program([p for p in self.plans for _ in range(images)])
-            self._check_pooled(run.program, named)
+            self._check_pooled(named)
             run.banks = self.prepared.banks(run.program, encoding, run.text)
 
     def _program(self, plans: Sequence[Plan | None]) -> RowProgram:
         return self.prepared.program(plans, self.extras.added, self.extras.sentinels)
 
-    def _check_pooled(self, program: RowProgram, named: Mapping[str, Any]) -> None:
-        rule = self.prepared.family.pooled
-        if rule is None:
-            return
-        want = int(named[rule.source].shape[-1])
-        for operator in (o for of_it in program.operators.values() for o in of_it):
-            if operator.where == "pooled" and operator.e.shape[1] != want:
-                raise BadPlan(f"operator must be {want} wide for pooled text here, got {operator.e.shape[1]}")
+    def _check_pooled(self, named: Mapping[str, Any]) -> None:
+        edits = [act for plan in self.plans if plan for act in plan.interventions if isinstance(act, Edit)]
+        for placed in self.prepared.globals:
+            assert isinstance(placed.rule, PooledRule)
+            want = int(as_rows(named[placed.rule.encoded]).shape[-1])
+            for edit in edits:
+                if placed.name in edit.sites and edit.operator.e.shape[1] != want:
+                    raise BadPlan(f"operator must be {want} wide for pooled text here, got {edit.operator.e.shape[1]}")
 
     def _show(
         self,
@@ -241,7 +244,9 @@ class Session:
         if cached:
             program.check_cached(self.clock.steps)
         setting = program.at(self.clock.step, self.clock.steps, layout, whole=whole, cached=cached)
-        if self.prepared.family.static and named[self.prepared.family.inputs.text].shape[1] != run.text.shape[1]:
+        text = named[self.prepared.family.inputs.text]
+        kept = self.prepared.family.joint and program.encoded and isinstance(text, torch.Tensor)
+        if kept and text.shape[1] != run.text.shape[1]:
             self._pass_by(setting)
             return
         if layout.batch not in run.tables:

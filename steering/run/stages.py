@@ -238,7 +238,10 @@ def _streams(
     if not sites:
         return {}
     ours = {"prompt", "negative_prompt", "output_type", *_PER_ROW}
-    plain = {k: v for k, v in arguments.items() if k not in ours and not k.startswith(("prompt_", "negative_prompt_"))}
+    texts = {
+        k for k, v in arguments.items() if k.startswith(("prompt_", "negative_prompt_")) and not isinstance(v, dict)
+    }
+    plain = {k: v for k, v in arguments.items() if k not in ours | texts}
     weights = tuple(weight_version(getattr(prepared.encoder, e, None)) for e in prepared.family.encode.encoders)
     how = (repr(sorted(plain.items())), prepared.weights, weights)
     return {

@@ -5,6 +5,7 @@
 | all units are the whole effect, none is nothing | donor's text at all but the last site |
 | a look whose scores cancel out is not believed | `missed` is never true; scores are divided by any sum |
 | a stopped run ends as an uninterrupted one, byte for byte | cost counted of new answers only |
+| places of text alone are asked | no exact effect where nothing is written |
 | controls tell equal sets apart | `find_sites` is given none |
 """
 
@@ -41,8 +42,9 @@ from localization import (
 from localization.prompts import control_contrasts
 from localization.search import smallest_set
 from localization.search.choose import Grown
-from localization.search.screen import Screen, look_again, screen_of
+from localization.search.screen import Screen, look_again, screen, screen_of
 from steering import Host, Pack
+from tests.steering.today import zoo
 from tests.tiny import save_pixart
 
 LEVELS = (0.1, 0.6)
@@ -157,6 +159,26 @@ def test_a_planted_site_is_found_by_every_method(method: Any, tmp_path: Path) ->
     assert found.answer == "set"
     assert found.grown.share > 0.9
     assert found.carried["together"] > 0.9
+
+
+@pytest.mark.parametrize("method", ["gradient", "contribution", "patching"])
+def test_places_of_text_alone_are_asked_as_the_others_are(method: Any) -> None:
+    """They write nothing into the picture themselves, so by contributions they have their exact effect."""
+    call = {k: v for k, v in zoo.CALL["z-image"].items() if k != "max_sequence_length"}
+    mine = Host(zoo.build("z-image"), defaults=call | {"call": {"max_sequence_length": 64}}, self_test=False)
+    alone = [n for n, site in enumerate(mine.sites) if site.kind == "text"]
+    contrasts = [Contrast(prompt="a red star", donor=donor, seed=1) for donor in ("pink moon", "a green ring")]
+    bench = Bench(LocalExecutor(Worker(mine)), mine.units, contrasts, LEVELS, 3, twins=1)
+    found = screen(bench, method)
+    assert torch.isfinite(found.scores).all()
+    assert (found.scores.sum(1)[alone] > 0.01).all()
+    assert len(alone) == 2
+    if method == "contribution":
+        exact = torch.stack(
+            [s.along.sum() / bench.full().sum() for s in bench.ask([frozenset({mine.units[n]}) for n in alone])]
+        )
+        assert torch.allclose(found.scores.sum(1)[alone] * found.total, exact.double())
+        assert float(found.scores.sum(1)[2:].sum() * found.total) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("total", [-0.004, 0.1])

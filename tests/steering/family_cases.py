@@ -10,7 +10,7 @@ import torch
 
 from tests.steering import zoo
 
-RED, GREEN, PINK = "a red star", "green ring, sign 42", "pink moon"
+RED, GREEN, PINK = "a red star", "green ring, sign 42", 'pink "moon"'
 
 
 class Asked:

@@ -51,13 +51,24 @@ _COSMOS = Family(
     guidance="sequential",
 )
 
-# text passes blocks of its own before it is read, and these know the time and the pooled text: a donor needs a row
+# text passes blocks of its own before it is read, and these know the time and the pooled text: a donor needs a row, or
+# a recording, which is exact
 KANDINSKY5 = Family(
     name="Kandinsky 5",
     pipelines=("Kandinsky5T2IPipeline",),
     denoiser="transformer",
     denoiser_class="Kandinsky5Transformer3DModel",
     sites=(
+        SiteRule(
+            pattern=r"text_transformer_blocks\.\d+\.self_attention",
+            module_class="Kandinsky5Attention",
+            kind="text",
+            keys=("to_key", "to_value"),
+            text="hidden_states",
+            queries="to_query",
+            out="out_layer",
+            output="text",
+        ),
         SiteRule(
             pattern=r"visual_transformer_blocks\.\d+\.cross_attention",
             module_class="Kandinsky5Attention",
@@ -78,7 +89,7 @@ KANDINSKY5 = Family(
     pictures=None,  # for several of a prompt it mixes up the pooled texts of a batch
     result="image",
     inputs=Inputs(pooled=("pooled_projections",), shared=("visual_rope_pos", "text_rope_pos", "scale_factor")),
-    pooled=PooledRule("pooled_text_embeddings", "text_embed"),
+    pooled=(PooledRule("pooled_text_embeddings", "text_embed"),),
 )
 
 # the text of two encoders is joined, and hidden tokens are replaced, before it is read: a donor needs a row
@@ -111,7 +122,7 @@ _HUNYUAN_DIT = Family(
         beside=("encoder_hidden_states", "text_embedding_mask"),
         shared=("image_rotary_emb",),
     ),
-    pooled=PooledRule("time_extra_emb", "encoder_hidden_states", source="text"),
+    pooled=(PooledRule("time_extra_emb", "encoder_hidden_states", source="text"),),
     small_call={"use_resolution_binning": False},
 )
 
@@ -161,7 +172,7 @@ _LUMINA_NEXT = Family(
     guidance="cond-first",
     pictures=None,  # for several of a prompt it mixes up the masks of a batch
     inputs=Inputs(mask="encoder_mask", shared=("image_rotary_emb",)),
-    pooled=PooledRule("time_caption_embed", "caption_feat", source="text", mask=MaskRule("caption_mask")),
+    pooled=(PooledRule("time_caption_embed", "caption_feat", source="text", mask=MaskRule("caption_mask")),),
     small_call={"clean_caption": False},
 )
 
@@ -189,12 +200,14 @@ _KANDINSKY3 = Family(
     pictures=None,  # for several of a prompt it mixes up the masks of a batch
     inputs=Inputs(mask="encoder_attention_mask"),
     projection=("encoder_hid_proj",),
-    pooled=PooledRule(
-        "add_time_condition",
-        "context",
-        source="text",
-        projected=True,
-        mask=MaskRule("context_mask", masked=-10000.0),
+    pooled=(
+        PooledRule(
+            "add_time_condition",
+            "context",
+            source="text",
+            projected=True,
+            mask=MaskRule("context_mask", masked=-10000.0),
+        ),
     ),
 )
 

@@ -59,7 +59,7 @@ SDXL = Family(
     ),
     guidance="uncond-first",
     inputs=Inputs(pooled=("added_cond_kwargs", "text_embeds")),
-    pooled=PooledRule("add_embedding", "sample", leading=True),
+    pooled=(PooledRule("add_embedding", "sample", leading=True),),
     order=_UNET,
     distilled=DISTILLED,
 )
@@ -94,7 +94,7 @@ _IF = Family(
     ),
     guidance="uncond-first",
     projection=("encoder_hid_proj",),
-    pooled=PooledRule("add_embedding", "hidden_states", source="text"),
+    pooled=(PooledRule("add_embedding", "hidden_states", source="text"),),
     order=_UNET,
     distilled=DISTILLED,
     handed_on="pt",
@@ -128,7 +128,7 @@ _SD3 = Family(
     ),
     guidance="uncond-first",
     inputs=Inputs(pooled=("pooled_projections",), skips="skip_layers"),
-    pooled=PooledRule("time_text_embed", "pooled_projection"),
+    pooled=(PooledRule("time_text_embed", "pooled_projection"),),
 )
 
 _FLUX = Family(
@@ -168,7 +168,7 @@ _FLUX = Family(
     ),
     guidance="sequential",
     inputs=Inputs(pooled=("pooled_projections",), shared=("txt_ids", "img_ids")),
-    pooled=PooledRule("time_text_embed", "pooled_projection"),
+    pooled=(PooledRule("time_text_embed", "pooled_projection"),),
     negative_scale="true_cfg_scale",  # `guidance_scale` is an input of the denoiser
 )
 

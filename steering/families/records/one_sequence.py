@@ -23,6 +23,9 @@ _ONE = SiteRule(
     output="sequence",
 )
 
+# blocks of text alone, before it is joined with the picture
+_ALONE = replace(_ONE, kind="text", span="all", stream=None, output="text")
+
 _COGVIEW4 = Family(
     name="CogView4",
     pipelines=("CogView4Pipeline",),
@@ -77,15 +80,20 @@ _IDEOGRAM4 = Family(
     small_call={"guidance_schedule": None, "max_sequence_length": 256},
 )
 
-# Its refiners of text are no sites: they see no picture, and what they make is read at the sites. Pictures whose tokens
-# are no multiple of 32 are padded, and by the padding's place their own refiner is told how long the row's text is, in
-# steps of 32: then all sites are the donor's but for that
+# Pictures whose tokens are no multiple of 32 are padded, and by the padding's place their own refiner is told how long
+# the row's text is, in steps of 32: then all sites are the donor's but for that
 _Z_IMAGE = Family(
     name="Z-Image",
     pipelines=("ZImagePipeline",),
     denoiser="transformer",
     denoiser_class="ZImageTransformer2DModel",
     sites=(
+        replace(
+            _ALONE,
+            pattern=r"context_refiner\.\d+\.attention",
+            companions=("attention_mask", "freqs_cis"),
+            static=True,
+        ),
         replace(
             _ONE,
             pattern=r"layers\.\d+\.attention",
@@ -113,7 +121,9 @@ _QWEN_IMAGE_21 = Family(
     pipelines=("QwenImage21Pipeline",),
     denoiser="transformer",
     denoiser_class="QwenImage21Transformer2DModel",
-    sites=(replace(_ONE, module_class="QwenImage21Attention", companions=("key_valid", "attention_mask")),),
+    sites=(
+        replace(_ONE, module_class="QwenImage21Attention", companions=("key_valid", "attention_mask"), static=True),
+    ),
     encode=Encode(
         guidance=None,
         cleared=("prompt_embeds", "prompt_embeds_mask", "image_pad_mask"),
@@ -122,7 +132,6 @@ _QWEN_IMAGE_21 = Family(
         longest=True,
     ),
     guidance="sequential",
-    static=True,
     inputs=Inputs(
         mask="encoder_hidden_states_mask",
         shared=("img_shapes",),
@@ -167,7 +176,15 @@ _KREA2 = Family(
     pipelines=("Krea2Pipeline",),
     denoiser="transformer",
     denoiser_class="Krea2Transformer2DModel",
-    sites=(replace(_ONE, module_class="Krea2Attention", companions=("attention_mask",)),),
+    sites=(
+        replace(
+            _ALONE,
+            pattern=r"text_fusion\.refiner_blocks\.\d+\.attn",
+            module_class="Krea2Attention",
+            companions=("attention_mask",),
+        ),
+        replace(_ONE, module_class="Krea2Attention", companions=("attention_mask",)),
+    ),
     encode=Encode(
         guidance=None,
         cleared=("prompt_embeds", "prompt_embeds_mask"),
@@ -184,7 +201,15 @@ _LUMINA2 = Family(
     pipelines=("Lumina2Pipeline",),
     denoiser="transformer",
     denoiser_class="Lumina2Transformer2DModel",
-    sites=(replace(_ONE, pattern=r"layers\.\d+\.attn", companions=("attention_mask", "image_rotary_emb")),),
+    sites=(
+        replace(
+            _ALONE,
+            pattern=r"context_refiner\.\d+\.attn",
+            companions=("attention_mask", "image_rotary_emb"),
+            static=True,
+        ),
+        replace(_ONE, pattern=r"layers\.\d+\.attn", companions=("attention_mask", "image_rotary_emb")),
+    ),
     encode=Encode(
         guidance="do_classifier_free_guidance",
         cleared=(*_PROMPTS, "prompt_attention_mask", "negative_prompt_attention_mask"),
@@ -196,13 +221,13 @@ _LUMINA2 = Family(
     inputs=Inputs(mask="encoder_attention_mask", ragged="encoder_attention_mask"),
 )
 
-# of its blocks that read text alone nothing is a site: what they make is read at the sites
 _FLUX3 = Family(
     name="FLUX.3",
     pipelines=("ModularFlux3",),
     denoiser="transformer",
     denoiser_class="Flux3Transformer2DModel",
     sites=(
+        replace(_ALONE, pattern=r"txt_mode_blocks\.\d+\.attn", module_class="Flux3Attention"),
         replace(
             _ONE,
             pattern=r"single_transformer_blocks\.\d+\.attn",

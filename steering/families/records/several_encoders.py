@@ -2,17 +2,57 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from steering.families.description import Encode, Family, Inputs, PooledRule, SiteRule
 
-__all__ = ["HUNYUAN_IMAGE", "RECORDS"]
+__all__ = ["GLYPHS", "HUNYUAN_IMAGE", "LAYERS", "RECORDS", "REFINED", "REFINERS"]
 
-# the tokens of quoted words and those of the prompt lie in one stream; a plan steers both
+# the way in of quoted words, which have an encoder of their own
+GLYPHS = SiteRule(
+    pattern="context_embedder_2",
+    module_class="HunyuanImageByT5TextProjection",
+    kind="text",
+    keys=("linear_1",),
+    beside=("encoder_attention_mask_2",),
+    output="text",
+    out="linear_3",
+)
+
+# the refiners of text know the time and the mean of the text
+REFINED = PooledRule("context_embedder.time_text_embed", "pooled_projection", source="mean")
+
+# the way in of one layer of a language model's states, into one block
+LAYERS = SiteRule(
+    pattern=r"caption_projection\.\d+",
+    module_class="BriaFiboTextProjection",
+    kind="text",
+    keys=("linear",),
+    text="caption",
+    output="text",
+    out="linear",
+)
+
+# refiners of the text, which know the time
+REFINERS = SiteRule(
+    pattern=r"context_embedder\.token_refiner\.refiner_blocks\.\d+\.attn",
+    module_class="Attention",
+    kind="text",
+    keys=("to_k", "to_v"),
+    text="hidden_states",
+    companions=("attention_mask",),
+    output="text",
+)
+
+# behind their way in, the tokens of quoted words and those of the prompt lie in one stream; sites there steer both
 HUNYUAN_IMAGE = Family(
     name="HunyuanImage 2.1",
     pipelines=("HunyuanImagePipeline",),
     denoiser="transformer",
     denoiser_class="HunyuanImageTransformer2DModel",
     sites=(
+        REFINERS,
+        GLYPHS,
         SiteRule(
             pattern=r"transformer_blocks\.\d+\.attn",
             module_class="Attention",
@@ -46,6 +86,7 @@ HUNYUAN_IMAGE = Family(
     guidance="sequential",
     pictures=None,  # for several of a prompt it mixes up the masks of a batch
     inputs=Inputs(mask="encoder_attention_mask", beside=("encoder_hidden_states_2", "encoder_attention_mask_2")),
+    pooled=(REFINED,),
 )
 
 # each block reads one more layer of Llama's states beside the text that evolves
@@ -55,6 +96,7 @@ _HIDREAM = Family(
     denoiser="transformer",
     denoiser_class="HiDreamImageTransformer2DModel",
     sites=(
+        replace(LAYERS, module_class="TextProjection"),  # the last is that of T5's text
         SiteRule(
             pattern=r"double_stream_blocks\.\d+\.block\.attn1",
             module_class="HiDreamAttention",
@@ -96,7 +138,8 @@ _HIDREAM = Family(
         pooled=("pooled_embeds",),
         oblong="max_seq",
     ),
-    pooled=PooledRule("p_embedder", "pooled_embed"),
+    pooled=(PooledRule("p_embedder", "pooled_embed"),),
+    order=("caption_projection", "double_stream_blocks", "single_stream_blocks"),
 )
 
 RECORDS: tuple[Family, ...] = (HUNYUAN_IMAGE, _HIDREAM)

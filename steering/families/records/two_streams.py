@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from steering.families.description import Encode, Family, Inputs, SiteRule
+from steering.families.records.several_encoders import LAYERS
 
 __all__ = ["RECORDS"]
 
@@ -168,6 +169,7 @@ _FIBO = Family(
     denoiser="transformer",
     denoiser_class="BriaFiboTransformer2DModel",
     sites=(
+        LAYERS,
         replace(_DOUBLE, module_class="BriaFiboAttention", companions=("attention_mask",)),
         replace(_JOINED, module_class="Attention", companions=("attention_mask",)),
     ),
@@ -178,7 +180,8 @@ _FIBO = Family(
         encoders=("text_encoder",),
     ),
     guidance="uncond-first",
-    inputs=Inputs(shared=_IDS),
+    inputs=Inputs(shared=_IDS, beside=("text_encoder_layers",)),
+    order=("caption_projection", "transformer_blocks", "single_transformer_blocks"),
 )
 
 RECORDS: tuple[Family, ...] = (_FLUX2, _KLEIN, _QWEN_IMAGE, _CHROMA, _AURA_FLOW, _LONGCAT, _OVIS, _FIBO)

@@ -8,7 +8,7 @@ from steering.families.description import Encode, Family, Inputs, MaskRule, Pool
 from steering.families.records.cross_attention import KANDINSKY5
 from steering.families.records.founding import SANA
 from steering.families.records.one_sequence import COGVIEW3
-from steering.families.records.several_encoders import HUNYUAN_IMAGE
+from steering.families.records.several_encoders import GLYPHS, HUNYUAN_IMAGE, REFINED, REFINERS
 
 __all__ = ["RECORDS"]
 
@@ -105,7 +105,7 @@ _HUNYUAN_VIDEO = Family(
     pipelines=("HunyuanVideoPipeline",),
     denoiser="transformer",
     denoiser_class="HunyuanVideoTransformer3DModel",
-    sites=HUNYUAN_IMAGE.sites,
+    sites=tuple(rule for rule in HUNYUAN_IMAGE.sites if rule is not GLYPHS),
     encode=Encode(
         guidance=None,
         cleared=("prompt_2", "prompt_embeds", "pooled_prompt_embeds", "prompt_attention_mask"),
@@ -117,7 +117,7 @@ _HUNYUAN_VIDEO = Family(
     pictures=_VIDEOS,
     result="frames",
     inputs=Inputs(mask="encoder_attention_mask", pooled=("pooled_projections",)),
-    pooled=PooledRule("time_text_embed", "pooled_projection"),
+    pooled=(PooledRule("time_text_embed", "pooled_projection"), REFINED),
     small_call={"num_frames": 1},
     negative_scale="true_cfg_scale",  # `guidance_scale` is an input of the denoiser
 )
@@ -128,6 +128,8 @@ _HUNYUAN_VIDEO15 = Family(
     denoiser="transformer",
     denoiser_class="HunyuanVideo15Transformer3DModel",
     sites=(
+        REFINERS,
+        replace(GLYPHS, module_class="HunyuanVideo15ByT5TextProjection"),
         SiteRule(
             pattern=r"transformer_blocks\.\d+\.attn",
             module_class="Attention",
@@ -150,6 +152,7 @@ _HUNYUAN_VIDEO15 = Family(
     pictures=None,  # for several of a prompt it forgets to repeat one input
     result="frames",
     inputs=Inputs(mask="encoder_attention_mask", beside=("encoder_hidden_states_2", "encoder_attention_mask_2")),
+    pooled=(REFINED,),
     small_call={"num_frames": 1},
 )
 

@@ -34,7 +34,7 @@ RECORDED = (
 STATIC = ("hunyuan-dit", "kandinsky5", "nucleus")
 EDITED = [n for file in (cross, several_encoders, shared_projections, video) for n in file.BUILD]
 # the denoiser is given more of a prompt than one text, its mask and its pooled text
-SEVERAL = ("hidream", "hunyuan-dit", "hunyuan-image", "hunyuan-video15", "ideogram4")
+SEVERAL = ("bria-fibo", "hidream", "hunyuan-dit", "hunyuan-image", "hunyuan-video15", "ideogram4")
 
 
 @cache

@@ -53,7 +53,7 @@ def plan(it: Asked, donor: str, **more: Any) -> Any:
 def test_the_host_needs_no_rows_for_donors(it: Asked) -> None:
     assert not it.host.joint
     assert it.host.usual_source == "text"
-    assert it.host.family.static
+    assert all(placed.is_static for placed in it.host.prepared.sites)
 
 
 @pytest.mark.parametrize(("own", "donor"), [(RED, GREEN), (GREEN, RED)])

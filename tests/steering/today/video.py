@@ -162,8 +162,13 @@ def _hunyuan_video_vae() -> Any:
 
 def _hunyuan_video() -> Any:
     from diffusers import FlowMatchEulerDiscreteScheduler, HunyuanVideoPipeline, HunyuanVideoTransformer3DModel
+    from diffusers.pipelines.hunyuan_video.pipeline_hunyuan_video import DEFAULT_PROMPT_TEMPLATE
 
     words, letters = encoders.llama_tokenizer(), parts.clip_tokenizer()
+    # what stands before a prompt has as many tokens as the pipeline cuts off: one that begins every text, then bytes
+    before, cut = DEFAULT_PROMPT_TEMPLATE["template"].partition("{}")[0], DEFAULT_PROMPT_TEMPLATE["crop_start"]
+    words.add_tokens([before[cut - 2 :]])
+    assert len(words(before)["input_ids"]) == cut
     denoiser = HunyuanVideoTransformer3DModel(
         in_channels=4,
         out_channels=4,
