@@ -304,7 +304,8 @@ def _confirm(
     windows, smallest = windows_of(gallery, chosen)
     evidence["windows"] = windows
     evidence["smallest window"] = list(smallest)
-    curve = gallery.curve(chosen, _STRENGTHS)
+    whole = any(placed.is_whole for placed in job.host.prepared.sites if placed.name in chosen.sites)
+    curve = gallery.curve(chosen, (1.0,) if whole else _STRENGTHS)
     points = tuple(CalibrationPoint(s, erasure, drift) for s, erasure, drift in curve)
     return points, Window(*smallest) if job.how.window == "auto" else Window()
 

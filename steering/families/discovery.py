@@ -67,6 +67,14 @@ class Placed:
         return {where: name for where, name in names.items() if _is_linear(self.module, name)}
 
     @property
+    def is_whole(self) -> bool:
+        """Whether a donor's text replaces the prompt's whole or not at all: its mask says yes or no of each token, or
+        rotations go with it."""
+        rule, mask = self.rule, self.rule.mask
+        beside = isinstance(rule, SiteRule) and bool(rule.companions or rule.beside)
+        return beside or (mask is not None and mask.masked is None)
+
+    @property
     def is_static(self) -> bool:
         """True where text depends on the prompt alone, though it is not as it was encoded."""
         return isinstance(self.rule, SiteRule) and self.rule.static

@@ -11,7 +11,6 @@ from torch import nn
 
 from palimpsest_base.suggest import did_you_mean, nearest
 from steering.errors import BadPlan, NotFinite, NotSupported, UnknownSite
-from steering.families.description import SiteRule
 from steering.families.discovery import Placed
 from steering.plans import Edit, Plan, Swap
 from steering.run.prepared import PreparedPipeline
@@ -132,9 +131,8 @@ def check_watched(sentinels: Sequence[Sentinel], prepared: PreparedPipeline, hos
 
 def _check_swap(swap: Swap, prepared: PreparedPipeline, placed: Placed, host: str) -> None:
     rule, pooled = placed.rule, prepared.family.pooled if swap.pooled != "keep" else ()
-    masks = (getattr(rule, "mask", None), *(p.mask for p in pooled))
-    beside = isinstance(rule, SiteRule) and (rule.companions or rule.beside)
-    whole = any(mask is not None and mask.masked is None for mask in masks) or bool(beside)
+    masks = (p.mask for p in pooled)
+    whole = placed.is_whole or any(mask is not None and mask.masked is None for mask in masks)
     if whole and 0.0 < swap.strength < 1.0:
         raise NotSupported(
             f"strength must be 1 at site `{placed.name}`, got {swap.strength}: its mask says yes or no of each token,"
