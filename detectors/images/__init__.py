@@ -12,6 +12,7 @@ from detectors.images.base import (
 )
 from detectors.images.classifier import FolderClassifier
 from detectors.images.easy import EasyOcr
+from detectors.images.films import JudgedFilm, judge_film, key_frames
 from detectors.images.rapid import RapidOcr
 
 __all__ = [
@@ -19,11 +20,14 @@ __all__ = [
     "ConceptLooker",
     "EasyOcr",
     "FolderClassifier",
+    "JudgedFilm",
     "LetteringLooker",
     "OcrEngine",
     "PictureDetector",
     "RapidOcr",
     "Reading",
     "Watched",
+    "judge_film",
+    "key_frames",
     "look",
 ]
