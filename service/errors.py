@@ -97,9 +97,10 @@ class Refused(ApiError):
         param: str = "prompt",
         categories: Sequence[str] = (),
         reasons: Sequence[str] = (),
+        messages: Sequence[str] = (),
     ) -> None:
         named = f" ({', '.join(categories)})" if categories else ""
-        why = f" {' '.join(reasons)}" if reasons else ""
+        why = "".join(f" {text}" for text in (*reasons, *messages))
         super().__init__(
             f"your request was refused by the safety policy{named}.{why} decision: {decision_id}", param=param
         )
@@ -107,6 +108,7 @@ class Refused(ApiError):
         self.details = {
             "moderation_stage": {"prompt": "input", "upload": "input", "picture": "output"}[stage],
             "categories": list(categories),
+            "messages": list(messages),
             "policy": policy,
             "decision_id": decision_id,
         }

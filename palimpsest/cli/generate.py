@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -49,9 +50,22 @@ def generate(
     if json_:
         print(json.dumps(rows, indent=1, ensure_ascii=False))
     else:
-        shown = [{**row, "rules": ", ".join(row["rules"]), "files": "\n".join(row["files"].values())} for row in rows]
-        table("pictures", [{k: r.get(k) for k in ("prompt", "seed", "verdict", "rules", "files")} for r in shown])
+        table("pictures", [_shown(row) for row in rows])
     raise typer.Exit(1 if any("refused" in row for row in rows) else 0)
+
+
+def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
+    told = {"how": _how(row), "rules": ", ".join(row["rules"]), "files": "\n".join(row["files"].values())}
+    return {k: row.get(k) for k in ("prompt", "seed", "verdict")} | told
+
+
+def _how(steering: Mapping[str, Any]) -> str:
+    """What the rules did to a picture, in words; empty for a refusal."""
+    how, sites = steering.get("how", ""), steering.get("sites", 0)
+    at = f"steered at {sites} site{'s' if sites != 1 else ''}" if sites else ""
+    if how == "blurred":
+        return f"{at}, blurred" if at else how
+    return at or str(how).replace("-", " ")
 
 
 def add_work(app: typer.Typer) -> None:

@@ -132,6 +132,11 @@ class Decision:
         return tuple(a.value for a in self.actions if isinstance(a, Label))
 
     @property
+    def messages(self) -> tuple[str, ...]:
+        """What the blocking rules tell the caller, each text once."""
+        return tuple(dict.fromkeys(a.message for a in self.actions if isinstance(a, Block) and a.message))
+
+    @property
     def refused(self) -> bool:
         return self.verdict in ("block", "review-hold")
 

@@ -102,10 +102,10 @@ class ReviewHold:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Refuse the request; `message` may be shown to the caller."""
+    """Refuse the request; the caller gets `message`, if there is one."""
 
     rule: str
-    message: str = "this request is refused by policy"
+    message: str | None = None
     do: Literal["block"] = "block"
 
 

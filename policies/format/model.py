@@ -121,10 +121,10 @@ class ReviewHoldModel(FormatModel):
 
 
 class BlockModel(FormatModel):
-    """Refuse the request."""
+    """Refuse the request. `message` is for the caller, whatever `disclose` says."""
 
     do: Literal["block"]
-    message: Text = "this request is refused by policy"
+    message: Text | None = None
 
 
 ActionModel = Annotated[SteerModel | VerifyModel | LabelModel | ReviewHoldModel | BlockModel, Field(discriminator="do")]

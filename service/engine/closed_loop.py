@@ -215,9 +215,9 @@ class ClosedLoop:
             made, replaced = await self._make(trial, job, repair)
         if repair.unfit or repair.failed:
             self._recorder.fallback("unfit" if repair.unfit else "steering")
-        whole = replaced or repair.failed or bool(repair.unfit)
+        replaced |= repair.prompt != trial.request.prompt  # it is not where a rule is unfit and has no other words
         image = await self._pasted(trial, made.image, None if trial.given is None else trial.given.mask())
-        picture = Picture(image, made, decision, steered=repair.steers and not whole, replaced=whole)
+        picture = Picture(image, made, decision, sites=0 if replaced else repair.sites, replaced=replaced)
         if not decision.reads:
             return picture
         return await self._climb(trial, await self._judge(trial, picture), job)
@@ -399,7 +399,9 @@ class ClosedLoop:
             self._recorder.fallback("fired" if isinstance(error, NotFired) else "steering")
             return None
         image = await self._pasted(trial, made.image, mask)
-        return replace(picture, image=image, made=made, steered=retry.steers, rungs=(*picture.rungs, rung))
+        rungs = (*picture.rungs, rung)
+        # INVARIANT: what does not steer has other words, see `_retry`
+        return replace(picture, image=image, made=made, sites=retry.sites, replaced=not retry.steers, rungs=rungs)
 
     def _in_time(self, trial: _Trial, picture: Picture) -> bool:
         """Whether another picture would finish before the deadline, even if it took twice as long as the last one."""
@@ -447,7 +449,8 @@ def _retry(repair: Repair, rung: Rung, prompt: str, *, given: bool) -> Repair | 
     if rung == "steer":
         return replace(repair, prompt=prompt) if repair.steers else None
     if rung == "wider":
-        return replace(repair, prompt=prompt, plan=repair.wider) if repair.wider is not None else None
+        wider = replace(repair, prompt=prompt, plan=repair.wider, sites=repair.wider_sites)
+        return wider if repair.wider is not None else None
     if repair.donor is None or repair.donor == prompt:
         return None
     return _whole(repair, repair.donor)
@@ -455,7 +458,7 @@ def _retry(repair: Repair, rung: Rung, prompt: str, *, given: bool) -> Repair | 
 
 def _whole(repair: Repair, donor: str) -> Repair:
     """The repair with the whole prompt replaced. The request's adapter stays."""
-    return replace(repair, prompt=donor, plan=repair.alone)
+    return replace(repair, prompt=donor, plan=repair.alone, sites=0)
 
 
 async def _made(job: Job) -> Made:

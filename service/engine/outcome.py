@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from policies import Decision, Rung, Verdict, strictest
 from service.engine.queue import Made
@@ -13,9 +13,11 @@ from service.order import Lora
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Finished", "Outcome", "Picture", "RefusedAt", "count"]
+__all__ = ["HOWS", "Finished", "How", "Outcome", "Picture", "RefusedAt", "count"]
 
 RefusedAt = Literal["prompt", "upload", "picture"]  # at which a request is refused
+How = Literal["untouched", "steered", "prompt-replaced", "blurred"]  # what the rules did to a picture
+HOWS: tuple[How, ...] = get_args(How)  # from the least to the most
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +30,19 @@ class Picture:
     made: Made | None
     decision: Decision
     rungs: tuple[Rung, ...] = ()
-    steered: bool = False  # made with a plan of its rules
-    replaced: bool = False  # made with the prompt replaced as a whole, because steering was not possible
+    sites: int = 0  # at which its rules steered it
+    replaced: bool = False  # made with the prompt replaced as a whole
+
+    @property
+    def how(self) -> How:
+        """The most that the rules did to the picture. An edit, an adapter and a prompt that the pipeline itself rewrote
+        are the caller's and the model's doing: they leave it `untouched`.
+        """
+        if "blur" in self.rungs:
+            return "blurred"
+        if self.replaced:
+            return "prompt-replaced"
+        return "steered" if self.sites else "untouched"
 
     @property
     def verdict(self) -> Verdict:
@@ -49,6 +62,11 @@ class Outcome:
     def verdict(self) -> Verdict:
         """The strictest verdict of the request and its pictures."""
         return strictest([self.decision.verdict, *(p.verdict for p in self.pictures)])
+
+    @property
+    def most_changed(self) -> Picture:
+        """The picture to which the rules did the most."""
+        return max(self.pictures, key=lambda p: (HOWS.index(p.how), p.sites))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +95,7 @@ def count(outcome: Outcome, recorder: Recorder, lora: Lora | None = None) -> Non
             recorder.image(picture.verdict)
             if lora is not None:
                 recorder.adapted(lora.name)
-        if picture.steered and picture.made is not None:
+        if picture.sites and picture.made is not None:
             report = picture.made.report
             concepts = {steer.concept for steer in picture.decision.steers}
             recorder.steered(concepts, rows=sum(report.fired.values()), dose=(report.dose or {}).values())

@@ -34,7 +34,8 @@ class Repair:
     plan of the `wider` rung, or None if no pack has one. `donor` is the prompt of the `swap-prompt` rung. `unfit` names
     rules without a usable pack, whose prompt was therefore replaced. `refused` names rules without a usable pack that
     refuse instead. `failed` is true if packs exist but no plan could be made of them; the prompt is then replaced, too.
-    `alone` is the part of every plan that belongs to the request's adapter: the plan of a replaced prompt.
+    `alone` is the part of every plan that belongs to the request's adapter: the plan of a replaced prompt. `sites` and
+    `wider_sites` count the sites at which `plan` and `wider` steer; an adapter's own are not among them.
     """
 
     prompt: str
@@ -45,6 +46,8 @@ class Repair:
     refused: tuple[str, ...] = ()
     failed: bool = False
     alone: Plan | None = None
+    sites: int = 0
+    wider_sites: int = 0
 
     @property
     def steers(self) -> bool:
@@ -86,15 +89,21 @@ def choose_repair(
 
     own = [alone] if alone is not None else []
     try:
-        plan = merge(
-            [here[s.concept].plan(toward=_shown(here[s.concept], donor), strength=_strength(s)) for s in acting] + own
-        )
-        wider = merge([here[s.concept].plan(toward=_shown(here[s.concept], donor), wider=True) for s in acting] + own)
+        first = [here[s.concept].plan(toward=_shown(here[s.concept], donor), strength=_strength(s)) for s in acting]
+        more = [here[s.concept].plan(toward=_shown(here[s.concept], donor), wider=True) for s in acting]
+        plan, wider = merge(first + own), merge(more + own)
     except SteeringError:
         return Repair(donor, plan=alone, donor=donor, failed=True, alone=alone)
     if adapter is not None and adapter.switched:  # INVARIANT: its evidence names each of these packs
         plan, wider = _unbound(plan), _unbound(wider)
-    return Repair(request.prompt, plan=plan, wider=wider, donor=donor, alone=alone)
+    sites, wider_sites = _count_sites(first), _count_sites(more)
+    return Repair(
+        request.prompt, plan=plan, wider=wider, donor=donor, alone=alone, sites=sites, wider_sites=wider_sites
+    )
+
+
+def _count_sites(plans: Sequence[Plan]) -> int:
+    return len({site for plan in plans for site in plan.sites})
 
 
 def _unbound(plan: Plan) -> Plan:

@@ -10,7 +10,7 @@ import asyncio
 import base64
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -20,10 +20,10 @@ from service.engine.outcome import Finished, Outcome, Picture
 from service.errors import Refused
 from service.order import Given, Order
 
-__all__ = ["audit_record", "evaluation_answer", "generation_answer", "refusal", "unanswered_record"]
+__all__ = ["answer_headers", "audit_record", "evaluation_answer", "generation_answer", "refusal", "unanswered_record"]
 
 
-def generation_answer(finished: Finished, order: Order, ignored: Sequence[str]) -> dict[str, Any]:
+def generation_answer(finished: Finished, order: Order, ignored: Sequence[str], decision_id: str) -> dict[str, Any]:
     """The body of a 200 answer: OpenAI's shape plus `steering`."""
     outcome = finished.outcome
     return {
@@ -33,9 +33,11 @@ def generation_answer(finished: Finished, order: Order, ignored: Sequence[str]) 
         "output_format": order.output_format,
         "steering": {
             "verdict": outcome.verdict,
+            **_how(outcome.most_changed),
             "rules": _disclosed(d for p in outcome.pictures for d in p.decision.disclosures),
             "rungs": list(dict.fromkeys(r for p in outcome.pictures for r in p.rungs)),
             "per_image": [_per_image(p, order.seed + k) for k, p in enumerate(outcome.pictures)],
+            "decision_id": decision_id,
             "policy": outcome.decision.policy,
             "seed": order.seed,
             "lora": asdict(order.lora) if order.lora else None,
@@ -54,6 +56,7 @@ def evaluation_answer(decision: Decision, decision_id: str) -> dict[str, Any]:
         "decision_id": decision_id,
         "verdict": decision.verdict,
         "rules": _disclosed(decision.disclosures),
+        "messages": list(decision.messages),
         "policy": decision.policy,
         "reads": sorted(decision.reads),
     }
@@ -64,14 +67,37 @@ def refusal(outcome: Outcome, order: Order, decision_id: str) -> Refused:
     shown = outcome.decision.disclosures
     repair = order.given is not None and order.given.kind == "repair"
     of_image = outcome.refused == "upload" or (repair and outcome.refused == "picture")
-    return Refused(
+    error = Refused(
         param="image" if of_image else "prompt",
         decision_id=decision_id,
         policy=outcome.decision.policy,
         stage=outcome.refused or "prompt",
         categories=tuple(dict.fromkeys(d.category for d in shown)),
         reasons=tuple(dict.fromkeys(d.why for d in shown if d.why)),
+        messages=outcome.decision.messages,
     )
+    error.headers = answer_headers(
+        {
+            "verdict": outcome.verdict,
+            "decision_id": decision_id,
+            "policy": outcome.decision.policy,
+            "seed": order.seed,
+        }
+    )
+    return error
+
+
+def answer_headers(steering: Mapping[str, Any]) -> dict[str, str]:
+    """The headers that say what `steering` says of a request. A refusal has no `how`, since it has no picture."""
+    told = {
+        "Palimpsest-Verdict": steering["verdict"],
+        "Palimpsest-Decision": steering["decision_id"],
+        "Palimpsest-Policy": steering["policy"],
+        "Palimpsest-Seed": str(steering["seed"]),
+    }
+    if "how" in steering:
+        told["Palimpsest-How"] = f"{steering['how']}; sites={steering['sites']}"
+    return told
 
 
 def audit_record(outcome: Outcome, order: Order, keys: AuditKeys, *, seconds: float) -> dict[str, Any]:
@@ -157,6 +183,7 @@ def _audited(picture: Picture) -> dict[str, Any]:
         "verdict": picture.verdict,
         "rungs": list(picture.rungs),
         "replaced": picture.replaced,
+        **_how(picture),
         "violated": [v.rule for v in picture.decision.violations],
         "plan": report.plan if report else None,
         "fired": dict(report.fired) if report else {},
@@ -172,12 +199,17 @@ def _shape(picture: Picture) -> dict[str, Any] | None:
 def _per_image(picture: Picture, seed: int) -> dict[str, Any]:
     return {
         "verdict": picture.verdict,
+        **_how(picture),
         "rules": _disclosed(picture.decision.disclosures),
         "labels": list(picture.decision.labels),
         "rungs": list(picture.rungs),
         "seed": seed,
         "shape": _shape(picture),
     }
+
+
+def _how(picture: Picture) -> dict[str, Any]:
+    return {"how": picture.how, "sites": picture.sites}
 
 
 def _disclosed(disclosures: Any) -> list[dict[str, str]]:

@@ -32,6 +32,7 @@ from service.errors import (
     Unavailable,
     without_message,
 )
+from service.http.answers import answer_headers
 from service.http.body import read_json_bytes, unless_gone
 from service.http.guard import Access, error_response
 from service.http.keys import NOBODY, Caller, Scope
@@ -239,7 +240,7 @@ async def _drawn(request: Request, order: Order, ignored: Sequence[str]) -> Resp
     work = runtime.generate(order, ignored, request.state.request_id, tenant=caller.name)
     answer = await unless_gone(request, work)
     request.state.outcome = {"steer": "steered", "label": "labelled"}.get(answer["steering"]["verdict"], "ok")
-    return JSONResponse(answer)
+    return JSONResponse(answer, headers=answer_headers(answer["steering"]))
 
 
 async def _streamed(request: Request, order: Order, ignored: Sequence[str], kind: Kind) -> Response:

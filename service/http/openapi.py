@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
+from service.http.answers import answer_headers
 from service.http.requests import EditRequest, GenerationRequest
 from service.http.responses import MODELS
 from service.image_files import LONGEST_SIDE, SHORTEST_SIDE
@@ -70,14 +71,18 @@ def _paths() -> dict[str, Any]:
     model = {"name": "model", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
     return {
         "/v1/images/generations": {
-            "post": _operation("Make pictures", "GenerationRequest", _pictures("image_generation"), asked),
+            "post": _with_headers(
+                _operation("Make pictures", "GenerationRequest", _pictures("image_generation"), asked)
+            ),
         },
         "/v1/images/edits": {
-            "post": _operation("Draw over a picture", "EditRequest", _pictures("image_edit"), asked, form),
+            "post": _with_headers(
+                _operation("Draw over a picture", "EditRequest", _pictures("image_edit"), asked, form)
+            ),
         },
         "/v1/images/repairs": {
-            "post": _operation(
-                "Judge a picture, and mend it", "RepairRequest", _json(200, "GenerationAnswer"), asked, form
+            "post": _with_headers(
+                _operation("Judge a picture, and mend it", "RepairRequest", _json(200, "GenerationAnswer"), asked, form)
             ),
         },
         "/v1/policies/evaluate": {
@@ -122,6 +127,16 @@ def _operation(
     operation: dict[str, Any] = {"summary": summary, "responses": answers}
     if body is not None:
         operation["requestBody"] = {"required": True, "content": {kind: _schema(body)}}
+    return operation
+
+
+def _with_headers(operation: dict[str, Any]) -> dict[str, Any]:
+    """The operation with the headers that say what `steering` says. A stream and a bad request have none of them."""
+    told = {"verdict": "allow", "decision_id": "", "policy": "", "seed": 0, "how": "untouched", "sites": 0}
+    names = list(answer_headers(told))
+    text = {"schema": {"type": "string"}}
+    operation["responses"]["200"]["headers"] = dict.fromkeys(names, text)
+    operation["responses"]["400"]["headers"] = dict.fromkeys((n for n in names if n != "Palimpsest-How"), text)
     return operation
 
 

@@ -18,6 +18,10 @@ class _Answer(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+How = Literal["untouched", "steered", "prompt-replaced", "blurred"]
+_SITES = Field(description="at how many sites the model was shown other text, or was edited")
+
+
 class Rule(_Answer):
     """A rule that took part, with as much detail as it discloses."""
 
@@ -36,6 +40,8 @@ class PerImage(_Answer):
     """What happened to one picture. `shape` is null for a given picture over which nothing was drawn."""
 
     verdict: Verdict
+    how: How = Field(description="what the rules did to it")
+    sites: int = _SITES
     rules: list[Rule]
     labels: list[str]
     rungs: list[Rung]
@@ -55,9 +61,12 @@ class Steering(_Answer):
     """What happened to a request."""
 
     verdict: Verdict
+    how: How = Field(description="the most that the rules did to one of the pictures")
+    sites: int = _SITES
     rules: list[Rule]
     rungs: list[Rung]
     per_image: list[PerImage]
+    decision_id: str
     policy: str
     seed: int
     lora: AppliedLora | None
@@ -82,6 +91,7 @@ class EvaluationAnswer(_Answer):
     decision_id: str
     verdict: Verdict
     rules: list[Rule]
+    messages: list[str] = Field(description="what blocking rules tell the caller")
     policy: str
     reads: list[str]
 

@@ -184,7 +184,7 @@ class Runtime:
         await self._record(about | record)
         if outcome.refused:
             raise refusal(outcome, order, decision_id)
-        return generation_answer(await ready.loop.finish(outcome, order), order, ignored)
+        return generation_answer(await ready.loop.finish(outcome, order), order, ignored, decision_id)
 
     async def put_policies(self, content: bytes, decision_id: str, *, tenant: str) -> dict[str, Any]:
         """Stores a signed bundle where every worker finds it, and returns the body of a 202 answer. Raises an

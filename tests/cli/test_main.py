@@ -161,6 +161,11 @@ def test_generate_compares_plain_and_steered_pictures(
     difference = Image.open(plain["files"]["difference"]).convert("L")
     assert difference.getextrema() == (0, 0), "an allowed prompt is untouched"
     assert Image.open(steered["files"]["difference"]).convert("L").getextrema()[1] > 0
+    assert [(row["how"], row["sites"]) for row in (steered, plain)] == [("steered", 2), ("untouched", 0)]
+    done = cli(*arguments[:3], "something forbidden", *arguments[3:-1], "--out", tmp_path / "out")
+    shown = " ".join(done.stdout.split())
+    assert "steered at 2" in shown
+    assert "untouched" in shown
     done = cli("generate", "something forbidden", *arguments[3:], "--out", tmp_path / "out", "--json")
     assert done.exit_code == 1
     assert json.loads(done.stdout)[0]["refused"] == "prompt"

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from policies import Snapshot, no_policy
-from service.engine.outcome import Outcome
+from policies import no_policy
 from service.errors import ApiError
 from service.http.answers import generation_answer
 from service.http.requests import GenerationRequest
@@ -26,7 +25,17 @@ from service.worker.runtime import Ready, Runtime
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Shot", "difference", "in_worker", "problem", "repaired", "save", "shoot", "side_by_side", "stacked"]
+__all__ = [
+    "Shot",
+    "difference",
+    "in_worker",
+    "problem",
+    "repaired",
+    "save",
+    "shoot",
+    "side_by_side",
+    "stacked",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,28 +71,24 @@ def shoot(settings: Settings, asked: Sequence[GenerationRequest], *, compare: bo
 def repaired(ready: Ready, order: Order) -> Shot:
     """The result for a given picture under the worker's policies; `plain` is the picture as it was given."""
     assert order.given is not None  # INVARIANT: by the caller
-    outcome = asyncio.run(_run(ready, order, ready.store.snapshot))
-    return asyncio.run(_shot(ready, order, outcome, order.given.image))
+    return asyncio.run(_shot(ready, order, order.given.image))
 
 
 async def _shoot(ready: Ready, orders: Sequence[Order], *, compare: bool) -> list[Shot]:
     shots = []
     for order in orders:
-        outcome = await _run(ready, order, ready.store.snapshot)
-        plain = await _run(ready, order, no_policy()) if compare else None
-        shots.append(await _shot(ready, order, outcome, plain.pictures[0].image if plain else None))
+        plain = await ready.loop.answer(order, no_policy(), uuid.uuid4().hex) if compare else None
+        shots.append(await _shot(ready, order, plain.pictures[0].image if plain else None))
     return shots
 
 
-async def _run(ready: Ready, order: Order, snapshot: Snapshot) -> Outcome:
-    return await ready.loop.answer(order, snapshot, uuid.uuid4().hex)
-
-
-async def _shot(ready: Ready, order: Order, outcome: Outcome, plain: Image | None) -> Shot:
+async def _shot(ready: Ready, order: Order, plain: Image | None) -> Shot:
+    decision_id = uuid.uuid4().hex
+    outcome = await ready.loop.answer(order, ready.store.snapshot, decision_id)
     if outcome.refused:
         steering = {"verdict": outcome.verdict, "refused": outcome.refused, "rules": list(outcome.decision.rules)}
         return Shot(order.prompt, order.seed, steering, None, plain)
-    answer = generation_answer(await ready.loop.finish(outcome, order), order, ())
+    answer = generation_answer(await ready.loop.finish(outcome, order), order, (), decision_id)
     # the user of the command line owns the policies, so all rules are named, also those hidden from API callers
     steering = answer["steering"] | {"rules": list(outcome.decision.rules)}
     return Shot(order.prompt, order.seed, steering, outcome.pictures[0].image, plain)

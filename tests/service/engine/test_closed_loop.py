@@ -104,7 +104,7 @@ def test_an_adapter_stays_on_every_rung(run: Any, made: Any, packs: Any, editing
     donors = [PROMPT.replace("idiot", word) for word in ("bread", "music")]
     assert any(np.array_equal(look.seen[2], made(donor, adapter.plan)) for donor in donors)
     assert not any(np.array_equal(look.seen[2], made(donor)) for donor in donors)
-    assert not got.pictures[0].steered
+    assert (got.pictures[0].how, got.pictures[0].sites) == ("prompt-replaced", 0)
     alone = Script("idiot", None)
     got = run(alone, adapter=Adapter(adapter.lora, {}, pack))
     assert got.pictures[0].rungs == ("blur",), "the whole prompt was replaced from the start"

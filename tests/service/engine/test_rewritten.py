@@ -111,6 +111,7 @@ def test_a_harmless_rewriting_is_drawn_as_it_was_written(ask: Any, host: Any, wr
     assert (got.verdict, got.refused, writer.asked) == ("allow", None, 2)
     for k, picture in enumerate(got.pictures):
         assert np.array_equal(pixels(picture.image), drawn(host, WRITTEN, seed=3 + k))
+        assert picture.how == "untouched", "by the rules"
     assert not np.array_equal(drawn(host, WRITTEN), drawn(host, BENIGN))
 
 
@@ -124,14 +125,14 @@ def test_what_is_written_is_steered_as_a_prompt_is(ask: Any, host: Any, writer: 
     writer.says = PROMPT
     got = ask(BENIGN)
     (picture,) = got.pictures
-    assert (got.verdict, picture.steered) == ("steer", True)
+    assert (got.verdict, picture.how, picture.sites) == ("steer", "steered", 2)
     assert len(picture.made.report.fired) == 2
     assert not np.array_equal(pixels(picture.image), drawn(host, PROMPT))
 
 
 def test_a_steered_prompt_is_drawn_in_its_own_words(ask: Any, writer: Writer) -> None:
     got = ask(PROMPT)
-    assert (got.verdict, got.pictures[0].steered, writer.asked) == ("steer", True, 0)
+    assert (got.verdict, got.pictures[0].how, writer.asked) == ("steer", "steered", 0)
 
 
 def test_a_rewriter_that_is_refused_is_switched_off(ask: Any, host: Any, writer: Writer) -> None:

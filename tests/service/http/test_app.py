@@ -39,7 +39,11 @@ def test_an_answer_has_openai_s_shape_and_says_how_it_was_made(client: TestClien
     body = answer.json()
     assert set(body) == {"created", "data", "size", "output_format", "steering"}
     steering = body["steering"]
-    assert set(steering) == {"verdict", "rules", "rungs", "per_image", "policy", "seed", "lora", "shape", "ignored"}
+    assert set(steering) == {
+        *("verdict", "how", "sites", "rules", "rungs", "per_image", "decision_id", "policy", "seed", "lora", "shape"),
+        "ignored",
+    }
+    assert {(p["how"], p["sites"]) for p in steering["per_image"]} == {("untouched", 0)}
     assert (steering["verdict"], steering["rules"], steering["seed"], steering["ignored"]) == ("allow", [], 5, ["user"])
     assert [p["seed"] for p in steering["per_image"]] == [5, 6]
     for item in body["data"]:
@@ -61,6 +65,43 @@ def test_a_toxic_prompt_is_steered_and_only_its_category_is_told(client: TestCli
     assert steering["verdict"] == "steer"
     assert steering["rules"] == [{"category": "harassment"}]
     assert "idiot" not in answer.text
+
+
+def test_headers_say_what_the_answer_says(client: TestClient) -> None:
+    answer = post(client, prompt=TOXIC, seed=1)
+    steering = answer.json()["steering"]
+    assert (steering["how"], steering["sites"]) == ("steered", 2)
+    told = {name: value for name, value in answer.headers.items() if name.startswith("palimpsest-")}
+    assert told == {
+        "palimpsest-verdict": "steer",
+        "palimpsest-decision": answer.headers["x-request-id"],
+        "palimpsest-policy": steering["policy"],
+        "palimpsest-seed": "1",
+        "palimpsest-how": "steered; sites=2",
+    }
+    assert steering["decision_id"] == told["palimpsest-decision"]
+    refused = post(client, prompt="something forbidden", seed=1)
+    told |= {"palimpsest-verdict": "block", "palimpsest-decision": refused.headers["x-request-id"]}
+    del told["palimpsest-how"]
+    assert {name: value for name, value in refused.headers.items() if name.startswith("palimpsest-")} == told
+
+
+@pytest.mark.parametrize("disclose", ["nothing", "category", "reason"])
+def test_the_message_of_a_block_reaches_the_caller(
+    serve: Callable[..., TestClient], policy: Path, disclose: str
+) -> None:
+    text = policy.read_text()
+    assert "{do: block}" in text
+    text = text.replace("{do: block}", "{do: block, message: Please choose other words.}")
+    policy.write_text(text.replace("disclose: reason", f"disclose: {disclose}"))
+    client = serve()
+    error = post(client, prompt="something forbidden").json()["error"]
+    assert error["message"].count("Please choose other words.") == 1
+    assert error["moderation_details"]["messages"] == ["Please choose other words."]
+    assert ("hate" in json.dumps(error)) == (disclose != "nothing")
+    asked = client.post("/v1/policies/evaluate", json={"prompt": "something forbidden"}).json()
+    assert asked["messages"] == ["Please choose other words."]
+    assert client.post("/v1/policies/evaluate", json={"prompt": TOXIC}).json()["messages"] == []
 
 
 def test_a_refusal_is_one_that_clients_know(client: TestClient) -> None:

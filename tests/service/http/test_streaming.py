@@ -74,6 +74,8 @@ def test_a_stream_tells_of_queue_and_steps_and_gives_each_picture_once_at_its_en
     first, second = (data for name, data in got if name.endswith("completed"))
     assert [first["b64_json"], second["b64_json"]] == [item["b64_json"] for item in plain["data"]]
     assert first["steering"]["verdict"] == "steer"
+    assert second["steering"]["decision_id"] == answer.headers["x-request-id"]
+    assert (second["steering"]["how"], second["steering"]["sites"]) == ("steered", 2)
     assert "idiot" not in answer.text
 
 
