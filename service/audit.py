@@ -41,13 +41,14 @@ class AuditKeys:
     text: bytes
     chain: bytes
     canary: bytes  # selects the requests of canary rules, so that outsiders cannot predict them
+    session: bytes  # seals the sessions of the console
 
     @classmethod
     def derive(cls, secret: bytes) -> AuditKeys:
         def part(label: bytes) -> bytes:
             return hmac.new(secret, b"palimpsest-audit/" + label, hashlib.sha256).digest()
 
-        return cls(part(b"id").hex()[:8], part(b"text"), part(b"chain"), part(b"canary"))
+        return cls(part(b"id").hex()[:8], part(b"text"), part(b"chain"), part(b"canary"), part(b"session"))
 
     def hashed(self, text: str) -> str:
         """`text` as `keyid:hash`. Equal texts have equal hashes; without the key the hash reveals nothing else."""

@@ -43,6 +43,7 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 Batching = Literal["fixed", "solo", "dynamic"]
 Rewriters = Literal["judge", "refuse"]
 Audit = Literal["off", "on", "required"]
+Console = Literal["auto", "on", "off"]
 
 
 class SettingsError(ValueError):
@@ -141,6 +142,11 @@ class Settings(BaseSettings):
     keys_file: Path | None = Field(
         None,
         description="file of named API keys with scopes and expiry, made by `palimpsest keys`; reloaded on change",
+    )
+    console: Console = Field(
+        "auto",
+        description="the web console at `/`: `auto` is on for a loopback address, elsewhere once a key of `keys_file`"
+        " has the scope `console`; `on`; `off`",
     )
     rate_per_minute: float = Field(
         0.0, ge=0, le=1e6, description="rate limit: requests per minute and key, over all workers; 0: no limit"

@@ -81,6 +81,7 @@ HALLS = {
         "rules",
         "http",
         "worker",
+        "console",
         "bento",
     ],
     "palimpsest": ["cli/shared", "cli", "__main__"],

@@ -356,6 +356,8 @@ class ClosedLoop:
             picture = await self._judge(trial, changed)
             result: Literal["passed", "failed"] = "failed" if picture.decision.refused else "passed"
             self._recorder.rung(rung, result, time.perf_counter() - began)
+            if trial.progress is not None:
+                trial.progress.rung(0 if first is None else first.seed - trial.order.seed, rung, result)
             ladder = picture.decision.ladder
             todo = ladder.after(rung) if picture.decision.refused and ladder else ()
         return picture

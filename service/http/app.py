@@ -56,7 +56,7 @@ from service.order import Order
 if TYPE_CHECKING:
     from service.worker.runtime import Runtime
 
-__all__ = ["ENDPOINTS", "Endpoint", "access", "make_app"]
+__all__ = ["ENDPOINTS", "Endpoint", "access", "as_told", "make_app"]
 
 log = logging.getLogger("bentoml.palimpsest.http")
 
@@ -220,7 +220,7 @@ def _told(endpoint: Endpoint) -> Handler:
                 _runtime(request).limiter.take(_caller(request))
             response = await endpoint.handler(request)
         except Exception as error:
-            refusal = _as_told(error, request_id)
+            refusal = as_told(error, request_id)
             status = refusal.status
             over(refusal)
             return error_response(refusal)
@@ -249,7 +249,7 @@ async def _streamed(request: Request, order: Order, ignored: Sequence[str], kind
     return await event_stream(
         request,
         lambda progress: runtime.generate(order, ignored, request_id, tenant=caller.name, progress=progress),
-        lambda error: _as_told(error, request_id),
+        lambda error: as_told(error, request_id),
         kind,
     )
 
@@ -287,7 +287,7 @@ async def _picture(request: Request, form: Form, name: str, *, needed: bool = Tr
         return await run_in_threadpool(decode, raw, name=name, max_pixels=runtime.settings.max_pixels)
 
 
-def _as_told(error: BaseException, request_id: str) -> ApiError:
+def as_told(error: BaseException, request_id: str) -> ApiError:
     """The API error for `error`. An unexpected exception is logged, without its message."""
     if isinstance(error, ApiError):
         return error

@@ -17,12 +17,12 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from policies import PolicyError, Request, Snapshot, Store, StoreState
+from policies import PolicyError, Request, Snapshot, Store, StoreState, no_policy
 from service.audit import AuditKeys, AuditLog, load_keys
 from service.engine.adapters import Adapter, load_adapters
 from service.engine.closed_loop import ClosedLoop
 from service.engine.host import limits_of, load_host
-from service.engine.outcome import count
+from service.engine.outcome import Outcome, count
 from service.engine.queue import Queue
 from service.engine.thread import Engine
 from service.errors import ApiError, Unavailable, without_message
@@ -166,13 +166,47 @@ class Runtime:
         Raises `Refused`, `Busy`, `DeadlineExceeded` or `Unavailable`. In every case the audit log gets one record of
         the request.
         """
+        # INVARIANT: once a request; every judgement of it uses this one
+        snapshot = self.ready().store.snapshot
+        return await self._generate(order, ignored, decision_id, tenant, progress, snapshot)
+
+    async def plain(
+        self, order: Order, decision_id: str, *, tenant: str = "", progress: Progress | None = None
+    ) -> dict[str, Any]:
+        """The body of a 200 answer with what the model draws without any policy, to compare with. A prompt that the
+        policies in use refuse is refused here, too. The audit log has these pictures as `plain`; decisions and pictures
+        that left are counted without them. Raises as `generate` does.
+        """
+        ready = self.ready()
+        request = Request(order.prompt, order.negative_prompt, tenant, id=decision_id, now=datetime.now(UTC))
+        _, decision = await ready.loop.judge_prompt(request, ready.store.snapshot)
+        if decision.refused:
+            outcome = Outcome(decision, "prompt")
+            await self._record(
+                {"decision_id": decision_id, "tenant": tenant, **audit_record(outcome, order, self.keys, seconds=0.0)}
+                | {"event": "plain"}
+            )
+            raise refusal(outcome, order, decision_id)
+        return await self._generate(order, (), decision_id, tenant, progress, no_policy(), plain=True)
+
+    async def _generate(
+        self,
+        order: Order,
+        ignored: Sequence[str],
+        decision_id: str,
+        tenant: str,
+        progress: Progress | None,
+        snapshot: Snapshot,
+        *,
+        plain: bool = False,
+    ) -> dict[str, Any]:
         ready, started = self.ready(), time.perf_counter()
         about = {"decision_id": decision_id, "tenant": tenant}
-        snapshot = ready.store.snapshot  # INVARIANT: once a request; every judgement of it uses this one
         self._in_flight += 1
         try:
             outcome = await ready.loop.answer(order, snapshot, decision_id, tenant=tenant, progress=progress)
-            count(outcome, self.recorder, order.lora)
+            if not plain:
+                count(outcome, self.recorder, order.lora)
         except BaseException as error:
             ended = unanswered_record(error, order, self.keys, snapshot.digest, time.perf_counter() - started)
             # not awaited: a cancelled request must not wait, and the record is written anyway
@@ -181,7 +215,7 @@ class Runtime:
         finally:
             self._in_flight -= 1
         record = audit_record(outcome, order, self.keys, seconds=time.perf_counter() - started)
-        await self._record(about | record)
+        await self._record(about | record | ({"event": "plain"} if plain else {}))
         if outcome.refused:
             raise refusal(outcome, order, decision_id)
         return generation_answer(await ready.loop.finish(outcome, order), order, ignored, decision_id)

@@ -108,6 +108,7 @@ def serve(settings: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
     from prometheus_client import CollectorRegistry
     from starlette.testclient import TestClient
 
+    from service.console import Console
     from service.http.app import access, make_app
     from service.http.guard import Guard
     from service.http.keys import KeyRing
@@ -122,7 +123,9 @@ def serve(settings: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
         app = make_app()
         app.state.runtime = runtime
         keys = KeyRing([k.get_secret_value() for k in chosen.api_keys], chosen.keys_file)
-        client = TestClient(Guard(app, access(), keys), raise_server_exceptions=False)
+        console = Console(chosen, keys)
+        console.runtime = runtime
+        client = TestClient(Guard(app, access(), keys, console), raise_server_exceptions=False)
         client.runtime = runtime  # type: ignore[attr-defined]
         if wait:
             runtime.start()
