@@ -44,17 +44,16 @@ def charts_of(samples: Sequence[Sample]) -> tuple[Chart, ...]:
             for old, new in _pairs(samples)
         ]
 
-    left = {v: rate(_total("images_total", lambda labels, v=v: labels == (v,))) for v in VERDICTS}
-    refused = rate(_total("requests_total", lambda labels: labels[0] in _DRAWING and labels[1] == "refused"))
-    pictures = {v: points for v, points in left.items() if v in ("allow", "label", "steer")} | {"refused": refused}
+    pictures = {str(v): rate(_total("images_total", v)) for v in VERDICTS if v not in ("block", "review-hold")}
+    refused = rate(lambda s: sum(_total("requests_total", e, "refused")(s) for e in _DRAWING))
     times = {
         name: [((new.at - end) / 60, found) for old, new in _pairs(samples) if (found := quantile(old, new, q))]
         for name, q in (("p50", 0.5), ("p95", 0.95))
     }
     queue = [((s.at - end) / 60, s.values["queue_depth"].get((), 0.0)) for s in samples if end - s.at <= _HOUR]
-    rungs = {r: rate(_total("rungs_total", lambda labels, r=r: labels[0] == r)) for r in RUNGS}
+    rungs = {str(r): rate(_total("rungs_total", r)) for r in RUNGS}
     return (
-        drawn("Pictures by verdict, and refused requests", "per minute", pictures),
+        drawn("Pictures by verdict, and refused requests", "per minute", {**pictures, "refused": refused}),
         drawn("Time from request to answer", "seconds", times),
         drawn("Pictures that wait for the engine", "pictures", {"waiting": queue}),
         drawn("Repairs tried", "per minute", rungs),
@@ -72,10 +71,10 @@ def quantile(old: Sample, new: Sample, q: float) -> float | None:
             counts[float(bound)] = counts.get(float(bound), 0.0) + value - before
     total = counts.get(math.inf, 0.0)
     low, below = 0.0, 0.0
-    for bound, count in sorted(counts.items()):
+    for upper, count in sorted(counts.items()):
         if total > 0 and count >= q * total:
-            return low if math.isinf(bound) else low + (bound - low) * (q * total - below) / max(count - below, 1e-9)
-        low, below = bound, count
+            return low if math.isinf(upper) else low + (upper - low) * (q * total - below) / max(count - below, 1e-9)
+        low, below = upper, count
     return None
 
 
@@ -85,5 +84,6 @@ def _pairs(samples: Sequence[Sample]) -> list[tuple[Sample, Sample]]:
     return [(old, new) for old, new in pairs if new.at - old.at > 1 and samples[-1].at - old.at <= _HOUR]
 
 
-def _total(name: str, wanted: Callable[[tuple[str, ...]], bool]) -> Value:
-    return lambda sample: sum(value for labels, value in sample.values[name].items() if wanted(labels))
+def _total(name: str, *labels: str) -> Value:
+    """The sum over the series of a metric whose labels begin so."""
+    return lambda sample: sum(v for own, v in sample.values[name].items() if own[: len(labels)] == labels)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -82,8 +82,8 @@ async def explain_prompts(request: Request) -> Response:
         return part("checked", found=snapshot, file=texts["file"])
     asked = _asked(request, texts)[:_SHOWN]
 
-    def explained() -> list[dict[str, object]]:
-        told = []
+    def explained() -> list[dict[str, Any]]:
+        told: list[dict[str, Any]] = []
         for each in asked:
             decision = decide(each, ready.upload.loader.sense(each), snapshot)
             lines = list(narrate(each, decision, snapshot))[1:]
