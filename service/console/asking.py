@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
@@ -46,7 +47,7 @@ def whole(request: Request, template: str, **values: Any) -> HTMLResponse:
         "here": request.state.page.path,
         "title": request.state.page.title,
         "caller": caller_of(request).name,
-        "model": runtime_of(request).settings.model,
+        "model": PurePath(runtime_of(request).settings.model).name,
     }
     return HTMLResponse(render(template, **facts, **values))
 

@@ -52,7 +52,7 @@ def chart(
     level: float | None = None,
 ) -> Chart:
     """The chart of `lines` for x within `x`. The axis of values begins at 0."""
-    top = _nice(max((v for points in lines.values() for _, v in points), default=0.0, key=float))
+    top = _nice(max((v for points in lines.values() for _, v in points), default=0.0))
     top = max(top, level or 0.0)
 
     def place(at: float, value: float) -> tuple[float, float]:
@@ -75,10 +75,6 @@ def chart(
 
 
 def _nice(value: float) -> float:
-    """The smallest of 1, 2, 5, 10 ... that is at least `value`."""
-    step = 1e-3
-    while True:
-        for factor in (1, 2, 5):
-            if step * factor >= value:
-                return max(step * factor, 1e-3)
-        step *= 10
+    """The smallest of 1, 2, 5, 10 ... and their tenths that is at least `value`; 1 for nothing."""
+    steps = (factor * 10.0**power for power in range(-3, 300) for factor in (1, 2, 5))
+    return next(step for step in steps if step >= value) if value > 0 else 1.0

@@ -92,7 +92,7 @@ def test_each_page_is_whole_accessible_and_not_wider_than_the_screen(
 def draw(page: Any, prompt: str) -> None:
     page.fill("#prompt", prompt)
     page.click("#ask button")
-    page.wait_for_function("!document.getElementById('above').hidden", timeout=60_000)
+    page.wait_for_selector("#above:not([hidden])", timeout=60_000)
 
 
 def test_nothing_breaks_the_content_security_policy_and_hostile_prompts_stay_text(browser: Any, url: str) -> None:
