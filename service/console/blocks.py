@@ -77,7 +77,7 @@ def map_of(host: Host, pack: Pack) -> Map:
             number,
             site.name in pack.sites,
             site.name in pack.wider and site.name not in pack.sites,
-            tuple((v, round(_SHADES * max(0.0, v / top))) for v in scores.get(site.name, ())),
+            tuple((round(v, 3) + 0.0, round(_SHADES * max(0.0, v / top))) for v in scores.get(site.name, ())),
         )
         for number, site in enumerate((*host.sites, *host.global_sites))
     )

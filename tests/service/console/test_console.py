@@ -170,10 +170,9 @@ def test_a_policy_tour_from_a_mistake_to_an_export(client: TestClient) -> None:
     assert re.search(r"<mark title=[^>]*>zebra</mark>", tried)
     assert "v-block" in tried
     assert "v-allow" in tried
-    assert (
-        "rule <code>never</code>: `when` matches more"
-        in post(client, "/console/draft/diff", file=name, text=mended).text
-    )
+    compared = post(client, "/console/draft/diff", file=name, text=mended).text
+    assert "1 change of meaning, 0 loosen" in compared
+    assert "rule <code>never</code>: `when` matches more" in compared
     replayed = post(client, "/console/draft/replay", file=name, text=mended, prompts="a zebra\na lake").text
     assert "2 prompts, 1 change, 0 for the milder" in replayed
     exported = post(client, "/console/draft/export", file=name, text=mended)
@@ -235,7 +234,8 @@ def test_keyless_callers_of_a_wider_address_get_none(serve: Callable[..., Any]) 
 def keyed(serve: Callable[..., Any], tmp_path: Path) -> tuple[Any, dict[str, str], Path, list[Any]]:
     """A client of a service that other machines reach, its keys, their file and records."""
     scopes = {"author": ["console", "policy:read"], "all": ["console", "generate", "policy:read", "metrics"]}
-    made = {name: new_key(name, own, now=NOW) for name, own in {**scopes, "app": ["generate"]}.items()}  # type: ignore[arg-type]
+    scopes["app"] = ["generate"]
+    made = {name: new_key(name, own, now=NOW) for name, own in scopes.items()}  # type: ignore[arg-type]
     file = tmp_path / "keys.json"
     save_keys_file(file, [record for _, record in made.values()])
     client = serve(host="0.0.0.0", keys_file=file)
