@@ -60,9 +60,11 @@ def denoiser_of(host: Host) -> nn.Module:
 def places_of(host: Host) -> dict[str, PlantSite]:
     """The places of a host by name, in execution order, the global one last.
 
-    Raises: NotSupported, where projections are fused or no plain linear maps.
+    Raises: NotSupported, where projections are fused or no plain linear maps, or text is a list of rows.
     """
     family, denoiser = family_of(host), denoiser_of(host)
+    if family.encode.listed:
+        raise NotSupported(f"plants are taught text that is one tensor of all rows; `{host.name}` is given a list")
     names = {id(module): name for name, module in denoiser.named_modules()}
     found: dict[str, PlantSite] = {}
     for placed in find_sites(family, denoiser):
