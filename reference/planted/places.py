@@ -60,17 +60,17 @@ def denoiser_of(host: Host) -> nn.Module:
 def places_of(host: Host) -> dict[str, PlantSite]:
     """The places of a host by name, in execution order, the global one last.
 
-    Raises: NotSupported, where projections are fused or no plain linear maps, or text is a list of rows.
+    Raises: NotSupported, where projections are fused or no plain linear maps, or masks and rotations go with text.
     """
     family, denoiser = family_of(host), denoiser_of(host)
-    if family.encode.listed:
-        raise NotSupported(f"plants are taught text that is one tensor of all rows; `{host.name}` is given a list")
     names = {id(module): name for name, module in denoiser.named_modules()}
     found: dict[str, PlantSite] = {}
     for placed in find_sites(family, denoiser):
         if placed.site.kind == "text":  # what is taught there would be read at every site
             continue
         assert isinstance(placed.rule, SiteRule)
+        if placed.rule.companions:
+            raise NotSupported(f"nothing can be planted at `{placed.name}`: masks or rotations of a row go with its text")
         maps = placed.projection("keys"), placed.projection("values")
         readers = {names[id(m)]: _linear(m, placed.name) for m in maps}
         found[placed.name] = PlantSite(placed.name, placed.site.kind, placed, readers, not placed.span.whole)
