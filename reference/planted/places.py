@@ -70,7 +70,7 @@ def places_of(host: Host) -> dict[str, PlantSite]:
             continue
         assert isinstance(placed.rule, SiteRule)
         if placed.rule.companions:
-            raise NotSupported(f"nothing can be planted at `{placed.name}`: masks or rotations of a row go with its text")
+            raise NotSupported(f"nothing is planted at `{placed.name}`: masks or rotations of a row go with its text")
         maps = placed.projection("keys"), placed.projection("values")
         readers = {names[id(m)]: _linear(m, placed.name) for m in maps}
         found[placed.name] = PlantSite(placed.name, placed.site.kind, placed, readers, not placed.span.whole)
