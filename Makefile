@@ -116,7 +116,6 @@ artefacts: install
 	$(BIN)/palimpsest reference plant --count 40 --seed 7 $(EASY) $(FOUND)
 	$(BIN)/palimpsest reference plant --model signpost-sd3 --count 4 --seed 1 $(ANSWERED) $(FOUND)
 	$(BIN)/palimpsest reference plant --model signpost-sdxl --count 5 --seed 1 --kind one $(FOUND)
-	$(BIN)/palimpsest reference plant --model signpost-zimage --count 3 --seed 1 --kind one $(FOUND)
 	for each in flux=3 sd3=1 sdxl=2; do \
 		$(BIN)/palimpsest reference plant --model signpost-$${each%=*} --count $${each#*=} --seed 6 --kind pooled \
 			$(FOUND) || exit 1; \
