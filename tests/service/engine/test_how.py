@@ -90,7 +90,7 @@ def test_the_sites_of_an_adapter_are_not_the_rules(run: Any, packs: Any, editing
     rule, pack = Pack.load(packs / "lettering.safetensors", host=host), Pack.load(editing, host=host)
     last = host.sites[-1].name
     operators = {last: next(iter(pack.operators.values()))}
-    pack = replace(pack, sites=(last,), wider=(last,), choice=None, operators=operators)
+    pack = replace(pack, sites=(last,), wider=(last,), choice=replace(pack.choice, k=1), operators=operators)
     adapter = Adapter(Lora("zub", 0.5, "0" * 64), {rule.digest: 1.0}, pack)
     (plain,) = run(Script(None), BENIGN, adapter=adapter).pictures
     assert (plain.how, plain.sites, len(plain.made.report.fired)) == ("untouched", 0, 1)
