@@ -75,5 +75,5 @@ class Palimpsest:
 Palimpsest.add_asgi_middleware(  # type: ignore[attr-defined]
     Guard,
     access=access(),
-    keys=KeyRing([key.get_secret_value() for key in _settings.api_keys], _settings.keys_file),
+    keys=KeyRing([key.get_secret_value() for key in _settings.api_keys], _settings.keys_file, local=_settings.loopback),
 )
