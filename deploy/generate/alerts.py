@@ -286,7 +286,7 @@ ALERTS = (
         "5m",
         "page",
         "Held requests are refused, because their cases cannot be kept.",
-        "`full`: decide cases, or raise `review_cases` or `review_bytes`. `error`: look at the disk of the state folder.",
+        "`full`: decide cases, or raise `review_cases` or `review_bytes`. `error`: the disk is at fault.",
     ),
     Alert(
         "PalimpsestOutOfMemory",

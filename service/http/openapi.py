@@ -121,20 +121,20 @@ def _review_paths(asked: tuple[int, ...], got: tuple[int, ...]) -> dict[str, Any
             | {"parameters": _query_of(listed)}
         },
         "/v1/reviews/{id}": {
-            "parameters": [case],
-            "get": _operation("What became of a held request", None, _json(200, "ReviewAnswer"), (*got, 404)),
+            "get": _operation("What became of a held request", None, _json(200, "ReviewAnswer"), (*got, 404))
+            | {"parameters": [case]},
             "post": _operation(
                 "Release or reject a case", "ReviewDecision", _json(200, "ReviewCase"), (*asked, 404, 409)
-            ),
+            )
+            | {"parameters": [case]},
         },
         "/v1/reviews/{id}/case": {
-            "parameters": [case],
-            "get": _operation("A held case, its prompt and grounds", None, _json(200, "ReviewDetails"), (*got, 404)),
+            "get": _operation("A held case, its prompt and grounds", None, _json(200, "ReviewDetails"), (*got, 404))
+            | {"parameters": [case]}
         },
         "/v1/reviews/{id}/pictures/{k}": {
-            "parameters": [case, number],
             "get": _operation("A picture of a held case, blurred unless `clear`", None, png, (*got, 400, 404))
-            | {"parameters": _query_of(looked)},
+            | {"parameters": [case, number, *_query_of(looked)]}
         },
     }
 
