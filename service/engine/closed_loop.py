@@ -119,10 +119,12 @@ class ClosedLoop:
             raise DeadlineExceeded(f"the request did not finish within {self._deadline_seconds:g} s") from None
         if outcome.held is None or not any(p.decision.mendable for p in outcome.pictures):
             return outcome
+        from steering import SteeringError
+
         try:
             async with asyncio.timeout_at(deadline):
                 mended = await self._answer(order, request, snapshot, None, mended=True)
-        except (TimeoutError, ApiError):  # there is no time or room for it: what was drawn is held alone
+        except (TimeoutError, ApiError, SteeringError):  # it cannot be made now: what was drawn is held alone
             return outcome
         if mended.held is None:  # its own or another rule blocks what was repaired
             return outcome

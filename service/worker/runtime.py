@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -324,8 +325,7 @@ class Runtime:
             adapters=self._adapters,
             rewrites=settings.rewriters == "judge" and bool(host.rewriter_off),
         )
-        quota = Quota(settings.review_cases, settings.review_bytes, settings.review_days * 86_400)
-        reviews = Reviews(CaseStore(settings.state_folder, quota), self._append, self.recorder)
+        reviews = Reviews(_case_store(settings), self._append, self.recorder)
         limits = limits_of(host, settings, self._adapters)
         return Ready(host, limits, packs, store, readers, loop, upload, reviews, detection.watches)
 
@@ -405,6 +405,17 @@ class Runtime:
             log.error("the audit record could not be written: %s", type(error).__name__)
             if demanded and self.settings.audit == "required":
                 raise Unavailable("the audit record could not be written", code="audit_unavailable") from None
+
+
+def _case_store(settings: Settings) -> CaseStore:
+    """The store of held cases in the state folder. Raises `SettingsError` if this cannot be written."""
+    try:
+        quota = Quota(settings.review_cases, settings.review_bytes, settings.review_days * 86_400)
+        return CaseStore(settings.state_folder, quota)
+    except (OSError, sqlite3.Error) as error:
+        raise SettingsError(
+            f"held cases cannot be kept in the state folder `{settings.state_folder}`: {error}"
+        ) from None
 
 
 def _is_mistake(error: BaseException | None) -> bool:
