@@ -49,6 +49,10 @@ def document(limits: Limits) -> dict[str, Any]:
         _narrow(parts[name]["properties"], limits)
         if limits.negative_above is not None:
             parts[name] |= _unheard(limits.negative_above)
+    parts["ReviewDecision"] |= {
+        "if": {"properties": {"tell": {"const": True}}, "required": ["tell"]},
+        "then": {"properties": {"reason": {"type": "string"}}, "required": ["reason"]},
+    }
     del parts["LoraRequest"]  # written out in the request, with the names of this service
     for name in (*_DRAWN, "EvaluateRequest"):
         _narrow_texts(parts[name]["properties"], limits)
@@ -117,7 +121,7 @@ def _review_paths(asked: tuple[int, ...], got: tuple[int, ...]) -> dict[str, Any
     png = {200: {"image/png": {"schema": text | {"contentMediaType": "image/png"}}}}
     return {
         "/v1/reviews": {
-            "get": _operation("Held cases", None, _json(200, "ReviewList"), (*got, 400))
+            "get": _operation("Held cases", None, _json(200, "ReviewList"), (*got, 400, 404))
             | {"parameters": _query_of(listed)}
         },
         "/v1/reviews/{id}": {

@@ -37,7 +37,7 @@ async def list_reviews(request: Request) -> Response:
         queue=asked.get("queue"),
         tenant=asked.get("tenant"),
         after=asked.get("after"),
-        limit=_as(int, "limit", asked.get("limit", "20"), "a whole number"),
+        limit=_as(_number, "limit", asked.get("limit", "20"), "a whole number"),
     )
     return JSONResponse(await run_in_threadpool(work))
 
@@ -51,13 +51,14 @@ async def review_case(request: Request) -> Response:
 async def review_picture(request: Request) -> Response:
     """`GET /v1/reviews/{id}/pictures/{k}`: a picture of a case, blurred unless `clear`."""
     asked = _query(request, ("clear", "repaired"))
-    number = request.path_params["k"]
-    if not number.isascii() or not number.isdigit():
-        raise NotFound("a picture of a case has a number, from 0")
+    try:
+        number = _number(request.path_params["k"])
+    except ValueError:
+        raise NotFound("a picture of a case has a number, from 0") from None
     work = partial(
         _reviews(request).look,
         request.path_params["id"],
-        int(number[:9]),
+        number,
         reviewer=caller_of(request).name,
         clear=_as(_truth, "clear", asked.get("clear", "false"), "`true` or `false`"),
         repaired=_as(_truth, "repaired", asked.get("repaired", "false"), "`true` or `false`"),
@@ -102,6 +103,12 @@ def _as(kind: Callable[[str], T], name: str, value: str, must: str) -> T:
         return kind(value)
     except ValueError:
         raise BadRequest(f"`{name}` must be {must}, got `{value[:32]}`", param=name) from None
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError(text)
+    return int(text[:9])
 
 
 def _truth(text: str) -> bool:

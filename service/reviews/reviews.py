@@ -110,7 +110,7 @@ class Reviews:
         try:
             found = self._store.page(state=known, queue=queue, tenant=tenant, after=after, limit=limit + 1)
         except NoCase:
-            raise BadRequest("`after` must be the id of a case", param="after") from None
+            raise NotFound("`after` must be the id of a case", param="after", code="review_not_found") from None
         data = [case.to_dict() for case in found[:limit]]
         return {"object": "list", "data": data, "has_more": len(found) > limit}
 
