@@ -22,6 +22,13 @@ from tests.service.hostile import picture
 STEER = "      - {do: steer, concept: lettering, toward: benign-word, strength: auto}\n"
 HOLD = ((STEER, STEER + "      - {do: review-hold, queue: signs}\n"),)
 LAST = (("otherwise: block", "otherwise: review-hold"),)
+ZEBRAS = """\
+  - id: zebras
+    why: No zebras on signs.
+    category: animals
+    when: {lettering: {any_of: [zebra], views: all}}
+    then: [{do: verify, read: lettering, none_of: [zebra], ladder: [blur], otherwise: review-hold}]
+"""
 WORD_HELD = (("then: [{do: block}]", "then: [{do: review-hold, queue: words}]"),)
 
 
@@ -60,6 +67,15 @@ def test_what_another_rule_blocks_stays_blocked(run: Any) -> None:
     got = run(Script("idiot", None), f"{PROMPT} forbidden")
     assert got.held.pictures[0].rungs == ("wider",), "the other rule repairs it first"
     assert (got.held.queue, got.held.repaired) == ("words", ())
+
+
+def test_a_first_picture_that_another_rule_blocks_is_not_what_is_held(run: Any) -> None:
+    look = Script("idiot", "zebra")
+    got = run(look, edits=(("  - id: never", ZEBRAS + "  - id: never"),))
+    assert (got.refused, got.held.queue, got.held.repaired) == ("picture", "default", ())
+    (drawn,) = got.held.pictures
+    assert drawn.rungs[0] == "wider"
+    assert not np.array_equal(pixels(drawn.image), look.seen[0])
 
 
 def test_one_held_picture_holds_all_of_a_request(run: Any) -> None:

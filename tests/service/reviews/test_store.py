@@ -6,6 +6,7 @@
 | write the row before the file, or no unlink | a crash leaves no row without its file |
 | no associated data | a file in the place of another does not open |
 | no check of the room | both quotas |
+| no check in the transaction | the last room is given once |
 | `sweep` forgets the files | what expires is gone from the disk |
 """
 
@@ -20,6 +21,7 @@ from typing import Any
 
 import pytest
 
+from service.reviews import store as module
 from service.reviews.cases import Case, Content, Reason, pack, unpack
 from service.reviews.sealing import Tampered
 from service.reviews.store import CaseStore, Decided, Full, NoCase, Quota, new_id
@@ -161,8 +163,8 @@ def test_a_crash_leaves_no_row_without_its_file_and_no_file_for_long(
     monkeypatch.setattr(os, "fsync", broken)
     with pytest.raises(OSError, match="no space"):
         keep(store)
+    assert files(tmp_path) == {f"{case.id}.case"}, "before anything sweeps"
     assert ids(store) == [case.id]
-    assert files(tmp_path) == {f"{case.id}.case"}
 
 
 def test_there_is_room_for_so_many_cases_that_wait(open_store: Any, tmp_path: Path) -> None:
@@ -173,6 +175,23 @@ def test_there_is_room_for_so_many_cases_that_wait(open_store: Any, tmp_path: Pa
     assert len(files(tmp_path)) == 2
     store.decide(first.id, "released", chosen=False, reason=None)
     keep(other)
+
+
+def test_the_last_room_is_given_once_and_the_file_of_who_came_late_is_gone(
+    open_store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, other, write = open_store(cases=1), open_store(cases=1), module._write
+
+    def while_another_is_faster(file: Path, raw: bytes) -> None:
+        write(file, raw)
+        monkeypatch.setattr(module, "_write", write)
+        keep(other)
+
+    monkeypatch.setattr(module, "_write", while_another_is_faster)
+    with pytest.raises(Full):
+        keep(store)
+    assert files(tmp_path) == {f"{each}.case" for each in ids(store)}
+    assert len(ids(store)) == 1
 
 
 def test_there_is_room_for_so_many_bytes_also_of_released_cases(open_store: Any) -> None:
