@@ -1,13 +1,14 @@
 """Judges a film by its key frames: those that differ most from each other, each judged as a picture is.
 
 Frames in even steps miss what is shown for a moment. The first and the last frame are key frames; each further one is
-the frame that is least like any chosen before. Equal frames are looked at once.
+the frame that is least like any chosen before, by small copies. Equal frames are looked at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -42,13 +43,18 @@ def key_frames(frames: Sequence[Image.Image], most: int | None = MOST) -> tuple[
         raise ValueError(f"frames must be one or more pictures of one size, got {len(frames)} of the sizes {sizes}")
     if most is not None and most < 1:
         raise ValueError(f"most must be 1 or more, got {most}")
-    small = np.stack([_small(frame) for frame in frames])
-    chosen = list(dict.fromkeys((0, len(frames) - 1)))[:most]
-    far = np.min([_apart(small, k) for k in chosen], axis=0)
-    while (most is None or len(chosen) < most) and far.max() > 0:
+    first = {sha256(frames[k].tobytes()).digest(): k for k in reversed(range(len(frames)))}
+    different = sorted(first.values())
+    if most is None or len(different) <= most:
+        return tuple(different)
+    small = np.stack([_small(frames[k]) for k in different])
+    chosen = [0, len(different) - 1][:most]
+    far = np.min([_apart(small, n) for n in chosen], axis=0)
+    while len(chosen) < most:
+        far[chosen] = -1.0  # copies of different frames may be equal
         chosen.append(int(far.argmax()))
         far = np.minimum(far, _apart(small, chosen[-1]))
-    return tuple(sorted(chosen))
+    return tuple(sorted(different[n] for n in chosen))
 
 
 def judge_film(

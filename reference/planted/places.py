@@ -60,7 +60,7 @@ def denoiser_of(host: Host) -> nn.Module:
 def places_of(host: Host) -> dict[str, PlantSite]:
     """The places of a host by name, in execution order, the global one last.
 
-    Raises: NotSupported, where projections are fused or no plain linear maps.
+    Raises: NotSupported, where projections are fused or no plain linear maps, or masks and rotations go with text.
     """
     family, denoiser = family_of(host), denoiser_of(host)
     names = {id(module): name for name, module in denoiser.named_modules()}
@@ -69,6 +69,8 @@ def places_of(host: Host) -> dict[str, PlantSite]:
         if placed.site.kind == "text":  # what is taught there would be read at every site
             continue
         assert isinstance(placed.rule, SiteRule)
+        if placed.rule.companions:
+            raise NotSupported(f"nothing is planted at `{placed.name}`: masks or rotations of a row go with its text")
         maps = placed.projection("keys"), placed.projection("values")
         readers = {names[id(m)]: _linear(m, placed.name) for m in maps}
         found[placed.name] = PlantSite(placed.name, placed.site.kind, placed, readers, not placed.span.whole)

@@ -22,10 +22,11 @@ from reference.planted.make import read_ledger
 from reference.planted.places import places_of
 from reference.planted.words import load_judge
 from reference.recipes import NAMES
-from steering import Host
+from steering import Host, NotSupported
 
 ALL = load_plants(PLANTS, recursive=True)
 SHIPPED = [name for name in NAMES if (MODELS / name).is_dir()]
+BARE = "signpost-zimage"  # its rows of text have masks and rotations of their own, which plants are not taught
 
 
 def some(plants: list[Plant], count: int = 8) -> list[Plant]:
@@ -55,7 +56,7 @@ def test_the_ledgers_tell_of_every_plant_and_of_the_rejected_ones() -> None:
         assert admitted == {p.name for p in ALL if p.model == folder.name}
 
 
-def test_with_all_four_models_there_are_forty_plants() -> None:
+def test_with_all_models_there_are_forty_plants() -> None:
     if len(SHIPPED) == len(NAMES):
         assert len(ALL) >= 40
 
@@ -63,7 +64,9 @@ def test_with_all_four_models_there_are_forty_plants() -> None:
 def test_plants_are_of_every_kind_and_of_every_model() -> None:
     assert {p.kind for p in ALL} == set(KINDS)
     assert {d.trick for p in ALL for d in p.distractors} == {"attention", "bias", "against"}
-    assert {p.model for p in ALL} == set(SHIPPED)
+    assert {p.model for p in ALL} == set(SHIPPED) - {BARE}
+    with host_of(BARE) as host, pytest.raises(NotSupported, match="masks or rotations of a row go with its text"):
+        places_of(host)
 
 
 def test_plants_were_made_for_these_weights() -> None:
