@@ -310,7 +310,7 @@ class ClosedLoop:
             given.prompt = shown("", signals, boxes_in(signals), (), self._packs)
             if given.marked is None:
                 given.mark(boxes_in(signals))
-            return await self._pictures(trial, repair)
+            return tuple(_held_with(picture, decision) for picture in await self._pictures(trial, repair))
         if ladder is not None:
             given.prompt = shown(trial.order.prompt, signals, ladder.boxes, decision.steers, self._packs)
             given.asked = await self._asked(trial, given.prompt, signals)
@@ -462,6 +462,21 @@ def _queue(pictures: Sequence[Picture]) -> str | None:
     queues = [hold.queue for p in pictures for hold in p.decision.held]
     queues += ["default" for p in pictures if p.decision.verdict == "review-hold"]
     return min(queues, default=None)
+
+
+def _held_with(picture: Picture, upload: Decision) -> Picture:
+    """What was drawn over an upload, held if a rule holds the upload."""
+    if not upload.held:
+        return picture
+    holding, own = {hold.rule for hold in upload.held}, picture.decision
+    decision = replace(
+        own,
+        held=(*own.held, *upload.held),
+        rules=tuple(dict.fromkeys((*own.rules, *sorted(holding)))),
+        reasons=(*own.reasons, *(r for r in upload.reasons if r.rule in holding)),
+        disclosures=tuple(dict.fromkeys((*own.disclosures, *upload.disclosures))),
+    )
+    return replace(picture, decision=decision)
 
 
 def _held(queue: str, pictures: tuple[Picture, ...], stage: RefusedAt) -> Outcome:

@@ -5,6 +5,7 @@
 | keep the holding rule's steers | the picture is drawn as if the rule were not there |
 | no second run | a rule that would repair |
 | first picture, whatever blocked it | what another rule blocks stays blocked |
+| forget what holds the upload | an edit of an upload that a rule holds |
 | hold before the other pictures are judged | one held picture holds them all |
 """
 
@@ -28,6 +29,13 @@ ZEBRAS = """\
     category: animals
     when: {lettering: {any_of: [zebra], views: all}}
     then: [{do: verify, read: lettering, none_of: [zebra], ladder: [blur], otherwise: review-hold}]
+"""
+SEEN = """\
+  - id: zebras-seen
+    why: Zebras on signs are looked at.
+    category: animals
+    when: {picture: {lettering: {any_of: [zebra]}}}
+    then: [{do: review-hold, queue: animals}]
 """
 WORD_HELD = (("then: [{do: block}]", "then: [{do: review-hold, queue: words}]"),)
 
@@ -101,6 +109,14 @@ def test_of_a_given_picture_what_would_be_returned_is_held(run: Any, kind: Any) 
     assert (got.refused, got.held.queue, drawn.image.size) == ("prompt", "words", (90, 70))
     same = np.array_equal(pixels(drawn.image), pixels(given.image))
     assert same == (kind == "repair"), "nothing is drawn over a picture in which no rule sees anything"
+
+
+def test_an_edit_of_an_upload_that_a_rule_holds_is_held_whatever_is_drawn(run: Any) -> None:
+    given = Given("edit", picture(90, 70), None)
+    got = run(Script("zebra", None), BENIGN, given=given, edits=(("  - id: never", SEEN + "  - id: never"),))
+    assert (got.verdict, got.refused, got.held.queue) == ("review-hold", "picture", "animals")
+    assert "zebras-seen" in got.decision.rules
+    assert run(Script(None), BENIGN, given=given).held is None
 
 
 def test_a_given_picture_that_cannot_be_repaired_is_held(run: Any) -> None:
