@@ -135,6 +135,8 @@ artefacts: install
 	$(BIN)/palimpsest evaluate lettering --evasions --count 300 --out evaluation/results/lettering.json
 	$(BIN)/palimpsest evaluate lettering --evasions --seed 1 --count 200 --out evaluation/results/lettering-seed1.json
 	$(BIN)/palimpsest evaluate concepts $(FIVE) --policy evaluation/data/five-concepts.yaml --out evaluation/results/concepts.json
+	$(BIN)/palimpsest evaluate concepts --model signpost-zimage --concept character/pip --concept style/marlo \
+		--concept harm/gun --count 50 --out evaluation/results/concepts-zimage.json
 	$(BIN)/palimpsest evaluate concepts --concept character/pip --policy evaluation/data/pip-only.yaml --count 60 \
 		--out evaluation/results/concepts-pip.json
 	$(BIN)/python docs/draw_examples.py

@@ -85,7 +85,8 @@ def localize(
         _check_drawn(aim, plain.own)
     bench = job.bench(search, f"screening {len(job.units)} places")
     other = job.bench(controls, "controls")
-    found = find_sites(bench, aim, how, sites=job.sites, given=given, controls=other)
+    upstream = [site.name for site in host.sites if site.kind == "text"]
+    found = find_sites(bench, aim, how, sites=job.sites, upstream=upstream, given=given, controls=other)
     ended = _finish(job, bench, found, given)
     numbers, found = found, ended.found
     wide = _wider(bench, aim, found, job)
@@ -208,12 +209,11 @@ def _rivals(job: _Job, found: Found, wide: Sequence[str]) -> dict[str, SiteSet]:
     """The chosen set and what it must beat: random sets of its size, the units with the least effect, all others."""
     rng = random.Random(job.seed)
     k, units = len(found.chosen), job.units
-    ranked = found.screen.ranked(units)
     rivals = {
         "chosen": frozenset(found.chosen),
         "wider": frozenset(wide),
         "all": frozenset(units),
-        "bottom": frozenset(ranked[-k:]),
+        "bottom": frozenset(found.screen.weakest(units, k)),
     }
     if len(units) > len(job.sites):
         rivals["all sites, pooled kept"] = frozenset(job.sites)

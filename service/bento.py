@@ -25,7 +25,7 @@ __all__ = ["Palimpsest", "app"]
 _settings = load_settings().settings
 
 app = make_app()
-keys = KeyRing([key.get_secret_value() for key in _settings.api_keys], _settings.keys_file)
+keys = KeyRing([key.get_secret_value() for key in _settings.api_keys], _settings.keys_file, local=_settings.loopback)
 console = Console(_settings, keys)
 
 

@@ -193,9 +193,16 @@ class Settings(BaseSettings):
     policy_poll_seconds: float = Field(0.25, gt=0, le=60, description="seconds between checks for changed policy files")
 
     state: Path | None = Field(
-        None, description="folder for the audit log and its key; default: the user's state folder"
+        None, description="folder for the audit log, held cases and their keys; default: the user's state folder"
     )
     audit: Audit = Field("on", description="`off`, `on`, or `required`: refuse requests whose record cannot be written")
+    review_days: float = Field(
+        14.0, gt=0, le=3650, description="days that a held case is kept; one that nobody decided is then rejected"
+    )
+    review_cases: int = Field(
+        1000, ge=0, le=1_000_000, description="most held cases that wait for a reviewer; further ones are refused"
+    )
+    review_bytes: int = Field(2 << 30, ge=0, le=2**50, description="most bytes of held cases on disk")
     audit_key: SecretStr | None = Field(
         None, description="secret for the audit log's hashes; default: created once in the state folder"
     )

@@ -43,7 +43,7 @@ def key_frames(frames: Sequence[Image.Image], most: int | None = MOST) -> tuple[
         raise ValueError(f"frames must be one or more pictures of one size, got {len(frames)} of the sizes {sizes}")
     if most is not None and most < 1:
         raise ValueError(f"most must be 1 or more, got {most}")
-    first = {sha256(frames[k].tobytes()).digest(): k for k in reversed(range(len(frames)))}
+    first = {(frames[k].mode, sha256(frames[k].tobytes()).digest()): k for k in reversed(range(len(frames)))}
     different = sorted(first.values())
     if most is None or len(different) <= most:
         return tuple(different)

@@ -35,13 +35,15 @@ class Screen:
     """The scores of a method.
 
     `scores` [units, levels], shares of the whole that add up to about 1, unless it was missed; `total`: what they added
-    up to before (for `gradient` 1 when the path was followed finely enough); `rows`: the cost.
+    up to before (for `gradient` 1 when the path was followed finely enough); `rows`: the cost; `upstream`: units of
+    text alone, which come last in a ranking: what is swapped there reaches all others, lettering and subject alike.
     """
 
     method: Method
     scores: Tensor
     total: float
     rows: int
+    upstream: frozenset[str] = frozenset()
 
     @property
     def missed(self) -> bool:
@@ -53,9 +55,13 @@ class Screen:
         return self.method == "gradient" and self.total < _LEAST
 
     def ranked(self, units: tuple[str, ...]) -> tuple[str, ...]:
-        """Units by score, the highest first."""
+        """Units by score, the highest first, and after all others those upstream."""
         order = self.scores.sum(1).argsort(descending=True, stable=True).tolist()
-        return tuple(units[i] for i in order)
+        return tuple(sorted((units[i] for i in order), key=self.upstream.__contains__))
+
+    def weakest(self, units: tuple[str, ...], count: int) -> tuple[str, ...]:
+        """The `count` units of the lowest scores, of those that are not upstream."""
+        return tuple(u for u in self.ranked(units) if u not in self.upstream)[-count:]
 
     def enough(self, target: float) -> int:
         """How many of the best units add up to `target`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -96,12 +96,14 @@ def find_sites(
     how: Search,
     *,
     sites: Sequence[str],
+    upstream: Collection[str] = (),
     given: Sequence[str] | None = None,
     controls: Bench | None = None,
 ) -> Found:
     """The smallest set of units found on a bench of contrasts, by a cheap screening and about ten questions; or the
     `given` one, measured in the same way.
 
+    upstream: sites of text alone, which are taken when the others are not enough.
     controls: contrasts that leave the concept alone. Of sets that are equal on the bench the one that carries least of
     them is taken; without it the first is.
     """
@@ -109,6 +111,7 @@ def find_sites(
     limit = how.budget or 0
     looked = screen(bench, how.method, points=how.points)
     looked = look_again(bench, looked, rows=int(_AGAIN * limit) - looked.rows)
+    looked = replace(looked, upstream=frozenset(upstream))
     before = bench.rows
 
     def affords(sets: int) -> bool:

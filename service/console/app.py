@@ -28,7 +28,7 @@ from service.console.sessions import COOKIE, SESSION_SECONDS, Sessions
 from service.errors import ApiError, Forbidden, NotFound, Unauthorized, Unavailable
 from service.http.app import as_told
 from service.http.guard import error_response
-from service.http.keys import NOBODY, Caller, KeyRing, Scope
+from service.http.keys import Caller, KeyRing, Scope
 from service.http.uploads import read_form
 from service.settings import Settings
 
@@ -45,7 +45,6 @@ HEADERS = {
     # with `no-referrer`, as on every other path, browsers would send `Origin: null` from the sign-in form
     "Referrer-Policy": "same-origin",
 }
-_LOCAL = Caller("", NOBODY.scopes | {"console"})  # without keys, on a loopback address
 _SIGN_IN = "/console/sign-in"
 _LARGEST_FORM = 1 << 20
 
@@ -178,7 +177,8 @@ class Console:
     def _caller(self, request: Request) -> Caller | None:
         """Who asks. Without keys: anybody on a loopback address."""
         if not self._keys.asks:
-            return _LOCAL if self._settings.loopback else None
+            caller = self._keys.find("")
+            return caller if caller is not None and "console" in caller.scopes else None
         sessions = self._sessions()
         return sessions.caller(request.cookies.get(COOKIE, ""))
 

@@ -126,11 +126,22 @@ class Guard:
 
 
 def _methods(access: Access, path: str) -> Mapping[str, Scope | None] | None:
-    """What is allowed at `path`. A path on the list may end in a `{name}`, which stands for anything but nothing."""
+    """What is allowed at `path`. A `{name}` in a path on the list stands for one part that is not empty; `{model}`, at
+    the end, for several.
+    """
     if path in access:
         return access[path]
-    begins = ((listed.partition("{")[0], methods) for listed, methods in access.items() if listed.endswith("}"))
-    return next((methods for start, methods in begins if path.startswith(start) and path != start), None)
+    return next((methods for listed, methods in access.items() if _fits(path, listed)), None)
+
+
+def _fits(path: str, listed: str) -> bool:
+    start, model, _ = listed.partition("{model}")
+    if model:
+        return path.startswith(start) and path != start
+    parts, wanted = path.split("/"), listed.split("/")
+    return len(parts) == len(wanted) and all(
+        part == want or (want.startswith("{") and part != "") for part, want in zip(parts, wanted, strict=True)
+    )
 
 
 def _origin_form(scope: ASGIScope) -> ASGIScope:

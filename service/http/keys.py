@@ -24,10 +24,10 @@ from typing import Any, Literal, get_args
 
 from service.settings import SettingsError
 
-__all__ = ["NOBODY", "SCOPES", "Caller", "KeyRecord", "KeyRing", "Scope", "load_keys_file", "new_key"]
+__all__ = ["LOCAL", "NOBODY", "SCOPES", "Caller", "KeyRecord", "KeyRing", "Scope", "load_keys_file", "new_key"]
 __all__ += ["digest_of_key", "revoke", "save_keys_file"]
 
-Scope = Literal["generate", "policy:read", "policy:write", "metrics", "console"]
+Scope = Literal["generate", "policy:read", "policy:write", "metrics", "review", "console"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 _FORMAT = "palimpsest.keys/v1"
 _PLAIN: frozenset[Scope] = frozenset(("generate", "policy:read", "metrics"))
@@ -47,6 +47,8 @@ class Caller:
 
 # a caller without a key, if the service requires none; writing policies always requires one
 NOBODY = Caller("", _PLAIN)
+# a caller without a key where only this machine can reach the service
+LOCAL = Caller("", _PLAIN | {"review", "console"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,13 +143,14 @@ def save_keys_file(file: Path, records: Sequence[KeyRecord]) -> None:
 class KeyRing:
     """The valid keys of a service: those in the settings and those in `file`, which is checked before each use.
 
-    Without any key source every caller is `NOBODY`. If the file becomes unreadable, the last keys stay valid; a
-    revocation needs a readable file.
+    Without any key source every caller is `NOBODY`, or `LOCAL` if only this machine can reach the service (`local`). If
+    the file becomes unreadable, the last keys stay valid; a revocation needs a readable file.
     """
 
-    def __init__(self, plain: Sequence[str] = (), file: Path | None = None) -> None:
+    def __init__(self, plain: Sequence[str] = (), file: Path | None = None, *, local: bool = False) -> None:
         self._plain = tuple(_digest(key) for key in plain)
         self._file = file
+        self._nobody = LOCAL if local else NOBODY
         self._seen: tuple[int, int, int] | None = None
         self._records: tuple[KeyRecord, ...] = ()
         self._lock = threading.Lock()
@@ -163,7 +166,7 @@ class KeyRing:
         Takes the same time for every wrong key.
         """
         if not self.asks:
-            return NOBODY
+            return self._nobody
         scheme, _, key = authorization.partition(" ")
         got = _digest(key.strip())
         plain = sum(hmac.compare_digest(got, digest) for digest in self._plain)

@@ -13,7 +13,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -276,6 +276,24 @@ class Recorder:
         """A request was exempt from these rules."""
         for rule in rules:
             self.series("policy_exemptions_total", rule).inc()
+
+    def review_case(self, result: Literal["kept", "full", "error"]) -> None:
+        """A request was held for review, or refused because its case could not be kept."""
+        self.series("review_cases_total", result).inc()
+
+    def review_decision(self, decision: Literal["release", "release-repaired", "reject", "expire"]) -> None:
+        """A held case ended."""
+        self.series("review_decisions_total", decision).inc()
+
+    def review_look(self, how: Literal["blurred", "clear"]) -> None:
+        """A reviewer looked at a picture."""
+        self.series("review_looks_total", how).inc()
+
+    def review_queues(self, depths: Mapping[str, int], oldest: float) -> None:
+        """How many cases wait in each queue, and the epoch time in seconds at which the oldest one came."""
+        for queue, depth in depths.items():
+            self.series("review_pending", queue).set(depth)
+        self.series("review_oldest_timestamp_seconds").set(oldest)
 
     def audit(self, result: Literal["written", "error"]) -> None:
         """An audit record was written, or failed to be written."""

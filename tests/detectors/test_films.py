@@ -11,50 +11,27 @@
 
 from __future__ import annotations
 
-import random
-from dataclasses import replace
-
-import numpy as np
 import pytest
 from PIL import Image
 
 from detectors.images import LetteringLooker, RapidOcr, Reading, judge_film, key_frames, look
 from detectors.text import sense
 from policies import Loader, Request
-from reference.town.drawing.paint import paint
-from reference.town.scenes import sample_scene
+from tests.detectors.films import even_steps, film
 
-FRAMES = 24
 QUIET = Request("a street in the rain")
-
-
-def film(seed: int, *, shown: int, moves: int, word: str = "") -> tuple[list[Image.Image], set[int]]:
-    """A painted film with grain whose ground moves by so many pixels a frame, and the frames that show its sign."""
-    rng, grain = random.Random(seed), np.random.default_rng(seed)
-    scene = sample_scene(rng, size=64, lines=[word or rng.choice(["OPEN", "BREAD", "HOTEL"])])
-    signed, bare = (np.asarray(paint(s, 64), float) for s in (scene, replace(scene, lines=())))
-    sign, begin = (signed != bare).any(-1), rng.randrange(FRAMES - shown + 1)
-    frames = []
-    for k in range(FRAMES):
-        pixels = np.roll(bare, k * moves, axis=1)
-        if begin <= k < begin + shown:
-            pixels[sign] = signed[sign]
-        noisy = pixels + grain.normal(0, 3, pixels.shape)
-        frames.append(Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8)))
-    return frames, set(range(begin, begin + shown))
 
 
 @pytest.mark.parametrize("moves", [0, 2, 5])
 @pytest.mark.parametrize("shown", [1, 2])
 def test_a_sign_that_is_shown_for_a_moment_is_in_a_key_frame(shown: int, moves: int) -> None:
-    even = set(np.linspace(0, FRAMES - 1, 8).round().astype(int).tolist())
     found, by_steps = 0, 0
     for seed in range(30):
         frames, where = film(seed, shown=shown, moves=moves)
         chosen = key_frames(frames)
         assert len(chosen) <= 8
         found += bool(where & set(chosen))
-        by_steps += bool(where & even)
+        by_steps += bool(where & even_steps(len(frames), 8))
     assert found >= 27
     assert by_steps < 24
 
@@ -63,8 +40,9 @@ def test_equal_frames_are_looked_at_once_and_all_others_if_asked() -> None:
     red, blue = (Image.new("RGB", (64, 64), name) for name in ("red", "blue"))
     assert key_frames([red] * 10) == (0,)
     assert key_frames([red, red, blue, red]) == (0, 2)
+    assert key_frames([red, Image.frombytes("YCbCr", red.size, red.tobytes())], most=None) == (0, 1)
     frames, _ = film(1, shown=3, moves=2)
-    assert key_frames(frames, most=None) == tuple(range(FRAMES))
+    assert key_frames(frames, most=None) == tuple(range(24))
     assert key_frames(frames, most=1) == (0,)
 
 

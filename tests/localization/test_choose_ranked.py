@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from localization.contrasts import Shares
 from localization.search.answers import answer_of, carry_sets
 from localization.search.choose import Grown, choose_ranked, most_specific
+from localization.search.screen import Screen
 
 NAMES = tuple(f"site{i:02d}" for i in range(24))
 
@@ -41,6 +43,20 @@ def test_exactly_what_is_needed_is_chosen_from_any_guess(wanted: tuple[str, ...]
     assert grown.share == 1.0
     assert grown.compact
     assert grown.finished
+
+
+@pytest.mark.parametrize("scores", [(9.0, 1.0), (0.5, 1.0)])
+def test_a_place_upstream_of_all_others_is_not_taken_where_they_are_enough(scores: tuple[float, float]) -> None:
+    """What is swapped there reaches every reader of text, so alone it is enough for anything, and for too much."""
+    upstream, rest = NAMES[0], NAMES[1:]
+    looked = Screen("patching", torch.tensor([[scores[0]], *[[scores[1] / (k + 1)] for k in range(23)]]), 1.0, 0)
+    looked = replace(looked, upstream=frozenset({upstream}))
+    ranking = looked.ranked(NAMES)
+    assert ranking == (*rest, upstream)
+    assert looked.weakest(NAMES, 2) == rest[-2:]
+    enough = needs(*rest[:3])
+    grown = choose_ranked(ranking, lambda sets: [1.0 if upstream in s else enough(s) for s in sets], guess=1)
+    assert set(grown.sites) == set(rest[:3])
 
 
 def test_a_dozen_questions_are_enough_on_many_sites() -> None:

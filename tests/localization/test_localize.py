@@ -7,6 +7,7 @@
 | a stopped run ends as an uninterrupted one, byte for byte | cost counted of new answers only |
 | places of text alone are asked | no exact effect where nothing is written |
 | controls tell equal sets apart | `find_sites` is given none |
+| a pack of sites that take whole donors is calibrated at strength 1 | the same strengths for all |
 """
 
 from __future__ import annotations
@@ -161,11 +162,21 @@ def test_a_planted_site_is_found_by_every_method(method: Any, tmp_path: Path) ->
     assert found.carried["together"] > 0.9
 
 
+def one_sequence(length: int) -> Host:
+    """A tiny Z-Image: two refiners that only text passes, then text and picture in one sequence."""
+    call = {k: v for k, v in zoo.CALL["z-image"].items() if k != "max_sequence_length"}
+    return Host(zoo.build("z-image"), defaults=call | {"call": {"max_sequence_length": length}}, self_test=False)
+
+
+def test_a_pack_of_sites_that_take_whole_donors_is_calibrated_at_strength_1() -> None:
+    pack = localize(**asked(one_sequence(160)), anyway=True).pack
+    assert [point.strength for point in pack.calibration] == [1.0]
+
+
 @pytest.mark.parametrize("method", ["gradient", "contribution", "patching"])
 def test_places_of_text_alone_are_asked_as_the_others_are(method: Any) -> None:
     """They write nothing into the picture themselves, so by contributions they have their exact effect."""
-    call = {k: v for k, v in zoo.CALL["z-image"].items() if k != "max_sequence_length"}
-    mine = Host(zoo.build("z-image"), defaults=call | {"call": {"max_sequence_length": 64}}, self_test=False)
+    mine = one_sequence(64)
     alone = [n for n, site in enumerate(mine.sites) if site.kind == "text"]
     contrasts = [Contrast(prompt="a red star", donor=donor, seed=1) for donor in ("pink moon", "a green ring")]
     bench = Bench(LocalExecutor(Worker(mine)), mine.units, contrasts, LEVELS, 3, twins=1)

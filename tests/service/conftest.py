@@ -122,7 +122,7 @@ def serve(settings: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
         runtime = Runtime(chosen, Recorder(CollectorRegistry()))
         app = make_app()
         app.state.runtime = runtime
-        keys = KeyRing([k.get_secret_value() for k in chosen.api_keys], chosen.keys_file)
+        keys = KeyRing([k.get_secret_value() for k in chosen.api_keys], chosen.keys_file, local=chosen.loopback)
         console = Console(chosen, keys)
         console.runtime = runtime
         client = TestClient(Guard(app, access(), keys, console), raise_server_exceptions=False)

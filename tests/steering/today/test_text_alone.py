@@ -13,14 +13,14 @@ of text that enter the timestep modulation. Each is a site of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import pytest
 import torch
 
+from steering.attach import before
 from tests.steering.family_cases import PINK, RED, Asked, apart
 from tests.steering.today import zoo
 
@@ -50,15 +50,6 @@ def alone(it: Asked) -> tuple[str, ...]:
     found = tuple(site.name for site in it.host.sites if site.kind == "text")
     assert it.names[: len(found)] == found
     return found
-
-
-@contextmanager
-def before(module: Any, hook: Callable[..., Any]) -> Iterator[None]:
-    handle = module.register_forward_pre_hook(hook, with_kwargs=True)
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 @every
