@@ -162,7 +162,13 @@ def test_generate_compares_plain_and_steered_pictures(
     assert difference.getextrema() == (0, 0), "an allowed prompt is untouched"
     assert Image.open(steered["files"]["difference"]).convert("L").getextrema()[1] > 0
     assert [(row["how"], row["sites"]) for row in (steered, plain)] == [("steered", 2), ("untouched", 0)]
-    done = cli(*arguments[:3], "something forbidden", *arguments[3:-1], "--out", tmp_path / "out")
+    sheet, row = Image.open(tmp_path / "out" / "compare.png"), Image.open(plain["files"]["compare"])
+    assert (sheet.width, sheet.height > row.height > 256) == (row.width, True)
+    monkeypatch.setenv("COLUMNS", "80")
+    done = cli(*arguments[:3], "something forbidden", *arguments[3:], "--out", tmp_path / "out")
+    assert f"wrote {tmp_path / 'out' / 'compare.png'}" in done.stderr
+    assert "001-seed4-*" in done.stdout
+    assert len(done.stdout.splitlines()) < 24, "names of files once, not over many lines"
     shown = " ".join(done.stdout.split())
     assert "steered at 2" in shown
     assert "untouched" in shown
