@@ -213,9 +213,25 @@ def test_a_model_folder_that_cannot_be_loaded_is_a_mistake_of_usage_in_one_line(
     assert "Traceback" not in done.output
 
 
-def test_a_pack_can_be_shown(cli: Callable[..., Any], model: Path, packs: Path) -> None:
+def test_a_pack_can_be_shown(
+    cli: Callable[..., Any], model: Path, packs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import yaml
+
     facts = json.loads(cli("pack", "show", packs / "lettering.safetensors", "--model", model, "--json").stdout)
     assert (facts["concept"], len(facts["sites"]), facts["of"]) == ("lettering", 2, 4)
+    monkeypatch.setenv("COLUMNS", "80")
+    done = cli("pack", "show", packs / "lettering.safetensors", "--model", model)
+    lines = done.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert ["sites", "2", "of", "4"] in [line.split()[:4] for line in lines]
+    rows = [line.split() for line in lines if line.strip()[:1].isdigit()]
+    assert [row[1] for row in rows if row[2] == "1"] == facts["sites"]
+    assert [int(row[0]) for row in rows] == list(range(len(rows)))
+    assert "evidence" not in done.stdout
+    full = cli("pack", "show", packs / "lettering.safetensors", "--model", model, "--full").stdout
+    assert full.startswith(done.stdout)
+    assert set(yaml.safe_load(full[len(done.stdout) :])) == set(facts)
     assert cli("pack", "show", packs / "none.safetensors", "--model", model).exit_code == 2
 
 
