@@ -12,7 +12,6 @@ from starlette.responses import Response
 from service.console.asking import runtime_of, whole
 from service.console.charts import Chart, chart
 from service.errors import NotFound
-from steering.packs.block_map import block_map
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,6 +68,8 @@ async def page(request: Request) -> Response:
 
 def map_of(host: Host, pack: Pack) -> Map:
     """The map of one pack."""
+    from steering.packs.block_map import block_map  # with torch, which the API's process does without
+
     evidence, sites = pack.evidence, block_map(host, pack)
     top = max((v for site in sites for v in site.effects), default=0.0) or 1.0
     cells = tuple(
