@@ -179,7 +179,7 @@ def _show_map(pack: Pack, host: Host) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from steering.packs.block_map import block_map
+    from steering import block_map
 
     sites = block_map(host, pack)
     top = max((site.effect for site in sites), default=0.0)

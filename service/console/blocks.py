@@ -68,7 +68,7 @@ async def page(request: Request) -> Response:
 
 def map_of(host: Host, pack: Pack) -> Map:
     """The map of one pack."""
-    from steering.packs.block_map import block_map  # with torch, which the API's process does without
+    from steering import block_map  # with torch, which the API's process does without
 
     evidence, sites = pack.evidence, block_map(host, pack)
     top = max((v for site in sites for v in site.effects), default=0.0) or 1.0

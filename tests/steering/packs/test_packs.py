@@ -214,7 +214,7 @@ def test_a_tuned_pack_is_shown_with_its_kind_and_data(
 
 
 def test_the_block_map_has_every_site_in_order_and_says_what_the_pack_does_there(host: Any) -> None:
-    from steering.packs.block_map import block_map
+    from steering import block_map
 
     sites = block_map(host, make(host))
     assert [s.name for s in sites] == [s.name for s in (*host.sites, *host.global_sites)]
@@ -225,8 +225,7 @@ def test_the_block_map_has_every_site_in_order_and_says_what_the_pack_does_there
 
 
 def test_pooled_text_that_a_pack_swaps_is_on_its_block_map() -> None:
-    from steering import Host
-    from steering.packs.block_map import block_map
+    from steering import Host, block_map
     from tests.steering import zoo
 
     host = Host(zoo.build("sd3"), name="pooled", self_test=False)
