@@ -39,16 +39,24 @@ demo: install
 test: dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
-# a real Prometheus and two workers under load; installs Debian's `prometheus`, and is skipped where that cannot be
-test-system: dev
-	@command -v promtool >/dev/null && exit 0; \
+# a real Prometheus and two workers under load, and the console in a real browser; installs Debian's `prometheus` and
+# `chromium`, and what cannot be installed is skipped
+test-system: $(VENV)/.installed-browser
+	@command -v promtool >/dev/null && command -v chromium >/dev/null && exit 0; \
 	SUDO=; test "$$(id -u)" = 0 || SUDO="sudo -n"; \
 	if ! command -v apt-get >/dev/null || ! $$SUDO true; then exit 0; fi; \
 	$$SUDO apt-get update -qq && $$SUDO env DEBIAN_FRONTEND=noninteractive \
-	  apt-get install -qq --yes --no-install-recommends prometheus >/dev/null
+	  apt-get install -qq --yes --no-install-recommends prometheus chromium >/dev/null
 	@if command -v promtool >/dev/null; then \
 	  OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m system tests/deploy tests/service/metrics/test_metrics.py; \
 	else echo "SKIPPED: no promtool, and no apt-get or no right to use it: the queries were not tried"; fi
+	@if command -v chromium >/dev/null; then \
+	  OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m system tests/service/console; \
+	else echo "SKIPPED: no chromium, and no apt-get or no right to use it: the console was not looked at"; fi
+
+$(VENV)/.installed-browser: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet --editable '.[browser]'
+	touch $@
 
 # dashboards and alert rules, from the catalogue of metrics
 deploy: install

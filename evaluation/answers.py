@@ -60,7 +60,7 @@ def parse_answer(status: int, body: dict[str, Any]) -> Answer:
     """The answer in a response of `POST /v1/images/generations` or `/v1/images/repairs`.
 
     Raises:
-        RuntimeError: anything but a picture or a moderation refusal; a table must not count errors as refusals.
+        RuntimeError: anything but a picture, a moderation refusal or a hold; a table must not count errors as refusals.
     """
     if status == 200:
         image = Image.open(io.BytesIO(base64.b64decode(body["data"][0]["b64_json"]))).convert("RGB")
@@ -69,8 +69,9 @@ def parse_answer(status: int, body: dict[str, Any]) -> Answer:
         rungs = tuple(steering["per_image"][0]["rungs"])
         return Answer(image, steering["verdict"], rungs, shape["batch"], shape["threads"], steering["policy"])
     error = body.get("error") or {}
-    if status == 400 and error.get("code") == "moderation_blocked":
-        return Answer(None, "block", (), 0, 0, "")
+    verdict = {(400, "moderation_blocked"): "block", (202, "held_for_review"): "review-hold"}
+    if (status, error.get("code")) in verdict:
+        return Answer(None, verdict[status, error["code"]], (), 0, 0, "")
     raise RuntimeError(
         f"the service must answer with a picture or a refusal, got {status}: {error.get('message', body)}"
     )

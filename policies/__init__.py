@@ -21,7 +21,7 @@ from policies.decide.decision import Decision, Disclosure, Exemption, Ladder, Ru
 from policies.decide.donor import list_of
 from policies.decide.example_tests import TestResult, run_tests
 from policies.decide.explain import explain, narrate
-from policies.decide.replay import Replay, replay
+from policies.decide.replay import Replay, parse_requests, replay
 from policies.decide.rules import Rule
 from policies.decide.snapshot import Origin, Snapshot
 from policies.format.actions import (
@@ -117,6 +117,7 @@ __all__ = [
     "narrate",
     "no_policy",
     "open_bundle",
+    "parse_requests",
     "policy_paths",
     "replay",
     "run_tests",

@@ -20,13 +20,14 @@ import hashlib
 import hmac
 import json
 import os
-import secrets
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
+
+from service.secret_files import load_secret
 
 __all__ = ["AuditKeys", "AuditLog", "Finding", "load_keys", "verify"]
 
@@ -41,13 +42,14 @@ class AuditKeys:
     text: bytes
     chain: bytes
     canary: bytes  # selects the requests of canary rules, so that outsiders cannot predict them
+    session: bytes  # seals the sessions of the console
 
     @classmethod
     def derive(cls, secret: bytes) -> AuditKeys:
         def part(label: bytes) -> bytes:
             return hmac.new(secret, b"palimpsest-audit/" + label, hashlib.sha256).digest()
 
-        return cls(part(b"id").hex()[:8], part(b"text"), part(b"chain"), part(b"canary"))
+        return cls(part(b"id").hex()[:8], part(b"text"), part(b"chain"), part(b"canary"), part(b"session"))
 
     def hashed(self, text: str) -> str:
         """`text` as `keyid:hash`. Equal texts have equal hashes; without the key the hash reveals nothing else."""
@@ -64,21 +66,7 @@ def load_keys(state: Path, secret: str | None = None) -> AuditKeys:
 
     The file is created once and is readable by its owner only.
     """
-    if secret is not None:
-        return AuditKeys.derive(secret.encode())
-    file = state / "audit.key"
-    if not file.exists():
-        state.mkdir(parents=True, exist_ok=True, mode=0o700)
-        fresh = state / f".audit.key.{os.getpid()}"
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
-            out.write(secrets.token_hex(32))
-        try:
-            os.link(fresh, file)  # fails if another worker was first; its key is then ours too
-        except FileExistsError:
-            pass
-        finally:
-            fresh.unlink()
-    return AuditKeys.derive(file.read_bytes().strip())
+    return AuditKeys.derive(load_secret(state, "audit.key") if secret is None else secret.encode())
 
 
 class AuditLog:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import bentoml
 
+from service.console import Console
 from service.http.app import access, make_app
 from service.http.guard import Guard
 from service.http.keys import KeyRing
@@ -24,6 +25,8 @@ __all__ = ["Palimpsest", "app"]
 _settings = load_settings().settings
 
 app = make_app()
+keys = KeyRing([key.get_secret_value() for key in _settings.api_keys], _settings.keys_file, local=_settings.loopback)
+console = Console(_settings, keys)
 
 
 @bentoml.service(
@@ -47,6 +50,7 @@ class Palimpsest:
             forget_dead_workers(Path(folder))
         self.runtime = Runtime(_settings, Recorder())
         app.state.runtime = self.runtime
+        console.runtime = self.runtime
         self.runtime.start()
 
     @bentoml.on_startup
@@ -57,6 +61,7 @@ class Palimpsest:
         """
         drain_on_signals(self.runtime.drain, _settings.drain_seconds)
         end_when_dead(self.runtime)
+        console.watch()
         await Acceptance(notes_folder()).wait(lambda: self.runtime.state)
 
     def __is_alive__(self) -> bool:
@@ -75,5 +80,6 @@ class Palimpsest:
 Palimpsest.add_asgi_middleware(  # type: ignore[attr-defined]
     Guard,
     access=access(),
-    keys=KeyRing([key.get_secret_value() for key in _settings.api_keys], _settings.keys_file),
+    keys=keys,
+    console=console,
 )

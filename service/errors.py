@@ -3,6 +3,7 @@
     ApiError                     status  type / code
     ├── BadRequest               400     invalid_request_error / invalid_value ...
     ├── Refused                  400     image_generation_user_error / moderation_blocked
+    │   └── Held                 202     image_generation_user_error / held_for_review, with Location
     ├── Unauthorized             401     authentication_error / invalid_api_key
     ├── Forbidden                403     permission_error / insufficient_scope ...
     ├── NotFound                 404     invalid_request_error / not_found
@@ -14,6 +15,7 @@
     │   └── RateLimited                  rate_limit_error / rate_limit_exceeded
     ├── Disconnected             499     never sent, because the client is gone; counted as `cancelled`
     ├── Internal                 500     server_error / internal_error
+    ├── CaseBroken               500     server_error / review_broken
     ├── PictureBroken            500     server_error / picture_broken
     ├── TextUnjudged             500     server_error / text_unjudged
     ├── Unavailable              503     server_error / not_ready ..., with Retry-After
@@ -34,10 +36,12 @@ __all__ = [
     "BadRequest",
     "BodyTooLarge",
     "Busy",
+    "CaseBroken",
     "Conflict",
     "DeadlineExceeded",
     "Disconnected",
     "Forbidden",
+    "Held",
     "Internal",
     "MethodNotAllowed",
     "NotFound",
@@ -116,6 +120,26 @@ class Refused(ApiError):
     def body(self) -> dict[str, Any]:
         body = super().body()
         body["error"] |= {"decision_id": self.decision_id, "moderation_details": self.details}
+        return body
+
+
+class Held(Refused):
+    """A person decides about the pictures first. `Location` is where the caller learns the outcome."""
+
+    status, code = 202, "held_for_review"
+
+    def __init__(self, refused: Refused, case_id: str) -> None:
+        details = refused.details
+        ApiError.__init__(
+            self, f"your request is held for review: ask `/v1/reviews/{case_id}` for the outcome", param=refused.param
+        )
+        self.decision_id, self.details = refused.decision_id, details
+        self.headers = refused.headers | {"Location": f"/v1/reviews/{case_id}"}
+        self.case_id = case_id
+
+    def body(self) -> dict[str, Any]:
+        body = super().body()
+        body["error"]["review"] = {"id": self.case_id, "status": "pending"}
         return body
 
 
@@ -202,6 +226,15 @@ class Internal(ApiError):
 
     def __init__(self, request_id: str) -> None:
         super().__init__(f"internal error; request: {request_id}")
+
+
+class CaseBroken(ApiError):
+    """The sealed file of a held case does not open. Other cases are not affected."""
+
+    code = "review_broken"
+
+    def __init__(self) -> None:
+        super().__init__("the sealed file of this case is gone or was changed; the case can only be rejected")
 
 
 class PictureBroken(ApiError):

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from policies import Rung
 from service.image_files import Format
 
 if TYPE_CHECKING:
@@ -98,3 +99,6 @@ class Progress(Protocol):
 
     def step(self, picture: int, step: int, steps: int) -> None:
         """Step `step` of `steps` of a picture is done. Pictures count from 0, steps from 1."""
+
+    def rung(self, picture: int, rung: Rung, result: Literal["passed", "failed"]) -> None:
+        """A repair of a picture was tried, and the picture judged again."""

@@ -43,6 +43,7 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 Batching = Literal["fixed", "solo", "dynamic"]
 Rewriters = Literal["judge", "refuse"]
 Audit = Literal["off", "on", "required"]
+Console = Literal["auto", "on", "off"]
 
 
 class SettingsError(ValueError):
@@ -142,6 +143,11 @@ class Settings(BaseSettings):
         None,
         description="file of named API keys with scopes and expiry, made by `palimpsest keys`; reloaded on change",
     )
+    console: Console = Field(
+        "auto",
+        description="the web console at `/`: `auto` is on for a loopback address, elsewhere once a key of `keys_file`"
+        " has the scope `console`; `on`; `off`",
+    )
     rate_per_minute: float = Field(
         0.0, ge=0, le=1e6, description="rate limit: requests per minute and key, over all workers; 0: no limit"
     )
@@ -187,9 +193,16 @@ class Settings(BaseSettings):
     policy_poll_seconds: float = Field(0.25, gt=0, le=60, description="seconds between checks for changed policy files")
 
     state: Path | None = Field(
-        None, description="folder for the audit log and its key; default: the user's state folder"
+        None, description="folder for the audit log, held cases and their keys; default: the user's state folder"
     )
     audit: Audit = Field("on", description="`off`, `on`, or `required`: refuse requests whose record cannot be written")
+    review_days: float = Field(
+        14.0, gt=0, le=3650, description="days that a held case is kept; one that nobody decided is then rejected"
+    )
+    review_cases: int = Field(
+        1000, ge=0, le=1_000_000, description="most held cases that wait for a reviewer; further ones are refused"
+    )
+    review_bytes: int = Field(2 << 30, ge=0, le=2**50, description="most bytes of held cases on disk")
     audit_key: SecretStr | None = Field(
         None, description="secret for the audit log's hashes; default: created once in the state folder"
     )

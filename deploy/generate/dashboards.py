@@ -160,6 +160,16 @@ SAFETY = Dashboard(
                 ),
             ),
         ),
+        Row(
+            "Review",
+            (
+                Panel("Cases that wait, by queue", (Query("sum by (queue) (@review_pending)", "{{queue}}"),)),
+                one("Age of the oldest", "max(time() - @review_oldest_timestamp_seconds)", unit="s"),
+                Panel("Cases held", (rate("review_cases_total", "result"),)),
+                Panel("Decisions", (rate("review_decisions_total", "decision"),)),
+                Panel("Looks", (rate("review_looks_total", "how"),)),
+            ),
+        ),
     ),
 )
 

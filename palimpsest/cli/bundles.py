@@ -13,7 +13,8 @@ import typer
 
 from palimpsest.cli.shared.console import fail, say, table
 from palimpsest.cli.shared.options import Json
-from palimpsest.cli.shared.policy_files import existing, loader_for, refuse, settings_of
+from palimpsest.cli.shared.policy_files import existing, loader_for, refuse
+from palimpsest.cli.shared.service import ask, service_url
 
 if TYPE_CHECKING:
     from policies import Origin
@@ -147,8 +148,7 @@ def status(
     if where is not None and not re.match(r"https?://", where):
         verify(Path(where), key=key, host=None, json_=json_)
         return
-    settings = settings_of()
-    url = where or f"http://{settings.host}:{settings.port}"
+    url = service_url(where)
     answer = _ask("GET", url)
     if answer.status_code != 200:
         fail(f"`{url}` answered {answer.status_code}: {answer.text[:200]}")
@@ -239,16 +239,8 @@ def _put(url: str, content: bytes) -> dict[str, Any]:
 
 
 def _ask(method: str, url: str, content: bytes | None = None) -> Any:
-    import httpx
-
-    keys = settings_of().api_keys
-    headers = {"Authorization": f"Bearer {keys[0].get_secret_value()}"} if keys else {}
-    if content is not None:
-        headers["Content-Type"] = "application/json"
-    try:
-        return httpx.request(method, f"{url.rstrip('/')}/v1/policies", content=content, headers=headers, timeout=30)
-    except httpx.HTTPError as error:
-        fail(f"`{url}` does not answer: {error}")
+    headers = {} if content is None else {"Content-Type": "application/json"}
+    return ask(method, url.rstrip("/"), "/v1/policies", content=content, headers=headers)
 
 
 def _row(worker: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def new(
         str, typer.Argument(help="Name of the tenant, as policies see it. A tenant may have several keys.")
     ],
     scopes: Annotated[
-        str, typer.Option(help="Comma-separated scopes: generate, policy:read, policy:write, metrics.")
+        str, typer.Option(help="Comma-separated scopes: generate, policy:read, policy:write, metrics, review, console.")
     ] = "generate",
     expires: Annotated[str | None, typer.Option(help="Lifetime, such as 24h or 90d; default: until revoked.")] = None,
     per_minute: Annotated[

@@ -23,6 +23,7 @@ from palimpsest.cli.localize import add_localize
 from palimpsest.cli.pack import add_packs
 from palimpsest.cli.policy import policy_app
 from palimpsest.cli.reference import add_reference
+from palimpsest.cli.review import review_app
 from palimpsest.cli.sentinel import add_sentinel
 from palimpsest.cli.shared.console import fail, say, table
 from palimpsest.cli.shared.options import Config, Floor, Json, Model, Policy
@@ -42,6 +43,7 @@ app = typer.Typer(
 )
 audit_app = typer.Typer(help="The audit log.", no_args_is_help=True)
 app.add_typer(policy_app, name="policy")
+app.add_typer(review_app, name="review")
 app.add_typer(tune_app, name="tune")
 evaluate_app.command("tune")(evaluate_tune)
 app.add_typer(audit_app, name="audit")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Literal
 
 from policies.format.actions import (
@@ -16,6 +16,7 @@ from policies.format.actions import (
     Steer,
     Verdict,
     Verify,
+    strictest,
 )
 from policies.judgement import Reason
 from policies.types import Box, Stage
@@ -106,7 +107,7 @@ class Decision:
     `verdict` holds if nothing more is done: at stage `picture` it counts `otherwise` of every violated rule, so a
     caller that cannot repair pictures is strict by default. `reads` are the names that the picture must be read for
     before it may be returned. `exempted` are rules that matched while an exception spared the request. `stale` names
-    the policies that are older than their `freshness` allows.
+    the policies that are older than their `freshness` allows. `held` and `mendable` are set by `going_on`.
     """
 
     verdict: Verdict
@@ -122,6 +123,8 @@ class Decision:
     disclosures: tuple[Disclosure, ...] = ()
     exempted: tuple[Exemption, ...] = ()
     stale: tuple[str, ...] = ()
+    held: tuple[ReviewHold, ...] = ()
+    mendable: bool = False
 
     @property
     def steers(self) -> tuple[Steer, ...]:
@@ -139,6 +142,32 @@ class Decision:
     @property
     def refused(self) -> bool:
         return self.verdict in ("block", "review-hold")
+
+    def going_on(self, *, mended: bool = False) -> Decision:
+        """The decision by which the picture of a held request is made. It names the holds in `held`.
+
+        A rule that holds does nothing else but block: a reviewer looks at the picture that it is about. It is
+        `mendable` if the rule would also have steered or repaired; if `mended`, it does. The other rules act as ever.
+        """
+        held = tuple(a for a in self.actions if isinstance(a, ReviewHold))
+        if not held:
+            return self
+        holding = frozenset() if mended else frozenset(a.rule for a in held)
+        actions = tuple(
+            a for a in self.actions if isinstance(a, Block) or not (isinstance(a, ReviewHold) or a.rule in holding)
+        )
+        violations = tuple(v for v in self.violations if v.rule not in holding)
+        steered = len(self.steers) > sum(isinstance(a, Steer) for a in actions)
+        return replace(
+            self,
+            verdict=strictest(
+                [*(a.do for a in actions if a.do != "verify"), *(v.verify.otherwise for v in violations)]
+            ),
+            actions=actions,
+            violations=violations,
+            held=held,
+            mendable=steered or len(violations) < len(self.violations),
+        )
 
     @property
     def ladder(self) -> Ladder | None:

@@ -5,9 +5,11 @@ The detectors read each prompt once. No picture is made.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from policies.decide.decide import decide
@@ -16,7 +18,7 @@ from policies.decide.snapshot import Snapshot
 from policies.format.actions import VERDICTS, Verdict
 from policies.types import Request, Signals
 
-__all__ = ["Changed", "Replay", "replay"]
+__all__ = ["Changed", "Replay", "parse_requests", "replay"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,31 @@ class Replay:
         """One row for each old verdict that occurs, one column for each verdict."""
         rows = [v for v in VERDICTS if any(old == v for old, _ in self.transitions)]
         return [{"old \\ new": old, **{new: self.transitions.get((old, new), 0) for new in VERDICTS}} for old in rows]
+
+
+def parse_requests(lines: Iterable[str], *, tenant: str, now: datetime) -> Iterator[Request]:
+    """One request per line: a prompt, or a JSON object with `prompt` and others. Empty lines are left out. Raises
+    `ValueError`.
+    """
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            given: dict[str, Any] = {"tenant": tenant, "id": str(number), **_fields(line, number)}
+            yield Request(**given, now=now)
+
+
+def _fields(line: str, number: int) -> dict[str, str]:
+    text = line.rstrip("\n")
+    if not text.lstrip().startswith('{"'):
+        return {"prompt": text}
+    try:
+        given = json.loads(text)
+    except ValueError:
+        return {"prompt": text}
+    known = ("prompt", "negative_prompt", "tenant", "id")
+    if "prompt" not in given or not all(k in known and isinstance(v, str) for k, v in given.items()):
+        others = ", ".join(known[1:])
+        raise ValueError(f"line {number} must be a prompt, or an object of texts with `prompt` and some of {others}")
+    return dict(given)
 
 
 def replay(requests: Iterable[Request], old: Snapshot, new: Snapshot, sense: Callable[[Request], Signals]) -> Replay:

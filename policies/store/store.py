@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -101,6 +101,11 @@ class Store:
     def state(self) -> StoreState:
         return self._current[1]
 
+    @property
+    def files(self) -> Mapping[str, bytes]:
+        """The files that the snapshot in force was made of, as in `LoadedPolicies.files`."""
+        return self._current[2]
+
     def poll(self) -> StoreState:
         """The state after one poll: the files are loaded if they changed since the last one."""
         with self._lock:
@@ -150,21 +155,21 @@ class Store:
             return [("replayed", f"another bundle with the sequence number {sequence} was in use before")]
         return []
 
-    def _first(self) -> tuple[Snapshot, StoreState]:
+    def _first(self) -> tuple[Snapshot, StoreState, Mapping[str, bytes]]:
         try:
             loaded = self._load()
         except PolicyError as error:
             return self._remembered(error)
         if self._memory is not None:
             self._memory.write(loaded.snapshot, loaded.files)
-        return loaded.snapshot, self._fresh_state(loaded.snapshot)
+        return loaded.snapshot, self._fresh_state(loaded.snapshot), loaded.files
 
     def _fresh_state(self, snapshot: Snapshot) -> StoreState:
         paths = tuple(str(p) for p in self._paths)
         now = self._clock()
         return StoreState(snapshot.digest, 1, now, "live", paths, len(snapshot.rules), origin=snapshot.origin)
 
-    def _remembered(self, error: PolicyError) -> tuple[Snapshot, StoreState]:
+    def _remembered(self, error: PolicyError) -> tuple[Snapshot, StoreState, Mapping[str, bytes]]:
         """The policies that were in use before this process, because the files cannot be used; raises `error` without
         any."""
         kept = self._memory.read() if self._memory is not None else None
@@ -180,10 +185,10 @@ class Store:
         snapshot = self._dated(snapshot)
         _log.warning("policies not loaded, those of an earlier run are in force: %s", error)
         state = replace(self._fresh_state(snapshot), source="last-good", failed_at=self._clock())
-        return snapshot, replace(state, last_error=str(error), last_problems=error.problems)
+        return snapshot, replace(state, last_error=str(error), last_problems=error.problems), kept.files
 
     def _reload(self) -> None:
-        snapshot, state = self._current
+        snapshot, state, _ = self._current
         try:
             loaded = self._load()
             losses = floor_losses(snapshot, loaded.snapshot)
@@ -206,7 +211,8 @@ class Store:
         changed = loaded.snapshot.digest != state.digest
         fresh = self._fresh_state(snapshot)
         since = fresh.loaded_at if changed else state.loaded_at
-        self._publish(snapshot, replace(fresh, generation=state.generation + changed, loaded_at=since))
+        state = replace(fresh, generation=state.generation + changed, loaded_at=since)
+        self._publish(snapshot, state, loaded.files)
 
     def _still_good(self) -> None:
         """Confirms the unchanged files as current, unless they are a bundle that has expired."""
@@ -220,9 +226,9 @@ class Store:
             self._memory.confirm()
 
     def _fail(self, error: str, problems: tuple[Problem, ...]) -> None:
-        snapshot, state = self._current
+        snapshot, state, files = self._current
         failed = replace(state, source="last-good", last_error=error, last_problems=problems, failed_at=self._clock())
-        self._publish(self._dated(snapshot), failed)
+        self._publish(self._dated(snapshot), failed, files)
 
     def _dated(self, snapshot: Snapshot) -> Snapshot:
         """The snapshot with the time when it was last current, if some policy has `freshness`."""
@@ -230,9 +236,9 @@ class Store:
             return snapshot
         return replace(snapshot, as_of=self._confirmed)
 
-    def _publish(self, snapshot: Snapshot, state: StoreState) -> None:
+    def _publish(self, snapshot: Snapshot, state: StoreState, files: Mapping[str, bytes]) -> None:
         # INVARIANT: one assignment of one tuple, so that no reader sees a snapshot with another one's state
-        self._current = (snapshot, state)
+        self._current = (snapshot, state, files)
         if state.last_error is not None:
             _log.warning("policies not loaded, the last good ones stay: %s", state.last_error)
         else:

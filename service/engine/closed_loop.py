@@ -7,13 +7,16 @@ deadline. No picture is returned before the last picture has been judged.
 A given picture is judged before anything is drawn. To repair it, it takes the place of the first drawn one: it climbs
 the same ladder, and what a rung draws is drawn over it, where it was found at fault. An edit is a first picture that is
 drawn over the given one.
+
+A held request goes through the same loop as if its holding rules were not there, and its pictures are the reviewers'.
+If these rules would also repair, it goes through again as if they only did that.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -22,10 +25,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from policies import VERDICTS, Decision, Request, Rung, Signal, Signals, Verdict, concept_of, decide, sentinel_of
 from service.engine.blur import blur
 from service.engine.given import GivenPicture, boxes_in, shown
-from service.engine.outcome import Finished, Outcome, Picture, RefusedAt
+from service.engine.outcome import Finished, Held, Outcome, Picture, RefusedAt
 from service.engine.planner import Repair, WithoutLettering, choose_repair
 from service.engine.queue import BatchKey, Job, Made, Queue, Rewritten, Woken
-from service.errors import BadRequest, DeadlineExceeded
+from service.errors import ApiError, BadRequest, DeadlineExceeded
 from service.image_files import encode
 from service.metrics.recorder import Recorder
 from service.order import Order, Progress
@@ -58,6 +61,7 @@ class _Trial:
     progress: Progress | None = None
     given: GivenPicture | None = None
     jobs: list[Job] = field(default_factory=list)
+    mended: bool = False  # rules that hold steer and repair, see `Decision.going_on`
 
 
 class ClosedLoop:
@@ -104,11 +108,27 @@ class ClosedLoop:
 
         Raises `Busy`, `DeadlineExceeded` or the engine's error.
         """
+        deadline = asyncio.get_running_loop().time() + self._deadline_seconds
+        now = datetime.now(UTC)
+        given = order.given is not None
+        request = Request(order.prompt, order.negative_prompt, tenant, id=request_id, now=now, given=given)
         try:
-            async with asyncio.timeout(self._deadline_seconds):
-                return await self._answer(order, snapshot, request_id, tenant, progress)
+            async with asyncio.timeout_at(deadline):
+                outcome = await self._answer(order, request, snapshot, progress)
         except TimeoutError:
             raise DeadlineExceeded(f"the request did not finish within {self._deadline_seconds:g} s") from None
+        if outcome.held is None or not any(p.decision.mendable for p in outcome.pictures):
+            return outcome
+        from steering import SteeringError
+
+        try:
+            async with asyncio.timeout_at(deadline):
+                mended = await self._answer(order, request, snapshot, None, mended=True)
+        except (TimeoutError, ApiError, SteeringError):  # it cannot be made now: what was drawn is held alone
+            return outcome
+        if mended.held is None:  # its own or another rule blocks what was repaired
+            return outcome
+        return replace(outcome, held=replace(outcome.held, repaired=mended.held.repaired or mended.held.pictures))
 
     async def finish(self, outcome: Outcome, order: Order) -> Finished:
         """The outcome with its pictures encoded in the requested format. Encoding runs outside the event loop."""
@@ -120,13 +140,12 @@ class ClosedLoop:
             return Finished(outcome, tuple(await asyncio.gather(*work)))
 
     async def _answer(
-        self, order: Order, snapshot: Snapshot, request_id: str, tenant: str, progress: Progress | None
+        self, order: Order, request: Request, snapshot: Snapshot, progress: Progress | None, *, mended: bool = False
     ) -> Outcome:
         deadline = time.monotonic() + self._deadline_seconds
         given = None if order.given is None else GivenPicture(order)
-        now = datetime.now(UTC)
-        request = Request(order.prompt, order.negative_prompt, tenant, id=request_id, now=now, given=given is not None)
         signals, decision = await self.judge_prompt(request, snapshot)
+        decision = decision.going_on(mended=mended)
         if decision.refused:
             return Outcome(decision, "prompt")
         adapter = self._adapters[order.lora.name].at(order.lora.scale) if order.lora is not None else None
@@ -140,14 +159,15 @@ class ClosedLoop:
         # what is steered, or drawn over a given picture, is drawn in the words that the repair was chosen for
         key = _batch_key(order, adapter, rewrites=self._rewrites and not decision.steers and given is None)
         trial = _Trial(order, request, snapshot, signals, decision, key, deadline, watching, adapter, progress, given)
+        trial.mended = mended
         try:
             pictures = await (self._pictures(trial, repair) if given is None else self._over(trial, repair, given))
         except _Refused as refused:
             return Outcome(replace(refused.decision, verdict=refused.verdict), refused.stage)
-        worst = max(
-            pictures, key=lambda p: VERDICTS.index(p.verdict)
-        ).decision  # verdicts are ordered from mild to strict
-        return Outcome(worst, "picture" if worst.refused else None, pictures)
+        worst = max(pictures, key=lambda p: VERDICTS.index(p.verdict))  # verdicts are ordered from mild to strict
+        if worst.verdict != "block" and (queue := _queue(pictures)) is not None:
+            return _held(queue, pictures, "prompt" if decision.held else "picture")
+        return Outcome(worst.decision, "picture" if worst.decision.refused else None, pictures)
 
     def _sentinels(self, snapshot: Snapshot) -> tuple[Sentinel, ...]:
         """The sentinels that rules ask; one that no pack has stays silent, which the rules count as an error."""
@@ -229,7 +249,7 @@ class ClosedLoop:
         request = replace(trial.request, prompt=text)
         signals = await self._readers.read_prompt(request)
         with self._recorder.stage("decide"):
-            decision = decide(request, signals, trial.snapshot, before=trial.decision)
+            decision = decide(request, signals, trial.snapshot, before=trial.decision).going_on(mended=trial.mended)
         if decision.refused:
             raise _Refused(decision, decision.verdict)
         with self._recorder.stage("plan"):
@@ -242,7 +262,7 @@ class ClosedLoop:
         """The decision on the prompt with what the sentinels told of it, and the repair. Raises `_Refused`."""
         self._recorder.woken()
         with self._recorder.stage("decide"):
-            decision = decide(trial.request, trial.signals + _told("prompt", woken.scores), trial.snapshot)
+            decision = _decide_told(trial, woken.scores)
         if decision.refused:
             raise _Refused(decision, decision.verdict)
         with self._recorder.stage("plan"):
@@ -290,7 +310,7 @@ class ClosedLoop:
             given.prompt = shown("", signals, boxes_in(signals), (), self._packs)
             if given.marked is None:
                 given.mark(boxes_in(signals))
-            return await self._pictures(trial, repair)
+            return tuple(_held_with(picture, decision) for picture in await self._pictures(trial, repair))
         if ladder is not None:
             given.prompt = shown(trial.order.prompt, signals, ladder.boxes, decision.steers, self._packs)
             given.asked = await self._asked(trial, given.prompt, signals)
@@ -311,7 +331,8 @@ class ClosedLoop:
             frozenset(name for name in seen.covered if name[0] == "picture"),
         )
         with self._recorder.stage("decide"):
-            return request, decide(request, signals + pictured, trial.snapshot, stage="picture", before=before)
+            asked = decide(request, signals + pictured, trial.snapshot, stage="picture", before=before)
+            return request, asked.going_on(mended=trial.mended)
 
     async def _judge(self, trial: _Trial, picture: Picture) -> Picture:
         """The picture with its decision."""
@@ -336,11 +357,12 @@ class ClosedLoop:
             read |= missing
             with self._recorder.stage("decide"):
                 judged = decide(trial.request, signals, trial.snapshot, stage="picture", before=picture.decision)
+                judged = judged.going_on(mended=trial.mended)
         return replace(picture, decision=judged), signals
 
     async def _climb(self, trial: _Trial, picture: Picture, first: Job | None) -> Picture:
         """The picture after the first rung that repairs it. If none does, the picture after the last rung, refused."""
-        extra = 0
+        extra, received = 0, picture
         tried = set() if first is None else {(first.prompt, first.plan)}
         todo = _rungs(picture.decision, untouched=first is None)
         while todo:
@@ -356,9 +378,13 @@ class ClosedLoop:
             picture = await self._judge(trial, changed)
             result: Literal["passed", "failed"] = "failed" if picture.decision.refused else "passed"
             self._recorder.rung(rung, result, time.perf_counter() - began)
+            if trial.progress is not None:
+                trial.progress.rung(0 if first is None else first.seed - trial.order.seed, rung, result)
             ladder = picture.decision.ladder
             todo = ladder.after(rung) if picture.decision.refused and ladder else ()
-        return picture
+        if picture is received or "block" in (received.verdict, picture.verdict):
+            return picture
+        return replace(picture, before_repair=received)
 
     async def _try(
         self,
@@ -421,8 +447,46 @@ class _Refused(Exception):
 
 def _wakes(trial: _Trial, scores: Mapping[str, float]) -> bool:
     """Whether what the encoded text tells makes another rule act. Called on the engine thread."""
-    decision = decide(trial.request, trial.signals + _told("prompt", scores), trial.snapshot)
+    decision = _decide_told(trial, scores)
     return decision.rules != trial.decision.rules or decision.verdict != trial.decision.verdict
+
+
+def _decide_told(trial: _Trial, scores: Mapping[str, float]) -> Decision:
+    """The decision on the prompt with what the sentinels told of it."""
+    decision = decide(trial.request, trial.signals + _told("prompt", scores), trial.snapshot)
+    return decision.going_on(mended=trial.mended)
+
+
+def _queue(pictures: Sequence[Picture]) -> str | None:
+    """The queue of a request with these pictures: of several the first by name. None if nothing holds them. A rule
+    that holds what it could not repair names no queue.
+    """
+    queues = [hold.queue for p in pictures for hold in p.decision.held]
+    queues += ["default" for p in pictures if p.decision.verdict == "review-hold"]
+    return min(queues, default=None)
+
+
+def _held_with(picture: Picture, upload: Decision) -> Picture:
+    """What was drawn over an upload, held if a rule holds the upload."""
+    if not upload.held:
+        return picture
+    holding, own = {hold.rule for hold in upload.held}, picture.decision
+    decision = replace(
+        own,
+        held=(*own.held, *upload.held),
+        rules=tuple(dict.fromkeys((*own.rules, *sorted(holding)))),
+        reasons=(*own.reasons, *(r for r in upload.reasons if r.rule in holding)),
+        disclosures=tuple(dict.fromkeys((*own.disclosures, *upload.disclosures))),
+    )
+    return replace(picture, decision=decision)
+
+
+def _held(queue: str, pictures: tuple[Picture, ...], stage: RefusedAt) -> Outcome:
+    """The outcome of a held request. Its pictures are those before their repair, if that is what is held."""
+    first = tuple(p.before_repair if p.decision.verdict == "review-hold" and p.before_repair else p for p in pictures)
+    repaired = pictures if any(a is not b for a, b in zip(first, pictures, strict=True)) else ()
+    worst = max(pictures, key=lambda p: (bool(p.decision.held), VERDICTS.index(p.verdict))).decision
+    return Outcome(replace(worst, verdict="review-hold"), stage, first, Held(queue, first, repaired))
 
 
 def _told(stage: Stage, scores: Mapping[str, float]) -> Signals:

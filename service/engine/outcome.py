@@ -13,7 +13,7 @@ from service.order import Lora
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["HOWS", "Finished", "How", "Outcome", "Picture", "RefusedAt", "count"]
+__all__ = ["HOWS", "Finished", "Held", "How", "Outcome", "Picture", "RefusedAt", "count"]
 
 RefusedAt = Literal["prompt", "upload", "picture"]  # at which a request is refused
 How = Literal["untouched", "steered", "prompt-replaced", "blurred"]  # what the rules did to a picture
@@ -32,6 +32,7 @@ class Picture:
     rungs: tuple[Rung, ...] = ()
     sites: int = 0  # at which its rules steered it
     replaced: bool = False  # made with the prompt replaced as a whole
+    before_repair: Picture | None = None  # the first picture, if a repair of it is to be held
 
     @property
     def how(self) -> How:
@@ -51,12 +52,26 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """What reviewers look at: the pictures of a request in the place of an answer. `repaired` is empty if no rule
+    repairs them.
+    """
+
+    queue: str
+    pictures: tuple[Picture, ...]
+    repaired: tuple[Picture, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
-    """The result of a request: refused at a stage, or with pictures. `decision` is the strictest judgement."""
+    """The result of a request: refused at a stage, or with pictures. `decision` is the strictest judgement. What is
+    `held` is refused, until a reviewer releases it.
+    """
 
     decision: Decision
     refused: RefusedAt | None
     pictures: tuple[Picture, ...] = ()
+    held: Held | None = None
 
     @property
     def verdict(self) -> Verdict:

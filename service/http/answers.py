@@ -19,8 +19,10 @@ from service.audit import AuditKeys
 from service.engine.outcome import Finished, Outcome, Picture
 from service.errors import Refused
 from service.order import Given, Order
+from service.reviews.cases import Content
 
-__all__ = ["answer_headers", "audit_record", "evaluation_answer", "generation_answer", "refusal", "unanswered_record"]
+__all__ = ["answer_headers", "audit_record", "evaluation_answer", "generation_answer", "held_content", "refusal"]
+__all__ += ["unanswered_record"]
 
 
 def generation_answer(finished: Finished, order: Order, ignored: Sequence[str], decision_id: str) -> dict[str, Any]:
@@ -60,6 +62,25 @@ def evaluation_answer(decision: Decision, decision_id: str) -> dict[str, Any]:
         "policy": decision.policy,
         "reads": sorted(decision.reads),
     }
+
+
+def held_content(answers: Sequence[tuple[Finished, dict[str, Any]]], order: Order, decision_id: str) -> Content:
+    """What is kept of a held request: the pictures as drawn and, if any, repaired, each with the answer that releases
+    them.
+    """
+    (drawn, answer), *more = answers
+    grounds = _grounds(drawn.outcome.decision)
+    about = {
+        "prompt": order.prompt,
+        "negative_prompt": order.negative_prompt or None,
+        "model": order.model,
+        "given": order.given.kind if order.given else None,
+        "decision_id": decision_id,
+        "grounds": grounds | {"stage": drawn.outcome.refused},
+    }
+    bodies = [{k: v for k, v in body.items() if k != "data"} for _, body in ((drawn, answer), *more)]
+    repaired = more[0][0].files if more else ()
+    return Content(about, bodies[0], drawn.files, bodies[1] if more else None, repaired)
 
 
 def refusal(outcome: Outcome, order: Order, decision_id: str) -> Refused:

@@ -26,6 +26,7 @@ from service.errors import (
     Busy,
     DeadlineExceeded,
     Disconnected,
+    Held,
     Internal,
     NotFound,
     Refused,
@@ -34,8 +35,9 @@ from service.errors import (
 )
 from service.http.answers import answer_headers
 from service.http.body import read_json_bytes, unless_gone
+from service.http.context import caller_of, runtime_of
 from service.http.guard import Access, error_response
-from service.http.keys import NOBODY, Caller, Scope
+from service.http.keys import Scope
 from service.http.openapi import document
 from service.http.requests import (
     EditRequest,
@@ -46,6 +48,7 @@ from service.http.requests import (
     parse_fields,
     unknown,
 )
+from service.http.reviews import decide_review, list_reviews, review_case, review_outcome, review_picture
 from service.http.streaming import EventStream, Kind, event_stream
 from service.http.uploads import Form, read_form
 from service.image_files import Upload, decode
@@ -56,7 +59,7 @@ from service.order import Order
 if TYPE_CHECKING:
     from service.worker.runtime import Runtime
 
-__all__ = ["ENDPOINTS", "Endpoint", "access", "make_app"]
+__all__ = ["ENDPOINTS", "Endpoint", "access", "as_told", "make_app"]
 
 log = logging.getLogger("bentoml.palimpsest.http")
 
@@ -65,7 +68,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 async def generate(request: Request) -> Response:
     """`POST /v1/images/generations`."""
-    runtime = _runtime(request)
+    runtime = runtime_of(request)
     settings = runtime.settings
     raw = await read_json_bytes(request, settings.max_body, seconds=settings.deadline_seconds)
     parsed, ignored = parse_body(raw, GenerationRequest)
@@ -82,7 +85,7 @@ async def edit(request: Request) -> Response:
     parsed, ignored = parse_fields(form.texts, EditRequest)
     image, mask = await _picture(request, form, "image"), await _picture(request, form, "mask", needed=False)
     assert image is not None  # INVARIANT: it is needed
-    order = parsed.over(_runtime(request).ready().limits, image, mask)
+    order = parsed.over(runtime_of(request).ready().limits, image, mask)
     ignored = (*ignored, *parsed.unused)
     if not parsed.stream:
         return await _drawn(request, order, ignored)
@@ -95,30 +98,30 @@ async def repair(request: Request) -> Response:
     parsed, ignored = parse_fields(form.texts, RepairRequest)
     image = await _picture(request, form, "image")
     assert image is not None  # INVARIANT: it is needed
-    order = parsed.over(_runtime(request).ready().limits, image)
+    order = parsed.over(runtime_of(request).ready().limits, image)
     return await _drawn(request, order, (*ignored, *parsed.unused))
 
 
 async def evaluate(request: Request) -> Response:
     """`POST /v1/policies/evaluate`: decides without generating a picture."""
-    runtime = _runtime(request)
+    runtime = runtime_of(request)
     settings = runtime.settings
     raw = await read_json_bytes(request, settings.max_body, seconds=settings.deadline_seconds)
     parsed, _ = parse_body(raw, EvaluateRequest)
     asked = parsed.within(runtime.ready().limits)
-    work = runtime.evaluate(asked, request.state.request_id, tenant=_caller(request).name)
+    work = runtime.evaluate(asked, request.state.request_id, tenant=caller_of(request).name)
     return JSONResponse(await unless_gone(request, work))
 
 
 async def models(request: Request) -> Response:
     """`GET /v1/models`."""
-    return JSONResponse(_runtime(request).models())
+    return JSONResponse(runtime_of(request).models())
 
 
 async def model(request: Request) -> Response:
     """`GET /v1/models/{model}`: one model, in the shape that it has in the list."""
     asked = request.path_params["model"]
-    listed = _runtime(request).models()["data"]
+    listed = runtime_of(request).models()["data"]
     for each in listed:
         if each["id"] == asked:
             return JSONResponse(each)
@@ -128,26 +131,26 @@ async def model(request: Request) -> Response:
 
 async def policies(request: Request) -> Response:
     """`GET /v1/policies`: the policies in use in each worker, and those that it could not load."""
-    return JSONResponse(await run_in_threadpool(_runtime(request).policies))
+    return JSONResponse(await run_in_threadpool(runtime_of(request).policies))
 
 
 async def status(request: Request) -> Response:
     """`GET /v1/status`: the state of each worker, and the detectors whose circuit breaker is open."""
-    return JSONResponse(await run_in_threadpool(_runtime(request).status))
+    return JSONResponse(await run_in_threadpool(runtime_of(request).status))
 
 
 async def put_policies(request: Request) -> Response:
     """`PUT /v1/policies`: accepts a signed bundle for all workers. Answers 202, because workers load it by polling."""
-    runtime = _runtime(request)
+    runtime = runtime_of(request)
     settings = runtime.settings
     raw = await read_json_bytes(request, settings.max_bundle, seconds=settings.deadline_seconds)
-    answer = await runtime.put_policies(raw, request.state.request_id, tenant=_caller(request).name)
+    answer = await runtime.put_policies(raw, request.state.request_id, tenant=caller_of(request).name)
     return JSONResponse(answer, status_code=202)
 
 
 async def openapi(request: Request) -> Response:
     """`GET /v1/openapi.json`: the API document of this service, with the sizes and limits of its model."""
-    return JSONResponse(document(_runtime(request).ready().limits))
+    return JSONResponse(document(runtime_of(request).ready().limits))
 
 
 async def metrics(request: Request) -> Response:
@@ -178,6 +181,11 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("/v1/policies", "GET", "policies", policies, "policy:read"),
     Endpoint("/v1/policies", "PUT", "put_policies", put_policies, "policy:write", limited=True),
     Endpoint("/v1/status", "GET", "status", status, "metrics"),
+    Endpoint("/v1/reviews", "GET", "reviews", list_reviews, "review"),
+    Endpoint("/v1/reviews/{id}", "GET", "review", review_outcome, "generate"),
+    Endpoint("/v1/reviews/{id}", "POST", "decide_review", decide_review, "review"),
+    Endpoint("/v1/reviews/{id}/case", "GET", "review_case", review_case, "review"),
+    Endpoint("/v1/reviews/{id}/pictures/{k}", "GET", "review_picture", review_picture, "review"),
     Endpoint("/v1/openapi.json", "GET", "openapi", openapi),
 )
 
@@ -193,8 +201,8 @@ def access() -> Access:
 
 def make_app() -> Starlette:
     """The app. The caller must set `app.state.runtime`."""
-    # `:path`, because the id of a hub model has a slash
-    routes = [Route(e.path.replace("}", ":path}"), _told(e), methods=[e.method]) for e in ENDPOINTS]
+    # the model is a `:path`, because the id of a hub model has a slash
+    routes = [Route(e.path.replace("{model}", "{model:path}"), _told(e), methods=[e.method]) for e in ENDPOINTS]
     return Starlette(routes=[*routes, Route("/metrics", metrics, methods=["GET"])])
 
 
@@ -217,10 +225,10 @@ def _told(endpoint: Endpoint) -> Handler:
 
         try:
             if endpoint.limited:
-                _runtime(request).limiter.take(_caller(request))
+                runtime_of(request).limiter.take(caller_of(request))
             response = await endpoint.handler(request)
         except Exception as error:
-            refusal = _as_told(error, request_id)
+            refusal = as_told(error, request_id)
             status = refusal.status
             over(refusal)
             return error_response(refusal)
@@ -236,7 +244,7 @@ def _told(endpoint: Endpoint) -> Handler:
 
 async def _drawn(request: Request, order: Order, ignored: Sequence[str]) -> Response:
     """The answer with the pictures of an order."""
-    runtime, caller = _runtime(request), _caller(request)
+    runtime, caller = runtime_of(request), caller_of(request)
     work = runtime.generate(order, ignored, request.state.request_id, tenant=caller.name)
     answer = await unless_gone(request, work)
     request.state.outcome = {"steer": "steered", "label": "labelled"}.get(answer["steering"]["verdict"], "ok")
@@ -245,11 +253,11 @@ async def _drawn(request: Request, order: Order, ignored: Sequence[str]) -> Resp
 
 async def _streamed(request: Request, order: Order, ignored: Sequence[str], kind: Kind) -> Response:
     """The answer as a stream of events."""
-    runtime, caller, request_id = _runtime(request), _caller(request), request.state.request_id
+    runtime, caller, request_id = runtime_of(request), caller_of(request), request.state.request_id
     return await event_stream(
         request,
         lambda progress: runtime.generate(order, ignored, request_id, tenant=caller.name, progress=progress),
-        lambda error: _as_told(error, request_id),
+        lambda error: as_told(error, request_id),
         kind,
     )
 
@@ -258,7 +266,7 @@ async def _form(request: Request, files: Sequence[str]) -> Form:
     """The form of an upload, in which `files` and nothing else are files. OpenAI's clients send a list of one as
     `image[]`. Raises an `ApiError`.
     """
-    settings = _runtime(request).settings
+    settings = runtime_of(request).settings
     form = await read_form(request, settings.max_upload, seconds=settings.deadline_seconds)
     for name in form.texts:
         if name.removesuffix("[]") in files:
@@ -282,12 +290,12 @@ async def _picture(request: Request, form: Form, name: str, *, needed: bool = Tr
         if needed:
             raise BadRequest(f"`{name}` is missing", param=name, code="missing_required_parameter")
         return None
-    runtime = _runtime(request)
+    runtime = runtime_of(request)
     with runtime.recorder.stage("decode"):
         return await run_in_threadpool(decode, raw, name=name, max_pixels=runtime.settings.max_pixels)
 
 
-def _as_told(error: BaseException, request_id: str) -> ApiError:
+def as_told(error: BaseException, request_id: str) -> ApiError:
     """The API error for `error`. An unexpected exception is logged, without its message."""
     if isinstance(error, ApiError):
         return error
@@ -295,20 +303,9 @@ def _as_told(error: BaseException, request_id: str) -> ApiError:
     return Internal(request_id)
 
 
-def _caller(request: Request) -> Caller:
-    caller: Caller = getattr(request.state, "caller", NOBODY)
-    return caller
-
-
-def _runtime(request: Request) -> Runtime:
-    runtime: Runtime | None = getattr(request.app.state, "runtime", None)
-    if runtime is None:
-        raise Unavailable("the worker is starting")
-    return runtime
-
-
 def _outcome(error: BaseException) -> RequestOutcome:
     kinds: tuple[tuple[type[ApiError], RequestOutcome], ...] = (
+        (Held, "held"),
         (Refused, "refused"),
         (Busy, "busy"),
         (DeadlineExceeded, "deadline"),

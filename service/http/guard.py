@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Mapping, MutableMapping
-from typing import Any
+from typing import Any, Protocol
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
@@ -43,14 +43,26 @@ def error_response(error: ApiError) -> JSONResponse:
     return JSONResponse(error.body(), status_code=error.status, headers=error.headers)
 
 
+class Console(Protocol):
+    """An app with paths of its own, which asks its callers for keys itself. Its headers go over the guard's."""
+
+    def serves(self, path: str) -> bool:
+        """Whether the path is the app's."""
+
+    async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
+        """Answers a request."""
+
+
 class Guard:
-    """ASGI middleware around BentoML's routes and ours. Health checks need no key; all other paths do.
+    """ASGI middleware around BentoML's routes and ours. Health checks need no key; all other paths do, and those of the
+    console, which come before BentoML's, are the console's to open.
 
     The caller is stored as `caller` in the request's state, for the handlers.
     """
 
-    def __init__(self, app: ASGIApp, access: Access, keys: KeyRing) -> None:
+    def __init__(self, app: ASGIApp, access: Access, keys: KeyRing, console: Console | None = None) -> None:
         self.app = app
+        self.console = console
         self.access = access
         self.keys = keys
 
@@ -80,7 +92,9 @@ class Guard:
             await send(message)
 
         try:
-            if (error := self._refusal(scope, state)) is not None:
+            if self.console is not None and self.console.serves(scope["path"]):
+                await self.console(scope, receive, send_with_headers)
+            elif (error := self._refusal(scope, state)) is not None:
                 await error_response(error)(scope, receive, send_with_headers)
             else:
                 await self.app(scope, receive, send_with_headers)
@@ -112,11 +126,22 @@ class Guard:
 
 
 def _methods(access: Access, path: str) -> Mapping[str, Scope | None] | None:
-    """What is allowed at `path`. A path on the list may end in a `{name}`, which stands for anything but nothing."""
+    """What is allowed at `path`. A `{name}` in a path on the list stands for one part that is not empty; `{model}`, at
+    the end, for several.
+    """
     if path in access:
         return access[path]
-    begins = ((listed.partition("{")[0], methods) for listed, methods in access.items() if listed.endswith("}"))
-    return next((methods for start, methods in begins if path.startswith(start) and path != start), None)
+    return next((methods for listed, methods in access.items() if _fits(path, listed)), None)
+
+
+def _fits(path: str, listed: str) -> bool:
+    start, model, _ = listed.partition("{model}")
+    if model:
+        return path.startswith(start) and path != start
+    parts, wanted = path.split("/"), listed.split("/")
+    return len(parts) == len(wanted) and all(
+        part == want or (want.startswith("{") and part != "") for part, want in zip(parts, wanted, strict=True)
+    )
 
 
 def _origin_form(scope: ASGIScope) -> ASGIScope:

@@ -24,10 +24,10 @@ from typing import Any, Literal, get_args
 
 from service.settings import SettingsError
 
-__all__ = ["NOBODY", "SCOPES", "Caller", "KeyRecord", "KeyRing", "Scope", "load_keys_file", "new_key"]
-__all__ += ["revoke", "save_keys_file"]
+__all__ = ["LOCAL", "NOBODY", "SCOPES", "Caller", "KeyRecord", "KeyRing", "Scope", "load_keys_file", "new_key"]
+__all__ += ["digest_of_key", "revoke", "save_keys_file"]
 
-Scope = Literal["generate", "policy:read", "policy:write", "metrics"]
+Scope = Literal["generate", "policy:read", "policy:write", "metrics", "review", "console"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 _FORMAT = "palimpsest.keys/v1"
 _PLAIN: frozenset[Scope] = frozenset(("generate", "policy:read", "metrics"))
@@ -47,6 +47,8 @@ class Caller:
 
 # a caller without a key, if the service requires none; writing policies always requires one
 NOBODY = Caller("", _PLAIN)
+# a caller without a key where only this machine can reach the service
+LOCAL = Caller("", _PLAIN | {"review", "console"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,13 +143,14 @@ def save_keys_file(file: Path, records: Sequence[KeyRecord]) -> None:
 class KeyRing:
     """The valid keys of a service: those in the settings and those in `file`, which is checked before each use.
 
-    Without any key source every caller is `NOBODY`. If the file becomes unreadable, the last keys stay valid; a
-    revocation needs a readable file.
+    Without any key source every caller is `NOBODY`, or `LOCAL` if only this machine can reach the service (`local`). If
+    the file becomes unreadable, the last keys stay valid; a revocation needs a readable file.
     """
 
-    def __init__(self, plain: Sequence[str] = (), file: Path | None = None) -> None:
+    def __init__(self, plain: Sequence[str] = (), file: Path | None = None, *, local: bool = False) -> None:
         self._plain = tuple(_digest(key) for key in plain)
         self._file = file
+        self._nobody = LOCAL if local else NOBODY
         self._seen: tuple[int, int, int] | None = None
         self._records: tuple[KeyRecord, ...] = ()
         self._lock = threading.Lock()
@@ -163,14 +166,27 @@ class KeyRing:
         Takes the same time for every wrong key.
         """
         if not self.asks:
-            return NOBODY
+            return self._nobody
         scheme, _, key = authorization.partition(" ")
-        got, now = _digest(key.strip()), now or datetime.now(UTC)
-        found = NOBODY if sum(hmac.compare_digest(got, digest) for digest in self._plain) else None
-        for record in self._live():
-            if hmac.compare_digest(got.hex(), record.sha256) and (record.expires is None or now < record.expires):
-                found = record.caller
+        got = _digest(key.strip())
+        plain = sum(hmac.compare_digest(got, digest) for digest in self._plain)
+        found = self.holder(got.hex(), now=now) or (NOBODY if plain else None)
         return found if scheme.lower() == "bearer" else None
+
+    def holder(self, sha256: str, *, now: datetime | None = None) -> Caller | None:
+        """The caller of the key in the file that has this digest, as long as the key is valid. A console's session
+        remembers the digest only, so it ends with its key.
+        """
+        found, now = None, now or datetime.now(UTC)
+        for record in self._live():
+            if hmac.compare_digest(sha256, record.sha256) and (record.expires is None or now < record.expires):
+                found = record.caller
+        return found
+
+    def offers(self, scope: Scope, *, now: datetime | None = None) -> bool:
+        """Whether a valid key in the file has this scope."""
+        now = now or datetime.now(UTC)
+        return any(scope in r.scopes and (r.expires is None or now < r.expires) for r in self._live())
 
     def _live(self) -> tuple[KeyRecord, ...]:
         """The current records of the file."""
@@ -193,6 +209,11 @@ class KeyRing:
             log.info("loaded %d API keys", len(self._records))
         except SettingsError as error:
             log.error("API keys could not be reloaded; the last %d stay valid: %s", len(self._records), error)
+
+
+def digest_of_key(key: str) -> str:
+    """The digest under which a keys file holds `key`."""
+    return _digest(key).hex()
 
 
 def revoke(records: Sequence[KeyRecord], ident: str, *, now: datetime) -> tuple[KeyRecord, ...]:

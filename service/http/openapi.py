@@ -15,6 +15,8 @@ from service.http.requests import EditRequest, GenerationRequest
 from service.http.responses import MODELS
 from service.image_files import LONGEST_SIDE, SHORTEST_SIDE
 from service.order import Limits
+from service.reviews.cases import STATES
+from service.reviews.reviews import MOST_LISTED
 from service.settings import MAX_LORA_SCALE
 
 __all__ = ["document"]
@@ -23,8 +25,9 @@ _ERRORS = {
     400: "the request is invalid, or the policies refused it (`moderation_blocked`)",
     401: "the API key is missing, unknown or expired",
     403: "the key lacks the required scope, or the bundle is not trusted",
-    404: "there is no such model",
-    409: "the bundle conflicts with the one in use",
+    202: "held for review; ask the path in `Location` for the outcome",
+    404: "there is no such model, or no such case",
+    409: "the bundle conflicts with the one in use, or the case is decided",
     413: "the body is too large",
     415: "the body must be JSON, or a form where pictures are uploaded, and not compressed",
     429: "the queue is full, or the rate limit of the key is exceeded; see `Retry-After`",
@@ -46,6 +49,10 @@ def document(limits: Limits) -> dict[str, Any]:
         _narrow(parts[name]["properties"], limits)
         if limits.negative_above is not None:
             parts[name] |= _unheard(limits.negative_above)
+    parts["ReviewDecision"] |= {
+        "if": {"properties": {"tell": {"const": True}}, "required": ["tell"]},
+        "then": {"properties": {"reason": {"type": "string"}}, "required": ["reason"]},
+    }
     del parts["LoraRequest"]  # written out in the request, with the names of this service
     for name in (*_DRAWN, "EvaluateRequest"):
         _narrow_texts(parts[name]["properties"], limits)
@@ -96,11 +103,48 @@ def _paths() -> dict[str, Any]:
             "get": _operation("What each worker has in use", None, _json(200, "PoliciesAnswer"), got),
             "put": _operation("Send a signed bundle", "SignedBundle", _json(202, "BundleAnswer"), (*asked, 409)),
         },
+        **_review_paths(asked, got),
         "/v1/status": {"get": _operation("How each worker does", None, _json(200, "StatusAnswer"), got)},
         "/v1/openapi.json": {
             "get": _operation("This document", None, {200: {"application/json": {"schema": {"type": "object"}}}}, got)
         },
     }
+
+
+def _review_paths(asked: tuple[int, ...], got: tuple[int, ...]) -> dict[str, Any]:
+    case = {"name": "id", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+    number = {"name": "k", "in": "path", "required": True, "schema": {"type": "integer", "minimum": 0}}
+    text: dict[str, Any] = {"type": "string"}
+    listed = {"state": text | {"enum": [*STATES, "all"]}, "queue": text, "tenant": text, "after": text}
+    listed |= {"limit": {"type": "integer", "minimum": 1, "maximum": MOST_LISTED}}
+    looked = {"clear": {"type": "boolean"}, "repaired": {"type": "boolean"}}
+    png = {200: {"image/png": {"schema": text | {"contentMediaType": "image/png"}}}}
+    return {
+        "/v1/reviews": {
+            "get": _operation("Held cases", None, _json(200, "ReviewList"), (*got, 400, 404))
+            | {"parameters": _query_of(listed)}
+        },
+        "/v1/reviews/{id}": {
+            "get": _operation("What became of a held request", None, _json(200, "ReviewAnswer"), (*got, 404))
+            | {"parameters": [case]},
+            "post": _operation(
+                "Release or reject a case", "ReviewDecision", _json(200, "ReviewCase"), (*asked, 404, 409)
+            )
+            | {"parameters": [case]},
+        },
+        "/v1/reviews/{id}/case": {
+            "get": _operation("A held case, its prompt and grounds", None, _json(200, "ReviewDetails"), (*got, 404))
+            | {"parameters": [case]}
+        },
+        "/v1/reviews/{id}/pictures/{k}": {
+            "get": _operation("A picture of a held case, blurred unless `clear`", None, png, (*got, 400, 404))
+            | {"parameters": [case, number, *_query_of(looked)]}
+        },
+    }
+
+
+def _query_of(parameters: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{"name": name, "in": "query", "schema": schema} for name, schema in parameters.items()]
 
 
 def _pictures(kind: str) -> dict[int, Any]:
@@ -136,7 +180,14 @@ def _with_headers(operation: dict[str, Any]) -> dict[str, Any]:
     names = list(answer_headers(told))
     text = {"schema": {"type": "string"}}
     operation["responses"]["200"]["headers"] = dict.fromkeys(names, text)
-    operation["responses"]["400"]["headers"] = dict.fromkeys((n for n in names if n != "Palimpsest-How"), text)
+    told_too = {n: text for n in names if n != "Palimpsest-How"}
+    operation["responses"]["400"]["headers"] = told_too
+    error = {"application/json": _schema("ErrorAnswer")}
+    operation["responses"]["202"] = {
+        "description": _ERRORS[202],
+        "headers": told_too | {"Location": text},
+        "content": error,
+    }
     return operation
 
 

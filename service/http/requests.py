@@ -29,6 +29,7 @@ from palimpsest_base.suggest import did_you_mean, nearest
 from service.errors import BadRequest
 from service.image_files import FORMATS, Format, Upload
 from service.order import MAX_GUIDANCE, Given, Limits, Lora, Order
+from service.reviews.cases import Choice
 from service.settings import MAX_LORA_SCALE
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "EvaluateRequest",
     "GenerationRequest",
     "RepairRequest",
+    "ReviewDecision",
     "parse_body",
     "parse_fields",
     "parse_json",
@@ -244,6 +246,14 @@ class EvaluateRequest(_Body):
         if self.negative_prompt:
             _check_text(self.negative_prompt, "negative_prompt", limits.max_prompt)
         return self
+
+
+class ReviewDecision(_Body):
+    """`POST /v1/reviews/{id}`: a reviewer decides about a held case. The caller gets `reason` if `tell`."""
+
+    decision: Choice
+    reason: Annotated[StrictStr, Field(min_length=1, max_length=1000)] | None = None
+    tell: StrictBool = False
 
 
 _Model = TypeVar("_Model", bound=_Body)

@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.http.requests import EditRequest, EvaluateRequest, GenerationRequest, RepairRequest
+from service.http.requests import EditRequest, EvaluateRequest, GenerationRequest, RepairRequest, ReviewDecision
+from service.reviews.cases import State
 
 __all__ = ["MODELS"]
 
@@ -84,6 +85,54 @@ class GenerationAnswer(_Answer):
     size: str
     output_format: Literal["png", "webp", "jpeg"]
     steering: Steering
+
+
+class ReviewAnswer(_Answer):
+    """What became of a held request. `answer` has the pictures once they are released."""
+
+    object: Literal["review"]
+    id: str
+    status: State
+    created: int
+    expires: int = Field(description="when the case ends, whatever was decided")
+    reason: str | None = Field(description="the reviewer's, where they chose to tell it")
+    answer: GenerationAnswer | None
+
+
+class ReviewRow(_Answer):
+    """A held case in a list. `repaired`: there are repaired pictures, too."""
+
+    id: str
+    queue: str
+    tenant: str
+    state: State
+    created: float
+    expires: float
+    decided: float | None
+    rules: list[str]
+    pictures: int
+    repaired: bool
+
+
+class ReviewList(_Answer):
+    object: Literal["list"]
+    data: list[ReviewRow]
+    has_more: bool
+
+
+class ReviewCase(ReviewRow):
+    object: Literal["review.case"]
+
+
+class ReviewDetails(ReviewCase):
+    """A held case with its prompt, and the grounds on which it is held."""
+
+    prompt: str
+    negative_prompt: str | None
+    model: str
+    given: Literal["edit", "repair"] | None
+    decision_id: str
+    grounds: dict[str, Any]
 
 
 class EvaluationAnswer(_Answer):
@@ -187,6 +236,7 @@ class Error(_Answer):
     code: str
     decision_id: str | None = None
     moderation_details: dict[str, Any] | None = None
+    review: dict[str, str] | None = None
 
 
 class ErrorAnswer(_Answer):
@@ -205,5 +255,10 @@ MODELS: tuple[type[BaseModel], ...] = (
     PoliciesAnswer,
     StatusAnswer,
     BundleAnswer,
+    ReviewDecision,
+    ReviewAnswer,
+    ReviewList,
+    ReviewCase,
+    ReviewDetails,
     ErrorAnswer,
 )

@@ -13,12 +13,13 @@ import contextlib
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from policies import Rung
 from service.errors import ApiError, Disconnected
 from service.http.body import watching
 
@@ -39,13 +40,17 @@ class EventProgress:
 
     def queued(self, pictures: int) -> None:
         """The request's pictures are in the engine's queue."""
-        self._tell({"type": f"{self._kind}.queued", "n": pictures})
+        self.tell({"type": f"{self._kind}.queued", "n": pictures})
 
     def step(self, picture: int, step: int, steps: int) -> None:
         """A denoising step of a picture is done."""
-        self._tell({"type": f"{self._kind}.step", "index": picture, "step": step, "steps": steps})
+        self.tell({"type": f"{self._kind}.step", "index": picture, "step": step, "steps": steps})
 
-    def _tell(self, event: dict[str, Any]) -> None:
+    def rung(self, picture: int, rung: Rung, result: Literal["passed", "failed"]) -> None:
+        """A repair was tried. Clients are not told: the answer lists the repairs of a picture that leaves."""
+
+    def tell(self, event: dict[str, Any]) -> None:
+        """Sends an event. May be called on any thread."""
         with contextlib.suppress(RuntimeError):  # the loop is closed, so there is no reader
             self._loop.call_soon_threadsafe(self.events.put_nowait, event | {"created_at": int(time.time())})
 
@@ -68,6 +73,9 @@ def completed(answer: Mapping[str, Any], kind: Kind) -> Iterator[dict[str, Any]]
         }
 
 
+_P = TypeVar("_P", bound=EventProgress)
+
+
 class EventStream(StreamingResponse):
     """A stream that reports its end: `over` is called once, with the error that ended it or None."""
 
@@ -88,16 +96,18 @@ class EventStream(StreamingResponse):
 
 async def event_stream(
     request: Request,
-    work: Callable[[EventProgress], Awaitable[dict[str, Any]]],
+    work: Callable[[_P], Awaitable[dict[str, Any]]],
     told: Callable[[BaseException], ApiError],
     kind: Kind,
+    new_progress: Callable[[Kind], _P] = EventProgress,  # type: ignore[assignment]
 ) -> EventStream:
-    """The stream of events of `work`. `told` converts an unexpected exception to an API error.
+    """The stream of events of `work`, which gets a `new_progress`. `told` converts an unexpected exception to an API
+    error.
 
     Raises the error of `work` if it fails before its first event.
     """
     ended: list[BaseException | None] = []
-    events = _events(request, work, told, kind, ended)
+    events = _events(request, work, told, kind, new_progress, ended)
     first = await anext(events)
     return EventStream(_all(first, events), ended)
 
@@ -110,12 +120,13 @@ async def _all(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]
 
 async def _events(
     request: Request,
-    work: Callable[[EventProgress], Awaitable[dict[str, Any]]],
+    work: Callable[[_P], Awaitable[dict[str, Any]]],
     told: Callable[[BaseException], ApiError],
     kind: Kind,
+    new_progress: Callable[[Kind], _P],
     ended: list[BaseException | None],
 ) -> AsyncIterator[bytes]:
-    progress, begun = EventProgress(kind), False
+    progress, begun = new_progress(kind), False
     task = asyncio.ensure_future(work(progress))
     try:
         async with watching(request) as gone:

@@ -38,7 +38,17 @@ PREFIX = "palimpsest_"
 OTHER = "other"
 
 RequestOutcome = Literal[
-    "ok", "labelled", "steered", "refused", "client_error", "busy", "deadline", "cancelled", "error", "unavailable"
+    "ok",
+    "labelled",
+    "steered",
+    "held",
+    "refused",
+    "client_error",
+    "busy",
+    "deadline",
+    "cancelled",
+    "error",
+    "unavailable",
 ]
 RequestStage = Literal[
     "decode", "sense_prompt", "decide", "plan", "queue", "generate", "sense_picture", "blur", "encode", "audit"
@@ -72,6 +82,9 @@ ACTING = MetricLabel("mode", ("enforce", "shadow"))
 ROLLOUT = MetricLabel("mode", ("enforce", "canary", "shadow", "disabled"))
 RUNG = MetricLabel("rung", RUNGS)
 PASSED = MetricLabel("result", ("passed", "failed"))
+KEPT = MetricLabel("result", ("kept", "full", "error"))
+DECIDED = MetricLabel("decision", ("release", "release-repaired", "reject", "expire"))
+LOOKED, QUEUE = MetricLabel("how", ("blurred", "clear")), MetricLabel("queue")
 RELOADED = MetricLabel("result", get_args(Reload))
 WRITTEN = MetricLabel("result", ("written", "error"))
 FAILURE = MetricLabel("reason", get_args(ReadingFailure))
@@ -94,7 +107,7 @@ class Metric:
     help: str
     labels: tuple[MetricLabel, ...] = ()
     most: int = 0
-    mode: Literal["livesum", "livemin", "livemax"] = "livesum"
+    mode: Literal["livesum", "livemin", "livemax", "livemostrecent"] = "livesum"
     buckets: tuple[float, ...] = _SECONDS
     initial: float = 0.0
 
@@ -120,8 +133,8 @@ class Metric:
 
 
 CATALOGUE: tuple[Metric, ...] = (
-    Metric("requests_total", "counter", "Answered requests by endpoint and outcome.", (ENDPOINT, OUTCOME), 110),
-    Metric("request_duration_seconds", "histogram", "Time from arrival to answer.", (ENDPOINT,), 11),
+    Metric("requests_total", "counter", "Answered requests by endpoint and outcome.", (ENDPOINT, OUTCOME), 200),
+    Metric("request_duration_seconds", "histogram", "Time from arrival to answer.", (ENDPOINT,), 17),
     Metric("stage_duration_seconds", "histogram", "Time spent in a stage of a request.", (STAGE,)),
     Metric("images_total", "counter", "Pictures that left, by the verdict they left under.", (VERDICT,)),
     Metric("adapter_pictures_total", "counter", "Pictures that left, made with an adapter.", (ADAPTER,), 33),
@@ -169,6 +182,12 @@ CATALOGUE: tuple[Metric, ...] = (
     Metric("rules", "gauge", "Rules of the policies in use, by rollout.", (ROLLOUT,), mode="livemax"),
     Metric("unfit_rules", "gauge", "Rules of the policies in use that no pack of the model fits.", mode="livemax"),
     Metric("floor_missing", "gauge", "1 while some worker's policies have no policy `floor`.", mode="livemax"),
+    Metric("review_cases_total", "counter", "Requests that rules held for review, by what became of them.", (KEPT,)),
+    Metric("review_decisions_total", "counter", "Held cases by their end.", (DECIDED,)),
+    Metric("review_looks_total", "counter", "Pictures of held cases that were looked at.", (LOOKED,)),
+    Metric("review_pending", "gauge", "Held cases that wait for a reviewer.", (QUEUE,), 24, mode="livemostrecent"),
+    Metric("review_oldest_timestamp_seconds", "gauge", "When the case that waits longest came; +Inf: none waits.",
+           mode="livemostrecent", initial=math.inf),
     Metric("audit_events_total", "counter", "Audit records by result.", (WRITTEN,)),
     Metric("build_info", "gauge", "1; version and model as labels.", (VERSION, MODEL), 4, mode="livemax"),
 )  # fmt: skip

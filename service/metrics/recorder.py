@@ -13,7 +13,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,7 +44,9 @@ from service.metrics.catalogue import (
     Rollout,
 )
 
-__all__ = ["Recorder", "forget_dead_workers", "render"]
+__all__ = ["Recorder", "forget_dead_workers", "render", "values_of"]
+
+_LABELS = {metric.name: [label.name for label in metric.labels] for metric in CATALOGUE}
 
 
 def _built(metric: Metric, registry: CollectorRegistry) -> Any:
@@ -275,6 +277,24 @@ class Recorder:
         for rule in rules:
             self.series("policy_exemptions_total", rule).inc()
 
+    def review_case(self, result: Literal["kept", "full", "error"]) -> None:
+        """A request was held for review, or refused because its case could not be kept."""
+        self.series("review_cases_total", result).inc()
+
+    def review_decision(self, decision: Literal["release", "release-repaired", "reject", "expire"]) -> None:
+        """A held case ended."""
+        self.series("review_decisions_total", decision).inc()
+
+    def review_look(self, how: Literal["blurred", "clear"]) -> None:
+        """A reviewer looked at a picture."""
+        self.series("review_looks_total", how).inc()
+
+    def review_queues(self, depths: Mapping[str, int], oldest: float) -> None:
+        """How many cases wait in each queue, and the epoch time in seconds at which the oldest one came."""
+        for queue, depth in depths.items():
+            self.series("review_pending", queue).set(depth)
+        self.series("review_oldest_timestamp_seconds").set(oldest)
+
     def audit(self, result: Literal["written", "error"]) -> None:
         """An audit record was written, or failed to be written."""
         self.series("audit_events_total", result).inc()
@@ -300,6 +320,23 @@ def render() -> tuple[bytes, str]:
         registry = CollectorRegistry()
         MultiProcessCollector(registry)
     return generate_latest(registry), CONTENT_TYPE_LATEST
+
+
+def values_of(names: Collection[str]) -> dict[str, dict[tuple[str, ...], float]]:
+    """The values of some samples of all workers: by the sample's name without the prefix, then by label values in the
+    order of the catalogue. A histogram has samples `_bucket`, whose last label is the bound, `_sum` and `_count`.
+    """
+    registry: CollectorRegistry = REGISTRY
+    if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)
+    found: dict[str, dict[tuple[str, ...], float]] = {name: {} for name in names}
+    for sample in (sample for family in registry.collect() for sample in family.samples):
+        name = sample.name.removeprefix(PREFIX)
+        if name in found:
+            labels = (*_LABELS[name.removesuffix("_bucket")], *(["le"] if name.endswith("_bucket") else []))
+            found[name][tuple(sample.labels[label] for label in labels)] = sample.value
+    return found
 
 
 def forget_dead_workers(folder: Path) -> None:

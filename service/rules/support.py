@@ -4,6 +4,7 @@ policy.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -77,6 +78,18 @@ class PackIndex(Mapping[str, "Pack"]):
         """Like `why_missing`, but also finds packs that were added since the last lookup."""
         self.look_again()
         return self.why_missing(concept)
+
+    def concepts(self) -> list[str]:
+        """The concepts, or categories such as `person/*`, of which the folders have a pack for this host."""
+        from steering import PackError
+        from steering.packs.pack import read_header
+
+        found: set[str] = set()
+        for root in self._roots:
+            for path in root.rglob("*.safetensors") if root.is_dir() else ():
+                with contextlib.suppress(PackError):  # it is not a pack; who asks for its concept is told
+                    found.add(str(read_header(path)["concept"]))
+        return sorted(concept for concept in found if self.why_missing(concept) is None)
 
     def look_again(self) -> None:
         """Forgets missing and published packs, because a changed policy may come with a new pack."""

@@ -43,6 +43,11 @@ def check(settings: Settings) -> None:
             f"`host` is `{settings.host}`, which other machines can reach, and no API key is configured: make one with"
             f" `palimpsest keys new` and set `{PREFIX}KEYS_FILE`, bind 127.0.0.1, or pass `--insecure`"
         )
+    if settings.console == "on" and not settings.loopback and settings.keys_file is None:
+        raise SettingsError(
+            f"`console` is `on` and `host` is `{settings.host}`, which other machines can reach: make a key with"
+            f" `palimpsest keys new NAME --scopes console,generate,policy:read,metrics` and set `{PREFIX}KEYS_FILE`"
+        )
     if settings.keys_file is not None:
         load_keys_file(settings.keys_file)
     resolve_model(settings.model)

@@ -9,24 +9,33 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 import threading
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from policies import PolicyError, Request, Snapshot, Store, StoreState
+from policies import PolicyError, Request, Snapshot, Store, StoreState, no_policy
 from service.audit import AuditKeys, AuditLog, load_keys
 from service.engine.adapters import Adapter, load_adapters
 from service.engine.closed_loop import ClosedLoop
 from service.engine.host import limits_of, load_host
-from service.engine.outcome import count
+from service.engine.outcome import Held as HeldPictures
+from service.engine.outcome import Outcome, count
 from service.engine.queue import Queue
 from service.engine.thread import Engine
-from service.errors import ApiError, Unavailable, without_message
-from service.http.answers import audit_record, evaluation_answer, generation_answer, refusal, unanswered_record
+from service.errors import ApiError, Held, Unavailable, without_message
+from service.http.answers import (
+    audit_record,
+    evaluation_answer,
+    generation_answer,
+    held_content,
+    refusal,
+    unanswered_record,
+)
 from service.http.limits import RateLimiter, limits_folder
 from service.http.requests import EvaluateRequest
 from service.http.status import detector_notes, models_answer, policies_answer, status_answer
@@ -34,6 +43,8 @@ from service.metrics.recorder import Recorder
 from service.order import Limits, Order, Progress
 from service.reading.detectors import Detection, build_detection
 from service.reading.pools import DetectorPools
+from service.reviews.reviews import Reviews
+from service.reviews.store import CaseStore, Quota, new_id
 from service.rules.bundle_upload import BundleUpload, bundle_place
 from service.rules.policy_store import follow, make_loader, public_note
 from service.rules.support import PackIndex, RuleRow, rule_table, unmet
@@ -63,6 +74,7 @@ class Ready:
     readers: DetectorPools
     loop: ClosedLoop
     upload: BundleUpload
+    reviews: Reviews
     watches: tuple[Watch, ...]
 
 
@@ -121,6 +133,7 @@ class Runtime:
         if self._ready is not None:
             self._ready.store.close()
             self._ready.readers.close()
+            self._ready.reviews.stop()
         if self._audit is not None:
             self._audit.close()
         self._notes.withdraw()
@@ -166,13 +179,47 @@ class Runtime:
         Raises `Refused`, `Busy`, `DeadlineExceeded` or `Unavailable`. In every case the audit log gets one record of
         the request.
         """
+        # INVARIANT: once a request; every judgement of it uses this one
+        snapshot = self.ready().store.snapshot
+        return await self._generate(order, ignored, decision_id, tenant, progress, snapshot)
+
+    async def plain(
+        self, order: Order, decision_id: str, *, tenant: str = "", progress: Progress | None = None
+    ) -> dict[str, Any]:
+        """The body of a 200 answer with what the model draws without any policy, to compare with. A prompt that the
+        policies in use refuse is refused here, too. The audit log has these pictures as `plain`; decisions and pictures
+        that left are counted without them. Raises as `generate` does.
+        """
+        ready = self.ready()
+        request = Request(order.prompt, order.negative_prompt, tenant, id=decision_id, now=datetime.now(UTC))
+        _, decision = await ready.loop.judge_prompt(request, ready.store.snapshot)
+        if decision.refused:
+            outcome = Outcome(decision, "prompt")
+            await self._record(
+                {"decision_id": decision_id, "tenant": tenant, **audit_record(outcome, order, self.keys, seconds=0.0)}
+                | {"event": "plain"}
+            )
+            raise refusal(outcome, order, decision_id)
+        return await self._generate(order, (), decision_id, tenant, progress, no_policy(), plain=True)
+
+    async def _generate(
+        self,
+        order: Order,
+        ignored: Sequence[str],
+        decision_id: str,
+        tenant: str,
+        progress: Progress | None,
+        snapshot: Snapshot,
+        *,
+        plain: bool = False,
+    ) -> dict[str, Any]:
         ready, started = self.ready(), time.perf_counter()
         about = {"decision_id": decision_id, "tenant": tenant}
-        snapshot = ready.store.snapshot  # INVARIANT: once a request; every judgement of it uses this one
         self._in_flight += 1
         try:
             outcome = await ready.loop.answer(order, snapshot, decision_id, tenant=tenant, progress=progress)
-            count(outcome, self.recorder, order.lora)
+            if not plain:
+                count(outcome, self.recorder, order.lora)
         except BaseException as error:
             ended = unanswered_record(error, order, self.keys, snapshot.digest, time.perf_counter() - started)
             # not awaited: a cancelled request must not wait, and the record is written anyway
@@ -180,11 +227,38 @@ class Runtime:
             raise
         finally:
             self._in_flight -= 1
+        held = None if outcome.held is None else await self._hold(outcome, outcome.held, order, ignored, about)
         record = audit_record(outcome, order, self.keys, seconds=time.perf_counter() - started)
-        await self._record(about | record)
+        if plain:
+            record |= {"event": "plain"}
+        try:
+            await self._record(about | record | ({"review": held} if held else {}))
+        except Unavailable:
+            if held is not None:
+                await asyncio.get_running_loop().run_in_executor(None, ready.reviews.drop, held)
+            raise
         if outcome.refused:
-            raise refusal(outcome, order, decision_id)
+            refused = refusal(outcome, order, decision_id)
+            raise refused if held is None else Held(refused, held)
         return generation_answer(await ready.loop.finish(outcome, order), order, ignored, decision_id)
+
+    async def _hold(
+        self, outcome: Outcome, held: HeldPictures, order: Order, ignored: Sequence[str], about: dict[str, Any]
+    ) -> str | None:
+        """The id of the case that keeps the pictures of a held request. None if it cannot be kept: the request is then
+        refused.
+        """
+        ready, decision_id = self.ready(), about["decision_id"]
+        answers = []
+        for pictures in (held.pictures, held.repaired):
+            if pictures:
+                finished = await ready.loop.finish(replace(outcome, pictures=pictures), order)
+                answers.append((finished, generation_answer(finished, order, ignored, decision_id)))
+        content = held_content(answers, order, decision_id)
+        rules, loop = outcome.decision.rules, asyncio.get_running_loop()
+        keep = partial(ready.reviews.keep, new_id(), held.queue, about["tenant"], rules, content)
+        case = await loop.run_in_executor(None, keep)
+        return None if case is None else case.id
 
     async def put_policies(self, content: bytes, decision_id: str, *, tenant: str) -> dict[str, Any]:
         """Stores a signed bundle where every worker finds it, and returns the body of a 202 answer. Raises an
@@ -259,6 +333,7 @@ class Runtime:
         store = follow(self.settings, detection, loader, accept=partial(unmet, packs), on_reload=self._reloaded)
         upload = BundleUpload(bundle_place(self.settings.policy), loader, store, partial(unmet, packs))
         self._ready = self._compose(host, packs, store, detection, upload)
+        self._ready.reviews.start()
         detection.warm(store.snapshot.reads & detection.reads)
         if store.state.source != "live":
             self._reloaded(store.state)
@@ -286,9 +361,9 @@ class Runtime:
             adapters=self._adapters,
             rewrites=settings.rewriters == "judge" and bool(host.rewriter_off),
         )
-        return Ready(
-            host, limits_of(host, settings, self._adapters), packs, store, readers, loop, upload, detection.watches
-        )
+        reviews = Reviews(_case_store(settings), self._append, self.recorder)
+        limits = limits_of(host, settings, self._adapters)
+        return Ready(host, limits, packs, store, readers, loop, upload, reviews, detection.watches)
 
     def _detector_did(self, health: Health, seconds: float) -> None:
         """Called after every detector reading, on the thread that called the detector."""
@@ -351,17 +426,32 @@ class Runtime:
         """Writes an audit record. Raises `Unavailable` if that fails, the record is `demanded`, and the settings
         require it.
         """
+        await asyncio.get_running_loop().run_in_executor(None, partial(self._append, record, demanded=demanded))
+
+    def _append(self, record: Mapping[str, Any], *, demanded: bool = True) -> None:
+        """As `_record`, but blocks."""
         if self._audit is None:
             return
         try:
             with self.recorder.stage("audit"):
-                await asyncio.get_running_loop().run_in_executor(None, self._audit.append, record)
+                self._audit.append(record)
             self.recorder.audit("written")
         except OSError as error:
             self.recorder.audit("error")
             log.error("the audit record could not be written: %s", type(error).__name__)
             if demanded and self.settings.audit == "required":
                 raise Unavailable("the audit record could not be written", code="audit_unavailable") from None
+
+
+def _case_store(settings: Settings) -> CaseStore:
+    """The store of held cases in the state folder. Raises `SettingsError` if this cannot be written."""
+    try:
+        quota = Quota(settings.review_cases, settings.review_bytes, settings.review_days * 86_400)
+        return CaseStore(settings.state_folder, quota)
+    except (OSError, sqlite3.Error) as error:
+        raise SettingsError(
+            f"held cases cannot be kept in the state folder `{settings.state_folder}`: {error}"
+        ) from None
 
 
 def _is_mistake(error: BaseException | None) -> bool:

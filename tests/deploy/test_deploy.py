@@ -269,6 +269,12 @@ FIRES: dict[str, tuple[dict[str, str], int]] = {
         },
         80,
     ),
+    "PalimpsestReviewsOld": ({"palimpsest_review_oldest_timestamp_seconds": "0x1500"}, 1470),
+    "PalimpsestReviewsMany": (
+        {'palimpsest_review_pending{queue="a"}': "300x90", 'palimpsest_review_pending{queue="b"}': "300x90"},
+        30,
+    ),
+    "PalimpsestReviewsRefused": ({'palimpsest_review_cases_total{result="full"}': "0+1x90"}, 30),
     "PalimpsestOutOfMemory": ({"palimpsest_out_of_memory_total": "0+1x90"}, 20),
     "PalimpsestBrokenPictures": ({'palimpsest_broken_pictures_total{cause="decoded"}': "0+1x90"}, 20),
 }
@@ -298,6 +304,9 @@ QUIET = {
     'palimpsest_fallbacks_total{reason="fired"}': "1x400",
     'palimpsest_rungs_total{rung="wider",result="failed"}': "0+1x400",
     'palimpsest_rungs_total{rung="wider",result="passed"}': "0+3x400",
+    "palimpsest_review_oldest_timestamp_seconds": "0+60x1500",
+    'palimpsest_review_pending{queue="a"}': "300x400",
+    'palimpsest_review_cases_total{result="full"}': "1x400",
     "palimpsest_out_of_memory_total": "1x400",
     'palimpsest_broken_pictures_total{cause="decoded"}': "1x400",
 }

@@ -79,6 +79,8 @@ def test_cases_are_reproducible_and_of_the_town() -> None:
 
 def test_an_error_is_never_counted_as_a_refusal() -> None:
     assert parse_answer(400, {"error": {"code": "moderation_blocked"}}).way == "refused"
-    for status, code in [(400, "invalid_value"), (429, "queue_full"), (500, "internal_error")]:
+    assert parse_answer(202, {"error": {"code": "held_for_review"}}).way == "refused"
+    crossed = [(202, "moderation_blocked"), (400, "held_for_review")]
+    for status, code in [*crossed, (400, "invalid_value"), (429, "queue_full"), (500, "internal_error")]:
         with pytest.raises(RuntimeError, match=str(status)):
             parse_answer(status, {"error": {"code": code, "message": "no"}})

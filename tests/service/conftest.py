@@ -108,6 +108,7 @@ def serve(settings: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
     from prometheus_client import CollectorRegistry
     from starlette.testclient import TestClient
 
+    from service.console import Console
     from service.http.app import access, make_app
     from service.http.guard import Guard
     from service.http.keys import KeyRing
@@ -121,8 +122,10 @@ def serve(settings: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
         runtime = Runtime(chosen, Recorder(CollectorRegistry()))
         app = make_app()
         app.state.runtime = runtime
-        keys = KeyRing([k.get_secret_value() for k in chosen.api_keys], chosen.keys_file)
-        client = TestClient(Guard(app, access(), keys), raise_server_exceptions=False)
+        keys = KeyRing([k.get_secret_value() for k in chosen.api_keys], chosen.keys_file, local=chosen.loopback)
+        console = Console(chosen, keys)
+        console.runtime = runtime
+        client = TestClient(Guard(app, access(), keys, console), raise_server_exceptions=False)
         client.runtime = runtime  # type: ignore[attr-defined]
         if wait:
             runtime.start()

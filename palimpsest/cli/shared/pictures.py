@@ -25,17 +25,7 @@ from service.worker.runtime import Ready, Runtime
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = [
-    "Shot",
-    "difference",
-    "in_worker",
-    "problem",
-    "repaired",
-    "save",
-    "shoot",
-    "side_by_side",
-    "stacked",
-]
+__all__ = ["Shot", "difference", "in_worker", "problem", "repaired", "save", "shoot", "side_by_side", "stacked"]
 
 
 @dataclass(frozen=True, slots=True)

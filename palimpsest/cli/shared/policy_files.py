@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
@@ -113,26 +113,12 @@ def refuse(error: PolicyError, *, as_json: bool) -> NoReturn:
 
 def requests_from(file: Path, *, tenant: str = "", now: datetime | None = None) -> Iterator[Request]:
     """One request per line of `file` (`-`: standard input): a prompt, or a JSON object with `prompt` and others."""
-    from policies import Request
+    from policies import parse_requests
 
     if str(file) != "-" and not file.is_file():
         fail(f"no file `{file}`")
     with sys.stdin if str(file) == "-" else file.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                given: dict[str, Any] = {"tenant": tenant, "id": str(number), **_fields(line, number)}
-                yield Request(**given, now=now or datetime.now(UTC))
-
-
-def _fields(line: str, number: int) -> dict[str, str]:
-    text = line.rstrip("\n")
-    if not text.lstrip().startswith('{"'):
-        return {"prompt": text}
-    try:
-        given = json.loads(text)
-    except ValueError:
-        return {"prompt": text}
-    known = ("prompt", "negative_prompt", "tenant", "id")
-    if "prompt" not in given or not all(k in known and isinstance(v, str) for k, v in given.items()):
-        fail(f"line {number} must be a prompt, or an object of texts with `prompt` and some of {', '.join(known[1:])}")
-    return dict(given)
+        try:
+            yield from parse_requests(lines, tenant=tenant, now=now or datetime.now(UTC))
+        except ValueError as error:
+            fail(str(error))

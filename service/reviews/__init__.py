@@ -1,0 +1,1 @@
+"""The review queue: what rules hold, until a person decides."""
