@@ -44,6 +44,8 @@ Batching = Literal["fixed", "solo", "dynamic"]
 Rewriters = Literal["judge", "refuse"]
 Audit = Literal["off", "on", "required"]
 Console = Literal["auto", "on", "off"]
+Sizes = Literal["refuse", "nearest"]
+Alias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}$")]
 
 
 class SettingsError(ValueError):
@@ -92,6 +94,9 @@ class Settings(BaseSettings):
 
     model: str = Field(
         "signpost-pixart", description="embedded model, diffusers folder, or hub id `owner/model@revision`"
+    )
+    model_aliases: Annotated[tuple[Alias, ...], NoDecode] = Field(
+        (), max_length=32, description="further names of the model, for clients that cannot send its own"
     )
     variant: str | None = Field(
         None, description="variant of the model's weight files, such as `fp16`; default: the files without one"
@@ -170,6 +175,11 @@ class Settings(BaseSettings):
         60.0, gt=0, le=3600, description="deadline of a request in seconds, from arrival to answer"
     )
 
+    sizes: Sizes = Field(
+        "refuse",
+        description="what becomes of a `size` that the model does not have: `refuse` it, or draw the `nearest` one and"
+        " say so",
+    )
     max_n: int = Field(4, ge=1, le=64, description="most pictures per request")
     max_steps: int = Field(100, ge=1, le=1000, description="most denoising steps per request")
     max_prompt: int = Field(2000, ge=1, le=100_000, description="most characters in a prompt")
@@ -211,7 +221,7 @@ class Settings(BaseSettings):
     @classmethod
     def _split_lists(cls, values: Any) -> Any:
         """Splits lists: the environment separates values by commas, TOML has lists."""
-        for name in ("policy", "api_keys", "policy_keys", "judge", "plugins", "adapters"):
+        for name in ("policy", "api_keys", "policy_keys", "judge", "plugins", "adapters", "model_aliases"):
             if isinstance(values, dict) and isinstance(values.get(name), str):
                 values = {**values, name: tuple(k.strip() for k in values[name].split(",") if k.strip())}
         return values

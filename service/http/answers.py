@@ -44,6 +44,7 @@ def generation_answer(finished: Finished, order: Order, ignored: Sequence[str], 
             "seed": order.seed,
             "lora": asdict(order.lora) if order.lora else None,
             "shape": _shape(outcome.pictures[0]),
+            "asked_size": order.asked_size,
             "ignored": list(ignored),
         },
     }
@@ -116,6 +117,8 @@ def answer_headers(steering: Mapping[str, Any]) -> dict[str, str]:
         "Palimpsest-Policy": steering["policy"],
         "Palimpsest-Seed": str(steering["seed"]),
     }
+    if steering.get("asked_size"):
+        told["Palimpsest-Asked-Size"] = steering["asked_size"]
     if "how" in steering:
         told["Palimpsest-How"] = f"{steering['how']}; sites={steering['sites']}"
     return told
@@ -160,7 +163,7 @@ def _asked(order: Order, keys: AuditKeys) -> dict[str, Any]:
         **({} if order.given is None else {"given": _given(order.given, keys)}),
         "asked": {
             "n": order.n,
-            "size": order.size,
+            "size": order.asked_size or order.size,
             "seed": order.seed,
             "num_inference_steps": order.steps,
             "guidance_scale": order.guidance,

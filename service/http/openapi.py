@@ -11,7 +11,7 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from service.http.answers import answer_headers
-from service.http.requests import EditRequest, GenerationRequest
+from service.http.requests import SIZE, GenerationRequest
 from service.http.responses import MODELS
 from service.image_files import LONGEST_SIDE, SHORTEST_SIDE
 from service.order import Limits
@@ -176,11 +176,11 @@ def _operation(
 
 def _with_headers(operation: dict[str, Any]) -> dict[str, Any]:
     """The operation with the headers that say what `steering` says. A stream and a bad request have none of them."""
-    told = {"verdict": "allow", "decision_id": "", "policy": "", "seed": 0, "how": "untouched", "sites": 0}
-    names = list(answer_headers(told))
+    refused = {"verdict": "block", "decision_id": "", "policy": "", "seed": 0}
+    names = list(answer_headers({**refused, "how": "untouched", "sites": 0, "asked_size": "1x1"}))
     text = {"schema": {"type": "string"}}
     operation["responses"]["200"]["headers"] = dict.fromkeys(names, text)
-    told_too = {n: text for n in names if n != "Palimpsest-How"}
+    told_too = dict.fromkeys(answer_headers(refused), text)
     operation["responses"]["400"]["headers"] = told_too
     error = {"application/json": _schema("ErrorAnswer")}
     operation["responses"]["202"] = {
@@ -203,7 +203,7 @@ def _narrow(fields: dict[str, Any], limits: Limits) -> None:
     """Adds the model's limits to the request schema, and OpenAI's fields that are ignored."""
     fields["model"] = _open(fields["model"], {"type": "string", "enum": list(limits.models)})
     if "n" in fields:
-        fields["size"] = _open(fields["size"], {"type": "string", "enum": ["auto", *limits.sizes]})
+        fields["size"] = _open(fields["size"], _size(limits))
         fields["n"] = _open(fields["n"], {"type": "integer", "minimum": 1, "maximum": limits.max_n})
     steps = {"type": "integer", "minimum": limits.min_steps, "maximum": limits.max_steps}
     fields["num_inference_steps"] = _open(fields["num_inference_steps"], steps)
@@ -220,6 +220,14 @@ def _narrow(fields: dict[str, Any], limits: Limits) -> None:
         }
 
 
+def _size(limits: Limits) -> dict[str, Any]:
+    known = {"type": "string", "enum": ["auto", *limits.sizes]}
+    if not limits.nearest_size:
+        return known
+    told = f"of another size, the nearest of {', '.join(limits.sizes)} is drawn; see `steering.asked_size`"
+    return {"anyOf": [known, {"type": "string", "pattern": f"^{SIZE}$", "description": told}]}
+
+
 def _add_files(parts: dict[str, Any], limits: Limits) -> None:
     """Adds the files of uploads, and what differs where a picture is drawn over."""
     bounds = f"sides of {SHORTEST_SIDE} to {LONGEST_SIDE} pixels, at most {limits.max_pixels} pixels"
@@ -227,10 +235,9 @@ def _add_files(parts: dict[str, Any], limits: Limits) -> None:
     image = {"type": "string", "contentMediaType": "application/octet-stream", "description": told}
     mask = image | {"description": f"{told}: as large as `image`, and wholly transparent where this may change"}
     size = "`auto`, or the size of `image`, which an edit keeps"
-    edit = parts["EditRequest"]["properties"]
-    edit["size"] = _open(edit["size"], {"type": "string", "description": size})
-    for name in sorted(EditRequest.IGNORED - GenerationRequest.IGNORED):
-        edit[name] = edit["quality"]
+    parts["EditRequest"]["properties"]["size"] = _open(
+        parts["EditRequest"]["properties"]["size"], {"type": "string", "description": size}
+    )
     for name, files in (("EditRequest", {"image": image, "mask": mask}), ("RepairRequest", {"image": image})):
         parts[name]["properties"] |= files
         parts[name]["required"] = [*parts[name].get("required", ()), "image"]

@@ -7,9 +7,10 @@ field is an error. Values out of range are rejected, never clamped.
 from __future__ import annotations
 
 import json
+import math
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
@@ -35,11 +36,13 @@ from service.settings import MAX_LORA_SCALE
 __all__ = [
     "MAX_DEPTH",
     "MAX_SEED",
+    "SIZE",
     "EditRequest",
     "EvaluateRequest",
     "GenerationRequest",
     "RepairRequest",
     "ReviewDecision",
+    "nearest_size",
     "parse_body",
     "parse_fields",
     "parse_json",
@@ -49,6 +52,7 @@ __all__ = [
 MAX_DEPTH = 16
 MAX_SEED = 2**63 - 1 - 64  # a request's k-th picture uses `seed + k`
 _SHOWN = 5
+SIZE = "[1-9][0-9]{0,4}x[1-9][0-9]{0,4}"
 
 
 def _whole(value: Any) -> Any:
@@ -80,7 +84,10 @@ class _Drawing(_Body):
 
     # ignored: the tenant is the name of the API key, not a value that the caller sends
     IGNORED: ClassVar[frozenset[str]] = frozenset(
-        ("quality", "style", "background", "user", "safety_identifier", "moderation")
+        (
+            *("quality", "style", "background", "user", "safety_identifier", "moderation", "metadata"),
+            *("prompt_cache_key", "input_fidelity", "complexity", "svg", "frame_count", "frame_duration_ms"),
+        )
     )
 
     model: StrictStr | None = None
@@ -105,7 +112,7 @@ class _Drawing(_Body):
         return Order(
             prompt=prompt,
             negative_prompt=self.negative_prompt or "",
-            model=self.model or limits.models[0],
+            model=limits.models[0],
             n=n or 1,
             width=width,
             height=height,
@@ -166,16 +173,18 @@ class GenerationRequest(_Drawing):
     def within(self, limits: Limits) -> Order:
         """The order: this request with defaults and a seed. Raises `BadRequest` if it exceeds a limit."""
         _check_text(self.prompt, "prompt", limits.max_prompt)
-        size = limits.default_size if self.size in (None, "auto") else str(self.size)
-        if size not in limits.sizes:
-            raise BadRequest(unknown("size", size, limits.sizes), param="size")
-        return self._order(limits, self.prompt, self.n, _pixels(size))
+        asked = limits.default_size if self.size in (None, "auto") else str(self.size)
+        size = asked
+        if asked not in limits.sizes:
+            if not (limits.nearest_size and re.fullmatch(SIZE, asked)):
+                raise BadRequest(unknown("size", asked, limits.sizes), param="size")
+            size = nearest_size(asked, limits.sizes)
+        order = self._order(limits, self.prompt, self.n, _pixels(size))
+        return replace(order, asked_size=None if size == asked else asked)
 
 
 class EditRequest(GenerationRequest):
     """`POST /v1/images/edits`, without its files. `prompt` says what the whole new picture shows."""
-
-    IGNORED: ClassVar[frozenset[str]] = GenerationRequest.IGNORED | {"input_fidelity"}
 
     def over(self, limits: Limits, image: Upload, mask: Upload | None) -> Order:
         """The order for edits of `image`. What is wholly transparent in `mask`, or without one in `image`, may change.
@@ -183,7 +192,8 @@ class EditRequest(GenerationRequest):
         """
         _check_text(self.prompt, "prompt", limits.max_prompt)
         own = _size_of(image)
-        if self.size not in (None, "auto", own):
+        other = self.size not in (None, "auto", own)
+        if other and not (limits.nearest_size and re.fullmatch(SIZE, str(self.size))):
             kept = f"the picture's own, which an edit keeps: `{own}`"
             raise BadRequest(f"`size` must be `auto` or {kept}, got `{str(self.size)[:64]}`", param="size")
         marked = image.clear
@@ -196,7 +206,7 @@ class EditRequest(GenerationRequest):
                 message = "`mask` must be wholly transparent where the picture may change, and is so nowhere"
                 raise BadRequest(message, param="mask", code="invalid_image")
         order = self._order(limits, self.prompt, self.n, _drawn_size(image, limits))
-        return _over(order, Given("edit", image.image, marked))
+        return replace(_over(order, Given("edit", image.image, marked)), asked_size=self.size if other else None)
 
 
 class RepairRequest(_Drawing):
@@ -227,6 +237,17 @@ def _drawn_size(image: Upload, limits: Limits) -> tuple[int, int]:
 
 def _size_of(image: Upload) -> str:
     return f"{image.image.width}x{image.image.height}"
+
+
+def nearest_size(asked: str, sizes: Sequence[str]) -> str:
+    """The size of the nearest aspect ratio to that of `asked`; of several, the one of the nearest area."""
+    width, height = _pixels(asked)
+
+    def distance(size: str) -> tuple[float, float]:
+        w, h = _pixels(size)
+        return abs(math.log(w * height / (h * width))), abs(math.log(w * h / (width * height)))
+
+    return min(sizes, key=distance)
 
 
 def _pixels(size: str) -> tuple[int, int]:

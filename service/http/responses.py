@@ -72,6 +72,7 @@ class Steering(_Answer):
     seed: int
     lora: AppliedLora | None
     shape: Shape | None
+    asked_size: str | None = Field(description="the size that was asked for, where another one was drawn")
     ignored: list[str]
 
 
@@ -150,6 +151,7 @@ class ServedModel(_Answer):
     object: Literal["model"]
     created: int
     owned_by: str
+    root: str = Field(description="the model's own name; `id` is this or an alias")
     sizes: list[str]
     defaults: dict[str, Any]
     limits: dict[str, int]

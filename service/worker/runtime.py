@@ -40,6 +40,7 @@ from service.http.limits import RateLimiter, limits_folder
 from service.http.requests import EvaluateRequest
 from service.http.status import detector_notes, models_answer, policies_answer, status_answer
 from service.metrics.recorder import Recorder
+from service.model_names import written_at
 from service.order import Limits, Order, Progress
 from service.reading.detectors import Detection, build_detection
 from service.reading.pools import DetectorPools
@@ -101,6 +102,7 @@ class Runtime:
         self._ready: Ready | None = None
         self._rows: tuple[RuleRow, ...] = ()
         self._adapters: dict[str, Adapter] = {}
+        self._created = 0  # when the model's files were written
         self._queue = Queue(settings.queue_size, recorder)
         self._engine = Engine(
             lambda: self._adapted(load(settings)),
@@ -283,7 +285,7 @@ class Runtime:
 
     def models(self) -> dict[str, Any]:
         """The body of `GET /v1/models`."""
-        return models_answer(self.ready().limits, self.settings.batching)
+        return models_answer(self.ready().limits, self.settings.batching, self._created)
 
     def policies(self) -> dict[str, Any]:
         """The body of `GET /v1/policies`."""
@@ -322,6 +324,7 @@ class Runtime:
             raise self._engine.failure
         host = self._engine.host
         assert host is not None  # INVARIANT: settled without a failure
+        self._created = written_at(self.settings.model)
         if self.settings.audit != "off":
             self._audit = AuditLog(self.settings.state_folder / "audit", self.keys)
         packs = PackIndex(host, [self.settings.packs] if self.settings.packs else [])
