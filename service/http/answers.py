@@ -24,6 +24,10 @@ from service.reviews.cases import Content
 __all__ = ["answer_headers", "audit_record", "evaluation_answer", "generation_answer", "held_content", "refusal"]
 __all__ += ["unanswered_record"]
 
+# tokens are not counted; clients that sum them up find numbers
+_USAGE: dict[str, Any] = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
+_USAGE |= {"input_tokens_details": {"image_tokens": 0, "text_tokens": 0}}
+
 
 def generation_answer(finished: Finished, order: Order, ignored: Sequence[str], decision_id: str) -> dict[str, Any]:
     """The body of a 200 answer: OpenAI's shape plus `steering`."""
@@ -33,6 +37,8 @@ def generation_answer(finished: Finished, order: Order, ignored: Sequence[str], 
         "data": [{"b64_json": base64.b64encode(file).decode()} for file in finished.files],
         "size": order.size,
         "output_format": order.output_format,
+        "background": "opaque",
+        "usage": _USAGE,
         "steering": {
             "verdict": outcome.verdict,
             **_how(outcome.most_changed),

@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
@@ -49,7 +50,7 @@ from service.http.requests import (
     unknown,
 )
 from service.http.reviews import decide_review, list_reviews, review_case, review_outcome, review_picture
-from service.http.streaming import EventStream, Kind, event_stream
+from service.http.streaming import EventProgress, EventStream, Kind, event_stream
 from service.http.uploads import Form, read_form
 from service.image_files import Upload, decode
 from service.metrics.catalogue import RequestOutcome
@@ -75,7 +76,7 @@ async def generate(request: Request) -> Response:
     order = parsed.within(runtime.ready().limits)
     ignored = (*ignored, *parsed.unused)
     if parsed.stream:
-        return await _streamed(request, order, ignored, "image_generation")
+        return await _streamed(request, order, ignored, "image_generation", own=bool(parsed.progress))
     return await _drawn(request, order, ignored)
 
 
@@ -89,7 +90,7 @@ async def edit(request: Request) -> Response:
     ignored = (*ignored, *parsed.unused)
     if not parsed.stream:
         return await _drawn(request, order, ignored)
-    return await _streamed(request, order, ignored, "image_edit")
+    return await _streamed(request, order, ignored, "image_edit", own=bool(parsed.progress))
 
 
 async def repair(request: Request) -> Response:
@@ -251,14 +252,15 @@ async def _drawn(request: Request, order: Order, ignored: Sequence[str]) -> Resp
     return JSONResponse(answer, headers=answer_headers(answer["steering"]))
 
 
-async def _streamed(request: Request, order: Order, ignored: Sequence[str], kind: Kind) -> Response:
-    """The answer as a stream of events."""
+async def _streamed(request: Request, order: Order, ignored: Sequence[str], kind: Kind, *, own: bool) -> Response:
+    """The answer as a stream of events, with those of our own if `own`."""
     runtime, caller, request_id = runtime_of(request), caller_of(request), request.state.request_id
     return await event_stream(
         request,
         lambda progress: runtime.generate(order, ignored, request_id, tenant=caller.name, progress=progress),
         lambda error: as_told(error, request_id),
         kind,
+        partial(EventProgress, own=own),
     )
 
 

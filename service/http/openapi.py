@@ -152,7 +152,8 @@ def _pictures(kind: str) -> dict[int, Any]:
     kinds = [f"{kind}.{each}" for each in ("queued", "step", "completed")]
     events = {
         "type": "object",
-        "description": "one server-sent event; `completed` comes once a picture, `error` at most once and last",
+        "description": "one server-sent event; `completed` comes once a picture, `error` at most once and last;"
+        " `queued` and `step` come if the request has `progress`",
         "properties": {
             "event": {"type": "string", "enum": [*kinds, "error"]},
             "data": {"type": "string", "contentMediaType": "application/json"},

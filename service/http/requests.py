@@ -168,7 +168,15 @@ class GenerationRequest(_Drawing):
     n: Count | None = None
     size: StrictStr | None = None
     stream: StrictBool | None = None
+    progress: Annotated[
+        StrictBool | None, Field(description="in a stream, also events for the queue and for each step")
+    ] = None
     partial_images: Annotated[StrictInt, Field(ge=0, le=0), _Whole] | None = None
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """Supported fields that have no effect on this request."""
+        return (*super().unused, *(("progress",) if self.progress and not self.stream else ()))
 
     def within(self, limits: Limits) -> Order:
         """The order: this request with defaults and a seed. Raises `BadRequest` if it exceeds a limit."""
@@ -305,7 +313,17 @@ def parse_fields(texts: Mapping[str, str], model: type[_Model]) -> tuple[_Model,
 
 
 _NO_TEXTS = frozenset(
-    ("n", "output_compression", "stream", "partial_images", "seed", "num_inference_steps", "guidance_scale", "lora")
+    (
+        "n",
+        "output_compression",
+        "stream",
+        "progress",
+        "partial_images",
+        "seed",
+        "num_inference_steps",
+        "guidance_scale",
+        "lora",
+    )
 )
 
 
@@ -421,6 +439,7 @@ _REASONS = {
     "output_format": f"must be one of {', '.join(f'`{f}`' for f in FORMATS)}",
     "lora": "must be an object with a `name` and, if wanted, a `scale`",
     "stream": "must be true or false",
+    "progress": "must be true or false",
 }
 
 

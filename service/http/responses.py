@@ -85,6 +85,8 @@ class GenerationAnswer(_Answer):
     data: list[Picture]
     size: str
     output_format: Literal["png", "webp", "jpeg"]
+    background: Literal["opaque"]
+    usage: dict[str, Any] = Field(description="tokens are not counted: zeros, in OpenAI's shape")
     steering: Steering
 
 

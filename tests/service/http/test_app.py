@@ -37,7 +37,7 @@ def test_an_answer_has_openai_s_shape_and_says_how_it_was_made(client: TestClien
     answer = post(client, prompt=BENIGN, seed=5, n=2, user="me", size="32x32")
     assert answer.status_code == 200
     body = answer.json()
-    assert set(body) == {"created", "data", "size", "output_format", "steering"}
+    assert set(body) == {"created", "data", "size", "output_format", "background", "usage", "steering"}
     steering = body["steering"]
     assert set(steering) == {
         *("verdict", "how", "sites", "rules", "rungs", "per_image", "decision_id", "policy", "seed", "lora", "shape"),
