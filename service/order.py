@@ -44,6 +44,7 @@ class Limits:
     max_steps: int
     max_prompt: int
     min_steps: int = 1
+    urls: bool = False  # whether pictures may be answered with as URLs
     nearest_size: bool = False  # draw the nearest size where the model does not have the one asked for
     max_guidance: float = MAX_GUIDANCE
     negative: bool = True  # whether the pipeline takes a negative prompt

@@ -105,6 +105,7 @@ def limits_of(host: Host, settings: Settings, adapters: Mapping[str, Adapter] | 
         default_size=size,
         default_steps=defaults.num_inference_steps or int(call["num_inference_steps"].default),
         default_guidance=_guidance(host, call),
+        urls=settings.picture_urls != "off",
         nearest_size=settings.sizes == "nearest",
         max_n=settings.max_n,
         max_steps=settings.max_steps,

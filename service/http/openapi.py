@@ -11,9 +11,9 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from service.http.answers import answer_headers
-from service.http.requests import SIZE, GenerationRequest
+from service.http.requests import MAX_TEXTS, SIZE, GenerationRequest
 from service.http.responses import MODELS
-from service.image_files import LONGEST_SIDE, SHORTEST_SIDE
+from service.image_files import FORMATS, LONGEST_SIDE, SHORTEST_SIDE, Format
 from service.order import Limits
 from service.reviews.cases import STATES
 from service.reviews.reviews import MOST_LISTED
@@ -26,7 +26,7 @@ _ERRORS = {
     401: "the API key is missing, unknown or expired",
     403: "the key lacks the required scope, or the bundle is not trusted",
     202: "held for review; ask the path in `Location` for the outcome",
-    404: "there is no such model, or no such case",
+    404: "there is no such model, case or picture",
     409: "the bundle conflicts with the one in use, or the case is decided",
     413: "the body is too large",
     415: "the body must be JSON, or a form where pictures are uploaded, and not compressed",
@@ -53,7 +53,9 @@ def document(limits: Limits) -> dict[str, Any]:
         "if": {"properties": {"tell": {"const": True}}, "required": ["tell"]},
         "then": {"properties": {"reason": {"type": "string"}}, "required": ["reason"]},
     }
-    del parts["LoraRequest"]  # written out in the request, with the names of this service
+    parts["ModerationRequest"]["properties"]["input"] = _moderated(limits)
+    parts["ModerationRequest"]["properties"]["model"] = {"description": "accepted, and listed in `ignored`"}
+    del parts["TextPart"], parts["LoraRequest"]  # written out in the requests, with what this service takes
     for name in (*_DRAWN, "EvaluateRequest"):
         _narrow_texts(parts[name]["properties"], limits)
     _add_files(parts, limits)
@@ -76,6 +78,7 @@ def _paths() -> dict[str, Any]:
     form = "multipart/form-data"
     got = (401, 403, 500, 503)
     model = {"name": "model", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+    name = model | {"name": "name"}
     return {
         "/v1/images/generations": {
             "post": _with_headers(
@@ -94,6 +97,13 @@ def _paths() -> dict[str, Any]:
         },
         "/v1/policies/evaluate": {
             "post": _operation("Decide, and make nothing", "EvaluateRequest", _json(200, "EvaluationAnswer"), asked),
+        },
+        "/v1/moderations": {
+            "post": _operation("Judge texts", "ModerationRequest", _json(200, "ModerationAnswer"), asked)
+        },
+        "/v1/pictures/{name}": {
+            "get": _operation("A picture behind a link", None, _image(*FORMATS), (404, 500, 503))
+            | {"parameters": [name], "security": []}
         },
         "/v1/models": {"get": _operation("The model that is served", None, _json(200, "ModelsAnswer"), got)},
         "/v1/models/{model}": {
@@ -118,7 +128,6 @@ def _review_paths(asked: tuple[int, ...], got: tuple[int, ...]) -> dict[str, Any
     listed = {"state": text | {"enum": [*STATES, "all"]}, "queue": text, "tenant": text, "after": text}
     listed |= {"limit": {"type": "integer", "minimum": 1, "maximum": MOST_LISTED}}
     looked = {"clear": {"type": "boolean"}, "repaired": {"type": "boolean"}}
-    png = {200: {"image/png": {"schema": text | {"contentMediaType": "image/png"}}}}
     return {
         "/v1/reviews": {
             "get": _operation("Held cases", None, _json(200, "ReviewList"), (*got, 400, 404))
@@ -137,7 +146,7 @@ def _review_paths(asked: tuple[int, ...], got: tuple[int, ...]) -> dict[str, Any
             | {"parameters": [case]}
         },
         "/v1/reviews/{id}/pictures/{k}": {
-            "get": _operation("A picture of a held case, blurred unless `clear`", None, png, (*got, 400, 404))
+            "get": _operation("A picture of a held case, blurred unless `clear`", None, _image("png"), (*got, 400, 404))
             | {"parameters": [case, number, *_query_of(looked)]}
         },
     }
@@ -192,6 +201,11 @@ def _with_headers(operation: dict[str, Any]) -> dict[str, Any]:
     return operation
 
 
+def _image(*forms: Format) -> dict[int, Any]:
+    kinds = [f"image/{form}" for form in forms]
+    return {200: {kind: {"schema": {"type": "string", "contentMediaType": kind}} for kind in kinds}}
+
+
 def _json(code: int, model: str) -> dict[int, Any]:
     return {code: {"application/json": _schema(model)}}
 
@@ -213,6 +227,8 @@ def _narrow(fields: dict[str, Any], limits: Limits) -> None:
         {"type": "null"} if limits.default_guidance is None else _open(fields["guidance_scale"], scale)
     )
     fields["lora"] = _open(fields["lora"], _lora(limits)) if limits.adapters else {"type": "null"}
+    formats = ["b64_json", *(["url"] if limits.urls else [])]
+    fields["response_format"] = _open(fields["response_format"], {"type": "string", "enum": formats})
     if not limits.negative:
         fields["negative_prompt"] = {"type": "null"}
     for name in sorted(GenerationRequest.IGNORED):
@@ -274,6 +290,18 @@ def _narrow_texts(fields: dict[str, Any], limits: Limits) -> None:
     fields["prompt"] = text | {"title": "Prompt"} if needed else _open(fields["prompt"], text)
     if fields["negative_prompt"] != {"type": "null"}:
         fields["negative_prompt"] = _open(fields["negative_prompt"], {"anyOf": [text, {"const": ""}]})
+
+
+def _moderated(limits: Limits) -> dict[str, Any]:
+    text = {"type": "string", "minLength": 1, "maxLength": limits.max_prompt, "pattern": _TEXT}
+    part = {
+        "type": "object",
+        "properties": {"type": {"const": "text"}, "text": text},
+        "required": ["type", "text"],
+        "additionalProperties": False,
+    }
+    several = {"type": "array", "minItems": 1, "maxItems": MAX_TEXTS, "items": text}
+    return {"anyOf": [text, several, {"type": "array", "minItems": 1, "maxItems": 1, "items": part}]}
 
 
 def _open(field: dict[str, Any], kind: dict[str, Any]) -> dict[str, Any]:

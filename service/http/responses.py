@@ -6,7 +6,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.http.requests import EditRequest, EvaluateRequest, GenerationRequest, RepairRequest, ReviewDecision
+from service.http.requests import (
+    EditRequest,
+    EvaluateRequest,
+    GenerationRequest,
+    ModerationRequest,
+    RepairRequest,
+    ReviewDecision,
+)
 from service.reviews.cases import State
 
 __all__ = ["MODELS"]
@@ -77,7 +84,10 @@ class Steering(_Answer):
 
 
 class Picture(_Answer):
-    b64_json: str
+    """Either of the two, as `response_format` says."""
+
+    b64_json: str | None = None
+    url: str | None = None
 
 
 class GenerationAnswer(_Answer):
@@ -146,6 +156,21 @@ class EvaluationAnswer(_Answer):
     messages: list[str] = Field(description="what blocking rules tell the caller")
     policy: str
     reads: list[str]
+
+
+class Moderation(_Answer):
+    flagged: bool = Field(description="whether the policies would not just allow a prompt of this text")
+    verdict: Verdict
+    categories: dict[str, bool]
+    category_scores: dict[str, float] = Field(description="1 where a rule of the category acts, else 0")
+    category_applied_input_types: dict[str, list[Literal["text"]]]
+
+
+class ModerationAnswer(_Answer):
+    id: str
+    model: Literal["palimpsest"]
+    results: list[Moderation]
+    ignored: list[str]
 
 
 class ServedModel(_Answer):
@@ -255,6 +280,8 @@ MODELS: tuple[type[BaseModel], ...] = (
     SignedBundle,
     GenerationAnswer,
     EvaluationAnswer,
+    ModerationRequest,
+    ModerationAnswer,
     ModelsAnswer,
     PoliciesAnswer,
     StatusAnswer,

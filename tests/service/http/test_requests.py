@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import ApiError, BadRequest
-from service.http.requests import MAX_DEPTH, EditRequest, GenerationRequest, nearest_size, parse_body, parse_json
+from service.http.requests import (
+    MAX_DEPTH,
+    EditRequest,
+    GenerationRequest,
+    ModerationRequest,
+    nearest_size,
+    parse_body,
+    parse_json,
+)
 from service.order import Limits, Order
 
 LIMITS = Limits(
@@ -156,6 +164,20 @@ def test_a_bad_value_is_refused_by_name(fields: dict[str, Any], param: str) -> N
     error = refused(json.dumps({"prompt": "x", **fields}).encode())
     assert error.param == param
     assert f"`{param}`" in error.message or param in error.message
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *(None, 3, [], [""], " ", "x" * 3000, ["x"] * 33, ["x", 3], [{"type": "text", "text": "x"}] * 2),
+        [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}],
+    ],
+)
+def test_what_moderation_cannot_judge_is_refused_by_name(given: Any) -> None:
+    with pytest.raises(BadRequest) as error:
+        parse_body(json.dumps({"input": given}).encode(), ModerationRequest)[0].within(LIMITS)
+    assert error.value.param == "input"
+    assert error.value.message.count("`input`") == 1
 
 
 def test_several_mistakes_are_told_together() -> None:
