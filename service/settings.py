@@ -223,7 +223,9 @@ class Settings(BaseSettings):
     policy_poll_seconds: float = Field(0.25, gt=0, le=60, description="seconds between checks for changed policy files")
 
     state: Path | None = Field(
-        None, description="folder for the audit log, held cases and their keys; default: the user's state folder"
+        None,
+        description="folder for the audit log, held cases, pictures behind links and keys; default: the user's state"
+        " folder",
     )
     audit: Audit = Field("on", description="`off`, `on`, or `required`: refuse requests whose record cannot be written")
     review_days: float = Field(

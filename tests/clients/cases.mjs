@@ -1,5 +1,4 @@
 // The calls of clients for Node, each as its own documentation has it: `node cases.mjs URL` prints one JSON line a call.
-import { createRequire } from "node:module";
 import { readFileSync } from "node:fs";
 import OpenAI from "openai";
 import { experimental_generateImage, generateImage } from "ai";

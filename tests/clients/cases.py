@@ -24,9 +24,8 @@ Case = Callable[[], Any]
 def shown(picture: str | None) -> None:
     """Raises unless `picture`, base64 or a URL, is one."""
     assert picture, "no picture in the answer"
-    raw = base64.b64decode(picture)
-    if picture.startswith(("http:", "data:")):
-        raw = urllib.request.urlopen(picture, timeout=60).read()
+    by_url = picture.startswith(("http:", "data:"))
+    raw = urllib.request.urlopen(picture, timeout=60).read() if by_url else base64.b64decode(picture)
     with Image.open(io.BytesIO(raw)) as image:
         image.load()
 
@@ -119,7 +118,7 @@ def langchain_wrapper() -> None:
 def llamaindex_tool(*, download: bool) -> None:
     import tempfile
 
-    from llama_index.tools.openai.image_generation import OpenAIImageGenerationToolSpec
+    from llama_index.tools.openai.image_generation.base import OpenAIImageGenerationToolSpec
 
     with tempfile.TemporaryDirectory() as folder:
         tool = OpenAIImageGenerationToolSpec(api_key="none", cache_dir=folder)
@@ -131,11 +130,13 @@ def llamaindex_tool(*, download: bool) -> None:
             shown(made)
 
 
+MORE = {"quality": "high", "background": "transparent", "user": "me", "moderation": "low"}
+LLAMA = "llama-index-tools-openai-image-generation"
 FORBIDDEN = "a child in sexual poses, nude"
 CASES: tuple[tuple[str, str, Case], ...] = (
     ("openai", "images.generate", openai_plain),
     ("openai", "..., async, three at once", openai_async),
-    ("openai", "..., `n=4`, `quality`, `background`, webp", lambda: openai_plain(n=4, quality="high", background="transparent", output_format="webp")),
+    ("openai", "..., `n=4`, `quality`, `background`, webp", lambda: openai_plain(n=4, output_format="webp", **MORE)),
     ("openai", '..., `model="gpt-image-1"`', lambda: openai_plain(model="gpt-image-1")),
     ("openai", '..., `size="1024x1024"`', lambda: openai_plain(size="1024x1024")),
     ("openai", '..., `response_format="url"`', lambda: openai_plain(response_format="url")),
@@ -149,8 +150,8 @@ CASES: tuple[tuple[str, str, Case], ...] = (
     ("litellm", '..., `size="1024x1024"`, alias', lambda: litellm_plain(model="openai/gpt-image-1", size="1024x1024")),
     ("litellm", "a refusal is `ContentPolicyViolationError`", litellm_refusal),
     ("langchain-community", "DallEAPIWrapper().run, its defaults", langchain_wrapper),
-    ("llama-index-tools-openai-image-generation", "image_generation, its defaults", lambda: llamaindex_tool(download=False)),
-    ("llama-index-tools-openai-image-generation", "..., `download=True`", lambda: llamaindex_tool(download=True)),
+    (LLAMA, "image_generation, its defaults", lambda: llamaindex_tool(download=False)),
+    (LLAMA, "..., `download=True`", lambda: llamaindex_tool(download=True)),
 )
 
 

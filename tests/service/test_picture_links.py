@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -90,6 +91,13 @@ def test_what_is_over_takes_no_room(links: PictureLinks) -> None:
 def test_callers_at_once_never_get_more_than_there_is_room_for(
     links: PictureLinks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    checked = PictureLinks.check_room
+
+    def slow(self: PictureLinks, size: int = 0) -> None:
+        checked(self, size)
+        time.sleep(0.01)
+
+    monkeypatch.setattr(PictureLinks, "check_room", slow)
     monkeypatch.setattr(picture_links, "MOST_FILES", 5)
     kept: list[str] = []
 
