@@ -94,13 +94,13 @@ class Console:
         self.drafts = Drafts()
         self._settings = settings
         self._keys = keys
-        routes = [Route(p.path, self._answered(p), methods=[p.method]) for p in PAGES]
+        routes = [self._route(p.path, self._answered(p), p.method, whole=bool(p.title)) for p in PAGES]
         self.app = Starlette(
             routes=[
                 *routes,
-                Route(_SIGN_IN, self._open(self._sign_in), methods=["GET", "POST"]),
-                Route("/console/sign-out", self._open(self._sign_out), methods=["POST"]),
-                Route("/console/static/{name}", self._open(_static), methods=["GET"]),
+                self._route(_SIGN_IN, self._sign_in, "GET", "POST"),
+                self._route("/console/sign-out", self._sign_out, "POST"),
+                self._route("/console/static/{name}", _static, "GET"),
             ],
             exception_handlers={404: _nothing, 405: _nothing},
         )
@@ -148,12 +148,14 @@ class Console:
                 runtime.limiter.take(caller)
             return await handler(request)
 
-        return self._open(answered, whole=bool(page.title))
+        return answered
 
-    def _open(
-        self, handler: Callable[[Request], Awaitable[Response]], *, whole: bool = True
-    ) -> Callable[[Request], Awaitable[Response]]:
-        """The handler behind the checks that need no caller. An error is a page if a `whole` page was asked for."""
+    def _route(
+        self, path: str, handler: Callable[[Request], Awaitable[Response]], *methods: str, whole: bool = True
+    ) -> Route:
+        """The handler at a path, behind the checks that need no caller. An error is a page if a `whole` page was asked
+        for.
+        """
 
         async def opened(request: Request) -> Response:
             try:
@@ -161,12 +163,12 @@ class Console:
                 response = await handler(request)
             except Exception as error:
                 told = as_told(error, request.state.request_id)
-                log.info("%s %d", request.url.path, told.status)
                 response = _error_page(told) if whole else error_response(told)
             response.headers.update(HEADERS)
+            log.info("%s %s %d request=%s", request.method, path, response.status_code, request.state.request_id)
             return response
 
-        return opened
+        return Route(path, opened, methods=list(methods))
 
     def _check_source(self, request: Request) -> None:
         """Raises `Forbidden` for a host name that may not be meant (DNS rebinding) and for changes that another site
