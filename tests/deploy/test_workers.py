@@ -21,7 +21,7 @@ import httpx
 import pytest
 
 from service.http.keys import Scope, new_key, save_keys_file
-from tests.running import policy_text, serving
+from tests.running import policy_text, serving, until
 from tests.tiny import save_pixart
 
 pytestmark = pytest.mark.system
@@ -96,12 +96,18 @@ def test_two_workers_hold_and_decide_each_case_once_and_a_restart_loses_none(tmp
 
 
 def test_the_console_is_one_console_whichever_worker_answers(tmp_path: Path) -> None:
-    scopes: list[Scope] = ["console", "generate", "policy:read", "review"]
+    scopes: list[Scope] = ["console", "generate", "metrics", "policy:read", "review"]
     key, record = new_key("reviewer", scopes, now=datetime.now(UTC))
     save_keys_file(tmp_path / "keys.json", [record])
     settings = {"workers": 2, "keys_file": tmp_path / "keys.json", "model": str(save_pixart(tmp_path / "model"))}
-    with serving(tmp_path / "s", policy=policy_text("holding", _HOLD), **settings) as server:
-        cookies: dict[str, str] = {}
+    bearer, cookies = {"Authorization": f"Bearer {key}"}, dict[str, str]()
+    with serving(tmp_path / "s", policy=policy_text("holding", _HOLD), wait=False, **settings) as server:
+
+        def ready() -> bool:
+            workers = httpx.get(f"{server.url}/v1/status", headers=bearer).json()["workers"]
+            return [worker["state"] for worker in workers] == ["ready", "ready"]
+
+        until(ready, 300, "both workers are ready")
 
         def ask(method: str, path: str, **fields: str) -> httpx.Response:
             """The answer, over a connection of its own, so that either worker may give it."""
@@ -130,7 +136,6 @@ def test_the_console_is_one_console_whichever_worker_answers(tmp_path: Path) -> 
         assert by_both("POST", "/console/draft/check", verdicts, **draft) == {"Valid"}
         for seed in range(6):
             body = {"prompt": "an election poster", "num_inference_steps": 2, "seed": seed}
-            bearer = {"Authorization": f"Bearer {key}"}
             held = httpx.post(f"{server.url}/v1/images/generations", json=body, headers=bearer, timeout=60)
             assert held.status_code == 202, held.text
         assert by_both("GET", "/console/reviews", "all queues: ([0-9]+)") == {"6"}
