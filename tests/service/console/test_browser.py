@@ -242,7 +242,7 @@ def test_a_held_request_is_looked_at_released_and_rejected_by_keyboard_alone(bro
 
     page.keyboard.press("Enter")
     page.wait_for_selector("#reason")
-    second = page.context.new_page()
+    second = browser.new_page()
     second.goto(page.url)
     page.fill("#reason", "no")
     press("button", "Reject")
