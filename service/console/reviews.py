@@ -101,8 +101,8 @@ def _reason(ground: Mapping[str, Any]) -> Reason:
 
 
 def span_of_time(seconds: float) -> str:
-    """A time as people say it, in the largest unit of which there are two, rounded down."""
-    for unit, length in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * length:
-            return f"{int(seconds // length)} {unit}"
-    return f"{max(0, int(seconds))} seconds"
+    """A time as people say it, in the largest unit of which there are two, rounded."""
+    units = (("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1))
+    unit, length = next((each for each in units if seconds >= 2 * each[1]), units[-1])
+    count = max(0, round(seconds / length))
+    return f"{count} {unit}{'' if count == 1 else 's'}"

@@ -254,7 +254,7 @@ def test_what_cannot_be_recorded_is_neither_seen_nor_decided(holding: Any, monke
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(-1, "0 seconds"), (119, "119 seconds"), (120, "2 minutes"), (7200, "2 hours"), (1_200_000, "13 days")],
+    [(-1, "0 seconds"), (1, "1 second"), (119, "119 seconds"), (120, "2 minutes"), (1_209_599, "14 days")],
 )
 def test_times_are_told_in_the_largest_unit_of_which_there_are_two(seconds: float, text: str) -> None:
     assert span_of_time(seconds) == text
