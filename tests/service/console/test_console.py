@@ -10,7 +10,7 @@
 | a plain picture is recorded, and counted nowhere | `_generate` counts it |
 | everything is shown as text | `autoescape` is off |
 | a picture is counted as one of the API | the page's `counted` is dropped |
-| an untouched request costs one comparison more | `Guard` asks `serves` twice, or wraps what it gives on |
+| an untouched request costs one comparison more | `serves` reads settings before the path |
 """
 
 from __future__ import annotations
