@@ -50,7 +50,7 @@ class Palimpsest:
             forget_dead_workers(Path(folder))
         self.runtime = Runtime(_settings, Recorder())
         app.state.runtime = self.runtime
-        console.runtime = self.runtime
+        console.app.state.runtime = self.runtime
         self.runtime.start()
 
     @bentoml.on_startup

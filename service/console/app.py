@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
@@ -20,20 +19,19 @@ from starlette.routing import Route
 from starlette.types import Receive, Send
 from starlette.types import Scope as ASGIScope
 
-from service.console import blocks, now, playground, policies
+from service.console import blocks, now, playground, policies, reviews
 from service.console.drafts import Drafts
 from service.console.history import History
 from service.console.pages import STATIC, render
 from service.console.sessions import COOKIE, SESSION_SECONDS, Sessions
-from service.errors import ApiError, Forbidden, NotFound, Unauthorized, Unavailable
-from service.http.app import as_told
+from service.errors import ApiError, Forbidden, NotFound, Unauthorized
+from service.http.app import as_told, counted
+from service.http.context import runtime_of
+from service.http.endpoints.reviews import review_picture
 from service.http.guard import error_response
 from service.http.keys import Caller, KeyRing, Scope
 from service.http.uploads import read_form
 from service.settings import Settings
-
-if TYPE_CHECKING:
-    from service.worker.runtime import Runtime
 
 __all__ = ["HEADERS", "Console"]
 
@@ -51,9 +49,10 @@ _LARGEST_FORM = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One method of one path. `title`: it is in the navigation; None: it answers a part of a page, or does something.
+    """One method of one path. `title`: it answers a whole page, in the navigation unless the path has an id; None: it
+    answers a part of a page, or does something.
 
-    `scope` is required beside `console`.
+    `scope` is required beside `console`. `counted`: the endpoint of the API as which its requests are counted.
     """
 
     path: str
@@ -61,11 +60,12 @@ class Page:
     handler: Callable[[Request], Awaitable[Response]]
     scope: Scope | None = None
     title: str | None = None
+    counted: str | None = None
 
 
 PAGES: tuple[Page, ...] = (
     Page("/", "GET", playground.page, "generate", "Playground"),
-    Page("/console/draw", "POST", playground.draw, "generate"),
+    Page("/console/draw", "POST", playground.draw, "generate", counted="generations"),
     Page("/console/plain", "POST", playground.plain, "generate"),
     Page("/console/policies", "GET", policies.page, "policy:read", "Policies"),
     Page("/console/draft", "GET", policies.draft_page, "policy:read", "Draft"),
@@ -76,26 +76,31 @@ PAGES: tuple[Page, ...] = (
     Page("/console/draft/replay", "POST", policies.replay_prompts, "policy:read"),
     Page("/console/draft/export", "POST", policies.export, "policy:read"),
     Page("/console/blocks", "GET", blocks.page, None, "Block map"),
+    Page("/console/reviews", "GET", reviews.page, "review", "Review"),
+    Page("/console/reviews/{id}", "GET", reviews.case_page, "review", "Held case"),
+    Page("/console/reviews/{id}", "POST", reviews.decide, "review", "Review"),
+    Page("/console/reviews/{id}/pictures/{k}", "GET", review_picture, "review"),
     Page("/console/now", "GET", now.page, "metrics", "Now"),
 )
 
 
 class Console:
-    """The console of one worker. Set `runtime` before the first request; `watch` starts the history of metrics."""
+    """The console of one worker. Set `app.state.runtime` before the first request; `watch` starts the history of
+    metrics.
+    """
 
     def __init__(self, settings: Settings, keys: KeyRing) -> None:
-        self.runtime: Runtime | None = None
         self.history = History()
         self.drafts = Drafts()
         self._settings = settings
         self._keys = keys
-        routes = [Route(p.path, self._answered(p), methods=[p.method]) for p in PAGES]
-        self._app = Starlette(
+        routes = [self._route(p.path, self._answered(p), p.method, whole=bool(p.title)) for p in PAGES]
+        self.app = Starlette(
             routes=[
                 *routes,
-                Route(_SIGN_IN, self._open(self._sign_in), methods=["GET", "POST"]),
-                Route("/console/sign-out", self._open(self._sign_out), methods=["POST"]),
-                Route("/console/static/{name}", self._open(_static), methods=["GET"]),
+                self._route(_SIGN_IN, self._sign_in, "GET", "POST"),
+                self._route("/console/sign-out", self._sign_out, "POST"),
+                self._route("/console/static/{name}", _static, "GET"),
             ],
             exception_handlers={404: _nothing, 405: _nothing},
         )
@@ -119,14 +124,15 @@ class Console:
     async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
         """Answers a request. Its state holds the request id."""
         scope = {**scope, "state": {**scope.get("state", {}), "console": self}}
-        await self._app(scope, receive, send)
+        await self.app(scope, receive, send)
 
     def pages(self, caller: Caller) -> list[Page]:
         """The pages that a caller may open, for the navigation."""
-        return [p for p in PAGES if p.title and (p.scope is None or p.scope in caller.scopes)]
+        return [p for p in PAGES if p.title and "{" not in p.path and (p.scope is None or p.scope in caller.scopes)]
 
     def _answered(self, page: Page) -> Callable[[Request], Awaitable[Response]]:
         """The page's handler for callers that may open it."""
+        handler = counted(page.counted, page.handler, limited=True) if page.counted else page.handler
 
         async def answered(request: Request) -> Response:
             caller = self._caller(request)
@@ -136,20 +142,20 @@ class Console:
                 raise Unauthorized()
             if page.scope is not None and page.scope not in caller.scopes:
                 raise Forbidden(f"this key may not do this: it lacks the scope `{page.scope}`")
-            if self.runtime is None:
-                raise Unavailable("the worker is starting")
-            request.state.caller, request.state.runtime = caller, self.runtime
-            request.state.nav, request.state.page = self.pages(caller), page
-            if page.method == "POST":
-                self.runtime.limiter.take(caller)
-            return await page.handler(request)
+            runtime = runtime_of(request)
+            request.state.caller, request.state.nav, request.state.page = caller, self.pages(caller), page
+            if page.method == "POST" and not page.counted:
+                runtime.limiter.take(caller)
+            return await handler(request)
 
-        return self._open(answered, whole=bool(page.title))
+        return answered
 
-    def _open(
-        self, handler: Callable[[Request], Awaitable[Response]], *, whole: bool = True
-    ) -> Callable[[Request], Awaitable[Response]]:
-        """The handler behind the checks that need no caller. An error is a page if a `whole` page was asked for."""
+    def _route(
+        self, path: str, handler: Callable[[Request], Awaitable[Response]], *methods: str, whole: bool = True
+    ) -> Route:
+        """The handler at a path, behind the checks that need no caller. An error is a page if a `whole` page was asked
+        for.
+        """
 
         async def opened(request: Request) -> Response:
             try:
@@ -157,12 +163,12 @@ class Console:
                 response = await handler(request)
             except Exception as error:
                 told = as_told(error, request.state.request_id)
-                log.info("%s %d", request.url.path, told.status)
                 response = _error_page(told) if whole else error_response(told)
             response.headers.update(HEADERS)
+            log.info("%s %s %d request=%s", request.method, path, response.status_code, request.state.request_id)
             return response
 
-        return opened
+        return Route(path, opened, methods=list(methods))
 
     def _check_source(self, request: Request) -> None:
         """Raises `Forbidden` for a host name that may not be meant (DNS rebinding) and for changes that another site
@@ -179,13 +185,10 @@ class Console:
         if not self._keys.asks:
             caller = self._keys.find("")
             return caller if caller is not None and "console" in caller.scopes else None
-        sessions = self._sessions()
-        return sessions.caller(request.cookies.get(COOKIE, ""))
+        return self._sessions(request).caller(request.cookies.get(COOKIE, ""))
 
-    def _sessions(self) -> Sessions:
-        if self.runtime is None:
-            raise Unavailable("the worker is starting")
-        return Sessions(self._keys, self.runtime.keys.session)
+    def _sessions(self, request: Request) -> Sessions:
+        return Sessions(self._keys, runtime_of(request).keys.session)
 
     async def _sign_in(self, request: Request) -> Response:
         if not self._keys.asks and self._settings.loopback:
@@ -193,7 +196,7 @@ class Console:
         if request.method == "GET":
             return HTMLResponse(render("sign_in", wrong=False))
         form = await read_form(request, _LARGEST_FORM, seconds=self._settings.deadline_seconds)
-        value = self._sessions().begin(form.texts.get("key", ""))
+        value = self._sessions(request).begin(form.texts.get("key", ""))
         if value is None:
             return HTMLResponse(render("sign_in", wrong=True), 403)
         response = RedirectResponse("/", 303)

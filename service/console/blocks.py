@@ -9,9 +9,10 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.console.asking import runtime_of, whole
+from service.console.asking import whole
 from service.console.charts import Chart, chart
 from service.errors import NotFound
+from service.http.context import runtime_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,9 +10,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from policies import RUNGS, VERDICTS
-from service.console.asking import runtime_of, whole
+from service.console.asking import whole
 from service.console.charts import Chart, chart
 from service.console.history import Sample
+from service.http.context import runtime_of
 
 __all__ = ["charts_of", "page", "quantile"]
 

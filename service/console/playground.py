@@ -13,10 +13,11 @@ from starlette.responses import Response
 
 from policies import Reason, Rung, narrate
 from policies import Request as Asked
-from service.console.asking import caller_of, runtime_of, texts_of, whole
+from service.console.asking import texts_of, whole
 from service.console.pages import render
-from service.errors import Refused
-from service.http.app import as_told
+from service.errors import Held, Refused
+from service.http.app import as_told, pictures
+from service.http.context import caller_of, runtime_of
 from service.http.requests import GenerationRequest, parse_fields
 from service.http.streaming import EventProgress, event_stream
 from service.order import Order
@@ -63,9 +64,10 @@ async def draw(request: Request) -> Response:
         )
         progress.tell({"type": "console.explained", "html": explained})
         try:
-            answer = await runtime.generate(order, (), request_id, tenant=caller.name, progress=progress)
+            answer = await pictures(request, order, progress=progress)
         except Refused as error:
-            progress.tell({"type": "console.told", "html": render("refused", error=error)})
+            case = error.case_id if isinstance(error, Held) and "review" in caller.scopes else None
+            progress.tell({"type": "console.told", "html": render("refused", error=error, case=case)})
             raise
         progress.tell({"type": "console.told", "html": render("told", steering=answer["steering"])})
         return answer

@@ -15,11 +15,12 @@ from starlette.responses import Response
 
 from policies import VERDICTS, Snapshot, decide, diff, json_schema, narrate, parse_requests, replay
 from policies import Request as Asked
-from service.console.asking import caller_of, part, runtime_of, texts_of, whole
+from service.console.asking import part, texts_of, whole
 from service.console.completion import suggestions
 from service.console.drafts import Checked, policies_in_use
 from service.console.playground import marked
 from service.errors import BadRequest, NotFound
+from service.http.context import caller_of, runtime_of
 from service.metrics.recorder import values_of
 
 if TYPE_CHECKING:

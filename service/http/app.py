@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -62,7 +62,7 @@ from service.order import Order
 if TYPE_CHECKING:
     from service.worker.runtime import Runtime
 
-__all__ = ["ENDPOINTS", "Endpoint", "access", "as_told", "make_app"]
+__all__ = ["ENDPOINTS", "Endpoint", "access", "as_told", "counted", "make_app", "pictures"]
 
 log = logging.getLogger("bentoml.palimpsest.http")
 
@@ -212,12 +212,17 @@ def access() -> Access:
 def make_app() -> Starlette:
     """The app. The caller must set `app.state.runtime`."""
     # the model is a `:path`, because the id of a hub model has a slash
-    routes = [Route(e.path.replace("{model}", "{model:path}"), _told(e), methods=[e.method]) for e in ENDPOINTS]
+    routes = [
+        Route(
+            e.path.replace("{model}", "{model:path}"), counted(e.name, e.handler, limited=e.limited), methods=[e.method]
+        )
+        for e in ENDPOINTS
+    ]
     return Starlette(routes=[*routes, Route("/metrics", metrics, methods=["GET"])])
 
 
-def _told(endpoint: Endpoint) -> Handler:
-    """The endpoint's handler with rate limit, error answers and request metrics."""
+def counted(name: str, handler: Handler, *, limited: bool) -> Handler:
+    """The handler with rate limit, error answers, and request metrics under the endpoint's `name`."""
 
     async def told(request: Request) -> Response:
         started = time.perf_counter()
@@ -230,13 +235,13 @@ def _told(endpoint: Endpoint) -> Handler:
             seconds = time.perf_counter() - started
             runtime: Runtime | None = getattr(request.app.state, "runtime", None)
             if runtime is not None:
-                runtime.recorder.request(endpoint.name, outcome, seconds)
-            log.info("%s %d %s %.3f s request=%s", endpoint.name, status, outcome, seconds, request_id)
+                runtime.recorder.request(name, outcome, seconds)
+            log.info("%s %d %s %.3f s request=%s", name, status, outcome, seconds, request_id)
 
         try:
-            if endpoint.limited:
+            if limited:
                 runtime_of(request).limiter.take(caller_of(request))
-            response = await endpoint.handler(request)
+            response = await handler(request)
         except Exception as error:
             refusal = as_told(error, request_id)
             status = refusal.status
@@ -252,26 +257,32 @@ def _told(endpoint: Endpoint) -> Handler:
     return told
 
 
+async def pictures(
+    request: Request, order: Order, ignored: Sequence[str] = (), progress: EventProgress | None = None
+) -> dict[str, Any]:
+    """The body of the answer with the pictures of an order. The request's state gets the outcome that is counted."""
+    runtime, caller = runtime_of(request), caller_of(request)
+    answer = await runtime.generate(order, ignored, request.state.request_id, tenant=caller.name, progress=progress)
+    request.state.outcome = {"steer": "steered", "label": "labelled"}.get(answer["steering"]["verdict"], "ok")
+    return answer
+
+
 async def _drawn(request: Request, order: Order, ignored: Sequence[str], *, by_url: bool) -> Response:
     """The answer with the pictures of an order."""
-    runtime, caller = runtime_of(request), caller_of(request)
     if by_url:
         await check_room(request)
-    work = runtime.generate(order, ignored, request.state.request_id, tenant=caller.name)
-    answer = await unless_gone(request, work)
+    answer = await unless_gone(request, pictures(request, order, ignored))
     if by_url:
         answer = await with_urls(request, answer)
-    request.state.outcome = {"steer": "steered", "label": "labelled"}.get(answer["steering"]["verdict"], "ok")
     return JSONResponse(answer, headers=answer_headers(answer["steering"]))
 
 
 async def _streamed(request: Request, order: Order, ignored: Sequence[str], kind: Kind, *, own: bool) -> Response:
     """The answer as a stream of events, with those of our own if `own`."""
-    runtime, caller, request_id = runtime_of(request), caller_of(request), request.state.request_id
     return await event_stream(
         request,
-        lambda progress: runtime.generate(order, ignored, request_id, tenant=caller.name, progress=progress),
-        lambda error: as_told(error, request_id),
+        lambda progress: pictures(request, order, ignored, progress),
+        lambda error: as_told(error, request.state.request_id),
         kind,
         partial(EventProgress, own=own),
     )

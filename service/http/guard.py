@@ -67,7 +67,7 @@ class Guard:
     ) -> None:
         """`cors`: the origins whose pages may call all but the console from a browser."""
         self.app = app
-        self.open = _with_cors(self._answer, cors) if cors else self._answer
+        self._across = _with_cors(self._answer, cors) if cors else None  # for pages of other origins
         self.console = console
         self.access = access
         self.keys = keys
@@ -78,8 +78,10 @@ class Guard:
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
         elif scope["type"] == "http":
-            console = self.console is not None and self.console.serves(scope["path"])
-            await (self._answer if console else self.open)(scope, receive, send)
+            across = self._across
+            if across is not None and self.console is not None and self.console.serves(scope["path"]):
+                across = None
+            await (across or self._answer)(scope, receive, send)
         else:  # a websocket: none of ours, and closing before accepting answers 403
             await send({"type": "websocket.close", "code": 1008})
 

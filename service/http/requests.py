@@ -352,19 +352,8 @@ def parse_fields(texts: Mapping[str, str], model: type[_Model]) -> tuple[_Model,
     return _parsed(values, model)
 
 
-_NO_TEXTS = frozenset(
-    (
-        "n",
-        "output_compression",
-        "stream",
-        "progress",
-        "partial_images",
-        "seed",
-        "num_inference_steps",
-        "guidance_scale",
-        "lora",
-    )
-)
+_NO_TEXTS = frozenset(("n", "output_compression", "stream", "progress", "partial_images", "seed"))
+_NO_TEXTS |= {"num_inference_steps", "guidance_scale", "lora", "tell"}
 
 
 def _written(text: str) -> Any:

@@ -138,7 +138,9 @@ class ReviewCase(ReviewRow):
 
 
 class ReviewDetails(ReviewCase):
-    """A held case with its prompt, and the grounds on which it is held."""
+    """A held case with its prompt, and the grounds on which it is held. `steering` and `repaired_steering` are those of
+    the answers that would be released.
+    """
 
     prompt: str
     negative_prompt: str | None
@@ -146,6 +148,8 @@ class ReviewDetails(ReviewCase):
     given: Literal["edit", "repair"] | None
     decision_id: str
     grounds: dict[str, Any]
+    steering: Steering
+    repaired_steering: Steering | None
 
 
 class EvaluationAnswer(_Answer):

@@ -110,12 +110,20 @@ class Reviews:
         data = [case.to_dict() for case in found[:limit]]
         return {"object": "list", "data": data, "has_more": len(found) > limit}
 
+    def waiting(self) -> dict[str, int]:
+        """How many cases wait in each queue that has one."""
+        return {queue: count for queue, (count, _) in self._store.depths().items() if count}
+
     def case(self, case_id: str, *, reviewer: str) -> dict[str, Any]:
-        """The case with its prompt and the grounds on which it is held. It counts as a look."""
+        """The case with its prompt, the grounds on which it is held, and what was done to its pictures. It counts as a
+        look.
+        """
         case = self._live(case_id)
         content = self._content(case)
         self._record(_event("review-look", case, reviewer, {"at": "prompt"}))
-        return {"object": "review.case", **case.to_dict(), **content.about}
+        mended = content.mended and content.mended["steering"]
+        done = {"steering": content.answer["steering"], "repaired_steering": mended}
+        return {"object": "review.case", **case.to_dict(), **content.about, **done}
 
     def look(self, case_id: str, picture: int, *, reviewer: str, clear: bool = False, repaired: bool = False) -> bytes:
         """A picture of the case as a PNG file, blurred beyond recognition unless it is to be `clear`."""

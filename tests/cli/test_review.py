@@ -12,10 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from palimpsest.cli.main import app
-from tests.service.reviews.conftest import holding
 from tests.service.reviews.test_reviews import BOTH, HELD, held
-
-__all__ = ["holding"]
 
 
 @pytest.fixture

@@ -1,9 +1,11 @@
-"""Two workers are one service to whoever asks: one rate for a key and one review queue, whichever of them answers.
+"""Two workers are one service to whoever asks: one rate for a key, one review queue and one console, whichever of them
+answers.
 
 | the law that goes red | when this is broken |
 |---|---|
 | a rate is kept over all workers, under load | `limits_folder` gives each worker its own folder |
 | a held case is there once and is decided once | `decide` does not ask whether the case is pending |
+| a console session is known to both workers | each worker draws a secret of its own for sessions |
 """
 
 from __future__ import annotations
@@ -12,12 +14,14 @@ import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.running import policy_text, serving
+from service.http.keys import Scope, new_key, save_keys_file
+from tests.running import policy_text, serving, until
 from tests.tiny import save_pixart
 
 pytestmark = pytest.mark.system
@@ -49,18 +53,20 @@ def test_a_rate_is_kept_over_two_workers_under_load(tmp_path: Path) -> None:
     assert answered >= BURST + PER_SECOND * (SECONDS - 1) * 0.8, "nobody gets less for asking two workers"
 
 
-def test_two_workers_hold_and_decide_each_case_once_and_a_restart_loses_none(tmp_path: Path) -> None:
-    hold = """
+_HOLD = """
   - id: desk
     why: The news desk looks at these first.
     category: news
     when: {prompt: {any_of: [election]}}
     then: [{do: review-hold, queue: news-desk}]
 """
+
+
+def test_two_workers_hold_and_decide_each_case_once_and_a_restart_loses_none(tmp_path: Path) -> None:
     model, settings = str(save_pixart(tmp_path / "model")), {"workers": 2, "state": tmp_path / "state"}
     asked = {"prompt": "an election poster", "num_inference_steps": 2}
     with (
-        serving(tmp_path / "a", model=model, policy=policy_text("holding", hold), **settings) as server,
+        serving(tmp_path / "a", model=model, policy=policy_text("holding", _HOLD), **settings) as server,
         ThreadPoolExecutor(8) as pool,
     ):
         reviews = f"{server.url}/v1/reviews"
@@ -87,3 +93,57 @@ def test_two_workers_hold_and_decide_each_case_once_and_a_restart_loses_none(tmp
     assert again == outcome
     assert {row["id"] for row in pending} == held - set(decided)
     assert {o["status"] for o in outcome.values()} <= {"pending", "released", "rejected"}
+
+
+def test_the_console_is_one_console_whichever_worker_answers(tmp_path: Path) -> None:
+    scopes: list[Scope] = ["console", "generate", "metrics", "policy:read", "review"]
+    key, record = new_key("reviewer", scopes, now=datetime.now(UTC))
+    save_keys_file(tmp_path / "keys.json", [record])
+    settings = {"workers": 2, "keys_file": tmp_path / "keys.json", "model": str(save_pixart(tmp_path / "model"))}
+    bearer, cookies = {"Authorization": f"Bearer {key}"}, dict[str, str]()
+    with serving(tmp_path / "s", policy=policy_text("holding", _HOLD), wait=False, **settings) as server:
+
+        def ready() -> bool:
+            workers = httpx.get(f"{server.url}/v1/status", headers=bearer).json()["workers"]
+            return [worker["state"] for worker in workers] == ["ready", "ready"]
+
+        until(ready, 300, "both workers are ready")
+
+        def ask(method: str, path: str, **fields: str) -> httpx.Response:
+            """The answer, over a connection of its own, so that either worker may give it."""
+            files = {name: (None, value) for name, value in fields.items()} or None
+            headers = {"Origin": server.url}
+            answer = httpx.request(method, server.url + path, files=files, headers=headers, cookies=cookies, timeout=60)
+            assert answer.status_code in (200, 303), answer.text
+            return answer
+
+        def answered(method: str, path: str) -> set[str]:
+            return set(re.findall(rf"palimpsest:(\d)\] {method} {re.escape(path)} \d", server.log))
+
+        def by_both(method: str, path: str, pattern: str, **fields: str) -> set[str]:
+            """What the pattern finds in the answers, once either worker has given one."""
+            found = set()
+            for _ in range(100):
+                found |= set(re.findall(pattern, ask(method, path, **fields).text))
+                if answered(method, path) == {"1", "2"}:
+                    return found
+            raise AssertionError(f"only one worker answers: {answered(method, path)}")
+
+        cookies |= dict(ask("POST", "/console/sign-in", key=key).cookies)
+        (file,) = by_both("GET", "/console/draft", r'name="file" value="([^"]+)"')
+        draft = {"file": file, "text": server.policy.read_text().replace("[election]", "[election, zebra]")}
+        verdicts = "<b>(Valid|[0-9]+ problems?)</b>"
+        assert by_both("POST", "/console/draft/check", verdicts, **draft) == {"Valid"}
+        for seed in range(6):
+            body = {"prompt": "an election poster", "num_inference_steps": 2, "seed": seed}
+            held = httpx.post(f"{server.url}/v1/images/generations", json=body, headers=bearer, timeout=60)
+            assert held.status_code == 202, held.text
+        assert by_both("GET", "/console/reviews", "all queues: ([0-9]+)") == {"6"}
+        page, done = ask("GET", "/console/reviews").text, []
+        while following := re.search(r'class="main" href="(/console/reviews/[^"]+)"', page):
+            done += re.findall(", ([0-9]+) left", ask("GET", following[1]).text)
+            page = ask("POST", following[1], decision="release", reason="seen").text
+            done += re.findall("The case of news-desk is ([a-z]+)", page)
+        assert done == [told for left in range(6, 0, -1) for told in (str(left), "released")]
+        looked, decided = (answered(method, "/console/reviews/{id}") for method in ("GET", "POST"))
+        assert looked | decided == {"1", "2"}

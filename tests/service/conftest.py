@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.running import lettering_pack, save_lora
-from tests.service.serving import POLICY
+from tests.service.serving import HOLDING, POLICY
 
 if TYPE_CHECKING:
     from starlette.testclient import TestClient
@@ -124,7 +124,7 @@ def serve(settings: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
         app.state.runtime = runtime
         keys = KeyRing([k.get_secret_value() for k in chosen.api_keys], chosen.keys_file, local=chosen.loopback)
         console = Console(chosen, keys)
-        console.runtime = runtime
+        console.app.state.runtime = runtime
         client = TestClient(Guard(app, access(), keys, console, chosen.cors_origins), raise_server_exceptions=False)
         client.runtime = runtime  # type: ignore[attr-defined]
         if wait:
@@ -136,3 +136,10 @@ def serve(settings: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
     yield start
     for runtime in running:
         runtime.stop()
+
+
+@pytest.fixture
+def holding(policy: Path, serve: Callable[..., Any]) -> Callable[..., Any]:
+    """Starts a service whose rules hold; keywords are settings."""
+    policy.write_text(HOLDING)
+    return serve

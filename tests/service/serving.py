@@ -13,7 +13,7 @@ import pytest
 
 from tests.running import ROOT, free_port, policy_text
 
-__all__ = ["POLICY", "ROOT", "command", "eventually", "family", "free_port", "wait"]
+__all__ = ["HOLDING", "POLICY", "ROOT", "command", "eventually", "family", "free_port", "wait"]
 
 POLICY = policy_text(
     "test-policy",
@@ -32,6 +32,39 @@ POLICY = policy_text(
         max_extra_generations: 2
     unfit: swap-prompt
     on_error: block
+    disclose: category
+  - id: never
+    why: Some words are refused wherever they stand.
+    category: hate
+    when: {prompt: {any_of: [forbidden]}}
+    then: [{do: block}]
+    disclose: reason
+""",
+)
+
+# rules that hold: on the prompt, with a repair of their own, beside rules that steer and block
+HOLDING = policy_text(
+    "holding",
+    """
+  - id: desk
+    why: The news desk looks at these first.
+    category: news
+    when: {prompt: {any_of: [election]}}
+    then: [{do: review-hold, queue: news-desk}]
+    disclose: category
+  - id: both
+    why: Words on signs are looked at, and would be repaired.
+    category: signs
+    when: {lettering: {any_of: [moron], views: all}}
+    then:
+      - {do: steer, concept: lettering, toward: benign-word, strength: auto}
+      - {do: review-hold, queue: signs}
+    disclose: category
+  - id: toxic-lettering
+    why: Insults do not belong on signs.
+    category: harassment
+    when: {lettering: {any_of: [idiot], views: all}}
+    then: [{do: steer, concept: lettering, toward: benign-word, strength: auto}]
     disclose: category
   - id: never
     why: Some words are refused wherever they stand.

@@ -1,7 +1,8 @@
 // Buttons with `data-into` send their form, and the answer, which the server has escaped, becomes a part of the page.
 
+// The answer to a form, or to a question without one.
 export async function send(url, form) {
-  const answer = await fetch(url, { method: "POST", body: form });
+  const answer = await fetch(url, form ? { method: "POST", body: form } : {});
   if (answer.status === 401) location.assign("/console/sign-in");
   return answer;
 }

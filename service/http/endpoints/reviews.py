@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -16,14 +16,15 @@ from service.http.context import caller_of, runtime_of
 from service.http.requests import ReviewDecision, parse_body
 from service.reviews.reviews import Reviews
 
-__all__ = ["decide_review", "list_reviews", "review_case", "review_outcome", "review_picture"]
+__all__ = ["decide_review", "decided", "list_reviews", "opened", "review_case", "review_outcome", "review_picture"]
+__all__ += ["reviews_of"]
 
 T = TypeVar("T")
 
 
 async def review_outcome(request: Request) -> Response:
     """`GET /v1/reviews/{id}`: what became of a held request, for the one who sent it."""
-    work = partial(_reviews(request).outcome, request.path_params["id"], tenant=caller_of(request).name)
+    work = partial(reviews_of(request).outcome, request.path_params["id"], tenant=caller_of(request).name)
     return JSONResponse(await run_in_threadpool(work))
 
 
@@ -32,7 +33,7 @@ async def list_reviews(request: Request) -> Response:
     asked = _query(request, ("state", "queue", "tenant", "after", "limit"))
     state = asked.get("state", "pending")
     work = partial(
-        _reviews(request).list,
+        reviews_of(request).list,
         state=None if state == "all" else state,
         queue=asked.get("queue"),
         tenant=asked.get("tenant"),
@@ -44,8 +45,7 @@ async def list_reviews(request: Request) -> Response:
 
 async def review_case(request: Request) -> Response:
     """`GET /v1/reviews/{id}/case`: a case with its prompt and grounds."""
-    work = partial(_reviews(request).case, request.path_params["id"], reviewer=caller_of(request).name)
-    return JSONResponse(await run_in_threadpool(work))
+    return JSONResponse(await opened(request))
 
 
 async def review_picture(request: Request) -> Response:
@@ -56,7 +56,7 @@ async def review_picture(request: Request) -> Response:
     except ValueError:
         raise NotFound("a picture of a case has a number, from 0") from None
     work = partial(
-        _reviews(request).look,
+        reviews_of(request).look,
         request.path_params["id"],
         number,
         reviewer=caller_of(request).name,
@@ -71,18 +71,30 @@ async def decide_review(request: Request) -> Response:
     settings = runtime_of(request).settings
     raw = await read_json_bytes(request, settings.max_body, seconds=settings.deadline_seconds)
     parsed, _ = parse_body(raw, ReviewDecision)
+    return JSONResponse(await decided(request, parsed))
+
+
+async def opened(request: Request) -> dict[str, Any]:
+    """The case of a request's path with its prompt and grounds, at which its caller has now looked."""
+    work = partial(reviews_of(request).case, request.path_params["id"], reviewer=caller_of(request).name)
+    return await run_in_threadpool(work)
+
+
+async def decided(request: Request, decision: ReviewDecision) -> dict[str, Any]:
+    """The case of a request's path, which its caller has now decided."""
     work = partial(
-        _reviews(request).decide,
+        reviews_of(request).decide,
         request.path_params["id"],
-        parsed.decision,
+        decision.decision,
         reviewer=caller_of(request).name,
-        reason=parsed.reason,
-        tell=parsed.tell,
+        reason=decision.reason,
+        tell=decision.tell,
     )
-    return JSONResponse(await run_in_threadpool(work))
+    return await run_in_threadpool(work)
 
 
-def _reviews(request: Request) -> Reviews:
+def reviews_of(request: Request) -> Reviews:
+    """The review queue. Raises `Unavailable` before there is one."""
     return runtime_of(request).ready().reviews
 
 

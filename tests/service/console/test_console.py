@@ -9,12 +9,16 @@
 | what the rules refuse is not drawn plainly | `Runtime.plain` does not judge |
 | a plain picture is recorded, and counted nowhere | `_generate` counts it |
 | everything is shown as text | `autoescape` is off |
+| a picture is counted as one of the API | the page's `counted` is dropped |
+| an untouched request costs one comparison more | `serves` reads settings before the path |
 """
 
 from __future__ import annotations
 
 import json
 import re
+import sys
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,13 +27,15 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from service.http.app import access
+from service.http.guard import Guard
 from service.http.keys import new_key, revoke, save_keys_file
 
 NOW = datetime.now(UTC)
 HOSTILE = """<img src=x onerror="alert(1)"></textarea><script>alert('x')</script>"""
 TOXIC = 'a red star with a sign that says "idiot"'
 LOCAL = {"Host": "localhost:3000", "Origin": "http://localhost:3000"}
-PAGES = ("/", "/console/policies", "/console/draft", "/console/blocks", "/console/now")
+PAGES = ("/", "/console/policies", "/console/draft", "/console/blocks", "/console/reviews", "/console/now")
 
 
 @pytest.fixture
@@ -125,6 +131,67 @@ def test_the_plain_picture_is_the_models_own_recorded_and_not_counted(client: An
     own = [record for record in records(client) if record["event"] == "plain"]
     assert len(own) == 1
     assert "idiot" not in json.dumps(own)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "outcome"),
+    [("a lake", "ok"), (TOXIC, "steered"), ("a forbidden thing", "refused"), ("", "client_error")],
+)
+def test_a_picture_of_the_console_is_counted_as_one_of_the_api(client: Any, prompt: str, outcome: str) -> None:
+    def counted() -> dict[str, float]:
+        outcomes = ("ok", "steered", "refused", "client_error")
+        series = {name: client.runtime.recorder.series("requests_total", "generations", name) for name in outcomes}
+        return {name: float(each._value.get()) for name, each in series.items()}
+
+    body = {"prompt": prompt, "seed": 7}
+    for ask in (
+        lambda: client.post("/v1/images/generations", json=body),
+        lambda: client.post("/v1/images/generations", json={**body, "stream": True}),
+        lambda: post(client, "/console/draw", **body),
+    ):
+        before = counted()
+        ask()
+        assert counted() == before | {outcome: before[outcome] + 1}
+
+
+def test_a_picture_over_the_rate_is_counted_once_and_the_key_pays_once_for_one(serve: Callable[..., Any]) -> None:
+    client: Any = serve(rate_per_minute=1, rate_burst=2)
+    client.headers.update(LOCAL)
+    busy = client.runtime.recorder.series("requests_total", "generations", "busy")
+    assert [post(client, "/console/draw", prompt="a lake").status_code for _ in range(3)] == [200, 200, 429]
+    assert busy._value.get() == 1
+
+
+def test_an_untouched_request_costs_one_comparison_of_its_path_more(serve: Callable[..., Any]) -> None:
+    """Both guards get the same request, and every call of a Python function on its way is counted."""
+    guard: Any = serve(wait=False).app
+
+    def calls(console: Any) -> Counter[str]:
+        told: Counter[str] = Counter()
+        inner: list[Any] = []
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            inner.extend((receive, scope["path"]))
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+
+        async def send(message: Any) -> None:
+            told["sent"] += 1
+
+        scope = {"type": "http", "path": "/v1/images/generations", "method": "POST", "headers": []}
+        asked = Guard(app, access(), guard.keys, console)(scope, calls, send)  # type: ignore[arg-type]
+        sys.setprofile(lambda frame, event, _: told.update([frame.f_code.co_qualname]) if event == "call" else None)
+        try:
+            with pytest.raises(StopIteration):
+                asked.send(None)  # type: ignore[attr-defined]
+        finally:
+            sys.setprofile(None)
+        assert inner == [calls, "/v1/images/generations"], "what comes in is given on as it is"
+        return told
+
+    assert guard.console.on
+    without = calls(None)
+    assert without["sent"] == 1
+    assert calls(guard.console) - without == Counter({"Console.serves": 1})
 
 
 def test_what_the_rules_refuse_is_not_drawn_plainly_either(client: Any) -> None:
@@ -235,7 +302,7 @@ def test_keyless_callers_of_a_wider_address_get_none(serve: Callable[..., Any]) 
 @pytest.fixture
 def keyed(serve: Callable[..., Any], tmp_path: Path) -> tuple[Any, dict[str, str], Path, list[Any]]:
     """A client of a service that other machines reach, its keys, their file and records."""
-    scopes = {"author": ["console", "policy:read"], "all": ["console", "generate", "policy:read", "metrics"]}
+    scopes = {"author": ["console", "policy:read"], "all": ["console", "generate", "policy:read", "metrics", "review"]}
     scopes["app"] = ["generate"]
     made = {name: new_key(name, own, now=NOW) for name, own in scopes.items()}  # type: ignore[arg-type]
     file = tmp_path / "keys.json"
