@@ -168,3 +168,22 @@ def test_pages_of_the_origins_in_the_setting_may_call_and_no_others(serve: Calla
 def test_a_refusal_has_the_words_by_which_litellm_knows_one(serve: Callable[..., TestClient]) -> None:
     message = post(serve(), prompt="something forbidden").json()["error"]["message"]
     assert "request was rejected as a result of the safety system" in message.lower()
+
+
+def test_the_lists_reach_the_workers_and_any_origin_needs_keys(
+    settings: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from service.settings import SettingsError, load_settings
+    from service.worker.launch import check, environment
+
+    chosen = settings(model_aliases="gpt-image-1,dall-e-3", cors_origins=f"{ORIGIN},http://[::1]:5173", sizes="nearest")
+    for name, value in environment(chosen, tmp_path).items():
+        monkeypatch.setenv(name, value)
+    got = load_settings().settings
+    assert (got.model_aliases, got.cors_origins) == (chosen.model_aliases, chosen.cors_origins)
+    assert len(got.cors_origins) == 2
+    with pytest.raises(SettingsError, match="no API key is configured"):
+        check(settings(cors_origins="*"))
+    for wrong in ({"cors_origins": f"{ORIGIN}/"}, {"model_aliases": "a b"}, {"public_url": "example"}):
+        with pytest.raises(SettingsError, match=next(iter(wrong))):
+            load_settings(wrong)
