@@ -16,6 +16,7 @@ from service.http.app import access, make_app
 from service.http.guard import Guard
 from service.http.keys import KeyRing
 from service.settings import load_settings
+from service.tracing import tracing_from_environment
 from service.worker.accepting import Acceptance
 from service.worker.draining import drain_on_signals, end_when_dead
 from service.worker.notes import notes_folder
@@ -48,7 +49,7 @@ class Palimpsest:
 
         if folder := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
             forget_dead_workers(Path(folder))
-        self.runtime = Runtime(_settings, Recorder())
+        self.runtime = Runtime(_settings, Recorder(tracing=tracing_from_environment()))
         app.state.runtime = self.runtime
         console.runtime = self.runtime
         self.runtime.start()

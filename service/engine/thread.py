@@ -15,8 +15,8 @@ import gc
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -35,11 +35,15 @@ _GOOD_BATCHES = 100  # as many batches must fit before a larger one is tried aga
 _GATHER = 0.02  # of the time that the next batch will take: how long it waits for one more picture
 
 
-class _Abandoned(Exception):
+class _Stopped(Exception):
+    """A batch ended before it drew its pictures, and nothing is wrong."""
+
+
+class _Abandoned(_Stopped):
     """No picture of the running batch is needed any more."""
 
 
-class _SomeWoken(Exception):
+class _SomeWoken(_Stopped):
     """Some pictures of the batch are not begun: `scores` by job, what their texts told."""
 
     def __init__(self, scores: Mapping[Job, Mapping[str, float]]) -> None:
@@ -47,7 +51,7 @@ class _SomeWoken(Exception):
         self.scores = scores
 
 
-class _AllRewritten(Exception):
+class _AllRewritten(_Stopped):
     """The pipeline put `texts`, one a row, in place of the prompts of its batch."""
 
     def __init__(self, texts: Sequence[str]) -> None:
@@ -234,7 +238,8 @@ class Engine(threading.Thread):
             call |= host.rewriter_off
         # without trust nothing is watched: a sentinel that stays silent is an error for the rules that ask it
         sentinels = tuple(dict.fromkeys(s for job in jobs for s in job.sentinels)) if host.trusted else ()
-        with nullcontext() if key.lora is None else host.lora(key.lora.name, key.lora.scale):
+        lora = nullcontext() if key.lora is None else host.lora(key.lora.name, key.lora.scale)
+        with self._traced(host, jobs, rows), lora:
             kept = [self._kept(host, jobs, job, call) for job in jobs] if key.given else None
             out = host.generate(
                 [job.prompt for job in jobs] + [""] * padding,
@@ -255,6 +260,29 @@ class Engine(threading.Thread):
         for job, image, report in zip(jobs, out.images, out.report, strict=False):
             self._recorder.stage_took("queue", started - job.entered)
             job.settle(Made(image, report, started - job.entered, took))
+
+    @contextmanager
+    def _traced(self, host: Host, jobs: Sequence[Job], rows: int) -> Iterator[None]:
+        """Makes the spans `queue` and `denoise` of the block for each job that is traced. `denoise` is linked to the
+        other requests of the batch.
+        """
+        tracing, began = self._recorder.tracing, time.monotonic()
+        failed: BaseException | None = None
+        try:
+            yield
+        except _Stopped:
+            raise
+        except Exception as error:
+            failed = error
+            raise
+        finally:
+            ended, traced = time.monotonic(), [job for job in jobs if job.trace is not None]
+            batch = {"palimpsest.host": host.name, "palimpsest.rows": rows, "palimpsest.steps": jobs[0].key.steps}
+            for job in traced:
+                tracing.past("queue", job.trace, job.entered, began)
+                about = batch | {"palimpsest.sites": () if job.plan is None else job.plan.sites}
+                others = [other.trace for other in traced if other is not job and other.trace is not None]
+                tracing.past("denoise", job.trace, began, ended, about, links=others, error=failed)
 
     def _kept(self, host: Host, jobs: list[Job], job: Job, call: dict[str, Any]) -> Kept | None:
         """What a job of a batch keeps of the given picture that it draws over."""

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from opentelemetry.trace import Span, StatusCode
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -55,6 +56,7 @@ from service.image_files import Upload, decode
 from service.metrics.catalogue import RequestOutcome
 from service.metrics.recorder import render
 from service.order import Order
+from service.tracing import Tracing
 
 if TYPE_CHECKING:
     from service.worker.runtime import Runtime
@@ -213,33 +215,54 @@ def _told(endpoint: Endpoint) -> Handler:
         started = time.perf_counter()
         request_id = getattr(request.state, "request_id", None) or os.urandom(16).hex()
         request.state.request_id = request_id
+        runtime: Runtime | None = getattr(request.app.state, "runtime", None)
+        tracing = Tracing() if runtime is None else runtime.recorder.tracing
+        span = tracing.request(endpoint.name, request.headers)
         status = 200
 
         def over(error: BaseException | None) -> None:
             outcome: RequestOutcome = getattr(request.state, "outcome", "ok") if error is None else _outcome(error)
             seconds = time.perf_counter() - started
-            runtime: Runtime | None = getattr(request.app.state, "runtime", None)
             if runtime is not None:
                 runtime.recorder.request(endpoint.name, outcome, seconds)
+            if span is not None:
+                _end(span, endpoint, status, outcome, request_id)
             log.info("%s %d %s %.3f s request=%s", endpoint.name, status, outcome, seconds, request_id)
 
-        try:
-            if endpoint.limited:
-                runtime_of(request).limiter.take(caller_of(request))
-            response = await endpoint.handler(request)
-        except Exception as error:
-            refusal = as_told(error, request_id)
-            status = refusal.status
-            over(refusal)
-            return error_response(refusal)
-        status = response.status_code
-        if isinstance(response, EventStream):
-            response.over = over
-        else:
-            over(None)
-        return response
+        with tracing.within(span):
+            try:
+                if endpoint.limited:
+                    runtime_of(request).limiter.take(caller_of(request))
+                response = await endpoint.handler(request)
+            except Exception as error:
+                refusal = as_told(error, request_id)
+                status = refusal.status
+                over(refusal)
+                return error_response(refusal)
+            status = response.status_code
+            if isinstance(response, EventStream):
+                response.over = over
+            else:
+                over(None)
+            return response
 
     return told
+
+
+def _end(span: Span, endpoint: Endpoint, status: int, outcome: RequestOutcome, request_id: str) -> None:
+    """Ends the span of a request. The names are OpenTelemetry's where it has some."""
+    span.set_attributes(
+        {
+            "http.request.method": endpoint.method,
+            "http.route": endpoint.path,
+            "http.response.status_code": status,
+            "palimpsest.outcome": outcome,
+            "palimpsest.request_id": request_id,
+        }
+    )
+    if status >= 500:
+        span.set_status(StatusCode.ERROR)
+    span.end()
 
 
 async def _drawn(request: Request, order: Order, ignored: Sequence[str]) -> Response:

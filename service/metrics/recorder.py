@@ -43,9 +43,11 @@ from service.metrics.catalogue import (
     RequestStage,
     Rollout,
 )
+from service.tracing import Tracing
 
 __all__ = ["Recorder", "forget_dead_workers", "render", "values_of"]
 
+_SPANS = {"sense_prompt": "read", "sense_picture": "read"}  # stages whose spans have another name
 _LABELS = {metric.name: [label.name for label in metric.labels] for metric in CATALOGUE}
 
 
@@ -89,9 +91,10 @@ class _Family:
 
 
 class Recorder:
-    """Updates the metrics. There is one recorder per process."""
+    """Updates the metrics, and makes spans of the stages. There is one recorder per process."""
 
-    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+    def __init__(self, registry: CollectorRegistry = REGISTRY, tracing: Tracing | None = None) -> None:
+        self.tracing = tracing or Tracing()
         self._families = {metric.name: _Family(metric, registry) for metric in CATALOGUE}
 
     @classmethod
@@ -120,10 +123,11 @@ class Recorder:
 
     @contextlib.contextmanager
     def stage(self, stage: RequestStage) -> Iterator[None]:
-        """Observes the seconds of the block, also when it raises."""
+        """Observes the seconds of the block, also when it raises. If the request is traced, the block is a span."""
         start = time.perf_counter()
         try:
-            yield
+            with self.tracing.span(_SPANS.get(stage, stage), {"palimpsest.stage": stage}):
+                yield
         finally:
             self.stage_took(stage, time.perf_counter() - start)
 

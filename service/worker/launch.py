@@ -37,6 +37,7 @@ def check(settings: Settings) -> None:
     from service.model_names import resolve_model
     from service.reading.detectors import build_detection
     from service.rules.policy_store import check_policies
+    from service.tracing import tracing_from_environment
 
     if not settings.loopback and not (settings.api_keys or settings.keys_file) and not settings.insecure:
         raise SettingsError(
@@ -50,6 +51,7 @@ def check(settings: Settings) -> None:
         )
     if settings.keys_file is not None:
         load_keys_file(settings.keys_file)
+    tracing_from_environment().close()
     resolve_model(settings.model)
     check_adapters(settings)
     _check_port(settings)

@@ -136,6 +136,7 @@ class Runtime:
             self._ready.reviews.stop()
         if self._audit is not None:
             self._audit.close()
+        self.recorder.tracing.close()
         self._notes.withdraw()
 
     def drain(self) -> None:
@@ -426,7 +427,7 @@ class Runtime:
         """Writes an audit record. Raises `Unavailable` if that fails, the record is `demanded`, and the settings
         require it.
         """
-        await asyncio.get_running_loop().run_in_executor(None, partial(self._append, record, demanded=demanded))
+        await asyncio.to_thread(self._append, record, demanded=demanded)
 
     def _append(self, record: Mapping[str, Any], *, demanded: bool = True) -> None:
         """As `_record`, but blocks."""
