@@ -44,6 +44,7 @@ Batching = Literal["fixed", "solo", "dynamic"]
 Rewriters = Literal["judge", "refuse"]
 Audit = Literal["off", "on", "required"]
 Console = Literal["auto", "on", "off"]
+LogFormat = Literal["text", "json"]
 
 
 class SettingsError(ValueError):
@@ -203,6 +204,7 @@ class Settings(BaseSettings):
         1000, ge=0, le=1_000_000, description="most held cases that wait for a reviewer; further ones are refused"
     )
     review_bytes: int = Field(2 << 30, ge=0, le=2**50, description="most bytes of held cases on disk")
+    log_format: LogFormat = Field("text", description="`text`, or `json`: one JSON object a line")
     audit_key: SecretStr | None = Field(
         None, description="secret for the audit log's hashes; default: created once in the state folder"
     )

@@ -84,7 +84,7 @@ class Tracing:
         links: Sequence[Context] = (),
         error: BaseException | None = None,
     ) -> None:
-        """A span of what is over. `began` and `ended` are in `time.monotonic` seconds. Without a parent there is none."""
+        """A span of what is over, if it has a parent. `began` and `ended` are in `time.monotonic` seconds."""
         if self._tracer is None or parent is None:
             return
         to_epoch = time.time() - time.monotonic()

@@ -24,6 +24,7 @@ from service.engine.queue import Job, Made, Queue, Rewritten, Woken, shutting_do
 from service.errors import DeadlineExceeded, PictureBroken, TextUnjudged, Unavailable, without_message
 from service.metrics.recorder import Recorder
 from service.settings import Batching
+from service.tracing import Attributes
 
 if TYPE_CHECKING:
     from steering import Host, Kept
@@ -266,23 +267,25 @@ class Engine(threading.Thread):
         """Makes the spans `queue` and `denoise` of the block for each job that is traced. `denoise` is linked to the
         other requests of the batch.
         """
-        tracing, began = self._recorder.tracing, time.monotonic()
-        failed: BaseException | None = None
+        traced = [(job, job.trace) for job in jobs if job.trace is not None]
+        if not traced:
+            yield
+            return
+        tracing, began, failed = self._recorder.tracing, time.monotonic(), None
         try:
             yield
-        except _Stopped:
-            raise
         except Exception as error:
-            failed = error
+            failed = None if isinstance(error, _Stopped) else error
             raise
         finally:
-            ended, traced = time.monotonic(), [job for job in jobs if job.trace is not None]
-            batch = {"palimpsest.host": host.name, "palimpsest.rows": rows, "palimpsest.steps": jobs[0].key.steps}
-            for job in traced:
-                tracing.past("queue", job.trace, job.entered, began)
-                about = batch | {"palimpsest.sites": () if job.plan is None else job.plan.sites}
-                others = [other.trace for other in traced if other is not job and other.trace is not None]
-                tracing.past("denoise", job.trace, began, ended, about, links=others, error=failed)
+            ended = time.monotonic()
+            about: dict[str, str | int] = {"palimpsest.host": host.name, "palimpsest.rows": rows}
+            about["palimpsest.steps"] = jobs[0].key.steps
+            for job, trace in traced:
+                tracing.past("queue", trace, job.entered, began)
+                of_it: Attributes = {**about, "palimpsest.sites": () if job.plan is None else job.plan.sites}
+                others = [other for _, other in traced if other is not trace]
+                tracing.past("denoise", trace, began, ended, of_it, links=others, error=failed)
 
     def _kept(self, host: Host, jobs: list[Job], job: Job, call: dict[str, Any]) -> Kept | None:
         """What a job of a batch keeps of the given picture that it draws over."""

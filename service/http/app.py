@@ -227,7 +227,8 @@ def _told(endpoint: Endpoint) -> Handler:
                 runtime.recorder.request(endpoint.name, outcome, seconds)
             if span is not None:
                 _end(span, endpoint, status, outcome, request_id)
-            log.info("%s %d %s %.3f s request=%s", endpoint.name, status, outcome, seconds, request_id)
+            fields = {"endpoint": endpoint.name, "status": status, "outcome": outcome, "seconds": round(seconds, 3)}
+            log.info("%s %d %s %.3f s request=%s", *fields.values(), request_id, extra=fields)
 
         with tracing.within(span):
             try:

@@ -1,13 +1,16 @@
-"""A trace of a served request arrives whole at a collector, by OpenTelemetry's own variables and over real HTTP.
+"""A trace of a served request arrives whole at a collector, by OpenTelemetry's own variables and over real HTTP; and
+every line of the log is JSON.
 
 | the law that goes red | when this is broken |
 |---|---|
 | the engine's spans are in the request's trace | a job is made without `trace` |
+| the lines of all processes and libraries are JSON | `log_as_json` is called in the worker only |
 | what is left is sent before the worker ends | `Runtime.stop` does not close the tracing |
 """
 
 from __future__ import annotations
 
+import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -61,7 +64,8 @@ def test_a_trace_arrives_whole(tmp_path: Path) -> None:
     packs = lettering_pack(model, tmp_path / "packs")
     prompt = 'a red star with a sign that says "idiot"'
     try:
-        with serving(tmp_path / "s", model=str(model), policy=TWO_RULES, packs=packs, also=variables) as server:
+        settings = {"packs": packs, "log_format": "json", "also": variables}
+        with serving(tmp_path / "s", model=str(model), policy=TWO_RULES, **settings) as server:
             for path in ("/livez", "/readyz", "/metrics", "/nothing"):
                 httpx.get(f"{server.url}{path}", timeout=60)
             answer = httpx.post(
@@ -70,9 +74,9 @@ def test_a_trace_arrives_whole(tmp_path: Path) -> None:
                 headers={"traceparent": f"00-{trace}-b7ad6b7169203331-01"},
                 timeout=300,
             )
-            log = server.log
     finally:
         collector.shutdown()
+    log = [json.loads(line) for line in server.log.splitlines()]
     assert answer.status_code in (200, 400), answer.text  # random weights: the picture may be refused after all
     assert collector.services == {"pictures"}
     ours = [span for span in collector.spans if span.trace_id.hex() == trace]
@@ -93,4 +97,9 @@ def test_a_trace_arrives_whole(tmp_path: Path) -> None:
     names = {span.name for span in collector.spans}
     assert not {name for name in names if "livez" in name or "metrics" in name or "http" in name}
     assert "idiot" not in " ".join(map(str, collector.spans))
-    assert f"trace={trace}" in log
+    (access,) = (line for line in log if line.get("endpoint") == "generations")
+    assert access["trace_id"] == trace
+    assert access["span_id"] == root.span_id.hex()
+    assert access["request_id"] == answer.headers["x-request-id"]
+    assert any("serving" in line["message"] and line["rules"] >= 2 for line in log)
+    assert "idiot" not in json.dumps(log)
