@@ -1,9 +1,9 @@
 """Updates the metrics, and renders them for Prometheus.
 
-Only this module uses the client library, so that every label value comes from one place. Gauges use multiprocess modes.
-A gauge that has not been set has an initial value that does not affect a minimum or maximum. `prometheus_client`
-decides at import whether it writes to files, so `PROMETHEUS_MULTIPROC_DIR` must be set before this module is imported
-(BentoML does this in its workers).
+Only this hall uses the client library, and only this module makes and updates our own metrics, so that every label
+value comes from one place. Gauges use multiprocess modes. A gauge that has not been set has an initial value that does
+not affect a minimum or maximum. `prometheus_client` decides at import whether it writes to files, so
+`PROMETHEUS_MULTIPROC_DIR` must be set before this module is imported (BentoML does this in its workers).
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ from service.metrics.catalogue import (
     RequestStage,
     Rollout,
 )
+from service.metrics.processes import Processes
 from service.tracing import Tracing
 
 __all__ = ["Recorder", "forget_dead_workers", "render", "values_of"]
@@ -323,6 +324,7 @@ def render() -> tuple[bytes, str]:
         forget_dead_workers(Path(folder))
         registry = CollectorRegistry()
         MultiProcessCollector(registry)
+        registry.register(Processes(_workers(Path(folder))))
     return generate_latest(registry), CONTENT_TYPE_LATEST
 
 
@@ -345,7 +347,7 @@ def values_of(names: Collection[str]) -> dict[str, dict[tuple[str, ...], float]]
 
 def forget_dead_workers(folder: Path) -> None:
     """Removes the live gauges of dead worker processes. A killed worker does not remove its own."""
-    for pid in {int(p.stem.rsplit("_", 1)[1]) for p in folder.glob("gauge_live*_*.db")}:
+    for pid in _workers(folder):
         try:
             os.kill(pid, 0)
         except ProcessLookupError:
@@ -353,3 +355,8 @@ def forget_dead_workers(folder: Path) -> None:
                 mark_process_dead(pid, str(folder))
         except PermissionError:  # alive, another user's
             continue
+
+
+def _workers(folder: Path) -> set[int]:
+    """The processes whose live gauges are in the folder of the multiprocess mode."""
+    return {int(p.stem.rsplit("_", 1)[1]) for p in folder.glob("gauge_live*_*.db")}

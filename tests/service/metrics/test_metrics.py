@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any, get_args
 
@@ -34,7 +35,7 @@ def test_names_follow_prometheus_conventions() -> None:
 
 def test_no_other_module_makes_a_metric() -> None:
     for path in (ROOT / "service").rglob("*.py"):
-        if path.name != "recorder.py":
+        if path.parent.name != "metrics":
             assert "prometheus_client" not in path.read_text("utf-8"), path.name
 
 
@@ -182,6 +183,26 @@ print(recorder.render()[0].decode())
     text = run(reader)
     assert "palimpsest_extra_generations_total 2.0" in text
     assert "palimpsest_engine_ready" not in re.sub("# .*", "", text)
+    assert "process_" not in text
+    alive = run(f"from service.metrics.recorder import Recorder\nRecorder()\n{reader}\nprint(os.getpid())")
+    *text, pid = alive.split()
+    seen = re.findall(r'^process_(\w+)\{pid="(\d+)"\} (\S+)$', alive, re.M)
+    values = {name: float(value) for name, process, value in seen if process == pid}
+    assert set(values) >= {"cpu_seconds_total", "resident_memory_bytes", "open_fds", "start_time_seconds"}
+    assert len(values) == len(seen), "the killed ones have none"
+    assert 1e6 < values["resident_memory_bytes"] < 1e10
+    assert values["open_fds"] > 2
+    assert abs(values["start_time_seconds"] - time.time()) < 600
+
+
+def test_every_process_has_its_own_series_under_one_name() -> None:
+    from service.metrics.processes import Processes
+
+    registry = CollectorRegistry()
+    registry.register(Processes([os.getpid(), os.getppid(), 2**22 + 1]))
+    text = generate_latest(registry).decode()
+    assert text.count("# TYPE process_cpu_seconds_total counter") == 1
+    assert set(re.findall(r'process_cpu_seconds_total\{pid="(\d+)"\}', text)) == {str(os.getpid()), str(os.getppid())}
 
 
 @pytest.mark.system
