@@ -96,6 +96,7 @@ class Recorder:
 
     def __init__(self, registry: CollectorRegistry = REGISTRY, tracing: Tracing | None = None) -> None:
         self.tracing = tracing or Tracing()
+        self._canaries: frozenset[str] = frozenset()
         self._families = {metric.name: _Family(metric, registry) for metric in CATALOGUE}
 
     @classmethod
@@ -137,9 +138,10 @@ class Recorder:
         self.series("stage_duration_seconds", stage).observe(seconds)
 
     def decision(self, rules: Iterable[str], verdict: str, *, mode: Literal["enforce", "shadow"]) -> None:
-        """A final decision, counted once for each rule that took part."""
+        """A final decision, counted once for each rule that took part. What a canary enforced is counted apart."""
         for rule in rules:
-            self.series("decisions_total", rule, verdict, mode).inc()
+            acting = "canary" if mode == "enforce" and rule in self._canaries else mode
+            self.series("decisions_total", rule, verdict, acting).inc()
 
     def decision_errors(self, rules: Iterable[str], *, stale: bool = False) -> None:
         """Rules that could not be evaluated for one request, and whether its policies are stale."""
@@ -257,6 +259,7 @@ class Recorder:
         self.series("unfit_rules").set(unfit)
         self.series("floor_missing").set(int(not floor))
         rollouts = dict(rules)
+        self._canaries = frozenset(rule for rule, mode in rollouts.items() if mode == "canary")
         for rollout in ROLLOUT.values:
             self.series("rules", rollout).set(sum(mode == rollout for mode in rollouts.values()))
         for rule in rollouts:

@@ -46,7 +46,7 @@ from service.reading.pools import DetectorPools
 from service.reviews.reviews import Reviews
 from service.reviews.store import CaseStore, Quota, new_id
 from service.rules.bundle_upload import BundleUpload, bundle_place
-from service.rules.policy_store import follow, make_loader, public_note
+from service.rules.policy_store import follow, make_loader, public_note, told_change
 from service.rules.support import PackIndex, RuleRow, rule_table, unmet
 from service.settings import Settings, SettingsError
 from service.worker.notes import WorkerNotes, notes_folder
@@ -100,6 +100,7 @@ class Runtime:
         self._audit: AuditLog | None = None
         self._ready: Ready | None = None
         self._rows: tuple[RuleRow, ...] = ()
+        self._followed: Snapshot | None = None  # the policies that the log told of last
         self._adapters: dict[str, Adapter] = {}
         self._queue = Queue(settings.queue_size, recorder)
         self._engine = Engine(
@@ -378,12 +379,16 @@ class Runtime:
         """Called after every attempt to load changed policy files, on the polling thread."""
         good = state.source == "live"
         self.recorder.reload("ok" if good else "failed", codes=[p.code for p in state.last_problems])
+        told = state.last_error
         if self._ready is not None:
-            self._policies_changed(state, self._ready.store.snapshot)
-        log.log(logging.INFO if good else logging.ERROR, "policies: %s", state.last_error or f"now {state.digest}")
+            snapshot = self._ready.store.snapshot
+            told = told or told_change(state, self._followed, snapshot)
+            self._policies_changed(state, snapshot)
+        log.log(logging.INFO if good else logging.ERROR, "policies: %s", told or f"now {state.digest}")
 
     def _policies_changed(self, state: StoreState, snapshot: Snapshot) -> None:
         assert self._ready is not None  # INVARIANT: only called with a runtime that is composed
+        self._followed = snapshot
         self._rows = rule_table(snapshot, self._ready.packs, self._adapters.values())
         unfit = sum(row.unfit is not None for row in self._rows)
         rules = [(row.rule, row.mode) for row in self._rows]

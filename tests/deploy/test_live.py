@@ -81,6 +81,12 @@ POLICY = policy_text(
         reason: History is shown.
         approved_by: lead@example.com
         expires: 2099-01-01
+  - id: first-steps
+    why: A canary that every request is drawn for.
+    category: other
+    when: {prompt: {any_of: [ring]}}
+    then: [{do: label, value: ring}]
+    rollout: {mode: canary, percent: 100}
   - id: trial
     why: Tried in shadow first.
     category: other
@@ -119,6 +125,10 @@ STEADY_QUERIES = {
     "steering/Dose of edits, middle and 95 of 100/1": "the same",
     "operations/Share of failures of ours/0": "nothing of ours failed",
     "record/palimpsest:failed:ratio5m": "nothing of ours failed",
+    "record/palimpsest:failed:ratio15m": "nothing of ours failed",
+    "recorded/palimpsest:failed:ratio15m": "nothing of ours failed",
+    "alert/PalimpsestFailedBurst/0": "nothing of ours failed",
+    "alert/PalimpsestFailedBurst/1": "nothing of ours failed",
     "recorded/palimpsest:failed:ratio5m": "nothing of ours failed",
     "alert/PalimpsestFailing/0": "nothing of ours failed",
     "alert/PalimpsestAuditWriteFailing/0": "the disk has room; tests/service/test_audit.py fills one",
@@ -155,7 +165,9 @@ class Live:
 
     def query(self, text: str, path: str = "query", **options: Any) -> list[dict[str, Any]]:
         """The series that Prometheus answers."""
-        asked = {"query": text.replace("$__rate_interval", WINDOW), **options}
+        for variable, value in (("$__rate_interval", WINDOW), ("$job", ".+"), ("$instance", ".+")):
+            text = text.replace(variable, value)
+        asked = {"query": text, **options}
         answer = httpx.get(f"{self.prometheus}/api/v1/{path}", params=asked, timeout=60).json()
         assert answer["status"] == "success", f"{text}: {answer}"
         found: list[dict[str, Any]] = answer["data"]["result"]

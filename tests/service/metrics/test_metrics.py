@@ -93,6 +93,22 @@ def test_a_rule_that_was_seen_keeps_its_name_when_there_is_no_room_left() -> Non
     assert registry.get_sample_value("palimpsest_policy_exemptions_total", {"rule": "first"}) == 2
 
 
+def test_what_a_canary_enforced_is_counted_apart() -> None:
+    registry = CollectorRegistry()
+    recorder = Recorder(registry)
+    rules = [("canary-rule", "canary"), ("old-rule", "enforce")]
+    recorder.policies(generation=1, digest="sha256:" + 64 * "a", loaded=0.0, unfit=0, rules=rules, floor=True)
+    recorder.decision(("canary-rule", "old-rule"), "block", mode="enforce")
+    recorder.decision(("canary-rule",), "block", mode="shadow")  # a request that it was not drawn for
+
+    def counted(rule: str, mode: str) -> float | None:
+        labels = {"rule": rule, "verdict": "block", "mode": mode}
+        return registry.get_sample_value("palimpsest_decisions_total", labels)
+
+    assert [counted("canary-rule", mode) for mode in ("enforce", "canary", "shadow")] == [None, 1, 1]
+    assert counted("old-rule", "enforce") == 1
+
+
 def test_a_value_outside_of_a_closed_label_is_refused() -> None:
     with pytest.raises(ValueError, match=r"`result` must be one of ok, failed, got `maybe`"):
         Recorder(CollectorRegistry()).reload("maybe")  # type: ignore[arg-type]
