@@ -1,5 +1,6 @@
 # Each target sets up what it needs in .venv; nothing has to be installed by hand but Python 3.11+ and make.
-PYTHON ?= $(firstword $(foreach v,3.11 3.12 3.13,$(shell command -v python$(v))) python3)
+# a name alone is not enough: pyenv has one for each version, and not each of them runs
+PYTHON ?= $(firstword $(foreach v,3.13 3.12 3.11,$(shell python$(v) -c 'print("python$(v)")' 2>/dev/null)) python3)
 HOST ?= 127.0.0.1
 PORT ?= 3000
 OUT ?= out
@@ -55,7 +56,7 @@ test-system: $(VENV)/.installed-browser
 	else echo "SKIPPED: no chromium, and no apt-get or no right to use it: the console was not looked at"; fi
 
 $(VENV)/.installed-browser: $(VENV)/.installed-dev
-	$(BIN)/python -m pip install --quiet --editable '.[browser]'
+	$(BIN)/python -m pip install --quiet --editable '.[browser,chart]'
 	touch $@
 
 # dashboards and alert rules, from the catalogue of metrics

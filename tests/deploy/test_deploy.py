@@ -10,6 +10,7 @@ import json
 import re
 import shutil
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -208,6 +209,8 @@ def test_every_name_in_any_file_of_deploy_exists() -> None:
     values = {f"PALIMPSEST_{name}".upper() for name in Settings.model_fields}
     recorded = {record.name.partition(":")[0] for record in RECORDS}
     for file in DEPLOY.rglob("*.*"):
+        if not file.is_file() or file.suffix == ".pyc":
+            continue
         text = file.read_text("utf-8")
         for name in re.findall(r"\bpalimpsest_([a-z_]+)", text):
             assert metric_of(name), f"{file.name}: {name}"
@@ -251,8 +254,10 @@ def test_a_pod_has_one_gpu_no_rights_probes_that_exist_and_time_to_end() -> None
     assert float(environment["PALIMPSEST_GRACE_SECONDS"]) > float(environment["PALIMPSEST_DEADLINE_SECONDS"])
     mounts = {m["name"]: m for m in container["volumeMounts"]}
     assert set(mounts) == {v["name"] for v in pod["volumes"]}
-    assert mounts["policies"]["mountPath"] == environment["PALIMPSEST_POLICY"]
-    assert mounts["policies"]["readOnly"] is True
+    assert environment["PALIMPSEST_POLICY"].split(",") == ["shipped", mounts["policies"]["mountPath"]]
+    assert environment["PALIMPSEST_FLOOR"] == "true"
+    assert Path(environment["PALIMPSEST_MODEL"]).parent == Path(mounts["weights"]["mountPath"])
+    assert mounts["policies"]["readOnly"] is mounts["weights"]["readOnly"] is True
 
 
 def test_it_scales_by_a_metric_that_exists() -> None:
@@ -278,6 +283,30 @@ def test_compose_mounts_what_is_there_and_listens_to_this_machine_only() -> None
             source = mount.split(":")[0]
             assert (DEPLOY / source).is_dir() if source.startswith(".") else source in compose["volumes"]
         assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+
+
+def context() -> set[str]:
+    """The files and folders of the repository that are sent to build an image."""
+    lines = (DEPLOY.parent / ".dockerignore").read_text().splitlines()
+    assert "*" in lines, "a list of what is sent, not of what is not"
+    return {line.removeprefix("!") for line in lines if line.startswith("!")}
+
+
+def test_an_image_is_built_of_the_packages_and_of_nothing_else() -> None:
+    project = tomllib.loads((DEPLOY.parent / "pyproject.toml").read_text())
+    patterns = project["tool"]["setuptools"]["packages"]["find"]["include"]
+    packages = {p.parent.name for each in patterns for p in DEPLOY.parent.glob(f"{each}/__init__.py")}
+    assert context() == {*packages, "pyproject.toml", project["project"]["readme"], "LICENSE"}
+
+
+def test_the_image_takes_torch_from_where_a_build_argument_says() -> None:
+    text = (DEPLOY / "container" / "Containerfile").read_text()
+    assert 'ARG TORCH_INDEX=""' in text.partition("FROM ")[2], "an argument before FROM is not seen after it"
+    install = next(line for line in text.splitlines() if "pip install" in line).removeprefix("RUN ").split(" && ")[0]
+    for index, options in (("", []), ("https://x.example/cpu", ["--extra-index-url", "https://x.example/cpu"])):
+        script = f"pip() {{ printf '%s\\n' \"$@\"; }}; TORCH_INDEX='{index}'; {install}"
+        said = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout.split()
+        assert said == ["install", "--no-cache-dir", *options, "."]
 
 
 # series that make an alert fire, and at which minute; `0x90` is ninety zeros, `1+1x90` grows by one a minute
@@ -407,4 +436,4 @@ def test_every_alert_fires_when_it_should_and_is_quiet_when_all_is_well(tmp_path
 def test_promtool_accepts_the_rules_and_the_scrape_settings() -> None:
     _promtool("check", "rules", str(DEPLOY / "prometheus" / "rules.yml"))
     for name in ("prometheus.yml", "kubernetes.yml"):
-        _promtool("check", "config", "--syntax-only", str(DEPLOY / "prometheus" / name))
+        _promtool("check", "config", str(DEPLOY / "prometheus" / name))
