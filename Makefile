@@ -40,14 +40,14 @@ demo: install
 test: dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
-# a real Prometheus and two workers under load, and the console in a real browser; installs Debian's `prometheus` and
-# `chromium`, and what cannot be installed is skipped
+# a real Prometheus and two workers under load, and the console in a real browser; installs Debian's `prometheus`,
+# `redis-server` and `chromium`, and what cannot be installed is skipped
 test-system: $(VENV)/.installed-browser
-	@command -v promtool >/dev/null && command -v chromium >/dev/null && exit 0; \
+	@command -v promtool >/dev/null && command -v chromium >/dev/null && command -v redis-server >/dev/null && exit 0; \
 	SUDO=; test "$$(id -u)" = 0 || SUDO="sudo -n"; \
 	if ! command -v apt-get >/dev/null || ! $$SUDO true; then exit 0; fi; \
 	$$SUDO apt-get update -qq && $$SUDO env DEBIAN_FRONTEND=noninteractive \
-	  apt-get install -qq --yes --no-install-recommends prometheus chromium >/dev/null
+	  apt-get install -qq --yes --no-install-recommends prometheus chromium redis-server >/dev/null
 	@if command -v promtool >/dev/null; then \
 	  OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m system tests/deploy tests/service/metrics/test_metrics.py; \
 	else echo "SKIPPED: no promtool, and no apt-get or no right to use it: the queries were not tried"; fi

@@ -153,6 +153,10 @@ class Settings(BaseSettings):
         0.0, ge=0, le=1e6, description="rate limit: requests per minute and key, over all workers; 0: no limit"
     )
     rate_burst: int = Field(20, ge=1, le=100_000, description="rate limit: requests that a key may send in one burst")
+    redis_url: SecretStr | None = Field(
+        None,
+        description="rate limit: Redis in which all servers behind one address keep it together, `redis://host:port/0`",
+    )
     drain_seconds: float = Field(
         1.0,
         ge=0,
@@ -313,6 +317,6 @@ def _one_line(error: Any, sources: Mapping[str, str]) -> str:
     part = "".join(f" `{each}`" for each in error["loc"][2:])  # of an entry of a list
     if name not in Settings.model_fields:
         return f"unknown setting `{name}`{_hint(name, Settings.model_fields)}"
-    secret = name in ("api_keys", "audit_key")
+    secret = name in ("api_keys", "audit_key", "redis_url")
     got = "" if secret else f", got `{error['input']}`"
     return f"`{name}`{part} (from {sources.get(name, 'option')}): {message}{got}"

@@ -319,6 +319,14 @@ ALERTS = (
         "The model gives pictures with values that are not finite; each is answered with an error.",
         "Cause `decoded`: set `dtype` to `bfloat16` or `float32`. Cause `latents`: check the weights and the packs.",
     ),
+    Alert(
+        "PalimpsestRatesApart",
+        (_when("sum(increase(@rate_fallbacks_total[10m]))", ">", 0),),
+        "5m",
+        "ticket",
+        "Redis does not answer: each server keeps the rates of keys alone.",
+        "See whether Redis runs and is reached; until then a key may ask each server at its rate.",
+    ),
 )  # fmt: skip
 
 

@@ -86,6 +86,7 @@ OPERATIONS = Dashboard(
                     (
                         Query("sum(rate(@queue_rejections_total[$__rate_interval]))", "queue full"),
                         rate("cancelled_pictures_total", "reason"),
+                        Query("sum(rate(@rate_fallbacks_total[$__rate_interval]))", "rate kept apart"),
                     ),
                 ),
                 Panel("Pictures in a batch", (mean("batch_rows"), *quantiles("batch_rows", at=(0.95,)))),

@@ -141,7 +141,7 @@ class Console:
             request.state.caller, request.state.runtime = caller, self.runtime
             request.state.nav, request.state.page = self.pages(caller), page
             if page.method == "POST":
-                self.runtime.limiter.take(caller)
+                await self.runtime.limiter.admit(caller)
             return await page.handler(request)
 
         return self._open(answered, whole=bool(page.title))

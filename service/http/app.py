@@ -233,7 +233,7 @@ def _told(endpoint: Endpoint) -> Handler:
         with tracing.within(span):
             try:
                 if endpoint.limited:
-                    runtime_of(request).limiter.take(caller_of(request))
+                    await runtime_of(request).limiter.admit(caller_of(request))
                 response = await endpoint.handler(request)
             except Exception as error:
                 refusal = as_told(error, request_id)

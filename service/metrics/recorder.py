@@ -307,6 +307,10 @@ class Recorder:
         """An audit record was written, or failed to be written."""
         self.series("audit_events_total", result).inc()
 
+    def rate_apart(self) -> None:
+        """A request was admitted or refused by this server's own count, though servers should share one."""
+        self.series("rate_fallbacks_total").inc()
+
     def build(self, version: str, model: str) -> None:
         """The version and the model that run."""
         self.series("build_info", version, model).set(1)

@@ -36,7 +36,7 @@ from service.http.answers import (
     refusal,
     unanswered_record,
 )
-from service.http.limits import RateLimiter, limits_folder
+from service.http.limits import RateLimiter, limits_folder, shared_buckets
 from service.http.requests import EvaluateRequest
 from service.http.status import detector_notes, models_answer, policies_answer, status_answer
 from service.metrics.recorder import Recorder
@@ -90,7 +90,13 @@ class Runtime:
         self.keys: AuditKeys = load_keys(
             settings.state_folder, settings.audit_key.get_secret_value() if settings.audit_key else None
         )
-        self.limiter = RateLimiter(limits_folder(), per_minute=settings.rate_per_minute, burst=settings.rate_burst)
+        self.limiter = RateLimiter(
+            limits_folder(),
+            per_minute=settings.rate_per_minute,
+            burst=settings.rate_burst,
+            shared=shared_buckets(settings),
+            apart=recorder.rate_apart,
+        )
         self._tasks: set[asyncio.Task[None]] = set()
         self._in_flight = 0
         self._publishing = threading.Lock()

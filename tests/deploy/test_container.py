@@ -1,7 +1,8 @@
 """What the container file makes, as far as it can be seen without Docker: a wheel that serves by itself.
 
 An image was never built where this was written. Here the wheel that its `pip install .` would install is built of what
-`.dockerignore` lets through and unpacked, and the service is started from it alone, with the environment that the file sets.
+`.dockerignore` lets through and unpacked, and the service is started from it alone, with the environment that the file
+sets.
 
 | the law that goes red | when this is broken |
 |---|---|

@@ -358,6 +358,7 @@ FIRES: dict[str, tuple[dict[str, str], int]] = {
     ),
     "PalimpsestReviewsRefused": ({'palimpsest_review_cases_total{result="full"}': "0+1x90"}, 30),
     "PalimpsestOutOfMemory": ({"palimpsest_out_of_memory_total": "0+1x90"}, 20),
+    "PalimpsestRatesApart": ({"palimpsest_rate_fallbacks_total": "0+1x90"}, 30),
     "PalimpsestBrokenPictures": ({'palimpsest_broken_pictures_total{cause="decoded"}': "0+1x90"}, 20),
 }
 # a service that does well, at the same minutes
@@ -391,6 +392,7 @@ QUIET = {
     'palimpsest_review_cases_total{result="full"}': "1x400",
     "palimpsest_out_of_memory_total": "1x400",
     'palimpsest_broken_pictures_total{cause="decoded"}': "1x400",
+    "palimpsest_rate_fallbacks_total": "1x400",
 }
 
 

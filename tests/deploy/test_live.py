@@ -116,6 +116,7 @@ STEADY = {
     "out_of_memory_total": "there is memory",
     "broken_pictures_total": "the weights are sound; tests/service/worker/test_serve.py breaks them",
     "fallbacks_total": "steering did what it said; only a rule without a pack replaced prompts",
+    "rate_fallbacks_total": "no Redis; tests/deploy/test_redis.py stops one",
     "policy_number_min": "workers may agree at every scrape",
     "policy_number_max": "workers may agree at every scrape",
     "up": "the server was up",
