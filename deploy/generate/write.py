@@ -1,4 +1,5 @@
-"""Writes the generated files of `deploy/` from the catalogue: four Grafana dashboards and the Prometheus rules.
+"""Writes the generated files of `deploy/`: four Grafana dashboards and the Prometheus rules from the catalogue, and the
+page on capacity from what was measured.
 
 `python -m deploy.generate.write` writes the files. `--check` only reports which files differ; a test runs it, so a
 metric that is renamed in the catalogue alone is found.
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.generate.alerts import rule_file
+from deploy.generate.capacity import measured, page
 from deploy.generate.dashboards import DASHBOARDS
 from deploy.generate.panels import Dashboard, Panel
 from deploy.generate.queries import Query
@@ -84,7 +86,7 @@ def _variable(name: str, query: str) -> dict[str, Any]:
 def files(runbooks: str = _RUNBOOKS) -> Mapping[str, str]:
     """Every generated file: its path below `deploy/` and its text. Alerts point at the page `runbooks`."""
     made = {f"grafana/dashboards/{b.name}.json": json.dumps(to_grafana(b), indent=2) + "\n" for b in DASHBOARDS}
-    return made | {"prometheus/rules.yml": _yaml(rule_file(runbooks))}
+    return made | {"prometheus/rules.yml": _yaml(rule_file(runbooks)), "capacity.md": page(measured())}
 
 
 def main(arguments: list[str] | None = None) -> int:

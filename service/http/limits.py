@@ -51,7 +51,7 @@ def limits_folder() -> Path:
 
 
 class RedisBuckets:
-    """Buckets that all who use one Redis share. Raises `SettingsError` for a bad `url`, or without the client."""
+    """Buckets that all who use one Redis share. Raises `SettingsError` for a bad `url`."""
 
     def __init__(self, url: str, *, burst: int) -> None:
         try:
@@ -84,8 +84,8 @@ def shared_buckets(settings: Settings) -> RedisBuckets | None:
 class RateLimiter:
     """Allows a caller `per_minute` requests on average and `burst` at once. 0 per minute means no limit.
 
-    A caller's own rate overrides `per_minute`. Time is the machine's monotonic clock, which all processes share. `apart`
-    is called for each request whose rate should have been `shared` and was kept in `folder` alone.
+    A caller's own rate overrides `per_minute`. Time is the machine's monotonic clock, which all processes share.
+    `apart` is called for each request whose rate should have been `shared` and was kept in `folder` alone.
     """
 
     def __init__(

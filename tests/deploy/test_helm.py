@@ -114,7 +114,7 @@ ALL = {
     "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
     "autoscaling": {"enabled": True},
     "networkPolicy": {"egress": [{"to": [], "ports": [{"port": 4318}]}]},
-    "state": {"claim": "audit"},
+    "state": {"persistent": True, "storageClass": "fast"},
     "image": {"pullSecrets": [{"name": "registry"}]},
     "nodeSelector": {"gpu": "a100"},
     "tolerations": [{"key": "gpu", "operator": "Exists"}],
@@ -132,6 +132,13 @@ def test_what_it_makes_fits_the_schemas_of_kubernetes(
     for kind, manifest in made.items():
         if kind != "ServiceMonitor":
             validate(manifest, "1.35", strict=True)
+    (kind,) = {"Deployment", "StatefulSet"} & set(made)
+    assert kind == ("StatefulSet" if values else "Deployment")
+    if values:
+        assert made["HorizontalPodAutoscaler"]["spec"]["scaleTargetRef"]["kind"] == kind
+        (claim,) = made[kind]["spec"]["volumeClaimTemplates"]
+        mounted = {m["name"] for m in made[kind]["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]}
+        assert claim["metadata"]["name"] in mounted
     assert ("ServiceMonitor" in made) is ("HorizontalPodAutoscaler" in made) is ("Secret" in made) is bool(values)
 
 

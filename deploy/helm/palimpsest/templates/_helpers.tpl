@@ -10,6 +10,10 @@ app.kubernetes.io/name: palimpsest
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
+{{- define "palimpsest.kind" -}}
+{{ if .Values.state.persistent }}StatefulSet{{ else }}Deployment{{ end }}
+{{- end }}
+
 {{- define "palimpsest.secret" -}}
 {{ .Values.keys.existingSecret | default (printf "%s-keys" .Release.Name) }}
 {{- end }}
