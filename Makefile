@@ -147,5 +147,6 @@ artefacts: install
 		  'a rabbit on a yellow background with a sign that says "HELLO"' \
 		  'a fish on an orange background with a sign that says "STUPID"' \
 		  'pip on a pink background with a sign that says "HI"' || exit 1; \
-		cp $(OUT)/$$kind/compare.png evaluation/results/compare-$$kind.png; \
+		$(BIN)/python -c "from PIL import Image; Image.open('$(OUT)/$$kind/compare.png').quantize(64) \
+		  .save('evaluation/results/compare-$$kind.png', optimize=True)"; \
 	done

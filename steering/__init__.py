@@ -40,6 +40,7 @@ from steering.measure.activations import Activations, has_place, record
 from steering.measure.blends import Blend
 from steering.measure.replay import Call
 from steering.measure.selftest import Check, SelfTest
+from steering.packs.block_map import MappedSite, block_map
 from steering.packs.checks import check_concept
 from steering.packs.lookup import find_pack, is_pack, pack_file, pack_roots, published_packs
 from steering.packs.lora import Adapter, operators_of_lora, read_lora, write_lora
@@ -79,6 +80,7 @@ __all__ = [
     "Kept",
     "Likeness",
     "LoraFile",
+    "MappedSite",
     "NeedsRows",
     "NotFinite",
     "NotFired",
@@ -103,6 +105,7 @@ __all__ = [
     "UnknownSite",
     "Untrusted",
     "Window",
+    "block_map",
     "check_concept",
     "check_lora",
     "check_mask",

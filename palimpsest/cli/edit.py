@@ -26,7 +26,7 @@ __all__ = ["add_edit"]
 _MAX_PIXELS = 1 << 24
 _ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 _ON_A_SHEET = 24  # pairs
-_WIDE = 256  # pixels of a picture on a sheet
+_WIDE = 512  # pixels; larger pictures are made smaller for a sheet
 
 
 def edit(
@@ -288,15 +288,16 @@ def _sheet(root: Path, rows: Sequence[dict[str, Any]], target: Path) -> None:
     """The first pictures that were mended, before and after, side by side."""
     from PIL import Image
 
-    from palimpsest.cli.shared.pictures import side_by_side, stacked
+    from palimpsest.cli.shared.sheets import Row, sheet
 
     pairs = []
     for row in [r for r in rows if r["file"]][:_ON_A_SHEET]:
         both = [_opened(root / row["name"]), Image.open(row["file"]).convert("RGB")]
-        high = max(1, round(_WIDE * both[0].height / both[0].width))
-        pairs.append(side_by_side([i.resize((_WIDE, high)) for i in both]))
+        for picture in both:
+            picture.thumbnail((_WIDE, _WIDE))
+        pairs.append(Row(row["name"], f"{row['verdict']}: {', '.join(row['rules'])}", tuple(both)))
     if pairs:
-        stacked(pairs).save(target)
+        sheet(("before", "after"), pairs).save(target)
 
 
 def _short(row: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from palimpsest.cli.shared.console import fail, settings_from, table
+from palimpsest.cli.shared.console import fail, say, settings_from, table
 from palimpsest.cli.shared.options import Floor, Json, Model, Policy
 
 __all__ = ["Json", "Model", "add_work"]
@@ -50,13 +50,18 @@ def generate(
     if json_:
         print(json.dumps(rows, indent=1, ensure_ascii=False))
     else:
-        table("pictures", [_shown(row) for row in rows])
+        table(f"pictures in {out}", [_shown(number, row) for number, row in enumerate(rows)])
+        if any("compare" in row["files"] for row in rows):
+            say(f"wrote {out / 'compare.png'}: all of them side by side")
     raise typer.Exit(1 if any("refused" in row for row in rows) else 0)
 
 
-def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
-    told = {"how": _how(row), "rules": ", ".join(row["rules"]), "files": "\n".join(row["files"].values())}
-    return {k: row.get(k) for k in ("prompt", "seed", "verdict")} | told
+def _shown(number: int, row: Mapping[str, Any]) -> dict[str, Any]:
+    from palimpsest.cli.shared.pictures import name_of
+
+    files = f"{name_of(number, row['seed'])}-*" if row["files"] else ""
+    rules = ", ".join(row["rules"])
+    return {"files": files, "prompt": row["prompt"], "verdict": row["verdict"], "how": _how(row), "rules": rules}
 
 
 def _how(steering: Mapping[str, Any]) -> str:

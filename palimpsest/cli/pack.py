@@ -23,13 +23,20 @@ pack_app = typer.Typer(
     help="Packs: files that record where in a model a concept is steered, and the evidence.", no_args_is_help=True
 )
 
+_BAR = 16  # letters of the longest bar
+
 PackFile = Annotated[Path, typer.Argument(help="A pack file.")]
 
 
 @pack_app.command("show")
-def pack_show(pack: PackFile, model: Model = None, json_: Json = False) -> None:
-    """Show the concept, sites and evidence of a pack, checked against a model."""
-    loaded = _loaded(pack, model)[0]
+def pack_show(
+    pack: PackFile,
+    model: Model = None,
+    full: Annotated[bool, typer.Option("--full", help="Also print everything else, and the evidence.")] = False,
+    json_: Json = False,
+) -> None:
+    """Show where in a model a pack steers, and how well; the pack is checked against the model."""
+    loaded, host = _loaded(pack, model)
     facts: dict[str, Any] = {
         "concept": loaded.concept,
         "kind": loaded.kind,
@@ -50,9 +57,14 @@ def pack_show(pack: PackFile, model: Model = None, json_: Json = False) -> None:
     if json_:
         print(json.dumps(facts, indent=1))
         return
-    table(str(pack), [{"what": k, "value": v} for k, v in facts.items() if k != "scores"])
-    if facts["scores"]:
-        table("effect of each site", [{"site": n, "effect by part of the run": s} for n, s in facts["scores"].items()])
+    _show_map(loaded, host)
+    if full:
+        import yaml
+
+        told = yaml.safe_dump(_rounded(facts), sort_keys=False, allow_unicode=True, default_flow_style=None)
+        print(f"\n{told}", end="")
+    else:
+        say("`--full` shows the evidence, `--json` all of it with every digit")
 
 
 @pack_app.command("verify")
@@ -162,11 +174,71 @@ def _loaded(pack: Path, model: str | None) -> tuple[Pack, Host]:
         fail(str(error))
 
 
+def _show_map(pack: Pack, host: Host) -> None:
+    """Prints what matters of a pack, and the host's sites in the order in which they run, with those that it steers."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from steering import block_map
+
+    sites = block_map(host, pack)
+    top = max((site.effect for site in sites), default=0.0)
+    drawn = Table(box=None)
+    for name, how in {"": "right", "site": "left", "strength": "left", "effect of the site alone": "left"}.items():
+        drawn.add_column(name, justify=how, overflow="fold")  # type: ignore[arg-type]
+    strength = "none found" if pack.strength is None else f"{pack.strength:g}"
+    for number, site in enumerate(sites):
+        bar = "█" * round(_BAR * max(0.0, site.effect) / top) if top > 0 else ""
+        drawn.add_row(
+            str(number),
+            site.name,
+            strength if site.chosen else "wider" if site.wider else "·",
+            f"{bar} {round(site.effect, 3) + 0.0:.3f}".strip() if site.effects else "",
+            style="bold" if site.chosen else "",
+        )
+    console = Console(highlight=False)
+    for line in (*_figures(pack, host), ""):
+        console.print(line, markup=False)
+    console.print(drawn)
+
+
+def _figures(pack: Pack, host: Host) -> list[str]:
+    """What a pack is, and the three figures that matter: how many sites, their joint share, what pictures show."""
+    kind = f"{pack.kind}, {pack.evidence.get('kind', 'unknown')}"
+    operators = _operators(pack)
+    compact = "; no compact set: more than half are needed" if pack.evidence.get("answer") == "no compact set" else ""
+    told = [
+        f"{pack.concept} in {host.name} ({kind}{f'; operators: {operators}' if operators else ''})",
+        f"  sites        {len(pack.sites)} of {len(pack.site_names)}{compact}",
+        f"  joint share  {_share(pack)}{_against_target(pack)}",
+    ]
+    pictures = pack.evidence.get("pictures", {})
+    dose = next((c for c in pack.calibration if c.strength == pack.strength), None)
+    if {"none", "chosen"} <= set(pictures):
+        plain, steered = pictures["none"], pictures["chosen"]
+        told.append(
+            f"  pictures     that show it: {plain['own seen']} of {plain['n']} plain,"
+            f" {steered['own seen']} of {steered['n']} steered"
+        )
+    elif dose is not None:
+        told.append(f"  pictures     erased {dose.erasure:.3f}, drift {dose.drift:.3f}, at strength {dose.strength:g}")
+    else:
+        told.append("  pictures     not counted")
+    return told
+
+
 def _share(pack: Pack) -> str:
     """How much of all sites' effect the chosen ones reach, or that nobody measured it."""
     if pack.choice is None:
         return f"not measured: {pack.evidence['kind']}"
     return f"{pack.choice.share:.3f} [{pack.choice.low:.3f}, {pack.choice.high:.3f}]"
+
+
+def _against_target(pack: Pack) -> str:
+    if pack.choice is None:
+        return ""
+    below = "" if pack.choice.share >= pack.choice.target else "below "
+    return f" of all sites' effect; {below}target {pack.choice.target:g}"
 
 
 def _operators(pack: Pack) -> str | None:
@@ -177,6 +249,15 @@ def _operators(pack: Pack) -> str | None:
     ranks = sorted({len(o.e) for o in own})
     rank = f"{ranks[0]}" if len(ranks) == 1 else f"{ranks[0]} to {ranks[-1]}"
     return f"{len(own)} of rank {rank}, at {', '.join(sorted({o.where for o in own}))}"
+
+
+def _rounded(value: Any) -> Any:
+    """The same with four digits behind the point."""
+    if isinstance(value, Mapping):
+        return {name: _rounded(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_rounded(each) for each in value]
+    return round(value, 4) if isinstance(value, float) else value
 
 
 def _plain(value: Any) -> Any:

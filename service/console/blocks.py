@@ -68,18 +68,19 @@ async def page(request: Request) -> Response:
 
 def map_of(host: Host, pack: Pack) -> Map:
     """The map of one pack."""
-    evidence = pack.evidence
-    scores = {} if pack.scores is None else dict(zip(pack.site_names, pack.scores.tolist(), strict=True))
-    top = max((v for row in scores.values() for v in row), default=0.0) or 1.0
+    from steering import block_map  # with torch, which the API's process does without
+
+    evidence, sites = pack.evidence, block_map(host, pack)
+    top = max((v for site in sites for v in site.effects), default=0.0) or 1.0
     cells = tuple(
         Cell(
             site.name,
             number,
-            site.name in pack.sites,
-            site.name in pack.wider and site.name not in pack.sites,
-            tuple((round(v, 3) + 0.0, round(_SHADES * max(0.0, v / top))) for v in scores.get(site.name, ())),
+            site.chosen,
+            site.wider,
+            tuple((round(v, 3) + 0.0, round(_SHADES * max(0.0, v / top))) for v in site.effects),
         )
-        for number, site in enumerate((*host.sites, *host.global_sites))
+        for number, site in enumerate(sites)
     )
     return Map(
         pack.concept,

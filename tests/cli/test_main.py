@@ -170,7 +170,13 @@ def test_generate_compares_plain_and_steered_pictures(
     assert difference.getextrema() == (0, 0), "an allowed prompt is untouched"
     assert Image.open(steered["files"]["difference"]).convert("L").getextrema()[1] > 0
     assert [(row["how"], row["sites"]) for row in (steered, plain)] == [("steered", 2), ("untouched", 0)]
-    done = cli(*arguments[:3], "something forbidden", *arguments[3:-1], "--out", tmp_path / "out")
+    sheet, row = Image.open(tmp_path / "out" / "compare.png"), Image.open(plain["files"]["compare"])
+    assert (sheet.width, sheet.height > row.height > 256) == (row.width, True)
+    monkeypatch.setenv("COLUMNS", "80")
+    done = cli(*arguments[:3], "something forbidden", *arguments[3:], "--out", tmp_path / "out")
+    assert f"wrote {tmp_path / 'out' / 'compare.png'}" in done.stderr
+    assert "001-seed4-*" in done.stdout
+    assert len(done.stdout.splitlines()) < 24, "names of files once, not over many lines"
     shown = " ".join(done.stdout.split())
     assert "steered at 2" in shown
     assert "untouched" in shown
@@ -215,9 +221,25 @@ def test_a_model_folder_that_cannot_be_loaded_is_a_mistake_of_usage_in_one_line(
     assert "Traceback" not in done.output
 
 
-def test_a_pack_can_be_shown(cli: Callable[..., Any], model: Path, packs: Path) -> None:
+def test_a_pack_can_be_shown(
+    cli: Callable[..., Any], model: Path, packs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import yaml
+
     facts = json.loads(cli("pack", "show", packs / "lettering.safetensors", "--model", model, "--json").stdout)
     assert (facts["concept"], len(facts["sites"]), facts["of"]) == ("lettering", 2, 4)
+    monkeypatch.setenv("COLUMNS", "80")
+    done = cli("pack", "show", packs / "lettering.safetensors", "--model", model)
+    lines = done.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert ["sites", "2", "of", "4"] in [line.split()[:4] for line in lines]
+    rows = [line.split() for line in lines if line.strip()[:1].isdigit()]
+    assert [row[1] for row in rows if row[2] == "1"] == facts["sites"]
+    assert [int(row[0]) for row in rows] == list(range(len(rows)))
+    assert "evidence" not in done.stdout
+    full = cli("pack", "show", packs / "lettering.safetensors", "--model", model, "--full").stdout
+    assert full.startswith(done.stdout)
+    assert set(yaml.safe_load(full[len(done.stdout) :])) == set(facts)
     assert cli("pack", "show", packs / "none.safetensors", "--model", model).exit_code == 2
 
 

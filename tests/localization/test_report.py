@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -85,8 +86,58 @@ def test_a_donor_that_nobody_looked_for_is_not_counted_as_unseen() -> None:
     for row in (*blind.evidence["pictures"].values(), *blind.evidence["windows"].values()):
         row["donor seen"] = None
     assert page_of(looked, model="m").count("10 of 12") == 4
-    assert "None of 12" not in page_of(blind, model="m")
-    assert page_of(blind, model="m").count("of 12</td>") == 4  # only what was looked for
+    page = page_of(blind, model="m")
+    assert "None of 12" not in page
+    assert page.count("of 12</td>") == 4  # only what was looked for
+    assert ">donor seen</a></th>" in page_of(looked, model="m")
+    assert ">donor seen</a></th>" not in page, "no empty column"
+
+
+def test_without_pictures_there_are_no_columns_for_them() -> None:
+    blind = outcome()
+    del blind.evidence["pictures"]
+    head = re.search(r"Beside what it must beat</h2>.*?</thead>", page_of(blind, model="m"), re.DOTALL)
+    assert head
+    assert "on controls" in head[0]
+    assert not any(name in head[0] for name in ("own seen", "donor seen", "drift"))
+
+
+def test_every_word_that_is_linked_is_explained() -> None:
+    page = page_of(outcome(), model="m")
+    linked = set(re.findall(r'href="#([^"]+)"', page))
+    assert {"w-share", "w-drift", "w-own", "w-controls", "w-k", "w-necessity", "w-dose", "row-1"} <= linked
+    assert linked <= set(re.findall(r'id="([^"]+)"', page))
+
+
+def test_the_model_is_drawn_place_by_place_in_the_order_of_the_host() -> None:
+    mixed = outcome()
+    mixed.evidence["scores"] = {n: mixed.evidence["scores"][n] for n in reversed(mixed.pack.site_names)}
+    page = page_of(mixed, model="m")
+    drawn = re.findall(r'<li class="(\w*)" title="([^"]+)"', page)
+    assert drawn == [("chosen", "blocks.0"), ("chosen", "blocks.1"), ("wider", "blocks.2"), ("", "blocks.3")]
+
+
+def test_every_k_is_drawn_and_the_axes_are_named() -> None:
+    some = outcome()
+    del some.evidence["path"][0]
+    page = page_of(some, model="m")
+    dots = {int(k): float(x) for x, k in re.findall(r'class="dot" cx="([\d.]+)".*?K = (\d+)', page)}
+    hollow = {int(k): float(x) for x, k in re.findall(r'class="unasked" cx="([\d.]+)".*?K = (\d+)', page)}
+    assert (set(dots), set(hollow)) == ({0, 2, 4}, {1, 3})
+    (line,) = re.findall(r'class="k" x1="([\d.]+)"', page)
+    assert float(line) == dots[2]
+    named = re.findall(r"<text[^>]*>([^<]*)</text>", page)
+    assert {"chosen: K = 2", "K: places swapped together", "joint share", "target 0.9"} <= set(named)
+
+
+def test_a_set_below_its_target_and_a_large_one_are_said_plainly() -> None:
+    page = page_of(outcome(), model="m")
+    assert not any(said in page for said in ("Below the target", "No compact set", "The budget ended"))
+    low = outcome("no compact set")
+    low.evidence["finished"] = False
+    low = replace(low, pack=replace(low.pack, choice=Choice(2, 0.84, 0.8, 0.9, target=0.9)))
+    page = page_of(low, model="m")
+    assert all(said in page for said in ("Below the target", "<b>No compact set</b>", "The budget ended"))
 
 
 def test_finalists_are_shown_with_what_pictures_said_of_them() -> None:
@@ -115,7 +166,7 @@ def test_no_request_leaves_the_page() -> None:
     seen = Seen()
     seen.feed(page)
     assert seen.sources
-    assert all(s.startswith("data:") for s in seen.sources)
+    assert all(s.startswith(("data:", "#")) for s in seen.sources)
     assert not {"script", "link", "iframe", "object", "base"} & set(seen.tags)
     assert "default-src 'none'" in page
     assert not re.search(r"url\(|@import|https?://", page)
@@ -138,7 +189,7 @@ def test_the_page_is_the_same_for_the_same_outcome_and_holds_its_numbers() -> No
     assert page == page_of(outcome(), model="tiny")
     for said in ("0.930", "blocks.1", "1600", "10 of 12", "BBBB", "d" * 16, "2 of 4 places carry it together"):
         assert said in page
-    assert page.count("<circle") == 3  # two sizes asked about, and the ring around the chosen one
+    assert page.count("<circle") == 6  # every size from 0 to 4, and the ring around the chosen one
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from palimpsest.cli.shared.sheets import Row, sheet
 from policies import no_policy
 from service.errors import ApiError
 from service.http.answers import generation_answer
@@ -25,7 +26,9 @@ from service.worker.runtime import Ready, Runtime
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Shot", "difference", "in_worker", "problem", "repaired", "save", "shoot", "side_by_side", "stacked"]
+__all__ = ["Shot", "difference", "in_worker", "name_of", "problem", "repaired", "save", "shoot"]
+
+_HEADS = ("plain", "steered", "difference")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,59 +94,41 @@ def difference(a: Image, b: Image) -> Image:
     return ImageChops.difference(a.convert("RGB"), b.convert("RGB"))
 
 
-def side_by_side(images: Sequence[Image], *, scale: int = 1, gap: int = 4) -> Image:
-    """The pictures in one row on white, each `scale` times as large."""
-    from PIL import Image as pil
-
-    width, height = images[0].width * scale, images[0].height * scale
-    row = pil.new("RGB", (len(images) * width + (len(images) - 1) * gap, height), "white")
-    for k, image in enumerate(images):
-        row.paste(image.resize((width, height), pil.Resampling.NEAREST), (k * (width + gap), 0))
-    return row
-
-
-def stacked(images: Sequence[Image], *, gap: int = 4) -> Image:
-    """The pictures below each other on white, as wide as the widest."""
-    from PIL import Image as pil
-
-    sheet = pil.new("RGB", (max(i.width for i in images), sum(i.height + gap for i in images) - gap), "white")
-    top = 0
-    for image in images:
-        sheet.paste(image, (0, top))
-        top += image.height + gap
-    return sheet
-
-
 def save(shots: Sequence[Shot], folder: Path) -> list[dict[str, Any]]:
     """Writes the pictures of each shot into `folder`, and returns one row per shot with the file names.
 
-    Several comparisons are also written to one sheet, `compare.png`.
+    Of comparisons each has a sheet, and all together are on one, `compare.png`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rows, compared = [], []
     for number, shot in enumerate(shots):
         row: dict[str, Any] = {"prompt": shot.prompt, "seed": shot.seed, **shot.steering, "files": {}}
-        for name, image in _pictures(shot).items():
-            path = folder / f"{number:03d}-seed{shot.seed}-{name}.png"
+        pictures = _pictures(shot)
+        if "difference" in pictures:
+            compared.append(Row(shot.prompt, f"seed {shot.seed}", tuple(pictures.values())))
+            pictures["compare"] = sheet(_HEADS, compared[-1:])
+        for name, image in pictures.items():
+            path = folder / f"{name_of(number, shot.seed)}-{name}.png"
             image.save(path)
             row["files"][name] = str(path)
-            if name == "compare":
-                compared.append(image)
         rows.append(row)
-    if len(compared) > 1:
-        stacked(compared).save(folder / "compare.png")
+    if compared:
+        sheet(_HEADS, compared).save(folder / "compare.png")
     return rows
 
 
+def name_of(number: int, seed: int) -> str:
+    """What the files of a shot begin with."""
+    return f"{number:03d}-seed{seed}"
+
+
 def _pictures(shot: Shot) -> dict[str, Image]:
-    """The pictures of a shot by name; a comparison has up to four."""
+    """The pictures of a shot by name; of a comparison, those of `_HEADS`."""
     if shot.image is None:
         return {"plain": shot.plain} if shot.plain is not None else {}
     if shot.plain is None:
         return {"image": shot.image}
-    apart = difference(shot.plain, shot.image)
-    both = {"plain": shot.plain, "steered": shot.image, "difference": apart}
-    return both | {"compare": side_by_side(list(both.values()), scale=4)}
+    return dict(zip(_HEADS, (shot.plain, shot.image, difference(shot.plain, shot.image)), strict=True))
 
 
 def problem(error: Exception) -> str | None:

@@ -203,13 +203,39 @@ def test_a_tuned_pack_is_shown_with_its_kind_and_data(
     host = Host.load(folder)
     path = tuned(host).save(tmp_path / "rex.safetensors")
     host.close()
-    done = CliRunner().invoke(app, ["pack", "show", str(path), "--model", str(folder)] + ["--json"] * json_)
+    more = "--json" if json_ else "--full"
+    done = CliRunner().invoke(app, ["pack", "show", str(path), "--model", str(folder), more])
     assert done.exit_code == 0, done.output
     for told in ("adapter", "4 of rank 4, at keys, values", "not measured: tuned", "0" * 64):
         assert told in done.stdout
     refused = CliRunner().invoke(app, ["pack", "verify", str(path), "--model", str(folder)])
     assert refused.exit_code == 2
     assert "was tuned; `pack verify` measures packs that take something out" in refused.output
+
+
+def test_the_block_map_has_every_site_in_order_and_says_what_the_pack_does_there(host: Any) -> None:
+    from steering import block_map
+
+    sites = block_map(host, make(host))
+    assert [s.name for s in sites] == [s.name for s in (*host.sites, *host.global_sites)]
+    assert [(s.chosen, s.wider) for s in sites[:4]] == [(False, True), (True, False), (False, True), (False, False)]
+    assert [s.effects for s in sites[:4]] == [(0, 1), (2, 3), (4, 5), (6, 7)]
+    assert sites[3].effect == 13
+    assert not any(s.chosen or s.effects for s in sites[4:])
+
+
+def test_pooled_text_that_a_pack_swaps_is_on_its_block_map() -> None:
+    from steering import Host, block_map
+    from tests.steering import zoo
+
+    host = Host(zoo.build("sd3"), name="pooled", self_test=False)
+    names = tuple(s.name for s in host.sites)
+    parts: dict[str, Any] = {"sites": names[:1], "wider": names[:1], "scores": torch.zeros(len(names), 2)}
+    assert host.global_sites
+    for pooled in ("keep", "donor"):
+        sites = block_map(host, make(host, pooled=pooled, **parts))
+        assert [s.chosen for s in sites[len(names) :]] == [pooled == "donor"] * len(host.global_sites)
+    host.close()
 
 
 def test_a_pack_may_say_that_no_strength_was_found(host: Any, tmp_path: Path) -> None:
