@@ -1,5 +1,6 @@
 # Each target sets up what it needs in .venv; nothing has to be installed by hand but Python 3.11+ and make.
-PYTHON ?= $(firstword $(foreach v,3.11 3.12 3.13,$(shell command -v python$(v))) python3)
+# a name alone is not enough: pyenv has one for each version, and not each of them runs
+PYTHON ?= $(firstword $(foreach v,3.13 3.12 3.11,$(shell python$(v) -c 'print("python$(v)")' 2>/dev/null)) python3)
 HOST ?= 127.0.0.1
 PORT ?= 3000
 OUT ?= out
@@ -39,14 +40,14 @@ demo: install
 test: dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
-# a real Prometheus and two workers under load, and the console in a real browser; installs Debian's `prometheus` and
-# `chromium`, and what cannot be installed is skipped
+# a real Prometheus and two workers under load, and the console in a real browser; installs Debian's `prometheus`,
+# `redis-server` and `chromium`, and what cannot be installed is skipped
 test-system: $(VENV)/.installed-browser
-	@command -v promtool >/dev/null && command -v chromium >/dev/null && exit 0; \
+	@command -v promtool >/dev/null && command -v chromium >/dev/null && command -v redis-server >/dev/null && exit 0; \
 	SUDO=; test "$$(id -u)" = 0 || SUDO="sudo -n"; \
 	if ! command -v apt-get >/dev/null || ! $$SUDO true; then exit 0; fi; \
 	$$SUDO apt-get update -qq && $$SUDO env DEBIAN_FRONTEND=noninteractive \
-	  apt-get install -qq --yes --no-install-recommends prometheus chromium >/dev/null
+	  apt-get install -qq --yes --no-install-recommends prometheus chromium redis-server >/dev/null
 	@if command -v promtool >/dev/null; then \
 	  OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m system tests/deploy tests/service/metrics/test_metrics.py; \
 	else echo "SKIPPED: no promtool, and no apt-get or no right to use it: the queries were not tried"; fi
@@ -55,7 +56,7 @@ test-system: $(VENV)/.installed-browser
 	else echo "SKIPPED: no chromium, and no apt-get or no right to use it: the console was not looked at"; fi
 
 $(VENV)/.installed-browser: $(VENV)/.installed-dev
-	$(BIN)/python -m pip install --quiet --editable '.[browser]'
+	$(BIN)/python -m pip install --quiet --editable '.[browser,chart]'
 	touch $@
 
 # dashboards and alert rules, from the catalogue of metrics

@@ -15,7 +15,9 @@ from service.console import Console
 from service.http.app import access, make_app
 from service.http.guard import Guard
 from service.http.keys import KeyRing
+from service.logs import log_as_json
 from service.settings import load_settings
+from service.tracing import tracing_from_environment
 from service.worker.accepting import Acceptance
 from service.worker.draining import drain_on_signals, end_when_dead
 from service.worker.notes import notes_folder
@@ -23,6 +25,8 @@ from service.worker.notes import notes_folder
 __all__ = ["Palimpsest", "app"]
 
 _settings = load_settings().settings
+if _settings.log_format == "json":
+    log_as_json()
 
 app = make_app()
 keys = KeyRing([key.get_secret_value() for key in _settings.api_keys], _settings.keys_file, local=_settings.loopback)
@@ -48,7 +52,7 @@ class Palimpsest:
 
         if folder := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
             forget_dead_workers(Path(folder))
-        self.runtime = Runtime(_settings, Recorder())
+        self.runtime = Runtime(_settings, Recorder(tracing=tracing_from_environment()))
         app.state.runtime = self.runtime
         console.app.state.runtime = self.runtime
         self.runtime.start()

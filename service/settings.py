@@ -44,6 +44,7 @@ Batching = Literal["fixed", "solo", "dynamic"]
 Rewriters = Literal["judge", "refuse"]
 Audit = Literal["off", "on", "required"]
 Console = Literal["auto", "on", "off"]
+LogFormat = Literal["text", "json"]
 Sizes = Literal["refuse", "nearest"]
 PictureUrls = Literal["off", "data", "files"]
 _ORIGIN = r"^(\*|https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?)$"
@@ -170,6 +171,10 @@ class Settings(BaseSettings):
         0.0, ge=0, le=1e6, description="rate limit: requests per minute and key, over all workers; 0: no limit"
     )
     rate_burst: int = Field(20, ge=1, le=100_000, description="rate limit: requests that a key may send in one burst")
+    redis_url: SecretStr | None = Field(
+        None,
+        description="rate limit: Redis in which all servers behind one address keep it together, `redis://host:port/0`",
+    )
     drain_seconds: float = Field(
         1.0,
         ge=0,
@@ -235,6 +240,7 @@ class Settings(BaseSettings):
         1000, ge=0, le=1_000_000, description="most held cases that wait for a reviewer; further ones are refused"
     )
     review_bytes: int = Field(2 << 30, ge=0, le=2**50, description="most bytes of held cases on disk")
+    log_format: LogFormat = Field("text", description="`text`, or `json`: one JSON object a line")
     audit_key: SecretStr | None = Field(
         None, description="secret for the audit log's hashes; default: created once in the state folder"
     )
@@ -352,6 +358,6 @@ def _one_line(error: Any, sources: Mapping[str, str]) -> str:
     part = "".join(f" `{each}`" for each in error["loc"][2:])  # of an entry of a list
     if name not in Settings.model_fields:
         return f"unknown setting `{name}`{_hint(name, Settings.model_fields)}"
-    secret = name in ("api_keys", "audit_key")
+    secret = name in ("api_keys", "audit_key", "redis_url")
     got = "" if secret else f", got `{error['input']}`"
     return f"`{name}`{part} (from {sources.get(name, 'option')}): {message}{got}"

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from deploy.generate.queries import expand
 
-__all__ = ["ALERTS", "RECORDS", "Alert", "AlertCondition", "Record", "rule_file"]
+__all__ = ["ALERTS", "RECORDS", "Alert", "AlertCondition", "Record", "anchor", "rule_file"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,10 @@ RECORDS = (
     Record(
         "palimpsest:failed:ratio5m",
         'sum(rate(@requests_total{outcome=~"error|unavailable|deadline"}[5m])) / sum(rate(@requests_total[5m]))',
+    ),
+    Record(
+        "palimpsest:failed:ratio15m",
+        'sum(rate(@requests_total{outcome=~"error|unavailable|deadline"}[15m])) / sum(rate(@requests_total[15m]))',
     ),
     Record(
         "palimpsest:picture_seconds:p95",
@@ -147,6 +151,17 @@ ALERTS = (
         "5m",
         "page",
         "More than 2 % of requests fail by our fault.",
+        "The log has a line for each, with its request id.",
+    ),
+    Alert(
+        "PalimpsestFailedBurst",
+        (
+            _when('sum(increase(@requests_total{outcome=~"error|unavailable|deadline"}[15m]))', ">", 2),
+            _when("palimpsest:failed:ratio15m", ">", 0.2),
+        ),
+        "0m",
+        "ticket",
+        "More than a fifth of the requests of a quarter of an hour failed by our fault, however few they were.",
         "The log has a line for each, with its request id.",
     ),
     Alert(
@@ -304,25 +319,42 @@ ALERTS = (
         "The model gives pictures with values that are not finite; each is answered with an error.",
         "Cause `decoded`: set `dtype` to `bfloat16` or `float32`. Cause `latents`: check the weights and the packs.",
     ),
+    Alert(
+        "PalimpsestRatesApart",
+        (_when("sum(increase(@rate_fallbacks_total[10m]))", ">", 0),),
+        "5m",
+        "ticket",
+        "Redis does not answer: each server keeps the rates of keys alone.",
+        "See whether Redis runs and is reached; until then a key may ask each server at its rate.",
+    ),
 )  # fmt: skip
 
 
-def rule_file() -> dict[str, Any]:
-    """The rules as Prometheus reads them."""
+def anchor(alert: Alert) -> str:
+    """The name of the alert's heading in the runbooks."""
+    return alert.name.lower()
+
+
+def rule_file(runbooks: str) -> dict[str, Any]:
+    """The rules as Prometheus reads them. `runbooks` is where the page of runbooks is."""
     records = [{"record": record.name, "expr": expand(record.expression)} for record in RECORDS]
     return {
         "groups": [
             {"name": "palimpsest-records", "rules": records},
-            {"name": "palimpsest-alerts", "rules": [_rule(alert) for alert in ALERTS]},
+            {"name": "palimpsest-alerts", "rules": [_rule(alert, runbooks) for alert in ALERTS]},
         ]
     }
 
 
-def _rule(alert: Alert) -> dict[str, Any]:
+def _rule(alert: Alert, runbooks: str) -> dict[str, Any]:
     return {
         "alert": alert.name,
         "expr": alert.text,
         "for": alert.held,
         "labels": {"severity": alert.severity},
-        "annotations": {"summary": alert.summary, "action": alert.action},
+        "annotations": {
+            "summary": alert.summary,
+            "action": alert.action,
+            "runbook_url": f"{runbooks}#{anchor(alert)}",
+        },
     }

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from deploy.generate.panels import Dashboard, Panel, Row, mean, one, quantiles, rate
+from deploy.generate.panels import Dashboard, Panel, Row, mean, of_process, one, quantiles, rate
 from deploy.generate.queries import Query, metric_of, names_in
 from service.metrics.catalogue import CATALOGUE, Metric
 
@@ -86,6 +86,7 @@ OPERATIONS = Dashboard(
                     (
                         Query("sum(rate(@queue_rejections_total[$__rate_interval]))", "queue full"),
                         rate("cancelled_pictures_total", "reason"),
+                        Query("sum(rate(@rate_fallbacks_total[$__rate_interval]))", "rate kept apart"),
                     ),
                 ),
                 Panel("Pictures in a batch", (mean("batch_rows"), *quantiles("batch_rows", at=(0.95,)))),
@@ -101,6 +102,15 @@ OPERATIONS = Dashboard(
             ),
         ),
         Row("Audit", (Panel("Audit records", (rate("audit_events_total", "result"),)),)),
+        Row(
+            "Processes",
+            (
+                of_process("Memory of each worker", "process_resident_memory_bytes#", "bytes"),
+                of_process("Processors used", "rate(process_cpu_seconds_total#[$__rate_interval])", "short"),
+                of_process("Open files", "process_open_fds#", "short"),
+                of_process("Age of each worker", "time() - process_start_time_seconds#", "s"),
+            ),
+        ),
     ),
 )
 
@@ -152,7 +162,15 @@ SAFETY = Dashboard(
             (
                 Panel("Readings, 95 of 100", quantiles("detector_duration_seconds", "detector", at=(0.95,)), "s"),
                 Panel("Readings without an answer", (rate("detector_errors_total", "detector, reason"),)),
-                one("Circuits open", "sum by (detector) (@detector_open)", "{{detector}}", red=1),
+                one(
+                    "Circuits",
+                    "sum by (detector) (@detector_open)",
+                    "{{detector}}",
+                    kind="stat",
+                    red=1,
+                    about="In how many workers the circuit is open.",
+                    says=((0, "closed"),),
+                ),
                 Panel(
                     "Rules that could not be judged",
                     (rate("decision_errors_total", "rule"),),
@@ -182,10 +200,11 @@ POLICIES = Dashboard(
             "In use",
             (
                 one(
-                    "Workers disagree",
+                    "Workers",
                     "max(@policy_number_max) - min(@policy_number_min) > bool 0",
                     kind="stat",
                     red=1,
+                    says=((0, "agree"), (1, "disagree")),
                     about="1 while two workers have policies of different content in use.",
                 ),
                 Panel(
@@ -198,8 +217,8 @@ POLICIES = Dashboard(
                 ),
                 one("Age of the policies", "max(time() - @policy_loaded_timestamp_seconds)", unit="s", kind="stat"),
                 Panel("Rules by rollout", (Query("max by (mode) (@rules)", "{{mode}}"),)),
-                one("Rules that no pack fits", "max(@unfit_rules)", kind="stat", red=1),
-                one("Workers without a floor", "max(@floor_missing)", kind="stat", red=1),
+                one("Rules that no pack fits", "max(@unfit_rules)", kind="stat", red=1, says=((0, "none"),)),
+                one("Floor", "max(@floor_missing)", kind="stat", red=1, says=((0, "in force"), (1, "missing"))),
             ),
         ),
         Row(
@@ -213,12 +232,18 @@ POLICIES = Dashboard(
                     "Refused changes by reason",
                     (Query("sum by (reason) (increase(@policy_refusals_total[$__rate_interval]))", "{{reason}}"),),
                 ),
-                one("Files are not what is in use", "max(@policy_last_reload_failed)", kind="stat", red=1),
+                one(
+                    "Policies in use",
+                    "max(@policy_last_reload_failed)",
+                    kind="stat",
+                    red=1,
+                    says=((0, "those on disk"), (1, "last good ones")),
+                ),
                 one("Decisions under too old policies", "sum(rate(@stale_decisions_total[$__rate_interval]))"),
             ),
         ),
         Row(
-            "Shadow",
+            "Shadow and canary",
             (
                 one(
                     "Share of requests that rules in shadow would change",
@@ -236,6 +261,16 @@ POLICIES = Dashboard(
                             "{{rule}} {{verdict}}",
                         ),
                     ),
+                ),
+                Panel(
+                    "Canaries, where they acted",
+                    (
+                        Query(
+                            'sum by (rule, verdict) (rate(@decisions_total{mode="canary"}[$__rate_interval]))',
+                            "{{rule}} {{verdict}}",
+                        ),
+                    ),
+                    about="Requests that a canary was not drawn for are among those of rules in shadow.",
                 ),
                 Panel("Spared by an exception", (rate("policy_exemptions_total", "rule"),)),
             ),

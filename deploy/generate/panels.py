@@ -6,16 +6,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from deploy.generate.queries import Query
+from deploy.generate.queries import CHOSEN, Query
 
-__all__ = ["Dashboard", "Panel", "Row", "mean", "one", "quantiles", "rate"]
+__all__ = ["Dashboard", "Panel", "Row", "mean", "of_process", "one", "quantiles", "rate"]
 
 PanelKind = Literal["timeseries", "stat", "table"]
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One question and the queries that answer it; `unit` is Grafana's name, `red` the value from which it is red."""
+    """One question and the queries that answer it; `unit` is Grafana's name, `red` the value from which it is red.
+    `says`: what is shown in place of some values.
+    """
 
     title: str
     queries: tuple[Query, ...]
@@ -23,6 +25,13 @@ class Panel:
     kind: PanelKind = "timeseries"
     red: float | None = None
     about: str = ""
+    says: tuple[tuple[float, str], ...] = ()
+
+    @property
+    def shown_in(self) -> str:
+        """The unit. What is a rate and has no other is counted a second."""
+        rates = all("rate(" in query.expression and " / " not in query.expression for query in self.queries)
+        return "cps" if rates and self.unit == "short" else self.unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +64,11 @@ def rate(name: str, by: str) -> Query:
     """The rate of a counter by labels."""
     legend = " ".join(f"{{{{{label}}}}}" for label in by.split(", "))
     return Query(f"sum by ({by}) (rate(@{name}[$__rate_interval]))", legend)
+
+
+def of_process(title: str, expression: str, unit: str) -> Panel:
+    """A panel of the workers' processes. `#` in the expression stands for the servers that are chosen."""
+    return Panel(title, (Query(expression.replace("#", f"{{{CHOSEN}}}"), "{{instance}} {{pid}}"),), unit)
 
 
 def quantiles(name: str, by: str = "", where: str = "", at: Iterable[float] = (0.5, 0.95)) -> tuple[Query, ...]:

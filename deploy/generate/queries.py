@@ -9,12 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from service.metrics.catalogue import CATALOGUE, PREFIX, Metric
 
-__all__ = ["SUFFIXES", "Query", "expand", "metric_of", "names_in"]
+__all__ = ["CHOSEN", "SUFFIXES", "Query", "expand", "metric_of", "names_in"]
 
 SUFFIXES = ("_bucket", "_count", "_sum")
+CHOSEN = 'job=~"$job",instance=~"$instance"'  # the variables of a dashboard
 _BY_NAME: Mapping[str, Metric] = {metric.name: metric for metric in CATALOGUE}
 _USE = re.compile(r"@([a-z_]+)(?:\{([^}]*)\})?")
 _MATCHER = re.compile(r'\s*([a-z_]+)\s*(?:=~|!~|!=|=)\s*"[^"]*"\s*')
@@ -29,8 +31,8 @@ class Query:
 
     @property
     def text(self) -> str:
-        """The expression as Prometheus understands it."""
-        return expand(self.expression)
+        """The expression as Grafana sends it, for the servers that are chosen on the dashboard."""
+        return expand(self.expression, CHOSEN)
 
 
 def metric_of(name: str) -> Metric:
@@ -49,12 +51,14 @@ def names_in(queries: Iterable[Query]) -> Iterator[str]:
     return (use.group(1) for query in queries for use in _USE.finditer(query.expression))
 
 
-def expand(expression: str) -> str:
-    """`expression` with the full name of every `@name`. Raises `LookupError` for an unknown metric or label."""
-    return _USE.sub(_expanded, expression)
+def expand(expression: str, chosen: str = "") -> str:
+    """`expression` with the full name of every `@name`, and `chosen` among the matchers of each. Raises `LookupError`
+    for an unknown metric or label.
+    """
+    return _USE.sub(partial(_expanded, chosen), expression)
 
 
-def _expanded(use: re.Match[str]) -> str:
+def _expanded(chosen: str, use: re.Match[str]) -> str:
     name, matchers = use.group(1), use.group(2)
     metric = metric_of(name)
     labels = {label.name for label in metric.labels}
@@ -62,4 +66,5 @@ def _expanded(use: re.Match[str]) -> str:
         found = _MATCHER.fullmatch(matcher)
         if found is None or found.group(1) not in labels:
             raise LookupError(f"`{name}` has the labels {sorted(labels)}, got the matcher `{matcher}`")
-    return f"{PREFIX}{name}" + (f"{{{matchers}}}" if matchers else "")
+    wanted = ",".join(filter(None, (matchers, chosen)))
+    return f"{PREFIX}{name}" + (f"{{{wanted}}}" if wanted else "")

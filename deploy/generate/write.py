@@ -1,4 +1,5 @@
-"""Writes the generated files of `deploy/` from the catalogue: four Grafana dashboards and the Prometheus rules.
+"""Writes the generated files of `deploy/`: four Grafana dashboards and the Prometheus rules from the catalogue, and the
+page on capacity from what was measured.
 
 `python -m deploy.generate.write` writes the files. `--check` only reports which files differ; a test runs it, so a
 metric that is renamed in the catalogue alone is found.
@@ -8,19 +9,34 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from deploy.generate.alerts import rule_file
+from deploy.generate.capacity import measured, page
 from deploy.generate.dashboards import DASHBOARDS
 from deploy.generate.panels import Dashboard, Panel
+from deploy.generate.queries import Query
+from service.metrics.catalogue import PREFIX
 
 __all__ = ["files", "main", "to_grafana"]
 
 _SOURCE = {"type": "prometheus", "uid": "${datasource}"}
+_RUNBOOKS = "deploy/runbooks.md"  # in this repository
 _HEIGHT, _WIDTH = 8, 24
+_POLICY_CHANGES = {
+    "name": "Policy changes",
+    "datasource": _SOURCE,
+    "enable": True,
+    "iconColor": "purple",
+    "expr": Query("max by (instance) (@policy_loaded_timestamp_seconds < +Inf) * 1000").text,
+    "useValueForTime": True,  # the value is when
+    "titleFormat": "Policies changed",
+    "textFormat": "{{instance}}",
+}
 
 
 def to_grafana(dashboard: Dashboard) -> dict[str, Any]:
@@ -39,16 +55,38 @@ def to_grafana(dashboard: Dashboard) -> dict[str, Any]:
         "timezone": "browser",
         "links": [{"type": "dashboards", "tags": ["palimpsest"], "title": "Palimpsest", "asDropdown": False}],
         "templating": {
-            "list": [{"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus"}]
+            "list": [
+                {"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus"},
+                _variable("job", "label_values(@build_info, job)"),
+                _variable("model", 'label_values(@build_info{job=~"$job"}, model)'),
+                _variable("instance", 'label_values(@build_info{job=~"$job",model=~"$model"}, instance)'),
+            ]
         },
+        "annotations": {"list": [_POLICY_CHANGES]},
         "panels": list(_placed(dashboard)),
     }
 
 
-def files() -> Mapping[str, str]:
-    """Every generated file: its path below `deploy/` and its text."""
+def _variable(name: str, query: str) -> dict[str, Any]:
+    """A variable of several values of a label. All: those that there are."""
+    return {
+        "name": name,
+        "label": name.capitalize(),
+        "type": "query",
+        "datasource": _SOURCE,
+        "query": {"query": query.replace("@", PREFIX), "refId": name},
+        "refresh": 2,  # with the range of time
+        "sort": 1,
+        "multi": True,
+        "includeAll": True,
+        "current": {"text": ["All"], "value": ["$__all"]},
+    }
+
+
+def files(runbooks: str = _RUNBOOKS) -> Mapping[str, str]:
+    """Every generated file: its path below `deploy/` and its text. Alerts point at the page `runbooks`."""
     made = {f"grafana/dashboards/{b.name}.json": json.dumps(to_grafana(b), indent=2) + "\n" for b in DASHBOARDS}
-    return made | {"prometheus/rules.yml": _yaml(rule_file())}
+    return made | {"prometheus/rules.yml": _yaml(rule_file(runbooks)), "capacity.md": page(measured())}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -56,9 +94,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m deploy.generate.write", description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parent.parent)
     parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 when a file differs")
+    parser.add_argument("--runbooks", default=_RUNBOOKS, help="address of your copy of deploy/runbooks.md, for alerts")
     options = parser.parse_args(arguments)
     different = 0
-    for name, text in files().items():
+    for name, text in files(options.runbooks).items():
         file = options.out / name
         if file.is_file() and file.read_text("utf-8") == text:
             continue
@@ -111,11 +150,31 @@ def _panel(panel: Panel) -> dict[str, Any]:
         "datasource": _SOURCE,
         "targets": targets,
         "fieldConfig": {
-            "defaults": {"unit": panel.unit, "thresholds": {"mode": "absolute", "steps": steps}},
+            "defaults": {
+                "unit": panel.shown_in,
+                "thresholds": {"mode": "absolute", "steps": steps},
+                "mappings": _mappings(panel),
+            },
             "overrides": [],
         },
         "options": {},
     }
+
+
+def _mappings(panel: Panel) -> list[dict[str, Any]]:
+    """What is shown in place of values, with the colour that the value has."""
+    if not panel.says:
+        return []
+    red = panel.red if panel.red is not None else math.inf
+    return [
+        {
+            "type": "value",
+            "options": {
+                f"{value:g}": {"text": text, "color": "red" if value >= red else "green", "index": k}
+                for k, (value, text) in enumerate(panel.says)
+            },
+        }
+    ]
 
 
 def _yaml(document: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ findings (such as a failed check), 2 usage error, 3 internal error. With `--json
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,12 +36,30 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 app = typer.Typer(
-    help="Serves text-to-image models under safety policies, and repairs pictures instead of refusing requests.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"palimpsest {version('palimpsest')}")
+        raise typer.Exit
+
+
+@app.callback()
+def top(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Serves text-to-image models under safety policies, and repairs pictures instead of refusing requests."""
+
+
 audit_app = typer.Typer(help="The audit log.", no_args_is_help=True)
 app.add_typer(policy_app, name="policy")
 app.add_typer(review_app, name="review")
@@ -79,20 +98,30 @@ def serve(
 
     Without options: the default embedded model under the shipped policies, reachable from this machine only.
     """
+    from service.logs import log_as_json
     from service.worker.launch import check
     from service.worker.launch import serve as run
 
     options = {"model": model, "policy": policy, "floor": floor, "host": host, "port": port, "workers": workers}
     settings = _load({**options, "insecure": insecure or None, "adapters": adapter or None}, config).settings
+    log = None
+    if settings.log_format == "json":
+        log_as_json()
+        log = logging.getLogger("bentoml.palimpsest")
     _checked(lambda: check(settings))
     shown = f"http://{settings.host}:{settings.port}"
 
     def started(notes: Sequence[Mapping[str, Any]]) -> None:
         for note in notes:
             if note["state"] == "failed":
-                typer.echo(f"error: a worker could not start: {note['failure']}", err=True)
+                told = f"a worker could not start: {note['failure']}"
+                typer.echo(f"error: {told}", err=True) if log is None else log.error(told)
                 return
         rows = notes[0].get("rules", [])
+        if log is not None:  # tables are for people; `GET /v1/policies` has the rules
+            policy = {"digest": notes[0]["policy"]["digest"], "floor": notes[0]["policy"]["floor"]}
+            log.info("serving `%s` at %s", settings.model, shown, extra={"policy": policy, "rules": len(rows)})
+            return
         say(f"serving `{settings.model}` at {shown} under policies {notes[0]['policy']['digest']}")
         say(_FLOORS[notes[0]["policy"]["floor"]])
         if adapters := notes[0].get("adapters"):

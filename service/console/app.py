@@ -25,7 +25,7 @@ from service.console.history import History
 from service.console.pages import STATIC, render
 from service.console.sessions import COOKIE, SESSION_SECONDS, Sessions
 from service.errors import ApiError, Forbidden, NotFound, Unauthorized
-from service.http.app import as_told, counted
+from service.http.app import Endpoint, as_told, counted
 from service.http.context import runtime_of
 from service.http.endpoints.reviews import review_picture
 from service.http.guard import error_response
@@ -132,7 +132,9 @@ class Console:
 
     def _answered(self, page: Page) -> Callable[[Request], Awaitable[Response]]:
         """The page's handler for callers that may open it."""
-        handler = counted(page.counted, page.handler, limited=True) if page.counted else page.handler
+        handler = page.handler
+        if page.counted:
+            handler = counted(Endpoint(page.path, page.method, page.counted, page.handler, limited=True))
 
         async def answered(request: Request) -> Response:
             caller = self._caller(request)
@@ -145,7 +147,7 @@ class Console:
             runtime = runtime_of(request)
             request.state.caller, request.state.nav, request.state.page = caller, self.pages(caller), page
             if page.method == "POST" and not page.counted:
-                runtime.limiter.take(caller)
+                await runtime.limiter.admit(caller)
             return await handler(request)
 
         return answered

@@ -213,7 +213,13 @@ class ClosedLoop:
         if trial.given is not None:
             source, mask = await self._readers.run(partial(trial.given.over, mask, seed))
         fixed = trial.order.negative_prompt, seed, repair.plan, trial.key, trial.deadline
-        job = Job(repair.prompt, *fixed, sentinels=trial.sentinels, source=source, mask=mask, **options)
+        options |= {
+            "sentinels": trial.sentinels,
+            "source": source,
+            "mask": mask,
+            "trace": self._recorder.tracing.here(),
+        }
+        job = Job(repair.prompt, *fixed, **options)
         trial.jobs.append(job)
         return job
 
@@ -370,12 +376,14 @@ class ClosedLoop:
             assert ladder is not None  # INVARIANT: there is something to climb
             may = extra < ladder.max_extra_generations and self._in_time(trial, picture)
             began = time.perf_counter()
-            changed = await self._try(trial, picture, rung, tried, may_generate=may)
+            with self._recorder.tracing.span("rung", {"palimpsest.rung": rung}):
+                changed = await self._try(trial, picture, rung, tried, may_generate=may)
+                if changed is not None:
+                    picture = await self._judge(trial, changed)
             if changed is None:
                 todo = todo[1:]
                 continue
             extra += rung not in ("steer", "blur")
-            picture = await self._judge(trial, changed)
             result: Literal["passed", "failed"] = "failed" if picture.decision.refused else "passed"
             self._recorder.rung(rung, result, time.perf_counter() - began)
             if trial.progress is not None:

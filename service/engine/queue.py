@@ -22,6 +22,7 @@ from service.order import Lora
 
 if TYPE_CHECKING:
     import numpy as np
+    from opentelemetry.context import Context
     from PIL.Image import Image
 
     from steering import PictureReport, Plan, Sentinel, Trajectory
@@ -98,7 +99,7 @@ class Job:
     is called on the engine thread before the first step with their scores of the text, by concept; if it says so, the
     picture is not begun and the job settles with `Woken`; with `Rewritten`, if the pipeline rewrites the prompt and the
     key lets it. The picture is drawn over `source`, inside of `mask` [h, w]
-    (None: everywhere).
+    (None: everywhere). `trace`: the span that asked for it, if that is recorded.
     """
 
     prompt: str
@@ -113,6 +114,7 @@ class Job:
     wakes: Callable[[Mapping[str, float]], bool] | None = None
     source: Source | None = None
     mask: np.ndarray | None = None
+    trace: Context | None = None
     done: Future[Made] = field(default_factory=Future)
     entered: float = field(default_factory=time.monotonic)
     abandoned: threading.Event = field(default_factory=threading.Event)

@@ -15,8 +15,8 @@ import gc
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from service.engine.queue import Job, Made, Queue, Rewritten, Woken, shutting_do
 from service.errors import DeadlineExceeded, PictureBroken, TextUnjudged, Unavailable, without_message
 from service.metrics.recorder import Recorder
 from service.settings import Batching
+from service.tracing import Attributes
 
 if TYPE_CHECKING:
     from steering import Host, Kept
@@ -35,11 +36,15 @@ _GOOD_BATCHES = 100  # as many batches must fit before a larger one is tried aga
 _GATHER = 0.02  # of the time that the next batch will take: how long it waits for one more picture
 
 
-class _Abandoned(Exception):
+class _Stopped(Exception):
+    """A batch ended before it drew its pictures, and nothing is wrong."""
+
+
+class _Abandoned(_Stopped):
     """No picture of the running batch is needed any more."""
 
 
-class _SomeWoken(Exception):
+class _SomeWoken(_Stopped):
     """Some pictures of the batch are not begun: `scores` by job, what their texts told."""
 
     def __init__(self, scores: Mapping[Job, Mapping[str, float]]) -> None:
@@ -47,7 +52,7 @@ class _SomeWoken(Exception):
         self.scores = scores
 
 
-class _AllRewritten(Exception):
+class _AllRewritten(_Stopped):
     """The pipeline put `texts`, one a row, in place of the prompts of its batch."""
 
     def __init__(self, texts: Sequence[str]) -> None:
@@ -234,7 +239,8 @@ class Engine(threading.Thread):
             call |= host.rewriter_off
         # without trust nothing is watched: a sentinel that stays silent is an error for the rules that ask it
         sentinels = tuple(dict.fromkeys(s for job in jobs for s in job.sentinels)) if host.trusted else ()
-        with nullcontext() if key.lora is None else host.lora(key.lora.name, key.lora.scale):
+        lora = nullcontext() if key.lora is None else host.lora(key.lora.name, key.lora.scale)
+        with self._traced(host, jobs, rows), lora:
             kept = [self._kept(host, jobs, job, call) for job in jobs] if key.given else None
             out = host.generate(
                 [job.prompt for job in jobs] + [""] * padding,
@@ -255,6 +261,31 @@ class Engine(threading.Thread):
         for job, image, report in zip(jobs, out.images, out.report, strict=False):
             self._recorder.stage_took("queue", started - job.entered)
             job.settle(Made(image, report, started - job.entered, took))
+
+    @contextmanager
+    def _traced(self, host: Host, jobs: Sequence[Job], rows: int) -> Iterator[None]:
+        """Makes the spans `queue` and `denoise` of the block for each job that is traced. `denoise` is linked to the
+        other requests of the batch.
+        """
+        traced = [(job, job.trace) for job in jobs if job.trace is not None]
+        if not traced:
+            yield
+            return
+        tracing, began, failed = self._recorder.tracing, time.monotonic(), None
+        try:
+            yield
+        except Exception as error:
+            failed = None if isinstance(error, _Stopped) else error
+            raise
+        finally:
+            ended = time.monotonic()
+            about: dict[str, str | int] = {"palimpsest.host": host.name, "palimpsest.rows": rows}
+            about["palimpsest.steps"] = jobs[0].key.steps
+            for job, trace in traced:
+                tracing.past("queue", trace, job.entered, began)
+                of_it: Attributes = {**about, "palimpsest.sites": () if job.plan is None else job.plan.sites}
+                others = [other for _, other in traced if other is not trace]
+                tracing.past("denoise", trace, began, ended, of_it, links=others, error=failed)
 
     def _kept(self, host: Host, jobs: list[Job], job: Job, call: dict[str, Any]) -> Kept | None:
         """What a job of a batch keeps of the given picture that it draws over."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from opentelemetry.trace import Span, StatusCode
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -58,6 +59,7 @@ from service.image_files import Upload, decode
 from service.metrics.catalogue import RequestOutcome
 from service.metrics.recorder import render
 from service.order import Order
+from service.tracing import Tracing
 
 if TYPE_CHECKING:
     from service.worker.runtime import Runtime
@@ -212,49 +214,66 @@ def access() -> Access:
 def make_app() -> Starlette:
     """The app. The caller must set `app.state.runtime`."""
     # the model is a `:path`, because the id of a hub model has a slash
-    routes = [
-        Route(
-            e.path.replace("{model}", "{model:path}"), counted(e.name, e.handler, limited=e.limited), methods=[e.method]
-        )
-        for e in ENDPOINTS
-    ]
+    routes = [Route(e.path.replace("{model}", "{model:path}"), counted(e), methods=[e.method]) for e in ENDPOINTS]
     return Starlette(routes=[*routes, Route("/metrics", metrics, methods=["GET"])])
 
 
-def counted(name: str, handler: Handler, *, limited: bool) -> Handler:
-    """The handler with rate limit, error answers, and request metrics under the endpoint's `name`."""
+def counted(endpoint: Endpoint) -> Handler:
+    """The endpoint's handler with rate limit, error answers, a span, and request metrics under the endpoint's name."""
 
     async def told(request: Request) -> Response:
         started = time.perf_counter()
         request_id = getattr(request.state, "request_id", None) or os.urandom(16).hex()
         request.state.request_id = request_id
+        runtime: Runtime | None = getattr(request.app.state, "runtime", None)
+        tracing = Tracing() if runtime is None else runtime.recorder.tracing
+        span = tracing.request(endpoint.name, request.headers)
         status = 200
 
         def over(error: BaseException | None) -> None:
             outcome: RequestOutcome = getattr(request.state, "outcome", "ok") if error is None else _outcome(error)
             seconds = time.perf_counter() - started
-            runtime: Runtime | None = getattr(request.app.state, "runtime", None)
             if runtime is not None:
-                runtime.recorder.request(name, outcome, seconds)
-            log.info("%s %d %s %.3f s request=%s", name, status, outcome, seconds, request_id)
+                runtime.recorder.request(endpoint.name, outcome, seconds)
+            if span is not None:
+                _end(span, endpoint, status, outcome, request_id)
+            fields = {"endpoint": endpoint.name, "status": status, "outcome": outcome, "seconds": round(seconds, 3)}
+            log.info("%s %d %s %.3f s request=%s", *fields.values(), request_id, extra=fields)
 
-        try:
-            if limited:
-                runtime_of(request).limiter.take(caller_of(request))
-            response = await handler(request)
-        except Exception as error:
-            refusal = as_told(error, request_id)
-            status = refusal.status
-            over(refusal)
-            return error_response(refusal)
-        status = response.status_code
-        if isinstance(response, EventStream):
-            response.over = over
-        else:
-            over(None)
-        return response
+        with tracing.within(span):
+            try:
+                if endpoint.limited:
+                    await runtime_of(request).limiter.admit(caller_of(request))
+                response = await endpoint.handler(request)
+            except Exception as error:
+                refusal = as_told(error, request_id)
+                status = refusal.status
+                over(refusal)
+                return error_response(refusal)
+            status = response.status_code
+            if isinstance(response, EventStream):
+                response.over = over
+            else:
+                over(None)
+            return response
 
     return told
+
+
+def _end(span: Span, endpoint: Endpoint, status: int, outcome: RequestOutcome, request_id: str) -> None:
+    """Ends the span of a request. The names are OpenTelemetry's where it has some."""
+    span.set_attributes(
+        {
+            "http.request.method": endpoint.method,
+            "http.route": endpoint.path,
+            "http.response.status_code": status,
+            "palimpsest.outcome": outcome,
+            "palimpsest.request_id": request_id,
+        }
+    )
+    if status >= 500:
+        span.set_status(StatusCode.ERROR)
+    span.end()
 
 
 async def pictures(

@@ -20,6 +20,7 @@ from starlette.types import Scope as ASGIScope
 
 from service.errors import ApiError, Forbidden, Internal, MethodNotAllowed, NotFound, Unauthorized, without_message
 from service.http.keys import KeyRing, Scope
+from service.logs import REQUEST_ID
 
 __all__ = ["Access", "Guard", "Needed", "error_response"]
 
@@ -87,6 +88,7 @@ class Guard:
 
     async def _answer(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
         request_id = uuid.uuid4().hex
+        REQUEST_ID.set(request_id)  # the task is the request's
         state: MutableMapping[str, Any] = scope.setdefault("state", {})
         state["request_id"] = request_id
         started = False

@@ -78,7 +78,7 @@ ENDPOINT, VERSION, MODEL = MetricLabel("endpoint"), MetricLabel("version"), Metr
 OUTCOME = MetricLabel("outcome", get_args(RequestOutcome))
 STAGE = MetricLabel("stage", get_args(RequestStage))
 VERDICT, ENFORCED, SHADOW = (MetricLabel(name, VERDICTS) for name in ("verdict", "enforced", "shadow"))
-ACTING = MetricLabel("mode", ("enforce", "shadow"))
+ACTING = MetricLabel("mode", ("enforce", "canary", "shadow"))
 ROLLOUT = MetricLabel("mode", ("enforce", "canary", "shadow", "disabled"))
 RUNG = MetricLabel("rung", RUNGS)
 PASSED = MetricLabel("result", ("passed", "failed"))
@@ -189,5 +189,6 @@ CATALOGUE: tuple[Metric, ...] = (
     Metric("review_oldest_timestamp_seconds", "gauge", "When the case that waits longest came; +Inf: none waits.",
            mode="livemostrecent", initial=math.inf),
     Metric("audit_events_total", "counter", "Audit records by result.", (WRITTEN,)),
+    Metric("rate_fallbacks_total", "counter", "Requests whose rate a server kept alone, because Redis did not answer."),
     Metric("build_info", "gauge", "1; version and model as labels.", (VERSION, MODEL), 4, mode="livemax"),
 )  # fmt: skip

@@ -1,9 +1,9 @@
 """Updates the metrics, and renders them for Prometheus.
 
-Only this module uses the client library, so that every label value comes from one place. Gauges use multiprocess modes.
-A gauge that has not been set has an initial value that does not affect a minimum or maximum. `prometheus_client`
-decides at import whether it writes to files, so `PROMETHEUS_MULTIPROC_DIR` must be set before this module is imported
-(BentoML does this in its workers).
+Only this hall uses the client library, and only this module makes and updates our own metrics, so that every label
+value comes from one place. Gauges use multiprocess modes. A gauge that has not been set has an initial value that does
+not affect a minimum or maximum. `prometheus_client` decides at import whether it writes to files, so
+`PROMETHEUS_MULTIPROC_DIR` must be set before this module is imported (BentoML does this in its workers).
 """
 
 from __future__ import annotations
@@ -43,9 +43,12 @@ from service.metrics.catalogue import (
     RequestStage,
     Rollout,
 )
+from service.metrics.processes import Processes
+from service.tracing import Tracing
 
 __all__ = ["Recorder", "forget_dead_workers", "render", "values_of"]
 
+_SPANS = {"sense_prompt": "read", "sense_picture": "read"}  # stages whose spans have another name
 _LABELS = {metric.name: [label.name for label in metric.labels] for metric in CATALOGUE}
 
 
@@ -89,9 +92,11 @@ class _Family:
 
 
 class Recorder:
-    """Updates the metrics. There is one recorder per process."""
+    """Updates the metrics, and makes spans of the stages. There is one recorder per process."""
 
-    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+    def __init__(self, registry: CollectorRegistry = REGISTRY, tracing: Tracing | None = None) -> None:
+        self.tracing = tracing or Tracing()
+        self._canaries: frozenset[str] = frozenset()
         self._families = {metric.name: _Family(metric, registry) for metric in CATALOGUE}
 
     @classmethod
@@ -120,10 +125,11 @@ class Recorder:
 
     @contextlib.contextmanager
     def stage(self, stage: RequestStage) -> Iterator[None]:
-        """Observes the seconds of the block, also when it raises."""
+        """Observes the seconds of the block, also when it raises. If the request is traced, the block is a span."""
         start = time.perf_counter()
         try:
-            yield
+            with self.tracing.span(_SPANS.get(stage, stage), {"palimpsest.stage": stage}):
+                yield
         finally:
             self.stage_took(stage, time.perf_counter() - start)
 
@@ -132,9 +138,10 @@ class Recorder:
         self.series("stage_duration_seconds", stage).observe(seconds)
 
     def decision(self, rules: Iterable[str], verdict: str, *, mode: Literal["enforce", "shadow"]) -> None:
-        """A final decision, counted once for each rule that took part."""
+        """A final decision, counted once for each rule that took part. What a canary enforced is counted apart."""
         for rule in rules:
-            self.series("decisions_total", rule, verdict, mode).inc()
+            acting = "canary" if mode == "enforce" and rule in self._canaries else mode
+            self.series("decisions_total", rule, verdict, acting).inc()
 
     def decision_errors(self, rules: Iterable[str], *, stale: bool = False) -> None:
         """Rules that could not be evaluated for one request, and whether its policies are stale."""
@@ -252,6 +259,7 @@ class Recorder:
         self.series("unfit_rules").set(unfit)
         self.series("floor_missing").set(int(not floor))
         rollouts = dict(rules)
+        self._canaries = frozenset(rule for rule, mode in rollouts.items() if mode == "canary")
         for rollout in ROLLOUT.values:
             self.series("rules", rollout).set(sum(mode == rollout for mode in rollouts.values()))
         for rule in rollouts:
@@ -299,6 +307,10 @@ class Recorder:
         """An audit record was written, or failed to be written."""
         self.series("audit_events_total", result).inc()
 
+    def rate_apart(self) -> None:
+        """A request was admitted or refused by this server's own count, though servers should share one."""
+        self.series("rate_fallbacks_total").inc()
+
     def build(self, version: str, model: str) -> None:
         """The version and the model that run."""
         self.series("build_info", version, model).set(1)
@@ -319,6 +331,7 @@ def render() -> tuple[bytes, str]:
         forget_dead_workers(Path(folder))
         registry = CollectorRegistry()
         MultiProcessCollector(registry)
+        registry.register(Processes(_workers(Path(folder))))
     return generate_latest(registry), CONTENT_TYPE_LATEST
 
 
@@ -341,7 +354,7 @@ def values_of(names: Collection[str]) -> dict[str, dict[tuple[str, ...], float]]
 
 def forget_dead_workers(folder: Path) -> None:
     """Removes the live gauges of dead worker processes. A killed worker does not remove its own."""
-    for pid in {int(p.stem.rsplit("_", 1)[1]) for p in folder.glob("gauge_live*_*.db")}:
+    for pid in _workers(folder):
         try:
             os.kill(pid, 0)
         except ProcessLookupError:
@@ -349,3 +362,8 @@ def forget_dead_workers(folder: Path) -> None:
                 mark_process_dead(pid, str(folder))
         except PermissionError:  # alive, another user's
             continue
+
+
+def _workers(folder: Path) -> set[int]:
+    """The processes whose live gauges are in the folder of the multiprocess mode."""
+    return {int(p.stem.rsplit("_", 1)[1]) for p in folder.glob("gauge_live*_*.db")}

@@ -23,6 +23,7 @@ from policies import (
     Store,
     StoreState,
     TrustedKey,
+    diff,
     policy_paths,
     trusted_keys,
 )
@@ -33,8 +34,9 @@ from service.settings import Settings, SettingsError
 if TYPE_CHECKING:
     from service.rules.support import PackIndex
 
-__all__ = ["check_policies", "follow", "make_loader", "public_note", "served_paths", "trusted"]
+__all__ = ["check_policies", "follow", "make_loader", "public_note", "served_paths", "told_change", "trusted"]
 
+_SHOWN = 20  # changes that one line names
 log = logging.getLogger("bentoml.palimpsest.policies")
 
 
@@ -162,6 +164,21 @@ def public_note(state: StoreState, snapshot: Snapshot) -> dict[str, Any]:
         "failed_at": _stamp(state.failed_at) if state.failed_at else None,
         "problems": problems,
     }
+
+
+def told_change(state: StoreState, old: Snapshot | None, new: Snapshot) -> str:
+    """One line on policies that came into use: their digest, who signed them, and the rules and lists that differ from
+    `old`. Words of lists stay out of logs.
+    """
+    signed = f", signed with {state.origin.key}" if state.origin else ""
+    changes = () if old is None else diff(old, new)
+    if not changes:
+        return f"now {state.digest}{signed}"
+    looser = {(c.where, c.name) for c in changes if c.loosens}
+    names = dict.fromkeys((c.where, c.name) for c in changes)
+    shown = [f"{where} `{name}`" + (" (may be milder)" if (where, name) in looser else "") for where, name in names]
+    more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
+    return f"now {state.digest}{signed}; changed: {', '.join(shown[:_SHOWN])}{more}"
 
 
 def _stamp(moment: Any) -> str:

@@ -34,9 +34,11 @@ def check(settings: Settings) -> None:
     from service.audit import load_keys
     from service.engine.adapters import check_adapters
     from service.http.keys import load_keys_file
+    from service.http.limits import shared_buckets
     from service.model_names import resolve_model
     from service.reading.detectors import build_detection
     from service.rules.policy_store import check_policies
+    from service.tracing import tracing_from_environment
 
     if not settings.loopback and not (settings.api_keys or settings.keys_file) and not settings.insecure:
         raise SettingsError(
@@ -55,6 +57,8 @@ def check(settings: Settings) -> None:
         )
     if settings.keys_file is not None:
         load_keys_file(settings.keys_file)
+    tracing_from_environment().close()
+    shared_buckets(settings)
     resolve_model(settings.model)
     check_adapters(settings)
     _check_port(settings)
@@ -152,7 +156,7 @@ def _plain(settings: Settings) -> Mapping[str, str]:
             value = ",".join(str(each.model_copy(update={"path": each.path.resolve()})) for each in value)
         elif name in ("plugins", "model_aliases", "cors_origins"):
             value = ",".join(value)
-        elif name == "audit_key":
+        elif name in ("audit_key", "redis_url"):
             value = value.get_secret_value() if value else None
         elif isinstance(value, Path) or (name == "model" and Path(value).exists()):
             value = Path(value).resolve()

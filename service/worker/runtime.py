@@ -36,7 +36,7 @@ from service.http.answers import (
     refusal,
     unanswered_record,
 )
-from service.http.limits import RateLimiter, limits_folder
+from service.http.limits import RateLimiter, limits_folder, shared_buckets
 from service.http.requests import EvaluateRequest
 from service.http.status import detector_notes, models_answer, policies_answer, status_answer
 from service.metrics.recorder import Recorder
@@ -49,7 +49,7 @@ from service.reading.pools import DetectorPools
 from service.reviews.reviews import Reviews
 from service.reviews.store import CaseStore, Quota, new_id
 from service.rules.bundle_upload import BundleUpload, bundle_place
-from service.rules.policy_store import follow, make_loader, public_note
+from service.rules.policy_store import follow, make_loader, public_note, told_change
 from service.rules.support import PackIndex, RuleRow, rule_table, unmet
 from service.settings import Settings, SettingsError
 from service.worker.notes import WorkerNotes, notes_folder
@@ -95,7 +95,13 @@ class Runtime:
         self.keys: AuditKeys = load_keys(
             settings.state_folder, settings.audit_key.get_secret_value() if settings.audit_key else None
         )
-        self.limiter = RateLimiter(limits_folder(), per_minute=settings.rate_per_minute, burst=settings.rate_burst)
+        self.limiter = RateLimiter(
+            limits_folder(),
+            per_minute=settings.rate_per_minute,
+            burst=settings.rate_burst,
+            shared=shared_buckets(settings),
+            apart=recorder.rate_apart,
+        )
         self._tasks: set[asyncio.Task[None]] = set()
         self._in_flight = 0
         self._publishing = threading.Lock()
@@ -105,6 +111,7 @@ class Runtime:
         self._audit: AuditLog | None = None
         self._ready: Ready | None = None
         self._rows: tuple[RuleRow, ...] = ()
+        self._followed: Snapshot | None = None  # the policies that the log told of last
         self._adapters: dict[str, Adapter] = {}
         self._created = 0  # when the model's files were written
         links = settings.state_folder / "pictures"
@@ -146,6 +153,7 @@ class Runtime:
             self._sweeping.stop()
         if self._audit is not None:
             self._audit.close()
+        self.recorder.tracing.close()
         self._notes.withdraw()
 
     def drain(self) -> None:
@@ -389,12 +397,16 @@ class Runtime:
         """Called after every attempt to load changed policy files, on the polling thread."""
         good = state.source == "live"
         self.recorder.reload("ok" if good else "failed", codes=[p.code for p in state.last_problems])
+        told = state.last_error
         if self._ready is not None:
-            self._policies_changed(state, self._ready.store.snapshot)
-        log.log(logging.INFO if good else logging.ERROR, "policies: %s", state.last_error or f"now {state.digest}")
+            snapshot = self._ready.store.snapshot
+            told = told or told_change(state, self._followed, snapshot)
+            self._policies_changed(state, snapshot)
+        log.log(logging.INFO if good else logging.ERROR, "policies: %s", told or f"now {state.digest}")
 
     def _policies_changed(self, state: StoreState, snapshot: Snapshot) -> None:
         assert self._ready is not None  # INVARIANT: only called with a runtime that is composed
+        self._followed = snapshot
         self._rows = rule_table(snapshot, self._ready.packs, self._adapters.values())
         unfit = sum(row.unfit is not None for row in self._rows)
         rules = [(row.rule, row.mode) for row in self._rows]
@@ -438,7 +450,7 @@ class Runtime:
         """Writes an audit record. Raises `Unavailable` if that fails, the record is `demanded`, and the settings
         require it.
         """
-        await asyncio.get_running_loop().run_in_executor(None, partial(self._append, record, demanded=demanded))
+        await asyncio.to_thread(self._append, record, demanded=demanded)
 
     def _append(self, record: Mapping[str, Any], *, demanded: bool = True) -> None:
         """As `_record`, but blocks."""

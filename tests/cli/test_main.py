@@ -44,6 +44,14 @@ def test_help_takes_less_than_half_a_second_of_processor_time() -> None:
     assert (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime) < 0.5
 
 
+def test_it_tells_its_version(cli: Callable[..., Any]) -> None:
+    import tomllib
+
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    done = cli("--version")
+    assert (done.exit_code, done.stdout) == (0, f"palimpsest {wanted}\n")
+
+
 def test_every_command_has_help(cli: Callable[..., Any]) -> None:
     for command in (
         ["serve"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-_SYSTEM = ("test_live.py", "test_faults.py", "test_workers.py", "test_container.py")
+_SYSTEM = ("test_live.py", "test_faults.py", "test_workers.py", "test_container.py", "test_traces.py", "test_redis.py")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,7 +1,8 @@
 """What the container file makes, as far as it can be seen without Docker: a wheel that serves by itself.
 
-An image was never built where this was written. Here the wheel that its `pip install .` would install is built and
-unpacked, and the service is started from it alone, with the environment that the file sets.
+An image was never built where this was written. Here the wheel that its `pip install .` would install is built of what
+`.dockerignore` lets through and unpacked, and the service is started from it alone, with the environment that the file
+sets.
 
 | the law that goes red | when this is broken |
 |---|---|
@@ -23,6 +24,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.deploy.test_deploy import context
 from tests.running import ROOT, free_port
 
 pytestmark = pytest.mark.system
@@ -49,8 +51,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
     if tracked.returncode != 0:
         pytest.skip("the list of files is git's")
+    sent = context()
     for name in filter(None, tracked.stdout.split("\0")):
-        if not name.startswith("tests/") and (ROOT / name).is_file():
+        if name.split("/")[0] in sent and (ROOT / name).is_file():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, source / name)
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]

@@ -10,6 +10,7 @@ import json
 import re
 import shutil
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import promql_parser
 import pytest
 import yaml
 
-from deploy.generate.alerts import ALERTS, RECORDS
+from deploy.generate.alerts import ALERTS, RECORDS, anchor
 from deploy.generate.dashboards import DASHBOARDS
 from deploy.generate.queries import expand, metric_of
 from deploy.generate.write import files, main
@@ -28,7 +29,14 @@ from service.metrics.catalogue import CATALOGUE, PREFIX
 from service.settings import Settings
 
 DEPLOY = Path(__file__).resolve().parent.parent.parent / "deploy"
-NOT_OURS = {"up": {"job"}}
+CHOSEN = {"job", "instance"}  # what a scrape adds, and dashboards choose by
+NOT_OURS = {
+    "up": {"job"},
+    "process_resident_memory_bytes": {*CHOSEN, "pid"},
+    "process_cpu_seconds_total": {*CHOSEN, "pid"},
+    "process_open_fds": {*CHOSEN, "pid"},
+    "process_start_time_seconds": {*CHOSEN, "pid"},
+}
 
 DASHBOARD = {
     "type": "object",
@@ -70,6 +78,7 @@ def expressions() -> Iterator[str]:
     """Every PromQL expression that stands in `deploy/`."""
     for board in dashboards():
         yield from (t["expr"] for panel in board["panels"] for t in panel.get("targets", ()))
+        yield from (annotation["expr"] for annotation in board["annotations"]["list"])
     for group in yaml.safe_load((DEPLOY / "prometheus" / "rules.yml").read_text())["groups"]:
         yield from (rule["expr"] for rule in group["rules"])
 
@@ -110,7 +119,7 @@ def test_every_metric_and_label_that_a_query_asks_for_exists() -> None:
             name = selector.name
             if name in recorded:
                 continue
-            own = NOT_OURS.get(name) or {k.name for k in metric_of(name.removeprefix(PREFIX)).labels}
+            own = NOT_OURS.get(name) or {k.name for k in metric_of(name.removeprefix(PREFIX)).labels} | CHOSEN
             used = {matcher.name for matcher in selector.matchers.matchers}
             assert used <= own, f"{name} has no label {sorted(used - own)}: {expression}"
             assert name in NOT_OURS or name.startswith(PREFIX)
@@ -150,13 +159,58 @@ def test_dashboards_are_as_grafana_wants_them() -> None:
         ]
         assert len(set(cells)) == len(cells), "no panel covers another"
         assert all(p["title"] for p in panels)
-        assert [v["name"] for v in board["templating"]["list"]] == ["datasource"]
+        variables = {v["name"]: v for v in board["templating"]["list"]}
+        assert list(variables) == ["datasource", "job", "model", "instance"]
+        assert "$model" in variables["instance"]["query"]["query"], "the model chooses among the servers"
+        targets = [t["expr"] for p in panels for t in p.get("targets", ())]
+        assert all(
+            text.count('instance=~"$instance"') == len(re.findall(r"(?:palimpsest|process)_", text)) for text in targets
+        )
+
+
+def test_panels_have_units_and_say_states_in_words() -> None:
+    panels = {(b["title"], p["title"]): p for b in dashboards() for p in b["panels"] if p["type"] != "row"}
+    for (_, title), panel in panels.items():
+        unit = panel["fieldConfig"]["defaults"]["unit"]
+        text = " ".join(target["expr"] for target in panel["targets"])
+        if unit == "short":
+            assert "sum(rate(" not in text or " / " in text, f"{title}: a rate of what?"
+            assert "_seconds" not in text.replace("cpu_seconds_total", ""), title
+            assert "_bytes" not in text, title
+    for title, words in {
+        "Workers": {"0": "agree", "1": "disagree"},
+        "Policies in use": {"0": "those on disk", "1": "last good ones"},
+        "Floor": {"0": "in force", "1": "missing"},
+    }.items():
+        (mapping,) = panels["Palimpsest: policies and shadow", title]["fieldConfig"]["defaults"]["mappings"]
+        assert {value: shown["text"] for value, shown in mapping["options"].items()} == words
+        assert mapping["options"]["1"]["color"] == "red"
+
+
+def test_every_alert_has_a_runbook_that_says_three_things() -> None:
+    text = (DEPLOY / "runbooks.md").read_text()
+    sections = {part.split("\n", 1)[0]: part for part in text.split("\n## ")[1:]}
+    assert list(sections) == [alert.name for alert in ALERTS]
+    for name, section in sections.items():
+        assert re.findall(r"^\*\*(\w+)\.\*\* \S", section, re.M) == ["Means", "Look", "Do"], name
+    for rule in yaml.safe_load((DEPLOY / "prometheus" / "rules.yml").read_text())["groups"][1]["rules"]:
+        page, _, heading = rule["annotations"]["runbook_url"].partition("#")
+        assert (DEPLOY.parent / page).is_file()
+        assert heading in {name.lower() for name in sections}
+
+
+def test_runbooks_may_be_elsewhere(tmp_path: Path) -> None:
+    assert main(["--out", str(tmp_path), "--runbooks", "https://wiki.example.com/palimpsest"]) == 0
+    written = (tmp_path / "prometheus" / "rules.yml").read_text()
+    assert "runbook_url: https://wiki.example.com/palimpsest#palimpsestdown" in written
 
 
 def test_every_name_in_any_file_of_deploy_exists() -> None:
     values = {f"PALIMPSEST_{name}".upper() for name in Settings.model_fields}
     recorded = {record.name.partition(":")[0] for record in RECORDS}
     for file in DEPLOY.rglob("*.*"):
+        if not file.is_file() or file.suffix == ".pyc":
+            continue
         text = file.read_text("utf-8")
         for name in re.findall(r"\bpalimpsest_([a-z_]+)", text):
             assert metric_of(name), f"{file.name}: {name}"
@@ -200,8 +254,10 @@ def test_a_pod_has_one_gpu_no_rights_probes_that_exist_and_time_to_end() -> None
     assert float(environment["PALIMPSEST_GRACE_SECONDS"]) > float(environment["PALIMPSEST_DEADLINE_SECONDS"])
     mounts = {m["name"]: m for m in container["volumeMounts"]}
     assert set(mounts) == {v["name"] for v in pod["volumes"]}
-    assert mounts["policies"]["mountPath"] == environment["PALIMPSEST_POLICY"]
-    assert mounts["policies"]["readOnly"] is True
+    assert environment["PALIMPSEST_POLICY"].split(",") == ["shipped", mounts["policies"]["mountPath"]]
+    assert environment["PALIMPSEST_FLOOR"] == "true"
+    assert Path(environment["PALIMPSEST_MODEL"]).parent == Path(mounts["weights"]["mountPath"])
+    assert mounts["policies"]["readOnly"] is mounts["weights"]["readOnly"] is True
 
 
 def test_it_scales_by_a_metric_that_exists() -> None:
@@ -229,6 +285,30 @@ def test_compose_mounts_what_is_there_and_listens_to_this_machine_only() -> None
         assert all(port.startswith("127.0.0.1:") for port in service["ports"])
 
 
+def context() -> set[str]:
+    """The files and folders of the repository that are sent to build an image."""
+    lines = (DEPLOY.parent / ".dockerignore").read_text().splitlines()
+    assert "*" in lines, "a list of what is sent, not of what is not"
+    return {line.removeprefix("!") for line in lines if line.startswith("!")}
+
+
+def test_an_image_is_built_of_the_packages_and_of_nothing_else() -> None:
+    project = tomllib.loads((DEPLOY.parent / "pyproject.toml").read_text())
+    patterns = project["tool"]["setuptools"]["packages"]["find"]["include"]
+    packages = {p.parent.name for each in patterns for p in DEPLOY.parent.glob(f"{each}/__init__.py")}
+    assert context() == {*packages, "pyproject.toml", project["project"]["readme"], "LICENSE"}
+
+
+def test_the_image_takes_torch_from_where_a_build_argument_says() -> None:
+    text = (DEPLOY / "container" / "Containerfile").read_text()
+    assert 'ARG TORCH_INDEX=""' in text.partition("FROM ")[2], "an argument before FROM is not seen after it"
+    install = next(line for line in text.splitlines() if "pip install" in line).removeprefix("RUN ").split(" && ")[0]
+    for index, options in (("", []), ("https://x.example/cpu", ["--extra-index-url", "https://x.example/cpu"])):
+        script = f"pip() {{ printf '%s\\n' \"$@\"; }}; TORCH_INDEX='{index}'; {install}"
+        said = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout.split()
+        assert said == ["install", "--no-cache-dir", *options, "."]
+
+
 # series that make an alert fire, and at which minute; `0x90` is ninety zeros, `1+1x90` grows by one a minute
 _A = 'palimpsest_requests_total{endpoint="generations",outcome="%s"}'
 FIRES: dict[str, tuple[dict[str, str], int]] = {
@@ -247,6 +327,8 @@ FIRES: dict[str, tuple[dict[str, str], int]] = {
         30,
     ),
     "PalimpsestFailing": ({_A % "ok": "0+9x90", _A % "error": "0+1x90"}, 30),
+    # three of seven, and nothing after
+    "PalimpsestFailedBurst": ({_A % "ok": "0x20 1 3 4x60", _A % "error": "0x20 1 3x60"}, 27),
     "PalimpsestPolicyReloadFailing": ({"palimpsest_policy_last_reload_failed": "1x90"}, 5),
     "PalimpsestWorkersDisagree": ({"palimpsest_policy_number_min": "3x90", "palimpsest_policy_number_max": "4x90"}, 5),
     "PalimpsestPoliciesStale": ({"palimpsest_stale_decisions_total": "0+1x90"}, 20),
@@ -276,6 +358,7 @@ FIRES: dict[str, tuple[dict[str, str], int]] = {
     ),
     "PalimpsestReviewsRefused": ({'palimpsest_review_cases_total{result="full"}': "0+1x90"}, 30),
     "PalimpsestOutOfMemory": ({"palimpsest_out_of_memory_total": "0+1x90"}, 20),
+    "PalimpsestRatesApart": ({"palimpsest_rate_fallbacks_total": "0+1x90"}, 30),
     "PalimpsestBrokenPictures": ({'palimpsest_broken_pictures_total{cause="decoded"}': "0+1x90"}, 20),
 }
 # a service that does well, at the same minutes
@@ -309,6 +392,7 @@ QUIET = {
     'palimpsest_review_cases_total{result="full"}': "1x400",
     "palimpsest_out_of_memory_total": "1x400",
     'palimpsest_broken_pictures_total{cause="decoded"}': "1x400",
+    "palimpsest_rate_fallbacks_total": "1x400",
 }
 
 
@@ -322,7 +406,9 @@ def _case(series: dict[str, str], minute: int, alert: str, *, fires: bool) -> di
     labels = {"severity": rule.severity}
     if by is not None:
         labels[by.group(1)] = {"detector": "easyocr", "rule": "toxic"}[by.group(1)]
-    told = {"exp_labels": labels, "exp_annotations": {"summary": rule.summary, "action": rule.action}}
+    annotations = {"summary": rule.summary, "action": rule.action}
+    annotations["runbook_url"] = f"deploy/runbooks.md#{anchor(rule)}"
+    told = {"exp_labels": labels, "exp_annotations": annotations}
     return {
         "interval": "1m",
         "name": f"{alert} {'fires' if fires else 'is quiet'}",
@@ -352,4 +438,4 @@ def test_every_alert_fires_when_it_should_and_is_quiet_when_all_is_well(tmp_path
 def test_promtool_accepts_the_rules_and_the_scrape_settings() -> None:
     _promtool("check", "rules", str(DEPLOY / "prometheus" / "rules.yml"))
     for name in ("prometheus.yml", "kubernetes.yml"):
-        _promtool("check", "config", "--syntax-only", str(DEPLOY / "prometheus" / name))
+        _promtool("check", "config", str(DEPLOY / "prometheus" / name))

@@ -12,14 +12,15 @@ ROOT = Path(__file__).resolve().parents[2]
 LINE = '    Metric("letters_read_total", "counter", "Letters that readers read.", (DETECTOR,), 10),\n'
 USE = """
 from prometheus_client import CollectorRegistry, generate_latest
-from deploy.generate.write import files
+from deploy.generate.dashboards import DASHBOARDS
+from deploy.generate.write import to_grafana
 from service.metrics.recorder import Recorder
 import service
 
 registry = CollectorRegistry()
 Recorder(registry).series("letters_read_total", "rapidocr").inc(5)
 assert 'palimpsest_letters_read_total{detector="rapidocr"} 5.0' in generate_latest(registry).decode()
-assert "rate(palimpsest_letters_read_total[" in files()["grafana/dashboards/operations.json"]
+assert "rate(palimpsest_letters_read_total{" in str(to_grafana(DASHBOARDS[0]))
 print(service.__file__)
 """
 

@@ -81,6 +81,17 @@ POLICY = policy_text(
         reason: History is shown.
         approved_by: lead@example.com
         expires: 2099-01-01
+  - id: desk
+    why: A person looks at these first.
+    category: news
+    when: {prompt: {any_of: [election]}}
+    then: [{do: review-hold, queue: news-desk}]
+  - id: first-steps
+    why: A canary that nearly every request is drawn for.
+    category: other
+    when: {prompt: {any_of: [ring]}}
+    then: [{do: label, value: ring}]
+    rollout: {mode: canary, percent: 99}
   - id: trial
     why: Tried in shadow first.
     category: other
@@ -105,9 +116,12 @@ STEADY = {
     "out_of_memory_total": "there is memory",
     "broken_pictures_total": "the weights are sound; tests/service/worker/test_serve.py breaks them",
     "fallbacks_total": "steering did what it said; only a rule without a pack replaced prompts",
+    "rate_fallbacks_total": "no Redis; tests/deploy/test_redis.py stops one",
     "policy_number_min": "workers may agree at every scrape",
     "policy_number_max": "workers may agree at every scrape",
     "up": "the server was up",
+    "review_decisions_total": "nobody decides; tests/deploy/test_workers.py does",
+    "review_looks_total": "nobody looks",
     "woken_pictures_total": "no rule asks a sentinel",
 }
 
@@ -119,8 +133,13 @@ STEADY_QUERIES = {
     "steering/Dose of edits, middle and 95 of 100/1": "the same",
     "operations/Share of failures of ours/0": "nothing of ours failed",
     "record/palimpsest:failed:ratio5m": "nothing of ours failed",
+    "record/palimpsest:failed:ratio15m": "nothing of ours failed",
+    "recorded/palimpsest:failed:ratio15m": "nothing of ours failed",
+    "alert/PalimpsestFailedBurst/0": "nothing of ours failed",
+    "alert/PalimpsestFailedBurst/1": "nothing of ours failed",
     "recorded/palimpsest:failed:ratio5m": "nothing of ours failed",
     "alert/PalimpsestFailing/0": "nothing of ours failed",
+    "alert/PalimpsestReviewsRefused/0": "there is room for every case",
     "alert/PalimpsestAuditWriteFailing/0": "the disk has room; tests/service/test_audit.py fills one",
 }
 
@@ -155,7 +174,9 @@ class Live:
 
     def query(self, text: str, path: str = "query", **options: Any) -> list[dict[str, Any]]:
         """The series that Prometheus answers."""
-        asked = {"query": text.replace("$__rate_interval", WINDOW), **options}
+        for variable, value in (("$__rate_interval", WINDOW), ("$job", ".+"), ("$instance", ".+")):
+            text = text.replace(variable, value)
+        asked = {"query": text, **options}
         answer = httpx.get(f"{self.prometheus}/api/v1/{path}", params=asked, timeout=60).json()
         assert answer["status"] == "success", f"{text}: {answer}"
         found: list[dict[str, Any]] = answer["data"]["result"]
@@ -298,6 +319,7 @@ def _kinds(k: int) -> dict[str, dict[str, Any]]:
         "unfit": {"prompt": f"nowhere but a {CANARY}"},
         "block": {"prompt": f"a forbidden {CANARY}"},
         "exempt": {"prompt": f"a forbidden {CANARY} in a museum"},
+        "held": {"prompt": f"an election and a {CANARY}"},
         "shadow": {"prompt": f"a star and a {CANARY}"},
         "adapter": {"prompt": f"a ring and a {CANARY}", "lora": {"name": "mice"}},
     }
@@ -333,7 +355,15 @@ def _round(url: str, policy: Path, k: int) -> list[tuple[str, int, str]]:
 def test_the_load_was_mixed(live: Live) -> None:
     seen = {(kind, status) for kind, status, _ in live.answers}
     assert {("allow", 200), ("steer", 200), ("dose", 200), ("climb", 400), ("block", 400), ("exempt", 200)} <= seen
-    assert {("shadow", 200), ("unfit", 200), ("bad", 400), ("crowd", 429), ("leave", 0), ("text", 415)} <= seen
+    assert {
+        ("held", 202),
+        ("shadow", 200),
+        ("unfit", 200),
+        ("bad", 400),
+        ("crowd", 429),
+        ("leave", 0),
+        ("text", 415),
+    } <= seen
     failed = [(kind, status, body) for kind, status, body in live.answers if status >= 500]
     assert not failed, json.dumps(failed, indent=1)
 

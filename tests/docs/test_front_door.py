@@ -47,6 +47,14 @@ def test_names_are_those_of_the_rooms_and_type_checkers_see_all_of_them() -> Non
 
 
 def test_the_wheel_says_that_it_is_typed() -> None:
-    assert (ROOT / "palimpsest" / "py.typed").is_file()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-    assert "py.typed" in project["tool"]["setuptools"]["package-data"]["palimpsest"]
+    assert "py.typed" in project["tool"]["setuptools"]["package-data"]["*"]
+    for room in (file.parent for file in ROOT.glob("*/__init__.py")):
+        assert (room / "py.typed").is_file() or room.name in ("tests", "deploy"), room.name
+
+
+def test_the_classifiers_name_the_pythons_that_are_tested() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    versions = [c.rpartition(" ")[2] for c in project["classifiers"] if "Python :: 3." in c]
+    assert versions == ["3.11"]
+    assert project["requires-python"] == ">=3.11"

@@ -16,6 +16,7 @@ import os
 import stat
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -23,7 +24,7 @@ from hypothesis import strategies as st
 
 from service.errors import RateLimited
 from service.http.keys import NOBODY, Caller, KeyRing, load_keys_file, new_key, revoke, save_keys_file
-from service.http.limits import RateLimiter
+from service.http.limits import RateLimiter, RedisBuckets
 from service.settings import SettingsError
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -201,6 +202,69 @@ def test_no_pattern_of_asking_gets_more_than_the_burst_and_the_rate(
     for i, began in enumerate(passed):  # in every stretch of time, not only from the beginning on
         for k, now in enumerate(passed[i:], 1):
             assert k <= burst + rate * (now - began) + 1e-6
+
+
+class Shared:
+    """Redis as a script tells it: the waits that it answers, or that it fails."""
+
+    failures = (ConnectionError,)
+
+    def __init__(self) -> None:
+        self.answers: float | None = 0.0
+        self.asked: list[tuple[str, float]] = []
+
+    def taken(self, name: str, rate: float) -> float:
+        self.asked.append((name, rate))
+        if self.answers is None:
+            raise ConnectionError
+        return self.answers
+
+
+def test_a_shared_bucket_decides_while_it_answers_and_each_server_alone_while_it_does_not(tmp_path: Path) -> None:
+    clock, shared, apart = Clock(), Shared(), list[int]()
+    options: dict[str, Any] = {"clock": clock, "shared": shared, "apart": lambda: apart.append(1)}
+    limiter = RateLimiter(tmp_path, per_minute=60, burst=2, **options)
+    caller = Caller("studio", frozenset())
+    for _ in range(5):
+        limiter.take(caller)  # more than the burst of this server
+    assert shared.asked[0][1] == 1.0
+    assert "studio" not in shared.asked[0][0], "no name leaves this machine"
+    shared.answers = 3.0
+    with pytest.raises(RateLimited) as error:
+        limiter.take(caller)
+    assert error.value.headers["Retry-After"] == "3"
+    shared.answers, asked = None, len(shared.asked)
+    limiter.take(caller), limiter.take(caller)
+    with pytest.raises(RateLimited):
+        limiter.take(caller)
+    assert len(apart) == 3
+    assert len(shared.asked) == asked + 1, "one failure is enough for a while"
+    clock.now += 5
+    shared.answers = 0.0
+    for _ in range(9):
+        limiter.take(caller)
+    assert len(apart) == 3
+
+
+def test_waiting_for_redis_does_not_hold_up_the_event_loop(tmp_path: Path) -> None:
+    import asyncio
+    import threading
+
+    threads: list[str] = []
+
+    class Slow(Shared):
+        def taken(self, name: str, rate: float) -> float:
+            threads.append(threading.current_thread().name)
+            return 0.0
+
+    limiter = RateLimiter(tmp_path, per_minute=60, burst=2, shared=Slow())  # type: ignore[arg-type]
+    asyncio.run(limiter.admit(Caller("studio", frozenset())))
+    assert threads != [threading.current_thread().name]
+
+
+def test_a_redis_that_cannot_be_one_is_a_mistake() -> None:
+    with pytest.raises(SettingsError, match="`redis_url` must be `redis://host:port/number`"):
+        RedisBuckets("http://127.0.0.1", burst=1)
 
 
 def test_no_rate_asks_for_no_bucket(tmp_path: Path) -> None:

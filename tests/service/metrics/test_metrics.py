@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any, get_args
 
@@ -34,7 +35,7 @@ def test_names_follow_prometheus_conventions() -> None:
 
 def test_no_other_module_makes_a_metric() -> None:
     for path in (ROOT / "service").rglob("*.py"):
-        if path.name != "recorder.py":
+        if path.parent.name != "metrics":
             assert "prometheus_client" not in path.read_text("utf-8"), path.name
 
 
@@ -90,6 +91,22 @@ def test_a_rule_that_was_seen_keeps_its_name_when_there_is_no_room_left() -> Non
     for rule in ("first", *(f"rule-{k}" for k in range(1000)), "first"):
         recorder.exempted((rule,))
     assert registry.get_sample_value("palimpsest_policy_exemptions_total", {"rule": "first"}) == 2
+
+
+def test_what_a_canary_enforced_is_counted_apart() -> None:
+    registry = CollectorRegistry()
+    recorder = Recorder(registry)
+    rules = [("canary-rule", "canary"), ("old-rule", "enforce")]
+    recorder.policies(generation=1, digest="sha256:" + 64 * "a", loaded=0.0, unfit=0, rules=rules, floor=True)
+    recorder.decision(("canary-rule", "old-rule"), "block", mode="enforce")
+    recorder.decision(("canary-rule",), "block", mode="shadow")  # a request that it was not drawn for
+
+    def counted(rule: str, mode: str) -> float | None:
+        labels = {"rule": rule, "verdict": "block", "mode": mode}
+        return registry.get_sample_value("palimpsest_decisions_total", labels)
+
+    assert [counted("canary-rule", mode) for mode in ("enforce", "canary", "shadow")] == [None, 1, 1]
+    assert counted("old-rule", "enforce") == 1
 
 
 def test_a_value_outside_of_a_closed_label_is_refused() -> None:
@@ -182,6 +199,26 @@ print(recorder.render()[0].decode())
     text = run(reader)
     assert "palimpsest_extra_generations_total 2.0" in text
     assert "palimpsest_engine_ready" not in re.sub("# .*", "", text)
+    assert "process_" not in text
+    alive = run(f"from service.metrics.recorder import Recorder\nRecorder()\n{reader}\nprint(os.getpid())")
+    *text, pid = alive.split()
+    seen = re.findall(r'^process_(\w+)\{pid="(\d+)"\} (\S+)$', alive, re.M)
+    values = {name: float(value) for name, process, value in seen if process == pid}
+    assert set(values) >= {"cpu_seconds_total", "resident_memory_bytes", "open_fds", "start_time_seconds"}
+    assert len(values) == len(seen), "the killed ones have none"
+    assert 1e6 < values["resident_memory_bytes"] < 1e10
+    assert values["open_fds"] > 2
+    assert abs(values["start_time_seconds"] - time.time()) < 600
+
+
+def test_every_process_has_its_own_series_under_one_name() -> None:
+    from service.metrics.processes import Processes
+
+    registry = CollectorRegistry()
+    registry.register(Processes([os.getpid(), os.getppid(), 2**22 + 1]))
+    text = generate_latest(registry).decode()
+    assert text.count("# TYPE process_cpu_seconds_total counter") == 1
+    assert set(re.findall(r'process_cpu_seconds_total\{pid="(\d+)"\}', text)) == {str(os.getpid()), str(os.getppid())}
 
 
 @pytest.mark.system

@@ -101,6 +101,23 @@ def test_a_new_bundle_is_in_use_within_a_second(follow: Any, put: Any) -> None:
     assert follower.counted("policy_reloads_total", result="ok") == 3
 
 
+def test_the_log_says_which_rules_changed_and_who_signed_and_no_word_of_a_list(
+    follow: Any, put: Any, key: SigningKey, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="bentoml.palimpsest")
+    follower = follow(put(8))
+    put(9, edit=("[idiot, moron]", "[idiot, moron, secretword]"))
+    follower.until(lambda: follower.note["bundle"]["sequence"] == 9, 5)
+    put(10, edit=("[forbidden]", "[other]"))
+    follower.until(lambda: follower.note["bundle"]["sequence"] == 10, 5)
+    follower.until(lambda: sum("changed:" in m for m in caplog.messages) == 2, 5)
+    first, second = (m for m in caplog.messages if "changed:" in m)
+    assert f"signed with {key.public.id}" in first
+    assert "list `test-policy/toxic`" in first
+    assert "secretword" not in caplog.text
+    assert "rule `never` (may be milder)" in second, "it no longer refuses the old word"
+
+
 @pytest.mark.parametrize(
     ("sequence", "options", "code"),
     [
