@@ -107,6 +107,11 @@ class Settings(BaseSettings):
     policy_keys: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="public keys that sign bundles: PEM files or `ed25519:...`; if set, policies must be signed"
     )
+    start_expired: bool = Field(
+        False,
+        description="start with a signed bundle that has expired when no earlier one is remembered, as a pod with fresh"
+        " state does; an alert fires all the same",
+    )
     packs: Path | None = Field(None, description="folder that is searched first for packs")
     adapters: Annotated[tuple[AdapterSetting, ...], NoDecode, AfterValidator(_of_different_names)] = Field(
         (),

@@ -129,8 +129,8 @@ def _bentoml(settings: Settings) -> None:
 
 
 def _plain(settings: Settings) -> Mapping[str, str]:
-    """Every setting that has a value, as the value of its environment variable. Folders are absolute, because workers
-    have another working directory.
+    """Every setting that has a value, as the value of its environment variable. Paths are absolute, because workers
+    have another working directory, and not resolved: what a link leads to may change while the service runs.
     """
     values: dict[str, str] = {}
     for name in Settings.model_fields:
@@ -138,19 +138,19 @@ def _plain(settings: Settings) -> Mapping[str, str]:
         if name == "api_keys":
             value = ",".join(key.get_secret_value() for key in value)
         elif name == "policy_keys":
-            value = ",".join(k if k.startswith("ed25519:") else str(Path(k).resolve()) for k in value)
+            value = ",".join(k if k.startswith("ed25519:") else str(Path(k).absolute()) for k in value)
         elif name == "judge":
-            value = ",".join(str(folder.resolve()) for folder in value)
+            value = ",".join(str(folder.absolute()) for folder in value)
         elif name == "policy":
-            value = ",".join(str(Path(p).resolve()) if Path(p).exists() else p for p in value)
+            value = ",".join(str(Path(p).absolute()) if Path(p).exists() else p for p in value)
         elif name == "adapters":
-            value = ",".join(str(each.model_copy(update={"path": each.path.resolve()})) for each in value)
+            value = ",".join(str(each.model_copy(update={"path": each.path.absolute()})) for each in value)
         elif name == "plugins":
             value = ",".join(value)
         elif name == "audit_key":
             value = value.get_secret_value() if value else None
         elif isinstance(value, Path) or (name == "model" and Path(value).exists()):
-            value = Path(value).resolve()
+            value = Path(value).absolute()
         if value not in (None, ""):
             values[name] = str(value)
     return values

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import sqlite3
 import threading
 import time
@@ -330,7 +331,14 @@ class Runtime:
         for watch in detection.watches:
             watch.observe(self._detector_did)
         loader = make_loader(self.settings, detection, self.keys, host=host.name, packs=packs)
-        store = follow(self.settings, detection, loader, accept=partial(unmet, packs), on_reload=self._reloaded)
+        store = follow(
+            self.settings,
+            detection,
+            loader,
+            accept=partial(unmet, packs),
+            on_reload=self._reloaded,
+            on_poll=self.recorder.polled,
+        )
         upload = BundleUpload(bundle_place(self.settings.policy), loader, store, partial(unmet, packs))
         self._ready = self._compose(host, packs, store, detection, upload)
         self._ready.reviews.start()
@@ -393,6 +401,7 @@ class Runtime:
             unfit=unfit,
             rules=rules,
             floor=snapshot.floor != "none",
+            expires=state.origin.not_after.timestamp() if state.origin else math.inf,
         )
         self._publish()
 

@@ -96,6 +96,7 @@ STEADY = {
     "engine_ready": "no worker ended",
     "build_info": "one version",
     "rules": "the reload changes a word, not a rollout",
+    "policy_expires_timestamp_seconds": "the policies are no bundle",
     "unfit_rules": "one rule is unfit all the time",
     "floor_missing": "the shipped floor is added to the policies",
     "detector_open": "no detector failed often enough",
