@@ -289,7 +289,7 @@ class Engine(threading.Thread):
             raise _Abandoned
 
     def _give_up(self, job: Job) -> None:
-        if job.abandoned.is_set():
+        if job.lost == "disconnect":
             self._recorder.dropped("disconnect")
             job.done.cancel()
         else:

@@ -312,8 +312,16 @@ def test_a_full_queue_answers_429_with_retry_after(serve: Callable[..., TestClie
 
 
 def test_a_request_past_its_deadline_gets_504(serve: Callable[..., TestClient]) -> None:
-    answer = post(serve(deadline_seconds=0.2, max_steps=1000), prompt=BENIGN, num_inference_steps=1000)
+    client = serve(deadline_seconds=0.2, max_steps=1000)
+    answer = post(client, prompt=BENIGN, num_inference_steps=1000)
     assert (answer.status_code, answer.json()["error"]["code"]) == (504, "deadline_exceeded")
+
+    def dropped(reason: str) -> float:
+        recorder = client.runtime.recorder  # type: ignore[attr-defined]
+        return float(recorder.series("cancelled_pictures_total", reason)._value.get())
+
+    eventually(lambda: dropped("deadline") == 1, 10)
+    assert dropped("disconnect") == 0, "the caller waited; nobody may blame it"
 
 
 def test_a_mistake_of_ours_is_a_500_with_an_id_and_nothing_else(
