@@ -58,10 +58,12 @@ class Store:
     The constructor loads the policies. It raises `PolicyError` unless the folder `keep` holds policies that were in use
     before. With `expired`, a bundle that is wrong in nothing but its age may be what the process starts with; its state
     is then `last-good`, as for one that ends while it is in use. With `interval` (seconds) a daemon thread polls until
-    `close()`; without it the caller calls `poll()`. `accept` may refuse a valid snapshot by returning what is wrong with
-    it here (such as a rule without a pack); its texts become problems of the load. `on_reload` is called with the state
-    after every attempt to load changed files, successful or not, on the polling thread; `on_poll` after every look at
-    the files, so that one that never ends can be noticed. `paths` may be empty. `clock` returns the time, in UTC.
+    `close()`; without it the caller calls `poll()`.
+
+    `accept` may refuse a valid snapshot by returning what is wrong with it here (such as a rule without a pack); its
+    texts become problems of the load. `on_reload` is called with the state after every attempt to load changed files,
+    successful or not, on the polling thread; `on_poll` after every look at the files, so that one that never ends can
+    be noticed. `paths` may be empty. `clock` returns the time, in UTC.
     """
 
     def __init__(

@@ -120,7 +120,7 @@ class Job:
 
     def abandon(self) -> None:
         """Nobody waits for the picture any more: its caller left, or has its answer, or its time ran out."""
-        self.late = False
+        self.late = time.monotonic() >= self.deadline
         self.abandoned.set()
 
     @property

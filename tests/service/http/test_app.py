@@ -367,7 +367,7 @@ def test_the_audit_log_tells_each_decision_and_is_whole(
     runtime = client.runtime  # type: ignore[attr-defined]
     runtime.stop()
     folder = settings().state_folder / "audit"
-    records, findings = verify(folder, runtime.keys)
+    records, findings = verify(folder, keys=runtime.keys)
     assert (records, findings) == (5, [])
     lines = [json.loads(line) for p in folder.glob("*.jsonl") for line in p.read_text().splitlines()]
     decisions = {line["decision_id"]: line for line in lines if line["event"] == "decision"}
