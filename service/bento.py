@@ -12,6 +12,7 @@ from pathlib import Path
 import bentoml
 
 from service.console import Console
+from service.hosts import host_names
 from service.http.app import access, make_app
 from service.http.guard import Guard
 from service.http.keys import KeyRing
@@ -82,4 +83,5 @@ Palimpsest.add_asgi_middleware(  # type: ignore[attr-defined]
     access=access(),
     keys=keys,
     console=console,
+    hosts=host_names(_settings),
 )

@@ -74,7 +74,7 @@ HALLS = {
     "evaluation": ["metrics answers draw distributions p2p", "prompts", "readers", "training", "tables"],
     "service": [
         "errors settings secret_files",
-        "audit image_files",
+        "audit hosts image_files",
         "order model_names",
         "metrics",
         "reading",

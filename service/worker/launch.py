@@ -145,7 +145,7 @@ def _plain(settings: Settings) -> Mapping[str, str]:
             value = ",".join(str(Path(p).absolute()) if Path(p).exists() else p for p in value)
         elif name == "adapters":
             value = ",".join(str(each.model_copy(update={"path": each.path.absolute()})) for each in value)
-        elif name == "plugins":
+        elif name in ("plugins", "allowed_hosts"):
             value = ",".join(value)
         elif name == "audit_key":
             value = value.get_secret_value() if value else None

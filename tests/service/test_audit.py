@@ -202,6 +202,20 @@ def test_a_file_of_a_running_worker_is_no_fault_and_that_of_a_killed_one_is(tmp_
     assert (killed.kind, killed.faulty) == ("open", True)
 
 
+def test_the_end_that_a_running_or_killed_worker_lost_is_told_by_its_head_and_by_the_next_file(tmp_path: Path) -> None:
+    log = AuditLog(tmp_path, KEYS)
+    for k in range(3):
+        log.append({"k": k})
+    whole = log.path.read_bytes()
+    log.path.write_bytes(b"".join(whole.splitlines(keepends=True)[:2]))
+    (running,) = verify(tmp_path, keys=KEYS)[1]
+    assert (running.kind, running.text) == ("broken", "has 2 records, and 4 were written: its end was cut off")
+    log._head.close()
+    after = write(tmp_path)
+    findings = {f.file: f.text for f in verify(tmp_path, keys=KEYS)[1]}
+    assert "lost or changed records" in findings[after.name]
+
+
 def test_a_worker_that_was_killed_between_a_record_and_its_head_lost_nothing(tmp_path: Path) -> None:
     log = AuditLog(tmp_path, KEYS)
     log.append({"k": 0})
