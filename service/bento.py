@@ -20,10 +20,12 @@ from service.settings import load_settings
 from service.worker.accepting import Acceptance
 from service.worker.draining import drain_on_signals, end_when_dead
 from service.worker.notes import notes_folder
+from service.worker.protocol import use_strict_protocol
 
 __all__ = ["Palimpsest", "app"]
 
 _settings = load_settings().settings
+use_strict_protocol()  # BentoML makes the server itself, and lets nobody choose
 
 app = make_app()
 keys = KeyRing([key.get_secret_value() for key in _settings.api_keys], _settings.keys_file, local=_settings.loopback)

@@ -297,6 +297,19 @@ def test_metrics_are_ours_bounded_and_moving(server: Server) -> None:
     assert server.metric("palimpsest_policy_generation_min") == server.metric("palimpsest_policy_generation_max")
 
 
+def test_a_head_that_can_be_read_two_ways_is_refused(server: Server) -> None:
+    port = int(server.url.rsplit(":", 1)[1])
+    head = b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
+        client.sendall(head)
+        assert client.recv(65536).startswith(b"HTTP/1.1 400")
+
+
+def test_a_rebound_host_name_opens_nothing(server: Server) -> None:
+    for path, status in (("/v1/models", 403), ("/", 403), ("/livez", 200)):
+        assert httpx.get(f"{server.url}{path}", headers={"Host": "evil.example"}, timeout=30).status_code == status
+
+
 def test_no_prompt_is_in_the_log(server: Server) -> None:
     text = server.log.read_text()
     assert "generations 200" in text
