@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from palimpsest.cli.shared.console import fail, settings_from, table
+from palimpsest.cli.shared.console import emit, fail, settings_from, table
 from palimpsest.cli.shared.options import Floor, Json, Model, Policy
 
 __all__ = ["Json", "Model", "add_work"]
@@ -48,7 +48,7 @@ def generate(
             raise
         fail(text)
     if json_:
-        print(json.dumps(rows, indent=1, ensure_ascii=False))
+        emit(json.dumps(rows, indent=1, ensure_ascii=False))
     else:
         table("pictures", [_shown(row) for row in rows])
     raise typer.Exit(1 if any("refused" in row for row in rows) else 0)

@@ -98,7 +98,7 @@ def serve(
     def started(notes: Sequence[Mapping[str, Any]]) -> None:
         for note in notes:
             if note["state"] == "failed":
-                typer.echo(f"error: a worker could not start: {note['failure']}", err=True)
+                say(f"error: a worker could not start: {note['failure']}")
                 return
         rows = notes[0].get("rules", [])
         say(f"serving `{settings.model}` at {shown} under policies {notes[0]['policy']['digest']}")
@@ -237,6 +237,6 @@ def main() -> NoReturn:
         import traceback
 
         traceback.print_exc()
-        typer.echo(f"internal error: {type(error).__name__}: {error}", err=True)
+        say(f"internal error: {type(error).__name__}: {error}")
         sys.exit(3)
     sys.exit(0)

@@ -50,6 +50,7 @@ def check(settings: Settings) -> None:
         )
     if settings.keys_file is not None:
         load_keys_file(settings.keys_file)
+    _check_state(settings)
     resolve_model(settings.model)
     check_adapters(settings)
     _check_port(settings)
@@ -154,6 +155,17 @@ def _plain(settings: Settings) -> Mapping[str, str]:
         if value not in (None, ""):
             values[name] = str(value)
     return values
+
+
+def _check_state(settings: Settings) -> None:
+    folder = settings.state_folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        said = f"`state` must be a folder that can be written, got `{folder}`: {error.strerror or error}"
+        raise SettingsError(said) from None
 
 
 def _check_port(settings: Settings) -> None:

@@ -75,6 +75,7 @@ class StrictProtocol(H11Protocol):
     """
 
     head_seconds: ClassVar[float] = 10.0
+    conn: _Connection
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)

@@ -325,6 +325,10 @@ class Runtime:
         assert host is not None  # INVARIANT: settled without a failure
         if self.settings.audit != "off":
             self._audit = AuditLog(self.settings.state_folder / "audit", self.keys)
+        if self.state != "starting":  # it was stopped while the model loaded, and `stop` may have seen no log to close
+            if self._audit is not None:
+                self._audit.close()
+            return
         packs = PackIndex(host, [self.settings.packs] if self.settings.packs else [])
         self.recorder.adapters(self._adapters)
         self.recorder.detectors(health.name for health in detection.health)
