@@ -10,11 +10,11 @@ import fcntl
 import hashlib
 import os
 import struct
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from palimpsest_base.scratch import scratch_folder
 from service.errors import RateLimited
 from service.http.keys import Caller
 
@@ -26,7 +26,7 @@ _BUCKET = struct.Struct("dd")  # tokens left, and when that was
 def limits_folder() -> Path:
     """The folder that the workers of this server share, and no other server uses."""
     prometheus = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-    return Path(prometheus).parent / "limits" if prometheus else Path(tempfile.mkdtemp(prefix="palimpsest-limits-"))
+    return Path(prometheus).parent / "limits" if prometheus else scratch_folder()
 
 
 class RateLimiter:

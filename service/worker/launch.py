@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from palimpsest_base.scratch import scratch_folder
 from service.settings import PREFIX, Settings, SettingsError
 
 __all__ = ["Started", "check", "environment", "serve"]
@@ -65,7 +66,7 @@ def serve(settings: Settings, *, started: Started) -> int:
 
     `started` receives the notes of the workers once every worker is ready or one has failed.
     """
-    run = Path(tempfile.mkdtemp(prefix="palimpsest-"))
+    run = scratch_folder()
     try:
         os.environ.update(environment(settings, run))
         os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)  # BentoML makes one in its home and tells its workers
