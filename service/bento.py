@@ -12,6 +12,7 @@ from pathlib import Path
 import bentoml
 
 from service.console import Console
+from service.hosts import host_names
 from service.http.app import access, make_app
 from service.http.guard import Guard
 from service.http.keys import KeyRing
@@ -21,12 +22,14 @@ from service.tracing import tracing_from_environment
 from service.worker.accepting import Acceptance
 from service.worker.draining import drain_on_signals, end_when_dead
 from service.worker.notes import notes_folder
+from service.worker.protocol import use_strict_protocol
 
 __all__ = ["Palimpsest", "app"]
 
 _settings = load_settings().settings
 if _settings.log_format == "json":
     log_as_json()
+use_strict_protocol()  # BentoML makes the server itself, and lets nobody choose
 
 app = make_app()
 keys = KeyRing([key.get_secret_value() for key in _settings.api_keys], _settings.keys_file, local=_settings.loopback)
@@ -87,4 +90,5 @@ Palimpsest.add_asgi_middleware(  # type: ignore[attr-defined]
     keys=keys,
     console=console,
     cors=_settings.cors_origins,
+    hosts=host_names(_settings),
 )

@@ -10,6 +10,7 @@
     ├── MethodNotAllowed         405
     ├── Conflict                 409     invalid_request_error / conflict
     ├── BodyTooLarge             413
+    ├── HeadersTooLarge          431
     ├── WrongContentType         415
     ├── Busy                     429     rate_limit_error / queue_full, with Retry-After
     │   └── RateLimited                  rate_limit_error / rate_limit_exceeded
@@ -41,6 +42,7 @@ __all__ = [
     "DeadlineExceeded",
     "Disconnected",
     "Forbidden",
+    "HeadersTooLarge",
     "Held",
     "Internal",
     "MethodNotAllowed",
@@ -175,6 +177,12 @@ class Conflict(ApiError):
     """The policy bundle is valid but conflicts with the one in use: an older version or another set."""
 
     status, type, code = 409, "invalid_request_error", "conflict"
+
+
+class HeadersTooLarge(ApiError):
+    """The head of the request has more bytes or headers than the service reads."""
+
+    status, type, code = 431, "invalid_request_error", "headers_too_large"
 
 
 class BodyTooLarge(ApiError):

@@ -6,6 +6,8 @@ import os
 import secrets
 from pathlib import Path
 
+from palimpsest_base.files import read_file
+
 __all__ = ["load_secret", "write_private"]
 
 
@@ -23,7 +25,7 @@ def load_secret(folder: Path, name: str) -> bytes:
             pass
         finally:
             fresh.unlink()
-    return file.read_bytes().strip()
+    return read_file(file, 1 << 16).strip()
 
 
 def write_private(file: Path, content: bytes) -> None:

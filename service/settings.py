@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -38,7 +39,6 @@ __all__ = ["MAX_LORA_SCALE", "PREFIX", "AdapterSetting", "Loaded", "Settings", "
 
 PREFIX = "PALIMPSEST_"
 MAX_LORA_SCALE = 2.0
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 Batching = Literal["fixed", "solo", "dynamic"]
 Rewriters = Literal["judge", "refuse"]
@@ -116,6 +116,11 @@ class Settings(BaseSettings):
     policy_keys: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="public keys that sign bundles: PEM files or `ed25519:...`; if set, policies must be signed"
     )
+    start_expired: bool = Field(
+        False,
+        description="start with a signed bundle that has expired when no earlier one is remembered, as a pod with fresh"
+        " state does; an alert fires all the same",
+    )
     packs: Path | None = Field(None, description="folder that is searched first for packs")
     adapters: Annotated[tuple[AdapterSetting, ...], NoDecode, AfterValidator(_of_different_names)] = Field(
         (),
@@ -142,6 +147,11 @@ class Settings(BaseSettings):
     threads: int = Field(0, ge=0, le=256, description="torch threads per worker; 0: CPU cores divided by workers")
 
     host: str = Field("127.0.0.1", description="address to bind")
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="host names that requests may be sent to, as in the header `Host`, without ports; default: any,"
+        " but on loopback without keys only those of this machine",
+    )
     port: int = Field(3000, ge=1, le=65535, description="port to bind")
     workers: int = Field(1, ge=1, le=64, description="worker processes, one model each")
     insecure: bool = Field(False, description="allow a non-loopback address without API keys")
@@ -257,6 +267,7 @@ class Settings(BaseSettings):
             "plugins",
             "adapters",
             "model_aliases",
+            "allowed_hosts",
             "cors_origins",
         ):
             if isinstance(values, dict) and isinstance(values.get(name), str):
@@ -284,7 +295,10 @@ class Settings(BaseSettings):
     @property
     def loopback(self) -> bool:
         """Whether only this machine can reach the bound address."""
-        return self.host in _LOOPBACK or self.host.startswith("127.")
+        try:
+            return self.host == "localhost" or ip_address(self.host).is_loopback
+        except ValueError:  # a name
+            return False
 
 
 @dataclass(frozen=True, slots=True)

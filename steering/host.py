@@ -21,7 +21,7 @@ from steering.batch.extra_rows import extended_batch, needs_rows
 from steering.editing.latents import latents_of
 from steering.editing.masks import check_mask, paste, scaled
 from steering.editing.trajectory import Kept, PathKeeper, Trajectory
-from steering.errors import BadPlan, NeedsRows, NotSupported, Untrusted
+from steering.errors import BadModel, BadPlan, NeedsRows, NotSupported, Untrusted
 from steering.families.defaults import Defaults, parse_defaults
 from steering.families.description import Family
 from steering.families.facts import NegativePrompts, fewest_steps, native_size, negative_prompts
@@ -101,6 +101,10 @@ class Host:
         self.pipe = pipes[0]
         self.name = name or type(self.pipe).__name__
         self.defaults = defaults if isinstance(defaults, Defaults) else parse_defaults(defaults or {})
+        try:
+            check_arguments(self.defaults.call, pipes)
+        except BadPlan as error:
+            raise BadModel(f"`call` in the model's defaults: {error}") from None
         self.tested: SelfTest | None = None
         self._lock = HostLock(self.name)
         self._fingerprint: tuple[Any, Fingerprint] | None = None

@@ -189,6 +189,23 @@ ALERTS = (
         "Publish them again, or find out why the new ones do not arrive.",
     ),
     Alert(
+        "PalimpsestPolicyPollStalled",
+        (_when("max(time() - @policy_poll_timestamp_seconds)", ">", 120),),
+        "1m",
+        "page",
+        "A worker has not looked at its policy files for two minutes.",
+        "Changes do not arrive. Its volume may hang: look at the mount, then restart the worker.",
+    ),
+    Alert(
+        "PalimpsestBundleEnds",
+        (_when("min(@policy_expires_timestamp_seconds) - time()", "<", 604_800),),
+        "15m",
+        "ticket",
+        "The signed bundle in use ends within a week, or has ended.",
+        "Sign the policies again and push them. After its end it stays in use, and a"
+        " pod with fresh state does not start with it unless `start_expired` says so.",
+    ),
+    Alert(
         "PalimpsestUnfitRules",
         (_when("max(@unfit_rules)", ">", 0),),
         "5m",

@@ -216,6 +216,16 @@ POLICIES = Dashboard(
                     about="How often each worker changed its policies since it started.",
                 ),
                 one("Age of the policies", "max(time() - @policy_loaded_timestamp_seconds)", unit="s", kind="stat"),
+                one(
+                    "Last look at the files",
+                    "max(time() - @policy_poll_timestamp_seconds)",
+                    unit="s",
+                    kind="stat",
+                    red=120,
+                ),
+                one(
+                    "Time to the bundle's end", "min(@policy_expires_timestamp_seconds) - time()", unit="s", kind="stat"
+                ),
                 Panel("Rules by rollout", (Query("max by (mode) (@rules)", "{{mode}}"),)),
                 one("Rules that no pack fits", "max(@unfit_rules)", kind="stat", red=1, says=((0, "none"),)),
                 one("Floor", "max(@floor_missing)", kind="stat", red=1, says=((0, "in force"), (1, "missing"))),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palimpsest.cli.shared.console import fail, say, settings_from, table
+from palimpsest.cli.shared.console import emit, fail, say, settings_from, table
 from palimpsest.cli.shared.hosts import open_host, pack_for
 from palimpsest.cli.shared.options import Floor, Json, Model, Policy, Steps
 
@@ -103,7 +103,7 @@ def edit(
     if source is not None:
         row["moved by the last iteration of the way back"] = round(kept.error, 4)
     if json_:
-        print(json.dumps(row, indent=1, ensure_ascii=False))
+        emit(json.dumps(row, indent=1, ensure_ascii=False))
     else:
         table("edited", [{**row, "read": ", ".join(now)}])
     raise typer.Exit(0 if misses == 0 else 1)
@@ -151,7 +151,7 @@ def repair(
     asked = [rows[f.relative_to(root).as_posix()] for f in files]
     _sheet(root, asked, out / "sheet.png")
     if json_:
-        print(json.dumps(asked, indent=1, ensure_ascii=False))
+        emit(json.dumps(asked, indent=1, ensure_ascii=False))
     else:
         table("pictures", [_short(row) for row in asked])
     raise typer.Exit(1 if any(row["refused"] for row in asked) else 0)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from palimpsest.cli.shared.console import fail, say, settings_from, table
+from palimpsest.cli.shared.console import emit, fail, say, settings_from, table
 from palimpsest.cli.shared.options import Floor, Json, Model, Policy
 
 __all__ = ["Json", "Model", "add_work"]
@@ -48,7 +48,7 @@ def generate(
             raise
         fail(text)
     if json_:
-        print(json.dumps(rows, indent=1, ensure_ascii=False))
+        emit(json.dumps(rows, indent=1, ensure_ascii=False))
     else:
         table(f"pictures in {out}", [_shown(number, row) for number, row in enumerate(rows)])
         if any("compare" in row["files"] for row in rows):

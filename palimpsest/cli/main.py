@@ -31,6 +31,7 @@ from palimpsest.cli.shared.options import Config, Floor, Json, Model, Policy
 from palimpsest.cli.tune import evaluate_tune, tune_app
 
 if TYPE_CHECKING:
+    from service.audit import AuditKeys
     from service.settings import Loaded
 
 __all__ = ["main"]
@@ -61,6 +62,13 @@ def top(
 
 
 audit_app = typer.Typer(help="The audit log.", no_args_is_help=True)
+AuditFolders = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        help="Folder of the audit log, and folders that its closed files were moved to; default: `audit` in the state"
+        " folder."
+    ),
+]
 app.add_typer(policy_app, name="policy")
 app.add_typer(review_app, name="review")
 app.add_typer(tune_app, name="tune")
@@ -115,7 +123,7 @@ def serve(
         for note in notes:
             if note["state"] == "failed":
                 told = f"a worker could not start: {note['failure']}"
-                typer.echo(f"error: {told}", err=True) if log is None else log.error(told)
+                say(f"error: {told}") if log is None else log.error(told)
                 return
         rows = notes[0].get("rules", [])
         if log is not None:  # tables are for people; `GET /v1/policies` has the rules
@@ -144,32 +152,74 @@ def config(config: Config = None, json_: Json = False) -> None:
 
 @audit_app.command("verify")
 def audit_verify(
-    folder: Annotated[
-        Path | None, typer.Argument(help="Folder of the audit log; default: `audit` in the state folder.")
-    ] = None,
+    folders: AuditFolders = None,
+    archived: Annotated[
+        bool, typer.Option("--archived", help="The oldest files may be elsewhere; else one that is gone is a finding.")
+    ] = False,
     config: Config = None,
     json_: Json = False,
 ) -> None:
-    """Check whether a record of the audit log was changed, removed or reordered. Exit code 1 if so."""
-    from service.audit import load_keys, verify
+    """Check whether anything in the audit log was changed, removed, reordered or cut off. Exit code 1 if so."""
+    from service.audit import verify
 
-    settings = _load({}, config).settings
-    place = folder or settings.state_folder / "audit"
-    if not place.is_dir():
-        fail(f"no audit log at `{place}`")
-    secret = settings.audit_key.get_secret_value() if settings.audit_key else None
-    if secret is None and not (settings.state_folder / "audit.key").exists():
-        fail(f"no key: `{settings.state_folder / 'audit.key'}` does not exist and PALIMPSEST_AUDIT_KEY is not set")
-    records, findings = verify(place, load_keys(settings.state_folder, secret))
-    broken = [f for f in findings if f.kind != "open"]
+    places, keys = _audit_log(folders, config)
+    records, findings = verify(*places, keys=keys, archived=archived)
+    faulty = sum(f.faulty for f in findings)
     shown = [{"file": f.file, "line": f.line, "kind": f.kind, "text": f.text} for f in findings]
     if json_:
-        print(json.dumps({"records": records, "intact": not broken, "findings": shown}, indent=1))
+        print(json.dumps({"records": records, "intact": not faulty, "findings": shown}, indent=1))
     else:
-        say(f"{records} records are intact" + ("" if not broken else f", {len(broken)} files are not"))
+        say(f"{records} records are intact" + ("" if not faulty else f", {faulty} files are not"))
         if shown:
             table("findings", shown)
-    raise typer.Exit(1 if broken else 0)
+    raise typer.Exit(1 if faulty else 0)
+
+
+@audit_app.command("find")
+def audit_find(
+    folders: AuditFolders = None,
+    decision: Annotated[
+        str | None, typer.Option(help="The id of a decision: `decision_id` of an answer, or `X-Request-Id`.")
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Option(help="A prompt, whole. `-` reads it from standard input. It is compared by its hash.")
+    ] = None,
+    config: Config = None,
+) -> None:
+    """Print the records of a decision or of a prompt, one JSON object a line. Exit code 1 if there is none.
+
+    The log has no prompts, so only somebody who has the key and knows the prompt finds its records.
+    """
+    from service.audit import find
+
+    if (decision is None) == (prompt is None):
+        fail("give either `--decision` or `--prompt`")
+    places, keys = _audit_log(folders, config)
+    prompt = sys.stdin.read().removesuffix("\n") if prompt == "-" else prompt
+    found = 0
+    for file, line, record in find(*places, keys=keys, decision=decision, prompt=prompt):
+        found += 1
+        print(json.dumps({"file": file, "line": line, **record}))
+    say(f"{found} records; `palimpsest audit verify` tells whether the log is whole")
+    raise typer.Exit(0 if found else 1)
+
+
+def _audit_log(folders: Sequence[Path] | None, config: Path | None) -> tuple[Sequence[Path], AuditKeys]:
+    """The folders of an audit log, and its keys: of the settings, or of the file beside the folder."""
+    from service.audit import load_keys
+
+    settings = _load({}, config).settings
+    places = folders or [settings.state_folder / "audit"]
+    for place in places:
+        if not place.is_dir():
+            fail(f"no audit log at `{place}`")
+    if settings.audit_key is not None:
+        return places, load_keys(settings.state_folder, settings.audit_key.get_secret_value())
+    tried = [places[0].absolute().parent, settings.state_folder]
+    beside = next((folder for folder in tried if (folder / "audit.key").is_file()), None)
+    if beside is None:
+        fail(f"no key: `{tried[0] / 'audit.key'}` does not exist and PALIMPSEST_AUDIT_KEY is not set")
+    return places, load_keys(beside)
 
 
 _FLOORS = {
@@ -216,6 +266,6 @@ def main() -> NoReturn:
         import traceback
 
         traceback.print_exc()
-        typer.echo(f"internal error: {type(error).__name__}: {error}", err=True)
+        say(f"internal error: {type(error).__name__}: {error}")
         sys.exit(3)
     sys.exit(0)

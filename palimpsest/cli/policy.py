@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from palimpsest.cli.bundles import Json, Keys, Verify, add_bundles
-from palimpsest.cli.shared.console import fail, say, table
+from palimpsest.cli.shared.console import emit, fail, say, table
 from palimpsest.cli.shared.options import Floor, Policy
 from palimpsest.cli.shared.policy_files import existing, load, loader_for, refuse, requests_from, settings_of
 
@@ -142,9 +142,9 @@ def explain(
     for request in asked:
         request = replace(request, negative_prompt=request.negative_prompt or negative_prompt)
         if json_ or not sys.stdout.isatty():
-            print(json.dumps(explain(request, snapshot, loader.sense), ensure_ascii=False))
+            emit(json.dumps(explain(request, snapshot, loader.sense), ensure_ascii=False))
         else:
-            print("\n".join(narrate(request, decide(request, loader.sense(request), snapshot), snapshot)))
+            emit("\n".join(narrate(request, decide(request, loader.sense(request), snapshot), snapshot)))
 
 
 @policy_app.command()
@@ -161,7 +161,7 @@ def diff(old: Old, new: New, floor: Floor = None, key: Keys = None, verify: Veri
     else:
         for change in changes:
             mark = "LOOSENS" if change.loosens else "       "
-            print(f"{mark}  {change.where} {change.name}: {change.text}")
+            emit(f"{mark}  {change.where} {change.name}: {change.text}")
         say(f"{len(changes)} changes, {loosened} loosen" if changes else "no change in meaning")
     raise typer.Exit(1 if loosened else 0)
 
@@ -191,13 +191,13 @@ def replay_prompts(
     if json_:
         moves = [{"old": o, "new": n, "prompts": k} for (o, n), k in sorted(result.transitions.items())]
         facts = {"prompts": result.prompts, "transitions": moves, "milder": result.milder, "seconds": seconds}
-        print(json.dumps({**facts, "changed": changed}, indent=1, ensure_ascii=False))
+        emit(json.dumps({**facts, "changed": changed}, indent=1, ensure_ascii=False))
     else:
         if result.prompts:
             table("verdicts: a row for each old one, a column for each new one", result.matrix())
         for one in changed[:show]:
             said = "; ".join(one["reasons"])
-            print(
+            emit(
                 f"{one['old']['verdict']} -> {one['new']['verdict']}: {one['prompt']}" + (f"  ({said})" if said else "")
             )
         say(f"{result.prompts} prompts in {seconds:.2f} s, {len(changed)} change, {result.milder} for the milder")

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from palimpsest.cli.shared.console import fail, say, table
+from palimpsest.cli.shared.console import emit, fail, say, table
 from palimpsest.cli.shared.options import Json
 from palimpsest.cli.shared.service import ask, service_url
 
@@ -64,7 +64,7 @@ def show(
             name = f"{case}-{k}{'-repaired' if repaired else ''}{'' if clear else '-blurred'}.png"
             files.append(_written(out / name, answer.content))
     if json_:
-        print(json.dumps({**told, "files": files}, indent=1, ensure_ascii=False))
+        emit(json.dumps({**told, "files": files}, indent=1, ensure_ascii=False))
     else:
         table("held case", [{"field": k, "value": v} for k, v in _facts(told, files).items()])
 

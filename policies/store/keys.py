@@ -25,9 +25,12 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
+from palimpsest_base.files import read_file
+
 __all__ = ["KeyProblem", "SigningKey", "TrustedKey", "make_key", "trusted_keys"]
 
 _INLINE = "ed25519:"
+_MOST_BYTES = 1 << 20
 
 
 class KeyProblem(ValueError):
@@ -66,7 +69,7 @@ class SigningKey:
     def load(cls, path: Path) -> SigningKey:
         """The key in a PEM file without a pass phrase. Raises `KeyProblem`."""
         try:
-            key = load_pem_private_key(path.read_bytes(), password=None)
+            key = load_pem_private_key(read_file(path, _MOST_BYTES), password=None)
         except OSError as error:
             raise KeyProblem(f"no private key `{path}`: {error.strerror or error}") from None
         except (ValueError, TypeError) as error:
@@ -117,7 +120,7 @@ def _trusted(item: str) -> TrustedKey:
             raise KeyProblem(f"`{item}` must be `ed25519:` and 32 bytes in base64") from None
         return TrustedKey.of(raw)
     try:
-        key = load_pem_public_key(Path(item).read_bytes())
+        key = load_pem_public_key(read_file(item, _MOST_BYTES))
     except OSError as error:
         raise KeyProblem(f"no public key `{item}`: {error.strerror or error}") from None
     except ValueError:

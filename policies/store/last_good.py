@@ -18,7 +18,9 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
+from palimpsest_base.files import read_file
 from policies.decide.snapshot import Origin, Snapshot
+from policies.store.bundle import MAX_BUNDLE
 
 __all__ = ["LastGood", "RememberedFiles"]
 
@@ -42,14 +44,14 @@ class LastGood:
     """The kept policies of `paths` in `folder`. All workers of a machine share the file; each write replaces it."""
 
     def __init__(self, folder: Path, paths: Sequence[Path]) -> None:
-        followed = "\n".join(str(p.resolve()) for p in paths)
+        followed = "\n".join(str(p.absolute()) for p in paths)
         self.file = folder / f"policies-{sha256(followed.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}.json"
         self._touched = 0.0
 
     def read(self) -> RememberedFiles | None:
         """The kept policies; None when there are none, or none that can be used."""
         try:
-            note = json.loads(self.file.read_bytes())
+            note = json.loads(read_file(self.file, 2 * MAX_BUNDLE))
             if note["format"] != _FORMAT:
                 raise ValueError(f"format `{note['format']}`")
             files = {str(name): str(text).encode() for name, text in note["files"].items()}

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from palimpsest_base.files import read_file
 from policies.decide.compiler import compile_snapshot
 from policies.decide.example_tests import run_tests
 from policies.decide.snapshot import Origin, Snapshot
@@ -91,9 +92,9 @@ class Loader:
         """The snapshot of `paths`, checked, with its tests not run; use it to show test results, never to serve."""
         return self._compile(*self._reviewed(*self._sources(paths, now)))
 
-    def load_files(self, paths: Paths, *, now: datetime | None = None) -> LoadedPolicies:
-        """As `load`, with the files that were read."""
-        sources, origin, problems, bundle = self._opened(paths, now)
+    def load_files(self, paths: Paths, *, now: datetime | None = None, ended: bool = False) -> LoadedPolicies:
+        """As `load`, with the files that were read. With `ended`, a bundle may have expired."""
+        sources, origin, problems, bundle = self._opened(paths, now, ended=ended)
         documents, added, origin = self._reviewed(sources, origin, problems)
         files = bundle or {f"{i}/{n}": c for i, d in enumerate(documents) for n, c in d.files.items()}
         return LoadedPolicies(self._tested(documents, added, origin), documents, files)
@@ -133,7 +134,7 @@ class Loader:
         return sources, origin, problems
 
     def _opened(
-        self, paths: Paths, now: datetime | None
+        self, paths: Paths, now: datetime | None, *, ended: bool = False
     ) -> tuple[Sequence[PolicySource], Origin | None, list[Problem], Mapping[str, bytes] | None]:
         """The sources of `paths`, the bundle that they come from, the problems so far, and the bundle's own bytes."""
         problems: list[Problem] = []
@@ -143,7 +144,9 @@ class Loader:
         if path is not None:
             content = _content(path)
             keys = self.keys if self.verify else None
-            bundle = open_bundle(content, label=str(path), keys=keys, now=now or datetime.now(UTC), host=self.host)
+            bundle = open_bundle(
+                content, label=str(path), keys=keys, now=now or datetime.now(UTC), host=self.host, in_use=ended
+            )
             return memory_sources(bundle.files, str(path)), bundle.origin, problems, {path.name: content}
         found = disk_sources(paths, problems)
         if self.keys and self.verify:
@@ -202,9 +205,7 @@ def _shipped_floor(problems: list[Problem]) -> Document | None:
 
 def _content(path: Path) -> bytes:
     try:
-        if path.stat().st_size > MAX_BUNDLE:
-            raise OSError(f"a bundle may have {MAX_BUNDLE} bytes at most")
-        return path.read_bytes()
+        return read_file(path, MAX_BUNDLE)
     except OSError as error:
         raise PolicyError([Problem(str(path), 0, 0, "", f"cannot be read: {error}", "unreadable")]) from None
 

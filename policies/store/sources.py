@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 import posixpath
+import stat
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from palimpsest_base.files import read_file
 from policies.problems import Problem
 from policies.store.bundle import MAX_BUNDLE, SUFFIX
 
@@ -23,6 +25,7 @@ SHIPPED = Path(__file__).parent.parent / "shipped"
 SHIPPED_FLOOR = SHIPPED / "floor.yaml"
 Paths = str | Path | Sequence[str | Path]
 
+POLICY_BYTES = 16 << 20
 LIST_BYTES = 16 << 20
 _SUFFIXES = (".yaml", ".yml")
 _RACY_SECONDS = 2.0  # a file this young may change again without a new time stamp
@@ -43,7 +46,7 @@ class DiskSource:
         return self.path.name
 
     def read(self) -> bytes:
-        return self.path.read_bytes()
+        return read_file(self.path, POLICY_BYTES)
 
     def fetch(self, name: str) -> bytes:
         """The list file `name`. Raises `ValueError` or `OSError`."""
@@ -51,11 +54,13 @@ class DiskSource:
         path = (folder / name).resolve()
         if Path(name).is_absolute() or not path.is_relative_to(folder.resolve()):
             raise ValueError("a list file must be in the policy's folder or below it")
+        if any(part.startswith(".") for part in Path(name).parts):
+            raise ValueError("a list file must not be hidden, nor be in a hidden folder: changes there go unnoticed")
         if not path.is_file():
             raise ValueError("no such list file")
         if path.stat().st_size > LIST_BYTES:
             raise ValueError(f"a list may have {LIST_BYTES} bytes at most")
-        return path.read_bytes()
+        return read_file(path, LIST_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +148,10 @@ def memory_sources(files: Mapping[str, bytes], origin: str) -> list[MemorySource
 class FileWatcher:
     """Detects changes of the policies, lists and bundles of `paths`, cheaply enough to ask twice a second.
 
-    A file is read again when its size, time stamp or inode changes. A file that was written less than two seconds ago
-    is read every time, because it may change again within the resolution of its time stamp.
+    Links are followed anew each time, as Kubernetes swaps them: of files, of the folders in `paths`, and of folders
+    below these as far as they stay inside, which is where lists are read from. A file is read again when its size, time
+    stamp or inode changes. A file that was written less than two seconds ago is read every time, because it may change
+    again within the resolution of its time stamp. What is no regular file is never opened.
     """
 
     def __init__(self, paths: Paths) -> None:
@@ -160,12 +167,14 @@ class FileWatcher:
 
     def _content(self, path: Path) -> str:
         try:
-            stat = path.stat()
-            key = (stat.st_size, stat.st_mtime_ns, stat.st_ino)
+            found = path.stat()
+            if not stat.S_ISREG(found.st_mode):
+                return "not a regular file"
+            key = (found.st_size, found.st_mtime_ns, found.st_ino)
             known, content = self._known.get(path, (None, ""))
-            if known != key or time.time() - stat.st_mtime < _RACY_SECONDS:
+            if known != key or time.time() - found.st_mtime < _RACY_SECONDS:
                 # a file that is too large is refused, so its content does not matter
-                content = sha256(path.read_bytes()).hexdigest() if stat.st_size <= MAX_BUNDLE else repr(key)
+                content = sha256(read_file(path, MAX_BUNDLE)).hexdigest() if found.st_size <= MAX_BUNDLE else repr(key)
                 self._known[path] = (key, content)
             return content
         except OSError as error:
@@ -182,12 +191,23 @@ def _watched(paths: Paths) -> list[Path]:
     for path in _as_paths(paths):
         if path.suffix != SUFFIX:
             folder = path if path.is_dir() else path.parent
-            for root, folders, files in os.walk(folder):
-                folders[:] = [f for f in folders if not f.startswith(".")]
+            for root, files in _walk(folder):
                 kept = (f for f in files if f.endswith((*_SUFFIXES, ".txt", SUFFIX)) and not f.startswith("."))
                 found.update(Path(root) / f for f in kept)
         found.add(path)
     return sorted(found)
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """As `os.walk`, without hidden folders, and with links to folders that stay inside of `folder`. Each folder is
+    visited once, so links in a circle end.
+    """
+    top, visited = folder.resolve(), {folder.resolve()}
+    for root, folders, files in os.walk(folder, followlinks=True):
+        real = {name: (Path(root) / name).resolve() for name in folders if not name.startswith(".")}
+        folders[:] = [n for n, place in real.items() if place.is_relative_to(top) and place not in visited]
+        visited.update(real[n] for n in folders)
+        yield root, files
 
 
 def _policies(folder: Path) -> list[Path]:

@@ -56,10 +56,14 @@ class Store:
     """Holds the snapshot in force; `snapshot` and `state` may be read from any thread at any time.
 
     The constructor loads the policies. It raises `PolicyError` unless the folder `keep` holds policies that were in use
-    before. With `interval` (seconds) a daemon thread polls until `close()`; without it the caller calls `poll()`.
+    before. With `expired`, a bundle that is wrong in nothing but its age may be what the process starts with; its state
+    is then `last-good`, as for one that ends while it is in use. With `interval` (seconds) a daemon thread polls until
+    `close()`; without it the caller calls `poll()`.
+
     `accept` may refuse a valid snapshot by returning what is wrong with it here (such as a rule without a pack); its
     texts become problems of the load. `on_reload` is called with the state after every attempt to load changed files,
-    successful or not, on the polling thread. `paths` may be empty. `clock` returns the time, in UTC.
+    successful or not, on the polling thread; `on_poll` after every look at the files, so that one that never ends can
+    be noticed. `paths` may be empty. `clock` returns the time, in UTC.
     """
 
     def __init__(
@@ -70,7 +74,9 @@ class Store:
         interval: float | None = None,
         accept: Callable[[Snapshot], Sequence[str]] | None = None,
         on_reload: Callable[[StoreState], None] | None = None,
+        on_poll: Callable[[], None] | None = None,
         keep: Path | None = None,
+        expired: bool = False,
         clock: Callable[[], datetime] = _clock,
     ) -> None:
         if interval is not None and interval <= 0:
@@ -79,8 +85,10 @@ class Store:
         self._paths = tuple(Path(p) for p in ([paths] if isinstance(paths, str | Path) else paths))
         self._accept = accept
         self._on_reload = on_reload
+        self._on_poll = on_poll
         self._memory = LastGood(keep, self._paths) if keep is not None and self._paths else None
         self._clock = clock
+        self._expired = expired
         self._lock = threading.Lock()  # one poll at a time; readers never take it
         self._watcher = FileWatcher(self._paths)
         self._seen = self._watcher.fingerprint()
@@ -115,6 +123,8 @@ class Store:
                 self._reload()
             elif self.state.source == "live":
                 self._still_good()
+            elif self._clock_went_back():
+                self._reload()
         return self.state
 
     def close(self) -> None:
@@ -159,7 +169,7 @@ class Store:
         try:
             loaded = self._load()
         except PolicyError as error:
-            return self._remembered(error)
+            return self._before(error)
         if self._memory is not None:
             self._memory.write(loaded.snapshot, loaded.files)
         return loaded.snapshot, self._fresh_state(loaded.snapshot), loaded.files
@@ -168,6 +178,30 @@ class Store:
         paths = tuple(str(p) for p in self._paths)
         now = self._clock()
         return StoreState(snapshot.digest, 1, now, "live", paths, len(snapshot.rules), origin=snapshot.origin)
+
+    def _before(self, error: PolicyError) -> tuple[Snapshot, StoreState, Mapping[str, bytes]]:
+        """What to start with because the files cannot be used: what was in use before this process, or a bundle that
+        has ended and may be used all the same. Raises `error` without any.
+        """
+        try:
+            return self._remembered(error)
+        except PolicyError:
+            if not self._expired or set(error.codes) != {"expired"}:
+                raise
+        loaded = self._loader.load_files(self._paths, ended=True)
+        self._check(loaded.snapshot)
+        origin = loaded.snapshot.origin
+        assert origin is not None  # INVARIANT: only a bundle expires
+        self._confirmed = origin.not_after
+        _log.error("the bundle has expired, and the service starts with it because the settings say so: %s", error)
+        state = replace(self._fresh_state(loaded.snapshot), source="last-good", failed_at=self._clock())
+        state = replace(state, last_error=str(error), last_problems=error.problems)
+        return self._dated(loaded.snapshot), state, loaded.files
+
+    def _clock_went_back(self) -> bool:
+        """Whether nothing but age keeps the files out of use, and the clock is now earlier than when it did."""
+        failed, codes = self.state.failed_at, {problem.code for problem in self.state.last_problems}
+        return codes == {"expired"} and failed is not None and self._clock() < failed
 
     def _remembered(self, error: PolicyError) -> tuple[Snapshot, StoreState, Mapping[str, bytes]]:
         """The policies that were in use before this process, because the files cannot be used; raises `error` without
@@ -252,3 +286,5 @@ class Store:
                 self.poll()
             except Exception:
                 _log.exception("polling policies failed; the last good ones stay")
+            if self._on_poll is not None:
+                self._on_poll()

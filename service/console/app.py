@@ -1,7 +1,7 @@
 """The console's app: its paths, who may open them, and the headers of its answers.
 
-Every request passes one place: the console is on, the browser asks for the host that it means, a change comes from the
-console's own pages, and the caller has the scopes that the path requires. A session's cookie opens only these paths,
+Every request passes one place: the console is on, a change comes from the console's own pages, and the caller has the
+scopes that the path requires. The guard before it sees to the host name. A session's cookie opens only these paths,
 never `/v1`, so no other site can use it against the API.
 """
 
@@ -173,12 +173,8 @@ class Console:
         return Route(path, opened, methods=list(methods))
 
     def _check_source(self, request: Request) -> None:
-        """Raises `Forbidden` for a host name that may not be meant (DNS rebinding) and for changes that another site
-        asks for.
-        """
+        """Raises `Forbidden` for changes that another site asks for. The guard has seen to the host name."""
         host = request.headers.get("host", "")
-        if not self._keys.asks and not _is_loopback(host):
-            raise Forbidden("without keys, the console answers to the names of this machine only, such as `localhost`")
         if request.method == "POST" and urlsplit(request.headers.get("origin", "")).netloc != host:
             raise Forbidden("a change must come from the console's own pages")
 
@@ -229,8 +225,3 @@ async def _nothing(request: Request, error: Exception) -> Response:
 
 def _error_page(error: ApiError) -> HTMLResponse:
     return HTMLResponse(render("error", error=error), error.status)
-
-
-def _is_loopback(host: str) -> bool:
-    name = urlsplit(f"//{host}").hostname or ""
-    return name in ("localhost", "::1") or (name.startswith("127.") and name.replace(".", "").isdigit())

@@ -108,13 +108,14 @@ class ClosedLoop:
 
         Raises `Busy`, `DeadlineExceeded` or the engine's error.
         """
+        ends = time.monotonic() + self._deadline_seconds
         deadline = asyncio.get_running_loop().time() + self._deadline_seconds
         now = datetime.now(UTC)
         given = order.given is not None
         request = Request(order.prompt, order.negative_prompt, tenant, id=request_id, now=now, given=given)
         try:
             async with asyncio.timeout_at(deadline):
-                outcome = await self._answer(order, request, snapshot, progress)
+                outcome = await self._answer(order, request, snapshot, progress, ends)
         except TimeoutError:
             raise DeadlineExceeded(f"the request did not finish within {self._deadline_seconds:g} s") from None
         if outcome.held is None or not any(p.decision.mendable for p in outcome.pictures):
@@ -123,7 +124,7 @@ class ClosedLoop:
 
         try:
             async with asyncio.timeout_at(deadline):
-                mended = await self._answer(order, request, snapshot, None, mended=True)
+                mended = await self._answer(order, request, snapshot, None, ends, mended=True)
         except (TimeoutError, ApiError, SteeringError):  # it cannot be made now: what was drawn is held alone
             return outcome
         if mended.held is None:  # its own or another rule blocks what was repaired
@@ -140,9 +141,15 @@ class ClosedLoop:
             return Finished(outcome, tuple(await asyncio.gather(*work)))
 
     async def _answer(
-        self, order: Order, request: Request, snapshot: Snapshot, progress: Progress | None, *, mended: bool = False
+        self,
+        order: Order,
+        request: Request,
+        snapshot: Snapshot,
+        progress: Progress | None,
+        deadline: float,
+        *,
+        mended: bool = False,
     ) -> Outcome:
-        deadline = time.monotonic() + self._deadline_seconds
         given = None if order.given is None else GivenPicture(order)
         signals, decision = await self.judge_prompt(request, snapshot)
         decision = decision.going_on(mended=mended)
@@ -202,7 +209,7 @@ class ClosedLoop:
             raise failed.exceptions[0] from None
         finally:
             for job in trial.jobs:
-                job.abandoned.set()
+                job.abandon()
         return tuple(task.result() for task in tasks)
 
     async def _job(
@@ -324,7 +331,7 @@ class ClosedLoop:
             return (await self._climb(trial, received, None),)
         finally:
             for job in trial.jobs:
-                job.abandoned.set()
+                job.abandon()
 
     async def _asked(self, trial: _Trial, prompt: str, seen: Signals) -> tuple[Request, Decision]:
         """A request for a picture that shows what a given one does, and its decision with what was seen there. Only

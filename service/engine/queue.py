@@ -118,12 +118,18 @@ class Job:
     done: Future[Made] = field(default_factory=Future)
     entered: float = field(default_factory=time.monotonic)
     abandoned: threading.Event = field(default_factory=threading.Event)
+    late: bool = False  # it was abandoned because its time ran out
+
+    def abandon(self) -> None:
+        """Nobody waits for the picture any more: its caller left, or has its answer, or its time ran out."""
+        self.late = time.monotonic() >= self.deadline
+        self.abandoned.set()
 
     @property
     def lost(self) -> str | None:
         """Why the picture is no longer needed, or None."""
         if self.abandoned.is_set():
-            return "disconnect"
+            return "deadline" if self.late else "disconnect"
         return "deadline" if time.monotonic() > self.deadline else None
 
     def settle(self, result: Made | BaseException) -> None:

@@ -121,9 +121,11 @@ class Engine(threading.Thread):
         self._drain()
 
     def stop(self, timeout: float) -> None:
-        """Waits for the running batch and ends the thread. Waiting jobs are answered with `Unavailable`."""
+        """Waits for the running batch and ends the thread. Waiting jobs are answered with `Unavailable`. A model that
+        is still loading is not waited for: the thread ends with the process.
+        """
         self._stopping.set()
-        if self.is_alive():
+        if self.settled.is_set() and self.is_alive():
             self.join(timeout)
 
     def turn_away(self) -> None:
@@ -320,7 +322,7 @@ class Engine(threading.Thread):
             raise _Abandoned
 
     def _give_up(self, job: Job) -> None:
-        if job.abandoned.is_set():
+        if job.lost == "disconnect":
             self._recorder.dropped("disconnect")
             job.done.cancel()
         else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Collection, Mapping, MutableMapping, Sequence
 from typing import Any, Literal, Protocol
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as ASGIScope
 
 from service.errors import ApiError, Forbidden, Internal, MethodNotAllowed, NotFound, Unauthorized, without_message
+from service.hosts import refused_source
 from service.http.keys import KeyRing, Scope
 from service.logs import REQUEST_ID
 
@@ -60,15 +61,25 @@ class Guard:
     """ASGI middleware around BentoML's routes and ours. Health checks need no key; all other paths do, and those of the
     console, which come before BentoML's, are the console's to open.
 
-    The caller is stored as `caller` in the request's state, for the handlers.
+    The caller is stored as `caller` in the request's state, for the handlers. `hosts` are the names that requests other
+    than health checks may be sent to; None: any.
     """
 
     def __init__(
-        self, app: ASGIApp, access: Access, keys: KeyRing, console: Console | None = None, cors: Sequence[str] = ()
+        self,
+        app: ASGIApp,
+        access: Access,
+        keys: KeyRing,
+        console: Console | None = None,
+        *,
+        cors: Sequence[str] = (),
+        hosts: Collection[str] | None = None,
     ) -> None:
         """`cors`: the origins whose pages may call all but the console from a browser."""
         self.app = app
+        self._origins = cors
         self._across = _with_cors(self._answer, cors) if cors else None  # for pages of other origins
+        self.hosts = hosts
         self.console = console
         self.access = access
         self.keys = keys
@@ -103,7 +114,9 @@ class Guard:
             await send(message)
 
         try:
-            if self.console is not None and self.console.serves(scope["path"]):
+            if scope["path"] not in _PROBES and (error := self._source_refusal(scope)) is not None:
+                await error_response(error)(scope, receive, send_with_headers)
+            elif self.console is not None and self.console.serves(scope["path"]):
                 await self.console(scope, receive, send_with_headers)
             elif (error := self._refusal(scope, state)) is not None:
                 await error_response(error)(scope, receive, send_with_headers)
@@ -113,6 +126,10 @@ class Guard:
             log.error("request %s failed: %s", request_id, without_message(error))
             if not started:
                 await error_response(Internal(request_id))(scope, receive, send_with_headers)
+
+    def _source_refusal(self, scope: ASGIScope) -> ApiError | None:
+        headers, method = Headers(scope=scope), scope["method"]
+        return refused_source(headers, method, self.hosts, origins=self._origins, keys=self.keys.asks)
 
     def _refusal(self, scope: ASGIScope, state: MutableMapping[str, Any]) -> ApiError | None:
         """The error if the request is rejected, else None. In that case its caller is in `state`."""

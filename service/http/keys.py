@@ -22,6 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from palimpsest_base.files import read_file
 from service.settings import SettingsError
 
 __all__ = ["LOCAL", "NOBODY", "SCOPES", "Caller", "KeyRecord", "KeyRing", "Scope", "load_keys_file", "new_key"]
@@ -31,6 +32,7 @@ Scope = Literal["generate", "policy:read", "policy:write", "metrics", "review", 
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 _FORMAT = "palimpsest.keys/v1"
 _PLAIN: frozenset[Scope] = frozenset(("generate", "policy:read", "metrics"))
+_MOST_BYTES = 16 << 20
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 log = logging.getLogger("bentoml.palimpsest.keys")
@@ -54,7 +56,7 @@ LOCAL = Caller("", _PLAIN | {"review", "console"})
 @dataclass(frozen=True, slots=True)
 class KeyRecord:
     """One key of a keys file. `per_minute` overrides the settings' rate limit. Without `expires` the key is valid until
-    revoked.
+    revoked. A key that has `revoked` opens nothing, whatever the clock says.
     """
 
     id: str
@@ -64,6 +66,7 @@ class KeyRecord:
     created: datetime
     expires: datetime | None = None
     per_minute: float | None = None
+    revoked: datetime | None = None
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -76,11 +79,15 @@ class KeyRecord:
             raise ValueError(f"a key needs a scope; known: {', '.join(SCOPES)}")
         if not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
             raise ValueError(f"the digest of key `{self.id}` must be 64 hexadecimal digits")
-        for when in (self.created, self.expires):
+        for when in (self.created, self.expires, self.revoked):
             if when is not None and when.tzinfo is None:
                 raise ValueError(f"the times of key `{self.id}` must have a time zone")
         if self.per_minute is not None and self.per_minute <= 0:
             raise ValueError(f"the rate of key `{self.id}` must be positive, got `{self.per_minute:g}`")
+
+    def opens(self, now: datetime) -> bool:
+        """Whether the key is valid at this time."""
+        return self.revoked is None and (self.expires is None or now < self.expires)
 
     @property
     def caller(self) -> Caller:
@@ -97,6 +104,7 @@ class KeyRecord:
             "created": self.created.isoformat(timespec="seconds"),
             "expires": self.expires.isoformat(timespec="seconds") if self.expires else None,
             "per_minute": self.per_minute,
+            "revoked": self.revoked.isoformat(timespec="seconds") if self.revoked else None,
         }
 
 
@@ -117,7 +125,7 @@ def new_key(
 def load_keys_file(file: Path) -> tuple[KeyRecord, ...]:
     """The records of a file. Raises `SettingsError` if the file is missing or invalid."""
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
+        values = json.loads(read_file(file, _MOST_BYTES))
         if not isinstance(values, dict) or values.get("format") != _FORMAT:
             raise ValueError(f"it must contain `format`: `{_FORMAT}`")
         records = tuple(_record(v) for v in values["keys"])
@@ -179,14 +187,14 @@ class KeyRing:
         """
         found, now = None, now or datetime.now(UTC)
         for record in self._live():
-            if hmac.compare_digest(sha256, record.sha256) and (record.expires is None or now < record.expires):
+            if hmac.compare_digest(sha256, record.sha256) and record.opens(now):
                 found = record.caller
         return found
 
     def offers(self, scope: Scope, *, now: datetime | None = None) -> bool:
         """Whether a valid key in the file has this scope."""
         now = now or datetime.now(UTC)
-        return any(scope in r.scopes and (r.expires is None or now < r.expires) for r in self._live())
+        return any(scope in r.scopes and r.opens(now) for r in self._live())
 
     def _live(self) -> tuple[KeyRecord, ...]:
         """The current records of the file."""
@@ -220,7 +228,7 @@ def revoke(records: Sequence[KeyRecord], ident: str, *, now: datetime) -> tuple[
     """The records with the key `ident` revoked. Raises `ValueError` if there is no such key."""
     if ident not in {r.id for r in records}:
         raise ValueError(f"no key with the id `{ident}`")
-    return tuple(replace(r, expires=now) if r.id == ident else r for r in records)
+    return tuple(replace(r, revoked=r.revoked or now) if r.id == ident else r for r in records)
 
 
 def _digest(key: str) -> bytes:
@@ -230,12 +238,13 @@ def _digest(key: str) -> bytes:
 def _record(values: dict[str, Any]) -> KeyRecord:
     if unknown := sorted(set(values) - set(KeyRecord.__dataclass_fields__)):
         raise ValueError(f"unknown field `{unknown[0]}`")
-    expires = values.get("expires")
+    ends = {name: datetime.fromisoformat(values[name]) for name in ("expires", "revoked") if values.get(name)}
     return KeyRecord(
         **{
             **values,
             "scopes": frozenset(values["scopes"]),
+            **dict.fromkeys(("expires", "revoked")),
             "created": datetime.fromisoformat(values["created"]),
-            "expires": datetime.fromisoformat(expires) if expires else None,
+            **ends,
         }
     )

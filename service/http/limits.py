@@ -15,11 +15,11 @@ import logging
 import math
 import os
 import struct
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from palimpsest_base.scratch import scratch_folder
 from service.errors import RateLimited, without_message
 from service.http.keys import Caller
 from service.settings import Settings, SettingsError
@@ -47,7 +47,7 @@ return tostring(wait)
 def limits_folder() -> Path:
     """The folder that the workers of this server share, and no other server uses."""
     prometheus = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-    return Path(prometheus).parent / "limits" if prometheus else Path(tempfile.mkdtemp(prefix="palimpsest-limits-"))
+    return Path(prometheus).parent / "limits" if prometheus else scratch_folder()
 
 
 class RedisBuckets:

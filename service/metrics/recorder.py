@@ -245,9 +245,18 @@ class Recorder:
         self.series("engine_ready").set(int(answers))
 
     def policies(
-        self, *, generation: int, digest: str, loaded: float, unfit: int, rules: Iterable[Rollout], floor: bool
+        self,
+        *,
+        generation: int,
+        digest: str,
+        loaded: float,
+        unfit: int,
+        rules: Iterable[Rollout],
+        floor: bool,
+        expires: float = math.inf,
     ) -> None:
         """A policy snapshot came into use. `rules` are its rules with their rollout, in the same order in every worker.
+        `expires` is when its bundle ends, in epoch seconds; infinity: it is no bundle.
 
         Generations count the changes in one worker. A number made of the digest shows whether workers agree.
         """
@@ -256,6 +265,8 @@ class Recorder:
             self.series(f"policy_generation_{bound}").set(generation)
             self.series(f"policy_number_{bound}").set(number)
         self.series("policy_loaded_timestamp_seconds").set(loaded)
+        self.series("policy_expires_timestamp_seconds").set(expires)
+        self.polled()
         self.series("unfit_rules").set(unfit)
         self.series("floor_missing").set(int(not floor))
         rollouts = dict(rules)
@@ -264,6 +275,10 @@ class Recorder:
             self.series("rules", rollout).set(sum(mode == rollout for mode in rollouts.values()))
         for rule in rollouts:
             self.series("decision_errors_total", rule)
+
+    def polled(self) -> None:
+        """The policy files were looked at now."""
+        self.series("policy_poll_timestamp_seconds").set(time.time())
 
     def detectors(self, names: Iterable[str]) -> None:
         """Creates the series of these detectors, so that their failures count from zero."""

@@ -17,7 +17,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from palimpsest_base.files import read_file
 from policies import Loader, Origin, PolicyError, Snapshot, Store, open_bundle
+from policies.store.bundle import MAX_BUNDLE
 from policies.store.diff import floor_losses
 from service.errors import ApiError, BadRequest, Conflict, Forbidden
 
@@ -81,10 +83,10 @@ class BundleUpload:
         """Replaces the file atomically unless the new bundle is older. Returns whether the file changed."""
         with _locked(place if place.is_dir() else place.parent):
             target = _target(place, origin.name)
-            if target.exists():
-                if target.read_bytes() == content:
-                    return False
-                _not_older(origin, _standing(target))
+            standing = _content(target)
+            if standing == content:
+                return False
+            _not_older(origin, _origin(standing, target.name))
             fresh = target.with_name(f".{target.name}.{os.getpid()}")
             with fresh.open("wb") as out:
                 out.write(content)
@@ -102,9 +104,18 @@ def _target(place: Path, name: str) -> Path:
     return there[0] if len(there) == 1 else place / f"{name}.bundle"
 
 
-def _standing(target: Path) -> Origin | None:
+def _content(target: Path) -> bytes | None:
     try:
-        return open_bundle(target.read_bytes(), label=target.name, keys=None, now=datetime.now(UTC), in_use=True).origin
+        return read_file(target, MAX_BUNDLE)
+    except OSError:
+        return None
+
+
+def _origin(content: bytes | None, label: str) -> Origin | None:
+    if content is None:
+        return None
+    try:
+        return open_bundle(content, label=label, keys=None, now=datetime.now(UTC), in_use=True).origin
     except PolicyError:
         return None  # an unreadable file may be replaced
 

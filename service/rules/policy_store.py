@@ -109,7 +109,8 @@ def check_policies(settings: Settings, detection: Detection, keys: AuditKeys) ->
     except PolicyError as error:
         if not settings.policy_keys:
             raise
-        store = Store(loader, paths, keep=_memory(settings))  # raises the same when nothing is remembered
+        # raises the same when nothing is remembered
+        store = Store(loader, paths, keep=_memory(settings), expired=settings.start_expired)
         log.error("policies could not be loaded; using the last good ones, %s: %s", store.state.digest, error)
 
 
@@ -124,6 +125,7 @@ def follow(
     *,
     accept: Callable[[Snapshot], Sequence[str]],
     on_reload: Callable[[StoreState], None],
+    on_poll: Callable[[], None],
 ) -> Store:
     """The policy store of a worker, which polls for changes. `accept` returns the reasons why a snapshot must be
     refused.
@@ -134,7 +136,9 @@ def follow(
         interval=settings.policy_poll_seconds,
         accept=accept,
         on_reload=on_reload,
+        on_poll=on_poll,
         keep=_memory(settings),
+        expired=settings.start_expired,
     )
 
 

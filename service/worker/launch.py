@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from palimpsest_base.scratch import scratch_folder
 from service.settings import PREFIX, Settings, SettingsError
 
 __all__ = ["Started", "check", "environment", "serve"]
@@ -57,6 +58,7 @@ def check(settings: Settings) -> None:
         )
     if settings.keys_file is not None:
         load_keys_file(settings.keys_file)
+    _check_state(settings)
     tracing_from_environment().close()
     shared_buckets(settings)
     resolve_model(settings.model)
@@ -73,7 +75,7 @@ def serve(settings: Settings, *, started: Started) -> int:
 
     `started` receives the notes of the workers once every worker is ready or one has failed.
     """
-    run = Path(tempfile.mkdtemp(prefix="palimpsest-"))
+    run = scratch_folder()
     try:
         os.environ.update(environment(settings, run))
         os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)  # BentoML makes one in its home and tells its workers
@@ -138,8 +140,8 @@ def _bentoml(settings: Settings) -> None:
 
 
 def _plain(settings: Settings) -> Mapping[str, str]:
-    """Every setting that has a value, as the value of its environment variable. Folders are absolute, because workers
-    have another working directory.
+    """Every setting that has a value, as the value of its environment variable. Paths are absolute, because workers
+    have another working directory, and not resolved: what a link leads to may change while the service runs.
     """
     values: dict[str, str] = {}
     for name in Settings.model_fields:
@@ -147,22 +149,33 @@ def _plain(settings: Settings) -> Mapping[str, str]:
         if name == "api_keys":
             value = ",".join(key.get_secret_value() for key in value)
         elif name == "policy_keys":
-            value = ",".join(k if k.startswith("ed25519:") else str(Path(k).resolve()) for k in value)
+            value = ",".join(k if k.startswith("ed25519:") else str(Path(k).absolute()) for k in value)
         elif name == "judge":
-            value = ",".join(str(folder.resolve()) for folder in value)
+            value = ",".join(str(folder.absolute()) for folder in value)
         elif name == "policy":
-            value = ",".join(str(Path(p).resolve()) if Path(p).exists() else p for p in value)
+            value = ",".join(str(Path(p).absolute()) if Path(p).exists() else p for p in value)
         elif name == "adapters":
-            value = ",".join(str(each.model_copy(update={"path": each.path.resolve()})) for each in value)
-        elif name in ("plugins", "model_aliases", "cors_origins"):
+            value = ",".join(str(each.model_copy(update={"path": each.path.absolute()})) for each in value)
+        elif name in ("plugins", "model_aliases", "allowed_hosts", "cors_origins"):
             value = ",".join(value)
         elif name in ("audit_key", "redis_url"):
             value = value.get_secret_value() if value else None
         elif isinstance(value, Path) or (name == "model" and Path(value).exists()):
-            value = Path(value).resolve()
+            value = Path(value).absolute()
         if value not in (None, ""):
             values[name] = str(value)
     return values
+
+
+def _check_state(settings: Settings) -> None:
+    folder = settings.state_folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        said = f"`state` must be a folder that can be written, got `{folder}`: {error.strerror or error}"
+        raise SettingsError(said) from None
 
 
 def _check_port(settings: Settings) -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from palimpsest_base.scratch import scratch_folder
 
 __all__ = ["WorkerNotes", "notes_folder"]
 
@@ -19,7 +20,7 @@ __all__ = ["WorkerNotes", "notes_folder"]
 def notes_folder() -> Path:
     """The folder that the workers of this server share, and no other server uses."""
     prometheus = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-    return Path(prometheus).parent / "workers" if prometheus else Path(tempfile.mkdtemp(prefix="palimpsest-notes-"))
+    return Path(prometheus).parent / "workers" if prometheus else scratch_folder()
 
 
 class WorkerNotes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import sqlite3
 import threading
 import time
@@ -343,13 +344,24 @@ class Runtime:
         self._created = written_at(self.settings.model)
         if self.settings.audit != "off":
             self._audit = AuditLog(self.settings.state_folder / "audit", self.keys)
+        if self.state != "starting":  # it was stopped while the model loaded, and `stop` may have seen no log to close
+            if self._audit is not None:
+                self._audit.close()
+            return
         packs = PackIndex(host, [self.settings.packs] if self.settings.packs else [])
         self.recorder.adapters(self._adapters)
         self.recorder.detectors(health.name for health in detection.health)
         for watch in detection.watches:
             watch.observe(self._detector_did)
         loader = make_loader(self.settings, detection, self.keys, host=host.name, packs=packs)
-        store = follow(self.settings, detection, loader, accept=partial(unmet, packs), on_reload=self._reloaded)
+        store = follow(
+            self.settings,
+            detection,
+            loader,
+            accept=partial(unmet, packs),
+            on_reload=self._reloaded,
+            on_poll=self.recorder.polled,
+        )
         upload = BundleUpload(bundle_place(self.settings.policy), loader, store, partial(unmet, packs))
         self._ready = self._compose(host, packs, store, detection, upload)
         self._ready.reviews.start()
@@ -417,6 +429,7 @@ class Runtime:
             unfit=unfit,
             rules=rules,
             floor=snapshot.floor != "none",
+            expires=state.origin.not_after.timestamp() if state.origin else math.inf,
         )
         self._publish()
 

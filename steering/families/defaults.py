@@ -15,6 +15,8 @@ from steering.families.folder import json_object
 
 __all__ = ["Defaults", "load_defaults", "parse_defaults"]
 
+_MOST = {"height": 16_384, "width": 16_384, "num_inference_steps": 10_000, "min_inference_steps": 10_000}
+
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
@@ -31,10 +33,10 @@ class Defaults:
     sizes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("height", "width", "num_inference_steps", "min_inference_steps"):
+        for name, most in _MOST.items():
             value = getattr(self, name)
-            if value is not None and (type(value) is not int or value < 1):
-                raise BadModel(f"{name} in the model's defaults must be a positive whole number, got `{value}`")
+            if value is not None and (type(value) is not int or not 1 <= value <= most):
+                raise BadModel(f"{name} in the model's defaults must be a whole number from 1 to {most}, got `{value}`")
         if self.guidance_scale is not None and not (
             isinstance(self.guidance_scale, int | float) and self.guidance_scale >= 0
         ):

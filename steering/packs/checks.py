@@ -30,6 +30,8 @@ def check_pack(pack: Pack) -> None:
     top = math.inf if pack.edits else 1.0
     if pack.strength is not None and not 0.0 < pack.strength <= top:
         raise BadPack(f"strength must be in (0, {top:g}] or None, got `{pack.strength}`")
+    if empty := next((w for w in (pack.window, *pack.bins) if w.start == w.end), None):
+        raise BadPack(f"a window of a pack must hold a part of the trajectory, got [{empty.start:g}, {empty.end:g}]")
     if pack.edits:
         _check_operators(pack)
     if pack.published:

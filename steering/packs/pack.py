@@ -37,6 +37,33 @@ from steering.values import Donor, Operator, digest_of
 __all__ = ["SCHEMA", "Pack", "read_header", "serves"]
 
 SCHEMA = "palimpsest.pack/v1"
+_MOST_BINS = 1000
+_MOST_HEADER = 4 << 20
+_FIELDS = frozenset(
+    [
+        "schema",
+        "concept",
+        "host",
+        "sites",
+        "wider",
+        "site_names",
+        "bins",
+        "choice",
+        "strength",
+        "window",
+        "pooled",
+        "rows",
+        "source",
+        "mode",
+        "operators",
+        "phrases",
+        "neutral",
+        "calibration",
+        "evidence",
+        "versions",
+        "sentinel",
+    ]
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -273,6 +300,10 @@ def serves(theirs: str, concept: str) -> bool:
 def read_header(path: str | Path) -> dict[str, Any]:
     """The JSON metadata of a pack, without its tensors. Raises: BadPack."""
     try:
+        with open(path, "rb") as start:
+            size = int.from_bytes(start.read(8), "little")  # safetensors: the size of its header comes first
+        if size > _MOST_HEADER:
+            raise ValueError(f"its header may have {_MOST_HEADER} bytes at most, got {size}")
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
         header = json.loads(metadata["palimpsest.pack"])
@@ -323,6 +354,10 @@ def _to_json(pack: Pack) -> dict[str, Any]:
 
 
 def _from_json(header: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Pack:
+    if unknown := sorted(set(header) - _FIELDS):
+        raise BadPack(f"it has a field `{unknown[0]}`, which packs of this version do not have")
+    if len(header["bins"]) > _MOST_BINS:
+        raise BadPack(f"a pack may have {_MOST_BINS} bins at most, got {len(header['bins'])}")
     operators: dict[str, tuple[Operator, ...]] = {}
     for i, held in enumerate(header.get("operators", ())):
         e, d = (tensors[f"operators.{i}.{n}"] for n in ("e", "d"))

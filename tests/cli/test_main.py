@@ -256,3 +256,21 @@ def test_audit_verify_tells_an_intact_log_from_a_changed_one(cli: Callable[..., 
     assert done.exit_code == 1
     assert json.loads(done.stdout)["findings"][0]["line"] == 2
     assert cli("audit", "verify", tmp_path / "nowhere").exit_code == 2
+
+
+def test_audit_commands_take_the_key_beside_the_folder_and_find_what_a_prompt_led_to(
+    cli: Callable[..., Any], tmp_path: Path
+) -> None:
+    from service.audit import AuditLog, load_keys
+
+    load_keys(tmp_path / "state")  # another key, of the state folder
+    keys = load_keys(tmp_path / "elsewhere")
+    log = AuditLog(tmp_path / "elsewhere" / "audit", keys)
+    log.append({"event": "decision", "decision_id": "abc", "prompt": keys.hashed("a secret wish")})
+    log.close()
+    assert cli("audit", "verify", log.path.parent).exit_code == 0
+    for asked in (("--decision", "abc"), ("--prompt", "a secret wish")):
+        done = cli("audit", "find", log.path.parent, *asked)
+        assert (done.exit_code, json.loads(done.stdout)["decision_id"]) == (0, "abc")
+    assert cli("audit", "find", log.path.parent, "--prompt", "another").exit_code == 1
+    assert cli("audit", "find", log.path.parent).exit_code == 2

@@ -332,6 +332,8 @@ FIRES: dict[str, tuple[dict[str, str], int]] = {
     "PalimpsestPolicyReloadFailing": ({"palimpsest_policy_last_reload_failed": "1x90"}, 5),
     "PalimpsestWorkersDisagree": ({"palimpsest_policy_number_min": "3x90", "palimpsest_policy_number_max": "4x90"}, 5),
     "PalimpsestPoliciesStale": ({"palimpsest_stale_decisions_total": "0+1x90"}, 20),
+    "PalimpsestPolicyPollStalled": ({"palimpsest_policy_poll_timestamp_seconds": "0x90"}, 10),
+    "PalimpsestBundleEnds": ({"palimpsest_policy_expires_timestamp_seconds": "604800x90"}, 20),
     "PalimpsestUnfitRules": ({"palimpsest_unfit_rules": "1x90"}, 10),
     "PalimpsestDetectorFailing": (
         {'palimpsest_detector_errors_total{detector="easyocr",reason="timeout"}': "0+1x90"},

@@ -109,6 +109,7 @@ def serve(settings: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
     from starlette.testclient import TestClient
 
     from service.console import Console
+    from service.hosts import host_names
     from service.http.app import access, make_app
     from service.http.guard import Guard
     from service.http.keys import KeyRing
@@ -125,7 +126,9 @@ def serve(settings: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
         keys = KeyRing([k.get_secret_value() for k in chosen.api_keys], chosen.keys_file, local=chosen.loopback)
         console = Console(chosen, keys)
         console.app.state.runtime = runtime
-        client = TestClient(Guard(app, access(), keys, console, chosen.cors_origins), raise_server_exceptions=False)
+        guard = Guard(app, access(), keys, console, cors=chosen.cors_origins, hosts=host_names(chosen))
+        client = TestClient(guard, raise_server_exceptions=False)
+        client.headers["Host"] = "localhost"
         client.runtime = runtime  # type: ignore[attr-defined]
         if wait:
             runtime.start()

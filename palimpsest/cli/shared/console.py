@@ -13,18 +13,30 @@ import typer
 if TYPE_CHECKING:
     from service.settings import Settings
 
-__all__ = ["by_rows", "fail", "keep", "say", "settings_from", "stages", "table"]
+__all__ = ["by_rows", "emit", "fail", "keep", "plain", "say", "settings_from", "stages", "table"]
+
+
+def plain(text: object) -> str:
+    """`text` with every character that a terminal acts on, or does not show, written as JSON escapes it. Line ends and
+    tabs stay. What a prompt, a policy or a file name holds must not steer a terminal.
+    """
+    return "".join(c if c.isprintable() or c in "\n\t" else json.dumps(c)[1:-1] for c in str(text))
 
 
 def say(text: str) -> None:
     """Prints one line on standard error, so that standard output contains results only."""
-    typer.echo(text, err=True)
+    typer.echo(plain(text), err=True)
+
+
+def emit(text: object) -> None:
+    """Prints a result on standard output."""
+    typer.echo(plain(text))
 
 
 def fail(text: str) -> NoReturn:
     """Prints a usage error and exits with code 2."""
     for line in text.splitlines():
-        typer.echo(f"error: {line}", err=True)
+        typer.echo(f"error: {plain(line)}", err=True)
     raise typer.Exit(2)
 
 
@@ -39,7 +51,7 @@ def keep(told: Mapping[str, Any], out: Path | None, json_: bool) -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text + "\n", "utf-8")
     if json_:
-        print(text)
+        emit(text)
 
 
 def by_rows(told: Mapping[str, Any]) -> str:
@@ -89,9 +101,9 @@ def table(title: str, rows: Sequence[Mapping[str, Any]], *, hide: Sequence[str] 
     from rich.table import Table
 
     columns = [name for name in rows[0] if name not in hide]
-    drawn = Table(title=title, title_justify="left")
+    drawn = Table(title=plain(title), title_justify="left")
     for name in columns:
         drawn.add_column(name.replace("_", " "), overflow="fold")
     for row in rows:
-        drawn.add_row(*("" if row.get(name) is None else str(row[name]) for name in columns))
+        drawn.add_row(*("" if row.get(name) is None else plain(row[name]) for name in columns))
     Console().print(drawn, markup=False)

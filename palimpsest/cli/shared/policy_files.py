@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from palimpsest.cli.shared.console import fail, say
+from palimpsest.cli.shared.console import emit, fail, say
 
 if TYPE_CHECKING:
     from policies import Loader, PolicyError, Request, Snapshot, TrustedKey
@@ -107,7 +107,7 @@ def refuse(error: PolicyError, *, as_json: bool) -> NoReturn:
     if as_json:
         print(json.dumps({"valid": False, "codes": list(error.codes), **error.to_dict()}, indent=1))
     else:
-        print(error)
+        emit(error)
     raise typer.Exit(1)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -68,9 +69,9 @@ class Desk:
         fresh.write_bytes(content)
         fresh.replace(self.path)
 
-    def store(self, *, keep: bool = True, host: str = "signpost-pixart") -> Store:
+    def store(self, *, keep: bool = True, host: str = "signpost-pixart", expired: bool = False) -> Store:
         loader = Loader(sense, keys=(self.key.public,), host=host)
-        return Store(loader, self.folder, keep=self.keep if keep else None, clock=lambda: self.now)
+        return Store(loader, self.folder, keep=self.keep if keep else None, expired=expired, clock=lambda: self.now)
 
 
 @pytest.fixture
@@ -341,3 +342,38 @@ def test_a_key_of_another_kind_is_refused(tmp_path):
         SigningKey.load(tmp_path / "k")
     with pytest.raises(KeyProblem, match="must be an Ed25519 key"):
         trusted_keys([str(tmp_path / "p")])
+
+
+def test_a_clock_that_jumps_and_comes_back_leaves_nothing_behind(desk):
+    desk.put(desk.bundle())
+    store = desk.store()
+    desk.now = NOW + timedelta(days=60)
+    assert store.poll().source == "last-good"
+    assert store.poll().source == "last-good"
+    desk.now = NOW + timedelta(minutes=1)
+    state = store.poll()
+    assert (state.source, state.last_error, state.generation) == ("live", None, 1)
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_a_machine_with_fresh_state_starts_with_an_ended_bundle_only_where_that_is_allowed(desk, allowed):
+    desk.put(desk.bundle())
+    desk.now = NOW + timedelta(days=31)
+    start = partial(desk.store, keep=False, expired=allowed)
+    if not allowed:
+        with pytest.raises(PolicyError, match="expired"):
+            start()
+        return
+    store = start()
+    assert verdict(store, "grumpf") != "allow"
+    assert (store.state.source, store.state.last_problems[0].code) == ("last-good", "expired")
+    desk.put(desk.bundle(OTHER, sequence=9, not_after=desk.now))
+    assert store.poll().last_problems[0].code == "expired"
+    assert verdict(store, "snirt") == "allow", "while it runs, none that has ended comes into use"
+
+
+def test_what_is_wrong_besides_being_old_never_starts(desk, keys):
+    desk.put(desk.bundle(key=keys[1]))
+    desk.now = NOW + timedelta(days=31)
+    with pytest.raises(PolicyError, match="not trusted"):
+        desk.store(keep=False, expired=True)

@@ -174,7 +174,7 @@ def test_a_picture_that_nobody_waits_for_any_more_stops_the_pipeline(engine: Any
     with engine(long) as running:
         running.ready.wait(30)
         time.sleep(0.5)
-        long.abandoned.set()
+        long.abandon()
         with pytest.raises(CancelledError):
             long.done.result(10)
         after = job()

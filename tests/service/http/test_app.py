@@ -334,8 +334,16 @@ def test_a_full_queue_answers_429_with_retry_after(serve: Callable[..., TestClie
 
 
 def test_a_request_past_its_deadline_gets_504(serve: Callable[..., TestClient]) -> None:
-    answer = post(serve(deadline_seconds=0.2, max_steps=1000), prompt=BENIGN, num_inference_steps=1000)
+    client = serve(deadline_seconds=0.2, max_steps=1000)
+    answer = post(client, prompt=BENIGN, num_inference_steps=1000)
     assert (answer.status_code, answer.json()["error"]["code"]) == (504, "deadline_exceeded")
+
+    def dropped(reason: str) -> float:
+        recorder = client.runtime.recorder  # type: ignore[attr-defined]
+        return float(recorder.series("cancelled_pictures_total", reason)._value.get())
+
+    eventually(lambda: dropped("deadline") == 1, 10)
+    assert dropped("disconnect") == 0, "the caller waited; nobody may blame it"
 
 
 def test_a_mistake_of_ours_is_a_500_with_an_id_and_nothing_else(
@@ -381,7 +389,7 @@ def test_the_audit_log_tells_each_decision_and_is_whole(
     runtime = client.runtime  # type: ignore[attr-defined]
     runtime.stop()
     folder = settings().state_folder / "audit"
-    records, findings = verify(folder, runtime.keys)
+    records, findings = verify(folder, keys=runtime.keys)
     assert (records, findings) == (5, [])
     lines = [json.loads(line) for p in folder.glob("*.jsonl") for line in p.read_text().splitlines()]
     decisions = {line["decision_id"]: line for line in lines if line["event"] == "decision"}

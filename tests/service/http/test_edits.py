@@ -135,7 +135,7 @@ def test_a_toxic_edit_is_steered_and_a_forbidden_one_refused(client: TestClient)
 
 
 def test_an_edit_streams_events_of_its_own_kind(client: TestClient) -> None:
-    answer = send(client, EDIT, file_of(picture()), prompt=BENIGN, stream="true")
+    answer = send(client, EDIT, file_of(picture()), prompt=BENIGN, stream="true", progress="true")
     assert answer.headers["content-type"].startswith("text/event-stream")
     events = [line.removeprefix("event: ") for line in answer.text.splitlines() if line.startswith("event: ")]
     assert events == ["image_edit.queued", *["image_edit.step"] * 4, "image_edit.completed"]

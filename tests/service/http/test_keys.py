@@ -272,3 +272,58 @@ def test_no_rate_asks_for_no_bucket(tmp_path: Path) -> None:
     for _ in range(100):
         limiter.take(NOBODY)
     assert os.listdir(tmp_path) == []
+
+
+def test_a_revoked_key_stays_revoked_when_the_clock_goes_back(tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    key, record = new_key("studio", ["generate", "console"], now=NOW)
+    save_keys_file(file, revoke([record], record.id, now=NOW))
+    ring = KeyRing(file=file)
+    assert ring.find(bearer(key), now=NOW - timedelta(days=1)) is None
+    assert not ring.offers("console", now=NOW - timedelta(days=1))
+    assert load_keys_file(file)[0].revoked == NOW
+
+
+def test_a_key_that_is_revoked_behind_a_swapped_link_opens_nothing(tmp_path: Path) -> None:
+    """As Kubernetes swaps a Secret, and with the path that the service hands to its workers."""
+    from service.settings import Settings
+    from service.worker.launch import environment
+
+    key, record = new_key("studio", ["generate"], now=NOW)
+    secret = tmp_path / "secret"
+    for name, records in (("..1", [record]), ("..2", revoke([record], record.id, now=NOW))):
+        save_keys_file(secret / name / "keys.json", records)
+    (secret / "..data").symlink_to("..1")
+    (secret / "keys.json").symlink_to("..data/keys.json")
+    handed = environment(Settings(keys_file=secret / "keys.json"), tmp_path)["PALIMPSEST_KEYS_FILE"]
+    ring = KeyRing(file=Path(handed))
+    assert ring.find(bearer(key), now=NOW)
+    (secret / "..fresh").symlink_to("..2")
+    (secret / "..fresh").rename(secret / "..data")
+    (secret / "..1" / "keys.json").unlink()
+    (secret / "..1").rmdir()
+    assert ring.find(bearer(key), now=NOW) is None
+
+
+def test_no_path_is_resolved_when_it_is_handed_to_the_workers(tmp_path: Path) -> None:
+    from service.settings import Settings
+    from service.worker.launch import environment
+
+    (tmp_path / "v1").mkdir()
+    (tmp_path / "key.pub").write_text("-")
+    for name, target in (("current", "v1"), ("key", "key.pub")):
+        (tmp_path / name).symlink_to(target)
+    current = tmp_path / "current"
+    handed = environment(
+        Settings(policy=(str(current),), policy_keys=(str(tmp_path / "key"),), packs=current, state=current), tmp_path
+    )
+    for name, path in (("POLICY", current), ("POLICY_KEYS", tmp_path / "key"), ("PACKS", current), ("STATE", current)):
+        assert handed[f"PALIMPSEST_{name}"] == str(path)
+
+
+@pytest.mark.parametrize("kind", ["fifo", "zero"])
+def test_a_keys_file_that_is_no_regular_file_is_refused_and_nothing_waits(tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "keys.json"
+    os.mkfifo(file) if kind == "fifo" else file.symlink_to("/dev/zero")
+    with pytest.raises(SettingsError, match="not a regular file"):
+        load_keys_file(file)

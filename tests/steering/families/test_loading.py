@@ -223,7 +223,10 @@ def test_a_folder_of_another_family_is_refused_before_its_weights_are_read(tmp_p
     ("value", "says"),
     [
         ({"heigth": 64}, "unknown name `heigth`.*did you mean `height`"),
-        ({"height": 0}, "height in the model's defaults must be a positive whole number"),
+        ({"height": 0}, "height in the model's defaults must be a whole number from 1 to 16384"),
+        ({"width": 10**9}, "width in the model's defaults must be a whole number from 1 to 16384"),
+        ({"call": {"prompt": "x"}}, "`call` in the model's defaults: `prompt` is not for `generate`"),
+        ({"call": {"max_sequnce_length": 1}}, "`call` in the model's defaults: unknown argument `max_sequnce_length`"),
         ({"guidance_scale": "x"}, "guidance_scale"),
         ([1], "must be a JSON object, got `list`"),
     ],

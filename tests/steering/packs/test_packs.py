@@ -12,6 +12,7 @@ both.
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
+
+from steering.plans import Window
 
 RED, GREEN = "a red star", "green ring, sign 42"
 
@@ -324,6 +327,8 @@ def test_a_published_pack_claims_no_more_than_a_paper_says(host: Any, more: dict
         ({"wider": ("x",)}, "must be among its site_names, got `x`"),
         ({"scores": torch.ones(3, 2)}, r"scores must be \[sites, bins\] = \[4, 2\], got \[3, 2\]"),
         ({"scores": torch.full((4, 2), float("nan"))}, "finite"),
+        ({"window": Window(0.5, 0.5)}, r"part of the trajectory, got \[0.5, 0.5\]"),
+        ({"bins": (Window(0, 1), Window(1, 1))}, r"part of the trajectory, got \[1, 1\]"),
         ({"strength": 1.2}, r"strength must be in \(0, 1\]"),
         ({"scores": None}, "has scores and a choice"),
         ({"choice": None}, "has scores and a choice"),
@@ -335,6 +340,31 @@ def test_a_pack_whose_parts_do_not_fit_is_refused(host: Any, more: dict[str, Any
 
     with pytest.raises(BadPack, match=says):
         make(host, **more)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [
+        ("bins", [[0.0, 1.0]] * 1_000_000, "its header may have 4194304 bytes at most"),
+        ("bins", [[0.0, 1.0]] * 1001, "may have 1000 bins at most, got 1001"),
+        ("colour", "red", "it has a field `colour`"),
+    ],
+)
+def test_a_file_with_more_in_it_than_a_pack_has_is_refused_at_once(
+    host: Any, tmp_path: Path, field: str, value: Any, says: str
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    from steering import BadPack, Pack
+    from steering.packs.pack import read_header
+
+    path = make(host).save(tmp_path / "x.safetensors")
+    header = {**read_header(path), field: value}
+    save_file(load_file(path), path, metadata={"palimpsest.pack": json.dumps(header)})
+    began = time.monotonic()
+    with pytest.raises(BadPack, match=says):
+        Pack.load(path, host=host)
+    assert time.monotonic() - began < 2
 
 
 @pytest.mark.parametrize("name", ["lettering", "animal/cat", "logo/acme-cola", "weather/2-suns", "x/y"])

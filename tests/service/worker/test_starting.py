@@ -1,0 +1,69 @@
+"""A start that cannot work, or is broken off, ends quickly and leaves nothing behind."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.settings import SettingsError
+
+
+@pytest.mark.parametrize("when", ["while the model loads", "while the log is opened"])
+def test_a_worker_that_is_stopped_while_it_starts_ends_at_once_and_closes_its_log(
+    settings: Callable[..., Any], host: Any, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    from prometheus_client import CollectorRegistry
+
+    from service.audit import AuditLog, verify
+    from service.metrics.recorder import Recorder
+    from service.worker import runtime as module
+
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def held(value: Any) -> Any:
+        begun.set()
+        goes_on.wait(30)
+        return value
+
+    loads = when == "while the model loads"
+    if not loads:
+        monkeypatch.setattr(module, "AuditLog", lambda *given: held(AuditLog(*given)))
+    chosen = settings()
+    worker = module.Runtime(chosen, Recorder(CollectorRegistry()), load=lambda _: held(host) if loads else host)
+    worker.start()
+    assert begun.wait(30)
+    began = time.monotonic()
+    worker.stop()
+    assert time.monotonic() - began < 5, "the settings allow 30 s for running requests, and there are none"
+    goes_on.set()
+    worker._starter.join(30)
+    assert not worker._starter.is_alive()
+    assert worker._ready is None
+    folder = chosen.state_folder / "audit"
+    assert not folder.exists() or verify(folder, keys=worker.keys)[1] == []
+
+
+@pytest.mark.parametrize("state", ["a file", "read-only"])
+def test_a_state_folder_that_cannot_be_written_is_one_line(
+    settings: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    from service.worker.launch import check
+
+    place = tmp_path / "somewhere"
+    if state == "a file":
+        place.write_text("")
+    else:
+
+        def refuse(**given: Any) -> Any:
+            raise PermissionError(13, "Permission denied", str(given["dir"]))
+
+        monkeypatch.setattr(tempfile, "TemporaryFile", refuse)  # root may write anywhere
+    with pytest.raises(SettingsError, match="`state` must be a folder that can be written") as error:
+        check(settings(state=place))
+    assert "\n" not in str(error.value)
