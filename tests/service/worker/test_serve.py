@@ -289,7 +289,7 @@ def test_metrics_are_ours_bounded_and_moving(server: Server) -> None:
     text = httpx.get(f"{server.url}/metrics").text
     names = {line.split(" ")[2] for line in text.splitlines() if line.startswith("# TYPE")}
     assert names
-    assert all(name.startswith("palimpsest_") for name in names)
+    assert all(name.startswith(("palimpsest_", "process_")) for name in names)
     assert "/scan" not in text
     assert "pid=" not in text
     assert server.metric("palimpsest_requests_total", endpoint="generations", outcome="ok") > 0
