@@ -82,4 +82,5 @@ Palimpsest.add_asgi_middleware(  # type: ignore[attr-defined]
     access=access(),
     keys=keys,
     console=console,
+    cors=_settings.cors_origins,
 )

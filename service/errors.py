@@ -105,9 +105,9 @@ class Refused(ApiError):
     ) -> None:
         named = f" ({', '.join(categories)})" if categories else ""
         why = "".join(f" {text}" for text in (*reasons, *messages))
-        super().__init__(
-            f"your request was refused by the safety policy{named}.{why} decision: {decision_id}", param=param
-        )
+        # gateways look for these words to tell a refusal by policy from a mistake: litellm, and what stands on it
+        refused = "your request was rejected as a result of the safety system"
+        super().__init__(f"{refused}{named}.{why} decision: {decision_id}", param=param)
         self.decision_id = decision_id
         self.details = {
             "moderation_stage": {"prompt": "input", "upload": "input", "picture": "output"}[stage],

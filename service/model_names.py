@@ -7,7 +7,7 @@ from pathlib import Path
 from reference.folders import MODELS
 from service.settings import SettingsError
 
-__all__ = ["embedded_models", "resolve_model"]
+__all__ = ["embedded_models", "resolve_model", "written_at"]
 
 
 def embedded_models() -> tuple[str, ...]:
@@ -31,3 +31,17 @@ def resolve_model(name: str) -> tuple[str, str | None]:
         raise SettingsError(f"a hub model needs a pinned revision: `{hub}@<commit>`, got `{name}`")
     known = ", ".join(f"`{m}`" for m in embedded_models()) or "none in this installation"
     raise SettingsError(f"unknown model `{name}`: neither a diffusers folder nor an embedded model; embedded: {known}")
+
+
+def written_at(name: str) -> int:
+    """When the files of the model `name` were written here, in Unix time. It is the same in every worker."""
+    where, revision = resolve_model(name)
+    index = Path(where) / "model_index.json"
+    if revision is not None:
+        from huggingface_hub import try_to_load_from_cache
+
+        cached = try_to_load_from_cache(where, "model_index.json", revision=revision)
+        if not isinstance(cached, str):  # loaded from elsewhere
+            return 0
+        index = Path(cached)
+    return int(index.stat().st_mtime)

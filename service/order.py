@@ -35,7 +35,7 @@ class Lora:
 class Limits:
     """The limits of a request and the defaults for omitted fields, from the settings and the loaded model."""
 
-    models: tuple[str, ...]
+    models: tuple[str, ...]  # the model's own name, then its aliases
     sizes: tuple[str, ...]  # as `WIDTHxHEIGHT`, in pixels
     default_size: str
     default_steps: int
@@ -44,6 +44,8 @@ class Limits:
     max_steps: int
     max_prompt: int
     min_steps: int = 1
+    urls: bool = False  # whether pictures may be answered with as URLs
+    nearest_size: bool = False  # draw the nearest size where the model does not have the one asked for
     max_guidance: float = MAX_GUIDANCE
     negative: bool = True  # whether the pipeline takes a negative prompt
     adapters: Mapping[str, Lora] = field(default_factory=dict)  # at their default scales
@@ -83,6 +85,7 @@ class Order:
     lora: Lora | None = None
     quality: int = 100  # of `jpeg` and `webp`, 0 to 100
     given: Given | None = None
+    asked_size: str | None = None  # the size that was asked for, where another one is drawn
 
     @property
     def size(self) -> str:

@@ -1,4 +1,4 @@
-"""The secrets of the state folder: each is made once, in a file that only its owner can read."""
+"""Files of the state folder that only their owner can read, and the secrets in them, each of which is made once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import secrets
 from pathlib import Path
 
-__all__ = ["load_secret"]
+__all__ = ["load_secret", "write_private"]
 
 
 def load_secret(folder: Path, name: str) -> bytes:
@@ -24,3 +24,17 @@ def load_secret(folder: Path, name: str) -> bytes:
         finally:
             fresh.unlink()
     return file.read_bytes().strip()
+
+
+def write_private(file: Path, content: bytes) -> None:
+    """Writes a file that is there as a whole or not at all. Raises: OSError."""
+    fresh = file.with_name(f"{file.name}.part")
+    try:
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+            out.write(content)
+            out.flush()
+            os.fsync(out.fileno())
+        fresh.replace(file)
+    except OSError:
+        fresh.unlink(missing_ok=True)
+        raise

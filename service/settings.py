@@ -44,6 +44,11 @@ Batching = Literal["fixed", "solo", "dynamic"]
 Rewriters = Literal["judge", "refuse"]
 Audit = Literal["off", "on", "required"]
 Console = Literal["auto", "on", "off"]
+Sizes = Literal["refuse", "nearest"]
+PictureUrls = Literal["off", "data", "files"]
+_ORIGIN = r"^(\*|https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?)$"
+Origin = Annotated[str, Field(pattern=_ORIGIN)]
+Alias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}$")]
 
 
 class SettingsError(ValueError):
@@ -92,6 +97,9 @@ class Settings(BaseSettings):
 
     model: str = Field(
         "signpost-pixart", description="embedded model, diffusers folder, or hub id `owner/model@revision`"
+    )
+    model_aliases: Annotated[tuple[Alias, ...], NoDecode] = Field(
+        (), max_length=32, description="further names of the model, for clients that cannot send its own"
     )
     variant: str | None = Field(
         None, description="variant of the model's weight files, such as `fp16`; default: the files without one"
@@ -148,6 +156,16 @@ class Settings(BaseSettings):
         description="the web console at `/`: `auto` is on for a loopback address, elsewhere once a key of `keys_file`"
         " has the scope `console`; `on`; `off`",
     )
+    cors_origins: Annotated[tuple[Origin, ...], NoDecode] = Field(
+        (),
+        max_length=64,
+        description="origins whose pages may call the API from a browser, such as `https://app.example`; `*`: any",
+    )
+    public_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s?#]+$",
+        description="address under which callers reach the service, for URLs in answers; default: the one they asked",
+    )
     rate_per_minute: float = Field(
         0.0, ge=0, le=1e6, description="rate limit: requests per minute and key, over all workers; 0: no limit"
     )
@@ -170,6 +188,18 @@ class Settings(BaseSettings):
         60.0, gt=0, le=3600, description="deadline of a request in seconds, from arrival to answer"
     )
 
+    sizes: Sizes = Field(
+        "refuse",
+        description="what becomes of a `size` that the model does not have: `refuse` it, or draw the `nearest` one and"
+        " say so",
+    )
+    picture_urls: PictureUrls = Field(
+        "off",
+        description="what answers `response_format: url`: `off` refuses it, `data` puts the picture into the URL, and"
+        " `files` keeps it for a while behind a link that needs no key",
+    )
+    picture_url_seconds: float = Field(3600.0, gt=0, le=604_800, description="seconds that such a link works")
+    picture_url_bytes: int = Field(256 << 20, ge=0, le=2**50, description="most bytes of pictures behind links on disk")
     max_n: int = Field(4, ge=1, le=64, description="most pictures per request")
     max_steps: int = Field(100, ge=1, le=1000, description="most denoising steps per request")
     max_prompt: int = Field(2000, ge=1, le=100_000, description="most characters in a prompt")
@@ -193,7 +223,9 @@ class Settings(BaseSettings):
     policy_poll_seconds: float = Field(0.25, gt=0, le=60, description="seconds between checks for changed policy files")
 
     state: Path | None = Field(
-        None, description="folder for the audit log, held cases and their keys; default: the user's state folder"
+        None,
+        description="folder for the audit log, held cases, pictures behind links and keys; default: the user's state"
+        " folder",
     )
     audit: Audit = Field("on", description="`off`, `on`, or `required`: refuse requests whose record cannot be written")
     review_days: float = Field(
@@ -211,7 +243,16 @@ class Settings(BaseSettings):
     @classmethod
     def _split_lists(cls, values: Any) -> Any:
         """Splits lists: the environment separates values by commas, TOML has lists."""
-        for name in ("policy", "api_keys", "policy_keys", "judge", "plugins", "adapters"):
+        for name in (
+            "policy",
+            "api_keys",
+            "policy_keys",
+            "judge",
+            "plugins",
+            "adapters",
+            "model_aliases",
+            "cors_origins",
+        ):
             if isinstance(values, dict) and isinstance(values.get(name), str):
                 values = {**values, name: tuple(k.strip() for k in values[name].split(",") if k.strip())}
         return values

@@ -73,8 +73,8 @@ HALLS = {
     ],
     "evaluation": ["metrics answers draw distributions p2p", "prompts", "readers", "training", "tables"],
     "service": [
-        "errors settings secret_files",
-        "audit image_files",
+        "errors settings secret_files sealing periodic",
+        "audit image_files picture_links",
         "order model_names",
         "metrics",
         "reading",

@@ -27,9 +27,9 @@ from service.console.sessions import COOKIE, SESSION_SECONDS, Sessions
 from service.errors import ApiError, Forbidden, NotFound, Unauthorized
 from service.http.app import as_told, counted
 from service.http.context import runtime_of
+from service.http.endpoints.reviews import review_picture
 from service.http.guard import error_response
 from service.http.keys import Caller, KeyRing, Scope
-from service.http.reviews import review_picture
 from service.http.uploads import read_form
 from service.settings import Settings
 

@@ -21,8 +21,8 @@ from service.console.asking import texts_of, whole
 from service.console.playground import marked
 from service.errors import ApiError
 from service.http.context import runtime_of
+from service.http.endpoints.reviews import decided, opened, reviews_of
 from service.http.requests import ReviewDecision, parse_fields
-from service.http.reviews import decided, opened, reviews_of
 
 __all__ = ["case_page", "decide", "page", "span_of_time"]
 

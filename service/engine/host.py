@@ -100,11 +100,13 @@ def limits_of(host: Host, settings: Settings, adapters: Mapping[str, Adapter] | 
     size = f"{columns}x{rows}"
     negative = host.negative_prompts
     return Limits(
-        models=(host.name,),
+        models=tuple(dict.fromkeys((host.name, *settings.model_aliases))),
         sizes=tuple(defaults.sizes) or (size,),
         default_size=size,
         default_steps=defaults.num_inference_steps or int(call["num_inference_steps"].default),
         default_guidance=_guidance(host, call),
+        urls=settings.picture_urls != "off",
+        nearest_size=settings.sizes == "nearest",
         max_n=settings.max_n,
         max_steps=settings.max_steps,
         max_prompt=settings.max_prompt,

@@ -24,6 +24,10 @@ from service.reviews.cases import Content
 __all__ = ["answer_headers", "audit_record", "evaluation_answer", "generation_answer", "held_content", "refusal"]
 __all__ += ["unanswered_record"]
 
+# tokens are not counted; clients that sum them up find numbers
+_USAGE: dict[str, Any] = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
+_USAGE |= {"input_tokens_details": {"image_tokens": 0, "text_tokens": 0}}
+
 
 def generation_answer(finished: Finished, order: Order, ignored: Sequence[str], decision_id: str) -> dict[str, Any]:
     """The body of a 200 answer: OpenAI's shape plus `steering`."""
@@ -33,6 +37,8 @@ def generation_answer(finished: Finished, order: Order, ignored: Sequence[str], 
         "data": [{"b64_json": base64.b64encode(file).decode()} for file in finished.files],
         "size": order.size,
         "output_format": order.output_format,
+        "background": "opaque",
+        "usage": _USAGE,
         "steering": {
             "verdict": outcome.verdict,
             **_how(outcome.most_changed),
@@ -44,6 +50,7 @@ def generation_answer(finished: Finished, order: Order, ignored: Sequence[str], 
             "seed": order.seed,
             "lora": asdict(order.lora) if order.lora else None,
             "shape": _shape(outcome.pictures[0]),
+            "asked_size": order.asked_size,
             "ignored": list(ignored),
         },
     }
@@ -116,6 +123,8 @@ def answer_headers(steering: Mapping[str, Any]) -> dict[str, str]:
         "Palimpsest-Policy": steering["policy"],
         "Palimpsest-Seed": str(steering["seed"]),
     }
+    if steering.get("asked_size"):
+        told["Palimpsest-Asked-Size"] = steering["asked_size"]
     if "how" in steering:
         told["Palimpsest-How"] = f"{steering['how']}; sites={steering['sites']}"
     return told
@@ -160,7 +169,7 @@ def _asked(order: Order, keys: AuditKeys) -> dict[str, Any]:
         **({} if order.given is None else {"given": _given(order.given, keys)}),
         "asked": {
             "n": order.n,
-            "size": order.size,
+            "size": order.asked_size or order.size,
             "seed": order.seed,
             "num_inference_steps": order.steps,
             "guidance_scale": order.guidance,

@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
@@ -36,7 +37,10 @@ from service.errors import (
 from service.http.answers import answer_headers
 from service.http.body import read_json_bytes, unless_gone
 from service.http.context import caller_of, runtime_of
-from service.http.guard import Access, error_response
+from service.http.endpoints.moderations import moderate
+from service.http.endpoints.pictures import check_room, picture, with_urls
+from service.http.endpoints.reviews import decide_review, list_reviews, review_case, review_outcome, review_picture
+from service.http.guard import Access, Needed, error_response
 from service.http.keys import Scope
 from service.http.openapi import document
 from service.http.requests import (
@@ -48,7 +52,6 @@ from service.http.requests import (
     parse_fields,
     unknown,
 )
-from service.http.reviews import decide_review, list_reviews, review_case, review_outcome, review_picture
 from service.http.streaming import EventProgress, EventStream, Kind, event_stream
 from service.http.uploads import Form, read_form
 from service.image_files import Upload, decode
@@ -72,11 +75,12 @@ async def generate(request: Request) -> Response:
     settings = runtime.settings
     raw = await read_json_bytes(request, settings.max_body, seconds=settings.deadline_seconds)
     parsed, ignored = parse_body(raw, GenerationRequest)
-    order = parsed.within(runtime.ready().limits)
+    limits = runtime.ready().limits
+    order = parsed.within(limits)
     ignored = (*ignored, *parsed.unused)
     if parsed.stream:
-        return await _streamed(request, order, ignored, "image_generation")
-    return await _drawn(request, order, ignored)
+        return await _streamed(request, order, ignored, "image_generation", own=bool(parsed.progress))
+    return await _drawn(request, order, ignored, by_url=parsed.by_url(limits))
 
 
 async def edit(request: Request) -> Response:
@@ -85,11 +89,12 @@ async def edit(request: Request) -> Response:
     parsed, ignored = parse_fields(form.texts, EditRequest)
     image, mask = await _picture(request, form, "image"), await _picture(request, form, "mask", needed=False)
     assert image is not None  # INVARIANT: it is needed
-    order = parsed.over(runtime_of(request).ready().limits, image, mask)
+    limits = runtime_of(request).ready().limits
+    order = parsed.over(limits, image, mask)
     ignored = (*ignored, *parsed.unused)
     if not parsed.stream:
-        return await _drawn(request, order, ignored)
-    return await _streamed(request, order, ignored, "image_edit")
+        return await _drawn(request, order, ignored, by_url=parsed.by_url(limits))
+    return await _streamed(request, order, ignored, "image_edit", own=bool(parsed.progress))
 
 
 async def repair(request: Request) -> Response:
@@ -98,8 +103,9 @@ async def repair(request: Request) -> Response:
     parsed, ignored = parse_fields(form.texts, RepairRequest)
     image = await _picture(request, form, "image")
     assert image is not None  # INVARIANT: it is needed
-    order = parsed.over(runtime_of(request).ready().limits, image)
-    return await _drawn(request, order, (*ignored, *parsed.unused))
+    limits = runtime_of(request).ready().limits
+    order = parsed.over(limits, image)
+    return await _drawn(request, order, (*ignored, *parsed.unused), by_url=parsed.by_url(limits))
 
 
 async def evaluate(request: Request) -> Response:
@@ -169,6 +175,7 @@ class Endpoint:
     handler: Handler
     scope: Scope | None = None
     limited: bool = False
+    public: bool = False  # without a key
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (
@@ -176,6 +183,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("/v1/images/edits", "POST", "edits", edit, "generate", limited=True),
     Endpoint("/v1/images/repairs", "POST", "repairs", repair, "generate", limited=True),
     Endpoint("/v1/policies/evaluate", "POST", "evaluate", evaluate, "generate", limited=True),
+    Endpoint("/v1/moderations", "POST", "moderations", moderate, "generate", limited=True),
+    Endpoint("/v1/pictures/{name}", "GET", "pictures", picture, public=True),
     Endpoint("/v1/models", "GET", "models", models),
     Endpoint("/v1/models/{model}", "GET", "models", model),
     Endpoint("/v1/policies", "GET", "policies", policies, "policy:read"),
@@ -192,10 +201,11 @@ ENDPOINTS: tuple[Endpoint, ...] = (
 
 def access() -> Access:
     """The scope that each path and method requires, for the guard."""
-    found: dict[str, dict[str, Scope | None]] = {"/metrics": {"GET": "metrics", "HEAD": "metrics"}}
+    found: dict[str, dict[str, Needed]] = {"/metrics": {"GET": "metrics", "HEAD": "metrics"}}
     for endpoint in ENDPOINTS:
         methods = found.setdefault(endpoint.path, {})
-        methods |= dict.fromkeys(("GET", "HEAD") if endpoint.method == "GET" else (endpoint.method,), endpoint.scope)
+        needed = "public" if endpoint.public else endpoint.scope
+        methods |= dict.fromkeys(("GET", "HEAD") if endpoint.method == "GET" else (endpoint.method,), needed)
     return found
 
 
@@ -257,19 +267,24 @@ async def pictures(
     return answer
 
 
-async def _drawn(request: Request, order: Order, ignored: Sequence[str]) -> Response:
+async def _drawn(request: Request, order: Order, ignored: Sequence[str], *, by_url: bool) -> Response:
     """The answer with the pictures of an order."""
+    if by_url:
+        await check_room(request)
     answer = await unless_gone(request, pictures(request, order, ignored))
+    if by_url:
+        answer = await with_urls(request, answer)
     return JSONResponse(answer, headers=answer_headers(answer["steering"]))
 
 
-async def _streamed(request: Request, order: Order, ignored: Sequence[str], kind: Kind) -> Response:
-    """The answer as a stream of events."""
+async def _streamed(request: Request, order: Order, ignored: Sequence[str], kind: Kind, *, own: bool) -> Response:
+    """The answer as a stream of events, with those of our own if `own`."""
     return await event_stream(
         request,
         lambda progress: pictures(request, order, ignored, progress),
         lambda error: as_told(error, request.state.request_id),
         kind,
+        partial(EventProgress, own=own),
     )
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Mapping, MutableMapping
-from typing import Any, Protocol
+from collections.abc import Mapping, MutableMapping, Sequence
+from typing import Any, Literal, Protocol
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as ASGIScope
@@ -20,10 +21,11 @@ from starlette.types import Scope as ASGIScope
 from service.errors import ApiError, Forbidden, Internal, MethodNotAllowed, NotFound, Unauthorized, without_message
 from service.http.keys import KeyRing, Scope
 
-__all__ = ["Access", "Guard", "error_response"]
+__all__ = ["Access", "Guard", "Needed", "error_response"]
 
-# path -> method -> the required key scope; None: any valid key
-Access = Mapping[str, Mapping[str, Scope | None]]
+# what a method of a path requires: a key with this scope, any valid key (None), or no key
+Needed = Scope | Literal["public"] | None
+Access = Mapping[str, Mapping[str, Needed]]  # by path and method
 
 log = logging.getLogger("bentoml.palimpsest.http")
 
@@ -60,8 +62,12 @@ class Guard:
     The caller is stored as `caller` in the request's state, for the handlers.
     """
 
-    def __init__(self, app: ASGIApp, access: Access, keys: KeyRing, console: Console | None = None) -> None:
+    def __init__(
+        self, app: ASGIApp, access: Access, keys: KeyRing, console: Console | None = None, cors: Sequence[str] = ()
+    ) -> None:
+        """`cors`: the origins whose pages may call all but the console from a browser."""
         self.app = app
+        self._across = _with_cors(self._answer, cors) if cors else None  # for pages of other origins
         self.console = console
         self.access = access
         self.keys = keys
@@ -72,7 +78,10 @@ class Guard:
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
         elif scope["type"] == "http":
-            await self._answer(scope, receive, send)
+            across = self._across
+            if across is not None and self.console is not None and self.console.serves(scope["path"]):
+                across = None
+            await (across or self._answer)(scope, receive, send)
         else:  # a websocket: none of ours, and closing before accepting answers 403
             await send({"type": "websocket.close", "code": 1008})
 
@@ -111,6 +120,8 @@ class Guard:
         methods = _methods(self.access, path)
         if methods is None:
             return NotFound("there is nothing at this path; see `/v1/openapi.json`")
+        if methods.get(method) == "public":
+            return None
         caller = self.keys.find(Headers(scope=scope).get("authorization", ""))
         if caller is None:
             return Unauthorized()
@@ -125,7 +136,19 @@ class Guard:
         return None
 
 
-def _methods(access: Access, path: str) -> Mapping[str, Scope | None] | None:
+def _with_cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
+    """The app for browsers, too. A preflight needs no key, and cookies are never taken."""
+    shown = [f"Palimpsest-{name}" for name in ("Verdict", "Decision", "Policy", "Seed", "How", "Asked-Size")]
+    return CORSMiddleware(
+        app,
+        allow_origins=origins,
+        allow_methods=("GET", "POST", "PUT"),
+        allow_headers=("*",),
+        expose_headers=(*shown, "X-Request-Id", "Retry-After", "Location"),
+    )
+
+
+def _methods(access: Access, path: str) -> Mapping[str, Needed] | None:
     """What is allowed at `path`. A `{name}` in a path on the list stands for one part that is not empty; `{model}`, at
     the end, for several.
     """

@@ -11,9 +11,9 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from service.http.answers import answer_headers
-from service.http.requests import EditRequest, GenerationRequest
+from service.http.requests import MAX_TEXTS, SIZE, GenerationRequest
 from service.http.responses import MODELS
-from service.image_files import LONGEST_SIDE, SHORTEST_SIDE
+from service.image_files import FORMATS, LONGEST_SIDE, SHORTEST_SIDE, Format
 from service.order import Limits
 from service.reviews.cases import STATES
 from service.reviews.reviews import MOST_LISTED
@@ -26,7 +26,7 @@ _ERRORS = {
     401: "the API key is missing, unknown or expired",
     403: "the key lacks the required scope, or the bundle is not trusted",
     202: "held for review; ask the path in `Location` for the outcome",
-    404: "there is no such model, or no such case",
+    404: "there is no such model, case or picture",
     409: "the bundle conflicts with the one in use, or the case is decided",
     413: "the body is too large",
     415: "the body must be JSON, or a form where pictures are uploaded, and not compressed",
@@ -53,7 +53,9 @@ def document(limits: Limits) -> dict[str, Any]:
         "if": {"properties": {"tell": {"const": True}}, "required": ["tell"]},
         "then": {"properties": {"reason": {"type": "string"}}, "required": ["reason"]},
     }
-    del parts["LoraRequest"]  # written out in the request, with the names of this service
+    parts["ModerationRequest"]["properties"]["input"] = _moderated(limits)
+    parts["ModerationRequest"]["properties"]["model"] = {"description": "accepted, and listed in `ignored`"}
+    del parts["TextPart"], parts["LoraRequest"]  # written out in the requests, with what this service takes
     for name in (*_DRAWN, "EvaluateRequest"):
         _narrow_texts(parts[name]["properties"], limits)
     _add_files(parts, limits)
@@ -76,6 +78,7 @@ def _paths() -> dict[str, Any]:
     form = "multipart/form-data"
     got = (401, 403, 500, 503)
     model = {"name": "model", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+    name = model | {"name": "name"}
     return {
         "/v1/images/generations": {
             "post": _with_headers(
@@ -94,6 +97,13 @@ def _paths() -> dict[str, Any]:
         },
         "/v1/policies/evaluate": {
             "post": _operation("Decide, and make nothing", "EvaluateRequest", _json(200, "EvaluationAnswer"), asked),
+        },
+        "/v1/moderations": {
+            "post": _operation("Judge texts", "ModerationRequest", _json(200, "ModerationAnswer"), asked)
+        },
+        "/v1/pictures/{name}": {
+            "get": _operation("A picture behind a link", None, _image(*FORMATS), (404, 500, 503))
+            | {"parameters": [name], "security": []}
         },
         "/v1/models": {"get": _operation("The model that is served", None, _json(200, "ModelsAnswer"), got)},
         "/v1/models/{model}": {
@@ -118,7 +128,6 @@ def _review_paths(asked: tuple[int, ...], got: tuple[int, ...]) -> dict[str, Any
     listed = {"state": text | {"enum": [*STATES, "all"]}, "queue": text, "tenant": text, "after": text}
     listed |= {"limit": {"type": "integer", "minimum": 1, "maximum": MOST_LISTED}}
     looked = {"clear": {"type": "boolean"}, "repaired": {"type": "boolean"}}
-    png = {200: {"image/png": {"schema": text | {"contentMediaType": "image/png"}}}}
     return {
         "/v1/reviews": {
             "get": _operation("Held cases", None, _json(200, "ReviewList"), (*got, 400, 404))
@@ -137,7 +146,7 @@ def _review_paths(asked: tuple[int, ...], got: tuple[int, ...]) -> dict[str, Any
             | {"parameters": [case]}
         },
         "/v1/reviews/{id}/pictures/{k}": {
-            "get": _operation("A picture of a held case, blurred unless `clear`", None, png, (*got, 400, 404))
+            "get": _operation("A picture of a held case, blurred unless `clear`", None, _image("png"), (*got, 400, 404))
             | {"parameters": [case, number, *_query_of(looked)]}
         },
     }
@@ -152,7 +161,8 @@ def _pictures(kind: str) -> dict[int, Any]:
     kinds = [f"{kind}.{each}" for each in ("queued", "step", "completed")]
     events = {
         "type": "object",
-        "description": "one server-sent event; `completed` comes once a picture, `error` at most once and last",
+        "description": "one server-sent event; `completed` comes once a picture, `error` at most once and last;"
+        " `queued` and `step` come if the request has `progress`",
         "properties": {
             "event": {"type": "string", "enum": [*kinds, "error"]},
             "data": {"type": "string", "contentMediaType": "application/json"},
@@ -176,11 +186,11 @@ def _operation(
 
 def _with_headers(operation: dict[str, Any]) -> dict[str, Any]:
     """The operation with the headers that say what `steering` says. A stream and a bad request have none of them."""
-    told = {"verdict": "allow", "decision_id": "", "policy": "", "seed": 0, "how": "untouched", "sites": 0}
-    names = list(answer_headers(told))
+    refused = {"verdict": "block", "decision_id": "", "policy": "", "seed": 0}
+    names = list(answer_headers({**refused, "how": "untouched", "sites": 0, "asked_size": "1x1"}))
     text = {"schema": {"type": "string"}}
     operation["responses"]["200"]["headers"] = dict.fromkeys(names, text)
-    told_too = {n: text for n in names if n != "Palimpsest-How"}
+    told_too = dict.fromkeys(answer_headers(refused), text)
     operation["responses"]["400"]["headers"] = told_too
     error = {"application/json": _schema("ErrorAnswer")}
     operation["responses"]["202"] = {
@@ -189,6 +199,11 @@ def _with_headers(operation: dict[str, Any]) -> dict[str, Any]:
         "content": error,
     }
     return operation
+
+
+def _image(*forms: Format) -> dict[int, Any]:
+    kinds = [f"image/{form}" for form in forms]
+    return {200: {kind: {"schema": {"type": "string", "contentMediaType": kind}} for kind in kinds}}
 
 
 def _json(code: int, model: str) -> dict[int, Any]:
@@ -203,7 +218,7 @@ def _narrow(fields: dict[str, Any], limits: Limits) -> None:
     """Adds the model's limits to the request schema, and OpenAI's fields that are ignored."""
     fields["model"] = _open(fields["model"], {"type": "string", "enum": list(limits.models)})
     if "n" in fields:
-        fields["size"] = _open(fields["size"], {"type": "string", "enum": ["auto", *limits.sizes]})
+        fields["size"] = _open(fields["size"], _size(limits))
         fields["n"] = _open(fields["n"], {"type": "integer", "minimum": 1, "maximum": limits.max_n})
     steps = {"type": "integer", "minimum": limits.min_steps, "maximum": limits.max_steps}
     fields["num_inference_steps"] = _open(fields["num_inference_steps"], steps)
@@ -212,12 +227,22 @@ def _narrow(fields: dict[str, Any], limits: Limits) -> None:
         {"type": "null"} if limits.default_guidance is None else _open(fields["guidance_scale"], scale)
     )
     fields["lora"] = _open(fields["lora"], _lora(limits)) if limits.adapters else {"type": "null"}
+    formats = ["b64_json", *(["url"] if limits.urls else [])]
+    fields["response_format"] = _open(fields["response_format"], {"type": "string", "enum": formats})
     if not limits.negative:
         fields["negative_prompt"] = {"type": "null"}
     for name in sorted(GenerationRequest.IGNORED):
         fields[name] = {
             "description": "an OpenAI field without effect here: accepted, and listed in `steering.ignored`"
         }
+
+
+def _size(limits: Limits) -> dict[str, Any]:
+    known = {"type": "string", "enum": ["auto", *limits.sizes]}
+    if not limits.nearest_size:
+        return known
+    told = f"of another size, the nearest of {', '.join(limits.sizes)} is drawn; see `steering.asked_size`"
+    return {"anyOf": [known, {"type": "string", "pattern": f"^{SIZE}$", "description": told}]}
 
 
 def _add_files(parts: dict[str, Any], limits: Limits) -> None:
@@ -227,10 +252,9 @@ def _add_files(parts: dict[str, Any], limits: Limits) -> None:
     image = {"type": "string", "contentMediaType": "application/octet-stream", "description": told}
     mask = image | {"description": f"{told}: as large as `image`, and wholly transparent where this may change"}
     size = "`auto`, or the size of `image`, which an edit keeps"
-    edit = parts["EditRequest"]["properties"]
-    edit["size"] = _open(edit["size"], {"type": "string", "description": size})
-    for name in sorted(EditRequest.IGNORED - GenerationRequest.IGNORED):
-        edit[name] = edit["quality"]
+    parts["EditRequest"]["properties"]["size"] = _open(
+        parts["EditRequest"]["properties"]["size"], {"type": "string", "description": size}
+    )
     for name, files in (("EditRequest", {"image": image, "mask": mask}), ("RepairRequest", {"image": image})):
         parts[name]["properties"] |= files
         parts[name]["required"] = [*parts[name].get("required", ()), "image"]
@@ -266,6 +290,18 @@ def _narrow_texts(fields: dict[str, Any], limits: Limits) -> None:
     fields["prompt"] = text | {"title": "Prompt"} if needed else _open(fields["prompt"], text)
     if fields["negative_prompt"] != {"type": "null"}:
         fields["negative_prompt"] = _open(fields["negative_prompt"], {"anyOf": [text, {"const": ""}]})
+
+
+def _moderated(limits: Limits) -> dict[str, Any]:
+    text = {"type": "string", "minLength": 1, "maxLength": limits.max_prompt, "pattern": _TEXT}
+    part = {
+        "type": "object",
+        "properties": {"type": {"const": "text"}, "text": text},
+        "required": ["type", "text"],
+        "additionalProperties": False,
+    }
+    several = {"type": "array", "minItems": 1, "maxItems": MAX_TEXTS, "items": text}
+    return {"anyOf": [text, several, {"type": "array", "minItems": 1, "maxItems": 1, "items": part}]}
 
 
 def _open(field: dict[str, Any], kind: dict[str, Any]) -> dict[str, Any]:

@@ -7,9 +7,10 @@ field is an error. Values out of range are rejected, never clamped.
 from __future__ import annotations
 
 import json
+import math
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
@@ -35,11 +36,15 @@ from service.settings import MAX_LORA_SCALE
 __all__ = [
     "MAX_DEPTH",
     "MAX_SEED",
+    "MAX_TEXTS",
+    "SIZE",
     "EditRequest",
     "EvaluateRequest",
     "GenerationRequest",
+    "ModerationRequest",
     "RepairRequest",
     "ReviewDecision",
+    "nearest_size",
     "parse_body",
     "parse_fields",
     "parse_json",
@@ -47,8 +52,10 @@ __all__ = [
 ]
 
 MAX_DEPTH = 16
+MAX_TEXTS = 32  # in one request for moderation
 MAX_SEED = 2**63 - 1 - 64  # a request's k-th picture uses `seed + k`
 _SHOWN = 5
+SIZE = "[1-9][0-9]{0,4}x[1-9][0-9]{0,4}"
 
 
 def _whole(value: Any) -> Any:
@@ -80,11 +87,14 @@ class _Drawing(_Body):
 
     # ignored: the tenant is the name of the API key, not a value that the caller sends
     IGNORED: ClassVar[frozenset[str]] = frozenset(
-        ("quality", "style", "background", "user", "safety_identifier", "moderation")
+        (
+            *("quality", "style", "background", "user", "safety_identifier", "moderation", "metadata"),
+            *("prompt_cache_key", "input_fidelity", "complexity", "svg", "frame_count", "frame_duration_ms"),
+        )
     )
 
     model: StrictStr | None = None
-    response_format: Literal["b64_json"] | None = None
+    response_format: Literal["b64_json", "url"] | None = None
     output_format: Format | None = None
     output_compression: Annotated[StrictInt, Field(ge=0, le=100), _Whole] | None = None
     seed: Annotated[StrictInt, Field(ge=0, le=MAX_SEED), _Whole] | None = None
@@ -99,13 +109,15 @@ class _Drawing(_Body):
             _check_text(self.negative_prompt, "negative_prompt", limits.max_prompt)
         if self.model is not None and self.model not in limits.models:
             raise BadRequest(unknown("model", self.model, limits.models), param="model", code="model_not_found")
+        if self.response_format == "url" and not limits.urls:
+            raise BadRequest(f"`response_format` {_NO_URLS}", param="response_format")
         _at_most("n", n, limits.max_n)
         steps = self._steps(limits)
         width, height = size
         return Order(
             prompt=prompt,
             negative_prompt=self.negative_prompt or "",
-            model=self.model or limits.models[0],
+            model=limits.models[0],
             n=n or 1,
             width=width,
             height=height,
@@ -122,6 +134,12 @@ class _Drawing(_Body):
         """Supported fields that have no effect on this request."""
         lossless = self.output_format in (None, "png")
         return ("output_compression",) if lossless and self.output_compression is not None else ()
+
+    def by_url(self, limits: Limits) -> bool:
+        """Whether the pictures are answered with as URLs."""
+        # what OpenAI says of its older models, and what their clients count on
+        usual = limits.urls and self.model in ("dall-e-2", "dall-e-3")
+        return self.response_format == "url" or (usual and self.response_format is None)
 
     def _steps(self, limits: Limits) -> int:
         _at_most("num_inference_steps", self.num_inference_steps, limits.max_steps)
@@ -161,21 +179,33 @@ class GenerationRequest(_Drawing):
     n: Count | None = None
     size: StrictStr | None = None
     stream: StrictBool | None = None
+    progress: Annotated[
+        StrictBool | None, Field(description="in a stream, also events for the queue and for each step")
+    ] = None
     partial_images: Annotated[StrictInt, Field(ge=0, le=0), _Whole] | None = None
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """Supported fields that have no effect on this request."""
+        by_url = self.stream and self.response_format == "url"  # OpenAI's events have no URLs either
+        progress = self.progress and not self.stream
+        return (*super().unused, *(("response_format",) * bool(by_url)), *(("progress",) * bool(progress)))
 
     def within(self, limits: Limits) -> Order:
         """The order: this request with defaults and a seed. Raises `BadRequest` if it exceeds a limit."""
         _check_text(self.prompt, "prompt", limits.max_prompt)
-        size = limits.default_size if self.size in (None, "auto") else str(self.size)
-        if size not in limits.sizes:
-            raise BadRequest(unknown("size", size, limits.sizes), param="size")
-        return self._order(limits, self.prompt, self.n, _pixels(size))
+        asked = limits.default_size if self.size in (None, "auto") else str(self.size)
+        size = asked
+        if asked not in limits.sizes:
+            if not (limits.nearest_size and re.fullmatch(SIZE, asked)):
+                raise BadRequest(unknown("size", asked, limits.sizes), param="size")
+            size = nearest_size(asked, limits.sizes)
+        order = self._order(limits, self.prompt, self.n, _pixels(size))
+        return replace(order, asked_size=None if size == asked else asked)
 
 
 class EditRequest(GenerationRequest):
     """`POST /v1/images/edits`, without its files. `prompt` says what the whole new picture shows."""
-
-    IGNORED: ClassVar[frozenset[str]] = GenerationRequest.IGNORED | {"input_fidelity"}
 
     def over(self, limits: Limits, image: Upload, mask: Upload | None) -> Order:
         """The order for edits of `image`. What is wholly transparent in `mask`, or without one in `image`, may change.
@@ -183,7 +213,8 @@ class EditRequest(GenerationRequest):
         """
         _check_text(self.prompt, "prompt", limits.max_prompt)
         own = _size_of(image)
-        if self.size not in (None, "auto", own):
+        other = self.size not in (None, "auto", own)
+        if other and not (limits.nearest_size and re.fullmatch(SIZE, str(self.size))):
             kept = f"the picture's own, which an edit keeps: `{own}`"
             raise BadRequest(f"`size` must be `auto` or {kept}, got `{str(self.size)[:64]}`", param="size")
         marked = image.clear
@@ -196,7 +227,7 @@ class EditRequest(GenerationRequest):
                 message = "`mask` must be wholly transparent where the picture may change, and is so nowhere"
                 raise BadRequest(message, param="mask", code="invalid_image")
         order = self._order(limits, self.prompt, self.n, _drawn_size(image, limits))
-        return _over(order, Given("edit", image.image, marked))
+        return replace(_over(order, Given("edit", image.image, marked)), asked_size=self.size if other else None)
 
 
 class RepairRequest(_Drawing):
@@ -229,6 +260,17 @@ def _size_of(image: Upload) -> str:
     return f"{image.image.width}x{image.image.height}"
 
 
+def nearest_size(asked: str, sizes: Sequence[str]) -> str:
+    """The size of the nearest aspect ratio to that of `asked`; of several, the one of the nearest area."""
+    width, height = _pixels(asked)
+
+    def distance(size: str) -> tuple[float, float]:
+        w, h = _pixels(size)
+        return abs(math.log(w * height / (h * width))), abs(math.log(w * h / (width * height)))
+
+    return min(sizes, key=distance)
+
+
 def _pixels(size: str) -> tuple[int, int]:
     width, height = size.split("x")
     return int(width), int(height)
@@ -246,6 +288,33 @@ class EvaluateRequest(_Body):
         if self.negative_prompt:
             _check_text(self.negative_prompt, "negative_prompt", limits.max_prompt)
         return self
+
+
+class TextPart(_Body):
+    """A text of a `ModerationRequest`."""
+
+    type: Literal["text"]
+    text: StrictStr
+
+
+class ModerationRequest(_Body):
+    """`POST /v1/moderations`: one text, or several; `TextPart` is how OpenAI writes one that stands beside pictures."""
+
+    IGNORED: ClassVar[frozenset[str]] = frozenset(("model",))
+
+    input: (
+        StrictStr
+        | Annotated[list[StrictStr], Field(min_length=1, max_length=MAX_TEXTS)]
+        | Annotated[list[TextPart], Field(min_length=1, max_length=1)]
+    )
+
+    def within(self, limits: Limits) -> list[str]:
+        """The texts, one for each result. Raises `BadRequest` if something exceeds a limit."""
+        given = [self.input] if isinstance(self.input, str) else self.input
+        texts = [each if isinstance(each, str) else each.text for each in given]
+        for text in texts:
+            _check_text(text, "input", limits.max_prompt)
+        return texts
 
 
 class ReviewDecision(_Body):
@@ -283,8 +352,8 @@ def parse_fields(texts: Mapping[str, str], model: type[_Model]) -> tuple[_Model,
     return _parsed(values, model)
 
 
-_NO_TEXTS = frozenset(("n", "output_compression", "stream", "partial_images", "seed", "num_inference_steps"))
-_NO_TEXTS |= {"guidance_scale", "lora", "tell"}
+_NO_TEXTS = frozenset(("n", "output_compression", "stream", "progress", "partial_images", "seed"))
+_NO_TEXTS |= {"num_inference_steps", "guidance_scale", "lora", "tell"}
 
 
 def _written(text: str) -> Any:
@@ -345,9 +414,10 @@ def _no_constant(name: str) -> Any:
 
 def _bad_request(error: ValidationError, model: type[_Body]) -> BadRequest:
     problems = error.errors(include_url=False, include_context=False)
-    lines = [_one_line(p, model) for p in problems[:_SHOWN]]
-    if len(problems) > _SHOWN:
-        lines.append(f"and {len(problems) - _SHOWN} more")
+    told = list(dict.fromkeys(_one_line(p, model) for p in problems))
+    lines = told[:_SHOWN]
+    if len(told) > _SHOWN:
+        lines.append(f"and {len(told) - _SHOWN} more")
     first = problems[0]
     code = {"extra_forbidden": "unknown_parameter", "missing": "missing_required_parameter"}.get(first["type"])
     return BadRequest("; ".join(lines), param=str(first["loc"][0])[:64], code=code)
@@ -360,6 +430,8 @@ def _one_line(problem: Any, model: type[_Body]) -> str:
         if problem["type"] == "extra_forbidden":
             return f"unknown field `lora.{own}`{did_you_mean(own, LoraRequest.model_fields)}"
         name = f"lora.{own}"
+    elif name in _REASONS and len(problem["loc"]) > 1:  # of one of several types, none of which fits
+        return f"`{name}` {_REASONS[name]}"
     if problem["type"] == "extra_forbidden":
         return f"unknown field `{name[:64]}`{_hint(name, model)}"
     if problem["type"] == "missing":
@@ -392,13 +464,17 @@ _ELSEWHERE = {
     **dict.fromkeys(("model_id", "model_name", "engine", "checkpoint"), "model"),
 }
 
+_NO_URLS = "must be `b64_json`: pictures are not kept here (`picture_urls` is `off`), so none has a URL"
 # what pydantic would say of these does not name the way out
 _REASONS = {
     "partial_images": "must be 0: no picture leaves before its last judgement",
-    "response_format": "must be `b64_json`: pictures are not kept, so there is no address to answer with",
+    "response_format": "must be `b64_json`, or `url` where the service offers it",
     "output_format": f"must be one of {', '.join(f'`{f}`' for f in FORMATS)}",
+    "input": f'must be a text, a list of 1 to {MAX_TEXTS} texts, or a list of one `{{"type": "text", "text": ...}}`;'
+    " pictures are judged by `POST /v1/images/repairs`",
     "lora": "must be an object with a `name` and, if wanted, a `scale`",
     "stream": "must be true or false",
+    "progress": "must be true or false",
 }
 
 

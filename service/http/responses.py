@@ -6,7 +6,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.http.requests import EditRequest, EvaluateRequest, GenerationRequest, RepairRequest, ReviewDecision
+from service.http.requests import (
+    EditRequest,
+    EvaluateRequest,
+    GenerationRequest,
+    ModerationRequest,
+    RepairRequest,
+    ReviewDecision,
+)
 from service.reviews.cases import State
 
 __all__ = ["MODELS"]
@@ -72,11 +79,15 @@ class Steering(_Answer):
     seed: int
     lora: AppliedLora | None
     shape: Shape | None
+    asked_size: str | None = Field(description="the size that was asked for, where another one was drawn")
     ignored: list[str]
 
 
 class Picture(_Answer):
-    b64_json: str
+    """Either of the two, as `response_format` says."""
+
+    b64_json: str | None = None
+    url: str | None = None
 
 
 class GenerationAnswer(_Answer):
@@ -84,6 +95,8 @@ class GenerationAnswer(_Answer):
     data: list[Picture]
     size: str
     output_format: Literal["png", "webp", "jpeg"]
+    background: Literal["opaque"]
+    usage: dict[str, Any] = Field(description="tokens are not counted: zeros, in OpenAI's shape")
     steering: Steering
 
 
@@ -149,11 +162,27 @@ class EvaluationAnswer(_Answer):
     reads: list[str]
 
 
+class Moderation(_Answer):
+    flagged: bool = Field(description="whether the policies would not just allow a prompt of this text")
+    verdict: Verdict
+    categories: dict[str, bool]
+    category_scores: dict[str, float] = Field(description="1 where a rule of the category acts, else 0")
+    category_applied_input_types: dict[str, list[Literal["text"]]]
+
+
+class ModerationAnswer(_Answer):
+    id: str
+    model: Literal["palimpsest"]
+    results: list[Moderation]
+    ignored: list[str]
+
+
 class ServedModel(_Answer):
     id: str
     object: Literal["model"]
     created: int
     owned_by: str
+    root: str = Field(description="the model's own name; `id` is this or an alias")
     sizes: list[str]
     defaults: dict[str, Any]
     limits: dict[str, int]
@@ -255,6 +284,8 @@ MODELS: tuple[type[BaseModel], ...] = (
     SignedBundle,
     GenerationAnswer,
     EvaluationAnswer,
+    ModerationRequest,
+    ModerationAnswer,
     ModelsAnswer,
     PoliciesAnswer,
     StatusAnswer,

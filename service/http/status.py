@@ -19,13 +19,15 @@ _Note = dict[str, Any]
 _KEPT = ("state", "policy", "rules")
 
 
-def models_answer(limits: Limits, batching: str) -> dict[str, Any]:
-    """The body of `GET /v1/models`: the served model and its request limits."""
+def models_answer(limits: Limits, batching: str, created: int) -> dict[str, Any]:
+    """The body of `GET /v1/models`: the served model and its request limits, once under each of its names. `created`
+    is Unix time.
+    """
     model = {
-        "id": limits.models[0],
         "object": "model",
-        "created": 0,
+        "created": created,
         "owned_by": "palimpsest",
+        "root": limits.models[0],
         "sizes": list(limits.sizes),
         "defaults": {
             "size": limits.default_size,
@@ -36,7 +38,7 @@ def models_answer(limits: Limits, batching: str) -> dict[str, Any]:
         "adapters": {name: lora.scale for name, lora in limits.adapters.items()},
         "batching": batching,
     }
-    return {"object": "list", "data": [model]}
+    return {"object": "list", "data": [{"id": name, **model} for name in limits.models]}
 
 
 def policies_answer(notes: Sequence[_Note]) -> dict[str, Any]:

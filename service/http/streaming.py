@@ -1,4 +1,7 @@
-"""Answers as server-sent events (queued, step, completed), in the shape that OpenAI clients read.
+"""Answers as server-sent events, in the shape that OpenAI clients read: one `completed` event per picture.
+
+Events of our own (queued, step) are sent to those who ask for `progress`, because OpenAI's clients take every event
+that they do not know for a partial picture. Without them, a comment tells that the request is in the queue.
 
 A picture is only in its `completed` event, which is sent after the last picture has been judged. There are no partial
 images. A failure before the first event is an ordinary error answer with its status. A later failure is an `error`
@@ -25,39 +28,47 @@ from service.http.body import watching
 
 __all__ = ["EventProgress", "EventStream", "completed", "event_stream"]
 
+_QUEUED = b": queued\n\n"
 _STILL_HERE = b": still working\n\n"
 _HEARTBEAT_SECONDS = 10.0
 Kind = Literal["image_generation", "image_edit"]  # how the types of events begin
 
 
 class EventProgress:
-    """A `Progress` that queues events for the one stream that reads them."""
+    """A `Progress` that queues events for the one stream that reads them. `own`: whether it sends events of our own."""
 
-    def __init__(self, kind: Kind) -> None:
+    def __init__(self, kind: Kind, *, own: bool = True) -> None:
         self._kind = kind
+        self._own = own
         self._loop = asyncio.get_running_loop()
-        self.events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.events: asyncio.Queue[bytes] = asyncio.Queue()
 
     def queued(self, pictures: int) -> None:
         """The request's pictures are in the engine's queue."""
-        self.tell({"type": f"{self._kind}.queued", "n": pictures})
+        if self._own:
+            self.tell({"type": f"{self._kind}.queued", "n": pictures})
+        else:
+            self._send(_QUEUED)
 
     def step(self, picture: int, step: int, steps: int) -> None:
         """A denoising step of a picture is done."""
-        self.tell({"type": f"{self._kind}.step", "index": picture, "step": step, "steps": steps})
+        if self._own:
+            self.tell({"type": f"{self._kind}.step", "index": picture, "step": step, "steps": steps})
 
     def rung(self, picture: int, rung: Rung, result: Literal["passed", "failed"]) -> None:
         """A repair was tried. Clients are not told: the answer lists the repairs of a picture that leaves."""
 
     def tell(self, event: dict[str, Any]) -> None:
         """Sends an event. May be called on any thread."""
+        self._send(_sent(event | {"created_at": int(time.time())}))
+
+    def _send(self, event: bytes) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed, so there is no reader
-            self._loop.call_soon_threadsafe(self.events.put_nowait, event | {"created_at": int(time.time())})
+            self._loop.call_soon_threadsafe(self.events.put_nowait, event)
 
 
 def completed(answer: Mapping[str, Any], kind: Kind) -> Iterator[dict[str, Any]]:
-    """One `completed` event per picture of an answer. Tokens are not counted, so `usage` is zero."""
-    usage = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
+    """One `completed` event per picture of an answer."""
     for index, item in enumerate(answer["data"]):
         yield {
             "type": f"{kind}.completed",
@@ -66,9 +77,9 @@ def completed(answer: Mapping[str, Any], kind: Kind) -> Iterator[dict[str, Any]]
             "created_at": answer["created"],
             "size": answer["size"],
             "quality": "auto",
-            "background": "opaque",
+            "background": answer["background"],
             "output_format": answer["output_format"],
-            "usage": usage | {"input_tokens_details": {"image_tokens": 0, "text_tokens": 0}},
+            "usage": answer["usage"],
             "steering": answer["steering"],
         }
 
@@ -161,7 +172,7 @@ async def _until_done(
             if gone.done() and not task.done():
                 raise Disconnected("the client disconnected before the answer")
             if heard.done():
-                yield _sent(heard.result())
+                yield heard.result()
             elif not task.done():
                 yield _STILL_HERE
         finally:

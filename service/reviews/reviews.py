@@ -10,15 +10,15 @@ import io
 import logging
 import math
 import sqlite3
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from service.errors import BadRequest, CaseBroken, Conflict, NotFound
 from service.metrics.recorder import Recorder
+from service.periodic import Periodic
 from service.reviews.cases import STATES, Case, Choice, Content, Reason, State
-from service.reviews.sealing import Tampered
 from service.reviews.store import CaseStore, Decided, Full, NoCase
+from service.sealing import Tampered
 
 __all__ = ["Reviews"]
 
@@ -38,19 +38,15 @@ class Reviews:
         self._store = store
         self._record = record
         self._recorder = recorder
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="palimpsest-reviews", daemon=True)
+        self._tending = Periodic("reviews", _EVERY_SECONDS, self._tend)
 
     def start(self) -> None:
         """Starts ending what is over, and measuring the queues, from time to time."""
-        self._tend()
-        self._thread.start()
+        self._tending.start()
 
     def stop(self) -> None:
         """Ends that, and closes the store."""
-        self._over.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=_EVERY_SECONDS)
+        self._tending.stop()
         self._store.close()
 
     def keep(self, case_id: str, queue: str, tenant: str, rules: Sequence[str], content: Content) -> Case | None:
@@ -170,10 +166,6 @@ class Reviews:
         self._recorder.review_decision(decision)
         self._measure()
         return {"object": "review.case", **case.to_dict()}
-
-    def _watch(self) -> None:
-        while not self._over.wait(_EVERY_SECONDS):
-            self._tend()
 
     def _tend(self) -> None:
         try:

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from service.reviews.cases import Case, Content, Reason, State, pack, unpack
-from service.reviews.sealing import Seal
+from service.sealing import Seal
+from service.secret_files import load_secret, write_private
 
 __all__ = ["CaseStore", "Decided", "Full", "NoCase", "Quota", "new_id"]
 
@@ -71,7 +72,7 @@ class CaseStore:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._quota = quota
         self._clock = clock
-        self._seal = Seal(state)
+        self._seal = Seal(load_secret(state, "review.key"), "palimpsest-review")
         self._lock = threading.RLock()
         index = self._folder / "index.sqlite"
         os.close(os.open(index, os.O_WRONLY | os.O_CREAT, 0o600))
@@ -100,7 +101,7 @@ class CaseStore:
             len(sealed),
         )
         self._check_room(len(sealed))
-        _write(self._file(case_id), sealed)
+        write_private(self._file(case_id), sealed)
         try:
             with self._writing() as rows:
                 self._check_room(len(sealed))
@@ -282,17 +283,3 @@ def _retried(work: Callable[[], Any]) -> None:
             if time.monotonic() > until:
                 raise
             time.sleep(0.05)
-
-
-def _write(file: Path, content: bytes) -> None:
-    """Writes a file that is there as a whole or not at all, readable by its owner only."""
-    fresh = file.with_suffix(".case.part")
-    try:
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
-            out.write(content)
-            out.flush()
-            os.fsync(out.fileno())
-        fresh.replace(file)
-    except OSError:
-        fresh.unlink(missing_ok=True)
-        raise

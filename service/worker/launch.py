@@ -48,6 +48,11 @@ def check(settings: Settings) -> None:
             f"`console` is `on` and `host` is `{settings.host}`, which other machines can reach: make a key with"
             f" `palimpsest keys new NAME --scopes console,generate,policy:read,metrics` and set `{PREFIX}KEYS_FILE`"
         )
+    if "*" in settings.cors_origins and not (settings.api_keys or settings.keys_file):
+        raise SettingsError(
+            "`cors_origins` is `*` and no API key is configured: every page that somebody here opens could use the"
+            f" service; name the origins, or make a key with `palimpsest keys new` and set `{PREFIX}KEYS_FILE`"
+        )
     if settings.keys_file is not None:
         load_keys_file(settings.keys_file)
     resolve_model(settings.model)
@@ -145,7 +150,7 @@ def _plain(settings: Settings) -> Mapping[str, str]:
             value = ",".join(str(Path(p).resolve()) if Path(p).exists() else p for p in value)
         elif name == "adapters":
             value = ",".join(str(each.model_copy(update={"path": each.path.resolve()})) for each in value)
-        elif name == "plugins":
+        elif name in ("plugins", "model_aliases", "cors_origins"):
             value = ",".join(value)
         elif name == "audit_key":
             value = value.get_secret_value() if value else None

@@ -40,7 +40,10 @@ from service.http.limits import RateLimiter, limits_folder
 from service.http.requests import EvaluateRequest
 from service.http.status import detector_notes, models_answer, policies_answer, status_answer
 from service.metrics.recorder import Recorder
+from service.model_names import written_at
 from service.order import Limits, Order, Progress
+from service.periodic import Periodic
+from service.picture_links import PictureLinks
 from service.reading.detectors import Detection, build_detection
 from service.reading.pools import DetectorPools
 from service.reviews.reviews import Reviews
@@ -60,6 +63,7 @@ __all__ = ["Ready", "Runtime"]
 log = logging.getLogger("bentoml.palimpsest.runtime")
 
 WorkerState = Literal["starting", "ready", "failed", "stopping"]
+_SWEEP_SECONDS = 15.0  # between looks for pictures behind links whose time is over
 _STUCK_SECONDS = 120.0  # if a denoising step takes longer, the engine counts as dead
 
 
@@ -75,6 +79,7 @@ class Ready:
     loop: ClosedLoop
     upload: BundleUpload
     reviews: Reviews
+    links: PictureLinks
     watches: tuple[Watch, ...]
 
 
@@ -101,6 +106,10 @@ class Runtime:
         self._ready: Ready | None = None
         self._rows: tuple[RuleRow, ...] = ()
         self._adapters: dict[str, Adapter] = {}
+        self._created = 0  # when the model's files were written
+        links = settings.state_folder / "pictures"
+        self._links = PictureLinks(links, settings.picture_url_seconds, settings.picture_url_bytes)
+        self._sweeping = Periodic("links", _SWEEP_SECONDS, self._links.sweep)
         self._queue = Queue(settings.queue_size, recorder)
         self._engine = Engine(
             lambda: self._adapted(load(settings)),
@@ -134,6 +143,7 @@ class Runtime:
             self._ready.store.close()
             self._ready.readers.close()
             self._ready.reviews.stop()
+            self._sweeping.stop()
         if self._audit is not None:
             self._audit.close()
         self._notes.withdraw()
@@ -283,7 +293,7 @@ class Runtime:
 
     def models(self) -> dict[str, Any]:
         """The body of `GET /v1/models`."""
-        return models_answer(self.ready().limits, self.settings.batching)
+        return models_answer(self.ready().limits, self.settings.batching, self._created)
 
     def policies(self) -> dict[str, Any]:
         """The body of `GET /v1/policies`."""
@@ -322,6 +332,7 @@ class Runtime:
             raise self._engine.failure
         host = self._engine.host
         assert host is not None  # INVARIANT: settled without a failure
+        self._created = written_at(self.settings.model)
         if self.settings.audit != "off":
             self._audit = AuditLog(self.settings.state_folder / "audit", self.keys)
         packs = PackIndex(host, [self.settings.packs] if self.settings.packs else [])
@@ -334,6 +345,7 @@ class Runtime:
         upload = BundleUpload(bundle_place(self.settings.policy), loader, store, partial(unmet, packs))
         self._ready = self._compose(host, packs, store, detection, upload)
         self._ready.reviews.start()
+        self._sweeping.start()
         detection.warm(store.snapshot.reads & detection.reads)
         if store.state.source != "live":
             self._reloaded(store.state)
@@ -363,7 +375,7 @@ class Runtime:
         )
         reviews = Reviews(_case_store(settings), self._append, self.recorder)
         limits = limits_of(host, settings, self._adapters)
-        return Ready(host, limits, packs, store, readers, loop, upload, reviews, detection.watches)
+        return Ready(host, limits, packs, store, readers, loop, upload, reviews, self._links, detection.watches)
 
     def _detector_did(self, health: Health, seconds: float) -> None:
         """Called after every detector reading, on the thread that called the detector."""

@@ -125,7 +125,7 @@ def serve(settings: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
         keys = KeyRing([k.get_secret_value() for k in chosen.api_keys], chosen.keys_file, local=chosen.loopback)
         console = Console(chosen, keys)
         console.app.state.runtime = runtime
-        client = TestClient(Guard(app, access(), keys, console), raise_server_exceptions=False)
+        client = TestClient(Guard(app, access(), keys, console, chosen.cors_origins), raise_server_exceptions=False)
         client.runtime = runtime  # type: ignore[attr-defined]
         if wait:
             runtime.start()

@@ -111,7 +111,9 @@ def test_a_repair_is_told_as_it_happens(client: TestClient, monkeypatch: pytest.
     told = events(post(client, "/console/draw", prompt=TOXIC, seed=7))
     assert ("wider", "failed") in [(e["rung"], e["result"]) for e in told if e.get("type") == "console.rung"]
     assert told[-1]["error"]["code"] == "moderation_blocked"
-    api = client.post("/v1/images/generations", json={"prompt": TOXIC, "seed": 7, "stream": True}).text
+    api = client.post(
+        "/v1/images/generations", json={"prompt": TOXIC, "seed": 7, "stream": True, "progress": True}
+    ).text
     assert "rung" not in api
 
 

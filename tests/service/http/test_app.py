@@ -37,11 +37,11 @@ def test_an_answer_has_openai_s_shape_and_says_how_it_was_made(client: TestClien
     answer = post(client, prompt=BENIGN, seed=5, n=2, user="me", size="32x32")
     assert answer.status_code == 200
     body = answer.json()
-    assert set(body) == {"created", "data", "size", "output_format", "steering"}
+    assert set(body) == {"created", "data", "size", "output_format", "background", "usage", "steering"}
     steering = body["steering"]
     assert set(steering) == {
         *("verdict", "how", "sites", "rules", "rungs", "per_image", "decision_id", "policy", "seed", "lora", "shape"),
-        "ignored",
+        *("asked_size", "ignored"),
     }
     assert {(p["how"], p["sites"]) for p in steering["per_image"]} == {("untouched", 0)}
     assert (steering["verdict"], steering["rules"], steering["seed"], steering["ignored"]) == ("allow", [], 5, ["user"])
@@ -186,6 +186,28 @@ def test_one_model_is_told_as_in_the_list_and_another_is_not_found(
     assert client.post(f"/v1/models/{listed['id']}").status_code == 405
     guarded = serve(api_keys="secret")
     assert guarded.get(f"/v1/models/{listed['id']}").status_code == 401
+
+
+def test_an_alias_is_taken_listed_and_found_and_leads_to_the_model(
+    serve: Callable[..., TestClient], model: Path
+) -> None:
+    client = serve(model_aliases="gpt-image-1, owner/model")
+    listed = client.get("/v1/models").json()["data"]
+    assert [each["id"] for each in listed] == ["tiny-pixart", "gpt-image-1", "owner/model"]
+    assert {each["root"] for each in listed} == {"tiny-pixart"}
+    assert {each["created"] for each in listed} == {int((model / "model_index.json").stat().st_mtime)}
+    assert client.get("/v1/models/owner/model").json() == listed[2]
+    pixels = [post(client, prompt=BENIGN, seed=5, model=each["id"]).json()["data"] for each in listed]
+    assert pixels[0] == pixels[1] == pixels[2]
+    assert post(client, prompt=BENIGN, model="gpt-image-2").json()["error"]["code"] == "model_not_found"
+
+
+def test_the_nearest_size_is_drawn_where_the_setting_says_so_and_both_are_told(
+    serve: Callable[..., TestClient],
+) -> None:
+    answer = post(serve(sizes="nearest"), prompt=BENIGN, size="1024x1024")
+    assert (answer.json()["size"], answer.json()["steering"]["asked_size"]) == ("64x64", "1024x1024")
+    assert answer.headers["palimpsest-asked-size"] == "1024x1024"
 
 
 def test_models_say_what_may_be_asked(client: TestClient) -> None:

@@ -54,6 +54,8 @@ def test_the_document_is_guarded(serve: Callable[..., TestClient]) -> None:
     [
         ("POST", "/v1/images/generations", 25),
         ("POST", "/v1/policies/evaluate", 40),
+        ("POST", "/v1/moderations", 25),
+        ("GET", "/v1/pictures/{name}", 10),
         ("GET", "/v1/models", 2),
         ("GET", "/v1/models/{model}", 10),
         ("GET", "/v1/policies", 2),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import ApiError, BadRequest
-from service.http.requests import MAX_DEPTH, GenerationRequest, parse_body, parse_json
+from service.http.requests import (
+    MAX_DEPTH,
+    EditRequest,
+    GenerationRequest,
+    ModerationRequest,
+    nearest_size,
+    parse_body,
+    parse_json,
+)
 from service.order import Limits, Order
 
 LIMITS = Limits(
@@ -53,6 +62,31 @@ def test_what_a_request_leaves_open_is_filled_from_the_model() -> None:
     )
     assert asked.seed is not None
     assert len({ask().seed for _ in range(20)}) > 1, "a seed that nobody gave must be drawn"
+
+
+def test_of_a_size_that_the_model_does_not_have_the_nearest_aspect_counts_then_the_nearest_area() -> None:
+    sizes = ("512x512", "1024x1024", "1024x768", "768x1024")
+    assert nearest_size("4096x4096", sizes) == "1024x1024"
+    assert nearest_size("300x300", sizes) == "512x512"
+    assert nearest_size("1536x1024", sizes) == "1024x768"
+    assert nearest_size("1024x1792", sizes) == "768x1024"
+
+
+@pytest.mark.parametrize("size", ["64", "0x64", "64x", "64X32", "-64x64", "1e3x64", "640000x64", "64x64 ", "big"])
+def test_what_is_no_size_has_no_nearest_one(size: str) -> None:
+    limits = replace(LIMITS, nearest_size=True)
+    body = parse_body(json.dumps({"prompt": "x", "size": size}).encode(), GenerationRequest)[0]
+    with pytest.raises(BadRequest, match="unknown size"):
+        body.within(limits)
+
+
+def test_every_field_of_openai_s_own_client_is_known() -> None:
+    from openai.types.image_edit_params import ImageEditParamsStreaming
+    from openai.types.image_generate_params import ImageGenerateParamsStreaming
+
+    files = {"image", "mask", "markup"}
+    for model, params in ((GenerationRequest, ImageGenerateParamsStreaming), (EditRequest, ImageEditParamsStreaming)):
+        assert set(params.__annotations__) - files <= set(model.model_fields) | model.IGNORED
 
 
 def test_guidance_zero_and_seed_zero_are_values_and_not_absent() -> None:
@@ -130,6 +164,20 @@ def test_a_bad_value_is_refused_by_name(fields: dict[str, Any], param: str) -> N
     error = refused(json.dumps({"prompt": "x", **fields}).encode())
     assert error.param == param
     assert f"`{param}`" in error.message or param in error.message
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *(None, 3, [], [""], " ", "x" * 3000, ["x"] * 33, ["x", 3], [{"type": "text", "text": "x"}] * 2),
+        [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}],
+    ],
+)
+def test_what_moderation_cannot_judge_is_refused_by_name(given: Any) -> None:
+    with pytest.raises(BadRequest) as error:
+        parse_body(json.dumps({"input": given}).encode(), ModerationRequest)[0].within(LIMITS)
+    assert error.value.param == "input"
+    assert error.value.message.count("`input`") == 1
 
 
 def test_several_mistakes_are_told_together() -> None:

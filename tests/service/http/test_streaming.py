@@ -58,7 +58,7 @@ def counted(client: Any, outcome: str) -> float:
 
 def test_a_stream_tells_of_queue_and_steps_and_gives_each_picture_once_at_its_end(client: TestClient) -> None:
     plain = client.post(GENERATE, json={"prompt": TOXIC, "n": 2, "seed": 7}).json()
-    answer = ask(client, prompt=TOXIC, n=2, seed=7)
+    answer = ask(client, prompt=TOXIC, n=2, seed=7, progress=True)
     assert answer.headers["content-type"].startswith("text/event-stream")
     assert answer.headers["x-request-id"]
     got = events(answer)
@@ -76,7 +76,16 @@ def test_a_stream_tells_of_queue_and_steps_and_gives_each_picture_once_at_its_en
     assert first["steering"]["verdict"] == "steer"
     assert second["steering"]["decision_id"] == answer.headers["x-request-id"]
     assert (second["steering"]["how"], second["steering"]["sites"]) == ("steered", 2)
+    assert (first["usage"], first["background"]) == (plain["usage"], plain["background"])
     assert "idiot" not in answer.text
+
+
+def test_who_does_not_ask_for_progress_gets_openai_s_events_only_and_a_comment_at_once(client: TestClient) -> None:
+    answer = ask(client, n=2)
+    assert answer.text.startswith(": queued\n\n")
+    assert [name for name, _ in events(answer)] == ["image_generation.completed"] * 2
+    unused = client.post(GENERATE, json={"prompt": BENIGN, "progress": True}).json()
+    assert unused["steering"]["ignored"] == ["progress"]
 
 
 def test_what_fails_before_anything_was_sent_has_its_own_status(client: TestClient) -> None:

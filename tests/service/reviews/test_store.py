@@ -23,8 +23,8 @@ import pytest
 
 from service.reviews import store as module
 from service.reviews.cases import Case, Content, Reason, pack, unpack
-from service.reviews.sealing import Tampered
 from service.reviews.store import CaseStore, Decided, Full, NoCase, Quota, new_id
+from service.sealing import Tampered
 
 CANARY = "a zebra-crossing palindrome"
 DAY = 86_400.0
@@ -180,14 +180,14 @@ def test_there_is_room_for_so_many_cases_that_wait(open_store: Any, tmp_path: Pa
 def test_the_last_room_is_given_once_and_the_file_of_who_came_late_is_gone(
     open_store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store, other, write = open_store(cases=1), open_store(cases=1), module._write
+    store, other, write = open_store(cases=1), open_store(cases=1), module.write_private
 
     def while_another_is_faster(file: Path, raw: bytes) -> None:
         write(file, raw)
-        monkeypatch.setattr(module, "_write", write)
+        monkeypatch.setattr(module, "write_private", write)
         keep(other)
 
-    monkeypatch.setattr(module, "_write", while_another_is_faster)
+    monkeypatch.setattr(module, "write_private", while_another_is_faster)
     with pytest.raises(Full):
         keep(store)
     assert files(tmp_path) == {f"{each}.case" for each in ids(store)}

@@ -174,7 +174,9 @@ def test_a_refusal_reaches_the_client_as_one(server: Server) -> None:
 
 def test_the_client_reads_a_stream_and_a_refusal_before_it(server: Server) -> None:
     plain = server.client.images.generate(prompt=TOXIC, n=3, extra_body={"seed": 3})
-    with server.client.images.generate(prompt=TOXIC, n=3, stream=True, extra_body={"seed": 3}) as stream:
+    with server.client.images.generate(
+        prompt=TOXIC, n=3, stream=True, extra_body={"seed": 3, "progress": True}
+    ) as stream:
         events: list[Any] = list(stream)
     kinds = [event.type for event in events]
     assert kinds[0] == "image_generation.queued"

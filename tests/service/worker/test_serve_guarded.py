@@ -114,7 +114,9 @@ def test_a_key_that_asks_too_often_is_told_when_to_come_back(server: Server) -> 
 
 def test_a_stream_that_its_client_leaves_is_given_up(server: Server) -> None:
     slow = {"num_inference_steps": 1000}
-    with server.client("maker").images.generate(prompt=BENIGN, n=4, stream=True, extra_body=slow) as stream:
+    with server.client("maker").images.generate(
+        prompt=BENIGN, n=4, stream=True, extra_body=slow | {"progress": True}
+    ) as stream:
         kinds = [next(stream).type for _ in range(2)]
     assert kinds == ["image_generation.queued", "image_generation.step"]
     eventually(lambda: server.waiting() == 0, 60)

@@ -22,7 +22,7 @@ def steered(number: int, *, digest: str = "", picture: int | None = None, began:
 def refused(number: int) -> Answer:
     error = {
         "code": "moderation_blocked",
-        "message": f"your request was refused by the safety policy (hate). version {number} decision: 1f",
+        "message": f"your request was rejected as a result of the safety system (hate). version {number} decision: 1f",
         "moderation_details": {"policy": f"sha256:{number}"},
     }
     return Answer("never", 0, 1, 400, {"error": error})

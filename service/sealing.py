@@ -1,20 +1,17 @@
-"""Seals what is kept for review, so that the disk holds nothing in clear.
+"""Seals what is kept in the state folder, so that the disk holds nothing in clear.
 
-AES-256-GCM under a key of its own in the state folder. The id of the case is associated data: a file that was changed,
-or put in the place of another, does not open.
+AES-256-GCM. The name of what is sealed is associated data: a file that was changed, or put in the place of another,
+does not open.
 """
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-
-from service.secret_files import load_secret
 
 __all__ = ["Seal", "Tampered"]
 
@@ -26,11 +23,10 @@ class Tampered(ValueError):
 
 
 class Seal:
-    """Seals and opens bytes under the key that is derived from `review.key` in the state folder."""
+    """Seals and opens bytes under a key that is derived from a secret, for one purpose."""
 
-    def __init__(self, state: Path) -> None:
-        secret = load_secret(state, "review.key")
-        self._cipher = AESGCM(HKDF(SHA256(), 32, salt=None, info=b"palimpsest-review").derive(secret))
+    def __init__(self, secret: bytes, purpose: str) -> None:
+        self._cipher = AESGCM(HKDF(SHA256(), 32, salt=None, info=purpose.encode()).derive(secret))
 
     def seal(self, raw: bytes, name: str) -> bytes:
         """`raw`, encrypted and bound to `name`."""
@@ -42,4 +38,4 @@ class Seal:
         try:
             return self._cipher.decrypt(sealed[:_NONCE], sealed[_NONCE:], name.encode())
         except (InvalidTag, ValueError):
-            raise Tampered(f"the sealed case `{name}` was changed, or sealed under another key") from None
+            raise Tampered(f"the sealed file `{name}` was changed, or sealed under another key") from None
