@@ -13,7 +13,8 @@ async function show(button) {
   button.setAttribute("aria-pressed", String(!clear.hidden));
 }
 
-for (const button of document.querySelectorAll("[data-clear]"))
+for (const button of document.querySelectorAll("[data-clear]")) {
+  button.disabled = false; // a press before this line would be lost
   button.addEventListener("click", async () => {
     const state = document.getElementById("state");
     button.disabled = true;
@@ -27,3 +28,4 @@ for (const button of document.querySelectorAll("[data-clear]"))
       button.focus();
     }
   });
+}

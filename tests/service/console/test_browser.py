@@ -212,7 +212,9 @@ def test_a_held_request_is_looked_at_released_and_rejected_by_keyboard_alone(bro
     page.goto(f"{url}/console/reviews")
     assert asked == []
     press("link", "Open the oldest case")
+    page.wait_for_url("**/review_*")
     page.wait_for_load_state("networkidle")
+    page.wait_for_selector("[data-clear]:enabled")
     assert page.locator(".marked").text_content().strip() == f"{HELD} {HOSTILE}"
     assert page.title().startswith("Held case")
     assert len(asked) == 4, "two pictures, as drawn and repaired"

@@ -201,6 +201,15 @@ def test_hostile_texts_are_shown_as_text(client: Any) -> None:
         assert not re.search(r'href="[^"]*<', page)
 
 
+def test_a_request_that_the_playground_holds_leads_reviewers_to_its_case(client: Any) -> None:
+    answer = client.post("/console/draw", files={"prompt": (None, BOTH), "seed": (None, "5")})
+    told = next(json.loads(line[6:])["html"] for line in answer.text.splitlines() if '"console.told"' in line)
+    assert "v-review-hold" in told
+    (case_id,) = cases(client.get("/console/reviews").text)
+    assert f'href="/console/reviews/{case_id}"' in told
+    assert "b64_json" not in answer.text
+
+
 @pytest.fixture
 def keyed(holding: Any, tmp_path: Path) -> tuple[Any, dict[str, str]]:
     """A client of a service with keys, and these."""
