@@ -101,10 +101,11 @@ class Host:
         self.pipe = pipes[0]
         self.name = name or type(self.pipe).__name__
         self.defaults = defaults if isinstance(defaults, Defaults) else parse_defaults(defaults or {})
-        try:
-            check_arguments(self.defaults.call, pipes)
-        except BadPlan as error:
-            raise BadModel(f"`call` in the model's defaults: {error}") from None
+        if self.defaults.call:
+            try:
+                check_arguments(self.defaults.call, pipes)
+            except BadPlan as error:
+                raise BadModel(f"`call` in the model's defaults: {error}") from None
         self.tested: SelfTest | None = None
         self._lock = HostLock(self.name)
         self._fingerprint: tuple[Any, Fingerprint] | None = None

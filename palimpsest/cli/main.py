@@ -26,7 +26,7 @@ from palimpsest.cli.policy import policy_app
 from palimpsest.cli.reference import add_reference
 from palimpsest.cli.review import review_app
 from palimpsest.cli.sentinel import add_sentinel
-from palimpsest.cli.shared.console import fail, say, table
+from palimpsest.cli.shared.console import emit, fail, say, table
 from palimpsest.cli.shared.options import Config, Floor, Json, Model, Policy
 from palimpsest.cli.tune import evaluate_tune, tune_app
 
@@ -48,7 +48,7 @@ def _show_version(asked: bool) -> None:
     if asked:
         from importlib.metadata import version
 
-        print(f"palimpsest {version('palimpsest')}")
+        emit(f"palimpsest {version('palimpsest')}")
         raise typer.Exit
 
 
