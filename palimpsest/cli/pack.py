@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palimpsest.cli.shared.console import fail, say, stages, table
+from palimpsest.cli.shared.console import emit, fail, say, stages, table
 from palimpsest.cli.shared.hosts import is_ours, open_host
 from palimpsest.cli.shared.options import Json, Model, Seed
 
@@ -62,7 +62,7 @@ def pack_show(
         import yaml
 
         told = yaml.safe_dump(_rounded(facts), sort_keys=False, allow_unicode=True, default_flow_style=None)
-        print(f"\n{told}", end="")
+        emit(f"\n{told.rstrip()}")
     else:
         say("`--full` shows the evidence, `--json` all of it with every digit")
 
