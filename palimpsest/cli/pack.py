@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palimpsest.cli.shared.console import emit, fail, say, stages, table
+from palimpsest.cli.shared.console import emit, fail, plain, say, stages, table
 from palimpsest.cli.shared.hosts import is_ours, open_host
 from palimpsest.cli.shared.options import Json, Model, Seed
 
@@ -191,15 +191,14 @@ def _show_map(pack: Pack, host: Host) -> None:
         bar = "█" * round(_BAR * max(0.0, site.effect) / top) if top > 0 else ""
         drawn.add_row(
             str(number),
-            site.name,
+            plain(site.name),
             strength if site.chosen else "wider" if site.wider else "·",
             f"{bar} {round(site.effect, 3) + 0.0:.3f}".strip() if site.effects else "",
             style="bold" if site.chosen else "",
         )
-    console = Console(highlight=False)
     for line in (*_figures(pack, host), ""):
-        console.print(line, markup=False)
-    console.print(drawn)
+        emit(line)
+    Console(highlight=False).print(drawn, markup=False)
 
 
 def _figures(pack: Pack, host: Host) -> list[str]:
