@@ -48,12 +48,12 @@ test-system: $(VENV)/.installed-browser
 	if ! command -v apt-get >/dev/null || ! $$SUDO true; then exit 0; fi; \
 	$$SUDO apt-get update -qq && $$SUDO env DEBIAN_FRONTEND=noninteractive \
 	  apt-get install -qq --yes --no-install-recommends prometheus chromium redis-server >/dev/null
-	@if command -v promtool >/dev/null; then \
-	  OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m system tests/deploy tests/service/metrics/test_metrics.py; \
-	else echo "SKIPPED: no promtool, and no apt-get or no right to use it: the queries were not tried"; fi
-	@if command -v chromium >/dev/null; then \
-	  OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m system tests/service/console; \
-	else echo "SKIPPED: no chromium, and no apt-get or no right to use it: the console was not looked at"; fi
+	@set --; \
+	if command -v promtool >/dev/null; then set -- tests/deploy tests/service/metrics/test_metrics.py; \
+	else echo "SKIPPED: no promtool, and no apt-get or no right to use it: the queries were not tried"; fi; \
+	if command -v chromium >/dev/null; then set -- "$$@" tests/service/console; \
+	else echo "SKIPPED: no chromium, and no apt-get or no right to use it: the console was not looked at"; fi; \
+	test $$# = 0 || OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m system "$$@"
 
 $(VENV)/.installed-browser: $(VENV)/.installed-dev
 	$(BIN)/python -m pip install --quiet --editable '.[browser,chart]'
