@@ -240,6 +240,31 @@ tests:
     assert [(r.name, r.passed) for r in results] == [("it holds", True), ("it does not hold", False)]
 
 
+def test_a_policy_is_tested_beside_others_on_the_verdict_of_all_and_on_its_own_rules(tmp_path):
+    tests = """
+tests:
+  - name: a detector that fails refuses
+    given: {prompt: a lake, signals: {errors: [text]}}
+    expect: {verdict: block, errors: [r]}
+  - name: a lake is welcome
+    given: {prompt: a lake}
+    expect: {verdict: allow}
+"""
+    word = "{prompt: {any_of: [%s]}}"
+    own = policy(rule(when=word % "grumpf")) + tests
+    load(tmp_path, own, policy(rule("other", when=word % "blorch"), name="q"))
+    problem = one(tmp_path, own, policy(rule("other", when=word % "lake"), name="q"))
+    assert "test `a lake is welcome` fails: expected verdict `allow`, got `block`" in problem.message
+    unlike = own.replace("errors: [r]", "errors: []")
+    assert "expected errors `none`, got `r`" in one(tmp_path, unlike, policy(rule("other"), name="q")).message
+
+
+def test_the_shipped_policies_are_served_beside_a_rule_of_ones_own_on_prompts(tmp_path):
+    (tmp_path / "own.yaml").write_text(policy(rule(when="{prompt: {any_of: [grumpf]}}")), "utf-8")
+    snapshot = Loader(sense=sense).load([*policy_paths("shipped"), tmp_path / "own.yaml"])
+    assert {"r", "sexualised-minor", "toxic-lettering"} <= {r.id for p in snapshot.policies for r in p.rules}
+
+
 def test_a_test_that_expects_nothing_or_an_unknown_rule_is_refused(tmp_path):
     tests = "\ntests:\n  - {name: a, given: {prompt: x}, expect: {}}\n"
     assert "the test cannot fail" in one(tmp_path, policy(rule()) + tests).message
