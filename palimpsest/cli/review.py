@@ -38,9 +38,11 @@ def list_cases(
     if json_:
         print(json.dumps(page, indent=1))
         return
-    if page["data"]:
-        table("held cases", [_row(case) for case in page["data"]])
-    else:
+    for case in page["data"]:  # a table would break the ids, which are there to be copied
+        row = _row(case)
+        emit(row.pop("case"))
+        emit("  " + "; ".join(f"{name} {value}" for name, value in row.items()))
+    if not page["data"]:
         say("no case is here")
     if page["has_more"]:
         say(f"there are more: --after {page['data'][-1]['id']}")
