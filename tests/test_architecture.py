@@ -75,7 +75,7 @@ HALLS = {
     "service": [
         "errors settings secret_files sealing periodic",
         "audit hosts image_files picture_links tracing logs",
-        "order model_names",
+        "order loading",
         "metrics",
         "reading",
         "engine",

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from palimpsest_base.scratch import scratch_folder
+from service.loading.source import is_factory
 from service.settings import PREFIX, Settings, SettingsError
 
 __all__ = ["Started", "check", "environment", "serve"]
@@ -36,7 +37,7 @@ def check(settings: Settings) -> None:
     from service.engine.adapters import check_adapters
     from service.http.keys import load_keys_file
     from service.http.limits import shared_buckets
-    from service.model_names import resolve_model
+    from service.engine.host import check_model
     from service.reading.detectors import build_detection
     from service.rules.policy_store import check_policies
     from service.tracing import tracing_from_environment
@@ -61,7 +62,7 @@ def check(settings: Settings) -> None:
     _check_state(settings)
     tracing_from_environment().close()
     shared_buckets(settings)
-    resolve_model(settings.model)
+    check_model(settings)
     check_adapters(settings)
     _check_port(settings)
     detection = build_detection(settings)
@@ -160,6 +161,8 @@ def _plain(settings: Settings) -> Mapping[str, str]:
             value = ",".join(value)
         elif name in ("audit_key", "redis_url"):
             value = value.get_secret_value() if value else None
+        elif name == "app_dir":
+            value = settings.app_folder if is_factory(settings.model) else None
         elif isinstance(value, Path) or (name == "model" and Path(value).exists()):
             value = Path(value).absolute()
         if value not in (None, ""):

@@ -41,7 +41,7 @@ from service.http.limits import RateLimiter, limits_folder, shared_buckets
 from service.http.requests import EvaluateRequest
 from service.http.status import detector_notes, models_answer, policies_answer, status_answer
 from service.metrics.recorder import Recorder
-from service.model_names import written_at
+from service.loading.source import source_of, written_at
 from service.order import Limits, Order, Progress
 from service.periodic import Periodic
 from service.picture_links import PictureLinks
@@ -341,7 +341,7 @@ class Runtime:
             raise self._engine.failure
         host = self._engine.host
         assert host is not None  # INVARIANT: settled without a failure
-        self._created = written_at(self.settings.model)
+        self._created = written_at(source_of(self.settings))
         if self.settings.audit != "off":
             self._audit = AuditLog(self.settings.state_folder / "audit", self.keys)
         if self.state != "starting":  # it was stopped while the model loaded, and `stop` may have seen no log to close
