@@ -33,6 +33,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from palimpsest_base.hub import COMMIT
 from palimpsest_base.suggest import did_you_mean
 
 __all__ = ["MAX_LORA_SCALE", "PREFIX", "AdapterSetting", "Loaded", "Settings", "SettingsError", "load_settings"]
@@ -105,7 +106,7 @@ class Settings(BaseSettings):
     )
     revision: str | None = Field(
         None,
-        pattern="^[0-9a-f]{40}$",
+        pattern=f"^{COMMIT.pattern}$",
         description="commit of a hub model, 40 digits; `palimpsest models fetch` downloads it",
     )
     base: Path | None = Field(

@@ -81,7 +81,7 @@ def load_host(settings: Settings) -> Host:
     _keep_prompts_out_of_logs()
     if settings.compile:
         _compile_now(host)
-    log.info("model `%s`: %s", host.name, facts_of(host, settings, device))
+    log.info("model `%s`: %s", host.name, facts_of(host, settings))
     return host
 
 

@@ -98,10 +98,11 @@ def check_tiles(host: Host, sizes: Sequence[str]) -> None:
         )
 
 
-def facts_of(host: Host, settings: Settings, device: str) -> str:
+def facts_of(host: Host, settings: Settings) -> str:
     """One line on a loaded model: its class, precision, device, and what was done with it."""
     pipe, denoiser = host.pipe, host.denoiser
-    dtype = str(getattr(denoiser, "dtype", "")).removeprefix("torch.")
+    dtype = str(denoiser.dtype).removeprefix("torch.")
+    device = getattr(pipe, "_execution_device", None) or denoiser.device
     done = [f"{type(pipe).__name__}, {dtype} on {device}"]
     if settings.quantization is not None:
         done.append(f"{settings.quantization} in {quantized_share(denoiser):.0%} of its weights")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from palimpsest_base.hub import fetched_folder
 from palimpsest_base.suggest import did_you_mean
 from reference.folders import MODELS
 from service.settings import Settings, SettingsError
@@ -126,10 +127,7 @@ def _checkpoint(file: Path, base: Path | None) -> Source:
 
 
 def _fetched(hub: str, commit: str | None) -> Source:
-    from steering import BadModel
-    from steering.families.loading import fetched_folder
-
     try:
         return Source("hub", hub, fetched_folder(hub, commit), commit)
-    except BadModel as error:
+    except ValueError as error:
         raise SettingsError(f"`model`: {error}") from None

@@ -21,6 +21,7 @@ from typing import Any
 from palimpsest_base.scratch import scratch_folder
 from service.loading.source import is_factory
 from service.settings import PREFIX, Settings, SettingsError
+from service.worker.notes import WATCHED
 
 __all__ = ["Started", "check", "environment", "serve"]
 
@@ -93,6 +94,7 @@ def environment(settings: Settings, run: Path) -> dict[str, str]:
     """The environment of the workers: every setting, a private BentoML home, and no model downloads."""
     values = {f"{PREFIX}{name}".upper(): value for name, value in _plain(settings).items()}
     return values | {
+        WATCHED: "1",
         "BENTOML_HOME": str(run / "bentoml"),
         "BENTOML_DO_NOT_TRACK": "True",
         "HF_HUB_OFFLINE": "1",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import os
 import sqlite3
 import threading
 import time
@@ -41,6 +42,7 @@ from service.http.limits import RateLimiter, limits_folder, shared_buckets
 from service.http.requests import EvaluateRequest
 from service.http.status import detector_notes, models_answer, policies_answer, status_answer
 from service.metrics.recorder import Recorder
+from service.loading.placing import facts_of
 from service.loading.source import source_of, written_at
 from service.order import Limits, Order, Progress
 from service.periodic import Periodic
@@ -53,7 +55,7 @@ from service.rules.bundle_upload import BundleUpload, bundle_place
 from service.rules.policy_store import follow, make_loader, public_note, told_change
 from service.rules.support import PackIndex, RuleRow, rule_table, unmet
 from service.settings import Settings, SettingsError
-from service.worker.notes import WorkerNotes, notes_folder
+from service.worker.notes import WATCHED, WorkerNotes, notes_folder
 
 if TYPE_CHECKING:
     from detectors.running import Health, Watch
@@ -115,6 +117,7 @@ class Runtime:
         self._followed: Snapshot | None = None  # the policies that the log told of last
         self._adapters: dict[str, Adapter] = {}
         self._created = 0  # when the model's files were written
+        self._facts = ""  # one line on the loaded model
         links = settings.state_folder / "pictures"
         self._links = PictureLinks(links, settings.picture_url_seconds, settings.picture_url_bytes)
         self._sweeping = Periodic("links", _SWEEP_SECONDS, self._links.sweep)
@@ -323,11 +326,20 @@ class Runtime:
         except BaseException as error:
             self._error = error
             self.state = "failed"
-            # nothing was asked yet, so no prompt can be in the message
-            where = "" if _is_mistake(error) else f"\n{without_message(error)}"
-            log.critical("the worker cannot start: %s%s", error, where)
+            self._tell_failure(error)
             self._engine.stop(timeout=0)
         self._publish()
+
+    def _tell_failure(self, error: BaseException) -> None:
+        """Logs why the worker cannot start. Nothing was asked yet, so no prompt can be in the message. A mistake is
+        left to `palimpsest serve`, which waits for it, unless its traceback is asked for.
+        """
+        if not _is_mistake(error):
+            log.critical("the worker cannot start: %s\n%s", error, without_message(error))
+        elif self.settings.verbose:
+            log.critical("the worker cannot start", exc_info=error)
+        elif WATCHED not in os.environ:
+            log.critical("the worker cannot start: %s", error)
 
     def _adapted(self, host: Host) -> Host:
         """The host with its adapters loaded and off. Called on the engine thread, which owns the model."""
@@ -342,6 +354,7 @@ class Runtime:
         host = self._engine.host
         assert host is not None  # INVARIANT: settled without a failure
         self._created = written_at(source_of(self.settings))
+        self._facts = facts_of(host, self.settings)
         if self.settings.audit != "off":
             self._audit = AuditLog(self.settings.state_folder / "audit", self.keys)
         if self.state != "starting":  # it was stopped while the model loaded, and `stop` may have seen no log to close
@@ -442,6 +455,7 @@ class Runtime:
                 "mistake": _is_mistake(self._error),
             }
             if self._ready is not None:
+                note["host"] = self._facts
                 note |= {"policy": self._policy_note(), "rules": [row.to_dict() for row in self._rows]}
                 note |= {"adapters": [each.to_dict() for each in self._adapters.values()]}
                 note |= {"detectors": detector_notes(watch.health for watch in self._ready.watches)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from palimpsest_base.hub import fetched_folder
 from palimpsest_base.suggest import nearest
 from steering.errors import BadModel
 from steering.families.defaults import Defaults, load_defaults
@@ -20,9 +20,7 @@ from steering.families.checkpoint import check_checkpoint, denoiser_component, r
 from steering.families.folder import check_folder, pipeline_class, stored_dtype, weight_files
 from steering.families.table import refuse_by_name
 
-__all__ = ["COMMIT", "LoadedPipeline", "fetched_folder", "force_dtype", "load_pipeline"]
-
-COMMIT = re.compile("[0-9a-f]{40}")
+__all__ = ["LoadedPipeline", "force_dtype", "load_pipeline"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,29 +148,10 @@ def _folder(model: str, revision: str | None) -> Path:
         near = nearest(path.name, siblings)
         hint = f"; did you mean `{path.parent / near}`?" if near else ""
         raise BadModel(f"model must be a diffusers folder or a hub id `owner/name`, got `{model}`{hint}")
-    return fetched_folder(model, revision)
-
-
-def fetched_folder(model: str, revision: str | None) -> Path:
-    """Where a hub model at a commit lies on this machine. Nothing is downloaded. Raises: BadModel."""
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    if revision is None or not COMMIT.fullmatch(revision):
-        got = f", got `{revision}`" if revision else ""
-        raise BadModel(
-            f"hub model `{model}` needs its `revision`, a commit of 40 digits{got}: a branch or a tag may change"
-        )
     try:
-        index = try_to_load_from_cache(model, "model_index.json", revision=revision)
-    except HFValidationError:
-        raise BadModel(f"model must be a diffusers folder or a hub id `owner/name`, got `{model}`") from None
-    if not isinstance(index, str):
-        raise BadModel(
-            f"model `{model}` at `{revision}` is neither a folder nor in the local hub cache;"
-            f" `palimpsest models fetch {model}@{revision}` brings it"
-        )
-    return Path(index).parent
+        return fetched_folder(model, revision)
+    except ValueError as error:
+        raise BadModel(str(error)) from None
 
 
 def _first_line(error: BaseException) -> str:
