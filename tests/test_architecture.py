@@ -85,7 +85,7 @@ HALLS = {
         "console",
         "bento",
     ],
-    "palimpsest": ["cli/shared", "cli", "__main__"],
+    "palimpsest": ["cli/shared models", "cli/operate", "cli", "__main__"],
 }
 MOST_FILES = 15  # in one folder
 
