@@ -108,7 +108,8 @@ def serve(
         Path | None, typer.Option(help="Diffusers folder with the configurations of a `.safetensors` checkpoint.")
     ] = None,
     verbose: Annotated[
-        bool, typer.Option("--verbose", help="Show every rule with its reasons, and the traceback of a factory's error.")
+        bool,
+        typer.Option("--verbose", help="Show every rule with its reasons, and the traceback of a factory's error."),
     ] = False,
     config: Config = None,
 ) -> None:

@@ -171,7 +171,9 @@ class Fetcher:
         try:
             return ask()
         except errors.GatedRepoError:
-            raise FetchError(f"{where} is gated: accept its terms on the hub, and log in with `hf auth login`") from None
+            raise FetchError(
+                f"{where} is gated: accept its terms on the hub, and log in with `hf auth login`"
+            ) from None
         except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.EntryNotFoundError):
             raise FetchError(f"the hub has no {where}, or it needs a token (`hf auth login`)") from None
         except errors.HFValidationError as error:

@@ -47,7 +47,9 @@ def call_factory(target: str, folder: Path) -> Any:
     except Exception as error:
         raise _failed(target, "failed", error) from error
     if not _is_pipeline(pipe):
-        raise SettingsError(f"`model` is `{target}`, which must return a diffusers pipeline, got `{type(pipe).__name__}`")
+        raise SettingsError(
+            f"`model` is `{target}`, which must return a diffusers pipeline, got `{type(pipe).__name__}`"
+        )
     return pipe
 
 
@@ -67,4 +69,3 @@ def _is_pipeline(value: Any) -> bool:
 def _failed(target: str, what: str, error: Exception) -> SettingsError:
     said = (str(error).strip().splitlines() or [""])[0]
     return SettingsError(f"`model` is `{target}`, which {what}: {type(error).__name__}{said and ': '}{said}")
-

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["check_placing", "check_tiles", "facts_of", "offload", "place"]
 
+_COMPILER = "inductor"
+
 
 def check_placing(settings: Settings, device: str) -> None:
     """Refuses what does nothing, or cannot work, on this device. Raises `SettingsError`."""
@@ -32,9 +34,7 @@ def check_placing(settings: Settings, device: str) -> None:
         raise SettingsError("`vae_slicing` decodes a batch one picture at a time, and batches have one picture here")
     if settings.quantization is not None:
         stored = {"auto": torch.float32 if device == "cpu" else torch.bfloat16}
-        check_quantization(
-            settings.quantization, device, stored.get(settings.dtype) or getattr(torch, settings.dtype)
-        )
+        check_quantization(settings.quantization, device, stored.get(settings.dtype) or getattr(torch, settings.dtype))
     if settings.compile:
         _check_compiler(device)
 
@@ -152,9 +152,9 @@ def _compile(denoiser: Any) -> None:
     when it is first called.
     """
     if getattr(denoiser, "_repeated_blocks", None):
-        denoiser.compile_repeated_blocks()
+        denoiser.compile_repeated_blocks(backend=_COMPILER)
     else:
-        denoiser.compile()
+        denoiser.compile(backend=_COMPILER)
 
 
 def _check_compiler(device: str) -> None:

@@ -36,9 +36,9 @@ def check(settings: Settings) -> None:
     """
     from service.audit import load_keys
     from service.engine.adapters import check_adapters
+    from service.engine.host import check_model
     from service.http.keys import load_keys_file
     from service.http.limits import shared_buckets
-    from service.engine.host import check_model
     from service.reading.detectors import build_detection
     from service.rules.policy_store import check_policies
     from service.tracing import tracing_from_environment

@@ -41,9 +41,9 @@ from service.http.answers import (
 from service.http.limits import RateLimiter, limits_folder, shared_buckets
 from service.http.requests import EvaluateRequest
 from service.http.status import detector_notes, models_answer, policies_answer, status_answer
-from service.metrics.recorder import Recorder
 from service.loading.placing import facts_of
 from service.loading.source import source_of, written_at
+from service.metrics.recorder import Recorder
 from service.order import Limits, Order, Progress
 from service.periodic import Periodic
 from service.picture_links import PictureLinks

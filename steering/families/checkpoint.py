@@ -74,7 +74,9 @@ def _check_whole(pipe: Any, file: Path) -> None:
     for name, part in pipe.components.items():
         missing = [n for n, p in part.named_parameters() if p.is_meta] if isinstance(part, nn.Module) else []
         if missing:
-            raise BadModel(f"`{file}` must hold all weights of `{name}`, and lacks {len(missing)}, such as `{missing[0]}`")
+            raise BadModel(
+                f"`{file}` must hold all weights of `{name}`, and lacks {len(missing)}, such as `{missing[0]}`"
+            )
 
 
 def _denoiser_names() -> frozenset[str]:

@@ -14,9 +14,9 @@ from torch import nn
 from palimpsest_base.hub import fetched_folder
 from palimpsest_base.suggest import nearest
 from steering.errors import BadModel
+from steering.families.checkpoint import check_checkpoint, denoiser_component, read_checkpoint
 from steering.families.defaults import Defaults, load_defaults
 from steering.families.fingerprint import KeptDigests, weights_digest
-from steering.families.checkpoint import check_checkpoint, denoiser_component, read_checkpoint
 from steering.families.folder import check_folder, pipeline_class, stored_dtype, weight_files
 from steering.families.table import refuse_by_name
 

@@ -23,8 +23,8 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A runtime on the embedded model with the shipped policies."""
     from prometheus_client import CollectorRegistry
 
-    from service.metrics.recorder import Recorder
     from service.loading.source import embedded_models
+    from service.metrics.recorder import Recorder
     from service.settings import Settings
     from service.worker.runtime import Runtime
 

@@ -19,15 +19,23 @@ from service.rules.support import RuleRow
 
 def rules(count: int = 6) -> list[dict[str, Any]]:
     """Rows as a worker publishes them: lettering by several rules, of which one may not use the pack."""
-    why = "no pack of `style/marlo` fits: " + "; ".join(f"`/a/long/folder/of/packs/{n}` is for other weights" for n in "abcd")
+    why = "no pack of `style/marlo` fits: " + "; ".join(
+        f"`/a/long/folder/of/packs/{n}` is for other weights" for n in "abcd"
+    )
     some = [
-        RuleRow(f"rendered-text-{n}", "rendered-text", "enforce", "every-picture", "lettering", "3 of 12 sites", "measured")
+        RuleRow(
+            f"rendered-text-{n}", "rendered-text", "enforce", "every-picture", "lettering", "3 of 12 sites", "measured"
+        )
         for n in range(count)
     ]
     other = RuleRow("toxic-lettering", "house", "enforce", "every-picture", "lettering", "3 of 12 sites", "published")
     lost = RuleRow("no-marlo", "styles", "enforce", "every-picture", "style/marlo", unfit="swap-prompt", why_unfit=why)
-    unused = RuleRow("odd", "house", "enforce", "every-picture", "lettering", "3 of 12 sites", "published", "block", "why")
-    return [row.to_dict() for row in (*some, other, lost, unused, RuleRow("never", "floor", "enforce", "matched-prompts"))]
+    unused = RuleRow(
+        "odd", "house", "enforce", "every-picture", "lettering", "3 of 12 sites", "published", "block", "why"
+    )
+    return [
+        row.to_dict() for row in (*some, other, lost, unused, RuleRow("never", "floor", "enforce", "matched-prompts"))
+    ]
 
 
 def note(rows: list[dict[str, Any]]) -> dict[str, Any]:

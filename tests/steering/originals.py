@@ -71,7 +71,9 @@ def ldm_vae(vae: Any) -> dict[str, torch.Tensor]:
 
 
 def ldm_text(encoder: Any) -> dict[str, torch.Tensor]:
-    state = {name if name.startswith("text_model.") else f"text_model.{name}": t for name, t in encoder.state_dict().items()}
+    state = {
+        name if name.startswith("text_model.") else f"text_model.{name}": t for name, t in encoder.state_dict().items()
+    }
     return _renamed(state, "cond_stage_model.transformer.")
 
 
@@ -81,7 +83,9 @@ def mmdit(transformer: Any) -> dict[str, torch.Tensor]:
     swapped = [f"transformer_blocks.{final}.norm1_context.linear", "norm_out.linear"]
     for name in (f"{base}.{kind}" for base in swapped for kind in ("weight", "bias")):
         state[name] = torch.cat(state[name].chunk(2)[::-1])
-    for base in [name.removesuffix(".weight") for name in state if re.search(r"attn\d?\.(to_q|add_q_proj)\.weight$", name)]:
+    for base in [
+        name.removesuffix(".weight") for name in state if re.search(r"attn\d?\.(to_q|add_q_proj)\.weight$", name)
+    ]:
         q, k, v = ([base.replace("to_q", f"to_{c}").replace("add_q", f"add_{c}")] for c in "qkv")
         for kind in ("weight", "bias"):
             parts = [state.pop(f"{each[0]}.{kind}") for each in (q, k, v)]
@@ -97,7 +101,10 @@ def mmdit(transformer: Any) -> dict[str, torch.Tensor]:
         (r"^time_text_embed\.text_embedder\.linear_2", "y_embedder.mlp.2"),
         (r"^proj_out", "final_layer.linear"),
         (r"^norm_out\.linear", "final_layer.adaLN_modulation.1"),
-        (r"^transformer_blocks\.(\d+)\.attn\.(add_q_proj|to_add_out|norm_added_\w)", r"joint_blocks.\1.context_block.attn.\2"),
+        (
+            r"^transformer_blocks\.(\d+)\.attn\.(add_q_proj|to_add_out|norm_added_\w)",
+            r"joint_blocks.\1.context_block.attn.\2",
+        ),
         (r"^transformer_blocks\.(\d+)\.(attn\d?)\.", r"joint_blocks.\1.x_block.\2."),
         (r"\.(add_q_proj|to_q)\.", ".qkv."),
         (r"\.(to_add_out|to_out\.0)\.", ".proj."),

@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 
-from palimpsest_base.hub import COMMIT
 from palimpsest.cli.shared.console import fail, say, table
 from palimpsest.cli.shared.options import Json
+from palimpsest_base.hub import COMMIT
 
 __all__ = ["models_app"]
 
@@ -40,7 +40,7 @@ def fetch(
     """
     from huggingface_hub.utils import disable_progress_bars
 
-    from palimpsest.models import LOCK, FetchError, Fetcher, HubFile
+    from palimpsest.models import LOCK, Fetcher, FetchError, HubFile
 
     name, commit = _named(model)
     if not sys.stderr.isatty():
@@ -102,7 +102,9 @@ def _named(model: str) -> tuple[str, str]:
     """Hub id and commit of `owner/name@commit`."""
     found = _NAMED.fullmatch(model)
     if found is None:
-        fail(f"model must be `owner/name@commit` with a commit of 40 digits, got `{model}`: a branch or a tag may change")
+        fail(
+            f"model must be `owner/name@commit` with a commit of 40 digits, got `{model}`: a branch or a tag may change"
+        )
     return found["model"], found["commit"]
 
 

@@ -40,7 +40,7 @@ def tell_start(model: str, url: str, note: Mapping[str, Any], *, verbose: bool) 
 
 
 def concept_rows(rules: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One row for each concept that rules steer: how, and how many rules do. Where rules differ, each way has a part."""
+    """One row for each concept that rules steer: how, and how many rules do. If rules differ, each way has a part."""
     found: dict[str, dict[str, int]] = {}
     for row in rules:
         if row["concept"] is not None:

@@ -95,9 +95,7 @@ def stages() -> Callable[[str, int, int], None]:
     return tell
 
 
-def table(
-    title: str, rows: Sequence[Mapping[str, Any]], *, hide: Sequence[str] = (), width: int | None = None
-) -> None:
+def table(title: str, rows: Sequence[Mapping[str, Any]], *, hide: Sequence[str] = (), width: int | None = None) -> None:
     """Prints rows as a table; the first row's keys are the columns. `width`: the most columns of text that it takes."""
     from rich.console import Console
     from rich.table import Table

@@ -21,6 +21,7 @@ import pytest
 import torch
 
 from service.engine.host import check_model, load_host
+from service.loading import placing
 from service.loading.placing import check_placing, facts_of, offload, place
 from service.settings import Settings, SettingsError
 from tests.service.loading.conftest import FAMILIES
@@ -77,15 +78,14 @@ def test_an_offloaded_model_is_steered(family: str, way: str) -> None:
 
 
 @pytest.fixture
-def counting() -> Iterator[Any]:
+def counting(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A compiler that only counts its graphs, in place of the usual one, which needs a minute for each of them."""
     from torch._dynamo.testing import CompileCounter
 
     counter = CompileCounter()
     torch._dynamo.reset()
-    torch.compiler.set_default_backend(counter)
+    monkeypatch.setattr(placing, "_COMPILER", counter)
     yield counter
-    torch.compiler.set_default_backend(None)
     torch._dynamo.reset()
 
 
@@ -110,7 +110,9 @@ def test_a_chosen_attention_is_that_of_this_denoiser_alone_and_steered(settings:
 
     pipe = zoo.build("flux-dev")
     place(pipe, settings(attention_backend="_native_math"), "cpu")
-    backends = {getattr(m.processor, "_attention_backend", None) for m in pipe.transformer.modules() if hasattr(m, "processor")}
+    backends = {
+        getattr(m.processor, "_attention_backend", None) for m in pipe.transformer.modules() if hasattr(m, "processor")
+    }
     assert backends == {AttentionBackendName._NATIVE_MATH}
     assert _AttentionBackendRegistry.get_active_backend()[0] != AttentionBackendName._NATIVE_MATH
     steers(on("flux-dev", pipe))

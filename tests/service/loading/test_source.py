@@ -50,7 +50,7 @@ value = 5
 
 
 def weights(family: str) -> tuple[str, dict[str, torch.Tensor]]:
-    """What a checkpoint of a family holds, for other weights than those of the saved folder, and its denoiser's name."""
+    """A denoiser's name, and what a checkpoint holds; the weights are others than those of the saved folder."""
     pipe = zoo.build(family, seed=9)
     if family == "sd1":
         parts = originals.ldm_unet(pipe.unet), originals.ldm_vae(pipe.vae), originals.ldm_text(pipe.text_encoder)
@@ -174,7 +174,10 @@ def test_the_other_settings_of_a_factory_are_refused(app: tuple[Path, str], sett
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        ({"model": "someone/some-model"}, "needs its `revision`, a commit of 40 digits, as in `someone/some-model@<com"),
+        (
+            {"model": "someone/some-model"},
+            "needs its `revision`, a commit of 40 digits, as in `someone/some-model@<com",
+        ),
         ({"model": "someone/some-model@main"}, "got `main`: a branch or a tag may change"),
         ({"model": f"someone/some-model@{COMMIT}"}, f"`palimpsest models fetch someone/some-model@{COMMIT}` brings it"),
         ({"model": "someone/some-model", "revision": COMMIT}, "is not on this machine"),
@@ -190,7 +193,11 @@ def test_the_other_settings_of_a_factory_are_refused(app: tuple[Path, str], sett
     ],
 )
 def test_mistakes_about_the_source_are_one_line(
-    options: dict[str, Any], why: str, settings: Callable[..., Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    options: dict[str, Any],
+    why: str,
+    settings: Callable[..., Settings],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from huggingface_hub import constants
 
@@ -211,5 +218,7 @@ def test_a_broken_folder_is_found_before_a_worker_starts(
     folder = shutil.copytree(model, tmp_path / "model")
     index = folder / "model_index.json"
     index.write_text(index.read_text().replace("PixArtAlphaPipeline", "FooPipeline"))
-    with pytest.raises(SettingsError, match=r"`model`: `_class_name` of .* must be a class of diffusers .*`FooPipeline`"):
+    with pytest.raises(
+        SettingsError, match=r"`model`: `_class_name` of .* must be a class of diffusers .*`FooPipeline`"
+    ):
         check_model(settings(model=str(folder)))

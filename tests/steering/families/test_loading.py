@@ -199,9 +199,7 @@ def test_a_misspelt_folder_names_the_nearest(folder: Path) -> None:
         Host.load(folder.parent / "tiny-pixrt")
 
 
-def test_a_hub_model_that_was_not_fetched_is_not_downloaded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_hub_model_that_was_not_fetched_is_not_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import constants
 
     from steering import BadModel, Host
