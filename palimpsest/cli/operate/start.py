@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import Any
 
 from palimpsest.cli.shared.console import say, table
@@ -20,10 +21,9 @@ _WIDTH = 80
 def tell_start(model: str, url: str, note: Mapping[str, Any], *, verbose: bool) -> None:
     """Prints what a ready worker's note says of its model, policies, adapters and rules."""
     policy, rules = note["policy"], note.get("rules", [])
-    say(f"serving `{model}` at {url}")
-    say(f"model: {note['host']}")
-    say(f"policies: {policy['digest']}")
-    say(_FLOORS[policy["floor"]])
+    for told in (f"serving `{model}` at {url}", f"model: {note['host']}", f"policies {policy['digest']}"):
+        say(_wrapped(told))
+    say(_wrapped(_FLOORS[policy["floor"]]))
     if adapters := note.get("adapters"):
         shown = [each | {"unfit rules": _unfit(each, rules)} for each in adapters]
         table("adapters that requests may name", shown, width=None if verbose else _WIDTH)
@@ -51,6 +51,10 @@ def concept_rows(rules: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         parts = [way if len(ways) == 1 else f"{way} ({count})" for way, count in ways.items()]
         rows.append({"concept": concept, "rules": sum(ways.values()), "steered by": "; ".join(parts)})
     return rows
+
+
+def _wrapped(text: str) -> str:
+    return fill(text, _WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def _way(row: Mapping[str, Any]) -> str:
