@@ -70,7 +70,7 @@ def _read_denoiser(file: Path, base: Path, dtype: torch.dtype) -> Any:
 
     name = denoiser_component(base)
     _, class_name = parts_of(base)[name]
-    part = getattr(diffusers, class_name, None)
+    part: Any = getattr(diffusers, class_name, None)
     if not hasattr(part, "from_single_file"):
         raise BadModel(f"diffusers reads no `{class_name}` from one file; save the model as a folder")
     denoiser = part.from_single_file(
