@@ -19,7 +19,15 @@ from torch import Tensor
 
 from reference.loop import Schedule, fit
 
-__all__ = ["build_autoencoder", "encode", "normalise_latents", "sharpen_decoder", "train_autoencoder"]
+__all__ = [
+    "build_autoencoder",
+    "encode",
+    "films",
+    "normalise_latents",
+    "sharpen_decoder",
+    "through",
+    "train_autoencoder",
+]
 
 _NOISE = 0.3  # deviation that latents are off by at most while the decoder is trained on, where their own is 1
 
@@ -131,7 +139,7 @@ def encode(vae: Any, images: Tensor, *, batch: int = 100) -> Tensor:
         x = to_pixels(images[start : start + batch].to(vae.device)).contiguous(memory_format=torch.channels_last)
         with torch.autocast(vae.device.type, torch.bfloat16):
             mean = _posterior(vae, x).mean.float().cpu()
-            parts.append((mean[:, :, 0] - _of(vae, "mean")) / _of(vae, "std") if _films(vae) else mean)
+            parts.append((mean[:, :, 0] - _of(vae, "mean")) / _of(vae, "std") if films(vae) else mean)
     return torch.cat(parts)
 
 
@@ -140,7 +148,7 @@ def normalise_latents(vae: Any, images: Tensor) -> None:
     """Gives latents mean 0 and deviation 1 per channel over `images`, in place, without changing any reconstruction."""
     z = encode(vae, images)
     mean, std = z.mean((0, 2, 3)), z.std((0, 2, 3))
-    if _films(vae):
+    if films(vae):
         vae.register_to_config(latents_mean=mean.tolist(), latents_std=std.tolist())
         return
     scale = torch.cat([1 / std, torch.ones_like(std)])
@@ -152,8 +160,17 @@ def normalise_latents(vae: Any, images: Tensor) -> None:
     w.mul_(std[None, :, None, None])
 
 
-def _films(vae: Any) -> bool:
-    return hasattr(vae.config, "latents_std")
+@torch.no_grad()
+def through(vae: Any, x: Tensor) -> Tensor:
+    """Pictures [b, 3, h, w] in [-1, 1], encoded and decoded."""
+    z = _posterior(vae, x).mode()
+    made: Tensor = vae.decode(z).sample
+    return made[:, :, 0] if films(vae) else made
+
+
+def films(vae: Any) -> bool:
+    """Whether an autoencoder is one of films, whose latents stand for 16 x 16 pixels."""
+    return "temperal_downsample" in vae.config
 
 
 def _of(vae: Any, name: str) -> Tensor:
@@ -163,17 +180,17 @@ def _of(vae: Any, name: str) -> Tensor:
 
 def _posterior(vae: Any, x: Tensor) -> Any:
     """The distribution of the latents of pictures [b, 3, h, w]."""
-    return vae.encode(x.unsqueeze(2) if _films(vae) else x).latent_dist
+    return vae.encode(x.unsqueeze(2) if films(vae) else x).latent_dist
 
 
 def _raw(vae: Any, z: Tensor) -> Tensor:
     """Latents as the decoder takes them, of latents as `encode` makes them."""
-    return z * _of(vae, "std").to(z) + _of(vae, "mean").to(z) if _films(vae) else z
+    return z * _of(vae, "std").to(z) + _of(vae, "mean").to(z) if films(vae) else z
 
 
 def _pixels(vae: Any, z: Tensor) -> Tensor:
     """Pictures [b, 3, h, w] of raw latents; those of films without the limit on them, which has no gradient."""
-    if not _films(vae):
+    if not films(vae):
         pixels: Tensor = vae.decode(z).sample
         return pixels
     frames = z if z.ndim == 5 else z.unsqueeze(2)

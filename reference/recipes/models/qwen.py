@@ -19,7 +19,7 @@ from reference.recipes.shapes import ModelShape, TextShape
 
 __all__ = ["FAMILY", "SHAPE"]
 
-SHAPE = ModelShape(width=72, heads=3, layers=10, text=(96, 4))
+SHAPE = ModelShape(width=72, heads=3, layers=12, text=(96, 4))
 _CHANNELS = 32  # of a latent, which stands for 16 x 16 pixels
 
 
@@ -53,6 +53,7 @@ def _build(shape: ModelShape, _texts: TextShape, _side: int) -> Any:
         attention_head_dim=head,
         num_attention_heads=shape.heads,
         context_in_dim=shape.text[0],
+        mlp_ratio=2,
         axes_dims_rope=(head - 2 * rest, rest, rest),
     )
 
