@@ -19,7 +19,7 @@ from reference.recipes.shapes import ModelShape, TextShape
 
 __all__ = ["FAMILY", "SHAPE"]
 
-SHAPE = ModelShape(width=72, heads=3, layers=12, text=(96, 4))
+SHAPE = ModelShape(width=72, heads=3, layers=12, text=(72, 4))
 _CHANNELS = 32  # of a latent, which stands for 16 x 16 pixels
 
 
@@ -27,8 +27,8 @@ def _autoencoder() -> Any:
     from diffusers import AutoencoderKLQwenImage21
 
     return AutoencoderKLQwenImage21(
-        base_dim=16,
-        decoder_base_dim=24,
+        base_dim=20,
+        decoder_base_dim=26,
         z_dim=_CHANNELS,
         dim_mult=[1, 2, 2],
         num_res_blocks=1,
