@@ -132,7 +132,7 @@ def teach_causal(shape: ModelShape, recipe: SharedRecipe, folder: Path, device: 
 
 
 class _CausalQuiz(nn.Module):
-    """Asks the states of a batch of captions: bytes for their letter, the last tokens for all letters, all for facts."""
+    """Asks the states of captions: bytes for their letter, the last tokens for all letters, all for facts."""
 
     def __init__(self, width: int, size: int) -> None:
         super().__init__()

@@ -16,9 +16,7 @@ from reference.town.scenes import Scene, sample_scene
 __all__ = ["render_set"]
 
 
-def render_set(
-    count: int, *, seed: int, size: int = 64, workers: int = 1, zoom: int = 1
-) -> tuple[list[Scene], Tensor]:
+def render_set(count: int, *, seed: int, size: int = 64, workers: int = 1, zoom: int = 1) -> tuple[list[Scene], Tensor]:
     """`count` training scenes and their pictures, painted by `workers` processes.
 
     The pictures are uint8 [count, zoom * size, zoom * size, 3].

@@ -1,7 +1,7 @@
 """`signpost-qwen`: text and picture in one causal sequence, whose text keys and values are kept between the steps.
 
-Its autoencoder of films makes one latent of 16 x 16 pixels, so it draws the town at twice the recipe's side. Autoencoder
-and text encoder are of kinds that no other model has.
+Its autoencoder of films makes one latent of 16 x 16 pixels, so it draws the town at twice the recipe's side. No other
+model has autoencoders or text encoders of these kinds.
 """
 
 from __future__ import annotations
