@@ -74,6 +74,7 @@ def build_causal(shape: ModelShape) -> CausalTexts:
     """An untrained Qwen3-VL over bytes; its eyes are as small as they can be, and nothing uses them."""
     from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
+    assert shape.text is not None
     width, layers = shape.text
     tokens = _tokenizer()
     heads = 4
@@ -116,7 +117,7 @@ def teach_causal(shape: ModelShape, recipe: SharedRecipe, folder: Path, device: 
     """The text encoder, trained and frozen, on the device; resumes from `folder`."""
     torch.manual_seed(recipe.seed)
     texts = build_causal(shape).to(device)
-    quiz = _CausalQuiz(shape.text[0], recipe.px).to(device)
+    quiz = _CausalQuiz(texts.model.config.text_config.hidden_size, recipe.px).to(device)
     reader = texts.model.model.language_model
 
     def loss(step: int) -> Tensor:

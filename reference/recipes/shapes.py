@@ -64,14 +64,14 @@ class ModelShape:
         heads: of attention.
         layers: blocks, or for a family of two kinds, blocks of the first kind.
         singles: blocks of the second kind.
-        text: width and layers of a text encoder that no other model has.
+        text: width and layers of a text encoder of its own kind, if it has one.
     """
 
     width: int
     heads: int
     layers: int
     singles: int = 0
-    text: tuple[int, int] = (0, 0)
+    text: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

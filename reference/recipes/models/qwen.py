@@ -44,6 +44,7 @@ def _autoencoder() -> Any:
 def _build(shape: ModelShape, _texts: TextShape, _side: int) -> Any:
     from diffusers import QwenImage21Transformer2DModel
 
+    assert shape.text is not None
     head = shape.width // shape.heads
     rest = head // 6 * 2  # of each axis of the picture; the order of the text has what is left
     return QwenImage21Transformer2DModel(
