@@ -42,7 +42,7 @@ __all__ += ["SettingsError", "load_settings"]
 
 PREFIX = "PALIMPSEST_"
 MAX_LORA_SCALE = 2.0
-MOST_MODELS = 16  # in one service
+MOST_MODELS = 8  # in one service
 
 # what an entry of `models` may say of its model, by the setting that it takes the place of
 OWN: Mapping[str, str] = {"source": "model", "aliases": "model_aliases"} | {
@@ -132,8 +132,8 @@ class Settings(BaseSettings):
     models: dict[str, dict[str, Any]] = Field(
         {},
         max_length=MOST_MODELS,
-        description="table of several models by name, `[models.NAME]`: each has a `source` (what `model` takes; default:"
-        " its name) and may have `aliases` and settings of its own, such as `policy`, `packs` and `adapters`; `model`"
+        description="table of several models by name, `[models.NAME]`: each has a `source` (what `model` takes;"
+        " default: its name) and may have `aliases` and settings of its own, such as `policy`, `packs` and `adapters`; `model`"
         " then names the one for requests that name none, by default the first",
     )
     model_memory: int | None = Field(

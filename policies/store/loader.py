@@ -79,9 +79,7 @@ class Loader:
     floor: bool = False
     others: frozenset[str] = frozenset()
 
-    def for_host(
-        self, host: str, packs: Callable[[str], str | None] | None, *, others: Collection[str] = ()
-    ) -> Loader:
+    def for_host(self, host: str, packs: Callable[[str], str | None] | None, *, others: Collection[str] = ()) -> Loader:
         """The same loader for policies that will steer the model `host`, which has `packs`, beside `others`."""
         return replace(self, host=host, packs=packs, others=frozenset(others) - {host})
 

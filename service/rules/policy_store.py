@@ -44,7 +44,7 @@ log = logging.getLogger("bentoml.palimpsest.policies")
 
 @contextmanager
 def about(model: str | None) -> Iterator[None]:
-    """Puts the name of a model of the table `models` before mistakes in what is given for it. Raises `SettingsError`."""
+    """Puts the name of a model of the table before mistakes in what is given for it. Raises `SettingsError`."""
     try:
         yield
     except (SettingsError, PolicyError) as error:
