@@ -34,7 +34,7 @@ from steering.errors import (
     Untrusted,
 )
 from steering.families.defaults import Defaults
-from steering.families.fingerprint import Fingerprint, HostFacts, Likeness, facts_of
+from steering.families.fingerprint import Fingerprint, HostFacts, Likeness
 from steering.host import Host
 from steering.measure.activations import Activations, has_place, record
 from steering.measure.blends import Blend
@@ -110,7 +110,6 @@ __all__ = [
     "check_concept",
     "check_lora",
     "check_mask",
-    "facts_of",
     "find_lora",
     "find_pack",
     "fitted_to",

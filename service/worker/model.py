@@ -229,9 +229,9 @@ class Model:
 
     def _measure(self, host: Host) -> None:
         """Keeps what is known of the model. Raises `SettingsError` if it has become another one."""
-        from steering import facts_of
+        from steering import HostFacts
 
-        facts = facts_of(host)
+        facts = HostFacts.of(host)
         if self.facts is not None and facts != self.facts:
             raise SettingsError("`model`: its files have changed since the service started; start it again")
         self.facts, self.bytes = facts, bytes_of(host)

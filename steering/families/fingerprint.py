@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from steering.host import Host
 
 __all__ = ["Fingerprint", "HostFacts", "KeptDigests", "Likeness", "bound_to", "combined", "config_digest"]
-__all__ += ["differences", "facts_of", "fingerprint_of", "joined_weights_digest", "weights_digest"]
+__all__ += ["differences", "fingerprint_of", "joined_weights_digest", "weights_digest"]
 
 
 _FUSED = ("to_qkv", "to_kv", "to_added_qkv")  # diffusers' names
@@ -124,11 +124,12 @@ class HostFacts:
     config: Mapping[str, Any]
     fingerprint: Fingerprint
 
-
-def facts_of(host: Host) -> HostFacts:
-    """The facts of a host as it is now. Its weights are read once if nobody knows their digest yet."""
-    kind = _kind(host)
-    return HostFacts(host.name, host.sites, host.global_sites, kind[0], kind[1], _plain(kind[2]), host.fingerprint)
+    @classmethod
+    def of(cls, host: Host) -> HostFacts:
+        """The facts of a host as it is now. Its weights are read once if nobody knows their digest yet."""
+        pipeline, denoiser, config = _kind(host)
+        sites = host.sites, host.global_sites
+        return cls(host.name, *sites, pipeline, denoiser, _plain(config), host.fingerprint)
 
 
 def bound_to(value: Mapping[str, Any]) -> Fingerprint | Likeness:
