@@ -35,6 +35,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from palimpsest_base.hub import COMMIT
 from palimpsest_base.suggest import did_you_mean
 
 __all__ = ["MAX_LORA_SCALE", "MOST_MODELS", "OWN", "PREFIX", "AdapterSetting", "Loaded", "Served", "Settings"]
@@ -48,11 +49,14 @@ MOST_MODELS = 8  # in one service
 OWN: Mapping[str, str] = {"source": "model", "aliases": "model_aliases"} | {
     name: name
     for name in (
-        *("variant", "policy", "floor", "policy_keys", "start_expired", "packs", "adapters", "judge", "dtype"),
-        *("batching", "max_batch", "queue_size", "sizes", "max_n", "max_steps", "rewriters"),
+        *("revision", "base", "app_dir", "variant", "dtype", "quantization", "offload", "compile", "vae_tiling"),
+        *("vae_slicing", "attention_backend", "policy", "floor", "policy_keys", "start_expired", "packs", "adapters"),
+        *("judge", "batching", "max_batch", "queue_size", "sizes", "max_n", "max_steps", "rewriters"),
     )
 }
 
+Quantization = Literal["int8", "int8-dynamic", "float8", "float8-dynamic", "int4"]
+Offload = Literal["none", "model", "sequential"]
 Batching = Literal["fixed", "solo", "dynamic"]
 Rewriters = Literal["judge", "refuse"]
 Audit = Literal["off", "on", "required"]
@@ -124,7 +128,20 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, env_ignore_empty=True)
 
     model: str = Field(
-        "signpost-pixart", description="embedded model, diffusers folder, or hub id `owner/model@revision`"
+        "signpost-pixart",
+        description="embedded model, diffusers folder, hub id `owner/name` at a `revision`, `.safetensors` checkpoint"
+        " with a `base`, or `module:function` that returns a pipeline",
+    )
+    revision: str | None = Field(
+        None,
+        pattern=f"^{COMMIT.pattern}$",
+        description="commit of a hub model, 40 digits; `palimpsest models fetch` downloads it",
+    )
+    base: Path | None = Field(
+        None, description="diffusers folder with the configurations of a `.safetensors` checkpoint"
+    )
+    app_dir: Path | None = Field(
+        None, description="folder that `module:function` is imported from; default: the working directory"
     )
     model_aliases: Annotated[tuple[Alias, ...], NoDecode] = Field(
         (), max_length=32, description="further names of the model, for clients that cannot send its own"
@@ -133,8 +150,8 @@ class Settings(BaseSettings):
         {},
         max_length=MOST_MODELS,
         description="table of several models by name, `[models.NAME]`: each has a `source` (what `model` takes;"
-        " default: its name) and may have `aliases` and settings of its own, such as `policy`, `packs` and `adapters`; `model`"
-        " then names the one for requests that name none, by default the first",
+        " default: its name) and may have `aliases` and settings of its own, such as `policy`, `packs` and `adapters`;"
+        " `model` then names the one for requests that name none, by default the first",
     )
     model_memory: int | None = Field(
         None,
@@ -182,9 +199,27 @@ class Settings(BaseSettings):
         (), description="names of installed plug-ins that may be loaded: detectors, model families, fitting methods"
     )
     device: str = Field("auto", description="`auto`, `cpu`, `cuda` or `cuda:N`")
-    dtype: Literal["float32", "float16", "bfloat16"] = Field(
-        "float32", description="precision of the model's weights and computation"
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
+        "auto",
+        description="precision of the model's weights and computation; `auto`: that of its weights, but on a CPU"
+        " float32 for float16",
     )
+    quantization: Quantization | None = Field(
+        None,
+        description="the denoiser's weights in fewer bits, by torchao: `int8`, `float8`, `int4`; with `-dynamic` its"
+        " computation, too",
+    )
+    offload: Offload = Field(
+        "none",
+        description="where weights wait until a GPU needs them: `none`: on the GPU; on the CPU by component (`model`)"
+        " or by layer (`sequential`)",
+    )
+    compile: bool = Field(False, description="compile the denoiser by torch; the first pictures are slow")
+    attention_backend: str | None = Field(
+        None, description="attention of the denoiser, one of diffusers' backends, such as `flash` or `sage`"
+    )
+    vae_tiling: bool = Field(False, description="decode large pictures by tiles, which takes less memory")
+    vae_slicing: bool = Field(False, description="decode batches one picture at a time, which takes less memory")
     threads: int = Field(0, ge=0, le=256, description="torch threads per worker; 0: CPU cores divided by workers")
 
     host: str = Field("127.0.0.1", description="address to bind")
@@ -292,6 +327,9 @@ class Settings(BaseSettings):
     )
     review_bytes: int = Field(2 << 30, ge=0, le=2**50, description="most bytes of held cases on disk")
     log_format: LogFormat = Field("text", description="`text`, or `json`: one JSON object a line")
+    verbose: bool = Field(
+        False, description="at the start, show every rule with its reasons, and the traceback of a factory's error"
+    )
     audit_key: SecretStr | None = Field(
         None, description="secret for the audit log's hashes; default: created once in the state folder"
     )
@@ -367,6 +405,11 @@ class Settings(BaseSettings):
         return (init_settings,)
 
     @property
+    def app_folder(self) -> Path:
+        """The folder that a factory is imported from."""
+        return (self.app_dir or Path()).absolute()
+
+    @property
     def state_folder(self) -> Path:
         """The folder that contains the audit log and its key."""
         base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
@@ -415,6 +458,8 @@ def _problems_of(settings: Settings) -> list[str]:
         where = f"`models.{name}`"
         if not re.fullmatch(_ALIAS, name):
             problems.append(f"{where}: a name must match {_ALIAS}")
+        if settings.model_memory is not None and (entry.get("compile") or settings.compile):
+            problems.append(f"{where}: `compile` does not go with `model_memory`: it would run at every load")
         unknown = [f"{where}: unknown setting `{key}`{did_you_mean(key, OWN)}" for key in entry if key not in OWN]
         problems += unknown
         try:

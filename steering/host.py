@@ -152,22 +152,34 @@ class Host:
         model: str | Path,
         *,
         device: str | torch.device = "cpu",
-        dtype: torch.dtype = torch.float32,
-        offline: bool = True,
+        dtype: torch.dtype | None = torch.float32,
         revision: str | None = None,
         variant: str | None = None,
+        base: str | Path | None = None,
+        place: Callable[[Any], None] | None = None,
         self_test: bool = True,
         digests: str | Path | None = None,
         families: Sequence[Family] = (),
     ) -> Host:
-        """A host from a diffusers folder, or a hub id with a pinned revision; only safetensors, every component in
-        `dtype`.
+        """A host from a diffusers folder, from a hub id and its `revision` (a commit that was fetched before: nothing
+        is downloaded), or from a checkpoint in one file; only safetensors, every component in `dtype`.
 
-        `variant`: the weight files that are read where a component has them, such as `fp16`. `digests`: a JSON file
-        that keeps weights' digests by path, size and mtime; without it they are computed when first asked for.
-        `families`: as in `Host`. Raises: BadModel, NotSupported, BadFamily.
+        `dtype`: None takes that of the denoiser's weights, but float16 becomes float32 on a CPU. `variant`: the weight
+        files that are read where a component has them, such as `fp16`. `base`: for a checkpoint, the diffusers folder
+        that has the configurations, the tokenizers, and what the file lacks. `place`: called with the pipeline in place
+        of moving it to `device`; it may quantize it or offload its parts. `digests`: a JSON file that keeps weights'
+        digests by path, size and mtime; without it they are computed when first asked for. `families`: as in `Host`.
+        Raises: BadModel, NotSupported, BadFamily, and what `place` raises.
         """
-        loaded = load_pipeline(model, device=device, dtype=dtype, offline=offline, revision=revision, variant=variant)
+        loaded = load_pipeline(
+            model,
+            device=device,
+            dtype=dtype,
+            revision=revision,
+            variant=variant,
+            base=None if base is None else Path(base),
+            place=place,
+        )
         host = cls(loaded.pipe, defaults=loaded.defaults, name=loaded.name, self_test=self_test, families=families)
         prepared = host._prepared[0]
         if digests is not None and len(prepared.denoisers) == 1:  # of several, each has files of its own

@@ -75,7 +75,7 @@ HALLS = {
     "service": [
         "errors settings secret_files sealing periodic",
         "audit hosts image_files picture_links tracing logs",
-        "order model_names",
+        "order loading",
         "metrics",
         "reading",
         "engine",
@@ -85,7 +85,7 @@ HALLS = {
         "console",
         "bento",
     ],
-    "palimpsest": ["cli/shared", "cli", "__main__"],
+    "palimpsest": ["cli/shared models", "cli/operate", "cli", "__main__"],
 }
 MOST_FILES = 15  # in one folder
 

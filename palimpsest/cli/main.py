@@ -21,6 +21,8 @@ from palimpsest.cli.fit import add_fit
 from palimpsest.cli.generate import add_work
 from palimpsest.cli.keys import add_keys
 from palimpsest.cli.localize import add_localize
+from palimpsest.cli.operate.models import models_app
+from palimpsest.cli.operate.start import tell_start
 from palimpsest.cli.pack import add_packs
 from palimpsest.cli.policy import policy_app
 from palimpsest.cli.reference import add_reference
@@ -70,6 +72,7 @@ AuditFolders = Annotated[
     ),
 ]
 app.add_typer(policy_app, name="policy")
+app.add_typer(models_app, name="models")
 app.add_typer(review_app, name="review")
 app.add_typer(tune_app, name="tune")
 evaluate_app.command("tune")(evaluate_tune)
@@ -100,6 +103,14 @@ def serve(
         list[str] | None,
         typer.Option(help="Adapter that requests may name: `name=path` or `name=path@scale`; may be repeated."),
     ] = None,
+    revision: Annotated[str | None, typer.Option(help="Commit of a hub model, 40 digits.")] = None,
+    base: Annotated[
+        Path | None, typer.Option(help="Diffusers folder with the configurations of a `.safetensors` checkpoint.")
+    ] = None,
+    verbose: Annotated[
+        bool,
+        typer.Option("--verbose", help="Show every rule with its reasons, and the traceback of a factory's error."),
+    ] = False,
     config: Config = None,
 ) -> None:
     """Serve the HTTP API until stopped.
@@ -111,7 +122,8 @@ def serve(
     from service.worker.launch import serve as run
 
     options = {"model": model, "policy": policy, "floor": floor, "host": host, "port": port, "workers": workers}
-    settings = _load({**options, "insecure": insecure or None, "adapters": adapter or None}, config).settings
+    options |= {"revision": revision, "base": base, "insecure": insecure or None, "verbose": verbose or None}
+    settings = _load({**options, "adapters": adapter or None}, config).settings
     log = None
     if settings.log_format == "json":
         log_as_json()
@@ -122,20 +134,15 @@ def serve(
     def started(notes: Sequence[Mapping[str, Any]]) -> None:
         for note in notes:
             if note["state"] == "failed":
-                told = f"a worker could not start: {note['failure']}"
+                told = note["failure"] if note["mistake"] else f"a worker could not start: {note['failure']}"
                 say(f"error: {told}") if log is None else log.error(told)
                 return
-        rows = notes[0].get("rules", [])
         if log is not None:  # tables are for people; `GET /v1/policies` has the rules
             policy = {"digest": notes[0]["policy"]["digest"], "floor": notes[0]["policy"]["floor"]}
-            log.info("serving `%s` at %s", settings.model, shown, extra={"policy": policy, "rules": len(rows)})
+            about = {"policy": policy, "rules": len(notes[0].get("rules", [])), "host": notes[0]["host"]}
+            log.info("serving `%s` at %s", settings.model, shown, extra=about)
             return
-        say(f"serving `{settings.model}` at {shown} under policies {notes[0]['policy']['digest']}")
-        say(_FLOORS[notes[0]["policy"]["floor"]])
-        if adapters := notes[0].get("adapters"):
-            table("adapters that requests may name", [each | {"unfit rules": _unfit(each, rows)} for each in adapters])
-        if rows:
-            table("rules of these policies on this model", rows, hide=("policy", "unfit_with"))
+        tell_start(settings.model, shown, notes[0], verbose=settings.verbose)
 
     raise typer.Exit(run(settings, started=started))
 
@@ -220,18 +227,6 @@ def _audit_log(folders: Sequence[Path] | None, config: Path | None) -> tuple[Seq
     if beside is None:
         fail(f"no key: `{tried[0] / 'audit.key'}` does not exist and PALIMPSEST_AUDIT_KEY is not set")
     return places, load_keys(beside)
-
-
-_FLOORS = {
-    "given": "floor: the policy `floor` of these policies",
-    "added": "floor: the shipped one",
-    "none": "warning: no floor is in force, so any policy decides alone; leave `--no-floor` out to get the shipped one",
-}
-
-
-def _unfit(adapter: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
-    """The rules whose packs were not verified with an adapter."""
-    return ", ".join(dict.fromkeys(row["rule"] for row in rows if adapter["adapter"] in row["unfit_with"]))
 
 
 def _load(options: Mapping[str, Any], file: Path | None) -> Loaded:

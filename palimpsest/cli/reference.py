@@ -129,7 +129,7 @@ def reference_plant(
     from reference.planted.table import counts, rows
     from reference.planted.words import SUBJECT
     from service.engine.host import load_host
-    from service.model_names import resolve_model
+    from service.loading.source import source_of
     from service.settings import SettingsError
     from steering import SteeringError
 
@@ -141,9 +141,9 @@ def reference_plant(
         fail("--subject must be left out for `pooled`: names in pooled text draw backgrounds")
     settings = settings_from({"model": model})
     try:
-        folder_of_model = resolve_model(settings.model)[0]
-        if not draws_town(folder_of_model):
-            raise ValueError(f"model must be one that draws the town, got `{folder_of_model}`")
+        source = source_of(settings)
+        if source.kind != "folder" or not draws_town(source.where):
+            raise ValueError(f"model must be one that draws the town, got `{source.where}`")
         host = load_host(settings)
     except (SteeringError, SettingsError, ValueError) as error:
         fail(str(error))

@@ -146,9 +146,9 @@ def _packs(files: Sequence[Path], model: str | None) -> tuple[Host, list[Pack]]:
 def _name_of_model(model: str | None) -> str:
     """The name of the model's folder."""
     from palimpsest.cli.shared.console import settings_from
-    from service.model_names import resolve_model
+    from service.loading.source import source_of
 
-    return Path(resolve_model(settings_from({"model": model}).model)[0]).name
+    return Path(source_of(settings_from({"model": model})).where).name
 
 
 def _sites(packs: Sequence[Pack]) -> list[str]:

@@ -3,23 +3,53 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from palimpsest_base.plugins import BadPlugin, load_plugins
-from service.model_names import resolve_model
+from service.loading.factory import call_factory, check_factory
+from service.loading.placing import check_placing, check_tiles, facts_of, place
+from service.loading.source import Source, source_of
 from service.order import Limits
 from service.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     from service.engine.adapters import Adapter
     from steering import Host
+    from steering.families.description import Family
 
-__all__ = ["device_of", "limits_of", "load_host", "threads_of"]
+__all__ = ["check_model", "device_of", "limits_of", "load_host", "threads_of"]
 
+log = logging.getLogger("bentoml.palimpsest.host")
 _Parameters = Mapping[str, inspect.Parameter]
+
+
+def check_model(settings: Settings) -> None:
+    """Checks the model and what the settings ask of it, as far as this is possible without reading weights. Raises
+    `SettingsError`.
+    """
+    source = source_of(settings)
+    if source.kind == "factory":
+        check_factory(source.where, settings.app_folder)
+    # not before: they import torch, which takes seconds
+    from steering import SteeringError
+    from steering.families.checkpoint import check_checkpoint
+    from steering.families.folder import check_folder, pipeline_class
+    from steering.families.table import refuse_by_name
+
+    try:
+        if source.folder is not None:
+            refuse_by_name(pipeline_class(source.folder))
+            check_folder(source.folder, settings.variant)
+        if source.kind == "file":
+            check_checkpoint(Path(source.where))
+    except SteeringError as error:
+        raise SettingsError(f"`model`: {error}") from error
+    check_placing(settings, device_of(settings))
 
 
 def load_host(settings: Settings) -> Host:
@@ -28,24 +58,17 @@ def load_host(settings: Settings) -> Host:
     """
     import torch
 
-    from steering import Host, SteeringError
+    from steering import SteeringError
 
     torch.set_num_threads(threads_of(settings))
-    where, revision = resolve_model(settings.model)
+    source, device = source_of(settings), device_of(settings)
+    check_placing(settings, device)
     try:
         families = tuple(load_plugins("palimpsest.families", settings.plugins).values())
     except BadPlugin as error:
         raise SettingsError(str(error)) from error
     try:
-        host = Host.load(
-            where,
-            device=device_of(settings),
-            dtype=getattr(torch, settings.dtype),
-            revision=revision,
-            variant=settings.variant,
-            digests=_kept(settings),
-            families=families,
-        )
+        host = _open(source, settings, device, families)
     except SteeringError as error:
         raise SettingsError(f"`model`: {error}") from error
     if host.family.result == "frames":
@@ -53,8 +76,51 @@ def load_host(settings: Settings) -> Host:
             f"`model`: `{type(host.pipe).__name__}` draws films, and the service answers with pictures; steer it from"
             " Python with `steering.Host`"
         )
+    if settings.vae_tiling:
+        check_tiles(host, _sizes(host))
     _keep_prompts_out_of_logs()
+    if settings.compile:
+        _compile_now(host)
+    log.info("model `%s`: %s", host.name, facts_of(host, settings))
     return host
+
+
+def _open(source: Source, settings: Settings, device: str, families: Sequence[Family]) -> Host:
+    """The host of a source. Raises: SettingsError, SteeringError."""
+    import torch
+
+    from steering import Host
+
+    placed = partial(place, settings=settings, device=device)
+    if source.kind == "factory":
+        pipe = call_factory(source.where, settings.app_folder)
+        placed(pipe)
+        pipe.set_progress_bar_config(disable=True)
+        return Host(pipe, name=source.where, families=families)
+    return Host.load(
+        source.where,
+        device=device,
+        dtype=None if settings.dtype == "auto" else getattr(torch, settings.dtype),
+        revision=source.revision,
+        variant=settings.variant,
+        base=source.base,
+        place=placed,
+        # of quantized weights the file's digest says nothing
+        digests=None if settings.quantization else _kept(settings),
+        families=families,
+    )
+
+
+def _compile_now(host: Host) -> None:
+    """Draws one picture, so that the compiler does not run while the first request waits. Raises `SettingsError`."""
+    rows, columns = _size(host)
+    try:
+        host.generate(
+            ["a"], plans=[None], seeds=[0], height=rows, width=columns, num_inference_steps=max(2, host.fewest_steps)
+        )
+    except Exception as error:  # of the compiler
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise SettingsError(f"`compile` does not work for this model: {said}") from error
 
 
 def _keep_prompts_out_of_logs() -> None:
@@ -101,7 +167,7 @@ def limits_of(host: Host, settings: Settings, adapters: Mapping[str, Adapter] | 
     negative = host.negative_prompts
     return Limits(
         models=tuple(dict.fromkeys((host.name, *settings.model_aliases))),
-        sizes=tuple(defaults.sizes) or (size,),
+        sizes=_sizes(host),
         default_size=size,
         default_steps=defaults.num_inference_steps or int(call["num_inference_steps"].default),
         default_guidance=_guidance(host, call),
@@ -124,6 +190,12 @@ def _guidance(host: Host, call: _Parameters) -> float | None:
         return None
     given = host.defaults.guidance_scale
     return float(call["guidance_scale"].default or 0.0) if given is None else given
+
+
+def _sizes(host: Host) -> tuple[str, ...]:
+    """The sizes that requests may ask for. Raises: SettingsError."""
+    rows, columns = _size(host)
+    return tuple(host.defaults.sizes) or (f"{columns}x{rows}",)
 
 
 def _size(host: Host) -> tuple[int, int]:

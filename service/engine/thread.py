@@ -135,6 +135,7 @@ class Engine(threading.Thread):
                     self._run(host, jobs)
                     self.running = 0
         if self._retiring.is_set():
+            host.close()
             self.host = None
         else:
             self._drain()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reference.folders import JUDGES, draws_town
-from service.model_names import resolve_model
+from service.loading.source import source_of
 from service.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def judge_folders(settings: Settings) -> tuple[Path, ...]:
 
     Two judges may cover the same concept. A rule is then violated if either of them finds it. Raises: SettingsError.
     """
-    folders = [*([_EMBEDDED] if _draws_town(settings.model) else []), *settings.judge]
+    folders = [*([_EMBEDDED] if _draws_town(settings) else []), *settings.judge]
     found = tuple(dict.fromkeys(each.resolve() for each in folders))
     for folder in found:
         if not folder.is_dir():
@@ -40,12 +40,13 @@ def judge_folders(settings: Settings) -> tuple[Path, ...]:
     return found
 
 
-def _draws_town(model: str) -> bool:
-    """Whether the embedded judge was trained on pictures like those of `model`. Its scores for other pictures mean
+def _draws_town(settings: Settings) -> bool:
+    """Whether the embedded judge was trained on pictures like those of the model. Its scores for other pictures mean
     nothing.
     """
+    source = source_of(settings)
     try:
-        return draws_town(resolve_model(model)[0])
+        return source.kind != "file" and source.folder is not None and draws_town(source.folder)
     except SettingsError:
         raise
     except ValueError as error:

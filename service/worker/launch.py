@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from palimpsest_base.scratch import scratch_folder
+from service.loading.source import is_factory
 from service.settings import OWN, PREFIX, Served, Settings, SettingsError
+from service.worker.notes import WATCHED
 
 __all__ = ["Started", "check", "environment", "serve"]
 
@@ -35,9 +37,9 @@ def check(settings: Settings) -> None:
     """
     from service.audit import load_keys
     from service.engine.adapters import check_adapters
+    from service.engine.host import check_model
     from service.http.keys import load_keys_file
     from service.http.limits import shared_buckets
-    from service.model_names import resolve_model
     from service.reading.detectors import Detectors
     from service.rules.policy_store import about, check_policies
     from service.tracing import tracing_from_environment
@@ -69,7 +71,7 @@ def check(settings: Settings) -> None:
     detectors = Detectors(settings)
     for each in models:
         with about(each.name):
-            resolve_model(each.settings.model)
+            check_model(each.settings)
             check_adapters(each.settings)
             check_policies(each.settings, detectors.of(each.settings), keys, host=each.name, others=names)
 
@@ -97,6 +99,7 @@ def environment(settings: Settings, run: Path) -> dict[str, str]:
     """The environment of the workers: every setting, a private BentoML home, and no model downloads."""
     values = {f"{PREFIX}{name}".upper(): value for name, value in _plain(settings).items()}
     return values | {
+        WATCHED: "1",
         "BENTOML_HOME": str(run / "bentoml"),
         "BENTOML_DO_NOT_TRACK": "True",
         "HF_HUB_OFFLINE": "1",
@@ -168,6 +171,8 @@ def _plain(settings: Settings) -> Mapping[str, str]:
             value = value if settings.models else None
         elif name in ("audit_key", "redis_url"):
             value = value.get_secret_value() if value else None
+        elif name == "app_dir":
+            value = settings.app_folder if is_factory(settings.model) else None
         elif isinstance(value, Path) or (name == "model" and not settings.models and Path(value).exists()):
             value = Path(value).absolute()
         if value not in (None, ""):
@@ -178,8 +183,8 @@ def _plain(settings: Settings) -> Mapping[str, str]:
 def _plain_entry(settings: Settings, model: Served) -> dict[str, str]:
     """An entry of the table of models, its values as in environment variables."""
     values = _plain(model.settings)
-    entry = {key: values.get(OWN[key], "") for key in settings.models[model.name or ""]}
-    return {"source": values["model"]} | entry
+    entry = {key: values.get(OWN[key], "") for key in ("source", "app_dir", *settings.models[model.name or ""])}
+    return {key: value for key, value in entry.items() if value or key in settings.models[model.name or ""]}
 
 
 def _check_state(settings: Settings) -> None:

@@ -25,8 +25,9 @@ from service.engine.thread import Engine
 from service.engine.turns import Turns
 from service.engine.weights import bytes_of, free_caches
 from service.errors import Unavailable
+from service.loading.placing import facts_of
+from service.loading.source import source_of, written_at
 from service.metrics.recorder import Recorder
-from service.model_names import written_at
 from service.order import Limits
 from service.reading.detectors import Detection
 from service.reading.pools import DetectorPools
@@ -84,6 +85,7 @@ class Model:
         self.bytes = 0  # of its weights, known once it was loaded
         self.seconds = 0.0  # that the last load took
         self.facts: HostFacts | None = None
+        self._line = ""  # on the loaded model
         self.parts: Parts | None = None
         self._turns = turns
         self._load = load
@@ -194,7 +196,7 @@ class Model:
             drawing=drawing,
         )
         upload = BundleUpload(bundle_place(settings.policy), loader, store, partial(unmet, packs))
-        self.created = written_at(settings.model)
+        self.created = written_at(source_of(settings))
         self.parts = Parts(limits, packs, store, readers, loop, upload)
         return self.parts
 
@@ -212,6 +214,7 @@ class Model:
         """What the worker's note says of the model."""
         assert self.parts is not None  # INVARIANT: as above
         return {
+            "host": self._line,
             "policy": public_note(self.parts.store.state, self.parts.store.snapshot),
             "rules": [row.to_dict() for row in self.rows],
             "adapters": [each.to_dict() for each in self.adapters.values()],
@@ -234,7 +237,7 @@ class Model:
         facts = HostFacts.of(host)
         if self.facts is not None and facts != self.facts:
             raise SettingsError("`model`: its files have changed since the service started; start it again")
-        self.facts, self.bytes = facts, bytes_of(host)
+        self.facts, self.bytes, self._line = facts, bytes_of(host), facts_of(host, self.settings)
 
     def _limits(self, host: Host) -> Limits:
         limits = limits_of(host, self.settings, self.adapters)

@@ -14,7 +14,9 @@ from typing import Any
 
 from palimpsest_base.scratch import scratch_folder
 
-__all__ = ["WorkerNotes", "notes_folder"]
+__all__ = ["WATCHED", "WorkerNotes", "notes_folder"]
+
+WATCHED = "_PALIMPSEST_WATCHED"  # set where `palimpsest serve` reads the notes and says what they say
 
 
 def notes_folder() -> Path:

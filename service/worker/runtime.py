@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sqlite3
 import threading
 import time
@@ -49,7 +50,7 @@ from service.rules.bundle_upload import BundleUpload
 from service.rules.support import PackIndex
 from service.settings import Settings, SettingsError
 from service.worker.model import Model, Parts
-from service.worker.notes import WorkerNotes, notes_folder
+from service.worker.notes import WATCHED, WorkerNotes, notes_folder
 from service.worker.residents import Residents
 
 if TYPE_CHECKING:
@@ -372,13 +373,22 @@ class Runtime:
         except BaseException as error:
             self._error = error
             self.state = "failed"
-            # nothing was asked yet, so no prompt can be in the message
-            where = "" if _is_mistake(error) else f"\n{without_message(error)}"
-            log.critical("the worker cannot start: %s%s", error, where)
+            self._tell_failure(error)
             self._residents.close()
             for model in self.models:
                 model.stop(timeout=0)
         self._publish()
+
+    def _tell_failure(self, error: BaseException) -> None:
+        """Logs why the worker cannot start. Nothing was asked yet, so no prompt can be in the message. A mistake is
+        left to `palimpsest serve`, which waits for it, unless its traceback is asked for.
+        """
+        if not _is_mistake(error):
+            log.critical("the worker cannot start: %s\n%s", error, without_message(error))
+        elif self.settings.verbose:
+            log.critical("the worker cannot start", exc_info=error)
+        elif WATCHED not in os.environ:
+            log.critical("the worker cannot start: %s", error)
 
     def _load(self) -> None:
         detectors = Detectors(self.settings)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from palimpsest_base.suggest import nearest
 from steering.errors import BadModel
 
-__all__ = ["check_folder", "json_object", "pipeline_class", "weight_files"]
+__all__ = ["check_folder", "check_weights", "json_object", "parts_of", "pipeline_class", "stored_dtype"]
+__all__ += ["tensors_in", "weight_files"]
 
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 _SAFE = ".safetensors"
+_DTYPES = {"F64": torch.float32, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
 def pipeline_class(folder: Path) -> str:
@@ -27,11 +32,17 @@ def pipeline_class(folder: Path) -> str:
 def check_folder(folder: Path, variant: str | None) -> None:
     """Checks that the classes of a folder are known, and that its weights are whole safetensors. Raises: BadModel."""
     _known(pipeline_class(folder), folder, "_class_name")
-    for name, value in _index(folder).items():
-        if isinstance(value, list) and len(value) == 2 and value[0] == "diffusers":
-            _known(str(value[1]), folder, name)
-        if isinstance(value, list) and (folder / name).is_dir():
+    for name, (library, class_name) in parts_of(folder).items():
+        if library == "diffusers":
+            _known(class_name, folder, name)
+        if (folder / name).is_dir():
             _weights(folder / name, variant)
+
+
+def parts_of(folder: Path) -> dict[str, tuple[str, str]]:
+    """Library and class of each component that the folder's index names. Raises: BadModel."""
+    found = {name: value for name, value in _index(folder).items() if isinstance(value, list) and len(value) == 2}
+    return {name: (str(value[0]), str(value[1])) for name, value in found.items()}
 
 
 def weight_files(component: Path, variant: str | None) -> list[Path]:
@@ -77,7 +88,7 @@ def _weights(component: Path, variant: str | None) -> None:
         if not (component / missing).is_file():
             raise BadModel(f"`{component}` must hold the file `{missing}`, which its index names, and does not")
     for file in files:
-        _whole(file)
+        check_weights(file)
 
 
 def _no_weights(component: Path, variant: str | None) -> None:
@@ -111,17 +122,38 @@ def _shards(index: Path) -> Iterator[str]:
         raise BadModel(f"`{index}` must be JSON with a `weight_map` of file names: {error}") from error
 
 
-def _whole(file: Path) -> None:
-    """Checks that a file is as long as its own header says: a download that was cut off is not."""
+def stored_dtype(files: Sequence[Path]) -> torch.dtype:
+    """The dtype that most bytes of these weights have; float32 for none. Weights in 8 bits are computed in bfloat16.
+    Raises: BadModel."""
+    counted: Counter[torch.dtype] = Counter()
+    for file in files:
+        for tensor in check_weights(file).values():
+            dtype = _DTYPES.get(tensor["dtype"], torch.bfloat16 if tensor["dtype"].startswith("F8") else None)
+            if dtype is not None:
+                begin, end = tensor["data_offsets"]
+                counted[dtype] += end - begin
+    return counted.most_common(1)[0][0] if counted else torch.float32
+
+
+def tensors_in(file: Path) -> frozenset[str]:
+    """The names of the tensors in a safetensors file. Raises: BadModel."""
+    return frozenset(check_weights(file))
+
+
+def check_weights(file: Path) -> dict[str, dict[str, Any]]:
+    """What the header of a safetensors file says of each tensor, after a check that the file is as long as it says: a
+    download that was cut off is not. Raises: BadModel."""
     size = file.stat().st_size
     try:
         with file.open("rb") as content:
             length = int.from_bytes(content.read(8), "little")
             header = json.loads(content.read(length) if 8 + length <= size else b"")
-        data = max((v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"), default=0)
+        tensors = {name: value for name, value in header.items() if name != "__metadata__"}
+        data = max((value["data_offsets"][1] for value in tensors.values()), default=0)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError):
         raise BadModel(
             f"`{file}` must be a safetensors file, got {size} bytes without a whole header; it may be cut off"
         ) from None
     if 8 + length + data != size:
         raise BadModel(f"`{file}` must have {8 + length + data} bytes by its header, got {size}; it may be cut off")
+    return tensors

@@ -1,8 +1,8 @@
-"""Loads a pipeline from a folder or hub id: safetensors only, offline unless told otherwise, one dtype."""
+"""Loads a pipeline from a folder, a fetched hub model or one file: safetensors only, offline, one dtype."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +11,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from palimpsest_base.hub import fetched_folder
 from palimpsest_base.suggest import nearest
 from steering.errors import BadModel
+from steering.families.checkpoint import check_checkpoint, denoiser_component, read_checkpoint
 from steering.families.defaults import Defaults, load_defaults
 from steering.families.fingerprint import KeptDigests, weights_digest
-from steering.families.folder import check_folder, pipeline_class, weight_files
+from steering.families.folder import check_folder, pipeline_class, stored_dtype, weight_files
 from steering.families.table import refuse_by_name
 
 __all__ = ["LoadedPipeline", "force_dtype", "load_pipeline"]
@@ -30,11 +32,12 @@ class LoadedPipeline:
     folder: Path
     defaults: Defaults
     variant: str | None = None
+    checkpoint: Path | None = None
 
     def weights_digest(self, kept: Path, denoiser: nn.Module, component: str) -> str:
         """The digest of the denoiser's weights, from the file of kept digests when the weight files have not
         changed."""
-        files = weight_files(self.folder / component, self.variant)
+        files = [self.checkpoint] if self.checkpoint else weight_files(self.folder / component, self.variant)
         digests = KeptDigests(kept)
         known = digests.get(files) if files else None
         if known is None:
@@ -48,28 +51,33 @@ def load_pipeline(
     model: str | Path,
     *,
     device: str | torch.device,
-    dtype: torch.dtype,
-    offline: bool,
-    revision: str | None,
+    dtype: torch.dtype | None,
+    revision: str | None = None,
     variant: str | None = None,
+    base: Path | None = None,
+    place: Callable[[Any], None] | None = None,
 ) -> LoadedPipeline:
-    """The pipeline of a diffusers folder or of a hub id. Raises: BadModel, NotSupported (before any weights are
-    read).
+    """The pipeline of a diffusers folder, of a hub id at a commit that was fetched before, or of a checkpoint in one
+    safetensors file, whose configurations are in the folder `base`. Raises: BadModel, NotSupported (before any weights
+    are read).
 
-    `variant` names the weight files that are read where a component has them, such as `fp16`.
+    `dtype`: None takes the one that the denoiser's weights have; float16 computes in float32 on a CPU. `variant` names
+    the weight files that are read where a component has them, such as `fp16`. `place` is called with the pipeline in
+    place of moving it to `device`.
     """
-    from diffusers import DiffusionPipeline
-
-    folder = _folder(str(model), offline, revision, variant)
+    checkpoint = None if base is None else Path(model)
+    folder = _folder(str(model), revision) if base is None else base
     refuse_by_name(pipeline_class(folder))
     check_folder(folder, variant)
+    if checkpoint is not None:
+        check_checkpoint(checkpoint)
     defaults = load_defaults(folder)
+    files = [checkpoint] if checkpoint else weight_files(folder / denoiser_component(folder), variant)
+    dtype = dtype or _dtype_on(stored_dtype(files), torch.device(device))
     try:
         with _no_bars():
-            pipe = DiffusionPipeline.from_pretrained(
-                str(folder), dtype=dtype, use_safetensors=True, local_files_only=True, variant=variant
-            )
-    except (MemoryError, torch.OutOfMemoryError):
+            pipe = _read(folder, variant, dtype) if checkpoint is None else read_checkpoint(checkpoint, folder, dtype)
+    except (MemoryError, torch.OutOfMemoryError, BadModel):
         raise
     except Exception as error:  # the libraries raise errors of many kinds for what a folder has or lacks
         raise BadModel(f"model `{model}` cannot be loaded from safetensors: {_first_line(error)}") from error
@@ -77,9 +85,26 @@ def load_pipeline(
         if isinstance(part, nn.Module):
             force_dtype(part, dtype)
             part.eval()
-    pipe.to(device)
+    if place is None:
+        pipe.to(device)
+    else:
+        place(pipe)
     pipe.set_progress_bar_config(disable=True)
-    return LoadedPipeline(pipe, folder.name if Path(str(model)).exists() else str(model), folder, defaults, variant)
+    name = checkpoint.stem if checkpoint else folder.name if Path(str(model)).exists() else str(model)
+    return LoadedPipeline(pipe, name, folder, defaults, variant, checkpoint)
+
+
+def _read(folder: Path, variant: str | None, dtype: torch.dtype) -> Any:
+    from diffusers import DiffusionPipeline
+
+    return DiffusionPipeline.from_pretrained(
+        str(folder), dtype=dtype, use_safetensors=True, local_files_only=True, variant=variant
+    )
+
+
+def _dtype_on(stored: torch.dtype, device: torch.device) -> torch.dtype:
+    """The dtype to compute in: CPUs compute float16 slowly and inexactly."""
+    return torch.float32 if device.type == "cpu" and stored == torch.float16 else stored
 
 
 def force_dtype(module: nn.Module, dtype: torch.dtype) -> None:
@@ -114,7 +139,7 @@ def _no_bars() -> Iterator[None]:
             others.enable_progress_bar()
 
 
-def _folder(model: str, offline: bool, revision: str | None, variant: str | None) -> Path:
+def _folder(model: str, revision: str | None) -> Path:
     path = Path(model)
     if path.is_dir():
         return path
@@ -123,26 +148,10 @@ def _folder(model: str, offline: bool, revision: str | None, variant: str | None
         near = nearest(path.name, siblings)
         hint = f"; did you mean `{path.parent / near}`?" if near else ""
         raise BadModel(f"model must be a diffusers folder or a hub id `owner/name`, got `{model}`{hint}")
-    if not offline and revision is None:
-        raise BadModel(
-            f"a download of `{model}` needs a pinned `revision` (a commit), so that it is always the same model"
-        )
-    return _from_hub(model, offline, revision, variant)
-
-
-def _from_hub(model: str, offline: bool, revision: str | None, variant: str | None) -> Path:
-    from diffusers import DiffusionPipeline
-
     try:
-        found = DiffusionPipeline.download(
-            model, revision=revision, local_files_only=offline, use_safetensors=True, variant=variant
-        )
-    except (OSError, ValueError) as error:
-        way_out = "; offline=False downloads it" if offline else ""
-        raise BadModel(
-            f"model `{model}` is neither a folder nor in the local hub cache{way_out}: {_first_line(error)}"
-        ) from error
-    return Path(found)
+        return fetched_folder(model, revision)
+    except ValueError as error:
+        raise BadModel(str(error)) from None
 
 
 def _first_line(error: BaseException) -> str:

@@ -23,8 +23,8 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A runtime on the embedded model with the shipped policies."""
     from prometheus_client import CollectorRegistry
 
+    from service.loading.source import embedded_models
     from service.metrics.recorder import Recorder
-    from service.model_names import embedded_models
     from service.settings import Settings
     from service.worker.runtime import Runtime
 
@@ -78,7 +78,7 @@ def test_throughput_of_batching(runtime: Any) -> None:
 
 def test_what_the_service_makes_of_the_machine_against_the_bare_pipeline_and_under_64_clients() -> None:
     """Real processes; writes `results/service.md`. The soak is a command of its own, because it takes long."""
-    from service.model_names import embedded_models
+    from service.loading.source import embedded_models
     from tests.bench.service_load import main
 
     if not embedded_models():

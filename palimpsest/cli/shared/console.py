@@ -95,8 +95,8 @@ def stages() -> Callable[[str, int, int], None]:
     return tell
 
 
-def table(title: str, rows: Sequence[Mapping[str, Any]], *, hide: Sequence[str] = ()) -> None:
-    """Prints rows as a table; the first row's keys are the columns."""
+def table(title: str, rows: Sequence[Mapping[str, Any]], *, hide: Sequence[str] = (), width: int | None = None) -> None:
+    """Prints rows as a table; the first row's keys are the columns. `width`: the most columns of text that it takes."""
     from rich.console import Console
     from rich.table import Table
 
@@ -106,4 +106,5 @@ def table(title: str, rows: Sequence[Mapping[str, Any]], *, hide: Sequence[str] 
         drawn.add_column(name.replace("_", " "), overflow="fold")
     for row in rows:
         drawn.add_row(*("" if row.get(name) is None else plain(row[name]) for name in columns))
-    Console().print(drawn, markup=False)
+    console = Console()
+    console.print(drawn, markup=False, width=min(console.width, width or console.width))

@@ -29,11 +29,12 @@ def open_host(model: str | None) -> Host:
 def is_ours(model: str | None) -> bool:
     """Whether the model draws the town, so that town prompts and the town's judge apply. Errors as in `open_host`."""
     from reference.folders import draws_town
-    from service.model_names import resolve_model
+    from service.loading.source import source_of
     from service.settings import SettingsError
 
     try:
-        return draws_town(resolve_model(settings_from({"model": model}).model)[0])
+        source = source_of(settings_from({"model": model}))
+        return source.kind != "file" and source.folder is not None and draws_town(source.folder)
     except (SettingsError, ValueError) as error:
         fail(str(error))
 

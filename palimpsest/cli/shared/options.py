@@ -17,7 +17,12 @@ Floor = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 Key = Annotated[str | None, typer.Option(help="API key of the service.")]
-Model = Annotated[str | None, typer.Option(help="Embedded model, diffusers folder, or hub id@revision.")]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        help="Embedded model, diffusers folder, hub id@commit, `.safetensors` checkpoint, or `module:function`."
+    ),
+]
 Out = Annotated[Path | None, typer.Option(help="Also write the JSON to this file.")]
 Policy = Annotated[
     list[str] | None, typer.Option(help="Policies: `shipped`, `none`, a file, a folder or a bundle; may be repeated.")

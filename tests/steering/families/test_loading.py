@@ -182,7 +182,7 @@ def test_a_folder_that_cannot_be_loaded_is_one_line_that_says_why(folder: Path, 
     [
         ("./nowhere", r"must be a diffusers folder or a hub id `owner/name`, got `./nowhere`"),
         ("word", "must be a diffusers folder or a hub id"),
-        ("someone/some-model", "nor in the local hub cache; offline=False downloads it"),
+        ("someone/some-model", "needs its `revision`, a commit of 40 digits"),
     ],
 )
 def test_a_model_that_is_not_there_says_what_was_looked_for(model: str, says: str) -> None:
@@ -199,11 +199,15 @@ def test_a_misspelt_folder_names_the_nearest(folder: Path) -> None:
         Host.load(folder.parent / "tiny-pixrt")
 
 
-def test_a_download_needs_a_pinned_revision() -> None:
+def test_a_hub_model_that_was_not_fetched_is_not_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
     from steering import BadModel, Host
 
-    with pytest.raises(BadModel, match="pinned `revision`"):
-        Host.load("someone/some-model", offline=False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    commit = "0123456789abcdef" * 2 + "01234567"
+    with pytest.raises(BadModel, match=f"`palimpsest models fetch someone/some-model@{commit}` brings it"):
+        Host.load("someone/some-model", revision=commit)
 
 
 def test_a_folder_of_another_family_is_refused_before_its_weights_are_read(tmp_path: Path) -> None:

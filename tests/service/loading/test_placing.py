@@ -1,0 +1,183 @@
+"""What the settings do with a model before it is served: every way is steered, and what would do nothing is refused.
+
+| the law that goes red | when this is broken |
+|---|---|
+| a quantized, tiled, sliced model is steered | `quantize` takes a copy of the denoiser |
+| it is quantized, tiled, sliced | `place` forgets one of them |
+| offloaded by component or by layer it is steered | the pipeline is not offloaded (its hooks are counted) |
+| a compiled model is steered | the compiler's graphs are counted |
+| another model keeps its attention | `_attend` leaves diffusers' registry as the backend made it |
+| what does nothing is refused | its condition is dropped |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from service.engine.host import check_model, load_host
+from service.loading import placing
+from service.loading.placing import check_placing, facts_of, offload, place
+from service.settings import Settings, SettingsError
+from tests.service.loading.conftest import FAMILIES
+from tests.steering import zoo
+from tests.steering.family_cases import GREEN, RED
+from tests.steering.feature_cases import on, steers
+
+families = pytest.mark.parametrize("family", FAMILIES)
+
+
+def is_steered(host: Any) -> None:
+    """At all sites a donor's text is shown: the picture is the donor's, and the one beside it its own."""
+    from steering import Plan, Swap
+
+    plan = Plan(Swap(GREEN, sites=[site.name for site in host.sites], source=host.usual_source))
+    small = {"height": 16, "width": 16, "output_type": "np"}
+    mixed = host.generate([RED, GREEN, GREEN], plans=[plan, None, None], seeds=[3, 3, 4], **small)
+    plain = host.generate([RED], plans=[None], seeds=[3], **small)
+    assert np.abs(mixed.images[0] - mixed.images[1]).max() < 0.02 < np.abs(plain.images[0] - mixed.images[1]).max()
+    assert set(mixed.report[0].fired.values()) not in (set(), {0})
+
+
+@families
+def test_a_model_in_eight_bits_that_is_decoded_by_tiles_and_slices_is_steered(
+    family: str, settings: Callable[..., Settings], folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = settings(model=str(folders[family]), quantization="int8", vae_tiling=True, vae_slicing=True)
+    host = load_host(chosen)
+    assert host.tested is not None
+    assert host.tested.passed, host.tested.failures()
+    is_steered(host)
+    assert "int8 in" in facts_of(host, chosen)
+    assert "0%" not in facts_of(host, chosen).replace("00%", "").replace("10%", "")
+    assert {type(p).__name__ for p in host.denoiser.parameters()} >= {"Int8Tensor"}
+    vae, seen = host.pipe.vae, []
+    tiled = vae.tiled_decode
+    monkeypatch.setattr(vae, "tiled_decode", lambda z, **more: (seen.append(len(z)), tiled(z, **more))[1])
+    host.generate([RED, GREEN], plans=[None, None], seeds=[1, 2])
+    assert seen == [1, 1], "one picture at a time, and by tiles"
+
+
+@families
+@pytest.mark.parametrize("way", ["model", "sequential"])
+def test_an_offloaded_model_is_steered(family: str, way: str) -> None:
+    """The CPU stands for the GPU, which this machine may not have."""
+    it = on(family)
+    offload(it.pipe, way, "cpu")
+    denoiser = it.host.denoiser
+    hooks = [m for m in denoiser.modules() if hasattr(m, "_hf_hook") or hasattr(m, "_diffusers_hook")]
+    assert len(hooks) == 1 if way == "model" else len(hooks) > 10
+    steers(it)
+    with pytest.raises(SettingsError, match="is placed already"):
+        offload(it.pipe, way, "cpu")
+
+
+@pytest.fixture
+def counting(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A compiler that only counts its graphs, in place of the usual one, which needs a minute for each of them."""
+    from torch._dynamo.testing import CompileCounter
+
+    counter = CompileCounter()
+    torch._dynamo.reset()
+    monkeypatch.setattr(placing, "_COMPILER", counter)
+    yield counter
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("family", ["flux-dev", "pixart-alpha"])
+def test_a_compiled_model_is_steered(
+    family: str, counting: Any, settings: Callable[..., Settings], folders: dict[str, Path]
+) -> None:
+    pipe = zoo.build(family)
+    for name in ("transformer_blocks", "single_transformer_blocks"):  # tracing takes seconds a kind of block
+        if (blocks := getattr(pipe.transformer, name, None)) is not None:
+            setattr(pipe.transformer, name, blocks[:1])
+    place(pipe, settings(model=str(folders[family]), compile=True), "cpu")
+    it = on(family, pipe)
+    plain = steers(it)
+    assert counting.frame_count >= 2
+    assert it.output_of([RED], [None]).report[0].shape.kernels == "compiled"
+    assert not torch.equal(plain[0], plain[1])
+
+
+def test_a_chosen_attention_is_that_of_this_denoiser_alone_and_steered(settings: Callable[..., Settings]) -> None:
+    from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
+
+    pipe = zoo.build("flux-dev")
+    place(pipe, settings(attention_backend="_native_math"), "cpu")
+    backends = {
+        getattr(m.processor, "_attention_backend", None) for m in pipe.transformer.modules() if hasattr(m, "processor")
+    }
+    assert backends == {AttentionBackendName._NATIVE_MATH}
+    assert _AttentionBackendRegistry.get_active_backend()[0] != AttentionBackendName._NATIVE_MATH
+    steers(on("flux-dev", pipe))
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"offload": "model"}, "`offload` is `model`, and the model runs on `cpu`"),
+        ({"offload": "sequential"}, "`offload` is `sequential`, and the model runs on `cpu`"),
+        ({"vae_slicing": True, "batching": "solo"}, "batches have one picture"),
+        ({"vae_slicing": True, "max_batch": 1}, "batches have one picture"),
+        ({"quantization": "float8-dynamic"}, "`float8-dynamic` does not work on `cpu` in float32 here: "),
+        ({"quantization": "int4"}, "`int4` does not work on `cpu` in float32 here: "),
+    ],
+)
+def test_what_cannot_work_on_this_machine_is_refused_before_the_model_is_read(
+    options: dict[str, Any], why: str, settings: Callable[..., Settings]
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        check_model(settings(**options))
+    assert why in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_without_a_compiler_compilation_is_refused(
+    settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch._inductor import cpp_builder
+
+    check_placing(settings(compile=True), "cpu")
+    cpp_builder.get_cpp_compiler.cache_clear()
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", (None, "no-such-compiler"))
+    try:
+        with pytest.raises(SettingsError, match=r"`compile` needs a C\+\+ compiler on a CPU"):
+            check_placing(settings(compile=True), "cpu")
+    finally:
+        cpp_builder.get_cpp_compiler.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("family", "options", "why"),
+    [
+        ("sd1", {"attention_backend": "native"}, "does nothing for `UNet2DConditionModel`"),
+        ("flux-dev", {"attention_backend": "flash"}, "`flash` does not work here: "),
+        ("flux-dev", {"attention_backend": "fast"}, "must be one of diffusers', `flash`"),
+        ("if1", {"vae_tiling": True}, "`IFPipeline` has no autoencoder"),
+        ("sana", {"vae_slicing": True}, ""),
+    ],
+)
+def test_what_does_nothing_for_a_model_is_refused(
+    family: str, options: dict[str, Any], why: str, settings: Callable[..., Settings]
+) -> None:
+    pipe = zoo.build(family)
+    if not why:
+        place(pipe, settings(**options), "cpu")
+        assert pipe.vae.use_slicing
+        return
+    with pytest.raises(SettingsError) as caught:
+        place(pipe, settings(**options), "cpu")
+    assert why in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_tiles_as_large_as_every_picture_are_refused(settings: Callable[..., Settings]) -> None:
+    with pytest.raises(SettingsError, match=r"`vae_tiling` does nothing: tiles are 64x64, and no picture is larger"):
+        load_host(settings(vae_tiling=True))
