@@ -382,10 +382,6 @@ class Settings(BaseSettings):
         names = sorted(self.models, key=lambda name: name != self.model)
         return tuple(Served(name, self._of(name)) for name in names)
 
-    def alone(self) -> Settings:
-        """These settings with the model for requests that name none as the only one."""
-        return self.model_copy(update={"models": {self.model: self.models[self.model]}}) if self.models else self
-
     def _of(self, name: str) -> Settings:
         """The settings that hold for a model of the table."""
         own = _own_settings(name, self.models[name])

@@ -116,7 +116,15 @@ class Runtime:
     everything.
     """
 
-    def __init__(self, settings: Settings, recorder: Recorder, *, load: Callable[[Settings], Host] = load_host) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        recorder: Recorder,
+        *,
+        load: Callable[[Settings], Host] = load_host,
+        alone: bool = False,
+    ) -> None:
+        """`alone`: of several models it has the one for requests that name none."""
         self.settings = settings
         self.recorder = recorder
         self.state: WorkerState = "starting"
@@ -143,7 +151,8 @@ class Runtime:
         self._sweeping = Periodic("links", _SWEEP_SECONDS, self._links.sweep)
         served, turns = settings.served(), Turns()
         names = [each.name for each in served if each.name is not None]
-        self.models = tuple(Model(s, recorder, turns, load, others=names, changed=self._publish) for s in served)
+        own = served[:1] if alone else served
+        self.models = tuple(Model(s, recorder, turns, load, others=names, changed=self._publish) for s in own)
         self._residents = Residents(self.models, settings.model_memory if names else None, self._publish)
         self._starter = threading.Thread(target=self._start, name="palimpsest-starter", daemon=True)
 
@@ -345,6 +354,11 @@ class Runtime:
         """The limits of each model, the first model's first. Raises `Unavailable` before the worker is ready."""
         self.ready()
         return [each.parts.limits for each in self.models if each.parts is not None]
+
+    def snapshots(self) -> list[Snapshot]:
+        """The policies in use for each model. Raises `Unavailable` before the worker is ready."""
+        self.ready()
+        return [each.parts.store.snapshot for each in self.models if each.parts is not None]
 
     def listed(self) -> dict[str, Any]:
         """The body of `GET /v1/models`."""

@@ -18,10 +18,16 @@ _WIDTH = 80
 
 
 def tell_start(model: str, url: str, note: Mapping[str, Any], *, verbose: bool) -> None:
-    """Prints what a ready worker's note says of its model, policies, adapters and rules."""
+    """Prints what a ready worker's note says of each model: its policies, adapters and rules."""
+    models = note.get("models", {model: note})
+    say(f"serving {', '.join(f'`{name}`' for name in models)} at {url}")
+    for name, own in models.items():
+        _tell_model(own, f" `{name}`" if len(models) > 1 else "", verbose=verbose)
+
+
+def _tell_model(note: Mapping[str, Any], name: str, *, verbose: bool) -> None:
     policy, rules = note["policy"], note.get("rules", [])
-    say(f"serving `{model}` at {url}")
-    say(f"model: {note['host']}")
+    say(f"model{name}: {note['host']}" + ("" if note.get("loaded", True) else " (loaded when it is asked for)"))
     say(f"policies: {policy['digest']}")
     say(_FLOORS[policy["floor"]])
     if adapters := note.get("adapters"):
