@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palimpsest.cli.shared.console import fail, keep, say, table
+from palimpsest.cli.shared.console import fail, keep, model_from, say, table
 from palimpsest.cli.shared.hosts import is_ours, open_host
 from palimpsest.cli.shared.options import Json, Model, Out, Seed, Steps
 
