@@ -385,6 +385,8 @@ class Runtime:
             for each in self._composed():
                 log.info("ready: model `%s`, policies %s", each.model.shown, each.store.state.digest)
         except BaseException as error:
+            if self.state != "starting":  # as above
+                return
             self._error = error
             self.state = "failed"
             self._tell_failure(error)
