@@ -83,7 +83,7 @@ class ClosedLoop:
         deadline_seconds: float,
         adapters: Mapping[str, Adapter] | None = None,
         rewrites: bool = False,
-        drawing: Drawing = nullcontext,
+        drawing: Drawing | None = None,
     ) -> None:
         """`rewrites`: the pipeline may rewrite prompts; what it writes is judged as a prompt, then drawn as it is.
         `drawing`: what a request holds while it is drawn: the model in memory.
@@ -96,7 +96,7 @@ class ClosedLoop:
         self._deadline_seconds = deadline_seconds
         self._adapters = adapters or {}
         self._rewrites = rewrites
-        self._drawing = drawing
+        self._drawing: Drawing = drawing or (lambda until: nullcontext())
 
     async def judge_prompt(self, request: Request, snapshot: Snapshot) -> tuple[Signals, Decision]:
         """The signals and the decision for a request before any picture is generated."""

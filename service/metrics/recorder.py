@@ -124,7 +124,8 @@ class Recorder:
         self._canaries: frozenset[str] = frozenset()
         self._families = {metric.name: _Family(metric, registry) for metric in CATALOGUE}
         self._folded = _Folded()
-        self._model: str | None = None
+        self._key = ""  # of the model in folded gauges
+        self.model: str | None = None  # the model's name as a label, once it is known
 
     @classmethod
     def apart(cls) -> Recorder:
@@ -136,7 +137,7 @@ class Recorder:
         the value of the one that stands worst.
         """
         view = copy(self)
-        view._model = model
+        view._key = view.model = model
         return view
 
     def start(self) -> None:
@@ -191,8 +192,8 @@ class Recorder:
     def image(self, verdict: str) -> None:
         """A picture was returned."""
         self.series("images_total", verdict).inc()
-        if self._model is not None:
-            self.series("model_pictures_total", self._model).inc()
+        if self.model is not None:
+            self.series("model_pictures_total", self.model).inc()
 
     def adapters(self, names: Iterable[str]) -> None:
         """Creates the series of these adapters, so that their pictures count from zero."""
@@ -237,8 +238,8 @@ class Recorder:
         """The number of waiting pictures, and the epoch time in seconds at which the oldest one arrived."""
         self._tell("queue_depth", pictures, sum)
         self._tell("queue_oldest_timestamp_seconds", math.inf if oldest is None else oldest, min)
-        if self._model is not None:
-            self.series("model_queue_depth", self._model).set(pictures)
+        if self.model is not None:
+            self.series("model_queue_depth", self.model).set(pictures)
 
     def turned_away(self) -> None:
         """A request was rejected because the queue was full."""
@@ -279,15 +280,15 @@ class Recorder:
 
     def loaded(self, result: Literal["ok", "failed"]) -> None:
         """The model was loaded, or could not be."""
-        if self._model is not None:
-            self.series("model_loads_total", self._model, result).inc()
-            self.series("model_loaded", self._model).set(int(result == "ok"))
+        if self.model is not None:
+            self.series("model_loads_total", self.model, result).inc()
+            self.series("model_loaded", self.model).set(int(result == "ok"))
 
     def evicted(self) -> None:
         """The model was put out of memory to make room for another one. Its engine says nothing from now on."""
-        self._folded.forget("engine_beat_timestamp_seconds", self._model or "")
-        if self._model is not None:
-            self.series("model_loaded", self._model).set(0)
+        self._folded.forget("engine_beat_timestamp_seconds", self._key)
+        if self.model is not None:
+            self.series("model_loaded", self.model).set(0)
 
     def ready(self, answers: bool) -> None:
         """Whether the worker answers requests: its model, detectors and policies are loaded, and it is not shutting
@@ -383,7 +384,7 @@ class Recorder:
 
     def _tell(self, name: str, value: float, fold: _Fold, *labels: str) -> None:
         """Sets a gauge that models share, see `of`."""
-        self._folded.tell(self.series(name, *labels), (name, *labels), self._model or "", value, fold)
+        self._folded.tell(self.series(name, *labels), (name, *labels), self._key, value, fold)
 
     def series(self, name: str, *values: str) -> Any:
         """The series of a metric (its name without the prefix) at these label values, for `inc`, `set` or `observe`.

@@ -77,7 +77,8 @@ class Model:
         self.name = served.name
         self.shown = served.shown
         self.settings = served.settings
-        self.recorder = recorder if served.name is None else recorder.of(served.name)
+        self.recorder = recorder.of(served.name or "")
+        self.recorder.model = served.name
         self.queue = Queue(self.settings.queue_size, self.recorder)
         self.adapters: dict[str, Adapter] = {}
         self.rows: tuple[RuleRow, ...] = ()
@@ -238,6 +239,7 @@ class Model:
         if self.facts is not None and facts != self.facts:
             raise SettingsError("`model`: its files have changed since the service started; start it again")
         self.facts, self.bytes, self._line = facts, bytes_of(host), facts_of(host, self.settings)
+        self.recorder.model = self.name or facts.name
 
     def _limits(self, host: Host) -> Limits:
         limits = limits_of(host, self.settings, self.adapters)
