@@ -149,7 +149,8 @@ def _kind(host: Host | HostFacts) -> tuple[tuple[str, ...], str, Mapping[str, An
     """The classes of the first pipeline, its denoiser's class and configuration."""
     if isinstance(host, HostFacts):
         return host.pipeline, host.denoiser, host.config
-    return tuple(c.__name__ for c in type(host.pipe).__mro__), type(host.denoiser).__name__, host.denoiser.config
+    denoiser: Any = host.denoiser
+    return tuple(c.__name__ for c in type(host.pipe).__mro__), type(denoiser).__name__, denoiser.config
 
 
 def fingerprint_of(pipe: Any, denoisers: Mapping[str, nn.Module], weights: str | None = None) -> Fingerprint:

@@ -80,7 +80,9 @@ def both(serve: Callable[..., Any], model: Path, second: Path, policies: Path) -
     def start(*, blue: Mapping[str, Any] | None = None, **options: Any) -> Any:
         table = {"red": {"source": str(model), "aliases": ["gpt-image-1"]}, "blue": {"source": str(second)}}
         table["blue"] |= blue or {}
-        return serve(model="red", models=table, policy=str(policies), batching="solo", **options)
+        # generous, so that a busy machine tests the service and not its own speed
+        patient = {"detector_seconds": 60, "deadline_seconds": 240}
+        return serve(model="red", models=table, policy=str(policies), batching="solo", **patient, **options)
 
     return start
 
@@ -143,6 +145,13 @@ def test_each_model_has_its_names_policies_and_pixels(
         assert np.array_equal(pixels(post(client, name)), stock(own, BENIGN, 3)), name
     assert not np.array_equal(stock(host, BENIGN, 3), stock(other, BENIGN, 3))
 
+    page = client.get("/?model=blue").text
+    assert 'name="model" value="blue"' in page
+    assert client.get("/console/blocks?model=blue").text.count("<h1>") == 1
+    assert client.get("/?model=green").status_code == 404
+    drafts = {name: client.get(f"/console/draft?model={name}").text for name in ("red", "blue")}
+    assert ["never" in drafts[name] for name in ("red", "blue")] == [True, False]
+
     def in_use() -> dict[str, str]:
         answer = client.get("/v1/policies").json()
         assert answer["converged"]
@@ -162,10 +171,10 @@ def test_sixteen_mixed_clients_get_the_stock_pixels_of_their_model(
     from steering import Host
 
     client, hosts = both(), {"red": host, "blue": Host.load(second)}
-    kinds = [("red", BENIGN), ("blue", BENIGN), ("red", TOXIC), ("blue", "an election")]
+    kinds = [("red", BENIGN), ("blue", BENIGN)] * 3 + [("red", TOXIC), ("blue", "an election")]
 
     def ask(k: int) -> tuple[str, str, int, Any]:
-        name, prompt = kinds[k % 4]
+        name, prompt = kinds[k % 8]
         return name, prompt, k, post(client, name, prompt, seed=k)
 
     with ThreadPoolExecutor(16) as clients:
@@ -217,6 +226,6 @@ def test_what_cannot_start_is_told_with_the_models_name(both: Callable[..., Any]
     next(broken.glob("vae/*.safetensors")).unlink()
     with pytest.raises(SettingsError, match=r"^`models\.blue`: `model`: [^\n]*$"):
         both(blue={"source": str(broken)})
-    (tmp_path / "both" / "blue.yaml").write_text(made_for(ELECTION, "bleu"))
+    (tmp_path / "both" / "blue.yaml").write_text(made_for(ELECTION, "bleu"))  # the name of no model
     with pytest.raises(SettingsError, match=r"(?s)^`models\.(red|blue)`: .*is made for `bleu`, and this is"):
         both()
