@@ -140,7 +140,7 @@ def test_a_table_of_models_sets_what_differs_and_the_first_is_for_requests_that_
         ({"models": {"a": {"compile": True}}, "model_memory": 1}, "`compile` does not go with `model_memory`"),
         ({"models": {f"m{k}": {} for k in range(9)}}, "at most 8 items"),
         ({"models": "{"}, "`models` must be a table, as JSON"),
-        ({"models": {"a": 1}}, "`models` `a` (from option)"),
+        ({"models": {"a": 1}}, "`models` (from option): input should be a valid dictionary, got `1`"),
     ],
 )
 def test_a_mistake_in_the_table_is_one_line(given: dict[str, object], said: str) -> None:

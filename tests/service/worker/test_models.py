@@ -192,7 +192,7 @@ def test_a_model_makes_room_for_another_and_comes_back_as_it_was(
 ) -> None:
     moved = tmp_path / "moved"
     shutil.copytree(second, moved)
-    client = both(blue={"source": str(moved)}, model_memory=1_000_000)
+    client = both(blue={"source": str(moved)}, model_memory=500_000)
     loads = counted(client, "model_loads_total", "red", "ok")
     red, blue = client.runtime.models
     assert loaded(client) == ["red"], "the first one stays"
@@ -219,7 +219,7 @@ def test_a_model_makes_room_for_another_and_comes_back_as_it_was(
 
 
 def test_what_cannot_start_is_told_with_the_models_name(both: Callable[..., Any], second: Path, tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"^`models\.red`: its weights take \d+ bytes, and `model_memory` is 1000$"):
+    with pytest.raises(SettingsError, match=r"^`models\.blue`: its weights take \d+ bytes, and `model_memory` is 1000$"):
         both(model_memory=1000)
     broken = tmp_path / "broken"
     shutil.copytree(second, broken)
