@@ -121,8 +121,14 @@ def serve(
     from service.worker.launch import check
     from service.worker.launch import serve as run
 
-    options = {"model": model, "policy": policy, "floor": floor, "host": host, "port": port, "workers": workers}
-    options |= {"revision": revision, "base": base, "insecure": insecure or None, "verbose": verbose or None}
+    options: dict[str, Any] = {"model": model, "policy": policy, "floor": floor, "host": host, "port": port}
+    options |= {
+        "workers": workers,
+        "revision": revision,
+        "base": base,
+        "insecure": insecure or None,
+        "verbose": verbose or None,
+    }
     settings = _load({**options, "adapters": adapter or None}, config).settings
     log = None
     if settings.log_format == "json":

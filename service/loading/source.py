@@ -90,8 +90,8 @@ def resolve_model(name: str, *, revision: str | None = None, base: Path | None =
     near = did_you_mean(name, known, list_all=False)
     listed = ", ".join(f"`{m}`" for m in known) or "none in this installation"
     raise SettingsError(
-        f"unknown model `{name}`: no diffusers folder, hub id, `.safetensors` file or `module:function`;"
-        f" embedded: {listed}{near}"
+        f"unknown model `{name}`: neither a diffusers folder nor a hub id, a `.safetensors` file, `module:function` or"
+        f" an embedded model; embedded: {listed}{near}"
     )
 
 

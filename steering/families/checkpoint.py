@@ -42,41 +42,43 @@ def check_checkpoint(file: Path) -> None:
 
 
 def read_checkpoint(file: Path, base: Path, dtype: torch.dtype) -> Any:
-    """The pipeline of a checkpoint. Raises: BadModel, and what diffusers raises for a file of another model."""
+    """The pipeline of a checkpoint. Raises: BadModel."""
+    kind = pipeline_class(base)
+    whole = any(name.startswith(_AUTOENCODER) for name in tensors_in(file))
+    try:
+        return _read_whole(kind, file, base, dtype) if whole else _read_denoiser(file, base, dtype)
+    except (MemoryError, torch.OutOfMemoryError, BadModel):
+        raise
+    except NotImplementedError as error:  # torch, of a weight that has no value
+        raise BadModel(f"`{file}` must hold all weights of the `{kind}` in `{base}`, and lacks some") from error
+    except Exception as error:  # diffusers raises errors of many kinds for a file of another model
+        said = f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no reason'])[0]}"
+        raise BadModel(f"`{file}` cannot be read as the `{kind}` in `{base}`: {said}") from error
+
+
+def _read_whole(kind: str, file: Path, base: Path, dtype: torch.dtype) -> Any:
     import diffusers
 
-    kind = getattr(diffusers, pipeline_class(base))
-    if any(name.startswith(_AUTOENCODER) for name in tensors_in(file)):
-        if not hasattr(kind, "from_single_file"):
-            raise BadModel(
-                f"diffusers reads no whole `{kind.__name__}` from one file; save it as a folder, or give a file with"
-                " the denoiser alone"
-            )
-        pipe = kind.from_single_file(str(file), config=str(base), local_files_only=True, torch_dtype=dtype)
-    else:
-        name = denoiser_component(base)
-        _, class_name = parts_of(base)[name]
-        part = getattr(diffusers, class_name, None)
-        if not hasattr(part, "from_single_file"):
-            raise BadModel(f"diffusers reads no `{class_name}` from one file; save the model as a folder")
-        denoiser = part.from_single_file(
-            str(file), config=str(base), subfolder=name, local_files_only=True, torch_dtype=dtype
-        )
-        pipe = diffusers.DiffusionPipeline.from_pretrained(
-            str(base), **{name: denoiser}, dtype=dtype, use_safetensors=True, local_files_only=True
-        )
-    _check_whole(pipe, file)
-    return pipe
+    pipeline = getattr(diffusers, kind)
+    if not hasattr(pipeline, "from_single_file"):
+        raise BadModel(f"diffusers reads no whole `{kind}` from one file; give a file with the denoiser alone")
+    return pipeline.from_single_file(str(file), config=str(base), local_files_only=True, torch_dtype=dtype)
 
 
-def _check_whole(pipe: Any, file: Path) -> None:
-    """Checks that every weight has a value: one that no file has is left on the meta device. Raises: BadModel."""
-    for name, part in pipe.components.items():
-        missing = [n for n, p in part.named_parameters() if p.is_meta] if isinstance(part, nn.Module) else []
-        if missing:
-            raise BadModel(
-                f"`{file}` must hold all weights of `{name}`, and lacks {len(missing)}, such as `{missing[0]}`"
-            )
+def _read_denoiser(file: Path, base: Path, dtype: torch.dtype) -> Any:
+    import diffusers
+
+    name = denoiser_component(base)
+    _, class_name = parts_of(base)[name]
+    part: Any = getattr(diffusers, class_name, None)
+    if not hasattr(part, "from_single_file"):
+        raise BadModel(f"diffusers reads no `{class_name}` from one file; save the model as a folder")
+    denoiser = part.from_single_file(
+        str(file), config=str(base), subfolder=name, local_files_only=True, torch_dtype=dtype
+    )
+    return diffusers.DiffusionPipeline.from_pretrained(
+        str(base), **{name: denoiser}, dtype=dtype, use_safetensors=True, local_files_only=True
+    )
 
 
 def _denoiser_names() -> frozenset[str]:

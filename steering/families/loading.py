@@ -75,7 +75,7 @@ def load_pipeline(
     files = [checkpoint] if checkpoint else weight_files(folder / denoiser_component(folder), variant)
     dtype = dtype or _dtype_on(stored_dtype(files), torch.device(device))
     try:
-        with _no_bars():
+        with _quiet():
             pipe = _read(folder, variant, dtype) if checkpoint is None else read_checkpoint(checkpoint, folder, dtype)
     except (MemoryError, torch.OutOfMemoryError, BadModel):
         raise
@@ -122,21 +122,22 @@ def force_dtype(module: nn.Module, dtype: torch.dtype) -> None:
 
 
 @contextmanager
-def _no_bars() -> Iterator[None]:
-    """Keeps the libraries' progress bars off a server's log while a model loads."""
+def _quiet() -> Iterator[None]:
+    """Keeps the libraries' progress bars and warnings off a server's log while a model loads; errors are raised."""
     from diffusers.utils import logging as theirs
     from transformers.utils import logging as others
 
-    shown = theirs.is_progress_bar_enabled(), others.is_progress_bar_enabled()
-    theirs.disable_progress_bar()
-    others.disable_progress_bar()
+    shown = [(library, library.is_progress_bar_enabled(), library.get_verbosity()) for library in (theirs, others)]
+    for library, _, _ in shown:
+        library.disable_progress_bar()
+        library.set_verbosity_error()
     try:
         yield
     finally:
-        if shown[0]:
-            theirs.enable_progress_bar()
-        if shown[1]:
-            others.enable_progress_bar()
+        for library, bars, verbosity in shown:
+            library.set_verbosity(verbosity)
+            if bars:
+                library.enable_progress_bar()
 
 
 def _folder(model: str, revision: str | None) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import Any
 
 from palimpsest.cli.shared.console import say, table
@@ -20,16 +21,16 @@ _WIDTH = 80
 def tell_start(model: str, url: str, note: Mapping[str, Any], *, verbose: bool) -> None:
     """Prints what a ready worker's note says of each model: its policies, adapters and rules."""
     models = note.get("models", {model: note})
-    say(f"serving {', '.join(f'`{name}`' for name in models)} at {url}")
+    say(_wrapped(f"serving {', '.join(f'`{name}`' for name in models)} at {url}"))
     for name, own in models.items():
         _tell_model(own, f" `{name}`" if len(models) > 1 else "", verbose=verbose)
 
 
 def _tell_model(note: Mapping[str, Any], name: str, *, verbose: bool) -> None:
     policy, rules = note["policy"], note.get("rules", [])
-    say(f"model{name}: {note['host']}" + ("" if note.get("loaded", True) else " (loaded when it is asked for)"))
-    say(f"policies: {policy['digest']}")
-    say(_FLOORS[policy["floor"]])
+    where = "" if note.get("loaded", True) else " (loaded when it is asked for)"
+    for told in (f"model{name}: {note['host']}{where}", f"policies {policy['digest']}", _FLOORS[policy["floor"]]):
+        say(_wrapped(told))
     if adapters := note.get("adapters"):
         shown = [each | {"unfit rules": _unfit(each, rules)} for each in adapters]
         table("adapters that requests may name", shown, width=None if verbose else _WIDTH)
@@ -57,6 +58,10 @@ def concept_rows(rules: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         parts = [way if len(ways) == 1 else f"{way} ({count})" for way, count in ways.items()]
         rows.append({"concept": concept, "rules": sum(ways.values()), "steered by": "; ".join(parts)})
     return rows
+
+
+def _wrapped(text: str) -> str:
+    return fill(text, _WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def _way(row: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ FAMILIES = ("sd1", "flux-dev", "pixart-alpha")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Diffusers folders by family, with what a call needs beside them. Pictures of 32 pixels are larger than a tile."""
     made = {}
-    for name in FAMILIES:
+    for name in (*FAMILIES, "sd3"):
         folder = made[name] = tmp_path_factory.mktemp("families") / name
         zoo.build(name).save_pretrained(folder)
         call = dict(zoo.CALL[name]) | {"height": 32, "width": 32}

@@ -5,7 +5,7 @@
 | a quantized, tiled, sliced model is steered | `quantize` takes a copy of the denoiser |
 | it is quantized, tiled, sliced | `place` forgets one of them |
 | offloaded by component or by layer it is steered | the pipeline is not offloaded (its hooks are counted) |
-| a compiled model is steered | the compiler's graphs are counted |
+| a compiled model is steered | `place` does not compile |
 | another model keeps its attention | `_attend` leaves diffusers' registry as the backend made it |
 | what does nothing is refused | its condition is dropped |
 """
@@ -22,7 +22,7 @@ import torch
 
 from service.engine.host import check_model, load_host
 from service.loading import placing
-from service.loading.placing import check_placing, facts_of, offload, place
+from service.loading.placing import check_placing, check_tiles, facts_of, offload, place
 from service.settings import Settings, SettingsError
 from tests.service.loading.conftest import FAMILIES
 from tests.steering import zoo
@@ -36,7 +36,14 @@ def is_steered(host: Any) -> None:
     """At all sites a donor's text is shown: the picture is the donor's, and the one beside it its own."""
     from steering import Plan, Swap
 
-    plan = Plan(Swap(GREEN, sites=[site.name for site in host.sites], source=host.usual_source))
+    plan = Plan(
+        Swap(
+            GREEN,
+            sites=[site.name for site in host.sites],
+            pooled="donor",
+            source=host.usual_source,
+        )
+    )
     small = {"height": 16, "width": 16, "output_type": "np"}
     mixed = host.generate([RED, GREEN, GREEN], plans=[plan, None, None], seeds=[3, 3, 4], **small)
     plain = host.generate([RED], plans=[None], seeds=[3], **small)
@@ -63,8 +70,7 @@ def test_a_model_in_eight_bits_that_is_decoded_by_tiles_and_slices_is_steered(
     assert seen == [1, 1], "one picture at a time, and by tiles"
 
 
-@families
-@pytest.mark.parametrize("way", ["model", "sequential"])
+@pytest.mark.parametrize(("family", "way"), [("pixart-alpha", "model"), *((each, "sequential") for each in FAMILIES)])
 def test_an_offloaded_model_is_steered(family: str, way: str) -> None:
     """The CPU stands for the GPU, which this machine may not have."""
     it = on(family)
@@ -89,20 +95,15 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     torch._dynamo.reset()
 
 
-@pytest.mark.parametrize("family", ["flux-dev", "pixart-alpha"])
-def test_a_compiled_model_is_steered(
-    family: str, counting: Any, settings: Callable[..., Settings], folders: dict[str, Path]
-) -> None:
-    pipe = zoo.build(family)
-    for name in ("transformer_blocks", "single_transformer_blocks"):  # tracing takes seconds a kind of block
-        if (blocks := getattr(pipe.transformer, name, None)) is not None:
-            setattr(pipe.transformer, name, blocks[:1])
-    place(pipe, settings(model=str(folders[family]), compile=True), "cpu")
-    it = on(family, pipe)
-    plain = steers(it)
-    assert counting.frame_count >= 2
-    assert it.output_of([RED], [None]).report[0].shape.kernels == "compiled"
-    assert not torch.equal(plain[0], plain[1])
+def test_a_compiled_model_is_steered(counting: Any, settings: Callable[..., Settings]) -> None:
+    """One block and one graph, for tracing takes seconds; `tests/steering/features/test_compile.py` has the laws."""
+    pipe = zoo.build("pixart-alpha")
+    pipe.transformer.transformer_blocks = pipe.transformer.transformer_blocks[:1]
+    place(pipe, settings(compile=True), "cpu")
+    it = on("pixart-alpha", pipe)
+    (report,) = it.output_of([RED], [it.swap(GREEN)]).report
+    assert (report.shape.kernels, counting.frame_count) == ("compiled", 1)
+    assert set(report.fired.values()) == {it.call["num_inference_steps"]}
 
 
 def test_a_chosen_attention_is_that_of_this_denoiser_alone_and_steered(settings: Callable[..., Settings]) -> None:
@@ -138,20 +139,13 @@ def test_what_cannot_work_on_this_machine_is_refused_before_the_model_is_read(
     assert "\n" not in str(caught.value)
 
 
-def test_without_a_compiler_compilation_is_refused(
-    settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from torch._inductor import cpp_builder
+def test_without_a_compiler_compilation_is_refused(settings: Callable[..., Settings]) -> None:
+    from torch._inductor import config
 
     check_placing(settings(compile=True), "cpu")
-    cpp_builder.get_cpp_compiler.cache_clear()
-    monkeypatch.setenv("PATH", "")
-    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", (None, "no-such-compiler"))
-    try:
-        with pytest.raises(SettingsError, match=r"`compile` needs a C\+\+ compiler on a CPU"):
-            check_placing(settings(compile=True), "cpu")
-    finally:
-        cpp_builder.get_cpp_compiler.cache_clear()
+    with config.patch({"cpp.cxx": ("no-such-compiler",)}), pytest.raises(SettingsError) as caught:
+        check_placing(settings(compile=True), "cpu")
+    assert "`compile` needs a C++ compiler on a CPU" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -178,6 +172,7 @@ def test_what_does_nothing_for_a_model_is_refused(
     assert "\n" not in str(caught.value)
 
 
-def test_tiles_as_large_as_every_picture_are_refused(settings: Callable[..., Settings]) -> None:
+def test_tiles_as_large_as_every_picture_are_refused(host: Any) -> None:
+    check_tiles(host, ["64x64", "96x64"])
     with pytest.raises(SettingsError, match=r"`vae_tiling` does nothing: tiles are 64x64, and no picture is larger"):
-        load_host(settings(vae_tiling=True))
+        check_tiles(host, ["64x64", "32x32"])

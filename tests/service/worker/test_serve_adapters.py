@@ -95,7 +95,7 @@ def test_a_rule_that_was_verified_without_it_replaces_the_whole_prompt(server: S
 
 
 def test_the_start_tells_what_is_offered_and_which_rules_are_unfit(server: Server) -> None:
-    table = server.log.partition("adapters that requests may name")[2].partition("rules of these policies")[0]
+    table = server.log.partition("adapters that requests may name")[2].partition("what these policies steer")[0]
     assert "LoRA file" in table
     assert "toxic-lettering" in table
 
