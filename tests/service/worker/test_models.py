@@ -27,11 +27,26 @@ from PIL import Image
 
 from service.settings import SettingsError
 from tests.running import policy_text
-from tests.service.serving import POLICY, eventually
+from tests.service.serving import eventually
 
 GENERATE = "/v1/images/generations"
 BENIGN = "a red star on a blue background"
 TOXIC = 'a red star with a sign that says "idiot"'
+FORBIDDEN = policy_text(
+    "forbidden",
+    """
+  - id: toxic-lettering
+    why: Insults do not belong on signs.
+    category: harassment
+    when: {lettering: {any_of: [$toxic], views: all}}
+    then: [{do: steer, concept: lettering, toward: benign-word, strength: auto}]
+  - id: never
+    why: Some words are refused wherever they stand.
+    category: hate
+    when: {prompt: {any_of: [forbidden]}}
+    then: [{do: block}]
+""",
+)
 ELECTION = policy_text(
     "elections",
     """
@@ -68,7 +83,7 @@ def policies(tmp_path: Path) -> Path:
     """One folder for both models: a policy that is made for `red`, and one for `blue`."""
     folder = tmp_path / "both"
     folder.mkdir()
-    (folder / "red.yaml").write_text(made_for(POLICY, "red"))
+    (folder / "red.yaml").write_text(made_for(FORBIDDEN, "red"))
     (folder / "blue.yaml").write_text(made_for(ELECTION, "blue"))
     return folder
 
@@ -159,7 +174,7 @@ def test_each_model_has_its_names_policies_and_pixels(
 
     before = in_use()
     assert before["red"] != before["blue"]
-    (policies / "red.yaml").write_text(made_for(POLICY.replace("forbidden", "banned"), "red"))
+    (policies / "red.yaml").write_text(made_for(FORBIDDEN.replace("forbidden", "banned"), "red"))
     eventually(lambda: in_use()["red"] != before["red"], 60)
     assert in_use()["blue"] == before["blue"]
     assert [code(post(client, name, "a banned moon")) for name in ("red", "blue")] == [no, 200]
@@ -219,13 +234,13 @@ def test_a_model_makes_room_for_another_and_comes_back_as_it_was(
 
 
 def test_what_cannot_start_is_told_with_the_models_name(both: Callable[..., Any], second: Path, tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"^`models\.blue`: its weights take \d+ bytes, and `model_memory` is 1000$"):
+    with pytest.raises(SettingsError, match=r"^`models\.blue`: its weights take \d+ bytes, and `model_memory` is \d+$"):
         both(model_memory=1000)
     broken = tmp_path / "broken"
     shutil.copytree(second, broken)
     next(broken.glob("vae/*.safetensors")).unlink()
     with pytest.raises(SettingsError, match=r"^`models\.blue`: `model`: [^\n]*$"):
         both(blue={"source": str(broken)})
-    (tmp_path / "both" / "blue.yaml").write_text(made_for(ELECTION, "bleu"))  # the name of no model
+    (tmp_path / "both" / "blue.yaml").write_text(made_for(ELECTION, "bleu"))
     with pytest.raises(SettingsError, match=r"(?s)^`models\.(red|blue)`: .*is made for `bleu`, and this is"):
         both()
