@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -130,6 +131,26 @@ def test_who_waits_too_long_is_told_when_to_come_back_and_holds_nothing(shelf: C
 
     asyncio.run(go())
     assert it.log == ["-a", "+b", "-b", "+a", "a"], "neither of the two keeps `b` in memory"
+
+
+def test_who_leaves_just_when_the_model_is_there_holds_nothing(shelf: Callable[[str, int], Shelf]) -> None:
+    it = shelf("ab", 1)
+
+    async def go() -> None:
+        it.models["b"].may.clear()
+        gone = asyncio.create_task(it.use("b"))
+        await soon(lambda: "+b" in it.log)
+        (wish,) = it.residents._line
+        it.models["b"].may.set()
+        while not wish.granted.done():  # the event loop stands still
+            time.sleep(0.001)
+        gone.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+        await it.use("a", seconds=5)
+
+    asyncio.run(go())
+    assert it.log == ["-a", "+b", "-b", "+a", "a"]
 
 
 def test_a_model_that_cannot_be_loaded_fails_its_own_requests_only(shelf: Callable[[str, int], Shelf]) -> None:
