@@ -7,7 +7,9 @@ protection.
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -36,10 +38,22 @@ from pydantic_settings import (
 from palimpsest_base.hub import COMMIT
 from palimpsest_base.suggest import did_you_mean
 
-__all__ = ["MAX_LORA_SCALE", "PREFIX", "AdapterSetting", "Loaded", "Settings", "SettingsError", "load_settings"]
+__all__ = ["MAX_LORA_SCALE", "MOST_MODELS", "OWN", "PREFIX", "AdapterSetting", "Loaded", "Served", "Settings"]
+__all__ += ["SettingsError", "load_settings"]
 
 PREFIX = "PALIMPSEST_"
 MAX_LORA_SCALE = 2.0
+MOST_MODELS = 8  # in one service
+
+# what an entry of `models` may say of its model, by the setting that it takes the place of
+OWN: Mapping[str, str] = {"source": "model", "aliases": "model_aliases"} | {
+    name: name
+    for name in (
+        *("revision", "base", "app_dir", "variant", "dtype", "quantization", "offload", "compile", "vae_tiling"),
+        *("vae_slicing", "attention_backend", "policy", "floor", "policy_keys", "start_expired", "packs", "adapters"),
+        *("judge", "batching", "max_batch", "queue_size", "sizes", "max_n", "max_steps", "rewriters"),
+    )
+}
 
 Quantization = Literal["int8", "int8-dynamic", "float8", "float8-dynamic", "int4"]
 Offload = Literal["none", "model", "sequential"]
@@ -52,7 +66,8 @@ Sizes = Literal["refuse", "nearest"]
 PictureUrls = Literal["off", "data", "files"]
 _ORIGIN = r"^(\*|https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?)$"
 Origin = Annotated[str, Field(pattern=_ORIGIN)]
-Alias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}$")]
+_ALIAS = r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}$"
+Alias = Annotated[str, Field(pattern=_ALIAS)]
 
 
 class SettingsError(ValueError):
@@ -94,6 +109,19 @@ def _of_different_names(adapters: tuple[AdapterSetting, ...]) -> tuple[AdapterSe
     return adapters
 
 
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A model of the service: its name in the table `models` (None without one), and the settings that hold for it."""
+
+    name: str | None
+    settings: Settings
+
+    @property
+    def shown(self) -> str:
+        """What the model is called in logs and errors."""
+        return self.name or self.settings.model
+
+
 class Settings(BaseSettings):
     """All settings. `palimpsest config` prints them."""
 
@@ -117,6 +145,20 @@ class Settings(BaseSettings):
     )
     model_aliases: Annotated[tuple[Alias, ...], NoDecode] = Field(
         (), max_length=32, description="further names of the model, for clients that cannot send its own"
+    )
+    models: dict[str, dict[str, Any]] = Field(
+        {},
+        max_length=MOST_MODELS,
+        description="table of several models by name, `[models.NAME]`: each has a `source` (what `model` takes;"
+        " default: its name) and may have `aliases` and settings of its own, such as `policy`, `packs` and `adapters`;"
+        " `model` then names the one for requests that name none, by default the first",
+    )
+    model_memory: int | None = Field(
+        None,
+        ge=1,
+        le=2**50,
+        description="most bytes that the weights of loaded models may take in each worker; further models of the table"
+        " are loaded when they are asked for, in place of those that were not asked for longest; default: no limit",
     )
     variant: str | None = Field(
         None, description="variant of the model's weight files, such as `fp16`; default: the files without one"
@@ -311,6 +353,41 @@ class Settings(BaseSettings):
                 values = {**values, name: tuple(k.strip() for k in values[name].split(",") if k.strip())}
         return values
 
+    @model_validator(mode="before")
+    @classmethod
+    def _first_of_table(cls, values: Any) -> Any:
+        """Reads a table that is JSON, as in the environment, and lets `model` name its first entry by default."""
+        if not isinstance(values, dict) or not values.get("models"):
+            return values
+        table = values["models"]
+        if isinstance(table, str):
+            try:
+                table = json.loads(table)
+            except ValueError as error:
+                said = "`models` must be a table, as JSON: {why}"
+                raise PydanticCustomError("models", said, {"why": str(error)}) from None
+        first = {"model": next(iter(table))} if isinstance(table, dict) and table else {}
+        return {**first, **values, "models": table}
+
+    @model_validator(mode="after")
+    def _check_table(self) -> Settings:
+        if self.models and (problems := _problems_of(self)):
+            raise PydanticCustomError("models", "{problems}", {"problems": "\n".join(problems)})
+        return self
+
+    def served(self) -> tuple[Served, ...]:
+        """The models of the service, the one for requests that name none first. Without a table it is one."""
+        if not self.models:
+            return (Served(None, self),)
+        names = sorted(self.models, key=lambda name: name != self.model)
+        return tuple(Served(name, self._of(name)) for name in names)
+
+    def _of(self, name: str) -> Settings:
+        """The settings that hold for a model of the table."""
+        own = _own_settings(name, self.models[name])
+        changed = {field: getattr(own, field) for field in own.model_fields_set}
+        return self.model_copy(update={"models": {}, **changed})
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -357,6 +434,42 @@ class Loaded:
             {"name": name, "value": shown[name], "source": self.sources[name], "help": field.description}
             for name, field in Settings.model_fields.items()
         ]
+
+
+def _own_settings(name: str, entry: Mapping[str, Any]) -> Settings:
+    """Settings of which those are set that an entry of `models` sets. Raises `ValidationError`."""
+    return Settings(**{"model": name, **{OWN[key]: value for key, value in entry.items()}})
+
+
+def _problems_of(settings: Settings) -> list[str]:
+    """What is wrong with the table of models, a line each."""
+    problems: list[str] = []
+    if settings.model not in settings.models:
+        known = ", ".join(f"`{name}`" for name in settings.models)
+        problems.append(f"`model` must be a name of the table `models`, {known}, got `{settings.model}`")
+    if settings.model_aliases:
+        problems.append("`model_aliases` must be empty beside a table `models`, whose entries have `aliases`")
+    taken: dict[str, str] = {name: name for name in settings.models}
+    for name, entry in settings.models.items():
+        where = f"`models.{name}`"
+        if not re.fullmatch(_ALIAS, name):
+            problems.append(f"{where}: a name must match {_ALIAS}")
+        if settings.model_memory is not None and (entry.get("compile") or settings.compile):
+            problems.append(f"{where}: `compile` does not go with `model_memory`: it would run at every load")
+        unknown = [f"{where}: unknown setting `{key}`{did_you_mean(key, OWN)}" for key in entry if key not in OWN]
+        problems += unknown
+        try:
+            own = None if unknown else _own_settings(name, entry)
+        except ValidationError as error:
+            own = None
+            back = {field: key for key, field in OWN.items()}
+            for each in error.errors():
+                key = back.get(str(each["loc"][0]), "settings") if each["loc"] else "settings"
+                problems.append(f"{where}: `{key}`: {each['msg'][0].lower()}{each['msg'][1:]}, got `{each['input']}`")
+        for alias in own.model_aliases if own is not None else ():
+            if taken.setdefault(alias, name) != name:
+                problems.append(f"{where}: the alias `{alias}` belongs to `{taken[alias]}`")
+    return problems
 
 
 def load_settings(options: Mapping[str, Any] | None = None, *, file: Path | None = None) -> Loaded:
@@ -412,6 +525,8 @@ def _one_line(error: Any, sources: Mapping[str, str]) -> str:
     name = str(error["loc"][0]) if error["loc"] else "settings"
     message = error["msg"][0].lower() + error["msg"][1:]
     part = "".join(f" `{each}`" for each in error["loc"][2:])  # of an entry of a list
+    if error["type"] == "models":
+        return str(error["msg"])
     if name not in Settings.model_fields:
         return f"unknown setting `{name}`{_hint(name, Settings.model_fields)}"
     secret = name in ("api_keys", "audit_key", "redis_url")

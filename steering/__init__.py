@@ -34,7 +34,7 @@ from steering.errors import (
     Untrusted,
 )
 from steering.families.defaults import Defaults
-from steering.families.fingerprint import Fingerprint, Likeness
+from steering.families.fingerprint import Fingerprint, HostFacts, Likeness
 from steering.host import Host
 from steering.measure.activations import Activations, has_place, record
 from steering.measure.blends import Blend
@@ -76,6 +76,7 @@ __all__ = [
     "Fingerprint",
     "Host",
     "HostBusy",
+    "HostFacts",
     "HostShared",
     "Kept",
     "Likeness",

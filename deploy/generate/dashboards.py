@@ -101,6 +101,24 @@ OPERATIONS = Dashboard(
                 Panel("Pictures with values that are not finite", (rate("broken_pictures_total", "cause"),)),
             ),
         ),
+        Row(
+            "Models",
+            (
+                Panel("Pictures by model", (rate("model_pictures_total", "model"),)),
+                one("Pictures that wait, by model", "sum by (model) (@model_queue_depth)", "{{model}}"),
+                one("Workers that hold a model in memory", "sum by (model) (@model_loaded)", "{{model}}"),
+                Panel(
+                    "Loads of models",
+                    (
+                        Query(
+                            "sum by (model, result) (increase(@model_loads_total[$__rate_interval]))",
+                            "{{model}} {{result}}",
+                        ),
+                    ),
+                    about="One a model and worker at the start. More: `model_memory` is too low for the requests.",
+                ),
+            ),
+        ),
         Row("Audit", (Panel("Audit records", (rate("audit_events_total", "result"),)),)),
         Row(
             "Processes",

@@ -153,7 +153,7 @@ def status(
     if answer.status_code != 200:
         fail(f"`{url}` answered {answer.status_code}: {answer.text[:200]}")
     note = answer.json()
-    rows = [_row(worker) for worker in note["workers"]]
+    rows = [row for worker in note["workers"] for row in _rows(worker)]
     well = note["converged"] and all(row["source"] == "live" for row in rows)
     if json_:
         print(json.dumps({"url": url, "well": well, **note}, indent=1))
@@ -241,6 +241,13 @@ def _put(url: str, content: bytes) -> dict[str, Any]:
 def _ask(method: str, url: str, content: bytes | None = None) -> Any:
     headers = {} if content is None else {"Content-Type": "application/json"}
     return ask(method, url.rstrip("/"), "/v1/policies", content=content, headers=headers)
+
+
+def _rows(worker: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One row a worker, or one for each of its models."""
+    if "models" not in worker:
+        return [_row(worker)]
+    return [{"model": name, **_row({**worker, **own})} for name, own in worker["models"].items()]
 
 
 def _row(worker: Mapping[str, Any]) -> dict[str, Any]:

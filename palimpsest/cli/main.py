@@ -146,6 +146,7 @@ def serve(
         if log is not None:  # tables are for people; `GET /v1/policies` has the rules
             policy = {"digest": notes[0]["policy"]["digest"], "floor": notes[0]["policy"]["floor"]}
             about = {"policy": policy, "rules": len(notes[0].get("rules", [])), "host": notes[0]["host"]}
+            about |= {"models": list(notes[0]["models"])} if "models" in notes[0] else {}
             log.info("serving `%s` at %s", settings.model, shown, extra=about)
             return
         tell_start(settings.model, shown, notes[0], verbose=settings.verbose)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from palimpsest.cli.shared.console import by_rows, fail, say, settings_from, table
+from palimpsest.cli.shared.console import by_rows, fail, model_from, say, table
 from palimpsest.cli.shared.hosts import open_host
 from palimpsest.cli.shared.measures import report_rows
 from palimpsest.cli.shared.options import Count, Json, Model, Out
@@ -142,7 +142,7 @@ def reference_plant(
         fail(f"subject must be one of {', '.join(f'`{s}`' for s in SUBJECT.phrases)}, got `{unknown[0]}`")
     if subject and kind and set(kind) == {"pooled"}:
         fail("--subject must be left out for `pooled`: names in pooled text draw backgrounds")
-    settings = settings_from({"model": model})
+    settings = model_from({"model": model})
     try:
         source = source_of(settings)
         if source.kind != "folder" or not draws_town(source.where):

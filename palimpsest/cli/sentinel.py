@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palimpsest.cli.shared.console import fail, keep, say, table
+from palimpsest.cli.shared.console import fail, keep, model_from, say, table
 from palimpsest.cli.shared.hosts import is_ours, open_host
 from palimpsest.cli.shared.options import Json, Model, Out, Seed, Steps
 
@@ -145,10 +145,9 @@ def _packs(files: Sequence[Path], model: str | None) -> tuple[Host, list[Pack]]:
 
 def _name_of_model(model: str | None) -> str:
     """The name of the model's folder."""
-    from palimpsest.cli.shared.console import settings_from
     from service.loading.source import source_of
 
-    return Path(source_of(settings_from({"model": model})).where).name
+    return Path(source_of(model_from({"model": model})).where).name
 
 
 def _sites(packs: Sequence[Pack]) -> list[str]:

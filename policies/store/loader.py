@@ -7,7 +7,7 @@ first and then takes the same steps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -64,7 +64,8 @@ class Loader:
     concept, or None when it has one (see `for_host`). With `keys`, the loader accepts only bundles that one of them
     has signed, and the policies of this package. With `verify` False it opens bundles without checking signatures;
     use that to show them, never to serve them. With `floor`, the shipped policy `floor` is added to policies that have
-    none of that name, without its tests: they are about its own words.
+    none of that name, without its tests: they are about its own words. A policy that is made for some of `others`, the
+    models that are served beside `host`, and not for `host` is left out; for a model that nobody serves it is an error.
     """
 
     sense: Sense
@@ -76,10 +77,11 @@ class Loader:
     engine: str = field(default_factory=engine_version)
     verify: bool = True
     floor: bool = False
+    others: frozenset[str] = frozenset()
 
-    def for_host(self, host: str, packs: Callable[[str], str | None]) -> Loader:
-        """The same loader for policies that will steer the model `host`, which has `packs`."""
-        return replace(self, host=host, packs=packs)
+    def for_host(self, host: str, packs: Callable[[str], str | None] | None, *, others: Collection[str] = ()) -> Loader:
+        """The same loader for policies that will steer the model `host`, which has `packs`, beside `others`."""
+        return replace(self, host=host, packs=packs, others=frozenset(others) - {host})
 
     def load(self, paths: Paths, *, now: datetime | None = None) -> Snapshot:
         """The snapshot of all policy files in `paths` (files and folders), its tests passed; raises `PolicyError`.
@@ -162,6 +164,7 @@ class Loader:
         before = len(problems)
         documents = tuple(d for s in sources if (d := parse_document(s, problems)) is not None)
         whole = len(documents) == len(sources) and not before
+        documents = tuple(d for d in documents if not self._is_anothers(d))
         added = None if not self.floor or any(d.name == FLOOR for d in documents) else _shipped_floor(problems)
         together = documents if added is None else (*documents, added)
         environment = Environment(
@@ -172,6 +175,10 @@ class Loader:
         if problems:
             raise PolicyError(problems)
         return documents, added, origin
+
+    def _is_anothers(self, document: Document) -> bool:
+        made_for = document.requires.hosts or ()
+        return self.host is not None and self.host not in made_for and not self.others.isdisjoint(made_for)
 
     def _tested(self, documents: tuple[Document, ...], added: Document | None, origin: Origin | None) -> Snapshot:
         snapshot = self._compile(documents, added, origin)

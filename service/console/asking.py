@@ -1,4 +1,4 @@
-"""What the handlers of all pages share: the form of a request, and the answer as a page or a part of one."""
+"""What the handlers of all pages share: the form of a request, its model, and the answer as a page or a part of one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from service.http.uploads import read_form
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["part", "texts_of", "whole"]
+    from service.worker.runtime import Ready
+
+__all__ = ["part", "ready_of", "texts_of", "whole"]
 
 _LARGEST_FORM = 1 << 20
 
@@ -26,6 +28,14 @@ async def texts_of(request: Request) -> Mapping[str, str]:
     return {name: text.replace("\r\n", "\n") for name, text in form.texts.items()}
 
 
+def ready_of(request: Request, texts: Mapping[str, str] | None = None) -> Ready:
+    """What requests use for the model that a form, or else the query, names as `model`; by default the first. Raises
+    `NotFound`.
+    """
+    named = (texts or {}).get("model") or request.query_params.get("model")
+    return runtime_of(request).ready(named or None)
+
+
 def whole(request: Request, template: str, code: int = 200, **values: Any) -> HTMLResponse:
     """A whole page, with the navigation."""
     facts = {
@@ -33,9 +43,18 @@ def whole(request: Request, template: str, code: int = 200, **values: Any) -> HT
         "here": request.state.page.path.partition("/{")[0],
         "title": request.state.page.title,
         "caller": caller_of(request).name,
-        "model": PurePath(runtime_of(request).settings.model).name,
+        **_model(request),
     }
     return HTMLResponse(render(template, **(facts | values)), code)
+
+
+def _model(request: Request) -> dict[str, Any]:
+    """The chosen model, and all of them if there are several."""
+    runtime = runtime_of(request)
+    if not runtime.settings.models:
+        return {"model": PurePath(runtime.settings.model).name, "models": []}
+    names = [each.shown for each in runtime.models]
+    return {"model": ready_of(request).model.shown, "models": names if len(names) > 1 else []}
 
 
 def part(template: str, **values: Any) -> HTMLResponse:

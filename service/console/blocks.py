@@ -9,15 +9,14 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.console.asking import whole
+from service.console.asking import ready_of, whole
 from service.console.charts import Chart, chart
 from service.errors import NotFound
-from service.http.context import runtime_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from steering import Host, Pack
+    from steering import Host, HostFacts, Pack
 
 __all__ = ["Map", "map_of", "page"]
 
@@ -54,7 +53,7 @@ class Map:
 
 async def page(request: Request) -> Response:
     """`GET /console/blocks`: one pack, or two to compare, by the fields `pack` and `with`."""
-    ready = runtime_of(request).ready()
+    ready = ready_of(request)
     known = await run_in_threadpool(ready.packs.concepts)
     chosen = [name for field in ("pack", "with") if (name := request.query_params.get(field, ""))]
     if not chosen and known:
@@ -62,12 +61,12 @@ async def page(request: Request) -> Response:
     for name in chosen:
         if name not in known:
             raise NotFound(f"no pack of `{name[:64]}` for this model")
-    maps = [map_of(ready.host, ready.packs[name]) for name in chosen]
+    maps = [map_of(ready.facts, ready.packs[name]) for name in chosen]
     both = set.intersection(*({c.name for c in m.cells if c.chosen} for m in maps)) if len(maps) == 2 else set()
-    return whole(request, "blocks", host=ready.host, known=known, maps=maps, both=both, chosen=[*chosen, "", ""][:2])
+    return whole(request, "blocks", host=ready.facts, known=known, maps=maps, both=both, chosen=[*chosen, "", ""][:2])
 
 
-def map_of(host: Host, pack: Pack) -> Map:
+def map_of(host: Host | HostFacts, pack: Pack) -> Map:
     """The map of one pack."""
     from steering import block_map  # with torch, which the API's process does without
 

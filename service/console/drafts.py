@@ -42,11 +42,11 @@ class Drafts:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._last: tuple[tuple[str, str, str], Checked] | None = None
+        self._last: tuple[tuple[str, str, str, str], Checked] | None = None
 
     def checked(self, ready: Ready, name: str, text: str) -> Checked:
         """The check of the policies in use with the file `name` changed to `text`. It takes as long as a reload."""
-        key = (ready.store.state.digest, name, text)
+        key = (ready.model.shown, ready.store.state.digest, name, text)
         with self._lock:
             if self._last is None or self._last[0] != key:
                 self._last = (key, _check(ready, name, text))

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from policies import Reason, Rung, narrate
 from policies import Request as Asked
-from service.console.asking import texts_of, whole
+from service.console.asking import ready_of, texts_of, whole
 from service.console.pages import render
 from service.errors import Held, Refused
 from service.http.app import as_told, pictures
@@ -43,7 +43,7 @@ class _Progress(EventProgress):
 
 async def page(request: Request) -> Response:
     """`GET /`."""
-    return whole(request, "playground", limits=runtime_of(request).ready().limits)
+    return whole(request, "playground", limits=ready_of(request).limits)
 
 
 async def draw(request: Request) -> Response:
@@ -52,7 +52,7 @@ async def draw(request: Request) -> Response:
     order = await _order(request)
 
     async def work(progress: _Progress) -> dict[str, Any]:
-        ready = runtime.ready()
+        ready = runtime.ready(order.model)
         snapshot = ready.store.snapshot
         asked = Asked(order.prompt, order.negative_prompt, caller.name, id=request_id, now=datetime.now(UTC))
         _, decision = await ready.loop.judge_prompt(asked, snapshot)
@@ -106,7 +106,7 @@ async def _order(request: Request) -> Order:
     """The order in a form, whose empty fields count as left out. Raises an `ApiError`."""
     texts = await texts_of(request)
     parsed, _ = parse_fields({k: v for k, v in texts.items() if v or k == "prompt"}, GenerationRequest)
-    return parsed.within(runtime_of(request).ready().limits)
+    return parsed.within(runtime_of(request).ready(parsed.model).limits)
 
 
 def _told(request: Request) -> Callable[[BaseException], Any]:

@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from policies import VERDICTS, Snapshot, decide, diff, json_schema, narrate, parse_requests, replay
 from policies import Request as Asked
-from service.console.asking import part, texts_of, whole
+from service.console.asking import part, ready_of, texts_of, whole
 from service.console.completion import suggestions
 from service.console.drafts import Checked, policies_in_use
 from service.console.playground import marked
@@ -37,7 +37,8 @@ _SHOWN = 50
 async def page(request: Request) -> Response:
     """`GET /console/policies`."""
     runtime = runtime_of(request)
-    in_use = await run_in_threadpool(runtime.policies)
+    in_use, model = await run_in_threadpool(runtime.policies), ready_of(request).model.shown
+    in_use["workers"] = [worker | worker.get("models", {}).get(model, {}) for worker in in_use["workers"]]
     figures = await run_in_threadpool(values_of, ("decisions_total", "shadow_differences_total"))
     shadow = {
         (rule, verdict): int(n) for (rule, verdict, mode), n in figures["decisions_total"].items() if mode == "shadow"
@@ -77,7 +78,8 @@ async def fields(request: Request) -> Response:
 
 async def explain_prompts(request: Request) -> Response:
     """`POST /console/draft/explain`: the decisions of a draft on the prompts of a form, one a line."""
-    texts, ready = await texts_of(request), runtime_of(request).ready()
+    texts = await texts_of(request)
+    ready = ready_of(request, texts)
     snapshot = await _snapshot(request, texts)
     if isinstance(snapshot, Checked):
         return part("checked", found=snapshot, file=texts["file"])
@@ -100,14 +102,15 @@ async def differences(request: Request) -> Response:
     snapshot = await _snapshot(request, texts)
     if isinstance(snapshot, Checked):
         return part("checked", found=snapshot, file=texts["file"])
-    live = runtime_of(request).ready().store.snapshot
+    live = ready_of(request, texts).store.snapshot
     changes = await run_in_threadpool(diff, live, snapshot)
     return part("diff", changes=changes, old=live.digest, new=snapshot.digest)
 
 
 async def replay_prompts(request: Request) -> Response:
     """`POST /console/draft/replay`: the decisions of the policies in use and of a draft on the same prompts."""
-    texts, ready = await texts_of(request), runtime_of(request).ready()
+    texts = await texts_of(request)
+    ready = ready_of(request, texts)
     snapshot = await _snapshot(request, texts)
     if isinstance(snapshot, Checked):
         return part("checked", found=snapshot, file=texts["file"])
@@ -125,20 +128,20 @@ async def export(request: Request) -> Response:
     return Response(texts.get("text", ""), media_type="application/yaml", headers=headers)
 
 
-def _texts(request: Request) -> dict[str, str]:
-    return policies_in_use(runtime_of(request).ready())
+def _texts(request: Request, form: Mapping[str, str] | None = None) -> dict[str, str]:
+    return policies_in_use(ready_of(request, form))
 
 
 def _known(request: Request, texts: Mapping[str, str]) -> str:
     """The name of the file that a form changes. Raises `NotFound`."""
     name = texts.get("file", "")
-    if name not in _texts(request):
+    if name not in _texts(request, texts):
         raise NotFound(f"no policy file `{name[:64]}` is in use")
     return name
 
 
 async def _checked(request: Request, texts: Mapping[str, str]) -> Checked:
-    ready: Ready = runtime_of(request).ready()
+    ready: Ready = ready_of(request, texts)
     name = _known(request, texts)
     drafts = request.state.console.drafts
     found: Checked = await run_in_threadpool(drafts.checked, ready, name, texts.get("text", ""))

@@ -42,9 +42,10 @@ async def case_page(request: Request) -> Response:
         case = await opened(request)
     except ApiError as error:
         return await _listed(request, error=error)
-    grounds, in_use = case["grounds"], runtime_of(request).ready().store.snapshot
+    grounds = case["grounds"]
     reasons = [_reason(each) for each in grounds["reasons"]]
-    why = {rule.id: rule.model.why for rule in in_use.rules} if in_use.digest == grounds["policy"] else {}
+    in_use = next((s for s in runtime_of(request).snapshots() if s.digest == grounds["policy"]), None)
+    why = {} if in_use is None else {rule.id: rule.model.why for rule in in_use.rules}
     values: dict[str, Any] = {
         "pieces": marked(case["prompt"], reasons),
         "reasons": reasons,

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -42,7 +43,11 @@ if TYPE_CHECKING:
     from service.engine.adapters import Adapter
     from steering import Pack, Plan, Sentinel
 
-__all__ = ["ClosedLoop"]
+__all__ = ["ClosedLoop", "Drawing"]
+
+# what a request holds while its pictures are drawn; entered with the time of the event loop by which it must be there
+Drawing = Callable[[float], AbstractAsyncContextManager[None]]
+_LEFT = 0.1  # the share of its time that a request keeps, at most a second, to say that it cannot be drawn in time
 
 
 @dataclass(slots=True)
@@ -78,8 +83,11 @@ class ClosedLoop:
         deadline_seconds: float,
         adapters: Mapping[str, Adapter] | None = None,
         rewrites: bool = False,
+        drawing: Drawing | None = None,
     ) -> None:
-        """`rewrites`: the pipeline may rewrite prompts; what it writes is judged as a prompt, then drawn as it is."""
+        """`rewrites`: the pipeline may rewrite prompts; what it writes is judged as a prompt, then drawn as it is.
+        `drawing`: what a request holds while it is drawn: the model in memory.
+        """
         self._queue = queue
         self._readers = readers
         self._packs = packs
@@ -88,6 +96,7 @@ class ClosedLoop:
         self._deadline_seconds = deadline_seconds
         self._adapters = adapters or {}
         self._rewrites = rewrites
+        self._drawing: Drawing = drawing or (lambda until: nullcontext())
 
     async def judge_prompt(self, request: Request, snapshot: Snapshot) -> tuple[Signals, Decision]:
         """The signals and the decision for a request before any picture is generated."""
@@ -167,8 +176,10 @@ class ClosedLoop:
         key = _batch_key(order, adapter, rewrites=self._rewrites and not decision.steers and given is None)
         trial = _Trial(order, request, snapshot, signals, decision, key, deadline, watching, adapter, progress, given)
         trial.mended = mended
+        left = deadline - time.monotonic() - min(1.0, _LEFT * self._deadline_seconds)
         try:
-            pictures = await (self._pictures(trial, repair) if given is None else self._over(trial, repair, given))
+            async with self._drawing(asyncio.get_running_loop().time() + left):
+                pictures = await (self._pictures(trial, repair) if given is None else self._over(trial, repair, given))
         except _Refused as refused:
             return Outcome(replace(refused.decision, verdict=refused.verdict), refused.stage)
         worst = max(pictures, key=lambda p: VERDICTS.index(p.verdict))  # verdicts are ordered from mild to strict

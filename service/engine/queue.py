@@ -184,6 +184,11 @@ class Queue:
             self._retries.appendleft(job)
             self._tell()
 
+    def wait(self, timeout: float) -> bool:
+        """Whether a job waits, at the latest after `timeout` seconds."""
+        with self._changed:
+            return len(self) > 0 or (self._changed.wait(timeout) and len(self) > 0)
+
     def take(self, most: int, timeout: float, *, gather: float = 0.0) -> list[Job]:
         """The jobs of one batch, at most `most`. Empty if no job arrives within `timeout` seconds.
 

@@ -1,4 +1,4 @@
-"""The engine thread: the only thread of a worker that uses the model.
+"""The engine thread of a model: the only thread that uses it.
 
 It takes a batch of compatible jobs and makes one call of the host. If the batch has room, it first waits briefly for
 more jobs. If a batch fails, its rows run again one by one, so that a bad row only delays the others: one whose picture
@@ -6,12 +6,13 @@ has values that are not finite, for instance, which is an error and no picture. 
 not fit into memory, it runs in halves, and later batches are smaller. A row cannot leave a running pipeline. The call
 is aborted once none of its pictures is needed.
 
+Where a worker serves several models, each has its engine, and these draw in turn (see `service.engine.turns`).
+
 A fatal device error ends the thread. The worker then fails its liveness check and is replaced.
 """
 
 from __future__ import annotations
 
-import gc
 import logging
 import threading
 import time
@@ -21,6 +22,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from service.engine.queue import Job, Made, Queue, Rewritten, Woken, shutting_down
+from service.engine.turns import Turns
+from service.engine.weights import free_caches
 from service.errors import DeadlineExceeded, PictureBroken, TextUnjudged, Unavailable, without_message
 from service.metrics.recorder import Recorder
 from service.settings import Batching
@@ -80,11 +83,19 @@ class Engine(threading.Thread):
     """Loads the host, then runs the jobs of `queue` until `stop`.
 
     `load` is called on this thread, so the model belongs to it from the start. If `load` raises, `failure` holds the
-    error and the thread ends. `ready` is set when the thread can run jobs.
+    error and the thread ends. `ready` is set when the thread can run jobs. `turns` are those of the engines that share
+    its device.
     """
 
     def __init__(
-        self, load: Callable[[], Host], queue: Queue, recorder: Recorder, *, batching: Batching, max_batch: int
+        self,
+        load: Callable[[], Host],
+        queue: Queue,
+        recorder: Recorder,
+        *,
+        batching: Batching,
+        max_batch: int,
+        turns: Turns | None = None,
     ) -> None:
         super().__init__(name="palimpsest-engine", daemon=True)
         self.queue = queue
@@ -99,26 +110,49 @@ class Engine(threading.Thread):
         self._batching = batching
         self._most = self._room = 1 if batching == "solo" else max_batch
         self._good = 0
+        self._turns = turns or Turns()
         self._stopping = threading.Event()
+        self._retiring = threading.Event()
 
     def run(self) -> None:
         try:
-            self.host = host = self._load()
+            with self._turns.taken(self._goes_on) as mine:
+                if not mine:
+                    raise shutting_down()
+                self.host = host = self._load()
         except BaseException as error:
             self.failure = error
             self.settled.set()
             return
         self.ready.set()
         self.settled.set()
-        while not self._stopping.is_set() and self.failure is None:
-            self._beat()
-            for job in self.queue.drop_lost():
-                self._give_up(job)
-            if jobs := self.queue.take(self._room, timeout=0.1, gather=self._gather):
-                self.running = len(jobs)
-                self._run(host, jobs)
-                self.running = 0
-        self._drain()
+        while self._goes_on():
+            if not self.queue.wait(0.1):
+                continue
+            with self._turns.taken(self._goes_on) as mine:
+                if mine and (jobs := self.queue.take(self._room, timeout=0, gather=self._gather)):
+                    self.running = len(jobs)
+                    self._run(host, jobs)
+                    self.running = 0
+        if self._retiring.is_set():
+            host.close()
+            self.host = None
+        else:
+            self._drain()
+
+    def _goes_on(self) -> bool:
+        """Whether the thread goes on. Says that the engine lives, and gives up the jobs that nobody needs any more."""
+        self._beat()
+        for job in self.queue.drop_lost():
+            self._give_up(job)
+        return self.failure is None and not self._stopping.is_set() and not self._retiring.is_set()
+
+    def retire(self) -> None:
+        """Ends the thread and lets go of the model, so that its memory is free. The queue stays as it is, for the next
+        engine; call it while no job waits or runs.
+        """
+        self._retiring.set()
+        self.join()
 
     def stop(self, timeout: float) -> None:
         """Waits for the running batch and ends the thread. Waiting jobs are answered with `Unavailable`. A model that
@@ -179,7 +213,7 @@ class Engine(threading.Thread):
         if is_out_of_memory(error):
             self._recorder.out_of_memory()
             error.__traceback__ = None  # its frames hold the tensors of the batch
-            _empty_caches()
+            free_caches()
             if len(jobs) == 1 and self._rows(jobs) == 1:
                 log.error("a picture does not fit into memory: %s", said)
                 jobs[0].settle(Unavailable("the picture does not fit into the memory at hand", code="out_of_memory"))
@@ -351,12 +385,3 @@ def _stop_rewritten(rows: int, texts: Sequence[str]) -> None:
     if len(texts) != rows:
         raise RuntimeError(f"the pipeline wrote {len(texts)} texts in place of {rows} prompts")
     raise _AllRewritten(texts)
-
-
-def _empty_caches() -> None:
-    """Frees the memory of the failed batch, on the host and on the device."""
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

@@ -77,7 +77,7 @@ async def generate(request: Request) -> Response:
     settings = runtime.settings
     raw = await read_json_bytes(request, settings.max_body, seconds=settings.deadline_seconds)
     parsed, ignored = parse_body(raw, GenerationRequest)
-    limits = runtime.ready().limits
+    limits = runtime.ready(parsed.model).limits
     order = parsed.within(limits)
     ignored = (*ignored, *parsed.unused)
     if parsed.stream:
@@ -91,7 +91,7 @@ async def edit(request: Request) -> Response:
     parsed, ignored = parse_fields(form.texts, EditRequest)
     image, mask = await _picture(request, form, "image"), await _picture(request, form, "mask", needed=False)
     assert image is not None  # INVARIANT: it is needed
-    limits = runtime_of(request).ready().limits
+    limits = runtime_of(request).ready(parsed.model).limits
     order = parsed.over(limits, image, mask)
     ignored = (*ignored, *parsed.unused)
     if not parsed.stream:
@@ -105,7 +105,7 @@ async def repair(request: Request) -> Response:
     parsed, ignored = parse_fields(form.texts, RepairRequest)
     image = await _picture(request, form, "image")
     assert image is not None  # INVARIANT: it is needed
-    limits = runtime_of(request).ready().limits
+    limits = runtime_of(request).ready(parsed.model).limits
     order = parsed.over(limits, image)
     return await _drawn(request, order, (*ignored, *parsed.unused), by_url=parsed.by_url(limits))
 
@@ -116,20 +116,20 @@ async def evaluate(request: Request) -> Response:
     settings = runtime.settings
     raw = await read_json_bytes(request, settings.max_body, seconds=settings.deadline_seconds)
     parsed, _ = parse_body(raw, EvaluateRequest)
-    asked = parsed.within(runtime.ready().limits)
+    asked = parsed.within(runtime.ready(parsed.model).limits)
     work = runtime.evaluate(asked, request.state.request_id, tenant=caller_of(request).name)
     return JSONResponse(await unless_gone(request, work))
 
 
 async def models(request: Request) -> Response:
     """`GET /v1/models`."""
-    return JSONResponse(runtime_of(request).models())
+    return JSONResponse(runtime_of(request).listed())
 
 
 async def model(request: Request) -> Response:
     """`GET /v1/models/{model}`: one model, in the shape that it has in the list."""
     asked = request.path_params["model"]
-    listed = runtime_of(request).models()["data"]
+    listed = runtime_of(request).listed()["data"]
     for each in listed:
         if each["id"] == asked:
             return JSONResponse(each)
@@ -150,15 +150,15 @@ async def status(request: Request) -> Response:
 async def put_policies(request: Request) -> Response:
     """`PUT /v1/policies`: accepts a signed bundle for all workers. Answers 202, because workers load it by polling."""
     runtime = runtime_of(request)
-    settings = runtime.settings
+    settings, model = runtime.settings, request.query_params.get("model")
     raw = await read_json_bytes(request, settings.max_bundle, seconds=settings.deadline_seconds)
-    answer = await runtime.put_policies(raw, request.state.request_id, tenant=caller_of(request).name)
+    answer = await runtime.put_policies(raw, request.state.request_id, tenant=caller_of(request).name, model=model)
     return JSONResponse(answer, status_code=202)
 
 
 async def openapi(request: Request) -> Response:
     """`GET /v1/openapi.json`: the API document of this service, with the sizes and limits of its model."""
-    return JSONResponse(document(runtime_of(request).ready().limits))
+    return JSONResponse(document(runtime_of(request).limits()))
 
 
 async def metrics(request: Request) -> Response:

@@ -1,4 +1,4 @@
-"""The OpenAPI document, generated for the loaded model from the pydantic models that validate requests.
+"""The OpenAPI document, generated for the served models from the pydantic models that validate requests.
 
 It contains the sizes, limits and defaults of this service. A request that is valid by the document is accepted; any
 other is rejected.
@@ -6,6 +6,8 @@ other is rejected.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from pydantic.json_schema import models_json_schema
@@ -41,8 +43,11 @@ _DRAWN = ("GenerationRequest", "EditRequest", "RepairRequest")
 _TEXT = r"[^\t-\r\u001c- \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
 
 
-def document(limits: Limits) -> dict[str, Any]:
-    """The document for a service with these limits."""
+def document(served: Sequence[Limits]) -> dict[str, Any]:
+    """The document for a service of models with these limits. Of several models it tells the widest limits; `GET
+    /v1/models` has those of each.
+    """
+    limits = _widest(served)
     _, schemas = models_json_schema([(m, "validation") for m in MODELS], ref_template="#/components/schemas/{model}")
     parts: dict[str, Any] = schemas["$defs"]
     for name in _DRAWN:
@@ -57,14 +62,17 @@ def document(limits: Limits) -> dict[str, Any]:
     parts["ModerationRequest"]["properties"]["model"] = {"description": "accepted, and listed in `ignored`"}
     del parts["TextPart"], parts["LoraRequest"]  # written out in the requests, with what this service takes
     for name in (*_DRAWN, "EvaluateRequest"):
-        _narrow_texts(parts[name]["properties"], limits)
+        fields = parts[name]["properties"]
+        _narrow_texts(fields, limits)
+        fields["model"] = _open(fields["model"], {"type": "string", "enum": list(limits.models)})
     _add_files(parts, limits)
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "Palimpsest",
             "version": "1",
-            "description": "Text-to-image generation in OpenAI's shape, under written policies.",
+            "description": "Text-to-image generation in OpenAI's shape, under written policies."
+            + (" Limits are the widest of several models; `GET /v1/models` has each one's." if len(served) > 1 else ""),
         },
         "servers": [{"url": "/"}],
         "security": [{}, {"key": []}],
@@ -73,8 +81,31 @@ def document(limits: Limits) -> dict[str, Any]:
     }
 
 
+def _widest(served: Sequence[Limits]) -> Limits:
+    """The limits within which a request must be for some of the models."""
+    first, *more = served
+    if not more:
+        return first
+    guidance = next((each.default_guidance for each in served if each.default_guidance is not None), None)
+    above = [each.negative_above for each in served]
+    return replace(
+        first,
+        models=tuple(name for each in served for name in each.models),
+        sizes=tuple(dict.fromkeys(size for each in served for size in each.sizes)),
+        default_guidance=guidance,
+        max_n=max(each.max_n for each in served),
+        max_steps=max(each.max_steps for each in served),
+        min_steps=min(each.min_steps for each in served),
+        nearest_size=any(each.nearest_size for each in served),
+        negative=any(each.negative for each in served),
+        negative_above=None if None in above else min(each for each in above if each is not None),
+        adapters={name: lora for each in reversed(served) for name, lora in each.adapters.items()},
+    )
+
+
 def _paths() -> dict[str, Any]:
     asked = (400, 401, 403, 413, 415, 429, 499, 500, 503, 504)
+    drawn = (*asked, 404)
     form = "multipart/form-data"
     got = (401, 403, 500, 503)
     model = {"name": "model", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
@@ -82,21 +113,21 @@ def _paths() -> dict[str, Any]:
     return {
         "/v1/images/generations": {
             "post": _with_headers(
-                _operation("Make pictures", "GenerationRequest", _pictures("image_generation"), asked)
+                _operation("Make pictures", "GenerationRequest", _pictures("image_generation"), drawn)
             ),
         },
         "/v1/images/edits": {
             "post": _with_headers(
-                _operation("Draw over a picture", "EditRequest", _pictures("image_edit"), asked, form)
+                _operation("Draw over a picture", "EditRequest", _pictures("image_edit"), drawn, form)
             ),
         },
         "/v1/images/repairs": {
             "post": _with_headers(
-                _operation("Judge a picture, and mend it", "RepairRequest", _json(200, "GenerationAnswer"), asked, form)
+                _operation("Judge a picture, and mend it", "RepairRequest", _json(200, "GenerationAnswer"), drawn, form)
             ),
         },
         "/v1/policies/evaluate": {
-            "post": _operation("Decide, and make nothing", "EvaluateRequest", _json(200, "EvaluationAnswer"), asked),
+            "post": _operation("Decide, and make nothing", "EvaluateRequest", _json(200, "EvaluationAnswer"), drawn),
         },
         "/v1/moderations": {
             "post": _operation("Judge texts", "ModerationRequest", _json(200, "ModerationAnswer"), asked)
@@ -105,13 +136,14 @@ def _paths() -> dict[str, Any]:
             "get": _operation("A picture behind a link", None, _image(*FORMATS), (404, 500, 503))
             | {"parameters": [name], "security": []}
         },
-        "/v1/models": {"get": _operation("The model that is served", None, _json(200, "ModelsAnswer"), got)},
+        "/v1/models": {"get": _operation("The models that are served", None, _json(200, "ModelsAnswer"), got)},
         "/v1/models/{model}": {
             "get": _operation("One model", None, _json(200, "ServedModel"), (*got, 404)) | {"parameters": [model]}
         },
         "/v1/policies": {
             "get": _operation("What each worker has in use", None, _json(200, "PoliciesAnswer"), got),
-            "put": _operation("Send a signed bundle", "SignedBundle", _json(202, "BundleAnswer"), (*asked, 409)),
+            "put": _operation("Send a signed bundle", "SignedBundle", _json(202, "BundleAnswer"), (*drawn, 409))
+            | {"parameters": _query_of({"model": {"type": "string"}})},
         },
         **_review_paths(asked, got),
         "/v1/status": {"get": _operation("How each worker does", None, _json(200, "StatusAnswer"), got)},
@@ -216,7 +248,6 @@ def _schema(model: str) -> dict[str, Any]:
 
 def _narrow(fields: dict[str, Any], limits: Limits) -> None:
     """Adds the model's limits to the request schema, and OpenAI's fields that are ignored."""
-    fields["model"] = _open(fields["model"], {"type": "string", "enum": list(limits.models)})
     if "n" in fields:
         fields["size"] = _open(fields["size"], _size(limits))
         fields["n"] = _open(fields["n"], {"type": "integer", "minimum": 1, "maximum": limits.max_n})

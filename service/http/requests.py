@@ -27,7 +27,7 @@ from pydantic import (
 )
 
 from palimpsest_base.suggest import did_you_mean, nearest
-from service.errors import BadRequest
+from service.errors import BadRequest, NotFound
 from service.image_files import FORMATS, Format, Upload
 from service.order import MAX_GUIDANCE, Given, Limits, Lora, Order
 from service.reviews.cases import Choice
@@ -108,7 +108,7 @@ class _Drawing(_Body):
         if self.negative_prompt:
             _check_text(self.negative_prompt, "negative_prompt", limits.max_prompt)
         if self.model is not None and self.model not in limits.models:
-            raise BadRequest(unknown("model", self.model, limits.models), param="model", code="model_not_found")
+            raise NotFound(unknown("model", self.model, limits.models), param="model", code="model_not_found")
         if self.response_format == "url" and not limits.urls:
             raise BadRequest(f"`response_format` {_NO_URLS}", param="response_format")
         _at_most("n", n, limits.max_n)
@@ -281,6 +281,7 @@ class EvaluateRequest(_Body):
 
     prompt: StrictStr
     negative_prompt: StrictStr | None = None
+    model: StrictStr | None = None
 
     def within(self, limits: Limits) -> EvaluateRequest:
         """This request. Raises `BadRequest` if it exceeds a limit."""

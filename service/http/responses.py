@@ -217,6 +217,7 @@ class WorkerStatus(_Answer):
     worker: int
     state: Literal["starting", "ready", "failed", "stopping"]
     detectors: list[Detector]
+    loaded: list[str] = Field(default=[], description="the models in memory, where the service has a table of them")
 
 
 class StatusAnswer(_Answer):

@@ -19,10 +19,14 @@ _Note = dict[str, Any]
 _KEPT = ("state", "policy", "rules")
 
 
-def models_answer(limits: Limits, batching: str, created: int) -> dict[str, Any]:
-    """The body of `GET /v1/models`: the served model and its request limits, once under each of its names. `created`
-    is Unix time.
+def models_answer(served: Iterable[tuple[Limits, str, int]]) -> dict[str, Any]:
+    """The body of `GET /v1/models`: each model and its request limits, once under each of its names. `served`: the
+    limits of a model, its batching, and when it was made, in Unix time.
     """
+    return {"object": "list", "data": [entry for each in served for entry in _entries(*each)]}
+
+
+def _entries(limits: Limits, batching: str, created: int) -> list[dict[str, Any]]:
     model = {
         "object": "model",
         "created": created,
@@ -38,20 +42,22 @@ def models_answer(limits: Limits, batching: str, created: int) -> dict[str, Any]
         "adapters": {name: lora.scale for name, lora in limits.adapters.items()},
         "batching": batching,
     }
-    return {"object": "list", "data": [{"id": name, **model} for name in limits.models]}
+    return [{"id": name, **model} for name in limits.models]
 
 
 def policies_answer(notes: Sequence[_Note]) -> dict[str, Any]:
     """The body of `GET /v1/policies`: the policies of each worker, and whether all workers use the same ones."""
     workers = [{"worker": k, **_policies(note)} for k, note in enumerate(notes, 1)]
-    digests = {w["policy"]["digest"] if w.get("policy") else None for w in workers}
+    digests = {tuple(policy["digest"] if policy else None for policy in _in_use(w)) for w in workers}
     return {"object": "policies", "converged": len(digests) == 1, "workers": workers}
 
 
 def status_answer(notes: Sequence[_Note]) -> dict[str, Any]:
     """The body of `GET /v1/status`: the state of each worker and of its detectors."""
     workers = [
-        {"worker": k, "state": note["state"], "detectors": note.get("detectors", [])} for k, note in enumerate(notes, 1)
+        {"worker": k, "state": note["state"], "detectors": note.get("detectors", [])}
+        | ({"loaded": [name for name, own in note["models"].items() if own["loaded"]]} if "models" in note else {})
+        for k, note in enumerate(notes, 1)
     ]
     well = all(w["state"] == "ready" and all(d["circuit"] == "closed" for d in w["detectors"]) for w in workers)
     return {"object": "status", "degraded": not well, "workers": workers}
@@ -76,7 +82,15 @@ def _policies(note: _Note) -> _Note:
     kept = {name: note[name] for name in _KEPT if name in note}
     if "rules" in kept:
         kept["rules"] = [row | {"why_unfit": row["why_unfit"] and _public_why(row)} for row in kept["rules"]]
+    if "models" in note:
+        kept["models"] = {name: _policies(own) for name, own in note["models"].items()}
     return kept
+
+
+def _in_use(worker: _Note) -> list[_Note | None]:
+    """The policies of each model of a worker."""
+    models = worker.get("models") or {"": worker}
+    return [own.get("policy") for own in models.values()]
 
 
 def _public_why(row: _Note) -> str:

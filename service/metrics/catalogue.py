@@ -91,6 +91,7 @@ FAILURE = MetricLabel("reason", get_args(ReadingFailure))
 DROPPED = MetricLabel("reason", ("disconnect", "deadline", "shutdown"))
 BROKEN = MetricLabel("cause", ("latents", "decoded"))
 REPLACED = MetricLabel("reason", ("fired", "steering", "unfit"))
+LOADED = MetricLabel("result", ("ok", "failed"))
 PROBLEM = MetricLabel("reason", CODES)
 
 
@@ -194,5 +195,9 @@ CATALOGUE: tuple[Metric, ...] = (
            mode="livemostrecent", initial=math.inf),
     Metric("audit_events_total", "counter", "Audit records by result.", (WRITTEN,)),
     Metric("rate_fallbacks_total", "counter", "Requests whose rate a server kept alone, because Redis did not answer."),
-    Metric("build_info", "gauge", "1; version and model as labels.", (VERSION, MODEL), 4, mode="livemax"),
+    Metric("model_pictures_total", "counter", "Pictures that left, by model.", (MODEL,), 9),
+    Metric("model_queue_depth", "gauge", "Pictures that wait for a model.", (MODEL,), 9),
+    Metric("model_loaded", "gauge", "Workers that hold a model in memory.", (MODEL,), 9),
+    Metric("model_loads_total", "counter", "Loads of a model, the first included.", (MODEL, LOADED), 18),
+    Metric("build_info", "gauge", "1; version and model as labels.", (VERSION, MODEL), 9, mode="livemax"),
 )  # fmt: skip

@@ -13,7 +13,9 @@ import math
 import os
 import threading
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from copy import copy
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,6 +51,7 @@ from service.tracing import Tracing
 __all__ = ["Recorder", "forget_dead_workers", "render", "values_of"]
 
 _SPANS = {"sense_prompt": "read", "sense_picture": "read"}  # stages whose spans have another name
+_Fold = Callable[[Collection[float]], float]
 _LABELS = {metric.name: [label.name for label in metric.labels] for metric in CATALOGUE}
 
 
@@ -91,18 +94,51 @@ class _Family:
         return self._built.labels(*values)
 
 
+class _Folded:
+    """Gauges that the models of a worker share: what each one says, folded into one value."""
+
+    def __init__(self) -> None:
+        self._said: dict[tuple[str, ...], dict[str, float]] = {}
+        self._lock = threading.Lock()
+
+    def tell(self, series: Any, key: tuple[str, ...], model: str, value: float, fold: _Fold) -> None:
+        """Sets the series of `key` to the fold of what the models said of it last."""
+        with self._lock:
+            said = self._said.setdefault(key, {})
+            said[model] = value
+            series.set(fold(said.values()))
+
+    def forget(self, name: str, model: str) -> None:
+        """A model says nothing of a gauge any more. The series changes when another one says something."""
+        with self._lock:
+            self._said.get((name,), {}).pop(model, None)
+
+
 class Recorder:
-    """Updates the metrics, and makes spans of the stages. There is one recorder per process."""
+    """Updates the metrics, and makes spans of the stages. There is one recorder per process, and a view of it for each
+    model (`of`).
+    """
 
     def __init__(self, registry: CollectorRegistry = REGISTRY, tracing: Tracing | None = None) -> None:
         self.tracing = tracing or Tracing()
         self._canaries: frozenset[str] = frozenset()
         self._families = {metric.name: _Family(metric, registry) for metric in CATALOGUE}
+        self._folded = _Folded()
+        self._key = ""  # of the model in folded gauges
+        self.model: str | None = None  # the model's name as a label, once it is known
 
     @classmethod
     def apart(cls) -> Recorder:
         """A recorder with its own registry, for a runtime that is not scraped."""
         return cls(CollectorRegistry())
+
+    def of(self, model: str) -> Recorder:
+        """The same recorder for one model. Where models of a worker share a gauge, it is the sum of what they say, or
+        the value of the one that stands worst.
+        """
+        view = copy(self)
+        view._key = view.model = model
+        return view
 
     def start(self) -> None:
         """Counts this worker as up, and creates every closed series, so that the rate of an event that never happened
@@ -156,6 +192,8 @@ class Recorder:
     def image(self, verdict: str) -> None:
         """A picture was returned."""
         self.series("images_total", verdict).inc()
+        if self.model is not None:
+            self.series("model_pictures_total", self.model).inc()
 
     def adapters(self, names: Iterable[str]) -> None:
         """Creates the series of these adapters, so that their pictures count from zero."""
@@ -198,8 +236,10 @@ class Recorder:
 
     def queue_depth(self, pictures: int, oldest: float | None = None) -> None:
         """The number of waiting pictures, and the epoch time in seconds at which the oldest one arrived."""
-        self.series("queue_depth").set(pictures)
-        self.series("queue_oldest_timestamp_seconds").set(math.inf if oldest is None else oldest)
+        self._tell("queue_depth", pictures, sum)
+        self._tell("queue_oldest_timestamp_seconds", math.inf if oldest is None else oldest, min)
+        if self.model is not None:
+            self.series("model_queue_depth", self.model).set(pictures)
 
     def turned_away(self) -> None:
         """A request was rejected because the queue was full."""
@@ -236,7 +276,19 @@ class Recorder:
 
     def beat(self) -> None:
         """The engine made progress now (heartbeat)."""
-        self.series("engine_beat_timestamp_seconds").set(time.time())
+        self._tell("engine_beat_timestamp_seconds", time.time(), min)
+
+    def loaded(self, result: Literal["ok", "failed"]) -> None:
+        """The model was loaded, or could not be."""
+        if self.model is not None:
+            self.series("model_loads_total", self.model, result).inc()
+            self.series("model_loaded", self.model).set(int(result == "ok"))
+
+    def evicted(self) -> None:
+        """The model was put out of memory to make room for another one. Its engine says nothing from now on."""
+        self._folded.forget("engine_beat_timestamp_seconds", self._key)
+        if self.model is not None:
+            self.series("model_loaded", self.model).set(0)
 
     def ready(self, answers: bool) -> None:
         """Whether the worker answers requests: its model, detectors and policies are loaded, and it is not shutting
@@ -262,23 +314,23 @@ class Recorder:
         """
         number = int(digest.rpartition(":")[2][:12], 16)  # 48 bits: a float holds them exactly
         for bound in ("min", "max"):
-            self.series(f"policy_generation_{bound}").set(generation)
-            self.series(f"policy_number_{bound}").set(number)
-        self.series("policy_loaded_timestamp_seconds").set(loaded)
-        self.series("policy_expires_timestamp_seconds").set(expires)
+            self._tell(f"policy_generation_{bound}", generation, sum)
+            self._tell(f"policy_number_{bound}", number, _joined)
+        self._tell("policy_loaded_timestamp_seconds", loaded, max)
+        self._tell("policy_expires_timestamp_seconds", expires, min)
         self.polled()
-        self.series("unfit_rules").set(unfit)
-        self.series("floor_missing").set(int(not floor))
+        self._tell("unfit_rules", unfit, sum)
+        self._tell("floor_missing", int(not floor), max)
         rollouts = dict(rules)
         self._canaries = frozenset(rule for rule, mode in rollouts.items() if mode == "canary")
         for rollout in ROLLOUT.values:
-            self.series("rules", rollout).set(sum(mode == rollout for mode in rollouts.values()))
+            self._tell("rules", sum(mode == rollout for mode in rollouts.values()), sum, rollout)
         for rule in rollouts:
             self.series("decision_errors_total", rule)
 
     def polled(self) -> None:
         """The policy files were looked at now."""
-        self.series("policy_poll_timestamp_seconds").set(time.time())
+        self._tell("policy_poll_timestamp_seconds", time.time(), min)
 
     def detectors(self, names: Iterable[str]) -> None:
         """Creates the series of these detectors, so that their failures count from zero."""
@@ -291,7 +343,7 @@ class Recorder:
     def reload(self, result: Reload, *, codes: Iterable[str] = ()) -> None:
         """A reload of changed policy files ended. `codes` are the kinds of problems that made it fail."""
         self.series("policy_reloads_total", result).inc()
-        self.series("policy_last_reload_failed").set(int(result == "failed"))
+        self._tell("policy_last_reload_failed", int(result == "failed"), max)
         for code in set(codes):
             self.series("policy_refusals_total", code).inc()
 
@@ -330,6 +382,10 @@ class Recorder:
         """The version and the model that run."""
         self.series("build_info", version, model).set(1)
 
+    def _tell(self, name: str, value: float, fold: _Fold, *labels: str) -> None:
+        """Sets a gauge that models share, see `of`."""
+        self._folded.tell(self.series(name, *labels), (name, *labels), self._key, value, fold)
+
     def series(self, name: str, *values: str) -> Any:
         """The series of a metric (its name without the prefix) at these label values, for `inc`, `set` or `observe`.
 
@@ -337,6 +393,14 @@ class Recorder:
         allow.
         """
         return self._families[name].at(*values)
+
+
+def _joined(numbers: Iterable[float]) -> float:
+    """One number of 48 bits for several, whatever their order. Of one it is this one."""
+    each = sorted(int(number) for number in numbers)
+    if len(each) == 1:
+        return each[0]
+    return int(sha256(",".join(map(str, each)).encode()).hexdigest()[:12], 16)
 
 
 def render() -> tuple[bytes, str]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from service.reading.judges import judges_of
+from service.reading.judges import judge_folders, open_judge
 from service.reading.plugins import Plugged, plugged_detectors
 from service.reading.types import Look, Sense, WithoutLettering
 from service.settings import Settings, SettingsError
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from detectors.text.sense import TextDetectors
     from detectors.text.toxicity import TextScorer
 
-__all__ = ["Detection", "build_detection"]
+__all__ = ["Detection", "Detectors", "build_detection"]
 
 log = logging.getLogger("bentoml.palimpsest.detection")
 
@@ -66,23 +66,43 @@ class Detection:
             self.look(Image.new("RGB", (64, 64)), reads)
 
 
+class Detectors:
+    """The detectors of a worker, each once: judges of pictures differ among its models, all others do not.
+
+    Raises `SettingsError` for a missing folder.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        plugged = plugged_detectors(settings)
+        self._reading = tuple(_watched(reader) for reader in _readers(settings))
+        self._plugged = tuple(_watched(reader) for reader in plugged.pictures)
+        self._sense, self._watches = _text_detectors(settings, plugged)
+        self._judges: dict[Path, Watched] = {}
+
+    def of(self, settings: Settings) -> Detection:
+        """The detectors of a model, by its settings, not loaded yet. Raises `SettingsError`."""
+        from detectors import text
+        from detectors.images import look
+
+        folders = judge_folders(settings)
+        for folder in folders:
+            if folder not in self._judges:
+                self._judges[folder] = _watched(open_judge(folder, settings.detector_seconds))
+        readers = (*self._reading, *(self._judges[folder] for folder in folders), *self._plugged)
+        every = (*self._reading, *self._judges.values(), *self._plugged)
+        _check_names((*self._watches, *(reader.watch for reader in every)))
+        return Detection(
+            sense=self._sense,
+            look=lambda image, reads: look(image, readers, reads=reads),
+            reads=frozenset().union(*(reader.covers for reader in readers)),
+            without_lettering=text.without_lettering,
+            watches=(*self._watches, *(reader.watch for reader in readers)),
+        )
+
+
 def build_detection(settings: Settings) -> Detection:
     """The detectors that the settings name, not loaded yet. Raises `SettingsError` for a missing folder."""
-    from detectors import text
-    from detectors.images import look
-
-    plugged = plugged_detectors(settings)
-    looking = (*_readers(settings), *judges_of(settings), *plugged.pictures)
-    readers = tuple(_watched(reader) for reader in looking)
-    sense, watches = _text_detectors(settings, plugged)
-    _check_names((*watches, *(reader.watch for reader in readers)))
-    return Detection(
-        sense=sense,
-        look=lambda image, reads: look(image, readers, reads=reads),
-        reads=frozenset().union(*(reader.covers for reader in readers)),
-        without_lettering=text.without_lettering,
-        watches=(*watches, *(reader.watch for reader in readers)),
-    )
+    return Detectors(settings).of(settings)
 
 
 def _watched(reader: PictureDetector) -> Watched:

@@ -7,7 +7,7 @@ A folder contains either an image classifier in transformers' format (`config.js
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,21 +22,22 @@ if TYPE_CHECKING:
     from detectors.images import ConceptLooker
     from reference.town.judge import Judge
 
-__all__ = ["judges_of"]
+__all__ = ["judge_folders", "open_judge"]
 
 _EMBEDDED = (JUDGES / "first").resolve()
 
 
-def judges_of(settings: Settings) -> Iterator[ConceptLooker]:
-    """The judges of a worker: the embedded one if the model draws the town, and those in the setting `judge`.
+def judge_folders(settings: Settings) -> tuple[Path, ...]:
+    """The folders of a model's judges: the embedded one if the model draws the town, and those in the setting `judge`.
 
     Two judges may cover the same concept. A rule is then violated if either of them finds it. Raises: SettingsError.
     """
     folders = [*([_EMBEDDED] if _draws_town(settings) else []), *settings.judge]
-    for folder in dict.fromkeys(each.resolve() for each in folders):
+    found = tuple(dict.fromkeys(each.resolve() for each in folders))
+    for folder in found:
         if not folder.is_dir():
             raise SettingsError(f"`judge` must name folders, got `{folder}`, which does not exist or is a file")
-        yield _open(folder, settings.detector_seconds)
+    return found
 
 
 def _draws_town(settings: Settings) -> bool:
@@ -52,7 +53,8 @@ def _draws_town(settings: Settings) -> bool:
         raise SettingsError(f"`model`: {error}") from None
 
 
-def _open(folder: Path, seconds: float) -> ConceptLooker:
+def open_judge(folder: Path, seconds: float) -> ConceptLooker:
+    """The judge in a folder, whose readings may take `seconds`. Raises: SettingsError."""
     from detectors.images import ConceptLooker, FolderClassifier
 
     if (folder / "config.json").is_file():

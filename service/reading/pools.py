@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
 from policies import Request, Signals
@@ -44,6 +45,12 @@ class DetectorPools:
         self._threads = threads
         self._seconds = seconds
         self._pools = {what: self._new_pool(what) for what in get_args(_What)}
+
+    def beside(self, look: Look) -> DetectorPools:
+        """The same threads for a model with other readers of pictures."""
+        other = copy(self)
+        other._look = look
+        return other
 
     async def read_prompt(self, request: Request) -> Signals:
         """The signals of a request's texts. Empty if the reading failed."""

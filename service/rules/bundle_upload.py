@@ -53,7 +53,7 @@ class BundleUpload:
                 "policies are read-only here: the service uses no bundle, or has no trusted signing key",
                 code="policies_read_only",
             )
-        snapshot = self._checked(content)
+        snapshot = self.check(content)
         assert snapshot.origin is not None  # INVARIANT: only bundles are loaded here
         changed = self._put(content, self.place, snapshot.origin)
         origin = snapshot.origin
@@ -64,8 +64,8 @@ class BundleUpload:
             "changed": changed,
         }
 
-    def _checked(self, content: bytes) -> Snapshot:
-        """The snapshot of a bundle, if it may be used here."""
+    def check(self, content: bytes) -> Snapshot:
+        """The snapshot of a bundle, if it may be used here. Raises `Forbidden`, `Conflict` or `BadRequest`."""
         with tempfile.TemporaryDirectory(prefix="palimpsest-bundle-") as folder:
             sent = Path(folder) / "sent.bundle"
             sent.write_bytes(content)

@@ -7,10 +7,12 @@ and packs. A worker remembers in the state folder which policies it used last.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import yaml
 
@@ -34,10 +36,21 @@ from service.settings import Settings, SettingsError
 if TYPE_CHECKING:
     from service.rules.support import PackIndex
 
-__all__ = ["check_policies", "follow", "make_loader", "public_note", "served_paths", "told_change", "trusted"]
+__all__ = ["about", "check_policies", "follow", "make_loader", "public_note", "served_paths", "told_change", "trusted"]
 
 _SHOWN = 20  # changes that one line names
 log = logging.getLogger("bentoml.palimpsest.policies")
+
+
+@contextmanager
+def about(model: str | None) -> Iterator[None]:
+    """Puts the name of a model of the table before mistakes in what is given for it. Raises `SettingsError`."""
+    try:
+        yield
+    except (SettingsError, PolicyError) as error:
+        if model is None:
+            raise
+        raise SettingsError(f"`models.{model}`: {error}") from error
 
 
 def trusted(settings: Settings) -> tuple[TrustedKey, ...]:
@@ -55,8 +68,11 @@ def make_loader(
     *,
     host: str | None = None,
     packs: PackIndex | None = None,
+    others: Collection[str] = (),
 ) -> Loader:
-    """The policy loader for these settings. With `host` and `packs` it also checks policies against the model."""
+    """The policy loader for these settings. With `host` and `packs` it also checks policies against the model.
+    Policies that are made for `others`, the models beside it, are left out.
+    """
     loader = Loader(
         detection.sense,
         reads=detection.reads,
@@ -64,7 +80,9 @@ def make_loader(
         keys=trusted(settings),
         floor=settings.floor,
     )
-    return loader if packs is None or host is None else loader.for_host(host, packs.why_missing_now)
+    if host is not None:
+        loader = loader.for_host(host, None if packs is None else packs.why_missing_now, others=others)
+    return loader
 
 
 def served_paths(settings: Settings, reads: Collection[str]) -> tuple[Path, ...]:
@@ -89,8 +107,11 @@ def _looks_for(policy: Path) -> set[str]:
     return set(needs.get("detectors", {}).get("picture", ()))
 
 
-def check_policies(settings: Settings, detection: Detection, keys: AuditKeys) -> None:
-    """Checks that the policies load, or that the last good ones can be used instead. Raises `PolicyError`.
+def check_policies(
+    settings: Settings, detection: Detection, keys: AuditKeys, *, host: str | None = None, others: Collection[str] = ()
+) -> None:
+    """Checks that the policies load, or that the last good ones can be used instead. Raises `PolicyError`. `host` is
+    the model's name in the table `models`, and `others` are all names there.
 
     A mistyped policy file stops the start. A broken bundle does not stop a restart if the last good bundle is
     remembered.
@@ -103,14 +124,14 @@ def check_policies(settings: Settings, detection: Detection, keys: AuditKeys) ->
             ", ".join(left),
             settings.model,
         )
-    loader = make_loader(settings, detection, keys)
+    loader = make_loader(settings, detection, keys, host=host, others=others)
     try:
         loader.load(paths)
     except PolicyError as error:
         if not settings.policy_keys:
             raise
         # raises the same when nothing is remembered
-        store = Store(loader, paths, keep=_memory(settings), expired=settings.start_expired)
+        store = Store(loader, paths, keep=_memory(settings, host), expired=settings.start_expired)
         log.error("policies could not be loaded; using the last good ones, %s: %s", store.state.digest, error)
 
 
@@ -126,9 +147,10 @@ def follow(
     accept: Callable[[Snapshot], Sequence[str]],
     on_reload: Callable[[StoreState], None],
     on_poll: Callable[[], None],
+    model: str | None = None,
 ) -> Store:
-    """The policy store of a worker, which polls for changes. `accept` returns the reasons why a snapshot must be
-    refused.
+    """The policy store of a model, which polls for changes. `accept` returns the reasons why a snapshot must be
+    refused. `model` is its name in the table `models`.
     """
     return Store(
         loader,
@@ -137,7 +159,7 @@ def follow(
         accept=accept,
         on_reload=on_reload,
         on_poll=on_poll,
-        keep=_memory(settings),
+        keep=_memory(settings, model),
         expired=settings.start_expired,
     )
 
@@ -189,5 +211,9 @@ def _stamp(moment: Any) -> str:
     return str(moment.isoformat(timespec="milliseconds"))
 
 
-def _memory(settings: Settings) -> Path:
-    return settings.state_folder / "policies"
+def _memory(settings: Settings, model: str | None) -> Path:
+    """Where the last good policies are kept: those of models of a table apart, since one may refuse what another
+    accepts.
+    """
+    folder = settings.state_folder / "policies"
+    return folder if model is None else folder / quote(model, safe="")

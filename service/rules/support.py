@@ -16,7 +16,7 @@ from service.engine.planner import why_unverified
 if TYPE_CHECKING:
     from policies import Snapshot
     from service.engine.adapters import Adapter
-    from steering import Host, Pack
+    from steering import Host, HostFacts, Pack
 
 __all__ = ["PackIndex", "RuleRow", "rule_table", "unmet"]
 
@@ -47,7 +47,7 @@ class PackIndex(Mapping[str, "Pack"]):
     Thread-safe.
     """
 
-    def __init__(self, host: Host, extra: Sequence[Path]) -> None:
+    def __init__(self, host: Host | HostFacts, extra: Sequence[Path]) -> None:
         from steering import pack_roots
 
         self._host = host

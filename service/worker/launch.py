@@ -8,6 +8,7 @@ private BentoML home, because two servers with the same home destroy each other'
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -20,7 +21,7 @@ from typing import Any
 
 from palimpsest_base.scratch import scratch_folder
 from service.loading.source import is_factory
-from service.settings import PREFIX, Settings, SettingsError
+from service.settings import OWN, PREFIX, Served, Settings, SettingsError
 from service.worker.notes import WATCHED
 
 __all__ = ["Started", "check", "environment", "serve"]
@@ -39,8 +40,8 @@ def check(settings: Settings) -> None:
     from service.engine.host import check_model
     from service.http.keys import load_keys_file
     from service.http.limits import shared_buckets
-    from service.reading.detectors import build_detection
-    from service.rules.policy_store import check_policies
+    from service.reading.detectors import Detectors
+    from service.rules.policy_store import about, check_policies
     from service.tracing import tracing_from_environment
 
     if not settings.loopback and not (settings.api_keys or settings.keys_file) and not settings.insecure:
@@ -63,12 +64,16 @@ def check(settings: Settings) -> None:
     _check_state(settings)
     tracing_from_environment().close()
     shared_buckets(settings)
-    check_model(settings)
-    check_adapters(settings)
     _check_port(settings)
-    detection = build_detection(settings)
     keys = load_keys(settings.state_folder, settings.audit_key.get_secret_value() if settings.audit_key else None)
-    check_policies(settings, detection, keys)
+    models = settings.served()
+    names = tuple(each.name for each in models if each.name)
+    detectors = Detectors(settings)
+    for each in models:
+        with about(each.name):
+            check_model(each.settings)
+            check_adapters(each.settings)
+            check_policies(each.settings, detectors.of(each.settings), keys, host=each.name, others=names)
 
 
 def serve(settings: Settings, *, started: Started) -> int:
@@ -161,15 +166,25 @@ def _plain(settings: Settings) -> Mapping[str, str]:
             value = ",".join(str(each.model_copy(update={"path": each.path.absolute()})) for each in value)
         elif name in ("plugins", "model_aliases", "allowed_hosts", "cors_origins"):
             value = ",".join(value)
+        elif name == "models":
+            value = json.dumps({each.name: _plain_entry(settings, each) for each in settings.served() if each.name})
+            value = value if settings.models else None
         elif name in ("audit_key", "redis_url"):
             value = value.get_secret_value() if value else None
         elif name == "app_dir":
             value = settings.app_folder if is_factory(settings.model) else None
-        elif isinstance(value, Path) or (name == "model" and Path(value).exists()):
+        elif isinstance(value, Path) or (name == "model" and not settings.models and Path(value).exists()):
             value = Path(value).absolute()
         if value not in (None, ""):
             values[name] = str(value)
     return values
+
+
+def _plain_entry(settings: Settings, model: Served) -> dict[str, str]:
+    """An entry of the table of models, its values as in environment variables."""
+    values = _plain(model.settings)
+    entry = {key: values.get(OWN[key], "") for key in ("source", "app_dir", *settings.models[model.name or ""])}
+    return {key: value for key, value in entry.items() if value or key in settings.models[model.name or ""]}
 
 
 def _check_state(settings: Settings) -> None:

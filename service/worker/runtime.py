@@ -1,7 +1,7 @@
 """The runtime of one worker: its parts, and the order in which they start.
 
-The engine thread loads the model while the worker already answers health checks: it is alive, but not ready. Policies
-are loaded after the model, because a rule may require a pack that fits the model. If the start fails, the reason is in
+Engine threads load the models while the worker already answers health checks: it is alive, but not ready. Policies are
+loaded after their model, because a rule may require a pack that fits the model. If the start fails, the reason is in
 the log and in the worker's note, and the worker is no longer alive.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import os
 import sqlite3
 import threading
@@ -20,16 +19,14 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from policies import PolicyError, Request, Snapshot, Store, StoreState, no_policy
+from policies import PolicyError, Request, Snapshot, Store, no_policy
 from service.audit import AuditKeys, AuditLog, load_keys
-from service.engine.adapters import Adapter, load_adapters
 from service.engine.closed_loop import ClosedLoop
-from service.engine.host import limits_of, load_host
+from service.engine.host import load_host
 from service.engine.outcome import Held as HeldPictures
 from service.engine.outcome import Outcome, count
-from service.engine.queue import Queue
-from service.engine.thread import Engine
-from service.errors import ApiError, Held, Unavailable, without_message
+from service.engine.turns import Turns
+from service.errors import ApiError, Held, NotFound, Unavailable, without_message
 from service.http.answers import (
     audit_record,
     evaluation_answer,
@@ -39,27 +36,26 @@ from service.http.answers import (
     unanswered_record,
 )
 from service.http.limits import RateLimiter, limits_folder, shared_buckets
-from service.http.requests import EvaluateRequest
+from service.http.requests import EvaluateRequest, unknown
 from service.http.status import detector_notes, models_answer, policies_answer, status_answer
-from service.loading.placing import facts_of
-from service.loading.source import source_of, written_at
 from service.metrics.recorder import Recorder
 from service.order import Limits, Order, Progress
 from service.periodic import Periodic
 from service.picture_links import PictureLinks
-from service.reading.detectors import Detection, build_detection
+from service.reading.detectors import Detection, Detectors
 from service.reading.pools import DetectorPools
 from service.reviews.reviews import Reviews
 from service.reviews.store import CaseStore, Quota, new_id
-from service.rules.bundle_upload import BundleUpload, bundle_place
-from service.rules.policy_store import follow, make_loader, public_note, told_change
-from service.rules.support import PackIndex, RuleRow, rule_table, unmet
+from service.rules.bundle_upload import BundleUpload
+from service.rules.support import PackIndex
 from service.settings import Settings, SettingsError
+from service.worker.model import Model, Parts
 from service.worker.notes import WATCHED, WorkerNotes, notes_folder
+from service.worker.residents import Residents
 
 if TYPE_CHECKING:
     from detectors.running import Health, Watch
-    from steering import Host
+    from steering import Host, HostFacts
 
 __all__ = ["Ready", "Runtime"]
 
@@ -67,31 +63,68 @@ log = logging.getLogger("bentoml.palimpsest.runtime")
 
 WorkerState = Literal["starting", "ready", "failed", "stopping"]
 _SWEEP_SECONDS = 15.0  # between looks for pictures behind links whose time is over
-_STUCK_SECONDS = 120.0  # if a denoising step takes longer, the engine counts as dead
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Ready:
-    """The parts that exist once the worker is ready."""
+    """What requests for one model use once the worker is ready. Reviews, links and watches are those of all models."""
 
-    host: Host
-    limits: Limits
-    packs: PackIndex
-    store: Store
-    readers: DetectorPools
-    loop: ClosedLoop
-    upload: BundleUpload
+    model: Model
+    parts: Parts
     reviews: Reviews
     links: PictureLinks
     watches: tuple[Watch, ...]
 
+    @property
+    def host(self) -> Host:
+        """The loaded model. Raises `Unavailable` while it is not in memory."""
+        return self.model.host
+
+    @property
+    def facts(self) -> HostFacts:
+        """What is known of the model, in memory or not."""
+        assert self.model.facts is not None  # INVARIANT: it was loaded before the worker was ready
+        return self.model.facts
+
+    @property
+    def limits(self) -> Limits:
+        return self.parts.limits
+
+    @property
+    def packs(self) -> PackIndex:
+        return self.parts.packs
+
+    @property
+    def store(self) -> Store:
+        return self.parts.store
+
+    @property
+    def readers(self) -> DetectorPools:
+        return self.parts.readers
+
+    @property
+    def loop(self) -> ClosedLoop:
+        return self.parts.loop
+
+    @property
+    def upload(self) -> BundleUpload:
+        return self.parts.upload
+
 
 class Runtime:
-    """The model, policies, detectors, audit log and metrics of one worker. `start` returns at once; `stop` ends
+    """The models, policies, detectors, audit log and metrics of one worker. `start` returns at once; `stop` ends
     everything.
     """
 
-    def __init__(self, settings: Settings, recorder: Recorder, *, load: Callable[[Settings], Host] = load_host) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        recorder: Recorder,
+        *,
+        load: Callable[[Settings], Host] = load_host,
+        alone: bool = False,
+    ) -> None:
+        """`alone`: of several models it has the one for requests that name none."""
         self.settings = settings
         self.recorder = recorder
         self.state: WorkerState = "starting"
@@ -112,30 +145,22 @@ class Runtime:
         self._error: BaseException | None = None
         self._notes = WorkerNotes(notes_folder())
         self._audit: AuditLog | None = None
-        self._ready: Ready | None = None
-        self._rows: tuple[RuleRow, ...] = ()
-        self._followed: Snapshot | None = None  # the policies that the log told of last
-        self._adapters: dict[str, Adapter] = {}
-        self._created = 0  # when the model's files were written
-        self._facts = ""  # one line on the loaded model
+        self._ready: dict[str, Ready] = {}  # by every name of every model
         links = settings.state_folder / "pictures"
         self._links = PictureLinks(links, settings.picture_url_seconds, settings.picture_url_bytes)
         self._sweeping = Periodic("links", _SWEEP_SECONDS, self._links.sweep)
-        self._queue = Queue(settings.queue_size, recorder)
-        self._engine = Engine(
-            lambda: self._adapted(load(settings)),
-            self._queue,
-            recorder,
-            batching=settings.batching,
-            max_batch=settings.max_batch,
-        )
+        served, turns = settings.served(), Turns()
+        names = [each.name for each in served if each.name is not None]
+        own = served[:1] if alone else served
+        self.models = tuple(Model(s, recorder, turns, load, others=names, changed=self._publish) for s in own)
+        self._residents = Residents(self.models, settings.model_memory if names else None, self._publish)
         self._starter = threading.Thread(target=self._start, name="palimpsest-starter", daemon=True)
 
     def start(self) -> None:
         """Starts loading in the background. `is_ready` tells when it is done."""
         self.recorder.start()
         self._publish()
-        self._engine.start()
+        self._residents.begin()
         self._starter.start()
 
     def wait(self) -> None:
@@ -145,15 +170,18 @@ class Runtime:
             raise self._error
 
     def stop(self) -> None:
-        """Stops the engine after its running batch, then policy polling and the audit log. The worker becomes unready
+        """Stops the engines after the running batch, then policy polling and the audit log. The worker becomes unready
         first, so that readiness probes fail.
         """
         self.state = "stopping"
-        self._engine.stop(timeout=self.settings.grace_seconds)
-        if self._ready is not None:
-            self._ready.store.close()
-            self._ready.readers.close()
-            self._ready.reviews.stop()
+        self._residents.close()
+        ends = time.monotonic() + self.settings.grace_seconds
+        for model in self.models:
+            model.stop(timeout=max(0.0, ends - time.monotonic()))
+        if self._ready:
+            first = next(iter(self._ready.values()))
+            first.readers.close()
+            first.reviews.stop()
             self._sweeping.stop()
         if self._audit is not None:
             self._audit.close()
@@ -168,24 +196,32 @@ class Runtime:
             self.state = "stopping"
             self.recorder.ready(False)
             log.info("draining: %d requests in flight", self._in_flight)
-            self._engine.turn_away()
+            self._residents.close()
+            for model in self.models:
+                model.turn_away()
             self._publish()
 
     def is_alive(self) -> bool:
         """Whether the worker runs or can still become ready."""
         if self.state == "starting":
             return self._starter.is_alive()
-        return self.state in ("ready", "stopping") and self._engine.alive(within=_STUCK_SECONDS)
+        return self.state in ("ready", "stopping") and all(model.alive() for model in self.models)
 
     def is_ready(self) -> bool:
         """Whether the worker answers requests."""
-        return self.state == "ready" and self._engine.alive(within=_STUCK_SECONDS)
+        return self.state == "ready" and all(model.alive() for model in self.models)
 
-    def ready(self) -> Ready:
-        """The parts that requests use. Raises `Unavailable` before the worker is ready."""
-        if self._ready is None or self.state != "ready":
+    def ready(self, model: str | None = None) -> Ready:
+        """What requests use for the model with this name or alias; None: the first model. Raises `Unavailable` before
+        the worker is ready, and `NotFound` for a model that it does not have.
+        """
+        if not self._ready or self.state != "ready":
             raise Unavailable("the worker is not ready", retry_after=2)
-        return self._ready
+        if model is None:
+            return next(iter(self._ready.values()))
+        if model not in self._ready:
+            raise NotFound(unknown("model", model, self._ready), param="model", code="model_not_found")
+        return self._ready[model]
 
     async def generate(
         self,
@@ -202,7 +238,7 @@ class Runtime:
         the request.
         """
         # INVARIANT: once a request; every judgement of it uses this one
-        snapshot = self.ready().store.snapshot
+        snapshot = self.ready(order.model).store.snapshot
         return await self._generate(order, ignored, decision_id, tenant, progress, snapshot)
 
     async def plain(
@@ -212,7 +248,7 @@ class Runtime:
         policies in use refuse is refused here, too. The audit log has these pictures as `plain`; decisions and pictures
         that left are counted without them. Raises as `generate` does.
         """
-        ready = self.ready()
+        ready = self.ready(order.model)
         request = Request(order.prompt, order.negative_prompt, tenant, id=decision_id, now=datetime.now(UTC))
         _, decision = await ready.loop.judge_prompt(request, ready.store.snapshot)
         if decision.refused:
@@ -235,13 +271,13 @@ class Runtime:
         *,
         plain: bool = False,
     ) -> dict[str, Any]:
-        ready, started = self.ready(), time.perf_counter()
+        ready, started = self.ready(order.model), time.perf_counter()
         about = {"decision_id": decision_id, "tenant": tenant}
         self._in_flight += 1
         try:
             outcome = await ready.loop.answer(order, snapshot, decision_id, tenant=tenant, progress=progress)
             if not plain:
-                count(outcome, self.recorder, order.lora)
+                count(outcome, ready.model.recorder, order.lora)
         except BaseException as error:
             ended = unanswered_record(error, order, self.keys, snapshot.digest, time.perf_counter() - started)
             # not awaited: a cancelled request must not wait, and the record is written anyway
@@ -270,7 +306,7 @@ class Runtime:
         """The id of the case that keeps the pictures of a held request. None if it cannot be kept: the request is then
         refused.
         """
-        ready, decision_id = self.ready(), about["decision_id"]
+        ready, decision_id = self.ready(order.model), about["decision_id"]
         answers = []
         for pictures in (held.pictures, held.repaired):
             if pictures:
@@ -282,14 +318,25 @@ class Runtime:
         case = await loop.run_in_executor(None, keep)
         return None if case is None else case.id
 
-    async def put_policies(self, content: bytes, decision_id: str, *, tenant: str) -> dict[str, Any]:
-        """Stores a signed bundle where every worker finds it, and returns the body of a 202 answer. Raises an
-        `ApiError` if the bundle is not accepted.
+    async def put_policies(
+        self, content: bytes, decision_id: str, *, tenant: str, model: str | None = None
+    ) -> dict[str, Any]:
+        """Stores a signed bundle where every worker finds it, and returns the body of a 202 answer. Every model that
+        takes its policies from there must accept it; `model` names one, by default the first. Raises an `ApiError` if
+        the bundle is not accepted.
         """
-        ready = self.ready()
+        upload = self.ready(model).upload
+        beside = [each.parts.upload for each in self.models if each.parts is not None]
+        also = [each for each in beside if each.place == upload.place and each is not upload]
         about = {"event": "policies-put", "decision_id": decision_id, "tenant": tenant}
+
+        def take() -> dict[str, Any]:
+            for other in also if upload.place is not None else ():
+                other.check(content)
+            return upload.take(content)
+
         try:
-            answer = await asyncio.get_running_loop().run_in_executor(None, ready.upload.take, content)
+            answer = await asyncio.get_running_loop().run_in_executor(None, take)
         except ApiError as error:
             await self._record(about | {"refused": error.code}, demanded=False)
             raise
@@ -298,14 +345,27 @@ class Runtime:
 
     async def evaluate(self, asked: EvaluateRequest, decision_id: str, *, tenant: str = "") -> dict[str, Any]:
         """The body of an evaluation. No picture is generated, and nothing is counted or recorded."""
-        ready = self.ready()
+        ready = self.ready(asked.model)
         request = Request(asked.prompt, asked.negative_prompt or "", tenant, id=decision_id, now=datetime.now(UTC))
         _, decision = await ready.loop.judge_prompt(request, ready.store.snapshot)
         return evaluation_answer(decision, decision_id)
 
-    def models(self) -> dict[str, Any]:
+    def limits(self) -> list[Limits]:
+        """The limits of each model, the first model's first. Raises `Unavailable` before the worker is ready."""
+        self.ready()
+        return [each.parts.limits for each in self.models if each.parts is not None]
+
+    def snapshots(self) -> list[Snapshot]:
+        """The policies in use for each model. Raises `Unavailable` before the worker is ready."""
+        self.ready()
+        return [each.parts.store.snapshot for each in self.models if each.parts is not None]
+
+    def listed(self) -> dict[str, Any]:
         """The body of `GET /v1/models`."""
-        return models_answer(self.ready().limits, self.settings.batching, self._created)
+        self.ready()
+        return models_answer(
+            (each.parts.limits, each.settings.batching, each.created) for each in self.models if each.parts is not None
+        )
 
     def policies(self) -> dict[str, Any]:
         """The body of `GET /v1/policies`."""
@@ -322,12 +382,17 @@ class Runtime:
                 return
             self.state = "ready"
             self.recorder.ready(True)
-            log.info("ready: model `%s`, policies %s", self.settings.model, self._policy_note()["digest"])
+            for each in self._composed():
+                log.info("ready: model `%s`, policies %s", each.model.shown, each.store.state.digest)
         except BaseException as error:
+            if self.state != "starting":  # as above
+                return
             self._error = error
             self.state = "failed"
             self._tell_failure(error)
-            self._engine.stop(timeout=0)
+            self._residents.close()
+            for model in self.models:
+                model.stop(timeout=0)
         self._publish()
 
     def _tell_failure(self, error: BaseException) -> None:
@@ -341,74 +406,54 @@ class Runtime:
         elif WATCHED not in os.environ:
             log.critical("the worker cannot start: %s", error)
 
-    def _adapted(self, host: Host) -> Host:
-        """The host with its adapters loaded and off. Called on the engine thread, which owns the model."""
-        self._adapters = load_adapters(host, self.settings)
-        return host
-
     def _load(self) -> None:
-        detection = build_detection(self.settings)
-        self._engine.settled.wait()
-        if self._engine.failure is not None:
-            raise self._engine.failure
-        host = self._engine.host
-        assert host is not None  # INVARIANT: settled without a failure
-        self._created = written_at(source_of(self.settings))
-        self._facts = facts_of(host, self.settings)
+        detectors = Detectors(self.settings)
+        detections = {model: detectors.of(model.settings) for model in self.models}
+        pools = self._pools(detections[self.models[0]])
+        composed: dict[Model, Parts] = {}
+
+        def found(model: Model) -> None:
+            if self.state == "starting":
+                drawing = partial(self._residents.using, model)
+                detection = detections[model]
+                composed[model] = model.compose(detection, pools.beside(detection.look), self.keys, drawing)
+
+        self._residents.settle(found)
         if self.settings.audit != "off":
             self._audit = AuditLog(self.settings.state_folder / "audit", self.keys)
         if self.state != "starting":  # it was stopped while the model loaded, and `stop` may have seen no log to close
             if self._audit is not None:
                 self._audit.close()
             return
-        packs = PackIndex(host, [self.settings.packs] if self.settings.packs else [])
-        self.recorder.adapters(self._adapters)
-        self.recorder.detectors(health.name for health in detection.health)
-        for watch in detection.watches:
+        watches = tuple(dict.fromkeys(watch for each in detections.values() for watch in each.watches))
+        self.recorder.detectors(watch.health.name for watch in watches)
+        for watch in watches:
             watch.observe(self._detector_did)
-        loader = make_loader(self.settings, detection, self.keys, host=host.name, packs=packs)
-        store = follow(
-            self.settings,
-            detection,
-            loader,
-            accept=partial(unmet, packs),
-            on_reload=self._reloaded,
-            on_poll=self.recorder.polled,
-        )
-        upload = BundleUpload(bundle_place(self.settings.policy), loader, store, partial(unmet, packs))
-        self._ready = self._compose(host, packs, store, detection, upload)
-        self._ready.reviews.start()
+        reviews = Reviews(_case_store(self.settings), self._append, self.recorder)
+        ready: dict[str, Ready] = {}
+        for model in self.models:
+            self.recorder.adapters(model.adapters)
+            own = Ready(model, composed[model], reviews, self._links, watches)
+            ready |= dict.fromkeys(own.limits.models, own)
+        self._ready = ready
+        reviews.start()
         self._sweeping.start()
-        detection.warm(store.snapshot.reads & detection.reads)
-        if store.state.source != "live":
-            self._reloaded(store.state)
-        self._policies_changed(store.state, store.snapshot)
-        if store.snapshot.floor == "none":
-            log.warning("no floor is in force: `floor` is false, and no policy is called `floor`")
-        self.recorder.build(_version(), host.name)
+        for model, detection in detections.items():
+            detection.warm(composed[model].store.snapshot.reads & detection.reads)
+        for model in self.models:
+            model.follow()
+            self.recorder.build(_version(), composed[model].limits.models[0])
 
-    def _compose(self, host: Host, packs: PackIndex, store: Store, detection: Detection, upload: BundleUpload) -> Ready:
+    def _pools(self, detection: Detection) -> DetectorPools:
+        """The threads of the detectors."""
         settings = self.settings
-        readers = DetectorPools(
+        return DetectorPools(
             detection.sense,
             detection.look,
             self.recorder,
             threads=settings.detector_threads,
             seconds=settings.detector_seconds,
         )
-        loop = ClosedLoop(
-            self._queue,
-            readers,
-            packs,
-            self.recorder,
-            without_lettering=detection.without_lettering,
-            deadline_seconds=settings.deadline_seconds,
-            adapters=self._adapters,
-            rewrites=settings.rewriters == "judge" and bool(host.rewriter_off),
-        )
-        reviews = Reviews(_case_store(settings), self._append, self.recorder)
-        limits = limits_of(host, settings, self._adapters)
-        return Ready(host, limits, packs, store, readers, loop, upload, reviews, self._links, detection.watches)
 
     def _detector_did(self, health: Health, seconds: float) -> None:
         """Called after every detector reading, on the thread that called the detector."""
@@ -418,34 +463,6 @@ class Runtime:
             self._told[health.name] = health
             self._publish()
 
-    def _reloaded(self, state: StoreState) -> None:
-        """Called after every attempt to load changed policy files, on the polling thread."""
-        good = state.source == "live"
-        self.recorder.reload("ok" if good else "failed", codes=[p.code for p in state.last_problems])
-        told = state.last_error
-        if self._ready is not None:
-            snapshot = self._ready.store.snapshot
-            told = told or told_change(state, self._followed, snapshot)
-            self._policies_changed(state, snapshot)
-        log.log(logging.INFO if good else logging.ERROR, "policies: %s", told or f"now {state.digest}")
-
-    def _policies_changed(self, state: StoreState, snapshot: Snapshot) -> None:
-        assert self._ready is not None  # INVARIANT: only called with a runtime that is composed
-        self._followed = snapshot
-        self._rows = rule_table(snapshot, self._ready.packs, self._adapters.values())
-        unfit = sum(row.unfit is not None for row in self._rows)
-        rules = [(row.rule, row.mode) for row in self._rows]
-        self.recorder.policies(
-            generation=state.generation,
-            digest=state.digest,
-            loaded=state.loaded_at.timestamp(),
-            unfit=unfit,
-            rules=rules,
-            floor=snapshot.floor != "none",
-            expires=state.origin.not_after.timestamp() if state.origin else math.inf,
-        )
-        self._publish()
-
     def _publish(self) -> None:
         with self._publishing:  # the starter, the polling thread and the event loop do; the latest state stays
             note: dict[str, Any] = {
@@ -454,16 +471,17 @@ class Runtime:
                 "failure": str(self._error) if self._error else None,
                 "mistake": _is_mistake(self._error),
             }
-            if self._ready is not None:
-                note["host"] = self._facts
-                note |= {"policy": self._policy_note(), "rules": [row.to_dict() for row in self._rows]}
-                note |= {"adapters": [each.to_dict() for each in self._adapters.values()]}
-                note |= {"detectors": detector_notes(watch.health for watch in self._ready.watches)}
+            if self._ready:
+                first, *more = self._composed()
+                note |= first.model.note()
+                note |= {"detectors": detector_notes(watch.health for watch in first.watches)}
+                if first.model.name is not None:
+                    note |= {"models": {each.model.shown: each.model.note() for each in (first, *more)}}
             self._notes.publish(note)
 
-    def _policy_note(self) -> dict[str, Any]:
-        assert self._ready is not None  # INVARIANT: as above
-        return public_note(self._ready.store.state, self._ready.store.snapshot)
+    def _composed(self) -> list[Ready]:
+        """What requests use for each model, the first model's first."""
+        return list(dict.fromkeys(self._ready.values()))
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs `work` in the background. The task is referenced until it is done; otherwise it could be garbage

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from steering.sites import Site
 from steering.values import digest_of
 
 if TYPE_CHECKING:
     from steering.host import Host
 
-__all__ = ["Fingerprint", "KeptDigests", "Likeness", "bound_to", "combined", "config_digest", "differences"]
-__all__ += ["fingerprint_of", "joined_weights_digest", "weights_digest"]
+__all__ = ["Fingerprint", "HostFacts", "KeptDigests", "Likeness", "bound_to", "combined", "config_digest"]
+__all__ += ["differences", "fingerprint_of", "joined_weights_digest", "weights_digest"]
 
 
 _FUSED = ("to_qkv", "to_kv", "to_added_qkv")  # diffusers' names
@@ -90,16 +91,17 @@ class Likeness:
         """The likeness that `to_json` gave."""
         return cls(**value)
 
-    def differences(self, pipe: Any, denoiser: Any) -> tuple[str, ...]:
-        """The differences of a pipeline and its denoiser as they are now, in words; of another class, the class alone.
+    def differences(self, pipeline: Sequence[str], denoiser: str, config: Mapping[str, Any]) -> tuple[str, ...]:
+        """The differences of a pipeline (its class, then those that this derives from) and its denoiser, in words; of
+        another class, the class alone.
 
         A class derived from `pipeline` is as good as it.
         """
-        if self.pipeline not in (c.__name__ for c in type(pipe).__mro__):
-            return (f"pipeline `{self.pipeline}` is `{type(pipe).__name__}` here",)
-        if type(denoiser).__name__ != self.denoiser:
-            return (f"denoiser `{self.denoiser}` is `{type(denoiser).__name__}` here",)
-        here = _plain(denoiser.config)
+        if self.pipeline not in pipeline:
+            return (f"pipeline `{self.pipeline}` is `{pipeline[0]}` here",)
+        if denoiser != self.denoiser:
+            return (f"denoiser `{self.denoiser}` is `{denoiser}` here",)
+        here = _plain(config)
         return tuple(
             f"{name} `{json.dumps(want)}` is `{json.dumps(here[name]) if name in here else 'missing'}` here"
             for name, want in self.facts.items()
@@ -107,17 +109,48 @@ class Likeness:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """What packs are compared with, of a host as it was: without its weights, so it may be kept when these are gone.
+
+    `pipeline`: the first pipeline's class, then those that this derives from.
+    """
+
+    name: str
+    sites: tuple[Site, ...]
+    global_sites: tuple[Site, ...]
+    pipeline: tuple[str, ...]
+    denoiser: str
+    config: Mapping[str, Any]
+    fingerprint: Fingerprint
+
+    @classmethod
+    def of(cls, host: Host) -> HostFacts:
+        """The facts of a host as it is now. Its weights are read once if nobody knows their digest yet."""
+        pipeline, denoiser, config = _kind(host)
+        sites = host.sites, host.global_sites
+        return cls(host.name, *sites, pipeline, denoiser, _plain(config), host.fingerprint)
+
+
 def bound_to(value: Mapping[str, Any]) -> Fingerprint | Likeness:
     """The fingerprint or likeness that `to_json` gave. Raises: TypeError or KeyError, when it is neither."""
     return Likeness.from_json(value) if "facts" in value else Fingerprint.from_json(value)
 
 
-def differences(bound: Fingerprint | Likeness, host: Host) -> tuple[str, ...]:
+def differences(bound: Fingerprint | Likeness, host: Host | HostFacts) -> tuple[str, ...]:
     """The differences between what a pack is bound to and a host as it is now, in words; a likeness needs no
     digests."""
     if isinstance(bound, Likeness):
-        return bound.differences(host.pipe, host.denoiser)
+        return bound.differences(*_kind(host))
     return bound.differences(host.fingerprint)
+
+
+def _kind(host: Host | HostFacts) -> tuple[tuple[str, ...], str, Mapping[str, Any]]:
+    """The classes of the first pipeline, its denoiser's class and configuration."""
+    if isinstance(host, HostFacts):
+        return host.pipeline, host.denoiser, host.config
+    denoiser: Any = host.denoiser
+    return tuple(c.__name__ for c in type(host.pipe).__mro__), type(denoiser).__name__, denoiser.config
 
 
 def fingerprint_of(pipe: Any, denoisers: Mapping[str, nn.Module], weights: str | None = None) -> Fingerprint:

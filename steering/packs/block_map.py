@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from steering.families.fingerprint import HostFacts
 from steering.host import Host
 from steering.packs.pack import Pack
 
@@ -29,7 +30,7 @@ class MappedSite:
         return sum(self.effects)
 
 
-def block_map(host: Host, pack: Pack) -> tuple[MappedSite, ...]:
+def block_map(host: Host | HostFacts, pack: Pack) -> tuple[MappedSite, ...]:
     """The sites of `host`, then those of pooled text."""
     effects = {} if pack.scores is None else dict(zip(pack.site_names, pack.scores.tolist(), strict=True))
     pooled = {s.name for s in host.global_sites if pack.pooled == "donor" or s.name in pack.operators}

@@ -9,7 +9,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from steering.errors import BadPack, PackError, PackMismatch, PackNotFound
-from steering.families.fingerprint import Fingerprint, Likeness, bound_to, differences
+from steering.families.fingerprint import Fingerprint, HostFacts, Likeness, bound_to, differences
 from steering.host import Host
 from steering.packs.pack import Pack, read_header, serves
 
@@ -40,7 +40,7 @@ def published_packs(host: Host) -> dict[str, Pack]:
     return fitting
 
 
-def find_pack(concept: str, host: Host, roots: Sequence[str | Path]) -> Pack:
+def find_pack(concept: str, host: Host | HostFacts, roots: Sequence[str | Path]) -> Pack:
     """The pack for a concept on a host, from the first of `roots` that has one made for it. Sub-folders count.
 
     A pack for the concept's whole category serves it where a root has none for the concept itself.

@@ -25,7 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from steering.errors import BadPack, BadPlan, PackMismatch
-from steering.families.fingerprint import Fingerprint, Likeness, bound_to, differences
+from steering.families.fingerprint import Fingerprint, HostFacts, Likeness, bound_to, differences
 from steering.host import Host
 from steering.packs.checks import check_pack
 from steering.packs.parts import CalibrationPoint, Choice
@@ -168,7 +168,7 @@ class Pack:
         return target
 
     @classmethod
-    def load(cls, path: str | Path, *, host: Host) -> Pack:
+    def load(cls, path: str | Path, *, host: Host | HostFacts) -> Pack:
         """The pack in a file, when it was made for `host` as it is now.
 
         Raises: BadPack, when the file is not a pack; PackMismatch, naming what differs.
@@ -183,7 +183,7 @@ class Pack:
         pack.check(host, str(path))
         return pack
 
-    def check(self, host: Host, where: str = "") -> None:
+    def check(self, host: Host | HostFacts, where: str = "") -> None:
         """Nothing, when the pack was made for this host. Raises: PackMismatch."""
         what = f"pack `{self.concept}`" + (f" in `{where}`" if where else "")
         different = differences(self.host, host)

@@ -106,6 +106,8 @@ STEADY = {
     "workers_up": "no worker ended",
     "engine_ready": "no worker ended",
     "build_info": "one version",
+    "model_loaded": "the model stays in memory",
+    "model_loads_total": "the model is loaded once; tests/service/worker/test_models.py loads several",
     "rules": "the reload changes a word, not a rollout",
     "policy_expires_timestamp_seconds": "the policies are no bundle",
     "unfit_rules": "one rule is unfit all the time",

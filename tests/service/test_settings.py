@@ -89,6 +89,67 @@ def test_a_bad_adapter_is_told(adapters: list[str], said: str) -> None:
     assert said in str(error.value)
 
 
+TABLE = """
+max_batch = 4
+[models.signs]
+source = "signpost-pixart"
+aliases = ["gpt-image-1", "dall-e-3"]
+[models.signpost-sdxl]
+max_batch = 2
+policy = ["none"]
+adapters = ["pip=loras/pip.safetensors@0.8"]
+"""
+
+
+def test_a_table_of_models_sets_what_differs_and_the_first_is_for_requests_that_name_none(tmp_path: Path) -> None:
+    from service.worker.launch import environment
+
+    file = tmp_path / "c.toml"
+    file.write_text(TABLE)
+    settings = load_settings(file=file).settings
+
+    def told(settings: Settings) -> list[object]:
+        return [
+            (s.name, s.settings.model, s.settings.max_batch, s.settings.policy, s.settings.model_aliases)
+            for s in settings.served()
+        ]
+
+    own = [
+        ("signs", "signpost-pixart", 4, ("shipped",), ("gpt-image-1", "dall-e-3")),
+        ("signpost-sdxl", "signpost-sdxl", 2, ("none",), ()),
+    ]
+    assert told(settings) == own
+    assert told(load_settings({"model": "signpost-sdxl"}, file=file).settings) == own[::-1]
+    assert [s.name for s in Settings().served()] == [None]
+    sent = {name.removeprefix("PALIMPSEST_").lower(): v for name, v in environment(settings, tmp_path).items()}
+    there = Settings(**{name: v for name, v in sent.items() if name in Settings.model_fields})
+    assert told(there) == own, "workers get the same table by their environment"
+    assert there.served()[1].settings.adapters[0].path == Path("loras/pip.safetensors").absolute()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"models": {"a b": {}}}, "`models.a b`: a name must match"),
+        ({"models": {"a": {"sorce": "x"}}}, "`models.a`: unknown setting `sorce`; did you mean `source`?"),
+        ({"models": {"a": {"max_batch": 0}}}, "`models.a`: `max_batch`: input should be greater than or equal to 1"),
+        ({"models": {"a": {"port": 1}}}, "`models.a`: unknown setting `port`"),
+        ({"models": {"a": {}, "b": {"aliases": ["a"]}}}, "`models.b`: the alias `a` belongs to `a`"),
+        ({"models": {"a": {}}, "model": "q"}, "`model` must be a name of the table `models`, `a`, got `q`"),
+        ({"models": {"a": {}}, "model_aliases": ["z"]}, "`model_aliases` must be empty beside a table `models`"),
+        ({"models": {"a": {"compile": True}}, "model_memory": 1}, "`compile` does not go with `model_memory`"),
+        ({"models": {f"m{k}": {} for k in range(9)}}, "at most 8 items"),
+        ({"models": "{"}, "`models` must be a table, as JSON"),
+        ({"models": {"a": 1}}, "`models` (from option): input should be a valid dictionary, got `1`"),
+    ],
+)
+def test_a_mistake_in_the_table_is_one_line(given: dict[str, object], said: str) -> None:
+    with pytest.raises(SettingsError) as error:
+        load_settings(given)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
 def test_secrets_are_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PALIMPSEST_API_KEYS", "open-sesame,second")
     monkeypatch.setenv("PALIMPSEST_AUDIT_KEY", "buried")

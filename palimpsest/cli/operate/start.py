@@ -19,11 +19,18 @@ _WIDTH = 80
 
 
 def tell_start(model: str, url: str, note: Mapping[str, Any], *, verbose: bool) -> None:
-    """Prints what a ready worker's note says of its model, policies, adapters and rules."""
+    """Prints what a ready worker's note says of each model: its policies, adapters and rules."""
+    models = note.get("models", {model: note})
+    say(_wrapped(f"serving {', '.join(f'`{name}`' for name in models)} at {url}"))
+    for name, own in models.items():
+        _tell_model(own, f" `{name}`" if len(models) > 1 else "", verbose=verbose)
+
+
+def _tell_model(note: Mapping[str, Any], name: str, *, verbose: bool) -> None:
     policy, rules = note["policy"], note.get("rules", [])
-    for told in (f"serving `{model}` at {url}", f"model: {note['host']}", f"policies {policy['digest']}"):
+    where = "" if note.get("loaded", True) else " (loaded when it is asked for)"
+    for told in (f"model{name}: {note['host']}{where}", f"policies {policy['digest']}", _FLOORS[policy["floor"]]):
         say(_wrapped(told))
-    say(_wrapped(_FLOORS[policy["floor"]]))
     if adapters := note.get("adapters"):
         shown = [each | {"unfit rules": _unfit(each, rules)} for each in adapters]
         table("adapters that requests may name", shown, width=None if verbose else _WIDTH)

@@ -13,7 +13,7 @@ import typer
 if TYPE_CHECKING:
     from service.settings import Settings
 
-__all__ = ["by_rows", "emit", "fail", "keep", "plain", "say", "settings_from", "stages", "table"]
+__all__ = ["by_rows", "emit", "fail", "keep", "model_from", "plain", "say", "settings_from", "stages", "table"]
 
 
 def plain(text: object) -> str:
@@ -78,6 +78,11 @@ def settings_from(options: Mapping[str, Any]) -> Settings:
         return load_settings(options).settings
     except SettingsError as error:
         fail(str(error))
+
+
+def model_from(options: Mapping[str, Any]) -> Settings:
+    """The settings that hold for one model, that for requests that name none. Errors as in `settings_from`."""
+    return settings_from(options).served()[0].settings
 
 
 def stages() -> Callable[[str, int, int], None]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from palimpsest.cli.shared.console import fail, settings_from
+from palimpsest.cli.shared.console import fail, model_from, settings_from
 
 if TYPE_CHECKING:
     from steering import Host, Pack
@@ -21,7 +21,7 @@ def open_host(model: str | None) -> Host:
     from steering import SteeringError
 
     try:
-        return load_host(settings_from({"model": model}))
+        return load_host(model_from({"model": model}))
     except (SteeringError, SettingsError) as error:
         fail(str(error))
 
@@ -33,7 +33,7 @@ def is_ours(model: str | None) -> bool:
     from service.settings import SettingsError
 
     try:
-        source = source_of(settings_from({"model": model}))
+        source = source_of(model_from({"model": model}))
         return source.kind != "file" and source.folder is not None and draws_town(source.folder)
     except (SettingsError, ValueError) as error:
         fail(str(error))

@@ -70,7 +70,9 @@ class LocalAnswerer:
 @contextmanager
 def local_service(settings: Settings) -> Iterator[LocalAnswerer]:
     """A ready service in this process, without an audit log. Raises the error if it cannot start."""
-    runtime = Runtime(settings.model_copy(update={"audit": "off", "deadline_seconds": 600.0}), Recorder.apart())
+    runtime = Runtime(
+        settings.model_copy(update={"audit": "off", "deadline_seconds": 600.0}), Recorder.apart(), alone=True
+    )
     runtime.start()
     try:
         runtime.wait()

@@ -63,12 +63,13 @@ def loader_for(
     """
     from policies import Loader
     from policies.store.sources import bundle_of
-    from service.reading.detectors import build_detection
+    from service.reading.detectors import Detectors
     from service.settings import SettingsError
 
     settings = settings_of()
     try:
-        detection = build_detection(settings)
+        detectors = Detectors(settings)
+        detections = [detectors.of(each.settings) for each in settings.served()]
     except SettingsError as error:
         fail(str(error))
     signed = bundle_of(list(paths), []) is not None
@@ -77,8 +78,8 @@ def loader_for(
     trusted = keys_of(keys) if signed and verify else ()
     # any key works, because no canary is drawn here
     return Loader(
-        detection.sense,
-        reads=detection.reads,
+        detections[0].sense,
+        reads=frozenset().union(*(each.reads for each in detections)),
         canary_key=b"command line",
         keys=trusted,
         verify=verify,

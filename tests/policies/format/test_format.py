@@ -314,6 +314,15 @@ def test_what_a_policy_requires_must_be_there(tmp_path, needs, code, says):
     )
 
 
+def test_a_policy_that_is_made_for_a_model_beside_this_one_is_left_out(tmp_path):
+    own = policy(rule(), more="requires: {hosts: [host, other]}\n")
+    others = policy(rule(id="theirs"), name="theirs", more="requires: {hosts: [other, third]}\n")
+    found = load(tmp_path, own, others, host="host", others=frozenset({"host", "other"}))
+    assert [r.policy for r in found.rules] == ["p"]
+    error = refusal(tmp_path, own, others, host="host", others=frozenset({"fourth"}))
+    assert error.codes == ("other-host",), "nobody serves a model that it is made for"
+
+
 @pytest.mark.parametrize(
     ("on_stale", "hill", "acme", "canary"),
     [

@@ -200,7 +200,7 @@ def test_a_rule_that_was_not_verified_with_it_replaces_the_whole_prompt(
 
     client = serve(adapters=(f"loud={loud}",))
     counted = Counted(client)
-    unfit = {row.rule: row.unfit_with for row in client.runtime._rows if row.unfit_with}
+    unfit = {row.rule: row.unfit_with for row in client.runtime.ready().model.rows if row.unfit_with}
     assert unfit == {"toxic-lettering": ("loud",)}
     answer = ask(client, TOXIC, lora={"name": "loud"})
     got = picture(answer)
@@ -233,7 +233,7 @@ def test_a_rule_that_was_verified_with_it_steers_up_to_that_scale(
     verified(file, packs, host, 0.7)
     client = serve(adapters=(f"loud={file}@0.5",))
     counted = Counted(client)
-    assert not any(row.unfit_with for row in client.runtime._rows)
+    assert not any(row.unfit_with for row in client.runtime.ready().model.rows)
     assert ask(client, TOXIC, lora={"name": "loud"}).status_code == 200
     assert counted("fallbacks_total", "unfit") == 0
     assert counted("steered_pictures_total", "lettering") == 1

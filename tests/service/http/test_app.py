@@ -122,7 +122,7 @@ def test_a_refusal_is_one_that_clients_know(client: TestClient) -> None:
         (b'{"prompt": ""}', "application/json", 400, "invalid_value"),
         (json.dumps({"prompt": "a" * 10_000}).encode(), "application/json", 400, "string_too_long"),
         (b'{"prompt": "x", "size": "1x1"}', "application/json", 400, "invalid_value"),
-        (b'{"prompt": "x", "model": "other"}', "application/json", 400, "model_not_found"),
+        (b'{"prompt": "x", "model": "other"}', "application/json", 404, "model_not_found"),
         (b'{"prompt": "x", "stream": 1}', "application/json", 400, "invalid_value"),
         (b'{"prompt": "x", "output_format": "gif"}', "application/json", 400, "invalid_value"),
         (b'{"prompt": "x"}', "text/plain", 415, "unsupported_media_type"),

@@ -109,6 +109,32 @@ def test_what_a_canary_enforced_is_counted_apart() -> None:
     assert counted("old-rule", "enforce") == 1
 
 
+def test_models_share_gauges_by_their_sum_or_by_the_one_that_stands_worst() -> None:
+    registry = CollectorRegistry()
+    recorder = Recorder(registry)
+    one, two = recorder.of("one"), recorder.of("two")
+
+    def value(name: str, **labels: str) -> float | None:
+        return registry.get_sample_value(f"palimpsest_{name}", labels)
+
+    def follows(model: Recorder, digest: str) -> None:
+        model.policies(generation=1, digest=f"sha256:{64 * digest}", loaded=0.0, unfit=1, rules=[], floor=True)
+
+    one.queue_depth(3, 100.0)
+    two.queue_depth(2, 50.0)
+    assert (value("queue_depth"), value("queue_oldest_timestamp_seconds")) == (5, 50)
+    assert [value("model_queue_depth", model=name) for name in ("one", "two")] == [3, 2]
+    two.queue_depth(0)
+    assert (value("queue_depth"), value("queue_oldest_timestamp_seconds")) == (3, 100)
+    follows(one, "a")
+    alone = value("policy_number_max")
+    follows(two, "b")
+    together = value("policy_number_max")
+    assert (value("unfit_rules"), alone) == (2, int(12 * "a", 16))
+    follows(two, "c")
+    assert len({alone, together, value("policy_number_max")}) == 3, "a change of either model is a change"
+
+
 def test_a_value_outside_of_a_closed_label_is_refused() -> None:
     with pytest.raises(ValueError, match=r"`result` must be one of ok, failed, got `maybe`"):
         Recorder(CollectorRegistry()).reload("maybe")  # type: ignore[arg-type]

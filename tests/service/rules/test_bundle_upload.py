@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,15 @@ def signer(tmp_path: Path) -> SigningKey:
 def bundle(signer: SigningKey, policy: Path) -> Callable[..., bytes]:
     """Signs the test policy with `old` replaced by `new`."""
 
-    def make(old: str = "", new: str = "", *, sequence: int = 1, key: SigningKey = signer, name: str = "set") -> bytes:
+    def make(
+        old: str = "",
+        new: str = "",
+        *,
+        sequence: int = 1,
+        key: SigningKey = signer,
+        name: str = "set",
+        hosts: Sequence[str] = (),
+    ) -> bytes:
         text = policy.read_text().replace(old, new) if old else policy.read_text()
         return sign_bundle(
             {"test.yaml": text.encode()},
@@ -47,6 +55,7 @@ def bundle(signer: SigningKey, policy: Path) -> Callable[..., bytes]:
             sequence=sequence,
             created=NOW,
             not_after=NOW + timedelta(days=1),
+            hosts=hosts,
         )
 
     return make
@@ -94,6 +103,32 @@ def test_a_good_bundle_is_taken_and_used_and_sending_it_again_changes_nothing(
     assert put(client, content, keys["writer"]).json()["changed"] is False
     older = put(client, bundle(), keys["writer"])
     assert (older.status_code, older.json()["error"]["code"]) == (409, "bundle_replayed")
+
+
+def test_every_model_that_follows_a_folder_must_accept_what_is_put_there(
+    serve: Callable[..., TestClient], bundle: Any, signer: SigningKey, keys: Any, tmp_path: Path, model: Path
+) -> None:
+    folder = tmp_path / "followed"
+    folder.mkdir()
+    (folder / "set.bundle").write_bytes(bundle())
+    options = {"policy": str(folder), "policy_keys": str(signer.public), "keys_file": tmp_path / "keys.json"}
+    table = {name: {"source": str(model)} for name in ("red", "blue")}
+    client = serve(model="red", models=table, **options)
+    for_red = put(client, bundle("[forbidden]", "[star]", sequence=2, hosts=["red"]), keys["writer"])
+    assert (for_red.status_code, for_red.json()["error"]["code"]) == (400, "invalid_bundle")
+    assert (folder / "set.bundle").read_bytes() == bundle()
+    for_both = bundle("[forbidden]", "[star]", sequence=2, hosts=["red", "blue"])
+    headers = {"Content-Type": "application/json", **keys["writer"]}
+    assert client.put(f"{URL}?model=green", content=for_both, headers=headers).status_code == 404
+    assert client.put(f"{URL}?model=blue", content=for_both, headers=headers).status_code == 202
+    for name in table:
+        for _ in range(1000):
+            asked = {"prompt": "a star", "model": name}
+            if client.post("/v1/policies/evaluate", json=asked, headers=keys["maker"]).json()["verdict"] == "block":
+                break
+            time.sleep(0.01)
+        else:
+            pytest.fail(f"`{name}` does not use it")
 
 
 def test_what_is_wrong_with_a_bundle_is_told_and_the_folder_stays_as_it_was(

@@ -44,7 +44,8 @@ def test_a_worker_that_is_stopped_while_it_starts_ends_at_once_and_closes_its_lo
     goes_on.set()
     worker._starter.join(30)
     assert not worker._starter.is_alive()
-    assert worker._ready is None
+    assert not worker._ready
+    assert worker.state == "stopping"
     folder = chosen.state_folder / "audit"
     assert not folder.exists() or verify(folder, keys=worker.keys)[1] == []
 

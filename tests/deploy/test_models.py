@@ -1,0 +1,111 @@
+"""Two embedded models in one real server under sixteen clients: each under its own policies, untouched pictures equal
+to the stock pipelines' bit for bit; then the same with room for one of them.
+
+| the law that goes red | when this is broken |
+|---|---|
+| nothing is lost, and each model's rules decide alone | the policies of the first model decide for all |
+| untouched pictures are the stock pipeline's | a batch is drawn while a model is loaded |
+| with room for one, both are served | `_leaving` is not asked: one keeps the other out |
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.running import Answer, Server, policy_text, serving
+
+pytestmark = pytest.mark.system
+
+STEPS = 4
+BENIGN = "a cat on a yellow background"
+NO_STARS = policy_text(
+    "no-stars",
+    """
+  - id: no-stars
+    why: No stars here.
+    category: stars
+    when: {prompt: {any_of: [star]}}
+    then: [{do: block}]
+""",
+)
+PROMPTS = (BENIGN, "a red star on a blue background")
+SOURCES = {"signs": "signpost-pixart", "scenes": "signpost-sdxl"}
+
+
+def stock(model: str, prompt: str, seed: int) -> np.ndarray:
+    """What the stock pipeline of an embedded model draws."""
+    import torch
+    from diffusers import DiffusionPipeline
+
+    from reference.folders import MODELS
+
+    torch.set_num_threads(1)
+    if model not in _PIPES:
+        _PIPES[model] = DiffusionPipeline.from_pretrained(MODELS / model, local_files_only=True)
+        _PIPES[model].set_progress_bar_config(disable=True)
+    own = json.loads((MODELS / model / "defaults.json").read_text("utf-8"))
+    call = {k: own[k] for k in ("height", "width", "guidance_scale")} | own["call"] | {"num_inference_steps": STEPS}
+    generator = torch.Generator("cpu").manual_seed(seed)
+    return np.asarray(_PIPES[model](prompt, generator=generator, **call).images[0])
+
+
+_PIPES: dict[str, Any] = {}
+
+
+def asked(server: Server, count: int) -> list[tuple[str, str, int, Answer]]:
+    """The answers to so many mixed requests of sixteen clients."""
+
+    def ask(k: int) -> tuple[str, str, int, Answer]:
+        name, prompt = list(SOURCES)[k % 2], PROMPTS[k // 2 % 2]
+        return name, prompt, k, server.ask(prompt, model=name, seed=k, num_inference_steps=STEPS)
+
+    with ThreadPoolExecutor(16) as clients:
+        return list(clients.map(ask, range(count)))
+
+
+@pytest.mark.parametrize("memory", [None, 25_000_000])
+def test_two_models_under_sixteen_clients(tmp_path: Path, memory: int | None) -> None:
+    table = {name: {"source": source} for name, source in SOURCES.items()} | {"scenes": {"source": "signpost-sdxl"}}
+    (tmp_path / "no-stars.yaml").write_text(NO_STARS)
+    table["scenes"]["policy"] = str(tmp_path / "no-stars.yaml")
+    more = {} if memory is None else {"model_memory": memory}
+    options = {
+        "models": json.dumps(table),
+        "batching": "solo",
+        "deadline_seconds": 600,
+        "detector_seconds": 120,
+        **more,
+    }
+    with serving(tmp_path / "server", model="signs", policy="none", **options) as server:
+        answers = asked(server, 32)
+        codes = Counter((name, prompt, answer.code) for name, prompt, _, answer in answers)
+        assert codes == {
+            ("signs", PROMPTS[0], "200"): 8,
+            ("signs", PROMPTS[1], "200"): 8,
+            ("scenes", PROMPTS[0], "200"): 8,
+            ("scenes", PROMPTS[1], "400 moderation_blocked"): 8,
+        }
+        for name, prompt, seed, answer in answers:
+            if answer.status == 200:
+                drawn = np.asarray(Image.open(io.BytesIO(base64.b64decode(answer.body["data"][0]["b64_json"]))))
+                assert np.array_equal(drawn, stock(SOURCES[name], prompt, seed)), f"{name}, seed {seed}"
+        for name, count in (("signs", 16), ("scenes", 8)):
+            assert server.metric("model_pictures_total", model=name) == count
+        loads = [server.metric("model_loads_total", model=name, result="ok") for name in SOURCES]
+        loaded = server.get("status")["workers"][0]["loaded"]
+        if memory is None:
+            assert (loads, loaded) == ([1, 1], list(SOURCES))
+        else:
+            print(f"\nloads of {', '.join(SOURCES)}: {loads}")
+            assert len(loaded) == 1
+    assert server.verified()["intact"]
