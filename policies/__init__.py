@@ -24,6 +24,7 @@ from policies.decide.explain import explain, narrate
 from policies.decide.replay import Replay, parse_requests, replay
 from policies.decide.rules import Rule
 from policies.decide.snapshot import Origin, Snapshot
+from policies.decide.strikes import struck
 from policies.format.actions import (
     RUNGS,
     VERDICTS,
@@ -52,12 +53,27 @@ from policies.store.keys import KeyProblem, SigningKey, TrustedKey, make_key, tr
 from policies.store.loader import LoadedPolicies, Loader, Sense, no_policy
 from policies.store.sources import SHIPPED, policy_paths
 from policies.store.store import Store, StoreState
-from policies.types import Box, Request, Signal, Signals, Span, Stage, View, concept_of, sentinel_of
+from policies.types import (
+    STRIKE_KINDS,
+    Box,
+    Request,
+    Signal,
+    Signals,
+    Span,
+    Stage,
+    Strike,
+    StrikeKind,
+    Strikes,
+    View,
+    concept_of,
+    sentinel_of,
+)
 
 __all__ = [
     "CODES",
     "RUNGS",
     "SHIPPED",
+    "STRIKE_KINDS",
     "VERDICTS",
     "Action",
     "Block",
@@ -98,6 +114,9 @@ __all__ = [
     "Steer",
     "Store",
     "StoreState",
+    "Strike",
+    "StrikeKind",
+    "Strikes",
     "TestResult",
     "TrustedKey",
     "Unfit",
@@ -124,5 +143,6 @@ __all__ = [
     "sentinel_of",
     "sign_bundle",
     "strictest",
+    "struck",
     "trusted_keys",
 ]
