@@ -45,6 +45,7 @@ from policies.format.dump import dump_policy
 from policies.format.model import json_schema
 from policies.judgement import Reason
 from policies.matcher import Match, Matcher
+from policies.predicates.strikes import MOST_STRIKES
 from policies.problems import CODES, PolicyError, Problem, Remark
 from policies.store.bundle import Bundle, open_bundle, sign_bundle
 from policies.store.diff import Change, diff
@@ -54,6 +55,7 @@ from policies.store.loader import LoadedPolicies, Loader, Sense, no_policy
 from policies.store.sources import SHIPPED, policy_paths
 from policies.store.store import Store, StoreState
 from policies.types import (
+    NO_STRIKES,
     STRIKE_KINDS,
     Box,
     Request,
@@ -71,6 +73,8 @@ from policies.types import (
 
 __all__ = [
     "CODES",
+    "MOST_STRIKES",
+    "NO_STRIKES",
     "RUNGS",
     "SHIPPED",
     "STRIKE_KINDS",

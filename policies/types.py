@@ -12,7 +12,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal, get_args
 
-__all__ = ["EPOCH", "STRIKE_KINDS", "Box", "Request", "Signal", "Signals", "Span", "Spelling", "Stage", "Strike"]
+__all__ = [
+    "EPOCH",
+    "NO_STRIKES",
+    "STRIKE_KINDS",
+    "Box",
+    "Request",
+    "Signal",
+    "Signals",
+    "Span",
+    "Spelling",
+    "Stage",
+    "Strike",
+]
 __all__ += ["StrikeKind", "Strikes", "TextSource", "View", "concept_of", "sentinel_of"]
 
 Stage = Literal["prompt", "picture"]
@@ -69,6 +81,9 @@ class Strikes:
         )
 
 
+NO_STRIKES = Strikes()
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """The part of a caller's request that rules may use.
@@ -84,7 +99,7 @@ class Request:
     id: str = ""
     now: datetime = EPOCH
     given: bool = False
-    strikes: Strikes = Strikes()
+    strikes: Strikes = NO_STRIKES
 
     def __post_init__(self) -> None:
         if self.now.tzinfo is None:

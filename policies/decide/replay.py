@@ -17,7 +17,7 @@ from policies.decide.decision import Decision
 from policies.decide.snapshot import Snapshot
 from policies.format.actions import VERDICTS, Verdict
 from policies.predicates.strikes import MOST_STRIKES
-from policies.types import Request, Signals, Strikes
+from policies.types import NO_STRIKES, Request, Signals, Strikes
 
 __all__ = ["Changed", "Replay", "parse_requests", "replay"]
 
@@ -65,7 +65,7 @@ class Replay:
 
 
 def parse_requests(
-    lines: Iterable[str], *, tenant: str, now: datetime, strikes: Strikes = Strikes()
+    lines: Iterable[str], *, tenant: str, now: datetime, strikes: Strikes = NO_STRIKES
 ) -> Iterator[Request]:
     """One request per line: a prompt, or a JSON object with `prompt` and others, where `strikes` is a number. Empty
     lines are left out. `strikes` are those of lines that say nothing of them. Raises `ValueError`.
@@ -85,15 +85,18 @@ def _fields(line: str, number: int) -> dict[str, Any]:
     except ValueError:
         return {"prompt": text}
     known = ("prompt", "negative_prompt", "tenant", "id")
-    strikes = given.pop("strikes", None)
+    more = {name: Strikes.of(_count(given.pop(name), number)) for name in ("strikes",) if name in given}
     if "prompt" not in given or not all(k in known and isinstance(v, str) for k, v in given.items()):
         others = ", ".join((*known[1:], "strikes"))
         raise ValueError(f"line {number} must be a prompt, or an object of texts with `prompt` and some of {others}")
-    if strikes is None:
-        return dict(given)
-    if not isinstance(strikes, int) or isinstance(strikes, bool) or not 0 <= strikes <= MOST_STRIKES:
-        raise ValueError(f"`strikes` of line {number} must be a number from 0 to {MOST_STRIKES}, got `{json.dumps(strikes)}`")
-    return {**given, "strikes": Strikes.of(strikes)}
+    return {**given, **more}
+
+
+def _count(strikes: object, number: int) -> int:
+    if type(strikes) is not int or not 0 <= strikes <= MOST_STRIKES:
+        got = json.dumps(strikes)
+        raise ValueError(f"`strikes` of line {number} must be a number from 0 to {MOST_STRIKES}, got `{got}`")
+    return strikes
 
 
 def replay(requests: Iterable[Request], old: Snapshot, new: Snapshot, sense: Callable[[Request], Signals]) -> Replay:

@@ -18,18 +18,19 @@ import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from palimpsest_base.scratch import scratch_folder
 from service.errors import RateLimited, without_message
 from service.http.keys import Caller
 from service.settings import Settings, SettingsError
 
-__all__ = ["RateLimiter", "RedisBuckets", "limits_folder", "shared_buckets"]
+__all__ = ["APART_SECONDS", "RateLimiter", "RedisBuckets", "limits_folder", "redis_client", "shared_buckets"]
 
 log = logging.getLogger("bentoml.palimpsest.http")
 _BUCKET = struct.Struct("dd")  # tokens left, and when that was
 _REDIS_SECONDS = 0.25  # longest wait for one answer of Redis
-_APART_SECONDS = 5.0  # after Redis failed: how long it is not asked
+APART_SECONDS = 5.0  # after Redis failed: how long it is not asked
 # KEYS: a bucket; ARGV: tokens a second, most tokens. The clock is Redis', which all servers share
 _TAKE = """
 local rate, burst, time = tonumber(ARGV[1]), tonumber(ARGV[2]), redis.call('TIME')
@@ -50,21 +51,28 @@ def limits_folder() -> Path:
     return Path(prometheus).parent / "limits" if prometheus else scratch_folder()
 
 
+def redis_client(url: str) -> tuple[Any, tuple[type[Exception], ...]]:
+    """A client that waits a short while for each answer and does not try again, and what it raises when there is none.
+    Raises `SettingsError` for a bad `url`.
+    """
+    try:
+        import redis
+    except ImportError:
+        raise SettingsError("`redis_url` needs the package `redis`: install `palimpsest[redis]`") from None
+    try:
+        client = redis.Redis.from_url(
+            url, socket_timeout=_REDIS_SECONDS, socket_connect_timeout=_REDIS_SECONDS, retry=None
+        )
+    except ValueError as error:
+        raise SettingsError(f"`redis_url` must be `redis://host:port/number` or `rediss://...`: {error}") from None
+    return client, (redis.RedisError, OSError)
+
+
 class RedisBuckets:
     """Buckets that all who use one Redis share. Raises `SettingsError` for a bad `url`."""
 
     def __init__(self, url: str, *, burst: int) -> None:
-        try:
-            import redis
-        except ImportError:
-            raise SettingsError("`redis_url` needs the package `redis`: install `palimpsest[redis]`") from None
-        try:
-            client = redis.Redis.from_url(
-                url, socket_timeout=_REDIS_SECONDS, socket_connect_timeout=_REDIS_SECONDS, retry=None
-            )
-        except ValueError as error:
-            raise SettingsError(f"`redis_url` must be `redis://host:port/number` or `rediss://...`: {error}") from None
-        self.failures = (redis.RedisError, OSError)
+        client, self.failures = redis_client(url)
         self._take = client.register_script(_TAKE)
         self._burst = burst
 
@@ -131,7 +139,7 @@ class RateLimiter:
             try:
                 return self._shared.taken(name, rate)
             except self._shared.failures as error:
-                self._ask_again = self._clock() + _APART_SECONDS
+                self._ask_again = self._clock() + APART_SECONDS
                 log.error("Redis does not answer, this server keeps rates alone: %s", without_message(error))
         self._apart()
         return self._taken(self._folder / name, rate)

@@ -111,9 +111,7 @@ def refuse(error: PolicyError, *, as_json: bool) -> NoReturn:
     raise typer.Exit(1)
 
 
-def requests_from(
-    file: Path, *, tenant: str = "", now: datetime | None = None, strikes: int = 0
-) -> Iterator[Request]:
+def requests_from(file: Path, *, tenant: str = "", now: datetime | None = None, strikes: int = 0) -> Iterator[Request]:
     """One request per line of `file` (`-`: standard input): a prompt, or a JSON object with `prompt` and others."""
     from policies import Strikes, parse_requests
 
