@@ -34,17 +34,22 @@ def post(client: TestClient, **body: Any) -> Any:
 
 
 def test_an_answer_has_openai_s_shape_and_says_how_it_was_made(client: TestClient, host: Any) -> None:
-    answer = post(client, prompt=BENIGN, seed=5, n=2, user="me", size="32x32")
+    answer = post(client, prompt=BENIGN, seed=5, n=2, quality="hd", size="32x32")
     assert answer.status_code == 200
     body = answer.json()
     assert set(body) == {"created", "data", "size", "output_format", "background", "usage", "steering"}
     steering = body["steering"]
     assert set(steering) == {
         *("verdict", "how", "sites", "rules", "rungs", "per_image", "decision_id", "policy", "seed", "lora", "shape"),
-        *("asked_size", "ignored"),
+        *("asked_size", "ignored", "safety_identifier"),
     }
     assert {(p["how"], p["sites"]) for p in steering["per_image"]} == {("untouched", 0)}
-    assert (steering["verdict"], steering["rules"], steering["seed"], steering["ignored"]) == ("allow", [], 5, ["user"])
+    assert (steering["verdict"], steering["rules"], steering["seed"], steering["ignored"]) == (
+        "allow",
+        [],
+        5,
+        ["quality"],
+    )
     assert [p["seed"] for p in steering["per_image"]] == [5, 6]
     for item in body["data"]:
         assert Image.open(io.BytesIO(base64.b64decode(item["b64_json"]))).size == (32, 32)
@@ -366,11 +371,11 @@ def test_canary_words_of_prompts_appear_nowhere_but_in_the_request(
     caplog.set_level("DEBUG", logger="bentoml.palimpsest")
     canary = "xylophonic"
     told = [
-        post(client, prompt=f"a {canary} star"),
+        post(client, prompt=f"a {canary} star", safety_identifier=canary),
         post(client, prompt=f'a sign that says "idiot {canary}"', negative_prompt=canary),
         post(client, prompt=f"forbidden {canary}"),
         post(client, prompt=f"{canary} " * 500),
-        client.post("/v1/policies/evaluate", json={"prompt": f"forbidden {canary}"}),
+        client.post("/v1/policies/evaluate", json={"prompt": f"forbidden {canary}", "safety_identifier": canary}),
         client.get("/v1/policies"),
     ]
     state = settings().state_folder
