@@ -38,7 +38,7 @@ def test_a_person_is_refused_after_strikes_and_nobody_else_is(
     client = serve()
 
     def ask(prompt: str, **fields: Any) -> Any:
-        return client.post("/v1/images/generations", json={"prompt": prompt, "num_inference_steps": 1, **fields})
+        return client.post("/v1/images/generations", json={"prompt": prompt, **fields})
 
     mine = {"safety_identifier": "ada@example.com"}
     first = ask(TOXIC, **mine)
@@ -69,7 +69,7 @@ def test_a_person_is_refused_after_strikes_and_nobody_else_is(
 
 def test_nothing_is_remembered_unless_a_policy_asks(serve: Callable[..., Any]) -> None:
     client = serve()
-    answer = client.post("/v1/images/generations", json={"prompt": TOXIC, "num_inference_steps": 1, "user": "ada"})
+    answer = client.post("/v1/images/generations", json={"prompt": TOXIC, "user": "ada"})
     assert answer.json()["steering"]["safety_identifier"]
     assert client.runtime._strikes._tenants == {}
 
