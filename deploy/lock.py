@@ -1,9 +1,9 @@
 """Writes `constraints.txt`: the versions that the tests ran with, of every package that the project needs.
 
-They are read from the environment that runs this (`make lock`: the developer's), from the project's dependencies and
-the extra `dev` on, and on through theirs. Builds of one version (`+cpu`) are left out, so that the file fits any of them;
-there are no hashes and no addresses for the same reason. Versions that only a new Python or another system needs are not
-there, and pip chooses those itself.
+They are read from the environment that runs this (`make lock`: the developer's), for the project's dependencies, its
+extra `dev`, and what these need. Builds of a version (`+cpu`) are left out, so that the file fits any of them. Hashes
+and addresses are left out for the same reason. What only another Python or another system needs is not there, and pip
+chooses its version.
 """
 
 from __future__ import annotations

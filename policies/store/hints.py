@@ -16,7 +16,7 @@ from policies.fields import Moment, moment
 from policies.format.model import BlockModel, ExceptionModel, OverrideModel, RuleModel, SteerModel, VerifyModel
 from policies.predicates.compound import Compound
 from policies.predicates.condition import Condition
-from policies.predicates.possible import can_be
+from policies.store.possible import can_be
 from policies.predicates.tenant import TenantCheck, TenantModel
 from policies.predicates.time import TimeCheck
 from policies.predicates.words import WordCheck

@@ -18,19 +18,17 @@ import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from palimpsest_base.scratch import scratch_folder
 from service.errors import RateLimited, without_message
 from service.http.keys import Caller
-from service.settings import Settings, SettingsError
+from service.redis_client import APART_SECONDS, redis_client
+from service.settings import Settings
 
-__all__ = ["APART_SECONDS", "RateLimiter", "RedisBuckets", "limits_folder", "redis_client", "shared_buckets"]
+__all__ = ["RateLimiter", "RedisBuckets", "limits_folder", "shared_buckets"]
 
 log = logging.getLogger("bentoml.palimpsest.http")
 _BUCKET = struct.Struct("dd")  # tokens left, and when that was
-_REDIS_SECONDS = 0.25  # longest wait for one answer of Redis
-APART_SECONDS = 5.0  # after Redis failed: how long it is not asked
 # KEYS: a bucket; ARGV: tokens a second, most tokens. The clock is Redis', which all servers share
 _TAKE = """
 local rate, burst, time = tonumber(ARGV[1]), tonumber(ARGV[2]), redis.call('TIME')
@@ -49,23 +47,6 @@ def limits_folder() -> Path:
     """The folder that the workers of this server share, and no other server uses."""
     prometheus = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     return Path(prometheus).parent / "limits" if prometheus else scratch_folder()
-
-
-def redis_client(url: str) -> tuple[Any, tuple[type[Exception], ...]]:
-    """A client that waits a short while for each answer and does not try again, and what it raises when there is none.
-    Raises `SettingsError` for a bad `url`.
-    """
-    try:
-        import redis
-    except ImportError:
-        raise SettingsError("`redis_url` needs the package `redis`: install `palimpsest[redis]`") from None
-    try:
-        client = redis.Redis.from_url(
-            url, socket_timeout=_REDIS_SECONDS, socket_connect_timeout=_REDIS_SECONDS, retry=None
-        )
-    except ValueError as error:
-        raise SettingsError(f"`redis_url` must be `redis://host:port/number` or `rediss://...`: {error}") from None
-    return client, (redis.RedisError, OSError)
 
 
 class RedisBuckets:

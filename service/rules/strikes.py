@@ -22,7 +22,7 @@ from typing import TypeVar
 from policies import MOST_STRIKES, Strike, StrikeKind, Strikes
 from service.engine.outcome import Outcome
 from service.errors import without_message
-from service.http.limits import APART_SECONDS, redis_client
+from service.redis_client import APART_SECONDS, redis_client
 from service.settings import Settings
 
 __all__ = ["Person", "RedisStrikes", "StrikeStore", "kind_of", "shared_strikes"]

@@ -21,6 +21,10 @@ from tests.service.serving import POLICY
 
 TOXIC, BENIGN = 'a red star with a sign that says "idiot"', "a red star on a blue background"
 DAY = timedelta(days=1)
+PATIENT = {
+    "detector_seconds": 300.0,
+    "deadline_seconds": 900.0,
+}
 ASKS = """
   - id: patience
     why: Who asks for insults again and again is looked at.
@@ -35,7 +39,7 @@ def test_a_person_is_refused_after_strikes_and_nobody_else_is(
     serve: Callable[..., Any], policy: Path, settings: Callable[..., Any]
 ) -> None:
     policy.write_text(POLICY + ASKS)
-    client = serve()
+    client = serve(**PATIENT)
 
     def ask(prompt: str, **fields: Any) -> Any:
         return client.post("/v1/images/generations", json={"prompt": prompt, **fields})
@@ -68,7 +72,7 @@ def test_a_person_is_refused_after_strikes_and_nobody_else_is(
 
 
 def test_nothing_is_remembered_unless_a_policy_asks(serve: Callable[..., Any]) -> None:
-    client = serve()
+    client = serve(**PATIENT)
     answer = client.post("/v1/images/generations", json={"prompt": TOXIC, "user": "ada"})
     assert answer.json()["steering"]["safety_identifier"]
     assert client.runtime._strikes._tenants == {}
