@@ -87,7 +87,6 @@ class LoraRequest(_Body):
 class _Drawing(_Body):
     """What requests for pictures share."""
 
-    # ignored: the tenant is the name of the API key, not a value that the caller sends
     IGNORED: ClassVar[frozenset[str]] = frozenset(
         (
             *("quality", "style", "background", "moderation", "metadata"),

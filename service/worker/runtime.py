@@ -275,7 +275,7 @@ class Runtime:
                 await asyncio.get_running_loop().run_in_executor(None, ready.reviews.drop, held)
             raise
         if noted is not None:
-            await noted  # the next request, at whatever server, is judged with it
+            await asyncio.shield(noted)  # the next request, at whatever server, is judged with it
         if outcome.refused:
             refused = refusal(outcome, order, decision_id)
             raise refused if held is None else Held(refused, held)
