@@ -135,10 +135,10 @@ class StrikeStore:
         """
         now, seconds = self._clock(), keep.total_seconds()
         self._forget(person.tenant, now - seconds)
-        noted = self._tenants.get(person.tenant, {}).get(person.hashed, ())
+        persons = self._tenants.get(person.tenant, OrderedDict())
         found = {
             each.request: Strike(each.kind, each.categories, timedelta(seconds=now - each.at))
-            for each in noted
+            for each in persons.get(person.hashed, ())
             if now - each.at <= seconds
         }
         if self._shared is None:

@@ -44,13 +44,13 @@ def test_a_person_is_refused_after_strikes_and_nobody_else_is(
     def ask(prompt: str, **fields: Any) -> Any:
         return client.post("/v1/images/generations", json={"prompt": prompt, **fields})
 
-    mine = {"safety_identifier": "ada@example.com"}
+    mine = {"safety_identifier": "wanda@example.com"}
     first = ask(TOXIC, **mine)
     hashed = first.json()["steering"]["safety_identifier"]
     assert first.headers["palimpsest-safety-identifier"] == hashed
     assert ask(BENIGN, **mine).status_code == 200
     assert ask("forbidden", **mine).status_code == 400, "of another category"
-    assert ask(TOXIC, user="ada@example.com").status_code == 200, "the older field is the same person"
+    assert ask(TOXIC, user="wanda@example.com").status_code == 200, "the older field is the same person"
     for _ in range(2):  # a refusal for strikes is none itself
         refused = ask(BENIGN, **mine)
         assert refused.json()["error"]["moderation_details"]["categories"] == ["patience"]
@@ -61,14 +61,14 @@ def test_a_person_is_refused_after_strikes_and_nobody_else_is(
     assert evaluated.json()["verdict"] == "block"
     runtime = client.runtime
     counts = {kind: runtime.recorder.series("strikes_total", kind)._value.get() for kind in ("refused", "repaired")}
-    assert counts == {"refused": 1, "repaired": 5}
+    assert counts == {"refused": 2, "repaired": 4}, "an insult counts, refused or not"
 
     runtime.stop()
     folder = settings().state_folder / "audit"
-    found = [line for _, _, line in find(folder, keys=runtime.keys, identifier="ada@example.com")]
+    found = [line for _, _, line in find(folder, keys=runtime.keys, identifier="wanda@example.com")]
     assert [line["strike"] for line in found] == ["repaired", None, "refused", "repaired", None, None]
     assert {line["safety_identifier"] for line in found} == {hashed}
-    assert "ada" not in "".join(path.read_text() for path in folder.glob("*"))
+    assert "wanda" not in "".join(path.read_text() for path in folder.glob("*"))
 
 
 def test_nothing_is_remembered_unless_a_policy_asks(serve: Callable[..., Any]) -> None:
