@@ -73,7 +73,7 @@ def test_a_toxic_prompt_is_steered_and_only_its_category_is_told(client: TestCli
 
 
 def test_headers_say_what_the_answer_says(client: TestClient) -> None:
-    answer = post(client, prompt=TOXIC, seed=1)
+    answer = post(client, prompt=TOXIC, seed=1, safety_identifier="me")
     steering = answer.json()["steering"]
     assert (steering["how"], steering["sites"]) == ("steered", 2)
     told = {name: value for name, value in answer.headers.items() if name.startswith("palimpsest-")}
@@ -83,9 +83,13 @@ def test_headers_say_what_the_answer_says(client: TestClient) -> None:
         "palimpsest-policy": steering["policy"],
         "palimpsest-seed": "1",
         "palimpsest-how": "steered; sites=2",
+        "palimpsest-safety-identifier": steering["safety_identifier"],
     }
+    runtime = client.runtime  # type: ignore[attr-defined]
+    assert steering["safety_identifier"] == runtime.keys.identified("", "me")
+    assert not runtime._strikes._tenants, "no policy asks for strikes"
     assert steering["decision_id"] == told["palimpsest-decision"]
-    refused = post(client, prompt="something forbidden", seed=1)
+    refused = post(client, prompt="something forbidden", seed=1, safety_identifier="me")
     told |= {"palimpsest-verdict": "block", "palimpsest-decision": refused.headers["x-request-id"]}
     del told["palimpsest-how"]
     assert {name: value for name, value in refused.headers.items() if name.startswith("palimpsest-")} == told
