@@ -21,10 +21,7 @@ from tests.service.serving import POLICY
 
 TOXIC, BENIGN = 'a red star with a sign that says "idiot"', "a red star on a blue background"
 DAY = timedelta(days=1)
-PATIENT = {
-    "detector_seconds": 300.0,
-    "deadline_seconds": 900.0,
-}
+PATIENT = {"detector_seconds": 300.0, "deadline_seconds": 900.0}  # beside whatever else runs
 ASKS = """
   - id: patience
     why: Who asks for insults again and again is looked at.
