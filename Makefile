@@ -30,7 +30,7 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt
 # constraints.txt from the versions in $(VENV). To move some: $(BIN)/python -m pip install --upgrade NAME, `make test`,
 # then this
 lock: dev
-	$(BIN)/python -m deploy.lock
+	$(BIN)/python -m deploy.generate.lock
 
 # the service on this machine, with the embedded model and the shipped policies
 serve: install

@@ -11,7 +11,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from deploy.lock import constraints, locked, required
+from deploy.generate.lock import constraints, locked, required
 
 ROOT = Path(__file__).parents[2]
 

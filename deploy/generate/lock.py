@@ -19,7 +19,7 @@ from packaging.utils import canonicalize_name
 
 __all__ = ["constraints", "locked", "main", "required"]
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 _HEAD = """\
 # The versions that the tests ran with, made by `make lock`. To install them: pip install -c constraints.txt .
 # Any build of a version fits. Without this file pip takes the newest versions that pyproject.toml allows.
