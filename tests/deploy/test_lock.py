@@ -1,6 +1,4 @@
 """`constraints.txt` holds what the project needs, each inside its range, and nothing that ties it to a machine.
-
-Mutations seen red: a line left out; a version outside its range; builds kept (`+cpu`); only direct dependencies locked.
 """
 
 from __future__ import annotations
