@@ -1,5 +1,4 @@
-"""`constraints.txt` holds what the project needs, each inside its range, and nothing that ties it to a machine.
-"""
+"""`constraints.txt` holds what the project needs, each inside its range, and nothing that ties it to a machine."""
 
 from __future__ import annotations
 
