@@ -1,7 +1,7 @@
 """Strikes of persons in the service: counted for rules that ask, by keyed hash, for a while, and never too many.
 
-Mutations seen red: the hash without the tenant, or under the key of prompts; strikes of another key counted; persons not
-forgotten; the newest person dropped.
+Mutations seen red: the hash without the tenant, or under the key of prompts; strikes of another key counted; persons
+not forgotten; the newest person dropped.
 """
 
 from __future__ import annotations
