@@ -8,21 +8,29 @@ JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install dev serve demo test test-system lint docs bench artefacts deploy
+.PHONY: install dev lock serve demo test test-system lint docs bench artefacts deploy
 
 install: $(VENV)/.installed
 
 dev: $(VENV)/.installed-dev
 
-$(VENV)/.installed: pyproject.toml
+# By pip, not uv: uv does not read pip's settings (links to wheels at hand, caps), so where these choose a CPU build of
+# torch, uv would download a CUDA build of gigabytes. Beside that the time of an install is not what chooses packages.
+# The versions are those of constraints.txt, which the tests ran with
+$(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
 	touch $@
 
-$(VENV)/.installed-dev: pyproject.toml
+$(VENV)/.installed-dev: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@ $(VENV)/.installed
+
+# constraints.txt from the versions in $(VENV). To move some: $(BIN)/python -m pip install --upgrade NAME, `make test`,
+# then this
+lock: dev
+	$(BIN)/python -m deploy.generate.lock
 
 # the service on this machine, with the embedded model and the shipped policies
 serve: install

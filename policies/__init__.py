@@ -24,6 +24,7 @@ from policies.decide.explain import explain, narrate
 from policies.decide.replay import Replay, parse_requests, replay
 from policies.decide.rules import Rule
 from policies.decide.snapshot import Origin, Snapshot
+from policies.decide.strikes import struck
 from policies.format.actions import (
     RUNGS,
     VERDICTS,
@@ -44,6 +45,7 @@ from policies.format.dump import dump_policy
 from policies.format.model import json_schema
 from policies.judgement import Reason
 from policies.matcher import Match, Matcher
+from policies.predicates.strikes import MOST_STRIKES
 from policies.problems import CODES, PolicyError, Problem, Remark
 from policies.store.bundle import Bundle, open_bundle, sign_bundle
 from policies.store.diff import Change, diff
@@ -52,12 +54,30 @@ from policies.store.keys import KeyProblem, SigningKey, TrustedKey, make_key, tr
 from policies.store.loader import LoadedPolicies, Loader, Sense, no_policy
 from policies.store.sources import SHIPPED, policy_paths
 from policies.store.store import Store, StoreState
-from policies.types import Box, Request, Signal, Signals, Span, Stage, View, concept_of, sentinel_of
+from policies.types import (
+    NO_STRIKES,
+    STRIKE_KINDS,
+    Box,
+    Request,
+    Signal,
+    Signals,
+    Span,
+    Stage,
+    Strike,
+    StrikeKind,
+    Strikes,
+    View,
+    concept_of,
+    sentinel_of,
+)
 
 __all__ = [
     "CODES",
+    "MOST_STRIKES",
+    "NO_STRIKES",
     "RUNGS",
     "SHIPPED",
+    "STRIKE_KINDS",
     "VERDICTS",
     "Action",
     "Block",
@@ -98,6 +118,9 @@ __all__ = [
     "Steer",
     "Store",
     "StoreState",
+    "Strike",
+    "StrikeKind",
+    "Strikes",
     "TestResult",
     "TrustedKey",
     "Unfit",
@@ -124,5 +147,6 @@ __all__ = [
     "sentinel_of",
     "sign_bundle",
     "strictest",
+    "struck",
     "trusted_keys",
 ]

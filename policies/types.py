@@ -7,16 +7,31 @@ values that make up a decision are in `format.actions` and `decide.decision`.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Literal
+from datetime import UTC, datetime, timedelta
+from typing import Literal, get_args
 
-__all__ = ["EPOCH", "Box", "Request", "Signal", "Signals", "Span", "Spelling", "Stage", "TextSource", "View"]
-__all__ += ["concept_of", "sentinel_of"]
+__all__ = [
+    "EPOCH",
+    "NO_STRIKES",
+    "STRIKE_KINDS",
+    "Box",
+    "Request",
+    "Signal",
+    "Signals",
+    "Span",
+    "Spelling",
+    "Stage",
+    "Strike",
+]
+__all__ += ["StrikeKind", "Strikes", "TextSource", "View", "concept_of", "sentinel_of"]
 
 Stage = Literal["prompt", "picture"]
 TextSource = Literal["prompt", "negative_prompt", "picture"]
 Spelling = Literal["plain", "leet", "repeats"]
+StrikeKind = Literal["refused", "held", "repaired"]  # what became of a request on which rules acted
+STRIKE_KINDS: tuple[StrikeKind, ...] = get_args(StrikeKind)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SENTINEL = "sentinel:"
 
@@ -32,12 +47,50 @@ def concept_of(name: str) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
+class Strike:
+    """An earlier request on which rules of `categories` acted, and how long `ago` that was. A `kind` or `categories` of
+    None stand for any: so a test or an explanation says only how many.
+    """
+
+    kind: StrikeKind | None = None
+    categories: frozenset[str] | None = None
+    ago: timedelta = timedelta()
+
+
+@dataclass(frozen=True, slots=True)
+class Strikes:
+    """What is known of earlier requests for the same person. `error` says why it may not be all."""
+
+    items: tuple[Strike, ...] = ()
+    error: str | None = None
+
+    @staticmethod
+    def of(count: int) -> Strikes:
+        """So many strikes of a moment ago, which every condition counts. Raises `ValueError` for a negative number."""
+        if count < 0:
+            raise ValueError(f"the number of strikes must be 0 or more, got {count}")
+        return Strikes((Strike(),) * count)
+
+    def count(self, within: timedelta, kinds: Collection[StrikeKind], category: str | None = None) -> int:
+        """The strikes of `kinds`, and of `category` if there is one, that are not older than `within`."""
+        return sum(
+            strike.ago <= within
+            and (strike.kind is None or strike.kind in kinds)
+            and (category is None or strike.categories is None or category in strike.categories)
+            for strike in self.items
+        )
+
+
+NO_STRIKES = Strikes()
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """The part of a caller's request that rules may use.
 
     `id` and `tenant` decide whether a canary rule acts. The caller passes `now`; this room never reads a clock. With
     `given` its picture is the caller's own and not drawn from the prompt: every rule that verifies pictures looks at
-    it.
+    it. `strikes` are of the person for whom the tenant asks.
     """
 
     prompt: str
@@ -46,6 +99,7 @@ class Request:
     id: str = ""
     now: datetime = EPOCH
     given: bool = False
+    strikes: Strikes = NO_STRIKES
 
     def __post_init__(self) -> None:
         if self.now.tzinfo is None:

@@ -70,6 +70,7 @@ class Order:
 
     The k-th picture uses `seed + k`. `negative_prompt` is empty when there is none. `guidance` is None for a pipeline
     without a guidance scale. `width` and `height` are what the model draws; a given picture keeps its own size.
+    `person` is the keyed hash of what the caller calls the person for whom it asks; empty: it did not say.
     """
 
     prompt: str
@@ -86,6 +87,7 @@ class Order:
     quality: int = 100  # of `jpeg` and `webp`, 0 to 100
     given: Given | None = None
     asked_size: str | None = None  # the size that was asked for, where another one is drawn
+    person: str = ""
 
     @property
     def size(self) -> str:

@@ -259,7 +259,8 @@ class Settings(BaseSettings):
     rate_burst: int = Field(20, ge=1, le=100_000, description="rate limit: requests that a key may send in one burst")
     redis_url: SecretStr | None = Field(
         None,
-        description="rate limit: Redis in which all servers behind one address keep it together, `redis://host:port/0`",
+        description="Redis in which all servers behind one address keep rate limits and strikes together,"
+        " `redis://host:port/0`",
     )
     drain_seconds: float = Field(
         1.0,

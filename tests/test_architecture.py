@@ -74,7 +74,7 @@ HALLS = {
     "evaluation": ["metrics answers draw distributions p2p", "prompts", "readers", "training", "tables"],
     "service": [
         "errors settings secret_files sealing periodic",
-        "audit hosts image_files picture_links tracing logs",
+        "audit hosts image_files picture_links tracing logs redis_client",
         "order loading",
         "metrics",
         "reading",

@@ -1,1 +1,1 @@
-"""Makes the dashboards and alert rules in `deploy/` from the catalogue of metrics."""
+"""Makes the dashboards and alert rules in `deploy/` from the catalogue of metrics, and the lock of versions."""

@@ -157,6 +157,11 @@ SAFETY = Dashboard(
                         ),
                     ),
                 ),
+                Panel(
+                    "Strikes noted",
+                    (rate("strikes_total", "kind"),),
+                    about="Requests of persons that callers name, on which rules acted; only where a rule asks.",
+                ),
             ),
         ),
         Row(

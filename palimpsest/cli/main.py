@@ -198,20 +198,23 @@ def audit_find(
     prompt: Annotated[
         str | None, typer.Option(help="A prompt, whole. `-` reads it from standard input. It is compared by its hash.")
     ] = None,
+    identifier: Annotated[
+        str | None, typer.Option(help="A `safety_identifier` (or `user`), as it was sent. It is compared by its hash.")
+    ] = None,
     config: Config = None,
 ) -> None:
-    """Print the records of a decision or of a prompt, one JSON object a line. Exit code 1 if there is none.
+    """Print the records of a decision, a prompt or a person, one JSON object a line. Exit code 1 if there is none.
 
-    The log has no prompts, so only somebody who has the key and knows the prompt finds its records.
+    The log has no prompts and no identifiers, so only somebody who has the key and knows them finds their records.
     """
     from service.audit import find
 
-    if (decision is None) == (prompt is None):
-        fail("give either `--decision` or `--prompt`")
+    if sum(given is not None for given in (decision, prompt, identifier)) != 1:
+        fail("give one of `--decision`, `--prompt` and `--identifier`")
     places, keys = _audit_log(folders, config)
     prompt = sys.stdin.read().removesuffix("\n") if prompt == "-" else prompt
     found = 0
-    for file, line, record in find(*places, keys=keys, decision=decision, prompt=prompt):
+    for file, line, record in find(*places, keys=keys, decision=decision, prompt=prompt, identifier=identifier):
         found += 1
         print(json.dumps({"file": file, "line": line, **record}))
     say(f"{found} records; `palimpsest audit verify` tells whether the log is whole")

@@ -31,6 +31,9 @@ Which = Annotated[
 Old = Annotated[str, typer.Argument(help=f"The current policy: {_HELP}", metavar="OLD")]
 New = Annotated[str, typer.Argument(help="The new policy, likewise.", metavar="NEW")]
 Tenant = Annotated[str, typer.Option(help="Tenant of the requests.")]
+StrikeCount = Annotated[
+    int, typer.Option(min=0, max=100, help="Earlier requests of the same person on which rules acted, of any kind.")
+]
 
 
 @policy_app.command()
@@ -118,6 +121,7 @@ def explain(
     floor: Floor = None,
     negative_prompt: Annotated[str, typer.Option(help="Negative prompt for prompts without one.")] = "",
     tenant: Tenant = "",
+    strikes: StrikeCount = 0,
     now: Annotated[datetime | None, typer.Option(help="Time of the decision, in UTC; default: now.")] = None,
     key: Keys = None,
     verify: Verify = True,
@@ -127,7 +131,7 @@ def explain(
 
     Canary rules count as enforced here, as in tests.
     """
-    from policies import PolicyError, Request, decide, explain, narrate
+    from policies import PolicyError, Request, Strikes, decide, explain, narrate
 
     if (prompt is None) == (file is None):
         fail("give either a prompt or `--file`")
@@ -138,7 +142,8 @@ def explain(
         snapshot = replace(loader.load(paths), draw_canaries=False)
     except PolicyError as error:
         fail(str(error))
-    asked = requests_from(file, tenant=tenant, now=at) if file else [Request(prompt or "", tenant=tenant, now=at)]
+    one = Request(prompt or "", tenant=tenant, now=at, strikes=Strikes.of(strikes))
+    asked = requests_from(file, tenant=tenant, now=at, strikes=strikes) if file else [one]
     for request in asked:
         request = replace(request, negative_prompt=request.negative_prompt or negative_prompt)
         if json_ or not sys.stdout.isatty():
@@ -172,6 +177,7 @@ def replay_prompts(
     new: New,
     file: Annotated[Path, typer.Option(help="A file of prompts, one a line; `-`: standard input.")],
     tenant: Tenant = "",
+    strikes: StrikeCount = 0,
     show: Annotated[int, typer.Option(min=0, help="Number of changed prompts to show.")] = 20,
     floor: Floor = None,
     key: Keys = None,
@@ -183,7 +189,7 @@ def replay_prompts(
 
     a, loader = load(old, keys=key or (), verify=verify, floor=floor)
     b, _ = load(new, keys=key or (), verify=verify, floor=floor)
-    asked = list(requests_from(file, tenant=tenant))
+    asked = list(requests_from(file, tenant=tenant, strikes=strikes))
     began = time.perf_counter()
     result = replay(asked, a, b, loader.sense)
     seconds = time.perf_counter() - began

@@ -40,6 +40,7 @@ from policies.near import Near
 from policies.predicates.compound import Compound, open_to_all
 from policies.predicates.condition import Condition
 from policies.predicates.predicate import RuleScope
+from policies.predicates.strikes import longest
 from policies.predicates.tenant import TenantCheck
 from policies.spelling import fold
 
@@ -104,6 +105,7 @@ def compile_snapshot(
         ),
         as_of=origin.created if origin else None,
         origin=origin,
+        strikes=longest(c for r in rules if not r.sleeps for c in _conditions(r)),
     )
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from policies.decide.decide import decide
 from policies.decide.decision import Decision
 from policies.decide.snapshot import Snapshot
 from policies.fields import length, moment
-from policies.format.examples import Expect, Given, GivenPicture, GivenSignals
-from policies.types import EPOCH, Request, Signal, Signals, Stage, concept_of, sentinel_of
+from policies.format.examples import Expect, Given, GivenPicture, GivenSignals, GivenStrikes
+from policies.types import EPOCH, Request, Signal, Signals, Stage, Strike, Strikes, concept_of, sentinel_of
 
 __all__ = ["TestResult", "run_tests"]
 
@@ -50,7 +51,16 @@ def run_tests(snapshot: Snapshot, sense: Callable[[Request], Signals]) -> Iterat
 
 def _request(given: Given) -> Request:
     now = moment(given.now) or EPOCH
-    return Request(given.prompt, given.negative_prompt, tenant=given.tenant, id=given.id, now=now)
+    strikes = _strikes(given.strikes)
+    return Request(given.prompt, given.negative_prompt, tenant=given.tenant, id=given.id, now=now, strikes=strikes)
+
+
+def _strikes(given: list[GivenStrikes]) -> Strikes:
+    items: list[Strike] = []
+    for each in given:
+        categories = None if each.category is None else frozenset({each.category})
+        items += [Strike(each.of, categories, length(each.ago) if each.ago else timedelta())] * each.count
+    return Strikes(tuple(items))
 
 
 def _aged(snapshot: Snapshot, given: Given, request: Request) -> Snapshot:

@@ -16,7 +16,8 @@ from policies.decide.decide import decide
 from policies.decide.decision import Decision
 from policies.decide.snapshot import Snapshot
 from policies.format.actions import VERDICTS, Verdict
-from policies.types import Request, Signals
+from policies.predicates.strikes import MOST_STRIKES
+from policies.types import NO_STRIKES, Request, Signals, Strikes
 
 __all__ = ["Changed", "Replay", "parse_requests", "replay"]
 
@@ -63,17 +64,19 @@ class Replay:
         return [{"old \\ new": old, **{new: self.transitions.get((old, new), 0) for new in VERDICTS}} for old in rows]
 
 
-def parse_requests(lines: Iterable[str], *, tenant: str, now: datetime) -> Iterator[Request]:
-    """One request per line: a prompt, or a JSON object with `prompt` and others. Empty lines are left out. Raises
-    `ValueError`.
+def parse_requests(
+    lines: Iterable[str], *, tenant: str, now: datetime, strikes: Strikes = NO_STRIKES
+) -> Iterator[Request]:
+    """One request per line: a prompt, or a JSON object with `prompt` and others, where `strikes` is a number. Empty
+    lines are left out. `strikes` are those of lines that say nothing of them. Raises `ValueError`.
     """
     for number, line in enumerate(lines, 1):
         if line.strip():
-            given: dict[str, Any] = {"tenant": tenant, "id": str(number), **_fields(line, number)}
+            given: dict[str, Any] = {"tenant": tenant, "id": str(number), "strikes": strikes, **_fields(line, number)}
             yield Request(**given, now=now)
 
 
-def _fields(line: str, number: int) -> dict[str, str]:
+def _fields(line: str, number: int) -> dict[str, Any]:
     text = line.rstrip("\n")
     if not text.lstrip().startswith('{"'):
         return {"prompt": text}
@@ -82,10 +85,18 @@ def _fields(line: str, number: int) -> dict[str, str]:
     except ValueError:
         return {"prompt": text}
     known = ("prompt", "negative_prompt", "tenant", "id")
+    more = {name: Strikes.of(_count(given.pop(name), number)) for name in ("strikes",) if name in given}
     if "prompt" not in given or not all(k in known and isinstance(v, str) for k, v in given.items()):
-        others = ", ".join(known[1:])
+        others = ", ".join((*known[1:], "strikes"))
         raise ValueError(f"line {number} must be a prompt, or an object of texts with `prompt` and some of {others}")
-    return dict(given)
+    return {**given, **more}
+
+
+def _count(strikes: object, number: int) -> int:
+    if type(strikes) is not int or not 0 <= strikes <= MOST_STRIKES:
+        got = json.dumps(strikes)
+        raise ValueError(f"`strikes` of line {number} must be a number from 0 to {MOST_STRIKES}, got `{got}`")
+    return strikes
 
 
 def replay(requests: Iterable[Request], old: Snapshot, new: Snapshot, sense: Callable[[Request], Signals]) -> Replay:

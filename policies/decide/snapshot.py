@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from policies.decide.rules import Freshness, Rule
@@ -37,7 +37,8 @@ class Snapshot:
     files. `words` has the folded entries of every list under `policy/list`, with their inflected forms where the list
     asks for these; `forms` tells for such a list which entry each form belongs to. `as_of` is the time when the
     content was last known to be current; None means now. With `floor_added`, the policy `floor` is the one of this
-    package, which the loader added because the policies have none of their own.
+    package, which the loader added because the policies have none of their own. `strikes` is how long strikes are
+    remembered; None: no rule asks for them.
     """
 
     digest: str
@@ -58,6 +59,7 @@ class Snapshot:
     as_of: datetime | None = None
     origin: Origin | None = None
     floor_added: bool = False
+    strikes: timedelta | None = None
 
     @property
     def floor(self) -> Literal["given", "added", "none"]:

@@ -9,8 +9,10 @@ from pydantic_core import PydanticCustomError
 
 from policies.fields import ConceptName, Duration, FormatModel, Moment, Name, SignalName, Text, UnitFloat
 from policies.format.actions import Verdict
+from policies.predicates.strikes import MOST_STRIKES
+from policies.types import StrikeKind
 
-__all__ = ["Expect", "Given", "GivenPicture", "GivenSignals", "TestModel"]
+__all__ = ["Expect", "Given", "GivenPicture", "GivenSignals", "GivenStrikes", "TestModel"]
 
 
 class GivenPicture(FormatModel):
@@ -33,10 +35,22 @@ class GivenSignals(FormatModel):
     errors: list[SignalName] = []
 
 
+class GivenStrikes(FormatModel):
+    """So many earlier requests for the same person on which rules acted, `ago` (a moment, if not given). Without `of`
+    and `category` every condition counts them.
+    """
+
+    count: Annotated[int, Field(ge=1, le=MOST_STRIKES)] = 1
+    of: StrikeKind | None = None
+    category: Name | None = None
+    ago: Duration | None = None
+
+
 class Given(FormatModel):
     """The request of a test, and what detectors say about it and about its picture.
 
-    `age` is how long ago the policies were last known to be current, for tests of `freshness`.
+    `age` is how long ago the policies were last known to be current, for tests of `freshness`. `strikes` are what is
+    remembered of the person.
     """
 
     prompt: Annotated[str, Field(max_length=4000)]
@@ -45,6 +59,7 @@ class Given(FormatModel):
     id: str = ""
     now: Moment | None = None
     age: Duration | None = None
+    strikes: Annotated[list[GivenStrikes], Field(max_length=100)] = []
     signals: GivenSignals | None = None
     picture: GivenPicture | None = None
 

@@ -98,7 +98,7 @@ def _sentence(item: dict[str, Any], path: _Loc, written: str | None) -> str:
         return f"must be one of {', '.join(f'`{k}`' for k in known)}, got `{got}`{near}"
     if kind == "string_pattern_mismatch":
         return f"{_shape(path)}, got `{got}`"
-    if kind == "string_type" and _field(path) in ("max_age", "age"):
+    if kind == "string_type" and _field(path) in _DURATIONS:
         return f"{_shape(path)}, got `{got}`"
     if kind == "string_type":
         return f"must be text, got `{got}`; put it in quotes if it is meant so"
@@ -125,10 +125,10 @@ def _shape(path: _Loc) -> str:
 
 
 _CONCEPT = "must be `lettering`, or a kind and a name in lower case, such as `character/pip` or `logo/acme`"
+_DURATIONS = ("max_age", "age", "within", "ago")
 _PATTERNS = {
     "engine": "must be three numbers such as 1.0.0",
-    "max_age": "must be a length of time such as `15m`, `24h` or `7d`",
-    "age": "must be a length of time such as `15m`, `24h` or `7d`",
+    **dict.fromkeys(_DURATIONS, "must be a length of time such as `15m`, `24h` or `7d`"),
     "version": "must be three numbers such as 1.0.0",
     "read": _CONCEPT,
     "packs": _CONCEPT,

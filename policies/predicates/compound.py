@@ -6,6 +6,7 @@ could change the result.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,7 +15,7 @@ from policies.judgement import Judgement
 from policies.predicates.condition import Condition, Lists, SingleCondition
 from policies.types import Stage
 
-__all__ = ["Compound", "CompoundKind", "Side", "combine", "implies", "may_hold", "open_to_all"]
+__all__ = ["Compound", "CompoundKind", "Side", "combine", "implies", "may_hold", "open_to_all", "singles"]
 
 CompoundKind = Literal["all", "any", "none"]
 
@@ -63,6 +64,15 @@ def open_to_all(when: Condition) -> bool:
     if when.kind == "none":
         return False
     return (all if when.kind == "all" else any)(open_to_all(part) for part in when.parts)
+
+
+def singles(when: Condition) -> Iterator[SingleCondition]:
+    """Every predicate of a condition."""
+    if isinstance(when, Compound):
+        for part in when.parts:
+            yield from singles(part)
+    elif isinstance(when, SingleCondition):
+        yield when
 
 
 def combine(kind: CompoundKind, parts: list[Judgement]) -> Judgement:

@@ -29,6 +29,7 @@ _MODULES = (
     "time",
     "picture",
     "sentinel",
+    "strikes",
 )
 
 

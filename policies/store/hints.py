@@ -16,7 +16,6 @@ from policies.fields import Moment, moment
 from policies.format.model import BlockModel, ExceptionModel, OverrideModel, RuleModel, SteerModel, VerifyModel
 from policies.predicates.compound import Compound
 from policies.predicates.condition import Condition
-from policies.predicates.possible import can_be
 from policies.predicates.tenant import TenantCheck, TenantModel
 from policies.predicates.time import TimeCheck
 from policies.predicates.words import WordCheck
@@ -24,6 +23,7 @@ from policies.problems import Remark
 from policies.store.document import Document
 from policies.store.entries import Entry, about_entries, about_tenants, entries_of_list
 from policies.store.loader import LoadedPolicies
+from policies.store.possible import can_be
 from policies.store.review import where, words_in
 
 __all__ = ["advice"]

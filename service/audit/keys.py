@@ -26,18 +26,27 @@ class AuditKeys:
     chain: bytes
     canary: bytes  # selects the requests of canary rules, so that outsiders cannot predict them
     session: bytes  # seals the sessions of the console
+    person: bytes  # hashes what callers call the persons for whom they ask
 
     @classmethod
     def derive(cls, secret: bytes) -> AuditKeys:
         def part(label: bytes) -> bytes:
             return hmac.new(secret, b"palimpsest-audit/" + label, hashlib.sha256).digest()
 
-        return cls(part(b"id").hex()[:8], part(b"text"), part(b"chain"), part(b"canary"), part(b"session"))
+        keys = (part(label) for label in (b"text", b"chain", b"canary", b"session", b"person"))
+        return cls(part(b"id").hex()[:8], *keys)
 
     def hashed(self, text: str) -> str:
         """`text` as `keyid:hash`. Equal texts have equal hashes; without the key the hash reveals nothing else."""
         digest = hmac.new(self.text, text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
         return f"{self.id}:{digest[:32]}"
+
+    def identified(self, tenant: str, identifier: str) -> str:
+        """A caller's `safety_identifier` as `keyid:hash`. It is another hash for each tenant, and never a text's: so
+        what one tenant is told says nothing of another's persons or of prompts.
+        """
+        said = f"{tenant}\0{identifier}".encode("utf-8", "surrogatepass")
+        return f"{self.id}:{hmac.new(self.person, said, hashlib.sha256).hexdigest()[:32]}"
 
     def mac(self, line: Mapping[str, Any]) -> str:
         """The MAC of a line without its own `mac`. The line includes `prev`, which makes the chain."""

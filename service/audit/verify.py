@@ -69,14 +69,23 @@ def verify(*folders: Path, keys: AuditKeys, archived: bool = False) -> tuple[int
 
 
 def find(
-    *folders: Path, keys: AuditKeys, decision: str | None = None, prompt: str | None = None
+    *folders: Path,
+    keys: AuditKeys,
+    decision: str | None = None,
+    prompt: str | None = None,
+    identifier: str | None = None,
 ) -> Iterator[tuple[str, int, Mapping[str, Any]]]:
-    """The intact records of a decision id, or of a prompt or negative prompt, each with its file and line."""
+    """The intact records of a decision id, of a prompt or negative prompt, or of a `safety_identifier` whoever sent it,
+    each with its file and line.
+    """
     hashed = keys.hashed(prompt) if prompt is not None else None
     for file in _files(folders):
         for number, line in enumerate(_read(file, keys).lines, 1):
             of_prompt = hashed is not None and hashed in (line.get("prompt"), line.get("negative_prompt"))
-            if of_prompt or (decision is not None and line.get("decision_id") == decision):
+            of_person = identifier is not None and line.get("safety_identifier") == keys.identified(
+                line.get("tenant", ""), identifier
+            )
+            if of_prompt or of_person or (decision is not None and line.get("decision_id") == decision):
                 yield file.name, number, line
 
 

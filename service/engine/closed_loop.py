@@ -23,7 +23,20 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from policies import VERDICTS, Decision, Request, Rung, Signal, Signals, Verdict, concept_of, decide, sentinel_of
+from policies import (
+    NO_STRIKES,
+    VERDICTS,
+    Decision,
+    Request,
+    Rung,
+    Signal,
+    Signals,
+    Strikes,
+    Verdict,
+    concept_of,
+    decide,
+    sentinel_of,
+)
 from service.engine.blur import blur
 from service.engine.given import GivenPicture, boxes_in, shown
 from service.engine.outcome import Finished, Held, Outcome, Picture, RefusedAt
@@ -112,8 +125,9 @@ class ClosedLoop:
         *,
         tenant: str = "",
         progress: Progress | None = None,
+        strikes: Strikes = NO_STRIKES,
     ) -> Outcome:
-        """The outcome of an order. `progress` receives its progress.
+        """The outcome of an order. `progress` receives its progress. `strikes` are of the person it is for.
 
         Raises `Busy`, `DeadlineExceeded` or the engine's error.
         """
@@ -121,7 +135,7 @@ class ClosedLoop:
         deadline = asyncio.get_running_loop().time() + self._deadline_seconds
         now = datetime.now(UTC)
         given = order.given is not None
-        request = Request(order.prompt, order.negative_prompt, tenant, id=request_id, now=now, given=given)
+        request = Request(order.prompt, order.negative_prompt, tenant, request_id, now, given, strikes)
         try:
             async with asyncio.timeout_at(deadline):
                 outcome = await self._answer(order, request, snapshot, progress, ends)

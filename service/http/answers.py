@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from policies import Decision, Disclosure
+from policies import Decision, Disclosure, StrikeKind
 from service.audit import AuditKeys
 from service.engine.outcome import Finished, Outcome, Picture
 from service.errors import Refused
@@ -48,6 +48,7 @@ def generation_answer(finished: Finished, order: Order, ignored: Sequence[str], 
             "decision_id": decision_id,
             "policy": outcome.decision.policy,
             "seed": order.seed,
+            "safety_identifier": order.person or None,
             "lora": asdict(order.lora) if order.lora else None,
             "shape": _shape(outcome.pictures[0]),
             "asked_size": order.asked_size,
@@ -110,6 +111,7 @@ def refusal(outcome: Outcome, order: Order, decision_id: str) -> Refused:
             "decision_id": decision_id,
             "policy": outcome.decision.policy,
             "seed": order.seed,
+            "safety_identifier": order.person or None,
         }
     )
     return error
@@ -125,13 +127,17 @@ def answer_headers(steering: Mapping[str, Any]) -> dict[str, str]:
     }
     if steering.get("asked_size"):
         told["Palimpsest-Asked-Size"] = steering["asked_size"]
+    if steering.get("safety_identifier"):
+        told["Palimpsest-Safety-Identifier"] = steering["safety_identifier"]
     if "how" in steering:
         told["Palimpsest-How"] = f"{steering['how']}; sites={steering['sites']}"
     return told
 
 
-def audit_record(outcome: Outcome, order: Order, keys: AuditKeys, *, seconds: float) -> dict[str, Any]:
-    """The audit record of an outcome. The prompt appears as a keyed hash only."""
+def audit_record(
+    outcome: Outcome, order: Order, keys: AuditKeys, *, seconds: float, strike: StrikeKind | None = None
+) -> dict[str, Any]:
+    """The audit record of an outcome. The prompt appears as a keyed hash only. `strike`: it was noted as one."""
     decision = outcome.decision
     return {
         "event": "decision",
@@ -143,6 +149,7 @@ def audit_record(outcome: Outcome, order: Order, keys: AuditKeys, *, seconds: fl
         if decision.shadow
         else None,
         "pictures": [_audited(p) for p in outcome.pictures],
+        "strike": strike,
         "seconds": round(seconds, 3),
     }
 
@@ -166,6 +173,7 @@ def _asked(order: Order, keys: AuditKeys) -> dict[str, Any]:
         "prompt": keys.hashed(order.prompt),
         "negative_prompt": keys.hashed(order.negative_prompt) if order.negative_prompt else None,
         "characters": len(order.prompt),
+        "safety_identifier": order.person or None,
         **({} if order.given is None else {"given": _given(order.given, keys)}),
         "asked": {
             "n": order.n,

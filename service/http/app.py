@@ -37,7 +37,7 @@ from service.errors import (
 )
 from service.http.answers import answer_headers
 from service.http.body import read_json_bytes, unless_gone
-from service.http.context import caller_of, runtime_of
+from service.http.context import caller_of, for_person, runtime_of
 from service.http.endpoints.moderations import moderate
 from service.http.endpoints.pictures import check_room, picture, with_urls
 from service.http.endpoints.reviews import decide_review, list_reviews, review_case, review_outcome, review_picture
@@ -78,7 +78,7 @@ async def generate(request: Request) -> Response:
     raw = await read_json_bytes(request, settings.max_body, seconds=settings.deadline_seconds)
     parsed, ignored = parse_body(raw, GenerationRequest)
     limits = runtime.ready(parsed.model).limits
-    order = parsed.within(limits)
+    order = for_person(request, parsed.within(limits), parsed.identifier)
     ignored = (*ignored, *parsed.unused)
     if parsed.stream:
         return await _streamed(request, order, ignored, "image_generation", own=bool(parsed.progress))
@@ -92,7 +92,7 @@ async def edit(request: Request) -> Response:
     image, mask = await _picture(request, form, "image"), await _picture(request, form, "mask", needed=False)
     assert image is not None  # INVARIANT: it is needed
     limits = runtime_of(request).ready(parsed.model).limits
-    order = parsed.over(limits, image, mask)
+    order = for_person(request, parsed.over(limits, image, mask), parsed.identifier)
     ignored = (*ignored, *parsed.unused)
     if not parsed.stream:
         return await _drawn(request, order, ignored, by_url=parsed.by_url(limits))
@@ -106,7 +106,7 @@ async def repair(request: Request) -> Response:
     image = await _picture(request, form, "image")
     assert image is not None  # INVARIANT: it is needed
     limits = runtime_of(request).ready(parsed.model).limits
-    order = parsed.over(limits, image)
+    order = for_person(request, parsed.over(limits, image), parsed.identifier)
     return await _drawn(request, order, (*ignored, *parsed.unused), by_url=parsed.by_url(limits))
 
 

@@ -157,7 +157,8 @@ class Guard:
 
 def _with_cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
     """The app for browsers, too. A preflight needs no key, and cookies are never taken."""
-    shown = [f"Palimpsest-{name}" for name in ("Verdict", "Decision", "Policy", "Seed", "How", "Asked-Size")]
+    names = ("Verdict", "Decision", "Policy", "Seed", "How", "Asked-Size", "Safety-Identifier")
+    shown = [f"Palimpsest-{name}" for name in names]
     return CORSMiddleware(
         app,
         allow_origins=origins,

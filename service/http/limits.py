@@ -22,14 +22,13 @@ from pathlib import Path
 from palimpsest_base.scratch import scratch_folder
 from service.errors import RateLimited, without_message
 from service.http.keys import Caller
-from service.settings import Settings, SettingsError
+from service.redis_client import APART_SECONDS, redis_client
+from service.settings import Settings
 
 __all__ = ["RateLimiter", "RedisBuckets", "limits_folder", "shared_buckets"]
 
 log = logging.getLogger("bentoml.palimpsest.http")
 _BUCKET = struct.Struct("dd")  # tokens left, and when that was
-_REDIS_SECONDS = 0.25  # longest wait for one answer of Redis
-_APART_SECONDS = 5.0  # after Redis failed: how long it is not asked
 # KEYS: a bucket; ARGV: tokens a second, most tokens. The clock is Redis', which all servers share
 _TAKE = """
 local rate, burst, time = tonumber(ARGV[1]), tonumber(ARGV[2]), redis.call('TIME')
@@ -54,17 +53,7 @@ class RedisBuckets:
     """Buckets that all who use one Redis share. Raises `SettingsError` for a bad `url`."""
 
     def __init__(self, url: str, *, burst: int) -> None:
-        try:
-            import redis
-        except ImportError:
-            raise SettingsError("`redis_url` needs the package `redis`: install `palimpsest[redis]`") from None
-        try:
-            client = redis.Redis.from_url(
-                url, socket_timeout=_REDIS_SECONDS, socket_connect_timeout=_REDIS_SECONDS, retry=None
-            )
-        except ValueError as error:
-            raise SettingsError(f"`redis_url` must be `redis://host:port/number` or `rediss://...`: {error}") from None
-        self.failures = (redis.RedisError, OSError)
+        client, self.failures = redis_client(url)
         self._take = client.register_script(_TAKE)
         self._burst = burst
 
@@ -131,7 +120,7 @@ class RateLimiter:
             try:
                 return self._shared.taken(name, rate)
             except self._shared.failures as error:
-                self._ask_again = self._clock() + _APART_SECONDS
+                self._ask_again = self._clock() + APART_SECONDS
                 log.error("Redis does not answer, this server keeps rates alone: %s", without_message(error))
         self._apart()
         return self._taken(self._folder / name, rate)

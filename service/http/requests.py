@@ -68,6 +68,8 @@ def _whole(value: Any) -> Any:
 _Whole = BeforeValidator(_whole)
 # bounds stand next to the type, or the schema does not tell them
 Count = Annotated[StrictInt, Field(ge=1), _Whole]
+# OpenAI allows 64 characters, which are a digest; programs also send addresses
+Identifier = Annotated[StrictStr, Field(max_length=256)]
 
 
 class _Body(BaseModel):
@@ -85,10 +87,9 @@ class LoraRequest(_Body):
 class _Drawing(_Body):
     """What requests for pictures share."""
 
-    # ignored: the tenant is the name of the API key, not a value that the caller sends
     IGNORED: ClassVar[frozenset[str]] = frozenset(
         (
-            *("quality", "style", "background", "user", "safety_identifier", "moderation", "metadata"),
+            *("quality", "style", "background", "moderation", "metadata"),
             *("prompt_cache_key", "input_fidelity", "complexity", "svg", "frame_count", "frame_duration_ms"),
         )
     )
@@ -102,6 +103,15 @@ class _Drawing(_Body):
     num_inference_steps: Count | None = None
     guidance_scale: Annotated[StrictFloat | StrictInt, Field(ge=0.0, le=MAX_GUIDANCE)] | None = None
     lora: LoraRequest | None = None
+    safety_identifier: Annotated[Identifier, Field(min_length=1)] | None = None
+    user: Annotated[
+        Identifier | None, Field(description="OpenAI's older field, for `safety_identifier` where this is absent")
+    ] = None
+
+    @property
+    def identifier(self) -> str:
+        """What the caller calls the person for whom it asks; empty: it did not say."""
+        return self.safety_identifier or self.user or ""
 
     def _order(self, limits: Limits, prompt: str, n: int | None, size: tuple[int, int]) -> Order:
         """The order: this request with defaults and a seed. Raises `BadRequest` if it exceeds a limit."""
@@ -133,7 +143,9 @@ class _Drawing(_Body):
     def unused(self) -> tuple[str, ...]:
         """Supported fields that have no effect on this request."""
         lossless = self.output_format in (None, "png")
-        return ("output_compression",) if lossless and self.output_compression is not None else ()
+        compression = lossless and self.output_compression is not None
+        user = self.user is not None and (self.safety_identifier is not None or not self.user)
+        return (*(("output_compression",) * compression), *(("user",) * user))
 
     def by_url(self, limits: Limits) -> bool:
         """Whether the pictures are answered with as URLs."""
@@ -282,6 +294,7 @@ class EvaluateRequest(_Body):
     prompt: StrictStr
     negative_prompt: StrictStr | None = None
     model: StrictStr | None = None
+    safety_identifier: Annotated[Identifier, Field(min_length=1)] | None = None
 
     def within(self, limits: Limits) -> EvaluateRequest:
         """This request. Raises `BadRequest` if it exceeds a limit."""

@@ -77,6 +77,7 @@ class Steering(_Answer):
     decision_id: str
     policy: str
     seed: int
+    safety_identifier: str | None = Field(description="a keyed hash of the one in the request: the same for the same")
     lora: AppliedLora | None
     shape: Shape | None
     asked_size: str | None = Field(description="the size that was asked for, where another one was drawn")

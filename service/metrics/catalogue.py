@@ -15,7 +15,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from policies import CODES, RUNGS, VERDICTS
+from policies import CODES, RUNGS, STRIKE_KINDS, VERDICTS
 
 __all__ = [
     "CATALOGUE",
@@ -93,6 +93,7 @@ BROKEN = MetricLabel("cause", ("latents", "decoded"))
 REPLACED = MetricLabel("reason", ("fired", "steering", "unfit"))
 LOADED = MetricLabel("result", ("ok", "failed"))
 PROBLEM = MetricLabel("reason", CODES)
+STRIKE = MetricLabel("kind", STRIKE_KINDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +184,7 @@ CATALOGUE: tuple[Metric, ...] = (
     Metric("policy_reloads_total", "counter", "Attempts to load changed policies.", (RELOADED,)),
     Metric("policy_refusals_total", "counter", "Changed policies that were refused, by what was wrong.", (PROBLEM,)),
     Metric("policy_exemptions_total", "counter", "Requests that an exception spared from a rule.", (RULE,), 80),
+    Metric("strikes_total", "counter", "Requests noted as strikes, for rules that ask for these.", (STRIKE,)),
     Metric("policy_last_reload_failed", "gauge", "1 while the files on disk are not what is in use.", mode="livemax"),
     Metric("rules", "gauge", "Rules of the policies in use, by rollout.", (ROLLOUT,), mode="livemax"),
     Metric("unfit_rules", "gauge", "Rules of the policies in use that no pack of the model fits.", mode="livemax"),

@@ -30,6 +30,7 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from policies import StrikeKind
 from service.metrics.catalogue import (
     CATALOGUE,
     FAILURE,
@@ -351,6 +352,10 @@ class Recorder:
         """A request was exempt from these rules."""
         for rule in rules:
             self.series("policy_exemptions_total", rule).inc()
+
+    def strike(self, kind: StrikeKind) -> None:
+        """A request was noted as a strike."""
+        self.series("strikes_total", kind).inc()
 
     def review_case(self, result: Literal["kept", "full", "error"]) -> None:
         """A request was held for review, or refused because its case could not be kept."""

@@ -264,6 +264,8 @@ class Model:
 
     def _policies_changed(self, state: StoreState, snapshot: Snapshot) -> None:
         assert self.parts is not None  # INVARIANT: only called with a model that is composed
+        if snapshot.strikes is not None and self.settings.redis_url and not self.settings.audit_key:
+            log.warning("strikes are shared by servers with the same `audit_key` only, and it is not set")
         self._followed = snapshot
         self.rows = rule_table(snapshot, self.parts.packs, self.adapters.values())
         self.recorder.policies(

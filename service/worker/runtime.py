@@ -19,7 +19,17 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from policies import PolicyError, Request, Snapshot, Store, no_policy
+from policies import (
+    NO_STRIKES,
+    PolicyError,
+    Request,
+    Snapshot,
+    Store,
+    StrikeKind,
+    Strikes,
+    no_policy,
+    struck,
+)
 from service.audit import AuditKeys, AuditLog, load_keys
 from service.engine.closed_loop import ClosedLoop
 from service.engine.host import load_host
@@ -47,6 +57,7 @@ from service.reading.pools import DetectorPools
 from service.reviews.reviews import Reviews
 from service.reviews.store import CaseStore, Quota, new_id
 from service.rules.bundle_upload import BundleUpload
+from service.rules.strikes import Person, StrikeStore, kind_of, shared_strikes
 from service.rules.support import PackIndex
 from service.settings import Settings, SettingsError
 from service.worker.model import Model, Parts
@@ -138,6 +149,7 @@ class Runtime:
             shared=shared_buckets(settings),
             apart=recorder.rate_apart,
         )
+        self._strikes = StrikeStore(shared_strikes(settings))
         self._tasks: set[asyncio.Task[None]] = set()
         self._in_flight = 0
         self._publishing = threading.Lock()
@@ -275,7 +287,11 @@ class Runtime:
         about = {"decision_id": decision_id, "tenant": tenant}
         self._in_flight += 1
         try:
-            outcome = await ready.loop.answer(order, snapshot, decision_id, tenant=tenant, progress=progress)
+            person = Person(tenant, order.person)
+            strikes = await self._strikes_of(person, snapshot)
+            outcome = await ready.loop.answer(
+                order, snapshot, decision_id, tenant=tenant, progress=progress, strikes=strikes
+            )
             if not plain:
                 count(outcome, ready.model.recorder, order.lora)
         except BaseException as error:
@@ -285,8 +301,9 @@ class Runtime:
             raise
         finally:
             self._in_flight -= 1
+        strike, noted = self._strike(outcome, person, snapshot, decision_id)
         held = None if outcome.held is None else await self._hold(outcome, outcome.held, order, ignored, about)
-        record = audit_record(outcome, order, self.keys, seconds=time.perf_counter() - started)
+        record = audit_record(outcome, order, self.keys, seconds=time.perf_counter() - started, strike=strike)
         if plain:
             record |= {"event": "plain"}
         try:
@@ -295,10 +312,33 @@ class Runtime:
             if held is not None:
                 await asyncio.get_running_loop().run_in_executor(None, ready.reviews.drop, held)
             raise
+        if noted is not None:
+            await asyncio.shield(noted)  # the next request, at whatever server, is judged with it
         if outcome.refused:
             refused = refusal(outcome, order, decision_id)
             raise refused if held is None else Held(refused, held)
         return generation_answer(await ready.loop.finish(outcome, order), order, ignored, decision_id)
+
+    async def _strikes_of(self, person: Person, snapshot: Snapshot) -> Strikes:
+        """What is remembered of a person, as far as the policies ask."""
+        if snapshot.strikes is None or not person.hashed:
+            return NO_STRIKES
+        return await self._strikes.known(person, snapshot.strikes)
+
+    def _strike(
+        self, outcome: Outcome, person: Person, snapshot: Snapshot, decision_id: str
+    ) -> tuple[StrikeKind | None, asyncio.Task[None] | None]:
+        """As what a request is noted as a strike of its person, and the task that notes it. It goes on if the request
+        is cancelled.
+        """
+        kind = kind_of(outcome)
+        if snapshot.strikes is None or not person.hashed or kind is None:
+            return None, None
+        categories = struck((outcome.decision, *(p.decision for p in outcome.pictures)), snapshot)
+        if not categories:
+            return None, None
+        self.recorder.strike(kind)
+        return kind, self._later(self._strikes.note(person, decision_id, kind, categories, snapshot.strikes))
 
     async def _hold(
         self, outcome: Outcome, held: HeldPictures, order: Order, ignored: Sequence[str], about: dict[str, Any]
@@ -346,8 +386,18 @@ class Runtime:
     async def evaluate(self, asked: EvaluateRequest, decision_id: str, *, tenant: str = "") -> dict[str, Any]:
         """The body of an evaluation. No picture is generated, and nothing is counted or recorded."""
         ready = self.ready(asked.model)
-        request = Request(asked.prompt, asked.negative_prompt or "", tenant, id=decision_id, now=datetime.now(UTC))
-        _, decision = await ready.loop.judge_prompt(request, ready.store.snapshot)
+        snapshot, said = ready.store.snapshot, asked.safety_identifier
+        person = Person(tenant, self.keys.identified(tenant, said) if said else "")
+        strikes = await self._strikes_of(person, snapshot)
+        request = Request(
+            asked.prompt,
+            asked.negative_prompt or "",
+            tenant,
+            id=decision_id,
+            now=datetime.now(UTC),
+            strikes=strikes,
+        )
+        _, decision = await ready.loop.judge_prompt(request, snapshot)
         return evaluation_answer(decision, decision_id)
 
     def limits(self) -> list[Limits]:
@@ -483,13 +533,14 @@ class Runtime:
         """What requests use for each model, the first model's first."""
         return list(dict.fromkeys(self._ready.values()))
 
-    def _later(self, work: Coroutine[Any, Any, None]) -> None:
-        """Runs `work` in the background. The task is referenced until it is done; otherwise it could be garbage
+    def _later(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """The task that runs `work` in the background. It is referenced until it is done; otherwise it could be garbage
         collected.
         """
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _record(self, record: dict[str, Any], *, demanded: bool = True) -> None:
         """Writes an audit record. Raises `Unavailable` if that fails, the record is `demanded`, and the settings

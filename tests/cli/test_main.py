@@ -266,11 +266,14 @@ def test_audit_commands_take_the_key_beside_the_folder_and_find_what_a_prompt_le
     load_keys(tmp_path / "state")  # another key, of the state folder
     keys = load_keys(tmp_path / "elsewhere")
     log = AuditLog(tmp_path / "elsewhere" / "audit", keys)
-    log.append({"event": "decision", "decision_id": "abc", "prompt": keys.hashed("a secret wish")})
+    person = {"tenant": "studio", "safety_identifier": keys.identified("studio", "ada")}
+    log.append({"event": "decision", "decision_id": "abc", "prompt": keys.hashed("a secret wish"), **person})
     log.close()
     assert cli("audit", "verify", log.path.parent).exit_code == 0
-    for asked in (("--decision", "abc"), ("--prompt", "a secret wish")):
+    for asked in (("--decision", "abc"), ("--prompt", "a secret wish"), ("--identifier", "ada")):
         done = cli("audit", "find", log.path.parent, *asked)
         assert (done.exit_code, json.loads(done.stdout)["decision_id"]) == (0, "abc")
     assert cli("audit", "find", log.path.parent, "--prompt", "another").exit_code == 1
+    assert cli("audit", "find", log.path.parent, "--identifier", "a secret wish").exit_code == 1
+    assert cli("audit", "find", log.path.parent, "--identifier", "ada", "--decision", "abc").exit_code == 2
     assert cli("audit", "find", log.path.parent).exit_code == 2

@@ -126,6 +126,7 @@ STEADY = {
     "review_decisions_total": "nobody decides; tests/deploy/test_workers.py does",
     "review_looks_total": "nobody looks",
     "woken_pictures_total": "no rule asks a sentinel",
+    "strikes_total": "no rule asks for strikes",
 }
 
 # the same for single queries: what they ask of metrics that move does not

@@ -4,25 +4,30 @@
 |---|---|
 | two servers are one rate | the script's key has the server's name, or tokens are not written back |
 | while Redis is away requests are answered at once | the client retries, or is asked for each request |
+| strikes of two servers are counted together | the key has the server's name; the script keeps all, or the wrong ones |
 | a server of another machine needs nothing but the address | `redis_url` is not passed on to workers |
 """
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from policies import MOST_STRIKES
 from service.errors import RateLimited
 from service.http.keys import Caller
 from service.http.limits import RateLimiter, RedisBuckets
+from service.rules.strikes import Person, RedisStrikes, StrikeStore
 from tests.running import free_port, serving, until
 from tests.tiny import save_pixart
 
@@ -108,6 +113,33 @@ def test_while_redis_is_away_each_server_keeps_the_rate_alone_at_once_and_then_a
     one._ask_again = 0.0
     admitted(one)
     assert len(apart) == 20
+
+
+def test_servers_count_strikes_together_and_each_keeps_its_own_while_redis_is_away(redis: Any) -> None:
+    process, ada, hour = redis(), Person("studio", "k:ada"), timedelta(hours=1)
+    one, other = (StrikeStore(RedisStrikes(redis.url)) for _ in range(2))
+
+    def counts(store: StrikeStore) -> tuple[int, int, str | None]:
+        got = asyncio.run(store.known(ada, hour))
+        return got.count(hour, ("refused",)), got.count(hour, ("refused", "held"), "hate"), got.error
+
+    for k in range(MOST_STRIKES + 5):
+        asyncio.run(one.note(ada, f"a{k}", "refused", ("sexual",), hour))
+    asyncio.run(other.note(ada, "b", "held", ("hate", "sexual"), hour))
+    assert counts(one) == counts(other) == (MOST_STRIKES, 1, None)
+    asyncio.run(other.note(ada, "c", "refused", ("hate",), timedelta(seconds=1)))
+    time.sleep(1.1)
+    assert counts(StrikeStore(RedisStrikes(redis.url))) == (0, 0, None), "kept no longer than was asked for last"
+    asyncio.run(one.note(ada, "d", "refused", ("hate",), hour))
+    process.kill()
+    process.wait()
+    began = time.monotonic()
+    got = counts(other)
+    assert (got[0], got[2] is None) == (1, False)
+    assert time.monotonic() - began < 0.6
+    redis()
+    other._ask_again = 0.0
+    assert counts(other)[2] is None
 
 
 def test_two_services_share_a_rate_and_count_what_they_keep_alone(redis: Any, tmp_path: Path) -> None:

@@ -187,7 +187,7 @@ def _might(when, policy, request, signals, picture) -> bool:
         return all(_might(p, policy, request, signals, picture) for p in when.all)
     if when.any is not None:
         return any(_might(p, policy, request, signals, picture) for p in when.any)
-    if when.tenant is None and when.time is None and when.none is None:
+    if when.tenant is None and when.time is None and when.strikes is None and when.none is None:
         return True
     return _truth(when, policy, request, signals, picture) != "false"
 
@@ -219,6 +219,10 @@ def _truth(when, policy, request, signals, picture) -> str:
         return _said(_tenant(when.tenant.any_of, request.tenant))
     if when.time is not None:
         return _said(_time(when.time, request.now))
+    if when.strikes is not None:
+        found = [s for s in request.strikes.items if _counts(s, when.strikes)]
+        enough = len(found) >= when.strikes.at_least
+        return "error" if request.strikes.error and not enough else _said(enough)
     if when.picture is not None:
         if not picture:
             return "pending"
@@ -256,6 +260,12 @@ def _time(t, now) -> bool:
         and (t.until is None or now < moment(t.until))
         and (t.weekdays is None or DAYS[now.weekday()] in t.weekdays)
     )
+
+
+def _counts(strike, asked) -> bool:
+    if strike.ago > _length(asked.within) or (asked.category and asked.category not in strike.categories):
+        return False
+    return strike.kind in asked.of
 
 
 def _heard(signals, stage, name):

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import strategies as st
 
 from detectors.text import read_text, sense
-from policies import Request, Signal, Signals, decide
+from policies import Request, Signal, Signals, Strike, Strikes, decide
 from policies.decide.compiler import compile_snapshot
 from policies.format.model import PolicyModel
 
@@ -18,6 +18,13 @@ WORDS = ("grumpf", "blorch", "snirt", "wexl")
 TENANTS = ("", "acme", "beta", "edu-x")
 NOW = datetime(2026, 11, 21, 23, 30, tzinfo=UTC)  # a Saturday, late
 KEY = b"a key of the tests"
+
+STRIKES = tuple(
+    Strike(kind, frozenset({category}), ago)  # type: ignore[arg-type]
+    for kind in ("refused", "repaired")
+    for category in ("law", "other")
+    for ago in (timedelta(minutes=9), timedelta(hours=5))
+)
 
 # texts that YAML would take for something else if nobody quoted them
 TEXTS = ("a law", "off", "1:20", "2026-01-01", "~", "true", "007", "1.0", "a: b", "# c", "- d", "é\n\tf", "'\"")
@@ -59,6 +66,13 @@ LEAF = st.one_of(
     ).map(lambda t: {"time": t}),
     score.map(lambda s: {"toxicity_at_least": s}),
     score.map(lambda s: {"concept": {"name": "character/pip", "at_least": s}}),
+    st.sampled_from(
+        (
+            {"at_least": 1, "within": "1h"},
+            {"at_least": 2, "within": "1d", "of": ["refused"]},
+            {"at_least": 1, "within": "1d", "category": "law"},
+        )
+    ).map(lambda s: {"strikes": s}),
 )
 PICTURE = st.one_of(
     _near_words().map(lambda w: {"picture": {"lettering": w}}),
@@ -192,7 +206,10 @@ def worlds(draw, *, failing=True):
     said = draw(st.lists(st.sampled_from((*WORDS, *odd)), min_size=1, max_size=3))
     loose = draw(st.lists(st.sampled_from((*WORDS, *odd)), min_size=1, max_size=3))
     prompt = " ".join([*loose, f'a sign that says "{" ".join(said)}"' if draw(st.integers(0, 3)) else "a hill"])
-    request = Request(prompt, tenant=draw(st.sampled_from(TENANTS)), id=draw(st.sampled_from("abcdefgh")), now=NOW)
+    lost = draw(st.sampled_from((None, None, "it is away"))) if failing else None
+    strikes = Strikes(tuple(draw(st.lists(st.sampled_from(STRIKES), max_size=3))), lost)
+    tenant, id = draw(st.sampled_from(TENANTS)), draw(st.sampled_from("abcdefgh"))
+    request = Request(prompt, tenant=tenant, id=id, now=NOW, strikes=strikes)
     sensed = sense(request)
     level = draw(st.sampled_from((0.0, 0.5, 0.9)))
     scored = tuple(Signal(n, "test", "1", score=level) for n in ("toxicity", "character/pip"))

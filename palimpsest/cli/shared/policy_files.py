@@ -112,14 +112,15 @@ def refuse(error: PolicyError, *, as_json: bool) -> NoReturn:
     raise typer.Exit(1)
 
 
-def requests_from(file: Path, *, tenant: str = "", now: datetime | None = None) -> Iterator[Request]:
+def requests_from(file: Path, *, tenant: str = "", now: datetime | None = None, strikes: int = 0) -> Iterator[Request]:
     """One request per line of `file` (`-`: standard input): a prompt, or a JSON object with `prompt` and others."""
-    from policies import parse_requests
+    from policies import Strikes, parse_requests
 
     if str(file) != "-" and not file.is_file():
         fail(f"no file `{file}`")
     with sys.stdin if str(file) == "-" else file.open(encoding="utf-8") as lines:
         try:
-            yield from parse_requests(lines, tenant=tenant, now=now or datetime.now(UTC))
+            at, known = now or datetime.now(UTC), Strikes.of(strikes)
+            yield from parse_requests(lines, tenant=tenant, now=at, strikes=known)
         except ValueError as error:
             fail(str(error))

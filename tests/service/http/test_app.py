@@ -34,17 +34,22 @@ def post(client: TestClient, **body: Any) -> Any:
 
 
 def test_an_answer_has_openai_s_shape_and_says_how_it_was_made(client: TestClient, host: Any) -> None:
-    answer = post(client, prompt=BENIGN, seed=5, n=2, user="me", size="32x32")
+    answer = post(client, prompt=BENIGN, seed=5, n=2, quality="hd", size="32x32")
     assert answer.status_code == 200
     body = answer.json()
     assert set(body) == {"created", "data", "size", "output_format", "background", "usage", "steering"}
     steering = body["steering"]
     assert set(steering) == {
         *("verdict", "how", "sites", "rules", "rungs", "per_image", "decision_id", "policy", "seed", "lora", "shape"),
-        *("asked_size", "ignored"),
+        *("asked_size", "ignored", "safety_identifier"),
     }
     assert {(p["how"], p["sites"]) for p in steering["per_image"]} == {("untouched", 0)}
-    assert (steering["verdict"], steering["rules"], steering["seed"], steering["ignored"]) == ("allow", [], 5, ["user"])
+    assert (steering["verdict"], steering["rules"], steering["seed"], steering["ignored"]) == (
+        "allow",
+        [],
+        5,
+        ["quality"],
+    )
     assert [p["seed"] for p in steering["per_image"]] == [5, 6]
     for item in body["data"]:
         assert Image.open(io.BytesIO(base64.b64decode(item["b64_json"]))).size == (32, 32)
@@ -68,7 +73,7 @@ def test_a_toxic_prompt_is_steered_and_only_its_category_is_told(client: TestCli
 
 
 def test_headers_say_what_the_answer_says(client: TestClient) -> None:
-    answer = post(client, prompt=TOXIC, seed=1)
+    answer = post(client, prompt=TOXIC, seed=1, safety_identifier="me")
     steering = answer.json()["steering"]
     assert (steering["how"], steering["sites"]) == ("steered", 2)
     told = {name: value for name, value in answer.headers.items() if name.startswith("palimpsest-")}
@@ -78,9 +83,13 @@ def test_headers_say_what_the_answer_says(client: TestClient) -> None:
         "palimpsest-policy": steering["policy"],
         "palimpsest-seed": "1",
         "palimpsest-how": "steered; sites=2",
+        "palimpsest-safety-identifier": steering["safety_identifier"],
     }
+    runtime = client.runtime  # type: ignore[attr-defined]
+    assert steering["safety_identifier"] == runtime.keys.identified("", "me")
+    assert not runtime._strikes._tenants, "no policy asks for strikes"
     assert steering["decision_id"] == told["palimpsest-decision"]
-    refused = post(client, prompt="something forbidden", seed=1)
+    refused = post(client, prompt="something forbidden", seed=1, safety_identifier="me")
     told |= {"palimpsest-verdict": "block", "palimpsest-decision": refused.headers["x-request-id"]}
     del told["palimpsest-how"]
     assert {name: value for name, value in refused.headers.items() if name.startswith("palimpsest-")} == told
@@ -366,11 +375,11 @@ def test_canary_words_of_prompts_appear_nowhere_but_in_the_request(
     caplog.set_level("DEBUG", logger="bentoml.palimpsest")
     canary = "xylophonic"
     told = [
-        post(client, prompt=f"a {canary} star"),
+        post(client, prompt=f"a {canary} star", safety_identifier=canary),
         post(client, prompt=f'a sign that says "idiot {canary}"', negative_prompt=canary),
         post(client, prompt=f"forbidden {canary}"),
         post(client, prompt=f"{canary} " * 500),
-        client.post("/v1/policies/evaluate", json={"prompt": f"forbidden {canary}"}),
+        client.post("/v1/policies/evaluate", json={"prompt": f"forbidden {canary}", "safety_identifier": canary}),
         client.get("/v1/policies"),
     ]
     state = settings().state_folder

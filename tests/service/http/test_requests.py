@@ -99,9 +99,24 @@ def test_a_number_without_a_fraction_is_whole_however_it_is_written() -> None:
 
 
 def test_openai_fields_without_meaning_are_accepted_and_named() -> None:
-    raw = json.dumps({"prompt": "x", "quality": "hd", "user": "me", "style": {"any": 1}}).encode()
+    raw = json.dumps({"prompt": "x", "quality": "hd", "metadata": 3, "style": {"any": 1}}).encode()
     _, ignored = parse_body(raw, GenerationRequest)
-    assert ignored == ("quality", "style", "user")
+    assert ignored == ("metadata", "quality", "style")
+
+
+def test_the_older_field_for_a_person_counts_where_the_newer_is_absent() -> None:
+    def told(**fields: Any) -> tuple[str, tuple[str, ...]]:
+        body, ignored = parse_body(json.dumps({"prompt": "x", **fields}).encode(), GenerationRequest)
+        return body.identifier, (*ignored, *body.unused)
+
+    assert told() == ("", ())
+    assert told(user="me") == ("me", ())
+    assert told(user="") == ("", ("user",))
+    assert told(user="me", safety_identifier="you") == ("you", ("user",))
+    for long in ({"user": "m" * 257}, {"safety_identifier": "m" * 257}, {"safety_identifier": ""}):
+        error = refused(json.dumps({"prompt": "x", **long}).encode())
+        assert error.param == next(iter(long))
+        assert "mmm" not in error.message
 
 
 def test_an_unknown_field_is_refused_with_the_nearest_name() -> None:

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from itertools import product
 
 from policies.judgement import Judgement
-from policies.predicates.compound import Compound, combine
+from policies.predicates.compound import Compound, combine, singles
 from policies.predicates.condition import Condition, Lists, SingleCondition
 from policies.predicates.tenant import TenantCheck
 from policies.predicates.time import TimeCheck
@@ -29,9 +29,9 @@ def can_be(truth: bool, when: Condition, lists: Lists, now: datetime) -> bool:
 
     Detectors are taken to answer.
     """
-    singles = list(dict.fromkeys(_singles(when)))
-    outer = [s for s in singles if isinstance(s, TimeCheck | TenantCheck)]
-    inner = [s for s in singles if s not in outer]
+    parts = list(dict.fromkeys(singles(when)))
+    outer = [s for s in parts if isinstance(s, TimeCheck | TenantCheck)]
+    inner = [s for s in parts if s not in outer]
     known = {
         tuple(_holds(s, moment, tenant) for s in outer)
         for moment, tenant in product(_moments(outer, now), _tenants(outer))
@@ -41,14 +41,6 @@ def can_be(truth: bool, when: Condition, lists: Lists, now: datetime) -> bool:
         if _truth(when, truths) in (truth, None):
             return True
     return False
-
-
-def _singles(when: Condition) -> Iterator[SingleCondition]:
-    if isinstance(when, Compound):
-        for part in when.parts:
-            yield from _singles(part)
-    elif isinstance(when, SingleCondition):
-        yield when
 
 
 def _truth(when: Condition, truths: _Truths) -> bool | None:
