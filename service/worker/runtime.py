@@ -150,6 +150,8 @@ class Runtime:
         if self._ready is not None:
             self._ready.store.close()
             self._ready.readers.close()
+            for watch in self._ready.watches:
+                watch.close()
             self._ready.reviews.stop()
             self._sweeping.stop()
         if self._audit is not None:
