@@ -2,9 +2,9 @@
 
 The blocks of a page run in order in one empty folder. `palimpsest` runs in this process, so that torch is imported
 once, and what it prints goes into the file after `>`; lines with pipes and other commands run in a shell, each in one
-of its own. A line that serves starts a real
-worker with its settings, without HTTP before it, and ends it when it is ready. Requests to port 3000 go to one real
-server under the shipped policies. `pip install` installs into a folder of the page.
+of its own. A line that serves starts a real worker with its settings, without HTTP before it, and ends it when it is
+ready. Requests to port 3000 go to one real server under the shipped policies. `pip install` installs into a folder of
+the page.
 
 | mutation | turns red |
 |---|---|
