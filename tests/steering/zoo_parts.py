@@ -105,7 +105,7 @@ def gemma(tokenizer: Any, *, width: int = 16) -> Any:
         attn_logit_softcapping=None,  # far above these logits
     )
     model = jitter(Gemma2Model(config), 0.1)
-    # SANA's instruction is 1,700 of these tokens, on which `eager`, the only one that transformers offers, takes seconds
+    # SANA's instruction is 1,700 of these tokens, on which `eager`, all that transformers offers, takes seconds
     model.config._attn_implementation = "sdpa"
     return model
 
