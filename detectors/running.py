@@ -300,12 +300,16 @@ class _Job(Generic[T]):
 
 
 class _Worker:
-    """One thread that does the work it is given, in order, until it is dismissed."""
+    """One thread that does the work it is given, in order, until it is dismissed or nobody holds it any more."""
 
     def __init__(self, name: str) -> None:
         self._jobs: queue.SimpleQueue[_Job[object] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        # the thread holds the queue alone: else an idle one would hold its detector, and all that watches it, for ever
+        self._thread = threading.Thread(target=_work, args=(self._jobs,), name=name, daemon=True)
         self._thread.start()
+
+    def __del__(self) -> None:
+        self.dismiss()
 
     @property
     def alive(self) -> bool:
@@ -319,10 +323,12 @@ class _Worker:
     def dismiss(self) -> None:
         self._jobs.put(None)
 
-    def _run(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            job.result = (_attempt(job.work),)
-            job.done.set()
+
+def _work(jobs: queue.SimpleQueue[_Job[object] | None]) -> None:
+    while (job := jobs.get()) is not None:
+        job.result = (_attempt(job.work),)
+        job.done.set()
+        del job  # what was read is not kept until the next reading
 
 
 def run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -24,8 +25,10 @@ __all__ = [
     "ROOT",
     "TWO_RULES",
     "Answer",
+    "Ended",
     "Load",
     "Server",
+    "command_line",
     "free_port",
     "lettering_pack",
     "load",
@@ -76,6 +79,34 @@ TWO_RULES = policy_text(
 """
     + REPAIR_LETTERING,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A command that ended: its exit code, and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+def command_line(*arguments: object, **environment: object) -> Ended:
+    """Runs `palimpsest` with these arguments in this process, as its `main` does: torch is imported once for all tests.
+    The environment comes over this process's own."""
+    import pytest
+
+    from palimpsest.cli.main import main
+
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        for name, value in environment.items():
+            patch.setenv(name, str(value))
+        patch.setattr(sys, "argv", ["palimpsest", *map(str, arguments)])
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+    return Ended(code if isinstance(code, int) else int(code is not None), out.getvalue(), err.getvalue())
 
 
 @dataclass(frozen=True, slots=True)

@@ -193,6 +193,8 @@ class Runtime:
         if self._ready:
             first = next(iter(self._ready.values()))
             first.readers.close()
+            for watch in first.watches:
+                watch.close()
             first.reviews.stop()
             self._sweeping.stop()
         if self._audit is not None:

@@ -8,11 +8,8 @@ looked at by both judges, or read by the reader and RapidOCR. `http`: a real ser
 from __future__ import annotations
 
 import json
-import os
 import socket
 import string
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +21,7 @@ from PIL import Image, ImageDraw, ImageFont
 from typer.testing import CliRunner
 
 from tests.cases.cases import CASES
-from tests.running import ROOT
+from tests.running import ROOT, command_line
 
 FONT = ROOT / "reference" / "fonts" / "DejaVuSansMono-Bold.ttf"
 
@@ -139,14 +136,12 @@ def check_folder(case: dict[str, Any], fixture: Callable[[str], Any]) -> None:
         index = folder / "model_index.json"
         index.write_text(index.read_text().replace("PixArtAlphaPipeline", "MyFancyPipeline"))
     options = ["--model", str(folder), "--policy", "none", "--out", str(folder / "out")]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PALIMPSEST_THREADS": "1"}
-    command = [sys.executable, "-m", "palimpsest", "generate", "a red star", *options]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)  # in this process codes are lost
+    done = command_line("generate", "a red star", *options, PALIMPSEST_THREADS=1)
     if case["id"] == "d-variant":
-        assert done.returncode == 0 or (done.returncode == 2 and "variant" in done.stderr)
+        assert done.code == 0 or (done.code == 2 and "variant" in done.err)
         return
-    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
-    assert case["id"] != "d-custom" or "MyFancyPipeline" in done.stderr
+    assert (done.code, "Traceback" in done.err) == (2, False)
+    assert case["id"] != "d-custom" or "MyFancyPipeline" in done.err
 
 
 def black_pictures(folder: Path, state: Path) -> None:

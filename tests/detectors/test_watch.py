@@ -11,8 +11,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import weakref
 
 import pytest
 from PIL import Image
@@ -176,3 +178,26 @@ def test_a_watched_scorer_of_texts_fails_as_an_error_and_is_left_alone_too():
     assert "scorer: open:" in detectors(Request("a lake")).error("prompt", "toxicity")
     with pytest.raises(DetectorFailed, match="open"):
         scorer.scores(["x"])
+
+
+def test_an_idle_watch_holds_nothing_that_was_read_and_its_thread_ends_with_it():
+    class Picture:
+        """Stands for what a reading holds; a plain object has no weak references."""
+
+    watch, picture = Watch("reader", 5.0), Picture()
+    seen = weakref.ref(picture)
+    watch.call(lambda kept=picture: kept is not None)
+    worker = watch._worker
+    assert worker is not None
+    thread = worker._thread
+    del picture
+    for _ in range(100):
+        if seen() is None:
+            break
+        time.sleep(0.01)
+    assert seen() is None, "an idle thread holds the last reading"
+    assert thread.is_alive()
+    del watch, worker
+    gc.collect()
+    thread.join(5)
+    assert not thread.is_alive()

@@ -1,9 +1,10 @@
 """Every command block of README and the pages runs as written.
 
 The blocks of a page run in order in one empty folder. `palimpsest` runs in this process, so that torch is imported
-once; lines with pipes and other commands run in a shell, each in one of its own. A line that serves starts a real
-worker with its settings, without HTTP before it, and ends it when it is ready. Requests to port 3000 go to one real
-server under the shipped policies. `pip install` installs into a folder of the page.
+once, and what it prints goes into the file after `>`; lines with pipes and other commands run in a shell, each in one
+of its own. A line that serves starts a real worker with its settings, without HTTP before it, and ends it when it is
+ready. Requests to port 3000 go to one real server under the shipped policies. `pip install` installs into a folder of
+the page.
 
 | mutation | turns red |
 |---|---|
@@ -15,7 +16,6 @@ server under the shipped policies. `pip install` installs into a folder of the p
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -25,7 +25,6 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,7 @@ from service.metrics.recorder import Recorder
 from service.settings import Settings
 from service.worker.runtime import Runtime
 from tests.docs.pages import LANGUAGES, PAGES, ROOT, Block, blocks_of, lines_of, page_id
-from tests.running import Server, free_port
+from tests.running import Server, command_line, free_port
 
 MOST_NOT_RUN = 10
 _PIP = ("pip", "install", "--quiet", "--no-index", "--no-build-isolation", "--no-deps")
@@ -130,12 +129,12 @@ class Run:
 
     def line(self, line: str, block: Block) -> None:
         """Runs one command: ours in this process, others in a shell."""
-        settings, words = _split(line)
-        if words[:1] == ["palimpsest"] and not re.search(r"[|<>&;$]", re.sub(r"'[^']*'|\"[^\"]*\"", "", line)):
-            with pytest.MonkeyPatch.context() as patch:
-                for name, value in settings.items():
-                    patch.setenv(name, value)
-                self.invoke(words[1:], block)
+        ours, target = re.fullmatch(r"(.*?)(?: > ([\w./-]+))?", line).groups()  # type: ignore[union-attr]
+        settings, words = _split(ours)
+        if words[:1] == ["palimpsest"] and not re.search(r"[|<>&;$]", re.sub(r"'[^']*'|\"[^\"]*\"", "", ours)):
+            out = self.invoke(words[1:], block, **settings)
+            if target is not None:
+                (self.folder / target).write_text(out, "utf-8")
             return
         if words[:2] == ["pip", "install"]:
             line = shlex.join([sys.executable, "-m", *_PIP, "--target", str(self.installed), *words[2:]])
@@ -144,23 +143,13 @@ class Run:
             f"{block}: `{line}` ended with {done.returncode}: {done.stdout[-500:]}{done.stderr[-1500:]}"
         )
 
-    def invoke(self, arguments: list[str], block: Block) -> None:
-        """Runs `palimpsest` with these arguments, as its `main` does. Raises AssertionError unless it ends with 0."""
-        from palimpsest.cli import main
-
-        out = io.StringIO()
-        before, sys.argv = sys.argv, ["palimpsest", *arguments]
-        try:
-            with redirect_stdout(out), redirect_stderr(out):
-                main.main()
-            code: Any = 0
-        except SystemExit as end:
-            code = end.code
-        finally:
-            sys.argv = before
-        assert code in (0, None), (
-            f"{block}: `palimpsest {' '.join(arguments)}` ended with {code}: {out.getvalue()[-1500:]}"
+    def invoke(self, arguments: list[str], block: Block, **settings: str) -> str:
+        """What `palimpsest` with these arguments gives. Raises AssertionError unless it ends with 0."""
+        done = command_line(*arguments, **settings)
+        assert done.code == 0, (
+            f"{block}: `palimpsest {' '.join(arguments)}` ended with {done.code}: {(done.out + done.err)[-1500:]}"
         )
+        return done.out
 
     def served(self, settings: Settings, *, started: Any) -> int:
         """Stands for BentoML's server: a worker with these settings starts, and ends once it is ready."""

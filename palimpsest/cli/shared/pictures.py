@@ -45,7 +45,7 @@ class Shot:
 @contextmanager
 def in_worker(settings: Settings) -> Iterator[Ready]:
     """The parts of a worker that runs in this process. Raises the runtime's error if it cannot start."""
-    runtime = Runtime(settings.model_copy(update={"batching": "solo", "audit": "off"}), Recorder(), alone=True)
+    runtime = Runtime(settings.model_copy(update={"batching": "solo", "audit": "off"}), Recorder.apart(), alone=True)
     runtime.start()
     try:
         runtime.wait()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,3 +70,19 @@ def test_a_state_folder_that_cannot_be_written_is_one_line(
     with pytest.raises(SettingsError, match="`state` must be a folder that can be written") as error:
         check(settings(state=place))
     assert "\n" not in str(error.value)
+
+
+def test_a_worker_that_was_stopped_is_let_go(settings: Callable[..., Any], host: Any) -> None:
+    """Each holds a model and its detectors: a process that starts workers one after the other grew with each."""
+    from service.metrics.recorder import Recorder
+    from service.worker.runtime import Runtime
+
+    worker = Runtime(settings(), Recorder.apart(), load=lambda _: host)
+    worker.start()
+    worker.wait()
+    assert worker.ready().watches
+    seen = weakref.ref(worker)
+    worker.stop()
+    del worker
+    gc.collect()
+    assert seen() is None
