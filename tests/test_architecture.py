@@ -25,6 +25,7 @@ ARROWS = {
     "palimpsest_base": set(),
     "policies": BASE,
     "detectors": BASE | {"policies"},
+    "marking": BASE,
     "steering": BASE,
     "localization": BASE | {"steering"},
     "tuning": BASE | {"steering", "localization"},
@@ -44,6 +45,7 @@ HALLS = {
         "store",
     ],
     "detectors": ["running data", "text", "images", "semantic detox"],
+    "marking": ["watermark", "spread credentials"],
     "steering": [
         "errors sites values plans sentinel maths attach",
         "families",
@@ -77,6 +79,7 @@ HALLS = {
         "audit hosts image_files picture_links tracing logs",
         "order model_names",
         "metrics",
+        "marking",
         "reading",
         "engine",
         "rules reviews",

@@ -227,7 +227,7 @@ class EditRequest(GenerationRequest):
                 message = "`mask` must be wholly transparent where the picture may change, and is so nowhere"
                 raise BadRequest(message, param="mask", code="invalid_image")
         order = self._order(limits, self.prompt, self.n, _drawn_size(image, limits))
-        return replace(_over(order, Given("edit", image.image, marked)), asked_size=self.size if other else None)
+        return replace(_over(order, Given("edit", image.image, marked, image.file, image.media_type)), asked_size=self.size if other else None)
 
 
 class RepairRequest(_Drawing):
@@ -240,7 +240,7 @@ class RepairRequest(_Drawing):
         if self.prompt is not None:
             _check_text(self.prompt, "prompt", limits.max_prompt)
         order = self._order(limits, self.prompt or "", 1, _drawn_size(image, limits))
-        return _over(order, Given("repair", image.image))
+        return _over(order, Given("repair", image.image, None, image.file, image.media_type))
 
 
 def _over(order: Order, given: Given) -> Order:

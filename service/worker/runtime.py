@@ -40,6 +40,7 @@ from service.http.answers import (
 from service.http.limits import RateLimiter, limits_folder, shared_buckets
 from service.http.requests import EvaluateRequest
 from service.http.status import detector_notes, models_answer, policies_answer, status_answer
+from service.marking.marker import Marker
 from service.metrics.recorder import Recorder
 from service.model_names import written_at
 from service.order import Limits, Order, Progress
@@ -78,6 +79,7 @@ class Ready:
     store: Store
     readers: DetectorPools
     loop: ClosedLoop
+    marker: Marker
     upload: BundleUpload
     reviews: Reviews
     links: PictureLinks
@@ -237,6 +239,9 @@ class Runtime:
         self._in_flight += 1
         try:
             outcome = await ready.loop.answer(order, snapshot, decision_id, tenant=tenant, progress=progress)
+            finished = None if outcome.refused else await ready.loop.finish(outcome, order)
+            outcome = outcome if finished is None else finished.outcome
+            held = None if outcome.held is None else await self._hold(outcome, outcome.held, order, ignored, about)
             if not plain:
                 count(outcome, self.recorder, order.lora)
         except BaseException as error:
@@ -246,7 +251,6 @@ class Runtime:
             raise
         finally:
             self._in_flight -= 1
-        held = None if outcome.held is None else await self._hold(outcome, outcome.held, order, ignored, about)
         record = audit_record(outcome, order, self.keys, seconds=time.perf_counter() - started)
         if plain:
             record |= {"event": "plain"}
@@ -256,10 +260,10 @@ class Runtime:
             if held is not None:
                 await asyncio.get_running_loop().run_in_executor(None, ready.reviews.drop, held)
             raise
-        if outcome.refused:
+        if finished is None:
             refused = refusal(outcome, order, decision_id)
             raise refused if held is None else Held(refused, held)
-        return generation_answer(await ready.loop.finish(outcome, order), order, ignored, decision_id)
+        return generation_answer(finished, order, ignored, decision_id)
 
     async def _hold(
         self, outcome: Outcome, held: HeldPictures, order: Order, ignored: Sequence[str], about: dict[str, Any]
@@ -336,6 +340,7 @@ class Runtime:
 
     def _load(self) -> None:
         detection = build_detection(self.settings)
+        marker = Marker(self.settings, self.recorder)
         self._engine.settled.wait()
         if self._engine.failure is not None:
             raise self._engine.failure
@@ -363,7 +368,7 @@ class Runtime:
             on_poll=self.recorder.polled,
         )
         upload = BundleUpload(bundle_place(self.settings.policy), loader, store, partial(unmet, packs))
-        self._ready = self._compose(host, packs, store, detection, upload)
+        self._ready = self._compose(host, packs, store, detection, upload, marker)
         self._ready.reviews.start()
         self._sweeping.start()
         detection.warm(store.snapshot.reads & detection.reads)
@@ -374,7 +379,9 @@ class Runtime:
             log.warning("no floor is in force: `floor` is false, and no policy is called `floor`")
         self.recorder.build(_version(), host.name)
 
-    def _compose(self, host: Host, packs: PackIndex, store: Store, detection: Detection, upload: BundleUpload) -> Ready:
+    def _compose(
+        self, host: Host, packs: PackIndex, store: Store, detection: Detection, upload: BundleUpload, marker: Marker
+    ) -> Ready:
         settings = self.settings
         readers = DetectorPools(
             detection.sense,
@@ -388,6 +395,7 @@ class Runtime:
             readers,
             packs,
             self.recorder,
+            marker,
             without_lettering=detection.without_lettering,
             deadline_seconds=settings.deadline_seconds,
             adapters=self._adapters,
@@ -395,7 +403,10 @@ class Runtime:
         )
         reviews = Reviews(_case_store(settings), self._append, self.recorder)
         limits = limits_of(host, settings, self._adapters)
-        return Ready(host, limits, packs, store, readers, loop, upload, reviews, self._links, detection.watches)
+        sizes = marker.markable(limits.sizes)
+        default = limits.default_size if limits.default_size in sizes else sizes[0]
+        limits = replace(limits, sizes=sizes, default_size=default)
+        return Ready(host, limits, packs, store, readers, loop, marker, upload, reviews, self._links, detection.watches)
 
     def _detector_did(self, health: Health, seconds: float) -> None:
         """Called after every detector reading, on the thread that called the detector."""

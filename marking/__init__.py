@@ -1,0 +1,5 @@
+"""Marks that say where a picture comes from: signed C2PA credentials in its file, and a watermark in its pixels."""
+
+from marking.watermark import BUILT_IN, NotMarked, Watermark, load_watermark
+
+__all__ = ["BUILT_IN", "NotMarked", "Watermark", "load_watermark"]
