@@ -132,9 +132,10 @@ class Signer:
         thumbnails = () if parent is None else _thumbnails(*parent)
         definition = _definition(statement, media_type, self._version, thumbnails)
         signed = io.BytesIO()
-        with Builder(definition, _context("")) as builder, NativeSigner.from_info(
-            C2paSignerInfo(*self._material(), None)
-        ) as signer:
+        with (
+            Builder(definition, _context("")) as builder,
+            NativeSigner.from_info(C2paSignerInfo(*self._material(), None)) as signer,
+        ):
             if parent is not None:
                 about = {"title": "upload", "relationship": "parentOf", "label": _UPLOAD}
                 builder.add_ingredient(about | {"instance_id": _UPLOAD}, parent[1], io.BytesIO(parent[0]))
@@ -305,7 +306,6 @@ def _context(anchors: str) -> Any:
     if anchors:
         values["trust"] = {"trust_anchors": anchors}
     return Context(Settings.from_dict(values))
-
 
 
 def _smallest() -> bytes:

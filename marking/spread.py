@@ -83,7 +83,7 @@ class Spread:
         """What is added at strength 1 [h, w, 1]: more where the picture is rough, and it is less seen."""
         h, w = pixels.shape[:2]
         tiled = np.tile(self._tile, (-(-h // _TILE), -(-w // _TILE)))[:h, :w]
-        mean, variance = _local(_brightness(pixels), 7)
+        _, variance = _local(_brightness(pixels), 7)
         shaped: NDArray[np.float32] = tiled * np.clip(0.8 + np.sqrt(variance) / 20, 0.8, 2.0)
         return shaped[..., None]
 

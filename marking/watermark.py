@@ -43,7 +43,7 @@ class Watermark(Protocol):
 
 
 def load_watermark(name: str, key: bytes, plugins: Collection[str] = ()) -> Watermark:
-    """The watermark of this name with this key: the built-in one, or one of the allowed `plugins`. Raises: BadPlugin."""
+    """The watermark of this name with this key: the built-in one, or one of `plugins`. Raises: BadPlugin."""
     if name == BUILT_IN:
         from marking.spread import Spread
 

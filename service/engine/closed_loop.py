@@ -74,14 +74,16 @@ class ClosedLoop:
         readers: DetectorPools,
         packs: Mapping[str, Pack],
         recorder: Recorder,
-        marker: Marker,
         *,
         without_lettering: WithoutLettering,
         deadline_seconds: float,
         adapters: Mapping[str, Adapter] | None = None,
         rewrites: bool = False,
+        marker: Marker | None = None,
     ) -> None:
-        """`rewrites`: the pipeline may rewrite prompts; what it writes is judged as a prompt, then drawn as it is."""
+        """`rewrites`: the pipeline may rewrite prompts; what it writes is judged as a prompt, then drawn as it is.
+        `marker`: puts the marks on pictures; None: they get none.
+        """
         self._queue = queue
         self._readers = readers
         self._packs = packs
@@ -141,14 +143,14 @@ class ClosedLoop:
         with self._recorder.stage("encode"):
             work = (self._readers.run(partial(self._file, p, order)) for p in outcome.pictures)
             files = tuple(await asyncio.gather(*work))
-        if self._marker.signs:
+        if self._marker is not None and self._marker.signs:
             signed = tuple(replace(p, marks=(*p.marks, "c2pa")) for p in outcome.pictures)
             outcome = replace(outcome, pictures=signed)
         return Finished(outcome, files)
 
     def _file(self, picture: Picture, order: Order) -> bytes:
         file = encode(picture.image, order.output_format, order.quality)
-        if not self._marker.signs:
+        if self._marker is None or not self._marker.signs:
             return file
         drawn = picture.made is not None
         return self._marker.sign(file, order.output_format, order, picture.how, picture.kinds, drawn=drawn)
@@ -272,20 +274,19 @@ class ClosedLoop:
         """The picture with the watermark, judged again: a verdict on other pixels is none on these. What the model drew
         nothing of, and what is blocked, gets none. Raises `MarkingFailed`.
         """
-        if not self._marker.watermarks or picture.made is None or picture.verdict == "block":
+        marker = self._marker
+        if marker is None or not marker.watermarks or picture.made is None or picture.verdict == "block":
             return picture
-        before = picture.before_repair
-        if before is not None:
-            before = await self._with_mark(trial, before)
-        marked = replace(await self._with_mark(trial, picture), before_repair=before)
-        return await self._judge(trial, marked) if picture.decision.reads else marked
 
-    async def _with_mark(self, trial: _Trial, picture: Picture) -> Picture:
-        if picture.made is None:
-            return picture
-        with self._recorder.stage("mark"):
-            work = partial(self._marker.watermark, picture.image, given=trial.given is not None)
-            return replace(picture, image=await self._readers.run(work), marks=("watermark",))
+        async def with_mark(picture: Picture) -> Picture:
+            with self._recorder.stage("mark"):
+                work = partial(marker.watermark, picture.image, given=trial.given is not None)
+                return replace(picture, image=await self._readers.run(work), marks=("watermark",))
+
+        marked, before = await with_mark(picture), picture.before_repair
+        if before is not None and before.made is not None:
+            marked = replace(marked, before_repair=await with_mark(before))
+        return await self._judge(trial, marked) if picture.decision.reads else marked
 
     async def _rewritten(self, trial: _Trial, text: str) -> tuple[_Trial, Repair]:
         """The trial of what the pipeline wrote in place of its prompt, and the repair. The rules of the prompt stay in

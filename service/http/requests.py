@@ -42,6 +42,7 @@ __all__ = [
     "EvaluateRequest",
     "GenerationRequest",
     "ModerationRequest",
+    "ProvenanceRequest",
     "RepairRequest",
     "ReviewDecision",
     "nearest_size",
@@ -227,7 +228,8 @@ class EditRequest(GenerationRequest):
                 message = "`mask` must be wholly transparent where the picture may change, and is so nowhere"
                 raise BadRequest(message, param="mask", code="invalid_image")
         order = self._order(limits, self.prompt, self.n, _drawn_size(image, limits))
-        return replace(_over(order, Given("edit", image.image, marked, image.file, image.media_type)), asked_size=self.size if other else None)
+        given = Given("edit", image.image, marked, image.file, image.media_type)
+        return replace(_over(order, given), asked_size=self.size if other else None)
 
 
 class RepairRequest(_Drawing):
@@ -315,6 +317,10 @@ class ModerationRequest(_Body):
         for text in texts:
             _check_text(text, "input", limits.max_prompt)
         return texts
+
+
+class ProvenanceRequest(_Body):
+    """`POST /v1/content_provenance_checks`, without its file."""
 
 
 class ReviewDecision(_Body):

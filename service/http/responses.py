@@ -11,6 +11,7 @@ from service.http.requests import (
     EvaluateRequest,
     GenerationRequest,
     ModerationRequest,
+    ProvenanceRequest,
     RepairRequest,
     ReviewDecision,
 )
@@ -203,12 +204,6 @@ class ProvenanceAnswer(_Answer):
     object: Literal["content_provenance_check"]
     created_at: int
     results: list[Credentials | FoundWatermark]
-
-
-class ProvenanceRequest(BaseModel):
-    """`POST /v1/content_provenance_checks`, without its file."""
-
-    model_config = ConfigDict(extra="forbid")
 
 
 class ServedModel(_Answer):

@@ -11,7 +11,7 @@ import logging
 import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from marking import NotMarked, Watermark, load_watermark
 from palimpsest_base.files import read_file
@@ -137,7 +137,7 @@ class Marker:
             },
         ]
 
-    def _failed(self, mark: Mark, error: Exception) -> None:
+    def _failed(self, mark: Mark, error: Exception) -> NoReturn:
         self._recorder.marked(mark, "failed")
         own = isinstance(error, NotMarked) or type(error).__name__ == "NotSigned"  # their messages quote no prompt
         log.error("a picture could not be marked: %s", error if own else without_message(error))

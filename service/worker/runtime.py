@@ -395,11 +395,11 @@ class Runtime:
             readers,
             packs,
             self.recorder,
-            marker,
             without_lettering=detection.without_lettering,
             deadline_seconds=settings.deadline_seconds,
             adapters=self._adapters,
             rewrites=settings.rewriters == "judge" and bool(host.rewriter_off),
+            marker=marker,
         )
         reviews = Reviews(_case_store(settings), self._append, self.recorder)
         limits = limits_of(host, settings, self._adapters)
