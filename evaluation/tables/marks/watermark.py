@@ -26,6 +26,7 @@ __all__ = ["CHANGES", "changed", "watermark_rows"]
 
 Pixels = NDArray[np.uint8]
 _LARGEST_SIGN = 128  # pixels of a picture's side
+_KEYS = {64: 64, 128: 16}  # that also look at an unmarked picture of this size, where a look is cheap
 
 # in this order: cropped, scaled, saved as JPEG of this quality
 CHANGES: dict[str, tuple[bool, float, int | None]] = {
@@ -79,6 +80,7 @@ def _row(size: int, each: int, seed: int) -> dict[str, Any]:
         alarms.append(own.find(pixels))
         finding += time.process_time() - began
         alarms.append(other.find(marked))
+        alarms += [load_watermark("spread", rng.randbytes(16)).find(pixels) for _ in range(_KEYS.get(size, 0))]
         for name in CHANGES:
             found[name].append(own.find(changed(marked, name, rng)))
         noise.append(float(peak_signal_noise_ratio(pixels, marked)))
