@@ -103,6 +103,7 @@ class Marker:
         assert self._signer is not None  # INVARIANT: it is only asked where the settings sign
         try:
             signed = self._signer.sign(file, f"image/{form}", statement)
+            self._recorder.signing_ends(self._signer.ends().timestamp())  # the files may have been replaced
         except Exception as error:
             self._failed("c2pa", error)
         self._recorder.marked("c2pa", "marked")
