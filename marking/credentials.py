@@ -123,7 +123,8 @@ class Signer:
             except C2paError:  # what cannot be read cannot be kept
                 return self._signed(file, media_type, statement, (parent.plain(), "image/png"))
         except (C2paError, BadSigner) as error:
-            raise NotSigned(f"the credentials could not be signed: {error}") from None
+            why = " ".join(str(error).split())
+            raise NotSigned(f"the credentials could not be signed: {why}") from None
 
     def _signed(self, file: bytes, media_type: str, statement: Statement, parent: tuple[bytes, str] | None) -> bytes:
         from c2pa import Builder, C2paSignerInfo

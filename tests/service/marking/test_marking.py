@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
@@ -210,6 +211,17 @@ def test_the_real_client_gets_typed_results_and_bad_files_are_refused(both: Test
         assert check(both, sent).status_code == status
     assert both.post(CHECK, files={"image": ("a.png", file)}).status_code == 400
     assert both.post(CHECK, json={}).status_code == 415
+
+
+def test_the_command_line_writes_the_marked_files(both: TestClient, tmp_path: Path) -> None:
+    from palimpsest.cli.shared.pictures import _shoot, save
+    from service.http.requests import GenerationRequest
+
+    ready = both.runtime.ready()  # type: ignore[attr-defined]
+    order = GenerationRequest(prompt=STAR, seed=3).within(ready.limits)
+    (row,) = save(asyncio.run(_shoot(ready, [order], compare=True)), tmp_path / "out")
+    for name in ("plain", "steered"):
+        assert found(both, Path(row["files"][name]).read_bytes()) == ("detected", "trusted", "detected")
 
 
 @pytest.mark.parametrize(
