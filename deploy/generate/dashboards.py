@@ -104,8 +104,19 @@ OPERATIONS = Dashboard(
         Row(
             "Marks",
             (
-                Panel("Marks put on pictures", (Query("sum by (mark, result) (rate(@marks_total[$__rate_interval]))", "{{mark}} {{result}}"),)),
-                Panel("Provenance checks", (Query("sum by (mark, result) (rate(@provenance_checks_total[$__rate_interval]))", "{{mark}} {{result}}"),)),
+                Panel(
+                    "Marks put on pictures",
+                    (Query("sum by (mark, result) (rate(@marks_total[$__rate_interval]))", "{{mark}} {{result}}"),),
+                ),
+                Panel(
+                    "Provenance checks",
+                    (
+                        Query(
+                            "sum by (mark, result) (rate(@provenance_checks_total[$__rate_interval]))",
+                            "{{mark}} {{result}}",
+                        ),
+                    ),
+                ),
                 one(
                     "Time to the signing certificate's end",
                     "min(@signing_certificate_expires_timestamp_seconds) - time()",
