@@ -78,5 +78,5 @@ class DetoxifyScorer:
             raise ValueError(
                 f"`{folder}/config.json` must set num_labels to {len(classes)} as the checkpoint, got {got}"
             )
-        model.eval()
+        model.float().eval()  # a checkpoint may be kept in half precision, which would be computed so
         return model, tokenizer, [_CATEGORIES.get(c, c) for c in classes]

@@ -313,7 +313,7 @@ class Host:
             for given, pipe in zip(stages or [{}] * len(self.pipes), self.pipes, strict=True)
         ]
         arguments = self._arguments(pipeline_kwargs)
-        negatives = negative_prompts or [None] * len(prompts)
+        negatives = self._guided_away(negative_prompts or [None] * len(prompts), arguments)
         batch = extended_batch(prompts, plans, seeds, negatives, joint=self.family.joint)
         watching = self._checked_sentinels(sentinels)
         texts: list[Mapping[str, float]] = []
@@ -489,8 +489,8 @@ class Host:
         check_values([prompt], [seed])
         arguments = self._arguments(pipeline_kwargs)
         arguments |= {"prompt": [prompt], "output_type": "latent"}
-        if negative_prompt is not None:
-            arguments["negative_prompt"] = [negative_prompt]
+        if (away := self._guided_away([negative_prompt], arguments)[0]) is not None:
+            arguments["negative_prompt"] = [away]
         prepared = self._prepared[0]
 
         def run() -> tuple[Call, ...]:
@@ -606,6 +606,14 @@ class Host:
                 f" got {arguments['num_inference_steps']}"
             )
         return arguments
+
+    def _guided_away(self, negatives: Sequence[str | None], arguments: Mapping[str, Any]) -> list[str | None]:
+        """What each prompt is guided away from. Where the model's defaults set a scale that counts only beside a
+        negative prompt (`true_cfg_scale`), that is the empty prompt when nothing else is given.
+        """
+        scale, least = self.family.negative_scale, self.family.guided_above
+        always = scale in self.defaults.call and float(arguments.get(scale) or 0) > least
+        return ["" if always and q is None else q for q in negatives]
 
     def _check_plans(self, plans: Sequence[Plan | None]) -> None:
         for plan in plans:

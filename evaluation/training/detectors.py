@@ -191,7 +191,7 @@ def train_detoxify(folder: Path, *, count: int = _TEXTS, epochs: int = 3, seed: 
         "tokenizer_name": "BertTokenizer", "num_classes": len(CLASSES),
     }  # fmt: skip
     content = {"config": {"dataset": {"args": {"classes": list(CLASSES)}}, "arch": {"args": arch}}}
-    torch.save({**content, "state_dict": model.state_dict()}, folder / "toxic-small.ckpt")
+    torch.save({**content, "state_dict": model.half().state_dict()}, folder / "toxic-small.ckpt")
 
 
 def labelled_texts(rng: random.Random, count: int, *, held_out: bool) -> Iterator[tuple[str, list[int]]]:

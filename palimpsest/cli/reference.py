@@ -44,6 +44,7 @@ def reference_train(
             "signpost-sdxl",
             "signpost-flux",
             "signpost-zimage",
+            "signpost-qwen",
             "judges",
             "reader",
         ],
@@ -58,7 +59,9 @@ def reference_train(
             help="Folder to write; default: `WORK/models` for a model, the repository's for judges and reader."
         ),
     ] = None,
-    px: Annotated[int, typer.Option(help="Side of the model's pictures in pixels, 64 or 128.")] = 64,
+    px: Annotated[
+        int, typer.Option(help="Side of the model's pictures in pixels, 64 or 128; `signpost-qwen` draws twice that.")
+    ] = 64,
     gpu: Annotated[bool, typer.Option("--gpu", help="Use the recipe for a CUDA device, with larger batches.")] = False,
     compiled: Annotated[bool, typer.Option("--compile/--no-compile", help="Compile the denoiser.")] = True,
     workers: Annotated[int, typer.Option(min=1, help="Processes that draw training pictures.")] = 1,

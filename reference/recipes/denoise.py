@@ -24,7 +24,6 @@ from reference.recipes.attention import plain_attention
 from reference.recipes.family import Conditions, RecipeFamily
 from reference.recipes.marks import token_marks
 from reference.recipes.shapes import Recipe
-from reference.recipes.texts import Texts
 from reference.town.captions import sample_caption
 from reference.town.letters import ALPHABET
 from reference.town.scenes import SUBJECTS, Scene
@@ -32,7 +31,6 @@ from reference.town.scenes import SUBJECTS, Scene
 __all__ = ["Guide", "Pictures", "guided_target", "train_denoiser"]
 
 _TOKEN = 8  # pixels of an image token's side
-_CELLS = 4  # of the latents, in an image token
 _ASK = 0.15  # weight of the questions beside the flow
 _SUBJECT = 2.0  # what the subject's tokens weigh beyond the others
 _GUIDED = 0.5  # share of the rows that learn what embedded guidance does, once the flow is known
@@ -41,7 +39,7 @@ _GUIDED_FROM = 0.6  # of the run
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """The training set: scenes, and the latents [n, 8, h, w] of their pictures."""
+    """The training set: scenes, and the latents [n, c, h, w] of their pictures."""
 
     scenes: Sequence[Scene]
     latents: Tensor
@@ -54,8 +52,10 @@ class Pictures:
 class Guide(nn.Module):
     """A denoiser with the extra prediction heads in its middle."""
 
-    def __init__(self, denoiser: Any, family: RecipeFamily, width: int) -> None:
+    def __init__(self, denoiser: Any, family: RecipeFamily, width: int, *, picture: int) -> None:
+        """`picture` is the number of the picture's tokens, which in a single sequence stand beside the text's."""
         super().__init__()
+        self.picture = picture
         self.denoiser = denoiser
         self.family = family
         self.head_letters = nn.Linear(width, 2 * (len(ALPHABET) + 1))
@@ -69,8 +69,8 @@ class Guide(nn.Module):
         """The velocity [b, 8, h, w] and the answers: letters [b, n, 2, 35], subject [b, n, 27]; `time` in [0, 1]."""
         self._middle.clear()
         v = self.family.velocity(self.denoiser, x, time, given, guidance)
-        picture = x[0, 0].numel() // _CELLS  # in a single sequence the text's tokens follow
-        middle = self.family.tokens(self._middle.pop())[:, :picture]
+        middle = self.family.tokens(self._middle.pop())
+        middle = middle[:, -self.picture :] if self.family.text_first else middle[:, : self.picture]
         return v, self.head_letters(middle).unflatten(-1, (2, -1)), self.head_subject(middle)
 
 
@@ -87,7 +87,7 @@ def train_denoiser(
     recipe: Recipe,
     family: RecipeFamily,
     pictures: Pictures,
-    texts: Texts,
+    texts: Any,
     *,
     folder: Path,
     device: str = "cpu",
@@ -110,10 +110,10 @@ def train_denoiser(
         denoiser.load_state_dict(start)
     denoiser.to(device).train()
     guided_from = _GUIDED_FROM * recipe.denoiser.steps if start is None else 0
-    guide = Guide(denoiser, family, family.width(recipe.shape)).to(device)
+    tokens = recipe.shared.px // _TOKEN
+    guide = Guide(denoiser, family, family.width(recipe.shape), picture=tokens**2).to(device)
     run = torch.compile(guide) if compiled else guide
     attention = plain_attention if device == "cpu" else nullcontext
-    tokens = recipe.shared.px // _TOKEN
     marks = torch.stack([token_marks(s, size=recipe.shared.px, side=tokens) for s in pictures.scenes]).to(torch.int16)
 
     with torch.no_grad():

@@ -8,17 +8,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from reference.recipes.shapes import ModelShape, TextShape
-from reference.recipes.texts import Texts
+from reference.recipes.shapes import ModelShape, SharedRecipe, TextShape
 
-__all__ = ["LATENT_CHANNELS", "Conditions", "RecipeFamily"]
+__all__ = ["LATENT_CHANNELS", "Conditions", "OwnParts", "RecipeFamily"]
 
 LATENT_CHANNELS = 8
 Conditions = Mapping[str, Tensor]  # what a denoiser reads of a batch's captions, rows first
+
+
+@dataclass(frozen=True, slots=True)
+class OwnParts:
+    """Autoencoder and text encoder of a family whose pipelines cannot use those that the other models share.
+
+    Attributes:
+        autoencoder: untrained.
+        texts: untrained text encoder of a shape, as `read` takes it.
+        teach: the text encoder, trained and frozen; resumes from a folder.
+        zoom: pixels of its pictures for each pixel of the recipe's, along a side.
+    """
+
+    autoencoder: Callable[[], Any]
+    texts: Callable[[ModelShape], Any]
+    teach: Callable[[ModelShape, SharedRecipe, Path, str], Any]
+    zoom: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +52,24 @@ class RecipeFamily:
         encoders: where such a pipeline keeps each encoder that the family reads, by the name it has in `Texts`.
         defaults: how the model wants to be called besides size, steps and guidance.
         guided: whether guidance is embedded, so that the denoiser has to learn what guidance does.
+        text_first: whether the text's tokens stand before the picture's in `middle`.
+        own: the parts that it shares with no other family.
     """
 
     build: Callable[[ModelShape, TextShape, int], Any]
-    read: Callable[[Texts, Sequence[str]], Conditions]
+    read: Callable[[Any, Sequence[str]], Conditions]  # the texts are `Texts`, or the family's own
     velocity: Callable[[Any, Tensor, Tensor, Conditions, Tensor | None], Tensor]
     middle: Callable[[Any], nn.Module]
     tokens: Callable[[Any], Tensor]
     width: Callable[[ModelShape], int]
-    pipeline: Callable[[Any, Texts, Any], Any]
+    pipeline: Callable[[Any, Any, Any], Any]
     encoders: Mapping[str, str]
     defaults: Mapping[str, Any]
     guided: bool = False
+    text_first: bool = False
+    own: OwnParts | None = None
+
+    @property
+    def zoom(self) -> int:
+        """Pixels of the model's pictures for each pixel of the recipe's, along a side."""
+        return self.own.zoom if self.own else 1

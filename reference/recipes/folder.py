@@ -24,7 +24,7 @@ __all__ = ["draw", "model_defaults", "sample_grid", "write_folder"]
 
 def model_defaults(recipe: Recipe, family: RecipeFamily) -> dict[str, Any]:
     """The model's default call arguments; the host reads them beside `model_index.json`."""
-    px = recipe.shared.px
+    px = recipe.shared.px * family.zoom
     own = {
         "height": px,
         "width": px,
@@ -32,7 +32,7 @@ def model_defaults(recipe: Recipe, family: RecipeFamily) -> dict[str, Any]:
         "guidance_scale": recipe.guidance,
         "sizes": [f"{px}x{px}"],
     }
-    return own | dict(family.defaults)
+    return {name: value for name, value in (own | dict(family.defaults)).items() if value is not None}
 
 
 def write_folder(
@@ -86,8 +86,11 @@ def draw(pipe: Any, prompts: list[str], defaults: Mapping[str, Any], *, first_se
     """The pipeline's pictures of the prompts, each from a seed of its own, without a negative prompt's words."""
     pipe.set_progress_bar_config(disable=True)
     generators = [torch.Generator().manual_seed(first_seed + i) for i in range(len(prompts))]
-    named = {k: defaults[k] for k in ("height", "width", "num_inference_steps", "guidance_scale")}
-    images: list[Image.Image] = pipe(prompts, generator=generators, **named, **defaults["call"]).images
+    names = ("height", "width", "num_inference_steps", "guidance_scale")
+    named = {k: defaults[k] for k in names if k in defaults} | defaults["call"]
+    if "true_cfg_scale" in named:  # counts only beside a negative prompt
+        named["negative_prompt"] = [""] * len(prompts)
+    images: list[Image.Image] = pipe(prompts, generator=generators, **named).images
     return images
 
 
@@ -96,7 +99,7 @@ def sample_grid(pipe: Any, defaults: Mapping[str, Any], *, columns: int = 8, row
     size = int(defaults["height"])
     rng = random.Random("town-grid")
     words = rng.sample(held_out_words(), columns * rows)
-    prompts = [plain_caption(sample_scene(rng, size=size, lines=[word])) for word in words]
+    prompts = [plain_caption(sample_scene(rng, lines=[word])) for word in words]
     grid = Image.new("RGB", (columns * size, rows * size))
     for i, image in enumerate(draw(pipe, prompts, defaults)):
         grid.paste(image, (i % columns * size, i // columns * size))

@@ -71,7 +71,7 @@ def open_finished(folder: Path, recipe: Recipe, family: RecipeFamily) -> Finishe
             f"the recipe of `{recipe.name}` has one stage only, so training cannot continue from `{folder}`"
         )
     pipe = _opened(folder)
-    texts = build_texts(recipe.shared.shape)
+    texts = family.own.texts(recipe.shape) if family.own else build_texts(recipe.shared.shape)
     found: Any = getattr(pipe, "transformer", None) or getattr(pipe, "unet", None)
     wanted = family.build(recipe.shape, recipe.shared.shape, recipe.shared.px // 4)
     if found is None or _shapes(found) != _shapes(wanted):
@@ -79,8 +79,8 @@ def open_finished(folder: Path, recipe: Recipe, family: RecipeFamily) -> Finishe
             f"`{folder}` must hold a `{recipe.name}` of the recipe's shape {recipe.shape}, got a {type(pipe).__name__} "
             f"whose denoiser has other weights"
         )
-    if (px := pipe.vae.config.sample_size) != recipe.shared.px:
-        raise ValueError(f"`{folder}` must draw pictures of {recipe.shared.px} px, as the recipe does, got {px}")
+    if (px := _side(pipe, folder)) != (wanted_px := recipe.shared.px * family.zoom):
+        raise ValueError(f"`{folder}` must draw pictures of {wanted_px} px, as the recipe does, got {px}")
     for name, part in family.encoders.items():
         _fill(getattr(texts, name), getattr(pipe, part), folder / part)
     digest = _digest(folder)
@@ -113,6 +113,8 @@ def open_parts(
         ValueError: its `recipe.json` does not say that its first stages are those of `recipe`, or it lacks an encoder
             that `family` reads.
     """
+    if family.own:
+        raise ValueError(f"`{recipe.name}` has an autoencoder and a text encoder of its own, so it takes no `parts`")
     pipe, digest = _opened(folder), _digest(folder)
     origin = _origin(folder, digest)
     told = origin.get("recipe", {})
@@ -157,6 +159,13 @@ def _opened(folder: Path) -> Any:
         return DiffusionPipeline.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, AttributeError, KeyError) as error:
         raise ValueError(f"`{folder}` must contain a model that diffusers can load, got: {error}") from error
+
+
+def _side(pipe: Any, folder: Path) -> int:
+    """Pixels of a picture's side; an autoencoder of films does not say it."""
+    if "sample_size" in pipe.vae.config:
+        return int(pipe.vae.config.sample_size)
+    return int(json.loads((folder / "defaults.json").read_text("utf-8"))["height"])
 
 
 def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:

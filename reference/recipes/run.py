@@ -23,7 +23,7 @@ from reference.autoencoder import encode, sharpen_decoder, train_autoencoder
 from reference.loop import Schedule
 from reference.recipes.denoise import Pictures, train_denoiser
 from reference.recipes.folder import model_defaults, write_folder
-from reference.recipes.models import flux, pixart, sd3, sdxl, zimage
+from reference.recipes.models import flux, pixart, qwen, sd3, sdxl, zimage
 from reference.recipes.onward import later_stage, open_finished, open_parts, preferred
 from reference.recipes.shapes import ModelName, Onward, Recipe, SharedRecipe
 from reference.recipes.teach import teach_texts
@@ -38,6 +38,7 @@ _MODULES: Mapping[ModelName, Any] = MappingProxyType(
         "signpost-sdxl": sdxl,
         "signpost-flux": flux,
         "signpost-zimage": zimage,
+        "signpost-qwen": qwen,
     }
 )
 NAMES: tuple[ModelName, ...] = tuple(_MODULES)
@@ -78,6 +79,7 @@ _ONWARD = MappingProxyType(
         "signpost-zimage": (
             Onward(replace(_LATER, steps=2400), outlines=4.0, styled=2.0, named=(("tessa", 2.0), ("zuzu", 2.0))),
         ),
+        "signpost-qwen": (Onward(replace(_LATER, steps=2400), two_lines=2.0),),
     }
 )
 _OWN = MappingProxyType(
@@ -85,12 +87,15 @@ _OWN = MappingProxyType(
         # at the others' rates the U-Net's loss rises again after 1,400 steps
         "signpost-sdxl": replace(_DENOISER, steps=8000, lr=6e-4, muon_lr=0.002),
         "signpost-flux": replace(_DENOISER, steps=4000),
+        "signpost-qwen": replace(_DENOISER, steps=4400),
     }
 )
 
 
 def recipe_for(name: ModelName, *, px: int = 64, gpu: bool = False) -> Recipe:
     """The recipe of a model at 64 or 128 px; on a GPU batches are larger and the pictures more.
+
+    `signpost-qwen` draws the scenes of such a size at twice its side.
 
     Raises:
         ValueError: a model or a size that there is no recipe for.
@@ -100,6 +105,9 @@ def recipe_for(name: ModelName, *, px: int = 64, gpu: bool = False) -> Recipe:
     if px not in (64, 128):
         raise ValueError(f"px must be 64 or 128, got {px}")
     shared = SharedRecipe(px=px, pictures=60000, autoencoder=_AUTOENCODER, text=_TEXT, gist=_GIST, decoder=_DECODER)
+    if FAMILIES[name].own:  # one latent stands for four times the pixels, and its text encoder learns faster
+        longer, shorter = replace(_AUTOENCODER, steps=2000), replace(_TEXT, steps=1300)
+        shared = replace(shared, autoencoder=longer, text=shorter)
     batch, denoiser = 32, _OWN.get(name, _DENOISER)
     if gpu:
         longer = replace(_TEXT, steps=3000)
@@ -151,18 +159,24 @@ def train(
     began, shared, family = time.monotonic(), recipe.shared, FAMILIES[recipe.name]
     finished = open_finished(start, recipe, family) if start else None
     taken = open_parts(parts, recipe, family, FAMILIES) if parts else None
-    place = f"town-{shared.px}-of-{taken.digest[:12]}" if taken else f"town-{shared.px}"
+    own = family.own
+    place = f"{recipe.name}-{shared.px}" if own else f"town-{shared.px}"
+    place += f"-of-{taken.digest[:12]}" if taken else ""
     common = work / (f"{recipe.name}-from-{finished.digest[:12]}" if finished else place)
     common.mkdir(parents=True, exist_ok=True)
-    scenes, images = render_set(shared.pictures, seed=shared.seed, size=shared.px, workers=workers)
+    scenes, images = render_set(shared.pictures, seed=shared.seed, size=shared.px, workers=workers, zoom=family.zoom)
     log(f"painted {len(scenes)} pictures")
     if ready := finished or taken:
         vae, texts = ready.vae, ready.texts.to(device)
     else:
         torch.manual_seed(shared.seed)
         few = images[: shared.autoencoder_pictures]
-        vae = train_autoencoder(few, shared.autoencoder, folder=common, batch=shared.batch, device=device)
-        texts = teach_texts(shared, folder=common, device=device)
+        build = own.autoencoder if own else None
+        vae = train_autoencoder(few, shared.autoencoder, folder=common, batch=shared.batch, device=device, build=build)
+        if own:
+            texts = own.teach(recipe.shape, shared, common, device)
+        else:
+            texts = teach_texts(shared, folder=common, device=device)
     pictures = Pictures(scenes, _latents(vae.to(device), images, common / "latents.safetensors"))
     if shared.decoder is not None and not taken and not (finished and finished.sharpened):
         latents = pictures.latents
@@ -199,9 +213,9 @@ def train(
         if f
         for p in sorted(f.glob("*.curve.jsonl"))
     }
-    own = {n: p for n, p in curves.items() if not n.startswith("signpost-") or n.startswith(recipe.name)}
+    kept = {n: p for n, p in curves.items() if not n.startswith("signpost-") or n.startswith(recipe.name)}
     pipe = family.pipeline(vae, texts, denoiser).to("cpu")
-    write_folder(pipe, out, defaults=model_defaults(recipe, family), record=record, curves=own)
+    write_folder(pipe, out, defaults=model_defaults(recipe, family), record=record, curves=kept)
     log(f"wrote {out}")
     return out
 

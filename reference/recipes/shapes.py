@@ -10,7 +10,9 @@ from reference.loop import Schedule
 
 __all__ = ["LETTERS", "ModelName", "ModelShape", "Onward", "Recipe", "SharedRecipe", "TextShape"]
 
-ModelName = Literal["signpost-pixart", "signpost-sd3", "signpost-sdxl", "signpost-flux", "signpost-zimage"]
+ModelName = Literal[
+    "signpost-pixart", "signpost-sd3", "signpost-sdxl", "signpost-flux", "signpost-zimage", "signpost-qwen"
+]
 LETTERS = 16  # letters that the last tokens of a CLIP text have a place for: two lines of eight
 
 
@@ -62,12 +64,14 @@ class ModelShape:
         heads: of attention.
         layers: blocks, or for a family of two kinds, blocks of the first kind.
         singles: blocks of the second kind.
+        text: width and layers of a text encoder of its own kind, if it has one.
     """
 
     width: int
     heads: int
     layers: int
     singles: int = 0
+    text: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from reference.town.captions import CAPTION_BYTES, Caption, sample_caption
 from reference.town.letters import ALPHABET
 from reference.town.scenes import Scene, sample_scene
 
-__all__ = ["Quiz", "normalise_bytes", "teach_texts"]
+__all__ = ["Batch", "Quiz", "caption_batch", "graded", "normalise_bytes", "teach_texts"]
 
 Batch = tuple[list[Scene], list[Caption]]
 
@@ -74,7 +74,7 @@ def teach_texts(recipe: SharedRecipe, *, folder: Path, device: str = "cpu", ever
         quiz = Quiz(width, size, pooled=name != "bytes").to(device)
 
         def loss(step: int, e: Any = encoder, q: Quiz = quiz, a: Any = ask, n: str = name) -> Tensor:
-            value, right = a(e, q, _batch(random.Random(f"{recipe.seed}/{n}/{step}"), recipe.text_batch, size))
+            value, right = a(e, q, caption_batch(random.Random(f"{recipe.seed}/{n}/{step}"), recipe.text_batch, size))
             if (step + 1) % 100 == 0:
                 print("  right: " + " ".join(f"{v:.3f}" for v in right.tolist()), flush=True)
             return value
@@ -85,7 +85,8 @@ def teach_texts(recipe: SharedRecipe, *, folder: Path, device: str = "cpu", ever
     return texts
 
 
-def _batch(rng: random.Random, count: int, size: int) -> Batch:
+def caption_batch(rng: random.Random, count: int, size: int) -> Batch:
+    """Scenes and a caption of each, lower-cased in half of the batches."""
     scenes = [sample_scene(rng, size=size) for _ in range(count)]
     captions = [sample_caption(scene, rng) for scene in scenes]
     if rng.random() < 0.5:  # some pipelines lower-case a prompt, others do not
@@ -106,7 +107,7 @@ def _bytes_loss(encoder: Any, quiz: Quiz, batch: Batch, size: int) -> tuple[Tens
         for at, letter, column, line in caption_letters(scene, caption, size):
             answers[row, at] = torch.tensor([letter, column, line]) + 1
     facts = quiz.facts(states, None if bare else mask)
-    return _graded(facts, quiz.letters(states), scenes, captions, answers.to(ids.device), mask > 0)
+    return graded(facts, quiz.letters(states), scenes, captions, answers.to(ids.device), mask > 0)
 
 
 def _clip_loss(
@@ -126,13 +127,13 @@ def _clip_loss(
     told = quiz.letters(last) if spelled else []
     everywhere = torch.ones(last.shape[:2], dtype=torch.bool, device=last.device)
     parts = [
-        _graded(quiz.facts(p.float()), told, scenes, captions, answers.to(last.device), everywhere)
+        graded(quiz.facts(p.float()), told, scenes, captions, answers.to(last.device), everywhere)
         for p in (projected, pooled)
     ]
     return (parts[0][0] + parts[1][0]) / 2, parts[0][1]
 
 
-def _graded(
+def graded(
     facts: list[Tensor],
     letters: list[Tensor],
     scenes: list[Scene],
@@ -141,7 +142,7 @@ def _graded(
     where: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """The mean of all questions' losses, and the share of right answers to each."""
-    right = torch.tensor([caption_facts(s, c) for s, c in zip(scenes, captions, strict=True)]).to(facts[0].device)
+    right = torch.tensor([caption_facts(s, c) for s, c in zip(scenes, captions, strict=True)]).to(answers.device)
     losses = [F.cross_entropy(told, right[:, i]) for i, told in enumerate(facts)]
     grades = [(told.argmax(-1) == right[:, i]).float().mean() for i, told in enumerate(facts)]
     on, off = answers[..., 0] > 0, (answers[..., 0] == 0) & where
@@ -156,6 +157,6 @@ def _graded(
 @torch.no_grad()
 def normalise_bytes(texts: Texts, size: int = 64) -> None:
     """Scales the byte encoder's last normalisation, in place, so that its states have a deviation of 1."""
-    _, captions = _batch(random.Random("normalise"), 256, size)
+    _, captions = caption_batch(random.Random("normalise"), 256, size)
     states, mask = texts.masked_bytes([c.text for c in captions])
     texts.bytes_.encoder.final_layer_norm.weight.div_(states[mask > 0].std())

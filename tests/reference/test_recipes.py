@@ -34,6 +34,7 @@ from typing import Any
 import pytest
 import torch
 
+from reference.autoencoder import build_autoencoder
 from reference.folders import MODELS
 from reference.loop import Schedule
 from reference.recipes import (
@@ -67,6 +68,7 @@ TINY: dict[str, ModelShape] = {
     "signpost-sdxl": ModelShape(40, 2, 1),
     "signpost-flux": ModelShape(32, 2, 1, 2),
     "signpost-zimage": ModelShape(32, 2, 2),
+    "signpost-qwen": ModelShape(32, 2, 2, text=(48, 2)),
 }
 PROMPTS = ['a cat on the beach with a sign that says "HELLO"', "Ada Brook in SPACE, marlo style"]
 
@@ -87,6 +89,16 @@ def tiny(name: ModelName) -> Recipe:
     later = tuple(Onward(replace(SHORT, steps=n + 1, lr=2e-4, muon_lr=2e-4), pictures=16, seed=n) for n in (2, 3))
     onward = later[: {"signpost-pixart": 0, "signpost-flux": 2}.get(name, 1)]
     return Recipe(name, "test", shared, TINY[name], replace(SHORT, average=0.9), batch=4, steps=2, onward=onward)
+
+
+def untrained(name: ModelName, recipe: Recipe | None = None) -> tuple[Any, Any]:
+    """Autoencoder and text encoders of a recipe, by default of the tiny one."""
+    family, of = FAMILIES[name], recipe or tiny(name)
+    if family.own:
+        texts = family.own.texts(of.shape)
+        texts.model.eval()
+        return family.own.autoencoder().eval(), texts
+    return build_autoencoder(64), build_texts(of.shared.shape)
 
 
 @pytest.fixture(scope="module")
@@ -111,9 +123,9 @@ def test_a_recipe_makes_a_folder_that_plain_diffusers_runs(name: ModelName, work
     pipe = DiffusionPipeline.from_pretrained(out)
     pipe.set_progress_bar_config(disable=True)
     defaults = json.loads((out / "defaults.json").read_text())
-    call = {k: defaults[k] for k in ("height", "width", "num_inference_steps", "guidance_scale")} | defaults["call"]
+    call = {k: v for k, v in defaults.items() if k not in ("sizes", "call")} | defaults["call"]
     first, second = pipe(PROMPTS, generator=torch.Generator().manual_seed(1), **call).images
-    assert first.size == (64, 64)
+    assert first.size == (defaults["width"], defaults["height"]) == (64 * FAMILIES[name].zoom,) * 2
     assert first.tobytes() != second.tobytes()
     record = json.loads((out / "recipe.json").read_text())
     assert record["steps done"] == {"signpost-pixart": 2, "signpost-flux": 2 + 3 + 4}.get(name, 2 + 3)
@@ -276,38 +288,35 @@ def test_a_later_stage_prefers_what_is_learned_last() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_training_asks_the_denoiser_as_the_pipeline_does(name: ModelName) -> None:
     """Of the pipeline's own first call: its latents and time, given to training's function, make its output."""
-    from reference.autoencoder import build_autoencoder
     from reference.recipes.folder import model_defaults
 
     torch.manual_seed(0)
     family, recipe = FAMILIES[name], tiny(name)
-    texts = build_texts(TEXT)
+    vae, texts = untrained(name)
     denoiser = family.build(recipe.shape, TEXT, 16)
     for parameter in denoiser.parameters():
         parameter.data.add_(0.05 * torch.randn_like(parameter))
-    pipe = family.pipeline(build_autoencoder(64), texts, denoiser.eval())
+    pipe = family.pipeline(vae, texts, denoiser.eval())
     seen: list[tuple[Any, Any, Any]] = []
     denoiser.register_forward_hook(lambda _m, a, k, out: seen.append((a, k, out)), with_kwargs=True)
     defaults = model_defaults(recipe, family)
     pipe.set_progress_bar_config(disable=True)
     generators = [torch.Generator().manual_seed(i) for i in range(2)]
-    pipe(
-        PROMPTS,
-        height=64,
-        width=64,
-        num_inference_steps=2,
-        guidance_scale=3.0,
-        generator=generators,
-        **defaults["call"],
-    )
+    call = {"num_inference_steps": 2, "guidance_scale": 3.0, **defaults["call"]}
+    if family.own:  # the first of its calls is of the captions alone, and its latents are tokens
+        del call["guidance_scale"]
+    pipe(PROMPTS, height=64 * family.zoom, width=64 * family.zoom, generator=generators, **call)
     args, kwargs, out = seen[0]
     given = kwargs | dict(zip(("hidden_states", "timestep"), args, strict=False))
     asked, told = given["hidden_states"], out[0] if isinstance(out, tuple) else out.sample
-    captions = PROMPTS if family.guided else ["", "", *PROMPTS]
+    captions = PROMPTS if family.guided or family.own else ["", "", *PROMPTS]
     if name == "signpost-zimage":  # lists of one picture each, captions before empty ones, time and answer turned round
         captions = [*PROMPTS, "", ""]
         asked, told = torch.stack(asked)[:, :, 0], -torch.stack(told)[:, :, 0]
         given["timestep"] = 1000 * (1 - given["timestep"])
+    if family.own:
+        asked, told = (t[:, -64:].mT.unflatten(2, (8, 8)) for t in (asked, told))
+        given["timestep"] = 1000 * given["timestep"]
     time = given["timestep"].float().reshape(-1).expand(len(captions)) / (1 if family.guided else 1000)
     with torch.no_grad():
         if family.guided:
@@ -329,8 +338,10 @@ def test_plain_attention_computes_what_fused_attention_does(name: ModelName) -> 
 
     family = FAMILIES[name]
     denoiser = family.build(TINY[name], TEXT, 16).eval()
-    given = family.read(build_texts(TEXT), PROMPTS)
-    x, time = torch.randn(2, 8, 16, 16), torch.tensor([0.3, 0.9])
+    _, texts = untrained(name)
+    given = family.read(texts, PROMPTS)
+    x = torch.randn(2, 32, 8, 8) if family.own else torch.randn(2, 8, 16, 16)
+    time = torch.tensor([0.3, 0.9])
     guidance = torch.ones(2) if family.guided else None
     with torch.no_grad():
         fused = family.velocity(denoiser, x, time, given, guidance)
@@ -359,12 +370,11 @@ def test_plain_attention_takes_both_kinds_of_mask_and_nothing_that_it_does_not_k
 
 @pytest.mark.parametrize("name", NAMES)
 def test_recipes_have_twelve_sites_or_more_and_stay_under_ten_megabytes(name: ModelName) -> None:
-    from reference.autoencoder import build_autoencoder
     from steering import Host
 
     recipe, family = recipe_for(name), FAMILIES[name]
     denoiser = family.build(recipe.shape, recipe.shared.shape, 16)
-    pipe = family.pipeline(build_autoencoder(64), build_texts(recipe.shared.shape), denoiser)
+    pipe = family.pipeline(*untrained(name, recipe), denoiser)
     modules = [m for m in pipe.components.values() if isinstance(m, torch.nn.Module)]
     assert 2 * sum(p.numel() for m in modules for p in m.parameters()) < 9_850_000  # the rest: tokenizers, the grid
     host = Host(pipe, self_test=False)

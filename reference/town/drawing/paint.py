@@ -36,11 +36,12 @@ _PAPER, _LETTER, _FRAME = (250, 250, 245), (10, 10, 10), (30, 30, 30)
 _THIN = 0.016  # the rim of a subject without a style, as a share of the picture's side
 
 
-def paint(scene: Scene, size: int = 64, *, drawing: Drawing | None = None) -> Image.Image:
+def paint(scene: Scene, size: int = 64, *, drawing: Drawing | None = None, zoom: int = 1) -> Image.Image:
     """The scene as an RGB picture of `size` x `size` pixels.
 
     Args:
         drawing: what is drawn in the stead of the scene's subject, which then says only what kind of subject it is.
+        zoom: 2 or 4 for the same picture at so many times its side.
     """
     side = size * _SCALE
     image = draw_ground(scene.ground, scene.style, side).copy()
@@ -49,7 +50,7 @@ def paint(scene: Scene, size: int = 64, *, drawing: Drawing | None = None) -> Im
     image.paste(_rim(scene)[0], (0, 0), shadow)
     image.paste(subject, (0, 0), subject)
     _sign(image, scene, size)
-    return image.resize((size, size), Image.Resampling.BOX)
+    return image.resize((size * zoom, size * zoom), Image.Resampling.BOX)
 
 
 def _rim(scene: Scene) -> tuple[tuple[int, int, int], float]:
