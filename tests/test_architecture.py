@@ -45,7 +45,7 @@ HALLS = {
         "store",
     ],
     "detectors": ["running data", "text", "images", "semantic detox"],
-    "marking": ["watermark", "spread credentials"],
+    "marking": ["watermark", "spread credentials", "loading"],
     "steering": [
         "errors sites values plans sentinel maths attach",
         "families",
