@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from palimpsest_base.suggest import did_you_mean
 
 __all__ = ["GROUPS", "BadPlugin", "Group", "load_plugins"]
 
-Group = Literal["palimpsest.detectors", "palimpsest.families", "palimpsest.fitters"]
-GROUPS: tuple[Group, ...] = ("palimpsest.detectors", "palimpsest.families", "palimpsest.fitters")
+Group = Literal["palimpsest.detectors", "palimpsest.families", "palimpsest.fitters", "palimpsest.watermarks"]
+GROUPS: tuple[Group, ...] = get_args(Group)
 
 
 class BadPlugin(ValueError):

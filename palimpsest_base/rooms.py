@@ -14,6 +14,7 @@ __all__ = ["ROOMS", "foreign_rooms"]
 ROOMS = (
     "policies",
     "detectors",
+    "marking",
     "steering",
     "localization",
     "tuning",

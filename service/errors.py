@@ -18,6 +18,7 @@
     ├── Internal                 500     server_error / internal_error
     ├── CaseBroken               500     server_error / review_broken
     ├── PictureBroken            500     server_error / picture_broken
+    ├── MarkingFailed            500     server_error / marking_failed
     ├── TextUnjudged             500     server_error / text_unjudged
     ├── Unavailable              503     server_error / not_ready ..., with Retry-After
     └── DeadlineExceeded         504     server_error / deadline_exceeded
@@ -45,6 +46,7 @@ __all__ = [
     "HeadersTooLarge",
     "Held",
     "Internal",
+    "MarkingFailed",
     "MethodNotAllowed",
     "NotFound",
     "PictureBroken",
@@ -254,6 +256,18 @@ class PictureBroken(ApiError):
         super().__init__(
             "the model gave no picture: its values are not finite numbers; another seed may work, and if none does, the"
             " model's weights or `dtype` are at fault"
+        )
+
+
+class MarkingFailed(ApiError):
+    """A picture could not get a mark that the settings demand. No picture of the request was sent."""
+
+    code = "marking_failed"
+
+    def __init__(self, mark: str) -> None:
+        super().__init__(
+            f"a picture could not be marked ({mark}), so none was sent; the service's log and metrics tell its operator"
+            " more"
         )
 
 

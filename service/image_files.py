@@ -8,7 +8,7 @@ what a file may hold besides (thumbnails, further pictures, appended data) are d
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from service.errors import BadRequest
@@ -43,11 +43,13 @@ _UPRIGHT = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}  # EXIF's orientation -> `
 @dataclass(frozen=True, slots=True, eq=False)
 class Upload:
     """An uploaded picture: upright RGB pixels without metadata. `clear` [h, w] is true where it was wholly transparent;
-    None: nowhere. What was transparent stands on white.
+    None: nowhere. What was transparent stands on white. `file`: as it was uploaded, for the credentials in it.
     """
 
     image: Image
     clear: np.ndarray | None = None
+    file: bytes = b""
+    media_type: str = ""
 
 
 def encode(image: Image, form: Format, quality: int = 100) -> bytes:
@@ -93,7 +95,8 @@ def _decoded(raw: bytes, name: str, max_pixels: int) -> Upload:
         if frames > 1 and image.format != "MPO":
             raise _bad(name, f"must be a still picture, got an animation of {frames} frames")
         image.load()
-        return _plain(_upright(image))
+        kind = "jpeg" if image.format == "MPO" else image.format.lower()
+        return replace(_plain(_upright(image)), file=raw, media_type=f"image/{kind}")
 
 
 def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:

@@ -56,12 +56,14 @@ class Limits:
 @dataclass(frozen=True, slots=True, eq=False)
 class Given:
     """The caller's own picture, to edit toward the prompt or to repair. `mask` [h, w] is true where an edit may change
-    it; None: the caller did not say.
+    it; None: the caller did not say. `file`: as it was uploaded, for the credentials in it.
     """
 
     kind: Literal["edit", "repair"]
     image: Image
     mask: np.ndarray | None = None
+    file: bytes = b""
+    media_type: str = ""
 
 
 @dataclass(frozen=True, slots=True)

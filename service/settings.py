@@ -62,6 +62,7 @@ Rewriters = Literal["judge", "refuse"]
 Audit = Literal["off", "on", "required"]
 Console = Literal["auto", "on", "off"]
 LogFormat = Literal["text", "json"]
+Marking = Literal["off", "signed", "watermark", "both"]
 Sizes = Literal["refuse", "nearest"]
 PictureUrls = Literal["off", "data", "files"]
 _ORIGIN = r"^(\*|https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?)$"
@@ -304,6 +305,27 @@ class Settings(BaseSettings):
     )
     max_pixels: int = Field(1 << 22, ge=256, le=2**26, description="most pixels of an uploaded picture")
     max_bundle: int = Field(8 << 20, ge=256, le=64 << 20, description="most bytes in a bundle for `PUT /v1/policies`")
+
+    marking: Marking = Field(
+        "off",
+        description="marks on every picture that leaves: `signed` C2PA credentials, an invisible `watermark`, `both`,"
+        " or `off`; what cannot be marked is not sent",
+    )
+    watermark: str = Field(
+        "spread", min_length=1, description="the watermark: `spread`, or the name of a plug-in that `plugins` allows"
+    )
+    marking_key: Path | None = Field(
+        None,
+        description="file with the secret of the watermark, the same for all servers that should find each other's;"
+        " default: created once in the state folder",
+    )
+    signing_certificate: Path | None = Field(
+        None, description="certificate chain that signs credentials, the signer's own first: a PEM file"
+    )
+    signing_key: Path | None = Field(None, description="private key of that certificate: a PEM file without a password")
+    trust_anchors: Path | None = Field(
+        None, description="certificates that make credentials `trusted` in provenance checks: a PEM file"
+    )
 
     rewriters: Rewriters = Field(
         "judge",

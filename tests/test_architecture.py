@@ -25,6 +25,7 @@ ARROWS = {
     "palimpsest_base": set(),
     "policies": BASE,
     "detectors": BASE | {"policies"},
+    "marking": BASE,
     "steering": BASE,
     "localization": BASE | {"steering"},
     "tuning": BASE | {"steering", "localization"},
@@ -44,6 +45,7 @@ HALLS = {
         "store",
     ],
     "detectors": ["running data", "text", "images", "semantic detox"],
+    "marking": ["watermark", "spread credentials", "loading"],
     "steering": [
         "errors sites values plans sentinel maths attach",
         "families",
@@ -79,6 +81,7 @@ HALLS = {
         "audit hosts image_files picture_links tracing logs redis_client",
         "order loading",
         "metrics",
+        "marking",
         "reading",
         "engine",
         "rules reviews",

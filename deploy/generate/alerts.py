@@ -337,6 +337,22 @@ ALERTS = (
         "Cause `decoded`: set `dtype` to `bfloat16` or `float32`. Cause `latents`: check the weights and the packs.",
     ),
     Alert(
+        "PalimpsestMarkingFails",
+        (_when('sum(increase(@marks_total{result="failed"}[10m]))', ">", 0),),
+        "0m",
+        "page",
+        "Pictures cannot be marked; each is answered with an error.",
+        "Mark `c2pa`: the certificate or its key. Mark `watermark`: pictures that carry none, or the plug-in.",
+    ),
+    Alert(
+        "PalimpsestSigningCertificateEnds",
+        (_when("min(@signing_certificate_expires_timestamp_seconds) - time()", "<", 1_209_600),),
+        "15m",
+        "ticket",
+        "The certificate that signs credentials ends within two weeks, or has ended.",
+        "Put a new chain and its key in place; they are read for each picture. After its end no picture is sent.",
+    ),
+    Alert(
         "PalimpsestRatesApart",
         (_when("sum(increase(@rate_fallbacks_total[10m]))", ">", 0),),
         "5m",

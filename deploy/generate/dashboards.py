@@ -119,6 +119,30 @@ OPERATIONS = Dashboard(
                 ),
             ),
         ),
+        Row(
+            "Marks",
+            (
+                Panel(
+                    "Marks put on pictures",
+                    (Query("sum by (mark, result) (rate(@marks_total[$__rate_interval]))", "{{mark}} {{result}}"),),
+                ),
+                Panel(
+                    "Provenance checks",
+                    (
+                        Query(
+                            "sum by (mark, result) (rate(@provenance_checks_total[$__rate_interval]))",
+                            "{{mark}} {{result}}",
+                        ),
+                    ),
+                ),
+                one(
+                    "Time to the signing certificate's end",
+                    "min(@signing_certificate_expires_timestamp_seconds) - time()",
+                    unit="s",
+                    kind="stat",
+                ),
+            ),
+        ),
         Row("Audit", (Panel("Audit records", (rate("audit_events_total", "result"),)),)),
         Row(
             "Processes",

@@ -257,7 +257,8 @@ def _repair(ready: Any, file: Path, target: Path, how: dict[str, Any]) -> dict[s
     row |= {"rules": list(told["rules"]), "rungs": list(told.get("rungs", ()))}
     if shot.image is not None and shot.image.tobytes() != image.image.tobytes():
         target.parent.mkdir(parents=True, exist_ok=True)
-        shot.image.save(target)
+        assert shot.files[0] is not None  # INVARIANT: what is a picture is a file
+        target.write_bytes(shot.files[0])
         row["file"] = str(target)
     return row
 

@@ -499,6 +499,21 @@ def evaluate_reading(count: Count = 50, seed: Seed = 0, out: Out = None, json_: 
     report_rows(reading_rows(count=count, seed=seed, progress=say), out, json_, seed=seed)
 
 
+@evaluate_app.command("watermark")
+def evaluate_watermark(
+    each: Annotated[int, typer.Option("--each", min=1, help="Pictures of each size.")] = 300,
+    size: Annotated[list[int] | None, typer.Option("--size", min=64, max=2048, help="Side of pictures.")] = None,
+    seed: Seed = 0,
+    out: Out = None,
+    json_: Json = False,
+) -> None:
+    """Measure how often the built-in watermark is found after what happens to pictures, and where none is."""
+    from evaluation.tables.marks.watermark import watermark_rows
+
+    sizes = tuple(size or (64, 128, 256, 512))
+    report_rows(watermark_rows(each=each, sizes=sizes, seed=seed, progress=say), out, json_, each=each, seed=seed)
+
+
 def add_evaluate(app: typer.Typer) -> None:
     """Adds these commands to the command line."""
     app.add_typer(evaluate_app, name="evaluate")

@@ -44,6 +44,7 @@ from service.engine.planner import Repair, WithoutLettering, choose_repair
 from service.engine.queue import BatchKey, Job, Made, Queue, Rewritten, Woken
 from service.errors import ApiError, BadRequest, DeadlineExceeded
 from service.image_files import encode
+from service.marking.marker import Marker
 from service.metrics.recorder import Recorder
 from service.order import Order, Progress
 from service.reading.pools import DetectorPools
@@ -97,14 +98,17 @@ class ClosedLoop:
         adapters: Mapping[str, Adapter] | None = None,
         rewrites: bool = False,
         drawing: Drawing | None = None,
+        marker: Marker | None = None,
     ) -> None:
         """`rewrites`: the pipeline may rewrite prompts; what it writes is judged as a prompt, then drawn as it is.
-        `drawing`: what a request holds while it is drawn: the model in memory.
+        `drawing`: what a request holds while it is drawn: the model in memory. `marker`: puts the marks on pictures;
+        None: they get none.
         """
         self._queue = queue
         self._readers = readers
         self._packs = packs
         self._recorder = recorder
+        self._marker = marker
         self._without_lettering = without_lettering
         self._deadline_seconds = deadline_seconds
         self._adapters = adapters or {}
@@ -155,13 +159,23 @@ class ClosedLoop:
         return replace(outcome, held=replace(outcome.held, repaired=mended.held.repaired or mended.held.pictures))
 
     async def finish(self, outcome: Outcome, order: Order) -> Finished:
-        """The outcome with its pictures encoded in the requested format. Encoding runs outside the event loop."""
+        """The outcome with its pictures encoded in the requested format, and signed if the settings say so. Raises
+        `MarkingFailed`. The work runs outside the event loop.
+        """
         with self._recorder.stage("encode"):
-            work = (
-                self._readers.run(partial(encode, p.image, order.output_format, order.quality))
-                for p in outcome.pictures
-            )
-            return Finished(outcome, tuple(await asyncio.gather(*work)))
+            work = (self._readers.run(partial(self._file, p, order)) for p in outcome.pictures)
+            files = tuple(await asyncio.gather(*work))
+        if self._marker is not None and self._marker.signs:
+            signed = tuple(replace(p, marks=(*p.marks, "c2pa")) for p in outcome.pictures)
+            outcome = replace(outcome, pictures=signed)
+        return Finished(outcome, files)
+
+    def _file(self, picture: Picture, order: Order) -> bytes:
+        file = encode(picture.image, order.output_format, order.quality)
+        if self._marker is None or not self._marker.signs:
+            return file
+        drawn = picture.made is not None
+        return self._marker.sign(file, order.output_format, order, picture.how, picture.kinds, drawn=drawn)
 
     async def _answer(
         self,
@@ -276,9 +290,27 @@ class ClosedLoop:
         replaced |= repair.prompt != trial.request.prompt  # it is not where a rule is unfit and has no other words
         image = await self._pasted(trial, made.image, None if trial.given is None else trial.given.mask())
         picture = Picture(image, made, decision, sites=0 if replaced else repair.sites, replaced=replaced)
-        if not decision.reads:
+        if decision.reads:
+            picture = await self._climb(trial, await self._judge(trial, picture), job)
+        return await self._watermarked(trial, picture)
+
+    async def _watermarked(self, trial: _Trial, picture: Picture) -> Picture:
+        """The picture with the watermark, judged again: a verdict on other pixels is none on these. What the model drew
+        nothing of, and what is blocked, gets none. Raises `MarkingFailed`.
+        """
+        marker = self._marker
+        if marker is None or not marker.watermarks or picture.made is None or picture.verdict == "block":
             return picture
-        return await self._climb(trial, await self._judge(trial, picture), job)
+
+        async def with_mark(picture: Picture) -> Picture:
+            with self._recorder.stage("mark"):
+                work = partial(marker.watermark, picture.image, given=trial.given is not None)
+                return replace(picture, image=await self._readers.run(work), marks=("watermark",))
+
+        marked, before = await with_mark(picture), picture.before_repair
+        if before is not None and before.made is not None:
+            marked = replace(marked, before_repair=await with_mark(before))
+        return await self._judge(trial, marked) if picture.decision.reads else marked
 
     async def _rewritten(self, trial: _Trial, text: str) -> tuple[_Trial, Repair]:
         """The trial of what the pipeline wrote in place of its prompt, and the repair. The rules of the prompt stay in
@@ -353,7 +385,7 @@ class ClosedLoop:
             given.prompt = shown(trial.order.prompt, signals, ladder.boxes, decision.steers, self._packs)
             given.asked = await self._asked(trial, given.prompt, signals)
         try:
-            return (await self._climb(trial, received, None),)
+            return (await self._watermarked(trial, await self._climb(trial, received, None)),)
         finally:
             for job in trial.jobs:
                 job.abandon()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from policies import Decision, Rung, Verdict, strictest
 from service.engine.queue import Made
+from service.metrics.catalogue import Mark
 from service.metrics.recorder import Recorder
 from service.order import Lora
 
@@ -33,6 +34,7 @@ class Picture:
     sites: int = 0  # at which its rules steered it
     replaced: bool = False  # made with the prompt replaced as a whole
     before_repair: Picture | None = None  # the first picture, if a repair of it is to be held
+    marks: tuple[Mark, ...] = ()  # that it carries
 
     @property
     def how(self) -> How:
@@ -44,6 +46,11 @@ class Picture:
         if self.replaced:
             return "prompt-replaced"
         return "steered" if self.sites else "untouched"
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The categories of the rules that took part, as far as the rules disclose them."""
+        return tuple(sorted({each.category for each in self.decision.disclosures}))
 
     @property
     def verdict(self) -> Verdict:

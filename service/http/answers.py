@@ -220,6 +220,7 @@ def _audited(picture: Picture) -> dict[str, Any]:
         "seed": report.seed if report else None,
         "verdict": picture.verdict,
         "rungs": list(picture.rungs),
+        "marks": list(picture.marks),
         "replaced": picture.replaced,
         **_how(picture),
         "violated": [v.rule for v in picture.decision.violations],
@@ -241,6 +242,7 @@ def _per_image(picture: Picture, seed: int) -> dict[str, Any]:
         "rules": _disclosed(picture.decision.disclosures),
         "labels": list(picture.decision.labels),
         "rungs": list(picture.rungs),
+        "marks": list(picture.marks),
         "seed": seed,
         "shape": _shape(picture),
     }

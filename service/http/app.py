@@ -24,7 +24,6 @@ from starlette.routing import Route
 
 from service.errors import (
     ApiError,
-    BadRequest,
     Busy,
     DeadlineExceeded,
     Disconnected,
@@ -40,6 +39,7 @@ from service.http.body import read_json_bytes, unless_gone
 from service.http.context import caller_of, for_person, runtime_of
 from service.http.endpoints.moderations import moderate
 from service.http.endpoints.pictures import check_room, picture, with_urls
+from service.http.endpoints.provenance import check_provenance
 from service.http.endpoints.reviews import decide_review, list_reviews, review_case, review_outcome, review_picture
 from service.http.guard import Access, Needed, error_response
 from service.http.keys import Scope
@@ -54,8 +54,7 @@ from service.http.requests import (
     unknown,
 )
 from service.http.streaming import EventProgress, EventStream, Kind, event_stream
-from service.http.uploads import Form, read_form
-from service.image_files import Upload, decode
+from service.http.uploads import form_of, picture_of
 from service.metrics.catalogue import RequestOutcome
 from service.metrics.recorder import render
 from service.order import Order
@@ -87,10 +86,10 @@ async def generate(request: Request) -> Response:
 
 async def edit(request: Request) -> Response:
     """`POST /v1/images/edits`: draws over an uploaded picture."""
-    form = await _form(request, ("image", "mask"))
+    form = await form_of(request, ("image", "mask"))
     parsed, ignored = parse_fields(form.texts, EditRequest)
-    image, mask = await _picture(request, form, "image"), await _picture(request, form, "mask", needed=False)
-    assert image is not None  # INVARIANT: it is needed
+    image = await picture_of(request, form, "image")
+    mask = await picture_of(request, form, "mask") if "mask" in form.files else None
     limits = runtime_of(request).ready(parsed.model).limits
     order = for_person(request, parsed.over(limits, image, mask), parsed.identifier)
     ignored = (*ignored, *parsed.unused)
@@ -101,10 +100,9 @@ async def edit(request: Request) -> Response:
 
 async def repair(request: Request) -> Response:
     """`POST /v1/images/repairs`: judges an uploaded picture, and mends what may not stand on it."""
-    form = await _form(request, ("image",))
+    form = await form_of(request, ("image",))
     parsed, ignored = parse_fields(form.texts, RepairRequest)
-    image = await _picture(request, form, "image")
-    assert image is not None  # INVARIANT: it is needed
+    image = await picture_of(request, form, "image")
     limits = runtime_of(request).ready(parsed.model).limits
     order = for_person(request, parsed.over(limits, image), parsed.identifier)
     return await _drawn(request, order, (*ignored, *parsed.unused), by_url=parsed.by_url(limits))
@@ -186,6 +184,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("/v1/images/repairs", "POST", "repairs", repair, "generate", limited=True),
     Endpoint("/v1/policies/evaluate", "POST", "evaluate", evaluate, "generate", limited=True),
     Endpoint("/v1/moderations", "POST", "moderations", moderate, "generate", limited=True),
+    Endpoint("/v1/content_provenance_checks", "POST", "provenance_checks", check_provenance, "generate", limited=True),
     Endpoint("/v1/pictures/{name}", "GET", "pictures", picture, public=True),
     Endpoint("/v1/models", "GET", "models", models),
     Endpoint("/v1/models/{model}", "GET", "models", model),
@@ -305,39 +304,6 @@ async def _streamed(request: Request, order: Order, ignored: Sequence[str], kind
         kind,
         partial(EventProgress, own=own),
     )
-
-
-async def _form(request: Request, files: Sequence[str]) -> Form:
-    """The form of an upload, in which `files` and nothing else are files. OpenAI's clients send a list of one as
-    `image[]`. Raises an `ApiError`.
-    """
-    settings = runtime_of(request).settings
-    form = await read_form(request, settings.max_upload, seconds=settings.deadline_seconds)
-    for name in form.texts:
-        if name.removesuffix("[]") in files:
-            raise BadRequest(f"`{name}` must be a file, got a text; send it with a file name", param=name)
-    found: dict[str, bytes] = {}
-    for sent, raw in form.files.items():
-        name = sent.removesuffix("[]")
-        if name not in files:
-            known = " and ".join(f"`{each}`" for each in files)
-            raise BadRequest(f"`{name[:64]}` must not be a file; files are {known}", param=name[:64])
-        if name in found:
-            raise BadRequest(f"`{name}` must be one picture, got two", param=name)
-        found[name] = raw
-    return Form(form.texts, found)
-
-
-async def _picture(request: Request, form: Form, name: str, *, needed: bool = True) -> Upload | None:
-    """The picture in a form's file. Raises `BadRequest` for one that is missing or broken."""
-    raw = form.files.get(name)
-    if raw is None:
-        if needed:
-            raise BadRequest(f"`{name}` is missing", param=name, code="missing_required_parameter")
-        return None
-    runtime = runtime_of(request)
-    with runtime.recorder.stage("decode"):
-        return await run_in_threadpool(decode, raw, name=name, max_pixels=runtime.settings.max_pixels)
 
 
 def as_told(error: BaseException, request_id: str) -> ApiError:

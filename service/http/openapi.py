@@ -132,6 +132,11 @@ def _paths() -> dict[str, Any]:
         "/v1/moderations": {
             "post": _operation("Judge texts", "ModerationRequest", _json(200, "ModerationAnswer"), asked)
         },
+        "/v1/content_provenance_checks": {
+            "post": _operation(
+                "Find the marks of a picture", "ProvenanceRequest", _json(200, "ProvenanceAnswer"), asked, form
+            )
+        },
         "/v1/pictures/{name}": {
             "get": _operation("A picture behind a link", None, _image(*FORMATS), (404, 500, 503))
             | {"parameters": [name], "security": []}
@@ -291,6 +296,7 @@ def _add_files(parts: dict[str, Any], limits: Limits) -> None:
         parts[name]["required"] = [*parts[name].get("required", ()), "image"]
         steps = parts[name]["properties"]["num_inference_steps"]["anyOf"][0]
         steps["minimum"] = max(2, steps["minimum"])
+    parts["ProvenanceRequest"] |= {"properties": {"file": image}, "required": ["file"]}
 
 
 def _lora(limits: Limits) -> dict[str, Any]:

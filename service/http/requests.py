@@ -42,6 +42,7 @@ __all__ = [
     "EvaluateRequest",
     "GenerationRequest",
     "ModerationRequest",
+    "ProvenanceRequest",
     "RepairRequest",
     "ReviewDecision",
     "nearest_size",
@@ -239,7 +240,8 @@ class EditRequest(GenerationRequest):
                 message = "`mask` must be wholly transparent where the picture may change, and is so nowhere"
                 raise BadRequest(message, param="mask", code="invalid_image")
         order = self._order(limits, self.prompt, self.n, _drawn_size(image, limits))
-        return replace(_over(order, Given("edit", image.image, marked)), asked_size=self.size if other else None)
+        given = Given("edit", image.image, marked, image.file, image.media_type)
+        return replace(_over(order, given), asked_size=self.size if other else None)
 
 
 class RepairRequest(_Drawing):
@@ -252,7 +254,7 @@ class RepairRequest(_Drawing):
         if self.prompt is not None:
             _check_text(self.prompt, "prompt", limits.max_prompt)
         order = self._order(limits, self.prompt or "", 1, _drawn_size(image, limits))
-        return _over(order, Given("repair", image.image))
+        return _over(order, Given("repair", image.image, None, image.file, image.media_type))
 
 
 def _over(order: Order, given: Given) -> Order:
@@ -329,6 +331,10 @@ class ModerationRequest(_Body):
         for text in texts:
             _check_text(text, "input", limits.max_prompt)
         return texts
+
+
+class ProvenanceRequest(_Body):
+    """`POST /v1/content_provenance_checks`, without its file."""
 
 
 class ReviewDecision(_Body):

@@ -11,6 +11,7 @@ from service.http.requests import (
     EvaluateRequest,
     GenerationRequest,
     ModerationRequest,
+    ProvenanceRequest,
     RepairRequest,
     ReviewDecision,
 )
@@ -53,6 +54,7 @@ class PerImage(_Answer):
     rules: list[Rule]
     labels: list[str]
     rungs: list[Rung]
+    marks: list[Literal["watermark", "c2pa"]] = Field(description="what says in the picture where it comes from")
     seed: int
     shape: Shape | None
 
@@ -178,6 +180,33 @@ class ModerationAnswer(_Answer):
     ignored: list[str]
 
 
+class Credentials(_Answer):
+    """C2PA credentials. They are `detected` if they are valid and say that a model drew the picture, or a part."""
+
+    type: Literal["c2pa"]
+    outcome: Literal["detected", "not_detected"]
+    validation_state: Literal["trusted", "valid", "invalid", "not_present"]
+    issuer: str | None
+    model: str | None
+    generated_at: str | None = Field(description="UTC, RFC 3339; what the credentials say, without a time stamp")
+
+
+class FoundWatermark(_Answer):
+    """The watermark of this service's marking key."""
+
+    type: Literal["watermark"]
+    outcome: Literal["detected", "not_detected"]
+    watermark: str
+    model: None
+    generated_at: None
+
+
+class ProvenanceAnswer(_Answer):
+    object: Literal["content_provenance_check"]
+    created_at: int
+    results: list[Credentials | FoundWatermark]
+
+
 class ServedModel(_Answer):
     id: str
     object: Literal["model"]
@@ -288,6 +317,8 @@ MODELS: tuple[type[BaseModel], ...] = (
     EvaluationAnswer,
     ModerationRequest,
     ModerationAnswer,
+    ProvenanceRequest,
+    ProvenanceAnswer,
     ModelsAnswer,
     PoliciesAnswer,
     StatusAnswer,

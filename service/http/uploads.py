@@ -6,7 +6,7 @@ names of files and the types that their parts declare are not looked at: what a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -17,11 +17,13 @@ from starlette.requests import Request
 
 from service.errors import BadRequest, WrongContentType
 from service.http.body import read_bytes
+from service.http.context import runtime_of
+from service.image_files import Upload, decode
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
-__all__ = ["MAX_PARTS", "MAX_TEXT", "Form", "parse_form", "read_form"]
+__all__ = ["MAX_PARTS", "MAX_TEXT", "Form", "form_of", "parse_form", "picture_of", "read_form"]
 
 MAX_PARTS = 32
 MAX_TEXT = 65_536  # bytes of a part that is no file
@@ -47,6 +49,37 @@ async def read_form(request: Request, limit: int, *, seconds: float) -> Form:
         raise _bad("`Content-Type` must name a `boundary` of 1 to 70 characters")
     raw = await read_bytes(request, limit, seconds=seconds)
     return await run_in_threadpool(parse_form, raw, boundary)
+
+
+async def form_of(request: Request, files: Sequence[str]) -> Form:
+    """The form of an upload, in which `files` and nothing else are files. OpenAI's clients send a list of one as
+    `image[]`. Raises an `ApiError`.
+    """
+    settings = runtime_of(request).settings
+    form = await read_form(request, settings.max_upload, seconds=settings.deadline_seconds)
+    for name in form.texts:
+        if name.removesuffix("[]") in files:
+            raise BadRequest(f"`{name}` must be a file, got a text; send it with a file name", param=name)
+    found: dict[str, bytes] = {}
+    for sent, raw in form.files.items():
+        name = sent.removesuffix("[]")
+        if name not in files:
+            known = " and ".join(f"`{each}`" for each in files)
+            raise BadRequest(f"`{name[:64]}` must not be a file; files are {known}", param=name[:64])
+        if name in found:
+            raise BadRequest(f"`{name}` must be one picture, got two", param=name)
+        found[name] = raw
+    return Form(form.texts, found)
+
+
+async def picture_of(request: Request, form: Form, name: str) -> Upload:
+    """The picture in a form's file. Raises `BadRequest` for one that is missing or broken."""
+    raw = form.files.get(name)
+    if raw is None:
+        raise BadRequest(f"`{name}` is missing", param=name, code="missing_required_parameter")
+    runtime = runtime_of(request)
+    with runtime.recorder.stage("decode"):
+        return await run_in_threadpool(decode, raw, name=name, max_pixels=runtime.settings.max_pixels)
 
 
 def parse_form(raw: bytes, boundary: bytes) -> Form:

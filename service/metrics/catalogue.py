@@ -25,6 +25,7 @@ __all__ = [
     "PREFIX",
     "ROLLOUT",
     "Breaker",
+    "Mark",
     "Metric",
     "MetricLabel",
     "ReadingFailure",
@@ -51,8 +52,9 @@ RequestOutcome = Literal[
     "unavailable",
 ]
 RequestStage = Literal[
-    "decode", "sense_prompt", "decide", "plan", "queue", "generate", "sense_picture", "blur", "encode", "audit"
+    "decode", "sense_prompt", "decide", "plan", "queue", "generate", "sense_picture", "blur", "mark", "encode", "audit"
 ]
+Mark = Literal["watermark", "c2pa"]
 Reload = Literal["ok", "failed"]
 Breaker = Literal["closed", "half-open", "open"]
 ReadingFailure = Literal["timeout", "error", "open"]
@@ -85,6 +87,8 @@ PASSED = MetricLabel("result", ("passed", "failed"))
 KEPT = MetricLabel("result", ("kept", "full", "error"))
 DECIDED = MetricLabel("decision", ("release", "release-repaired", "reject", "expire"))
 LOOKED, QUEUE = MetricLabel("how", ("blurred", "clear")), MetricLabel("queue")
+MARK, MARKED = MetricLabel("mark", get_args(Mark)), MetricLabel("result", ("marked", "failed"))
+FOUND = MetricLabel("result", ("detected", "not_detected", "invalid"))
 RELOADED = MetricLabel("result", get_args(Reload))
 WRITTEN = MetricLabel("result", ("written", "error"))
 FAILURE = MetricLabel("reason", get_args(ReadingFailure))
@@ -140,6 +144,11 @@ CATALOGUE: tuple[Metric, ...] = (
     Metric("stage_duration_seconds", "histogram", "Time spent in a stage of a request.", (STAGE,)),
     Metric("images_total", "counter", "Pictures that left, by the verdict they left under.", (VERDICT,)),
     Metric("adapter_pictures_total", "counter", "Pictures that left, made with an adapter.", (ADAPTER,), 33),
+    Metric("marks_total", "counter", "Marks put on pictures; a picture that cannot be marked is not sent.",
+           (MARK, MARKED)),
+    Metric("provenance_checks_total", "counter", "Uploaded files that were looked at for a mark.", (MARK, FOUND)),
+    Metric("signing_certificate_expires_timestamp_seconds", "gauge",
+           "When the certificate that signs credentials ends; +Inf: none does.", mode="livemin", initial=math.inf),
     Metric("decisions_total", "counter", "Final decisions by rule, verdict and mode.", (RULE, VERDICT, ACTING), 500),
     Metric("decision_errors_total", "counter", "Decisions in which a rule could not be judged.", (RULE,), 80),
     Metric("stale_decisions_total", "counter", "Decisions under a policy older than it allows itself to be."),

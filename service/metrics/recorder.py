@@ -39,6 +39,7 @@ from service.metrics.catalogue import (
     PREFIX,
     ROLLOUT,
     Breaker,
+    Mark,
     Metric,
     ReadingFailure,
     Reload,
@@ -195,6 +196,18 @@ class Recorder:
         self.series("images_total", verdict).inc()
         if self.model is not None:
             self.series("model_pictures_total", self.model).inc()
+
+    def marked(self, mark: Mark, result: Literal["marked", "failed"]) -> None:
+        """A picture got a mark, or could not get it."""
+        self.series("marks_total", mark, result).inc()
+
+    def provenance_checked(self, mark: Mark, result: Literal["detected", "not_detected", "invalid"]) -> None:
+        """An uploaded file was looked at for a mark."""
+        self.series("provenance_checks_total", mark, result).inc()
+
+    def signing_ends(self, at: float) -> None:
+        """The epoch time in seconds at which the certificate that signs credentials ends."""
+        self.series("signing_certificate_expires_timestamp_seconds").set(at)
 
     def adapters(self, names: Iterable[str]) -> None:
         """Creates the series of these adapters, so that their pictures count from zero."""

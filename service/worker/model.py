@@ -27,6 +27,7 @@ from service.engine.weights import bytes_of, free_caches
 from service.errors import Unavailable
 from service.loading.placing import facts_of
 from service.loading.source import source_of, written_at
+from service.marking.marker import Marker
 from service.metrics.recorder import Recorder
 from service.order import Limits
 from service.reading.detectors import Detection
@@ -167,12 +168,14 @@ class Model:
             return True
         return engine.alive(within=_STUCK_SECONDS if engine.settled.is_set() else _LOADING_SECONDS)
 
-    def compose(self, detection: Detection, readers: DetectorPools, keys: AuditKeys, drawing: Drawing) -> Parts:
+    def compose(
+        self, detection: Detection, readers: DetectorPools, keys: AuditKeys, drawing: Drawing, marker: Marker
+    ) -> Parts:
         """Everything that requests use, once the model was loaded. Raises `SettingsError` or `PolicyError`."""
         settings, facts, host = self.settings, self.facts, self.host
         assert facts is not None  # INVARIANT: `settle` came before
         with about(self.name):
-            limits = self._limits(host)
+            limits = _markable(self._limits(host), marker)
             packs = PackIndex(facts, [settings.packs] if settings.packs else [])
             name = self.name or facts.name
             loader = make_loader(settings, detection, keys, host=name, packs=packs, others=self._others)
@@ -195,6 +198,7 @@ class Model:
             adapters=self.adapters,
             rewrites=settings.rewriters == "judge" and bool(host.rewriter_off),
             drawing=drawing,
+            marker=marker,
         )
         upload = BundleUpload(bundle_place(settings.policy), loader, store, partial(unmet, packs))
         self.created = written_at(source_of(settings))
@@ -278,3 +282,10 @@ class Model:
             expires=state.origin.not_after.timestamp() if state.origin else math.inf,
         )
         self._changed()
+
+
+def _markable(limits: Limits, marker: Marker) -> Limits:
+    """The limits with the sizes that can be marked. Raises `SettingsError` if there are none."""
+    sizes = marker.markable(limits.sizes)
+    default = limits.default_size if limits.default_size in sizes else sizes[0]
+    return replace(limits, sizes=sizes, default_size=default)

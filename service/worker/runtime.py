@@ -48,6 +48,7 @@ from service.http.answers import (
 from service.http.limits import RateLimiter, limits_folder, shared_buckets
 from service.http.requests import EvaluateRequest, unknown
 from service.http.status import detector_notes, models_answer, policies_answer, status_answer
+from service.marking.marker import Marker
 from service.metrics.recorder import Recorder
 from service.order import Limits, Order, Progress
 from service.periodic import Periodic
@@ -82,6 +83,7 @@ class Ready:
 
     model: Model
     parts: Parts
+    marker: Marker
     reviews: Reviews
     links: PictureLinks
     watches: tuple[Watch, ...]
@@ -294,6 +296,9 @@ class Runtime:
             outcome = await ready.loop.answer(
                 order, snapshot, decision_id, tenant=tenant, progress=progress, strikes=strikes
             )
+            finished = None if outcome.refused else await ready.loop.finish(outcome, order)
+            outcome = outcome if finished is None else finished.outcome
+            held = None if outcome.held is None else await self._hold(outcome, outcome.held, order, ignored, about)
             if not plain:
                 count(outcome, ready.model.recorder, order.lora)
         except BaseException as error:
@@ -304,7 +309,6 @@ class Runtime:
         finally:
             self._in_flight -= 1
         strike, noted = self._strike(outcome, person, snapshot, decision_id)
-        held = None if outcome.held is None else await self._hold(outcome, outcome.held, order, ignored, about)
         record = audit_record(outcome, order, self.keys, seconds=time.perf_counter() - started, strike=strike)
         if plain:
             record |= {"event": "plain"}
@@ -316,10 +320,10 @@ class Runtime:
             raise
         if noted is not None:
             await asyncio.shield(noted)  # the next request, at whatever server, is judged with it
-        if outcome.refused:
+        if finished is None:
             refused = refusal(outcome, order, decision_id)
             raise refused if held is None else Held(refused, held)
-        return generation_answer(await ready.loop.finish(outcome, order), order, ignored, decision_id)
+        return generation_answer(finished, order, ignored, decision_id)
 
     async def _strikes_of(self, person: Person, snapshot: Snapshot) -> Strikes:
         """What is remembered of a person, as far as the policies ask."""
@@ -462,13 +466,14 @@ class Runtime:
         detectors = Detectors(self.settings)
         detections = {model: detectors.of(model.settings) for model in self.models}
         pools = self._pools(detections[self.models[0]])
+        marker = Marker(self.settings, self.recorder)
         composed: dict[Model, Parts] = {}
 
         def found(model: Model) -> None:
             if self.state == "starting":
                 drawing = partial(self._residents.using, model)
                 detection = detections[model]
-                composed[model] = model.compose(detection, pools.beside(detection.look), self.keys, drawing)
+                composed[model] = model.compose(detection, pools.beside(detection.look), self.keys, drawing, marker)
 
         self._residents.settle(found)
         if self.settings.audit != "off":
@@ -485,7 +490,7 @@ class Runtime:
         ready: dict[str, Ready] = {}
         for model in self.models:
             self.recorder.adapters(model.adapters)
-            own = Ready(model, composed[model], reviews, self._links, watches)
+            own = Ready(model, composed[model], marker, reviews, self._links, watches)
             ready |= dict.fromkeys(own.limits.models, own)
         self._ready = ready
         reviews.start()

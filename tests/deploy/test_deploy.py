@@ -361,6 +361,11 @@ FIRES: dict[str, tuple[dict[str, str], int]] = {
     "PalimpsestReviewsRefused": ({'palimpsest_review_cases_total{result="full"}': "0+1x90"}, 30),
     "PalimpsestOutOfMemory": ({"palimpsest_out_of_memory_total": "0+1x90"}, 20),
     "PalimpsestRatesApart": ({"palimpsest_rate_fallbacks_total": "0+1x90"}, 30),
+    "PalimpsestMarkingFails": ({'palimpsest_marks_total{mark="c2pa",result="failed"}': "0+1x90"}, 20),
+    "PalimpsestSigningCertificateEnds": (
+        {"palimpsest_signing_certificate_expires_timestamp_seconds": "1209600x90"},
+        20,
+    ),
     "PalimpsestBrokenPictures": ({'palimpsest_broken_pictures_total{cause="decoded"}': "0+1x90"}, 20),
 }
 # a service that does well, at the same minutes

@@ -9,7 +9,7 @@ import asyncio
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,13 +33,17 @@ _HEADS = ("plain", "steered", "difference")
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """The result for one prompt: the steering or the refusal, the picture, and the plain picture if requested."""
+    """The result for one prompt: the steering or the refusal, the picture, and the plain picture if requested.
+
+    `files`: the image files of the two pictures, with their marks.
+    """
 
     prompt: str
     seed: int
     steering: dict[str, Any]
     image: Image | None
     plain: Image | None
+    files: tuple[bytes | None, bytes | None] = (None, None)
 
 
 @contextmanager
@@ -71,7 +75,10 @@ async def _shoot(ready: Ready, orders: Sequence[Order], *, compare: bool) -> lis
     shots = []
     for order in orders:
         plain = await ready.loop.answer(order, no_policy(), uuid.uuid4().hex) if compare else None
-        shots.append(await _shot(ready, order, plain.pictures[0].image if plain else None))
+        shot = await _shot(ready, order, plain.pictures[0].image if plain else None)
+        if plain is not None:
+            shot = replace(shot, files=(shot.files[0], (await ready.loop.finish(plain, order)).files[0]))
+        shots.append(shot)
     return shots
 
 
@@ -81,10 +88,11 @@ async def _shot(ready: Ready, order: Order, plain: Image | None) -> Shot:
     if outcome.refused:
         steering = {"verdict": outcome.verdict, "refused": outcome.refused, "rules": list(outcome.decision.rules)}
         return Shot(order.prompt, order.seed, steering, None, plain)
-    answer = generation_answer(await ready.loop.finish(outcome, order), order, (), decision_id)
+    finished = await ready.loop.finish(outcome, order)
+    answer = generation_answer(finished, order, (), decision_id)
     # the user of the command line owns the policies, so all rules are named, also those hidden from API callers
     steering = answer["steering"] | {"rules": list(outcome.decision.rules)}
-    return Shot(order.prompt, order.seed, steering, outcome.pictures[0].image, plain)
+    return Shot(order.prompt, order.seed, steering, outcome.pictures[0].image, plain, (finished.files[0], None))
 
 
 def difference(a: Image, b: Image) -> Image:
@@ -109,7 +117,11 @@ def save(shots: Sequence[Shot], folder: Path) -> list[dict[str, Any]]:
             pictures["compare"] = sheet(_HEADS, compared[-1:])
         for name, image in pictures.items():
             path = folder / f"{name_of(number, shot.seed)}-{name}.png"
-            image.save(path)
+            file = dict(zip(("image", "plain"), shot.files, strict=True)).get("image" if name == "steered" else name)
+            if file is None:
+                image.save(path)
+            else:
+                path.write_bytes(file)
             row["files"][name] = str(path)
         rows.append(row)
     if compared:

@@ -19,7 +19,10 @@ from hypothesis import HealthCheck, given, settings
 from schemathesis.generation import GenerationMode
 from starlette.testclient import TestClient
 
+from tests.service.hostile import file_of, picture
+
 SCHEMA = "/v1/openapi.json"
+FILE = file_of(picture())
 HOST = {"Host": "localhost"}  # a name that the guard answers to
 
 
@@ -56,6 +59,7 @@ def test_the_document_is_guarded(serve: Callable[..., TestClient]) -> None:
         ("POST", "/v1/images/generations", 25),
         ("POST", "/v1/policies/evaluate", 40),
         ("POST", "/v1/moderations", 25),
+        ("POST", "/v1/content_provenance_checks", 8),
         ("GET", "/v1/pictures/{name}", 10),
         ("GET", "/v1/models", 2),
         ("GET", "/v1/models/{model}", 10),
@@ -77,6 +81,10 @@ def test_schemathesis_finds_nothing_to_complain_of(
     operation = schemathesis.openapi.from_asgi(SCHEMA, client.app, headers=HOST)[path][method]
     if mode is GenerationMode.NEGATIVE and method == "GET":
         pytest.skip("nothing can be wrong with a request that says nothing")
+
+    if "provenance" in path and mode is GenerationMode.POSITIVE:  # bytes at random are no picture
+        operation.Case(body={"file": FILE}, media_type="multipart/form-data").call_and_validate(headers=HOST)
+        return
 
     @settings(max_examples=examples, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(case=operation.as_strategy(mode))

@@ -1,0 +1,1 @@
+"""How well marks in pictures are found again."""
