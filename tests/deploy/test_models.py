@@ -11,6 +11,7 @@ to the stock pipelines' bit for bit; then the same with room for one of them.
 from __future__ import annotations
 
 import base64
+import functools
 import io
 import json
 from collections import Counter
@@ -42,24 +43,25 @@ PROMPTS = (BENIGN, "a red star on a blue background")
 SOURCES = {"signs": "signpost-pixart", "scenes": "signpost-sdxl"}
 
 
+@functools.cache
+def host_of(model: str) -> Any:
+    """An embedded model as the service loads it."""
+    import torch
+
+    from reference.folders import MODELS
+    from steering import Host
+
+    torch.set_num_threads(1)
+    return Host.load(MODELS / model, dtype=torch.float32)
+
+
 def stock(model: str, prompt: str, seed: int) -> np.ndarray:
     """What the stock pipeline of an embedded model draws."""
     import torch
-    from diffusers import DiffusionPipeline
 
-    from reference.folders import MODELS
-
-    torch.set_num_threads(1)
-    if model not in _PIPES:
-        _PIPES[model] = DiffusionPipeline.from_pretrained(MODELS / model, local_files_only=True)
-        _PIPES[model].set_progress_bar_config(disable=True)
-    own = json.loads((MODELS / model / "defaults.json").read_text("utf-8"))
-    call = {k: own[k] for k in ("height", "width", "guidance_scale")} | own["call"] | {"num_inference_steps": STEPS}
-    generator = torch.Generator("cpu").manual_seed(seed)
-    return np.asarray(_PIPES[model](prompt, generator=generator, **call).images[0])
-
-
-_PIPES: dict[str, Any] = {}
+    host = host_of(model)
+    call = host.defaults.arguments() | {"num_inference_steps": STEPS}
+    return np.asarray(host.pipe(prompt, generator=torch.Generator("cpu").manual_seed(seed), **call).images[0])
 
 
 def asked(server: Server, count: int) -> list[tuple[str, str, int, Answer]]:

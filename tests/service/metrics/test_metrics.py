@@ -126,12 +126,12 @@ def test_models_share_gauges_by_their_sum_or_by_the_one_that_stands_worst() -> N
     assert [value("model_queue_depth", model=name) for name in ("one", "two")] == [3, 2]
     two.queue_depth(0)
     assert (value("queue_depth"), value("queue_oldest_timestamp_seconds")) == (3, 100)
-    follows(one, "a")
+    follows(one, "b")
     alone = value("policy_number_max")
-    follows(two, "b")
-    together = value("policy_number_max")
-    assert (value("unfit_rules"), alone) == (2, int(12 * "a", 16))
     follows(two, "c")
+    together = value("policy_number_max")
+    assert (value("unfit_rules"), alone) == (2, int(12 * "b", 16))
+    follows(one, "a")
     assert len({alone, together, value("policy_number_max")}) == 3, "a change of either model is a change"
 
 
