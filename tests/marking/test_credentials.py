@@ -5,7 +5,6 @@
 | the parent's thumbnails are not redacted | a thumbnail of an upload does not leave |
 | `remote_manifest_fetch` is true | nothing is fetched |
 | `_signed` does not fall back to the plain parent | an upload with broken credentials |
-| `_drawings` does not follow ingredients | a drawn parent is told |
 """
 
 from __future__ import annotations

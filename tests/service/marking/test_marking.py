@@ -1,13 +1,4 @@
-"""The marks of a service: on every picture that leaves, judged as marked, and nothing at all where they are off.
-
-| mutation | turns red |
-|---|---|
-| the marked picture is not judged again | a word that only the marked picture shows |
-| `MarkingFailed` is swallowed | what cannot be marked is not sent |
-| `drawn` is always true | a repair that changes nothing |
-| the given file is not kept in `Given` | the credentials of an upload |
-| the watermark is put on where `marking` is `signed` | bytes without marks |
-"""
+"""The marks of a service: on every picture that leaves, judged as marked, and nothing at all where they are off."""
 
 from __future__ import annotations
 
