@@ -1,6 +1,6 @@
 """The page on capacity: its formula is right where one can count, its ratios are those of the results.
 
-Mutations that turned it red: minutes taken for seconds, the spare pod left out, `again` not multiplied by `steered`.
+Breaks that it is made to show: minutes taken for seconds, the spare pod left out, `again` not multiplied by `steered`.
 """
 
 from __future__ import annotations

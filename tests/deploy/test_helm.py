@@ -3,7 +3,7 @@
 Helm's own engine renders it where it can be had: the program `helm`, or the package `helm-python-sdk` that brings it as
 a library. Without both, the names are held together by reading the templates.
 
-Mutations that turned it red: a value renamed in values.yaml, a template that asks for one that is not there, a probe
+Breaks that it is made to show: a value renamed in values.yaml, a template that asks for one that is not there, a probe
 left out of the chart, `readOnly` of the weights left out.
 """
 

@@ -1,6 +1,6 @@
 """No prompt reaches a log, not even through a library's warning; and a line of JSON is one record.
 
-Mutations that turned it red: the ids left out of `process_log_record`, `_OF_TEXT` empty, `REQUEST_ID` not set by the
+Breaks that it is made to show: the ids left out of `process_log_record`, `_OF_TEXT` empty, `REQUEST_ID` not set by the
 guard, `setLoggerClass` left out.
 """
 

@@ -1,6 +1,6 @@
 """Traces: one for a request, whole and without its words; none where nobody asked for one.
 
-Mutations that turned it red: `trace` left out of jobs, `span` without its look at `is_recording`, `record_exception` of
+Breaks that it is made to show: `trace` left out of jobs, `span` without its look at `is_recording`, `record_exception` of
 a span on, `_Stopped` counted as a failure, BentoML's span taken as the parent.
 """
 

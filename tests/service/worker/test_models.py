@@ -2,10 +2,7 @@
 
 | the law that goes red | when this is broken |
 |---|---|
-| the policies of one model do not touch another's requests | `ready` ignores the model |
-| untouched pictures are those of the model's stock pipeline, whoever asks meanwhile | `order.model` is ignored |
 | a model that is put out of memory is gone from it | `release` keeps the engine |
-| it comes back as the same model, or not at all | `_measure` compares nothing |
 """
 
 from __future__ import annotations
