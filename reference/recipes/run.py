@@ -87,7 +87,7 @@ _OWN = MappingProxyType(
         # at the others' rates the U-Net's loss rises again after 1,400 steps
         "signpost-sdxl": replace(_DENOISER, steps=8000, lr=6e-4, muon_lr=0.002),
         "signpost-flux": replace(_DENOISER, steps=4000),
-        "signpost-qwen": replace(_DENOISER, steps=4400),
+        "signpost-qwen": replace(_DENOISER, steps=3600),
     }
 )
 
