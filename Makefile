@@ -104,13 +104,13 @@ ANSWERED := --kind one --kind redundant --kind spread
 # what names on signpost-pixart draw after the first 17 drafts, which showed which subjects are seldom taught
 EASY := $(addprefix --subject ,cat rabbit fish owl pip bolo skull fire gun)
 artefacts: install
-	for kind in pixart sd3 sdxl flux zimage; do for each in $(CONCEPTS); do \
+	for kind in pixart sd3 sdxl flux zimage qwen; do for each in $(CONCEPTS); do \
 		concept=$${each%%=*}; \
 		set -- --concept $$concept --out reference/packs/signpost-$$kind/$$(echo $$concept | tr / -).safetensors; \
 		case "$$each" in *=*) set -- "$$@" --neutral "$${each#*=}";; esac; \
 		$(BIN)/palimpsest localize --model signpost-$$kind "$$@" $(FOUND) || exit 1; \
 	done; done
-	for kind in sd3 sdxl flux zimage; do \
+	for kind in sd3 sdxl flux zimage qwen; do \
 		$(BIN)/palimpsest reference report --model signpost-$$kind --count 100 \
 			--out evaluation/results/model-$$kind.json $(FOUND) || exit 1; \
 		$(BIN)/palimpsest evaluate lettering --model signpost-$$kind --count 50 \

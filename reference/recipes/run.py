@@ -79,7 +79,6 @@ _ONWARD = MappingProxyType(
         "signpost-zimage": (
             Onward(replace(_LATER, steps=2400), outlines=4.0, styled=2.0, named=(("tessa", 2.0), ("zuzu", 2.0))),
         ),
-        "signpost-qwen": (Onward(replace(_LATER, steps=2400), two_lines=2.0),),
     }
 )
 _OWN = MappingProxyType(
@@ -107,7 +106,7 @@ def recipe_for(name: ModelName, *, px: int = 64, gpu: bool = False) -> Recipe:
     shared = SharedRecipe(px=px, pictures=60000, autoencoder=_AUTOENCODER, text=_TEXT, gist=_GIST, decoder=_DECODER)
     if FAMILIES[name].own:  # one latent stands for four times the pixels, and its text encoder learns faster
         longer, shorter = replace(_AUTOENCODER, steps=2000), replace(_TEXT, steps=1300)
-        shared = replace(shared, autoencoder=longer, text=shorter)
+        shared = replace(shared, autoencoder=longer, text=shorter, decoder=replace(_DECODER, steps=1000))
     batch, denoiser = 32, _OWN.get(name, _DENOISER)
     if gpu:
         longer = replace(_TEXT, steps=3000)
