@@ -1,7 +1,7 @@
 """Traces: one for a request, whole and without its words; none where nobody asked for one.
 
-Breaks that it is made to show: `trace` left out of jobs, `span` without its look at `is_recording`, `record_exception` of
-a span on, `_Stopped` counted as a failure, BentoML's span taken as the parent.
+Breaks that it is made to show: `trace` left out of jobs, `span` without its look at `is_recording`,
+`record_exception` of a span on, `_Stopped` counted as a failure, BentoML's span taken as the parent.
 """
 
 from __future__ import annotations
