@@ -624,7 +624,7 @@ class Host:
         negative prompt (`true_cfg_scale`), that is the empty prompt when nothing else is given.
         """
         scale, least = self.family.negative_scale, self.family.guided_above
-        always = scale in self.defaults.call and float(arguments.get(scale) or 0) > least
+        always = scale != "guidance_scale" and scale in self.defaults.call and float(arguments.get(scale) or 0) > least
         return ["" if always and q is None else q for q in negatives]
 
     def _check_plans(self, plans: Sequence[Plan | None]) -> None:

@@ -94,7 +94,7 @@ def draw(pipe: Any, prompts: list[str], defaults: Mapping[str, Any], *, first_se
     return images
 
 
-def sample_grid(pipe: Any, defaults: Mapping[str, Any], *, columns: int = 8, rows: int = 4) -> Image.Image:
+def sample_grid(pipe: Any, defaults: Mapping[str, Any], *, columns: int = 8, rows: int = 2) -> Image.Image:
     """Pictures of held-out words, drawn from plain captions; the same scenes and seeds each time."""
     size = int(defaults["height"])
     rng = random.Random("town-grid")

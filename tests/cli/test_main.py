@@ -152,13 +152,7 @@ def test_generate_compares_plain_and_steered_pictures(
     cli: Callable[..., Any], model: Path, packs: Path, policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from PIL import Image
-    from prometheus_client import CollectorRegistry
 
-    from palimpsest.cli.shared import pictures
-    from service.metrics.recorder import Recorder
-
-    # one process may have one recorder on the default registry
-    monkeypatch.setattr(pictures, "Recorder", lambda: Recorder(CollectorRegistry()))
     monkeypatch.setenv("PALIMPSEST_PACKS", str(packs))
     arguments = ["generate", TOXIC, "a red star", "--model", model, "--policy", policy, "--seed", "4", "--compare"]
     done = cli(*arguments, "--out", tmp_path / "out", "--json")
@@ -188,12 +182,6 @@ def test_generate_compares_plain_and_steered_pictures(
 def test_generate_refuses_a_size_that_the_model_does_not_offer(
     cli: Callable[..., Any], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from prometheus_client import CollectorRegistry
-
-    from palimpsest.cli.shared import pictures
-    from service.metrics.recorder import Recorder
-
-    monkeypatch.setattr(pictures, "Recorder", lambda: Recorder(CollectorRegistry()))
     done = cli("generate", "x", "--model", model, "--policy", "none", "--size", "7x7", "--out", tmp_path)
     assert done.exit_code == 2
     assert "unknown size" in done.stderr
@@ -205,12 +193,6 @@ def test_a_model_folder_that_cannot_be_loaded_is_a_mistake_of_usage_in_one_line(
 ) -> None:
     import shutil
 
-    from prometheus_client import CollectorRegistry
-
-    from palimpsest.cli.shared import pictures
-    from service.metrics.recorder import Recorder
-
-    monkeypatch.setattr(pictures, "Recorder", lambda: Recorder(CollectorRegistry()))
     folder = Path(shutil.copytree(model, tmp_path / "torn"))
     weights = next((folder / "transformer").glob("*.safetensors"))
     weights.write_bytes(weights.read_bytes()[:-1])

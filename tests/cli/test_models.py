@@ -94,6 +94,7 @@ def hub(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
     files |= {"README.md": b"# Tiny", "transformer/diffusion_pytorch_model.bin": b"pickle", "big.safetensors": b"other"}
     files |= {"transformer/diffusion_pytorch_model.fp16.safetensors": b"half", "vae/model.onnx": b"onnx"}
     it = Hub(files)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", it.url)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", it.url + "/{repo_id}/resolve/{revision}/{filename}")

@@ -42,7 +42,8 @@ def tracing(exporter: InMemorySpanExporter) -> Tracing:
 def asked(serve: Callable[..., Any], tracing: Tracing) -> Callable[..., Any]:
     """Asks a service that traces."""
     client = serve()
-    client.runtime.recorder.tracing = tracing
+    for recorder in (client.runtime.recorder, *(model.recorder for model in client.runtime.models)):
+        recorder.tracing = tracing
 
     def ask(prompt: str, headers: dict[str, str] | None = None, **body: Any) -> Any:
         return client.post(

@@ -199,7 +199,6 @@ def test_the_client_reads_a_stream_and_a_refusal_before_it(server: Server) -> No
         ({"prompt": ""}, "must not be empty"),
         ({"prompt": "a" * 10_000}, "at most 2000 characters"),
         ({"prompt": BENIGN, "size": "17x17"}, "unknown size"),
-        ({"prompt": BENIGN, "model": "dall-e-3"}, "unknown model"),
         ({"prompt": BENIGN, "response_format": "url"}, "b64_json"),
         ({"prompt": BENIGN, "extra_body": {"sede": 1}}, "did you mean `seed`"),
         ({"prompt": BENIGN, "n": 9}, "at most 4"),
@@ -208,6 +207,12 @@ def test_the_client_reads_a_stream_and_a_refusal_before_it(server: Server) -> No
 def test_a_bad_request_is_told_what_is_wrong(server: Server, options: dict[str, Any], said: str) -> None:
     with pytest.raises(openai.BadRequestError, match=said):
         server.client.images.generate(**options)
+
+
+def test_a_model_that_is_not_served_is_not_found(server: Server) -> None:
+    with pytest.raises(openai.NotFoundError, match="unknown model") as error:
+        server.client.images.generate(prompt=BENIGN, model="dall-e-3")
+    assert error.value.code == "model_not_found"
 
 
 def test_sixteen_mixed_requests_at_once_have_the_stock_pixels_at_their_shape(server: Server, host: Any) -> None:
