@@ -14,7 +14,7 @@ from localization.contrasts import Contrast, SiteSet, check_contrasts, digest_of
 from localization.errors import BadContrasts, NotDrawn
 from localization.measure.cells import Treatment
 from localization.measure.executors import Executor, LocalExecutor
-from localization.measure.gallery import Gallery, treatment_of, windows_of
+from localization.measure.gallery import WINDOWS, Gallery, treatment_of, windows_of
 from localization.measure.questions import Bench
 from localization.measure.worker import Witness, Worker
 from localization.search.answers import AnswerKind
@@ -301,7 +301,8 @@ def _confirm(
     table = {"none": gallery.look(Treatment(), keep=4).counts()}
     table |= {name: gallery.look(job.treatment(s), keep=4).counts() for name, s in sets.items() if s}
     evidence["pictures"] = table
-    windows, smallest = windows_of(gallery, chosen)
+    cached = job.host.family.inputs.cached is not None
+    windows, smallest = windows_of(gallery, chosen, () if cached else WINDOWS)
     evidence["windows"] = windows
     evidence["smallest window"] = list(smallest)
     whole = any(placed.is_whole for placed in job.host.prepared.sites if placed.name in chosen.sites)

@@ -111,15 +111,18 @@ def treatment_of(swapped: SiteSet | Sequence[str], *, sites: Sequence[str], unit
     return Treatment(chosen or tuple(sites[:1]), "donor" if pooled else "keep")
 
 
-def windows_of(gallery: Gallery, treatment: Treatment) -> tuple[dict[str, Any], tuple[float, float]]:
+def windows_of(
+    gallery: Gallery, treatment: Treatment, parts: Sequence[tuple[float, float]] = WINDOWS
+) -> tuple[dict[str, Any], tuple[float, float]]:
     """Erasure and drift in parts of the trajectory, and the shortest part that loses no picture that the whole repairs.
 
-    The earlier of two equally short ones; the whole, when no part will do.
+    The earlier of two equally short ones; the whole, when no part will do. `parts`: none where the text is read from a
+    cache after the first step, so that it cannot be swapped for a while.
     """
     table: dict[str, Any] = {}
     whole = gallery.look(treatment)
     best = (0.0, 1.0)
-    for window in ((0.0, 1.0), *WINDOWS):
+    for window in ((0.0, 1.0), *parts):
         part = replace(treatment, window=window)
         seen = gallery.look(part)
         gone, drift = gallery.erased(part)
