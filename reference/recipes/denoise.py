@@ -111,7 +111,7 @@ def train_denoiser(
     denoiser.to(device).train()
     guided_from = _GUIDED_FROM * recipe.denoiser.steps if start is None else 0
     tokens = recipe.shared.px // _TOKEN
-    guide = Guide(denoiser, family, family.width(recipe.shape), picture=tokens**2).to(device)
+    guide = Guide(denoiser, family, recipe.shape.width, picture=tokens**2).to(device)
     run = torch.compile(guide) if compiled else guide
     attention = plain_attention if device == "cpu" else nullcontext
     marks = torch.stack([token_marks(s, size=recipe.shared.px, side=tokens) for s in pictures.scenes]).to(torch.int16)

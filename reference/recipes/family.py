@@ -38,6 +38,15 @@ class OwnParts:
     zoom: int
 
 
+def _middle_block(denoiser: Any) -> nn.Module:
+    blocks: nn.ModuleList = denoiser.transformer_blocks
+    return blocks[len(blocks) // 2 - 1]
+
+
+def _as_it_is(out: Tensor) -> Tensor:
+    return out
+
+
 @dataclass(frozen=True, slots=True)
 class RecipeFamily:
     """How one family's denoiser is built, called and shipped.
@@ -45,12 +54,12 @@ class RecipeFamily:
     Attributes:
         build: a denoiser with untrained weights, for latents of a side.
         read: what the denoiser is given of captions.
-        velocity: (denoiser, latents [b, 8, h, w], time [b], conditions, guidance [b] or None) to velocity.
-        middle: the module whose output the guide asks, and how that output becomes image tokens [b, n, d].
-        width: of those tokens.
+        velocity: (denoiser, latents [b, c, h, w], time [b], conditions, guidance [b] or None) to velocity.
         pipeline: an ordinary pipeline over (autoencoder, texts, denoiser).
         encoders: where such a pipeline keeps each encoder that the family reads, by the name it has in `Texts`.
         defaults: how the model wants to be called besides size, steps and guidance.
+        middle: the module whose output the guide asks; by default the block half way through `transformer_blocks`.
+        tokens: how that output becomes tokens [b, n, d] as wide as the shape says.
         guided: whether guidance is embedded, so that the denoiser has to learn what guidance does.
         text_first: whether the text's tokens stand before the picture's in `middle`.
         own: the parts that it shares with no other family.
@@ -59,12 +68,11 @@ class RecipeFamily:
     build: Callable[[ModelShape, TextShape, int], Any]
     read: Callable[[Any, Sequence[str]], Conditions]  # the texts are `Texts`, or the family's own
     velocity: Callable[[Any, Tensor, Tensor, Conditions, Tensor | None], Tensor]
-    middle: Callable[[Any], nn.Module]
-    tokens: Callable[[Any], Tensor]
-    width: Callable[[ModelShape], int]
     pipeline: Callable[[Any, Any, Any], Any]
     encoders: Mapping[str, str]
     defaults: Mapping[str, Any]
+    middle: Callable[[Any], nn.Module] = _middle_block
+    tokens: Callable[[Any], Tensor] = _as_it_is
     guided: bool = False
     text_first: bool = False
     own: OwnParts | None = None

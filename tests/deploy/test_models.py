@@ -1,11 +1,5 @@
 """Two embedded models in one real server under sixteen clients: each under its own policies, untouched pictures equal
 to the stock pipelines' bit for bit; then the same with room for one of them.
-
-| the law that goes red | when this is broken |
-|---|---|
-| nothing is lost, and each model's rules decide alone | the policies of the first model decide for all |
-| untouched pictures are the stock pipeline's | a batch is drawn while a model is loaded |
-| with room for one, both are served | `_leaving` is not asked: one keeps the other out |
 """
 
 from __future__ import annotations
@@ -24,8 +18,6 @@ import pytest
 from PIL import Image
 
 from tests.running import Answer, Server, policy_text, serving
-
-pytestmark = pytest.mark.system
 
 STEPS = 4
 BENIGN = "a cat on a yellow background"

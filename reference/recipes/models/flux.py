@@ -84,7 +84,6 @@ FAMILY = RecipeFamily(
     velocity=_velocity,
     middle=lambda denoiser: denoiser.transformer_blocks[-1],
     tokens=lambda out: out[1],
-    width=lambda shape: shape.width,
     pipeline=_pipeline,
     encoders=MappingProxyType({"gist": "text_encoder", "bytes_": "text_encoder_2"}),
     defaults=MappingProxyType({"call": {"max_sequence_length": CAPTION_BYTES}}),

@@ -85,7 +85,6 @@ FAMILY = RecipeFamily(
     velocity=_velocity,
     middle=lambda denoiser: denoiser.mid_block,
     tokens=lambda out: out.flatten(2).transpose(1, 2),
-    width=lambda shape: shape.width,
     pipeline=_pipeline,
     encoders=MappingProxyType({"letters": "text_encoder", "gist": "text_encoder_2"}),
     defaults=MappingProxyType({"min_inference_steps": 2, "call": {}}),
