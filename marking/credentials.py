@@ -20,7 +20,16 @@ from palimpsest_base.files import read_file
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
-__all__ = ["BadSigner", "Credentials", "NotSigned", "Parent", "Signer", "Statement", "read_credentials"]
+__all__ = [
+    "BadSigner",
+    "Credentials",
+    "NotSigned",
+    "Parent",
+    "Signer",
+    "Statement",
+    "check_anchors",
+    "read_credentials",
+]
 
 State = Literal["trusted", "valid", "invalid"]
 _SOURCE = "http://cv.iptc.org/newscodes/digitalsourcetype/"
@@ -189,6 +198,11 @@ def read_credentials(file: bytes, media_type: str, anchors: Path | None = None) 
         model=None if drawn is None else _text(_named(drawn.get("softwareAgent"))),
         generated_at=None if drawn is None else _text(drawn.get("when")),
     )
+
+
+def check_anchors(anchors: Path) -> None:
+    """Raises `BadSigner` if the file of trust anchors cannot be read."""
+    read_credentials(_smallest(), "image/png", anchors)
 
 
 def _definition(statement: Statement, media_type: str, version: str, thumbnails: Iterable[str]) -> dict[str, Any]:

@@ -6,7 +6,6 @@ cannot be marked raises: it must not leave.
 
 from __future__ import annotations
 
-import io
 import logging
 import math
 from collections.abc import Sequence
@@ -14,6 +13,16 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from marking import NotMarked, Watermark, load_watermark
+from marking.credentials import (
+    BadSigner,
+    Credentials,
+    NotSigned,
+    Parent,
+    Signer,
+    Statement,
+    check_anchors,
+    read_credentials,
+)
 from palimpsest_base.files import read_file
 from palimpsest_base.plugins import BadPlugin
 from service.errors import BadRequest, MarkingFailed, without_message
@@ -26,7 +35,6 @@ from service.settings import Settings, SettingsError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from marking.credentials import Credentials, Signer
     from service.order import Order
 
 __all__ = ["Marker"]
@@ -50,7 +58,10 @@ class Marker:
         self._signer = _signer(settings) if self.signs else None
         recorder.signing_ends(self._signer.ends().timestamp() if self._signer else math.inf)
         if self._anchors is not None:
-            self._check_anchors()
+            try:
+                check_anchors(self._anchors)
+            except BadSigner as error:
+                raise SettingsError(f"`trust_anchors`: {error}") from None
 
     @property
     def shortest(self) -> int:
@@ -89,8 +100,6 @@ class Marker:
         """The image file with credentials. `how` and `kinds`: what the rules did to the picture, and which categories
         of rules; `drawn`: whether the model drew some of it. Raises: MarkingFailed.
         """
-        from marking.credentials import Parent, Statement
-
         given = order.given
         statement = Statement(
             model=order.model if drawn else None,
@@ -112,8 +121,6 @@ class Marker:
     def check(self, upload: Upload) -> list[dict[str, Any]]:
         """What is found in an uploaded file, as the results of a provenance check."""
         import numpy as np
-
-        from marking.credentials import read_credentials
 
         found = read_credentials(upload.file, upload.media_type, self._anchors)
         carries = self._watermark.find(np.asarray(upload.image))
@@ -140,17 +147,9 @@ class Marker:
 
     def _failed(self, mark: Mark, error: Exception) -> NoReturn:
         self._recorder.marked(mark, "failed")
-        own = isinstance(error, NotMarked) or type(error).__name__ == "NotSigned"  # their messages quote no prompt
+        own = isinstance(error, NotMarked | NotSigned)  # their messages quote no prompt
         log.error("a picture could not be marked: %s", error if own else without_message(error))
         raise MarkingFailed(_SOURCES[mark]) from None
-
-    def _check_anchors(self) -> None:
-        from marking.credentials import BadSigner, read_credentials
-
-        try:
-            read_credentials(_picture(), "image/png", self._anchors)
-        except BadSigner as error:
-            raise SettingsError(f"`trust_anchors`: {error}") from None
 
 
 def _drawn(found: Credentials | None) -> bool:
@@ -182,8 +181,6 @@ def _watermark(settings: Settings) -> Watermark:
 def _signer(settings: Settings) -> Signer:
     from importlib.metadata import version
 
-    from marking.credentials import BadSigner, Signer
-
     if settings.signing_certificate is None or settings.signing_key is None:
         missing = "signing_certificate" if settings.signing_certificate is None else "signing_key"
         raise SettingsError(f"`{missing}` must be a PEM file where `marking` is `{settings.marking}`, got none")
@@ -193,11 +190,3 @@ def _signer(settings: Settings) -> Signer:
     except BadSigner as error:
         raise SettingsError(f"`marking`: {error}") from None
     return signer
-
-
-def _picture() -> bytes:
-    from PIL import Image
-
-    file = io.BytesIO()
-    Image.new("L", (1, 1)).save(file, "PNG")
-    return file.getvalue()

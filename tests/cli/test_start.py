@@ -66,7 +66,7 @@ def test_the_start_fits_into_eighty_columns_and_verbose_has_the_reasons(
     assert max(map(len, lines)) <= 80, lines
     assert sum("style/marlo" in line for line in lines) == 1
     assert "/a/long/folder" not in short.out
-    assert "1 more rules steer nothing" in short.err
+    assert "1 more rule steers nothing" in short.err
     tell_start("signpost-pixart", "http://127.0.0.1:3000", note(rules()), verbose=True)
     long = capsys.readouterr().out
     assert "never" in long

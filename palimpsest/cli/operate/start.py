@@ -43,7 +43,8 @@ def _tell_model(note: Mapping[str, Any], name: str, *, verbose: bool) -> None:
     if concepts:
         table("what these policies steer on this model", concepts, width=_WIDTH)
     others = len({row["rule"] for row in rules if row["concept"] is None})
-    say(f"{others} more rules steer nothing; `--verbose` lists every rule, with the reasons")
+    more = "1 more rule steers" if others == 1 else f"{others} more rules steer"
+    say(f"{more} nothing; `--verbose` lists every rule, with the reasons")
 
 
 def concept_rows(rules: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
