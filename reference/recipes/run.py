@@ -79,6 +79,7 @@ _ONWARD = MappingProxyType(
         "signpost-zimage": (
             Onward(replace(_LATER, steps=2400), outlines=4.0, styled=2.0, named=(("tessa", 2.0), ("zuzu", 2.0))),
         ),
+        "signpost-qwen": (Onward(replace(_LATER, steps=4000), outlines=2.0, styled=2.0, two_lines=3.0),),
     }
 )
 _OWN = MappingProxyType(
