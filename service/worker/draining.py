@@ -30,9 +30,7 @@ class _Runtime(Protocol):
     def is_alive(self) -> bool: ...
 
 
-def drain_on_signals(
-    drain: Callable[[], None], turn_away: Callable[[], None], *, seconds: float, grace: float
-) -> None:
+def drain_on_signals(drain: Callable[[], None], turn_away: Callable[[], None], *, seconds: float, grace: float) -> None:
     """Calls `drain` on SIGTERM and SIGINT, the previous handler `seconds` later, and `turn_away` after half of `grace`
     seconds more. Call this on the event loop.
 

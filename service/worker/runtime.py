@@ -204,9 +204,7 @@ class Runtime:
         self._notes.withdraw()
 
     def drain(self) -> None:
-        """Makes the worker unready for those who balance load. It still answers requests, if it was ready. May be called
-        twice.
-        """
+        """The worker fails health checks, and still answers requests if it was ready. May be called twice."""
         if self.state in ("ready", "starting"):
             if self.state == "starting":
                 self.turn_away()

@@ -102,10 +102,12 @@ def test_two_workers_hold_and_decide_each_case_once_and_a_restart_loses_none(tmp
 
 def _restarted_in_turn(server: Server) -> None:
     """Tells one worker after the other to end, while six clients ask."""
-    with load(server, [("free", {"prompt": "a moon"}), ("held", {"prompt": "an election poster"})], clients=6) as running:
+    with load(
+        server, [("free", {"prompt": "a moon"}), ("held", {"prompt": "an election poster"})], clients=6
+    ) as running:
         for old in server.workers:
             os.kill(old, signal.SIGTERM)
-            until(lambda old=old: old not in server.workers and server.ready(2), 240, "a new worker is ready")  # type: ignore[misc]
+            until(lambda: old not in server.workers and server.ready(2), 240, "a new worker is ready")  # noqa: B023
     codes = Counter((answer.kind, answer.code) for answer in running.answers)
     print(f"\nanswers: {dict(codes)}")
     assert set(codes) == {("free", "200"), ("held", "202 held_for_review")}, codes
