@@ -59,7 +59,6 @@ def document(served: Sequence[Limits]) -> dict[str, Any]:
         "then": {"properties": {"reason": {"type": "string"}}, "required": ["reason"]},
     }
     parts["ModerationRequest"]["properties"]["input"] = _moderated(limits)
-    parts["ModerationRequest"]["properties"]["model"] = {"description": "accepted, and listed in `ignored`"}
     del parts["TextPart"], parts["LoraRequest"]  # written out in the requests, with what this service takes
     for name in (*_DRAWN, "EvaluateRequest"):
         fields = parts[name]["properties"]
