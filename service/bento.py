@@ -66,7 +66,8 @@ class Palimpsest:
 
         BentoML accepts connections after this hook returns, so it waits until the worker may accept them.
         """
-        drain_on_signals(self.runtime.drain, _settings.drain_seconds)
+        runtime, own = self.runtime, _settings
+        drain_on_signals(runtime.drain, runtime.turn_away, seconds=own.drain_seconds, grace=own.grace_seconds)
         end_when_dead(self.runtime)
         console.watch()
         await Acceptance(notes_folder()).wait(lambda: self.runtime.state)

@@ -106,6 +106,7 @@ class Refused(ApiError):
         categories: Sequence[str] = (),
         reasons: Sequence[str] = (),
         messages: Sequence[str] = (),
+        seed: int | None = None,
     ) -> None:
         named = f" ({', '.join(categories)})" if categories else ""
         why = "".join(f" {text}" for text in (*reasons, *messages))
@@ -119,6 +120,7 @@ class Refused(ApiError):
             "messages": list(messages),
             "policy": policy,
             "decision_id": decision_id,
+            "seed": seed,
         }
 
     def body(self) -> dict[str, Any]:

@@ -267,9 +267,15 @@ class Settings(BaseSettings):
         1.0,
         ge=0,
         le=600,
-        description="seconds that a stopping worker still answers health checks and rejects new requests",
+        description="seconds that a stopping worker fails health checks and still takes requests",
     )
-    grace_seconds: float = Field(30.0, ge=0, le=3600, description="seconds that a shutdown waits for running requests")
+    grace_seconds: float = Field(
+        30.0,
+        ge=0,
+        le=3600,
+        description="seconds that a shutdown waits for requests; after half of them those that wait for an engine are"
+        " told to come back",
+    )
 
     batching: Batching = Field(
         "dynamic",

@@ -99,6 +99,7 @@ OPERATIONS = Dashboard(
                 ),
                 one("Batches that did not fit the device", "sum(increase(@out_of_memory_total[$__rate_interval]))"),
                 Panel("Pictures with values that are not finite", (rate("broken_pictures_total", "cause"),)),
+                Panel("Pictures behind links", (rate("picture_links_total", "result"),)),
             ),
         ),
         Row(
@@ -202,6 +203,7 @@ SAFETY = Dashboard(
                 one("Pictures made again", "sum(rate(@extra_generations_total[$__rate_interval]))"),
                 one("Planned again before the first step", "sum(rate(@woken_pictures_total[$__rate_interval]))"),
                 Panel("Prompt replaced instead of steering", (rate("fallbacks_total", "reason"),)),
+                Panel("Prompts that the pipeline rewrote", (rate("rewritten_prompts_total", "result"),)),
             ),
         ),
         Row(

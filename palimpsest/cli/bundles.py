@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlencode
 
 import typer
 
@@ -117,6 +118,9 @@ def verify(
 def push(
     bundle: BundleFile,
     to: Annotated[str, typer.Argument(help="The policy folder of a service, or the service's URL.", metavar="TO")],
+    model: Annotated[
+        str | None, typer.Option(help="With a URL: the model whose policies they are. Default: the first one.")
+    ] = None,
     key: Keys = None,
     json_: Json = False,
 ) -> None:
@@ -129,7 +133,9 @@ def push(
         if snapshot.origin is None:
             fail(f"`{bundle}` is not a signed bundle; sign the policies first")
         if re.match(r"https?://", to):
-            answer = _put(to, bundle.read_bytes())
+            answer = _put(to, bundle.read_bytes(), model)
+        elif model is not None:
+            fail(f"--model needs the URL of a service, got `{to}`; each model has a policy folder of its own")
         else:
             answer = _place(bundle.read_bytes(), Path(to), snapshot.origin)
     except PolicyError as error:
@@ -223,11 +229,11 @@ def _place(content: bytes, folder: Path, origin: Origin) -> dict[str, Any]:
     return {"pushed": str(target), "changed": True}
 
 
-def _put(url: str, content: bytes) -> dict[str, Any]:
+def _put(url: str, content: bytes, model: str | None) -> dict[str, Any]:
     """Sends the bundle to a service. Raises `PolicyError` with the reason if the service refuses it."""
     from policies import PolicyError, Problem
 
-    answer = _ask("PUT", url, content)
+    answer = _ask("PUT", url, content, query="" if model is None else f"?{urlencode({'model': model})}")
     if answer.status_code in (404, 405):
         fail(f"`{url}` does not accept policies over HTTP; push to its policy folder")
     if answer.status_code >= 500:
@@ -235,12 +241,12 @@ def _put(url: str, content: bytes) -> dict[str, Any]:
     if answer.status_code >= 400:
         said = f"the service refused it ({answer.status_code}): {answer.text[:500]}"
         raise PolicyError([Problem(url, 0, 0, "", said)])
-    return {"pushed": url, "answer": answer.status_code}
+    return {"pushed": url, "answer": answer.status_code, **({} if model is None else {"model": model})}
 
 
-def _ask(method: str, url: str, content: bytes | None = None) -> Any:
+def _ask(method: str, url: str, content: bytes | None = None, query: str = "") -> Any:
     headers = {} if content is None else {"Content-Type": "application/json"}
-    return ask(method, url.rstrip("/"), "/v1/policies", content=content, headers=headers)
+    return ask(method, url.rstrip("/"), f"/v1/policies{query}", content=content, headers=headers)
 
 
 def _rows(worker: Mapping[str, Any]) -> list[dict[str, Any]]:

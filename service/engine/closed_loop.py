@@ -289,7 +289,9 @@ class ClosedLoop:
             self._recorder.fallback("unfit" if repair.unfit else "steering")
         replaced |= repair.prompt != trial.request.prompt  # it is not where a rule is unfit and has no other words
         image = await self._pasted(trial, made.image, None if trial.given is None else trial.given.mask())
-        picture = Picture(image, made, decision, sites=0 if replaced else repair.sites, replaced=replaced)
+        revised = None if replaced or trial.request.prompt == trial.order.prompt else trial.request.prompt
+        sites = 0 if replaced else repair.sites
+        picture = Picture(image, made, decision, sites=sites, replaced=replaced, revised=revised)
         if decision.reads:
             picture = await self._climb(trial, await self._judge(trial, picture), job)
         return await self._watermarked(trial, picture)
@@ -321,9 +323,11 @@ class ClosedLoop:
         with self._recorder.stage("decide"):
             decision = decide(request, signals, trial.snapshot, before=trial.decision).going_on(mended=trial.mended)
         if decision.refused:
+            self._recorder.rewritten("refused")
             raise _Refused(decision, decision.verdict)
         with self._recorder.stage("plan"):
             repair = self._repair(request, decision, trial.adapter)
+        self._recorder.rewritten("refused" if repair.refused else "accepted")
         if repair.refused:
             raise _Refused(decision, "block")
         return replace(trial, request=request, signals=signals, decision=decision), repair

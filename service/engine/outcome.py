@@ -33,6 +33,7 @@ class Picture:
     rungs: tuple[Rung, ...] = ()
     sites: int = 0  # at which its rules steered it
     replaced: bool = False  # made with the prompt replaced as a whole
+    revised: str | None = None  # what the pipeline itself put in place of the prompt, if it was drawn
     before_repair: Picture | None = None  # the first picture, if a repair of it is to be held
     marks: tuple[Mark, ...] = ()  # that it carries
 

@@ -239,6 +239,7 @@ class Engine(threading.Thread):
         from steering import BrokenPicture, UnjudgedText
 
         if isinstance(error, UnjudgedText):
+            self._recorder.rewritten("unjudged")
             log.error("the pipeline would have read text with `%s` that nobody judged", error.component)
             return TextUnjudged()
         if not isinstance(error, BrokenPicture):

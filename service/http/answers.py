@@ -34,7 +34,7 @@ def generation_answer(finished: Finished, order: Order, ignored: Sequence[str], 
     outcome = finished.outcome
     return {
         "created": int(time.time()),
-        "data": [{"b64_json": base64.b64encode(file).decode()} for file in finished.files],
+        "data": [_item(file, picture) for file, picture in zip(finished.files, outcome.pictures, strict=True)],
         "size": order.size,
         "output_format": order.output_format,
         "background": "opaque",
@@ -55,6 +55,11 @@ def generation_answer(finished: Finished, order: Order, ignored: Sequence[str], 
             "ignored": list(ignored),
         },
     }
+
+
+def _item(file: bytes, picture: Picture) -> dict[str, Any]:
+    item = {"b64_json": base64.b64encode(file).decode()}
+    return item if picture.revised is None else item | {"revised_prompt": picture.revised}
 
 
 def evaluation_answer(decision: Decision, decision_id: str) -> dict[str, Any]:
@@ -104,6 +109,7 @@ def refusal(outcome: Outcome, order: Order, decision_id: str) -> Refused:
         categories=tuple(dict.fromkeys(d.category for d in shown)),
         reasons=tuple(dict.fromkeys(d.why for d in shown if d.why)),
         messages=outcome.decision.messages,
+        seed=order.seed,
     )
     error.headers = answer_headers(
         {

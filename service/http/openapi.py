@@ -35,7 +35,7 @@ _ERRORS = {
     429: "the queue is full, or the rate limit of the key is exceeded; see `Retry-After`",
     499: "the client disconnected; this answer is never sent",
     500: "internal error; the log contains it under the request id",
-    503: "the worker is not ready, is draining, or cannot write the audit log; see `Retry-After`",
+    503: "the worker is not ready, is ending, or cannot write the audit log; see `Retry-After`",
     504: "the deadline of the request passed",
 }
 _DRAWN = ("GenerationRequest", "EditRequest", "RepairRequest")
@@ -59,7 +59,6 @@ def document(served: Sequence[Limits]) -> dict[str, Any]:
         "then": {"properties": {"reason": {"type": "string"}}, "required": ["reason"]},
     }
     parts["ModerationRequest"]["properties"]["input"] = _moderated(limits)
-    parts["ModerationRequest"]["properties"]["model"] = {"description": "accepted, and listed in `ignored`"}
     del parts["TextPart"], parts["LoraRequest"]  # written out in the requests, with what this service takes
     for name in (*_DRAWN, "EvaluateRequest"):
         fields = parts[name]["properties"]

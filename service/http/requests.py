@@ -314,10 +314,11 @@ class TextPart(_Body):
 
 
 class ModerationRequest(_Body):
-    """`POST /v1/moderations`: one text, or several; `TextPart` is how OpenAI writes one that stands beside pictures."""
+    """`POST /v1/moderations`: one text, or several; `TextPart` is how OpenAI writes one that stands beside pictures.
+    `model` is one of ours, whose policies decide, or any moderation model of OpenAI's, which stands for the first one.
+    """
 
-    IGNORED: ClassVar[frozenset[str]] = frozenset(("model",))
-
+    model: StrictStr | None = None
     input: (
         StrictStr
         | Annotated[list[StrictStr], Field(min_length=1, max_length=MAX_TEXTS)]

@@ -91,6 +91,7 @@ class Picture(_Answer):
 
     b64_json: str | None = None
     url: str | None = None
+    revised_prompt: str | None = Field(None, description="what the pipeline itself rewrote the prompt to, where it did")
 
 
 class GenerationAnswer(_Answer):

@@ -25,6 +25,7 @@ __all__ = [
     "PREFIX",
     "ROLLOUT",
     "Breaker",
+    "Link",
     "Mark",
     "Metric",
     "MetricLabel",
@@ -32,6 +33,7 @@ __all__ = [
     "Reload",
     "RequestOutcome",
     "RequestStage",
+    "Rewrite",
     "Rollout",
 ]
 
@@ -56,6 +58,8 @@ RequestStage = Literal[
 ]
 Mark = Literal["watermark", "c2pa"]
 Reload = Literal["ok", "failed"]
+Link = Literal["kept", "full", "error", "opened", "gone"]
+Rewrite = Literal["accepted", "refused", "unjudged"]
 Breaker = Literal["closed", "half-open", "open"]
 ReadingFailure = Literal["timeout", "error", "open"]
 Rollout = tuple[str, str]  # a rule and its mode
@@ -93,6 +97,8 @@ RELOADED = MetricLabel("result", get_args(Reload))
 WRITTEN = MetricLabel("result", ("written", "error"))
 FAILURE = MetricLabel("reason", get_args(ReadingFailure))
 DROPPED = MetricLabel("reason", ("disconnect", "deadline", "shutdown"))
+LINKED = MetricLabel("result", get_args(Link))
+REWRITTEN = MetricLabel("result", get_args(Rewrite))
 BROKEN = MetricLabel("cause", ("latents", "decoded"))
 REPLACED = MetricLabel("reason", ("fired", "steering", "unfit"))
 LOADED = MetricLabel("result", ("ok", "failed"))
@@ -174,6 +180,11 @@ CATALOGUE: tuple[Metric, ...] = (
     Metric("out_of_memory_total", "counter", "Batches that did not fit the device."),
     Metric("broken_pictures_total", "counter", "Pictures with values that are not finite: an error, never an answer.",
            (BROKEN,)),
+    Metric("rewritten_prompts_total", "counter",
+           "Prompts that the pipeline rewrote: accepted and drawn, refused, or not judged, which is an error.",
+           (REWRITTEN,)),
+    Metric("picture_links_total", "counter",
+           "Pictures behind links: kept, not kept (no room, or an error), opened, or asked for and gone.", (LINKED,)),
     Metric("cancelled_pictures_total", "counter", "Pictures dropped because nobody waits for them.", (DROPPED,)),
     Metric("workers_up", "gauge", "Worker processes that run, ready or not."),
     Metric("engine_ready", "gauge", "Workers that answer requests."),

@@ -39,12 +39,14 @@ from service.metrics.catalogue import (
     PREFIX,
     ROLLOUT,
     Breaker,
+    Link,
     Mark,
     Metric,
     ReadingFailure,
     Reload,
     RequestOutcome,
     RequestStage,
+    Rewrite,
     Rollout,
 )
 from service.metrics.processes import Processes
@@ -275,6 +277,14 @@ class Recorder:
     def broken_picture(self, cause: Literal["latents", "decoded"]) -> None:
         """A picture had latents or decoded values that are not finite."""
         self.series("broken_pictures_total", cause).inc()
+
+    def rewritten(self, result: Rewrite) -> None:
+        """The pipeline put other words in place of a prompt, and this became of them."""
+        self.series("rewritten_prompts_total", result).inc()
+
+    def linked(self, result: Link, pictures: int = 1) -> None:
+        """Pictures were to be kept behind links, or one was asked for."""
+        self.series("picture_links_total", result).inc(pictures)
 
     def woken(self) -> None:
         """What a sentinel told of the encoded prompt made a picture be planned again before its first step."""

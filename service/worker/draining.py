@@ -1,8 +1,9 @@
 """How a worker shuts down: it drains on a signal, and exits at once if its engine is dead.
 
 uvicorn closes its socket as soon as it gets the signal, so a load balancer would only notice refused connections. Here
-the signal first makes the worker unready: it still answers health checks and rejects new requests. uvicorn gets the
-signal after that. Requests in flight are answered in both phases.
+the signal first makes the worker unready: it fails health checks and still answers requests, as a balancer sends some
+until it has looked. uvicorn gets the signal after that, and waits for the requests in flight. What still waits for an
+engine when half of that time is over is told to come back, so that what runs has the other half.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Protocol
 
@@ -29,8 +30,9 @@ class _Runtime(Protocol):
     def is_alive(self) -> bool: ...
 
 
-def drain_on_signals(drain: Callable[[], None], seconds: float) -> None:
-    """Calls `drain` on SIGTERM and SIGINT, and the previous handler `seconds` later. Call this on the event loop.
+def drain_on_signals(drain: Callable[[], None], turn_away: Callable[[], None], *, seconds: float, grace: float) -> None:
+    """Calls `drain` on SIGTERM and SIGINT, the previous handler `seconds` later, and `turn_away` after half of `grace`
+    seconds more. Call this on the event loop.
 
     A second signal is not delayed. Does nothing outside the main thread, where signals cannot be caught.
     """
@@ -38,11 +40,14 @@ def drain_on_signals(drain: Callable[[], None], seconds: float) -> None:
         return
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        _put_before(number, drain, seconds, loop)
+        _put_before(number, ((0.0, drain), (seconds + grace / 2, turn_away)), seconds, loop)
 
 
 def _put_before(
-    number: signal.Signals, drain: Callable[[], None], seconds: float, loop: asyncio.AbstractEventLoop
+    number: signal.Signals,
+    calls: Sequence[tuple[float, Callable[[], None]]],
+    seconds: float,
+    loop: asyncio.AbstractEventLoop,
 ) -> None:
     before = signal.getsignal(number)
     if not callable(before):
@@ -55,7 +60,8 @@ def _put_before(
             before(signum, frame)
             return
         # not here: the interrupted code may hold the locks that draining needs
-        loop.call_soon_threadsafe(drain)
+        for after, call in calls:
+            loop.call_soon_threadsafe(loop.call_later, after, call)
         loop.call_soon_threadsafe(loop.call_later, seconds, before, signum, None)
 
     signal.signal(number, handle)

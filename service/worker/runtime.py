@@ -154,6 +154,7 @@ class Runtime:
         self._strikes = StrikeStore(shared_strikes(settings))
         self._tasks: set[asyncio.Task[None]] = set()
         self._in_flight = 0
+        self._turns_away = False
         self._publishing = threading.Lock()
         self._told: dict[str, Health] = {}  # of each detector, what the notes say
         self._error: BaseException | None = None
@@ -184,11 +185,9 @@ class Runtime:
             raise self._error
 
     def stop(self) -> None:
-        """Stops the engines after the running batch, then policy polling and the audit log. The worker becomes unready
-        first, so that readiness probes fail.
-        """
+        """Stops the engines after the running batch, then policy polling and the audit log."""
         self.state = "stopping"
-        self._residents.close()
+        self.turn_away()
         ends = time.monotonic() + self.settings.grace_seconds
         for model in self.models:
             model.stop(timeout=max(0.0, ends - time.monotonic()))
@@ -205,17 +204,21 @@ class Runtime:
         self._notes.withdraw()
 
     def drain(self) -> None:
-        """Makes the worker unready: requests that have not started are rejected, the others are answered. May be called
-        twice.
-        """
+        """The worker fails health checks, and still answers requests if it was ready. May be called twice."""
         if self.state in ("ready", "starting"):
+            if self.state == "starting":
+                self.turn_away()
             self.state = "stopping"
             self.recorder.ready(False)
             log.info("draining: %d requests in flight", self._in_flight)
-            self._residents.close()
-            for model in self.models:
-                model.turn_away()
             self._publish()
+
+    def turn_away(self) -> None:
+        """Rejects new requests, and those that wait for an engine. What runs is answered. May be called twice."""
+        self._turns_away = True
+        self._residents.close()
+        for model in self.models:
+            model.turn_away()
 
     def is_alive(self) -> bool:
         """Whether the worker runs or can still become ready."""
@@ -231,7 +234,7 @@ class Runtime:
         """What requests use for the model with this name or alias; None: the first model. Raises `Unavailable` before
         the worker is ready, and `NotFound` for a model that it does not have.
         """
-        if not self._ready or self.state != "ready":
+        if not self._ready or self._turns_away or self.state not in ("ready", "stopping"):
             raise Unavailable("the worker is not ready", retry_after=2)
         if model is None:
             return next(iter(self._ready.values()))

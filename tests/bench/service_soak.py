@@ -1,11 +1,15 @@
 """Thousands of requests at two workers while the policy is swapped every second.
 
-`python -m tests.bench.service_soak [--requests 10000] [--model FOLDER]` starts the service on a tiny model with random
-weights (or on FOLDER), asks until that many requests are answered, and writes `results/soak.md` and `soak.json`. It
-exits with 1 when one of its laws does not hold:
+`python -m tests.bench.service_soak [--requests 10000] [--model FOLDER]` starts the service on two tiny models with
+random weights (or on FOLDER alone), asks until that many requests are answered, and writes `results/soak.md` and
+`soak.json`. Every picture is signed and watermarked, every fifth is asked for as a link and fetched, and each request
+is for one of 40 persons, whose strikes a rule counts in Redis (`redis-server` must be there). It exits with 1 when one
+of its laws does not hold:
 
-* none lost: every request has an answer of 200 or 400; the connection never breaks;
-* none mixed: an untouched picture is the stock pipeline's, byte for byte, for its own prompt and seed;
+* none lost: every request has an answer of 200 or 400; the connection never breaks; a link gives its picture;
+* none mixed: an untouched picture is that of the stock pipeline of its model, byte for byte, for its own prompt and
+  seed, with the watermark; each person has one keyed hash of its own;
+* none unmarked: every picture has both marks;
 * none decided by two versions: each version's rules carry its number in what they disclose, and the answer names the
   digest of the policies; all of one answer agree, the prompt's judgement with the picture's as well, and a digest
   always stands for the same number;
@@ -20,7 +24,9 @@ import argparse
 import base64
 import io
 import json
+import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import threading
@@ -29,12 +35,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from marking.spread import Spread
 from tests.bench.stock import Stock, pixels
-from tests.running import ROOT, Answer, Server, lettering_pack, serving
+from tests.marking.chains import chain
+from tests.running import ROOT, Answer, Server, free_port, lettering_pack, serving
 from tests.tiny import save_pixart
 
 __all__ = ["main"]
@@ -60,6 +68,7 @@ rules:
     why: version {n}
     category: harassment
     when: {{lettering: {{any_of: [$toxic], views: all}}}}
+    watch: {{share: 0.1}}
     then:
       - {{do: steer, concept: lettering, toward: benign-word}}
       - {{do: verify, read: lettering, none_of: [$toxic], ladder: [wider, swap-prompt, blur], otherwise: block}}
@@ -69,20 +78,31 @@ rules:
     why: version {n}
     category: other
     when: {{prompt: {{any_of: [stubborn]}}}}
+    watch: matched-prompts
     then:
       - {{do: steer, concept: lettering, toward: benign-word}}
       - {{do: verify, read: character/pip, below: 0.0, ladder: [wider], otherwise: block, max_extra_generations: 1}}
     on_error: block
     disclose: reason
+  - id: patience
+    why: version {n}
+    category: other
+    when: {{strikes: {{at_least: 100, within: 1s, of: [held]}}}}
+    then: [{{do: block}}]
+    disclose: reason
 """
 # of 10 requests: 6 untouched, 2 steered and read, 1 refused at the prompt, 1 refused at the picture after a rung
+PERSONS, LINKED = 40, 5
 KINDS = ("free", "free", "read", "free", "never", "free", "read", "free", "stubborn", "free")
 
 
 @dataclass(slots=True)
 class Soak:
-    """What happened: a request's kind, prompt, seed and answer; when each version was written; memory by time."""
+    """What happened: a request's kind, prompt, seed and answer; when each version was written; memory by time; the
+    models by name.
+    """
 
+    models: Mapping[str, Path] = field(default_factory=dict)
     answers: list[tuple[str, str, int, Answer]] = field(default_factory=list)
     written: dict[int, float] = field(default_factory=dict)
     memory: list[tuple[float, float]] = field(default_factory=list)  # seconds, MB of all processes
@@ -99,13 +119,16 @@ def asked(k: int) -> tuple[str, str, int]:
     return kind, prompt, k % 12
 
 
-def run(server: Server, requests: int, clients: int) -> Soak:
+def run(server: Server, requests: int, clients: int, models: Mapping[str, Path]) -> Soak:
     """Asks so many requests; swaps the policy every second and samples memory meanwhile."""
-    soak = Soak()
+    soak = Soak(models)
 
     def one(k: int) -> None:
         kind, prompt, seed = asked(k)
-        answer = _light(server.ask(prompt, kind=kind, seed=seed))
+        person, model = f"person-{k % PERSONS}", list(models)[k // len(KINDS) % len(models)]
+        more = {"response_format": "url"} if k % LINKED == 0 else {}
+        answer = server.ask(prompt, kind=kind, seed=seed, model=model, safety_identifier=person, **more)
+        answer = _light(answer, {"model": model, "person": person})
         soak.answers.append((kind, prompt, seed, answer))
         if len(soak.answers) % 500 == 0:
             took = time.monotonic() - soak.began
@@ -120,17 +143,23 @@ def run(server: Server, requests: int, clients: int) -> Soak:
     return soak
 
 
-def _light(answer: Answer) -> Answer:
-    """The answer with a digest in place of its picture."""
+def _light(answer: Answer, asked_for: Mapping[str, str]) -> Answer:
+    """The answer with a digest in place of its picture. A link that does not give one breaks it."""
     if answer.status != 200:
         return answer
+    import httpx
     from PIL import Image
 
     (item,) = answer.body["data"]
-    digest = pixels(Image.open(io.BytesIO(base64.b64decode(item["b64_json"]))))
-    return Answer(
-        answer.kind, answer.began, answer.ended, answer.status, {"steering": answer.body["steering"], "pixels": digest}
-    )
+    if "url" in item:
+        got = httpx.get(item["url"], timeout=60, verify=False)
+        if got.status_code != 200:
+            return replace(answer, status=got.status_code, body={"error": {"code": "link"}})
+        file = got.content
+    else:
+        file = base64.b64decode(item["b64_json"])
+    body = {"steering": answer.body["steering"], "pixels": pixels(Image.open(io.BytesIO(file))), **asked_for}
+    return replace(answer, body=body)
 
 
 def _swap(server: Server, soak: Soak) -> None:
@@ -215,10 +244,24 @@ def staleness(soak: Soak) -> list[float]:
     return found
 
 
-def not_stock(soak: Soak, stock: Stock) -> tuple[int, int]:
+def not_stock(soak: Soak, stocks: Mapping[str, Stock]) -> tuple[int, int]:
     """How many untouched pictures there are, and how many of them are not the stock pipeline's."""
-    free = [(p, s, a) for kind, p, s, a in soak.answers if kind == "free" and a.status == 200]
-    return len(free), sum(stock.digest(p, s, a.body["steering"]["shape"]) != a.body["pixels"] for p, s, a in free)
+    free = [(p, s, a.body) for kind, p, s, a in soak.answers if kind == "free" and a.status == 200]
+    found = [stocks[body["model"]].digest(p, s, body["steering"]["shape"]) == body["pixels"] for p, s, body in free]
+    return len(free), found.count(False)
+
+
+def unmarked(soak: Soak) -> int:
+    """Pictures that do not say that they have both marks."""
+    made = [a.body["steering"]["per_image"] for *_, a in soak.answers if a.status == 200]
+    return sum(each["marks"] != ["watermark", "c2pa"] for images in made for each in images)
+
+
+def mistaken(soak: Soak) -> int:
+    """Persons with several keyed hashes, and hashes of several persons."""
+    pairs = {(a.body["person"], a.body["steering"]["safety_identifier"]) for *_, a in soak.answers if a.status == 200}
+    persons, hashes = Counter(person for person, _ in pairs), Counter(said for _, said in pairs)
+    return sum(count > 1 for count in (*persons.values(), *hashes.values()))
 
 
 def quarters(soak: Soak) -> list[float]:
@@ -233,15 +276,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked_for = _parse(arguments)
     with tempfile.TemporaryDirectory(prefix="palimpsest-soak-") as folder:
         root = Path(folder)
-        model = asked_for.model or save_pixart(root / "model")
-        packs = {"packs": lettering_pack(model, root / "packs")} if asked_for.model is None else {}
-        judge = ROOT / "reference" / "judges" / "first"  # a model of others has none by itself
-        settings = {"workers": asked_for.workers, "batching": "fixed", "max_batch": 4, "judge": judge, **packs}
-        with serving(root / "s", model=str(model), policy=POLICY.format(n=1), **settings) as server:
-            soak = run(server, asked_for.requests, asked_for.clients)
+        if asked_for.model is None:
+            models = {name: save_pixart(root / name, seed=k) for k, name in enumerate(("first", "second"))}
+            packs = {name: str(lettering_pack(model, root / f"{name}-packs")) for name, model in models.items()}
+        else:
+            models, packs = {"first": asked_for.model}, {}
+        table = {
+            name: {"source": str(model)} | ({"packs": packs[name]} if packs else {}) for name, model in models.items()
+        }
+        signs, key = chain(root), root / "marking.key"
+        key.write_bytes(os.urandom(32))
+        settings = {
+            "models": json.dumps(table),
+            "workers": asked_for.workers,
+            "batching": "fixed",
+            "max_batch": 4,
+            "judge": ROOT / "reference" / "judges" / "first",  # a model of others has none by itself
+            "picture_urls": "files",
+            "marking": "both",
+            "signing_certificate": signs.certificate,
+            "signing_key": signs.key,
+            "marking_key": key,
+        }
+        with (
+            _redis() as url,
+            serving(root / "s", model="first", policy=POLICY.format(n=1), redis_url=url, **settings) as server,
+        ):
+            soak = run(server, asked_for.requests, asked_for.clients, models)
+            links = [int(server.metric("picture_links_total", result=result)) for result in ("kept", "opened")]
             series = len([x for x in _metrics(server).splitlines() if x.startswith("palimpsest_")])
             findings = server.verified()["findings"]
-        report = _report(soak, Stock(model), asked_for, series=series, findings=[f["kind"] for f in findings])
+        embed = Spread(key.read_bytes()).embed
+        stocks = {name: Stock(model, mark=embed) for name, model in models.items()}
+        report = _report(soak, stocks, asked_for, series=series, findings=[f["kind"] for f in findings], links=links)
     if asked_for.out:
         asked_for.out.mkdir(parents=True, exist_ok=True)
         memory = [(round(at, 1), round(mb)) for at, mb in soak.memory]
@@ -251,6 +318,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(bool(report["broken"]))
 
 
+@contextmanager
+def _redis() -> Iterator[str]:
+    """The URL of a Redis that runs, with nothing in it."""
+    port = free_port()
+    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
 def _metrics(server: Server) -> str:
     import httpx
 
@@ -258,11 +338,17 @@ def _metrics(server: Server) -> str:
 
 
 def _report(
-    soak: Soak, stock: Stock, options: argparse.Namespace, *, series: int, findings: list[str]
+    soak: Soak,
+    stocks: Mapping[str, Stock],
+    options: argparse.Namespace,
+    *,
+    series: int,
+    findings: list[str],
+    links: list[int],
 ) -> dict[str, Any]:
     from tests.bench.steering_stats import hardware
 
-    free, off = not_stock(soak, stock)
+    free, off = not_stock(soak, stocks)
     torn, mixed = by_two_versions(soak)
     old, mb = staleness(soak), quarters(soak)
     took = sorted(a.ended - a.began for _, _, _, a in soak.answers)
@@ -271,13 +357,15 @@ def _report(
         "lost": bool(lost(soak)),
         "verdict": bool(wrong_kind(soak)),
         "not the stock picture": bool(off),
+        "unmarked": bool(unmarked(soak)),
+        "persons": bool(mistaken(soak)),
         "two versions": bool(torn or mixed),
         "old version": max(old) > options.stale,
         "memory": len(soak.memory) >= 40 and mb[3] > 1.1 * mb[1],
     }
     machine = {k: str(v) for k, v in hardware().items()}
     return {
-        "hardware": machine, "model": str(options.model or "tiny, random weights").rsplit("/", 1)[-1],
+        "hardware": machine, "models": str(options.model or "two tiny ones, random weights").rsplit("/", 1)[-1],
         "workers": options.workers, "clients": options.clients, "requests": len(soak.answers),
         "seconds": round(seconds, 1), "kinds": dict(Counter(kind for kind, *_ in soak.answers)),
         "answers": dict(Counter(a.code for *_, a in soak.answers)), "lost": dict(lost(soak)),
@@ -286,7 +374,8 @@ def _report(
         "answers of two versions": torn, "digests of two versions": mixed,
         "answers that name a version": len(old), "judged by a replaced version": sum(s > 0 for s in old),
         "longest after it was replaced, s": round(max(old), 2), "untouched": free,
-        "untouched, not the stock picture": off,
+        "untouched, not the stock picture with the watermark": off, "without both marks": unmarked(soak),
+        "links kept": links[0], "links opened": links[1], "persons": PERSONS, "persons mistaken": mistaken(soak),
         "p50, s": round(took[len(took) // 2], 3), "p95, s": round(took[int(0.95 * len(took))], 3),
         "memory of all processes by quarter, MB": [round(m) for m in mb], "series": series,
         "audit findings": sorted(findings), "broken": [name for name, broken in laws.items() if broken],

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from PIL import Image
 
 from palimpsest_base import torchvision
 
@@ -21,9 +24,11 @@ def pixels(image: Any) -> str:
 
 
 class Stock:
-    """The diffusers pipeline of a folder as it comes, with nothing of ours attached; pictures are made once."""
+    """The diffusers pipeline of a folder as it comes, with nothing of ours attached; pictures are made once. `mark` is
+    done to the pixels [h, w, 3] of which there is a digest.
+    """
 
-    def __init__(self, model: Path) -> None:
+    def __init__(self, model: Path, mark: Callable[[Any], Any] | None = None) -> None:
         import torch
         from diffusers import DiffusionPipeline
 
@@ -31,6 +36,7 @@ class Stock:
         self.pipe = DiffusionPipeline.from_pretrained(model)
         self.pipe.set_progress_bar_config(disable=True)
         self._defaults = json.loads((model / "defaults.json").read_text())
+        self._mark = mark
         self._made: dict[tuple[Any, ...], str] = {}
 
     def pictures(self, prompts: list[str], seeds: list[int], *, steps: int | None = None) -> list[Any]:
@@ -56,5 +62,8 @@ class Stock:
         if key not in self._made:
             prompts, seeds = ["a filler"] * batch, [0] * batch
             prompts[row], seeds[row] = prompt, seed
-            self._made[key] = pixels(self.pictures(prompts, seeds)[row])
+            picture = self.pictures(prompts, seeds)[row].convert("RGB")
+            if self._mark is not None:
+                picture = Image.fromarray(self._mark(np.asarray(picture)))
+            self._made[key] = pixels(picture)
         return self._made[key]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +159,28 @@ def test_push_puts_a_newer_bundle_into_a_folder_and_nothing_else(run: Any, desk:
     (desk / "live" / "house.bundle").write_bytes(first[:100])
     assert run("status live --key key.pub").exit_code == 1
     assert run(push).exit_code == 0, "what is no bundle any more is replaced"
+
+
+def test_push_names_the_model_whose_policies_they_are(run: Any, desk: Path) -> None:
+    asked: list[str] = []
+
+    class Service(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            asked.append(self.path)
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(202)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Service) as service:
+        threading.Thread(target=service.serve_forever, daemon=True).start()
+        push = f"push house.bundle http://127.0.0.1:{service.server_port} --key key.pub --json"
+        assert json.loads(run(f"{push} --model a&b").stdout)["model"] == "a&b"
+        assert "model" not in json.loads(run(push).stdout)
+        service.shutdown()
+    assert asked == ["/v1/policies?model=a%26b", "/v1/policies"]
+    assert run("push house.bundle live --key key.pub --model a").exit_code == 2, "a folder belongs to one model"
 
 
 def test_status_and_push_need_a_service_that_answers(run: Any, desk: Path) -> None:

@@ -128,6 +128,8 @@ STEADY = {
     "up": "the server was up",
     "review_decisions_total": "nobody decides; tests/deploy/test_workers.py does",
     "review_looks_total": "nobody looks",
+    "rewritten_prompts_total": "the pipeline rewrites nothing; tests/service/worker/test_serve_rewriting.py does",
+    "picture_links_total": "nobody asks for links; tests/service/http/test_pictures.py does",
     "woken_pictures_total": "no rule asks a sentinel",
     "strikes_total": "no rule asks for strikes",
 }

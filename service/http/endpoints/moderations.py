@@ -1,8 +1,8 @@
 """`POST /v1/moderations`: the policies' decision on texts, in the shape of OpenAI's moderation.
 
-A text is judged as a prompt for a picture, because that is what the policies are about: an insult that nobody asks to
-write on a sign is not flagged where the policies do not mind it. As everywhere, no detector's score leaves: a
-category's score is 1 where a rule of it acts, and 0 elsewhere.
+A text is judged as a prompt for a picture of the model that is named, or of the first one, because that is what the
+policies are about: an insult that nobody asks to write on a sign is not flagged where the policies do not mind it. As
+everywhere, no detector's score leaves: a category's score is 1 where a rule of it acts, and 0 elsewhere.
 """
 
 from __future__ import annotations
@@ -38,10 +38,15 @@ async def moderate(request: Request) -> Response:
     settings = runtime.settings
     raw = await read_json_bytes(request, settings.max_body, seconds=settings.deadline_seconds)
     parsed, ignored = parse_body(raw, ModerationRequest)
-    texts, request_id, tenant = parsed.within(runtime.ready().limits), request.state.request_id, caller_of(request).name
+    model = next((parsed.model for limits in runtime.limits() if parsed.model in limits.models), None)
+    if model != parsed.model:
+        ignored = (*ignored, "model")
+    texts = parsed.within(runtime.ready(model).limits)
+    request_id, tenant = request.state.request_id, caller_of(request).name
 
     async def judged() -> list[dict[str, Any]]:
-        return [await runtime.evaluate(EvaluateRequest(prompt=text), request_id, tenant=tenant) for text in texts]
+        asked = [EvaluateRequest(prompt=text, model=model) for text in texts]
+        return [await runtime.evaluate(each, request_id, tenant=tenant) for each in asked]
 
     decided = await unless_gone(request, judged())
     results = [result(each["verdict"], (rule["category"] for rule in each["rules"])) for each in decided]

@@ -106,26 +106,28 @@ def drawn(host: Any, prompt: str, plan: Any = None, seed: int = 3) -> np.ndarray
     return pixels(host.generate([prompt], plans=[plan], seeds=[seed], **call).images[0])
 
 
-def test_a_harmless_rewriting_is_drawn_as_it_was_written(ask: Any, host: Any, writer: Writer) -> None:
+def test_a_harmless_rewriting_is_drawn_as_it_was_written(ask: Any, host: Any, writer: Writer, recorder: Any) -> None:
     got = ask(BENIGN, n=2)
     assert (got.verdict, got.refused, writer.asked) == ("allow", None, 2)
     for k, picture in enumerate(got.pictures):
         assert np.array_equal(pixels(picture.image), drawn(host, WRITTEN, seed=3 + k))
-        assert picture.how == "untouched", "by the rules"
+        assert (picture.how, picture.revised) == ("untouched", WRITTEN), "by the rules"
+    assert recorder.series("rewritten_prompts_total", "accepted")._value.get() == 2
     assert not np.array_equal(drawn(host, WRITTEN), drawn(host, BENIGN))
 
 
-def test_what_is_written_is_refused_as_a_prompt_is(ask: Any, writer: Writer) -> None:
+def test_what_is_written_is_refused_as_a_prompt_is(ask: Any, writer: Writer, recorder: Any) -> None:
     writer.says = "something forbidden on a hill"
     got = ask(BENIGN)
     assert (got.verdict, got.refused, got.pictures) == ("block", "prompt", ())
+    assert recorder.series("rewritten_prompts_total", "refused")._value.get() == 1
 
 
 def test_what_is_written_is_steered_as_a_prompt_is(ask: Any, host: Any, writer: Writer) -> None:
     writer.says = PROMPT
     got = ask(BENIGN)
     (picture,) = got.pictures
-    assert (got.verdict, picture.how, picture.sites) == ("steer", "steered", 2)
+    assert (got.verdict, picture.how, picture.sites, picture.revised) == ("steer", "steered", 2, PROMPT)
     assert len(picture.made.report.fired) == 2
     assert not np.array_equal(pixels(picture.image), drawn(host, PROMPT))
 
@@ -141,12 +143,15 @@ def test_a_rewriter_that_is_refused_is_switched_off(ask: Any, host: Any, writer:
     assert np.array_equal(pixels(got.pictures[0].image), drawn(host, BENIGN))
 
 
-def test_a_rewriter_without_a_switch_makes_no_picture(ask: Any, host: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rewriter_without_a_switch_makes_no_picture(
+    ask: Any, host: Any, recorder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(type(host), "rewriter_off", {})
     with pytest.raises(TextUnjudged):
         ask(BENIGN, rewrites=False)
     with pytest.raises(TextUnjudged):
         ask(PROMPT)
+    assert recorder.series("rewritten_prompts_total", "unjudged")._value.get() == 2
 
 
 @pytest.mark.parametrize("setting", ["judge", "refuse"])

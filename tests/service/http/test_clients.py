@@ -28,6 +28,10 @@ def post(client: TestClient, path: str = GENERATE, **body: Any) -> Any:
     return client.post(path, json=body)
 
 
+def linked(client: Any, result: str) -> float:
+    return float(client.runtime.recorder.series("picture_links_total", result)._value.get())
+
+
 def kept(client: Any) -> list[Path]:
     folder = client.runtime.settings.state_folder / "pictures"
     return [p for p in folder.glob("*") if p.name != ".lock"]
@@ -52,7 +56,9 @@ def test_a_picture_behind_a_link_is_the_one_that_was_answered_and_needs_no_key(
         assert (got.headers["cache-control"], got.headers["x-content-type-options"]) == ("no-store", "nosniff")
         assert got.headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'; sandbox"
         assert client.head(path).status_code == 200
+    assert [linked(client, result) for result in ("kept", "opened", "gone")] == [2, 4, 0]
     assert client.get("/v1/pictures/x.png").json()["error"]["code"] == "picture_not_found"
+    assert linked(client, "gone") == 1
     for path in ("/v1/pictures", "/v1/pictures/x/y", "/v1/models"):
         assert client.get(path).status_code in (401, 404)
     assert post(client, prompt=BENIGN).status_code == 401
@@ -80,7 +86,7 @@ def test_without_room_nothing_is_drawn_and_the_way_out_is_told(serve: Callable[.
     client: Any = serve(picture_urls="files", picture_url_bytes=100)
     answer = post(client, prompt=BENIGN, response_format="url")
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "no_room_for_urls")
-    assert answer.headers["retry-after"] == "60"
+    assert (answer.headers["retry-after"], linked(client, "full")) == ("60", 1)
     assert "b64_json" in answer.json()["error"]["message"]
 
 

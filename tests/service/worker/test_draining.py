@@ -2,7 +2,7 @@
 
 | the law that goes red | when this is broken |
 |---|---|
-| draining comes first, the old handler later | `call_later` becomes a call |
+| draining comes first, the old handler later, and turning away last | a delay of `_put_before` is left out |
 | a second signal is not put off | `seen` is not looked at |
 | a worker with a dead engine ends itself | `end` is not called |
 """
@@ -32,7 +32,12 @@ def heard() -> Iterator[list[tuple[str, float]]]:
 
 def run(heard: list[tuple[str, float]], *, seconds: float, signals: int, until: int) -> None:
     async def go() -> None:
-        drain_on_signals(lambda: heard.append(("drained", time.monotonic())), seconds)
+        drain_on_signals(
+            lambda: heard.append(("drained", time.monotonic())),
+            lambda: heard.append(("turned away", time.monotonic())),
+            seconds=seconds,
+            grace=0.8,
+        )
         for _ in range(signals):
             os.kill(os.getpid(), signal.SIGTERM)
             await asyncio.sleep(0.05)
@@ -48,10 +53,11 @@ def run(heard: list[tuple[str, float]], *, seconds: float, signals: int, until: 
         signal.signal(signal.SIGINT, interrupt)
 
 
-def test_draining_comes_first_and_the_end_after_the_time_given(heard: list[tuple[str, float]]) -> None:
-    run(heard, seconds=0.4, signals=1, until=2)
-    assert [name for name, _ in heard] == ["drained", "ended"]
+def test_draining_comes_first_then_the_end_then_turning_away(heard: list[tuple[str, float]]) -> None:
+    run(heard, seconds=0.4, signals=1, until=3)
+    assert [name for name, _ in heard] == ["drained", "ended", "turned away"]
     assert heard[1][1] - heard[0][1] >= 0.35
+    assert heard[2][1] - heard[1][1] >= 0.35, "half of the grace is theirs that wait"
 
 
 def test_a_second_signal_is_not_put_off(heard: list[tuple[str, float]]) -> None:
@@ -88,10 +94,13 @@ def test_a_worker_that_lives_is_left_alone() -> None:
     assert codes == []
 
 
-def test_a_drained_runtime_turns_new_requests_away_and_stays_alive(serve: Callable[..., Any]) -> None:
+def test_a_drained_runtime_is_unready_and_answers_until_it_turns_away(serve: Callable[..., Any]) -> None:
     client = serve()
-    client.runtime.drain()
-    client.runtime.drain()
+    for _ in range(2):
+        client.runtime.drain()
+        assert (client.runtime.is_ready(), client.runtime.is_alive()) == (False, True)
+        assert client.post("/v1/images/generations", json={"prompt": "a red star"}).status_code == 200
+    client.runtime.turn_away()
     answer = client.post("/v1/images/generations", json={"prompt": "a red star"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "not_ready")
     assert int(answer.headers["retry-after"]) >= 1

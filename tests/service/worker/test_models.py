@@ -149,6 +149,12 @@ def test_each_model_has_its_names_policies_and_pixels(
         for name in ("red", "blue")
     ]
     assert evaluated == ["allow", "block"]
+    told = [
+        client.post("/v1/moderations", json={"input": "an election", **model}).json()
+        for model in ({}, {"model": "omni-moderation-latest"}, {"model": "gpt-image-1"}, {"model": "blue"})
+    ]
+    assert [answer["results"][0]["flagged"] for answer in told] == [False, False, False, True]
+    assert [answer["ignored"] for answer in told] == [[], ["model"], [], []]
     assert post(client, "red", TOXIC).json()["steering"]["verdict"] == "steer"
     assert post(client, "blue", TOXIC).json()["steering"]["how"] == "untouched"
 
