@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.hosts import LOADING
 from tests.running import lettering_pack, save_lora
 from tests.service.serving import HOLDING, POLICY
 
@@ -107,11 +108,6 @@ class Hosts:
     service whose settings change how a model is loaded, or what is loaded on it, gets a host of its own.
     """
 
-    OWN = (
-        "model", "models", "revision", "base", "variant", "app_dir", "plugins", "adapters", "device", "dtype",
-        "quantization", "offload", "compile", "attention_backend", "vae_tiling", "vae_slicing", "threads",
-    )  # fmt: skip
-
     def __init__(self, common: Settings) -> None:
         self._common = common
         self._idle: list[Host] = []
@@ -128,7 +124,7 @@ class Hosts:
             self._idle.append(engine.host)
 
     def _shared(self, settings: Settings) -> bool:
-        return all(getattr(settings, name) == getattr(self._common, name) for name in self.OWN)
+        return all(getattr(settings, name) == getattr(self._common, name) for name in LOADING)
 
 
 @pytest.fixture(scope="session")
