@@ -96,8 +96,6 @@ def test_no_plants_are_a_finding_and_a_wrong_kind_or_model_a_mistake(tmp_path: P
 def test_names_draw_only_the_subjects_that_were_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     todo: list[Draft] = []
     monkeypatch.setattr(Maker, "make_all", lambda self, drafts, folder: todo.extend(drafts) or [])
-    # which sites draw them takes long to find out, and is no matter here
-    monkeypatch.setattr(Maker, "able_sites", lambda self, _: tuple(n for n, p in self.places.items() if not p.pooled))
     asked = ["reference", "plant", "--model", "signpost-sdxl", "--kind", "one", "--subject", "owl", "--subject", "fire"]
     CliRunner().invoke(app, [*asked, "--count", "9", "--out", str(tmp_path)])
     assert len(todo) == 9
