@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import threading
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ _FAINT = 0.3  # readings below are left out
 
 
 class RapidOcr:
-    """RapidOCR for pictures of any size; the models load when the first picture is read.
+    """RapidOCR for pictures of any size; the models load when the first picture is read, once in a process.
 
     `side` is the least length to which a picture's shorter side is brought for finding text: 192 reads 64 px signs
     exactly at a quarter of the default's cost. Large pictures are searched in windows, and lines that do not read well
@@ -38,7 +39,6 @@ class RapidOcr:
             raise ValueError(f"`side` must be at least 64 and `threads` at least 1, got {side} and {threads}")
         self._side = side
         self._threads = threads
-        self._lock = threading.Lock()
 
     @property
     def version(self) -> str:
@@ -49,7 +49,7 @@ class RapidOcr:
 
         A line that reads better upside down or mirrored has that reading, too, at the same place.
         """
-        with self._lock:  # one call at a time: the engine keeps its parameters on itself
+        with self._engine.lock:
             places = self._places(image)
             told = self._recognise([crop for _, crop in places])
             lines = [Line(text, score, box, crop) for (box, crop), (text, score) in zip(places, told, strict=True)]
@@ -57,7 +57,7 @@ class RapidOcr:
 
     def find(self, image: Image.Image) -> list[Box]:
         """Where text stands in `image`, without reading it: for engines that cannot find text."""
-        with self._lock:
+        with self._engine.lock:
             return [box for box, _ in self._places(image)]
 
     def _places(self, image: Image.Image) -> list[tuple[Box, Crop]]:
@@ -89,24 +89,42 @@ class RapidOcr:
         told = self.library.recognize_txt(list(crops))
         return [(text, float(score)) for text, score in zip(told.txts, told.scores, strict=True)]
 
-    @cached_property
+    @property
     def library(self) -> Any:
         """The library's own engine as it is set up here: called with a picture, it makes one pass as it stands."""
-        from rapidocr import RapidOCR
+        return self._engine.library
 
-        engine = RapidOCR(
-            params={
-                "Global.log_level": "error",
-                "Global.use_cls": False,
-                "Det.limit_side_len": self._side,
-                "Det.limit_type": "min",
-                "EngineConfig.onnxruntime.intra_op_num_threads": self._threads,
-                "EngineConfig.onnxruntime.inter_op_num_threads": 1,
-            }
-        )
-        for part in (engine._load_det_model(), engine._load_rec_model()):
-            part.session = _finite(part.session)
-        return engine
+    @cached_property
+    def _engine(self) -> _Engine:
+        return _loaded(self._side, self._threads)
+
+
+@dataclass(frozen=True, slots=True)
+class _Engine:
+    """The library's engine, and the lock of its callers: it keeps the parameters of a call on itself."""
+
+    library: Any
+    lock: threading.Lock
+
+
+@cache
+def _loaded(side: int, threads: int) -> _Engine:
+    """The engine with these settings, which all readers share: its networks take a second to load."""
+    from rapidocr import RapidOCR
+
+    engine = RapidOCR(
+        params={
+            "Global.log_level": "error",
+            "Global.use_cls": False,
+            "Det.limit_side_len": side,
+            "Det.limit_type": "min",
+            "EngineConfig.onnxruntime.intra_op_num_threads": threads,
+            "EngineConfig.onnxruntime.inter_op_num_threads": 1,
+        }
+    )
+    for part in (engine._load_det_model(), engine._load_rec_model()):
+        part.session = _finite(part.session)
+    return _Engine(engine, threading.Lock())
 
 
 def _finite(session: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -95,6 +95,8 @@ def served_paths(settings: Settings, reads: Collection[str]) -> tuple[Path, ...]
         paths = policy_paths(*settings.policy)
     except ValueError as error:
         raise SettingsError(f"`policy`: {error}") from None
+    if SHIPPED not in paths:
+        return paths
     files = sorted(SHIPPED.glob("*.yaml"))
     fit = tuple(file for file in files if _looks_for(file) <= set(reads))
     if len(fit) == len(files):

@@ -1,5 +1,16 @@
-"""The tiny service of `tests/service`, for commands that run one."""
+"""The tiny service of `tests/service`, for commands that run one, and hosts that commands load once."""
 
-from tests.service.conftest import holding, host, model, packs, policy, recorder, serve, settings
+from collections.abc import Iterator
 
-__all__ = ["holding", "host", "model", "packs", "policy", "recorder", "serve", "settings"]
+import pytest
+
+from tests.hosts import kept_hosts
+from tests.service.conftest import holding, host, hosts, model, packs, policy, recorder, serve, settings
+
+__all__ = ["holding", "host", "hosts", "model", "packs", "policy", "recorder", "serve", "settings"]
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _kept() -> Iterator[None]:
+    with kept_hosts():
+        yield

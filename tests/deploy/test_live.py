@@ -120,7 +120,7 @@ STEADY = {
     "decision_errors_total": "no rule could not be judged",
     "stale_decisions_total": "no policy is too old",
     "out_of_memory_total": "there is memory",
-    "broken_pictures_total": "the weights are sound; tests/service/worker/test_serve.py breaks them",
+    "broken_pictures_total": "the weights are sound; tests/service/worker/test_broken.py breaks them",
     "fallbacks_total": "steering did what it said; only a rule without a pack replaced prompts",
     "rate_fallbacks_total": "no Redis; tests/deploy/test_redis.py stops one",
     "policy_number_min": "workers may agree at every scrape",

@@ -129,12 +129,12 @@ def test_a_score_that_is_no_number_comes_out(told):
 
 
 @pytest.mark.parametrize("part", ["text_det", "text_rec"])
-def test_a_network_of_rapidocr_that_gives_no_numbers_is_an_error_and_never_no_text(part):
+def test_a_network_of_rapidocr_that_gives_no_numbers_is_an_error_and_never_no_text(part, monkeypatch):
     engine = RapidOcr()
     assert texts(engine, drawn("LOSER", 64, 14)) == {"LOSER"}
     inner = getattr(engine.library, part).session.__closure__[0].cell_contents
     damaged = _finite(lambda inputs: inner(inputs) * math.nan)
-    getattr(engine.library, part).session = damaged
+    monkeypatch.setattr(getattr(engine.library, part), "session", damaged)
     seen = look(drawn("LOSER", 64, 14), [LetteringLooker(engine, budget=60)], reads=frozenset({"lettering"}))
     assert seen.error("picture", "lettering") == "rapidocr: error: NotFinite"
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.hosts import LOADING
 from tests.running import lettering_pack, save_lora
 from tests.service.serving import HOLDING, POLICY
 
@@ -102,8 +103,40 @@ def recorder() -> Any:
     return Recorder(CollectorRegistry())
 
 
+class Hosts:
+    """Loaded hosts of the tiny model. Each serves one service at a time, and the next one when that has ended. A
+    service whose settings change how a model is loaded, or what is loaded on it, gets a host of its own.
+    """
+
+    def __init__(self, common: Settings) -> None:
+        self._common = common
+        self._idle: list[Host] = []
+
+    def load(self, settings: Settings) -> Host:
+        from service.engine.host import load_host
+
+        return self._idle.pop() if self._shared(settings) and self._idle else load_host(settings)
+
+    def give_back(self, runtime: Any) -> None:
+        """Keeps the host of a service that has ended, unless its engine still runs."""
+        (engine,) = (model._engine for model in runtime.models[:1])
+        if self._shared(runtime.settings) and engine is not None and not engine.is_alive() and engine.host is not None:
+            self._idle.append(engine.host)
+
+    def _shared(self, settings: Settings) -> bool:
+        return all(getattr(settings, name) == getattr(self._common, name) for name in LOADING)
+
+
+@pytest.fixture(scope="session")
+def hosts(model: Path) -> Hosts:
+    """The hosts that services of the tiny model use."""
+    from service.settings import Settings
+
+    return Hosts(Settings(model=str(model), threads=1))
+
+
 @pytest.fixture
-def serve(settings: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
+def serve(settings: Callable[..., Any], hosts: Hosts) -> Iterator[Callable[..., Any]]:
     """Starts the app with its guard on a runtime of its own; keywords are settings."""
     from prometheus_client import CollectorRegistry
     from starlette.testclient import TestClient
@@ -120,7 +153,7 @@ def serve(settings: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
 
     def start(*, wait: bool = True, **options: Any) -> TestClient:
         chosen = settings(**options)
-        runtime = Runtime(chosen, Recorder(CollectorRegistry()))
+        runtime = Runtime(chosen, Recorder(CollectorRegistry()), load=hosts.load)
         app = make_app()
         app.state.runtime = runtime
         keys = KeyRing([k.get_secret_value() for k in chosen.api_keys], chosen.keys_file, local=chosen.loopback)
@@ -139,6 +172,7 @@ def serve(settings: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
     yield start
     for runtime in running:
         runtime.stop()
+        hosts.give_back(runtime)
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ import openai
 import pytest
 from PIL import Image
 
+from tests.running import command_line
 from tests.service.serving import POLICY, ROOT, command, eventually, family, free_port, wait
 
 BENIGN = "a red star on a blue background"
@@ -59,7 +60,7 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def server(model: Path, packs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(model: Path, packs: Path, loud: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("serve")
     policy = folder / "policies" / "test.yaml"
     policy.parent.mkdir()
@@ -69,6 +70,7 @@ def server(model: Path, packs: Path, tmp_path_factory: pytest.TempPathFactory) -
         **os.environ,
         "PYTHONPATH": str(ROOT),
         "PALIMPSEST_PACKS": str(packs),
+        "PALIMPSEST_ADAPTERS": f"loud={loud}@0.5",
         "PALIMPSEST_STATE": str(folder / "state"),
         "PALIMPSEST_QUEUE_SIZE": "20",
         "PALIMPSEST_MAX_STEPS": "1000",
@@ -240,6 +242,43 @@ def test_sixteen_mixed_requests_at_once_have_the_stock_pixels_at_their_shape(ser
     assert batched >= 8
 
 
+def test_the_client_asks_for_an_adapter_and_its_neighbours_stay_stock(server: Server, host: Any) -> None:
+    async def ask(*bodies: dict[str, Any]) -> list[Any]:
+        async with openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
+            calls = [
+                client.images.generate(prompt=BENIGN, extra_body={"seed": k, **body}, timeout=300)
+                for k, body in enumerate(bodies)
+            ]
+            return await asyncio.gather(*calls, return_exceptions=True)
+
+    loud = {"lora": {"name": "loud"}}
+    for k, answer in enumerate(asyncio.run(ask({}, loud, {}, {"lora": {"name": "loud", "scale": 1}}, {}, loud))):
+        row, size = answer.steering["shape"]["row"], answer.steering["shape"]["batch"]
+        prompts, seeds = [BENIGN] * size, [0] * row + [k] + [0] * (size - row - 1)
+        stock = host.generate(prompts, plans=[None] * size, seeds=seeds).images[row]
+        off = np.abs(pixels(answer.data[0]).astype(int) - np.asarray(stock).astype(int))
+        if k % 2:
+            assert answer.steering["lora"]["scale"] == (1.0 if k == 3 else 0.5)
+            assert off.mean() > 3
+        else:
+            assert answer.steering["lora"] is None
+            assert not off.any()
+    assert server.metric("palimpsest_adapter_pictures_total", adapter="loud") == 3
+    (unknown,) = asyncio.run(ask({"lora": {"name": "quiet"}}))
+    assert isinstance(unknown, openai.BadRequestError)
+    assert unknown.code == "adapter_not_found"
+    assert "offered: `loud`" in str(unknown)
+
+
+def test_the_start_tells_what_is_offered_and_which_rules_are_unfit_with_it(server: Server) -> None:
+    table = server.log.read_text().partition("adapters that requests may name")[2]
+    table = table.partition("what these policies steer")[0]
+    assert "LoRA file" in table
+    assert "toxic-lettering" in table
+    unfit = {row["rule"]: (row["why_unfit"], row["unfit_with"]) for row in server.worker()["rules"] if row["concept"]}
+    assert unfit["toxic-lettering"] == (None, ["loud"])
+
+
 def test_a_crowd_is_served_or_told_to_come_back(server: Server) -> None:
     async def ask_all() -> list[Any]:
         async with openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
@@ -351,15 +390,24 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     return subprocess.run(command(*arguments), env=variables, capture_output=True, text=True, timeout=180)
 
 
-def test_what_cannot_start_says_why_and_exits(model: Path, tmp_path: Path) -> None:
+def test_what_cannot_start_says_why_and_exits(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.worker.launch.serve", lambda *given, **named: pytest.fail("it starts"))
     broken = tmp_path / "broken.yaml"
     broken.write_text(POLICY.replace("do: block", "do: blok"))
-    done = run("serve", "--model", str(model), "--policy", str(broken), "--port", str(free_port()))
-    assert (done.returncode, "broken.yaml" in done.stderr) == (2, True)
-    done = run("serve", "--model", str(tmp_path), "--port", str(free_port()))
-    assert (done.returncode, "neither a diffusers folder" in done.stderr) == (2, True)
-    done = run("serve", "--model", str(model), "--policy", "none", "--host", "0.0.0.0", "--port", str(free_port()))
-    assert (done.returncode, "no API key is configured" in done.stderr) == (2, True)
+    (tmp_path / "old.bin").write_bytes(b"")
+    wrong = {
+        "broken.yaml": ("--model", model, "--policy", broken),
+        "neither a diffusers folder": ("--model", tmp_path),
+        "no API key is configured": ("--model", model, "--policy", "none", "--host", "0.0.0.0"),
+        "error: `adapters`: `x`: an adapter must be a safetensors file, got `": (
+            "--model", model, "--policy", "none", "--adapter", f"x={tmp_path / 'old.bin'}",
+        ),
+    }  # fmt: skip
+    for said, arguments in wrong.items():
+        done = command_line("serve", *arguments, "--port", free_port(), PALIMPSEST_STATE=tmp_path / "state")
+        assert (done.code, said in done.err) == (2, True), (said, done.err)
+    assert done.err.startswith("error: ")
+    assert len(done.err.splitlines()) == 1
 
 
 def test_a_model_that_cannot_be_read_ends_the_server_with_its_reason(model: Path, tmp_path: Path) -> None:
