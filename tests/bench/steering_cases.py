@@ -102,8 +102,9 @@ class Case:
 
 
 def tiny(name: str, *, compiled: Callable[[], Graphs] | None = None) -> Subject:
-    """A tiny host of the zoo, eager, or compiled whole with backends from `compiled`."""
-    return _subject(f"tiny {name}", lambda: zoo.build(name), dict(zoo.CALL[name]), compiled)
+    """A tiny host of the zoo, eager, or with two blocks of a kind and compiled whole with backends from `compiled`."""
+    build = (lambda: zoo.build(name)) if compiled is None else (lambda: zoo.cut(zoo.build(name)))
+    return _subject(f"tiny {name}", build, dict(zoo.CALL[name]), compiled)
 
 
 def signpost(*, steps: int, compiled: Callable[[], Graphs] | None = None) -> Subject:

@@ -16,7 +16,7 @@ from tests.steering import zoo_parts as parts
 
 torchvision.install()  # before the first import of diffusers
 
-__all__ = ["CALL", "NAMES", "build", "extra"]
+__all__ = ["CALL", "NAMES", "build", "cut", "extra"]
 
 _JITTER = 0.12
 _TEXT = parts.TEXT
@@ -39,6 +39,16 @@ def extra(name: str, *, count: int = 1) -> dict[str, Any]:
     rows = torch.linspace(-1, 1, size)
     picture = torch.stack([rows[:, None].expand(size, size), rows[None].expand(size, size), rows.outer(rows)])
     return {"image": picture[None].repeat(count, 1, 1, 1)}
+
+
+def cut(pipe: Any, blocks: int = 2) -> Any:
+    """The pipeline with its first blocks and its last one, which SD3 treats in its own way: tracing takes seconds."""
+    for kind in ("transformer_blocks", "single_transformer_blocks"):
+        all_of_them = getattr(getattr(pipe, "transformer", None), kind, None)
+        if all_of_them is not None:
+            kept = [*all_of_them[: blocks - 1], all_of_them[-1]]
+            setattr(pipe.transformer, kind, torch.nn.ModuleList(kept))
+    return pipe
 
 
 def _unet(**config: Any) -> Any:

@@ -25,6 +25,7 @@ import torch
 from tests.steering import zoo
 from tests.steering.family_cases import GREEN, PINK, RED, Asked, apart
 from tests.steering.feature_cases import adapt, denoiser_of, loud, on, plan_of
+from tests.steering.zoo import cut
 
 # what is repeated in our families; diffusers names it for two of them
 BLOCKS = ("BasicTransformerBlock", "JointTransformerBlock", "SanaTransformerBlock", "UNetMidBlock2DSimpleCrossAttn")
@@ -35,16 +36,6 @@ def _forget_graphs() -> Iterator[None]:
     torch._dynamo.reset()
     yield
     torch._dynamo.reset()
-
-
-def cut(pipe: Any, blocks: int = 2) -> Any:
-    """The pipeline with its first blocks and its last one, which SD3 treats in its own way."""
-    for kind in ("transformer_blocks", "single_transformer_blocks"):
-        all_of_them = getattr(getattr(pipe, "transformer", None), kind, None)
-        if all_of_them is not None:
-            kept = [*all_of_them[: blocks - 1], all_of_them[-1]]
-            setattr(pipe.transformer, kind, torch.nn.ModuleList(kept))
-    return pipe
 
 
 def compiled(pipe: Any, way: str) -> Any:
@@ -117,7 +108,7 @@ def test_regional_graphs_do_not_grow_with_the_number_of_blocks() -> None:
     import copy
 
     counted = []
-    for n in (3, 12):
+    for n in (3, 9):
         torch._dynamo.reset()
         pipe = cut(zoo.build("pixart-alpha"), 3)
         blocks = pipe.transformer.transformer_blocks
@@ -147,8 +138,6 @@ def test_each_kind_of_swap_adds_one_graph_and_a_stream_is_recorded_eagerly() -> 
     ("name", "way", "counts"),
     [
         ("sdxl", "regional", (2, 1)),
-        ("sd3", "wrapped", (1, 1)),
-        ("pixart-sigma", "regional", (2, 2)),
         ("flux-dev", "place", (1, 1)),
     ],
 )
@@ -186,8 +175,8 @@ def test_calls_for_cond_and_uncond_rows_share_their_graphs() -> None:
     assert apart(donor[0], donor[1]) > it.different
 
 
-@pytest.mark.parametrize("name", ["flux-dev", "pixart-alpha"])
-def test_a_lora_that_comes_after_a_compiled_host_installed_its_hooks_is_steered(name: str) -> None:
+def test_a_lora_that_comes_after_a_compiled_host_installed_its_hooks_is_steered() -> None:
+    name = "pixart-alpha"
     pipe = cut(zoo.build(name), 1)
     graphs = compiled(pipe, "place")
     it = on(name, pipe)

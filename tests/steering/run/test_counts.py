@@ -98,7 +98,6 @@ def test_a_distilled_host_has_no_place_for_a_third_branch() -> None:
     ("name", "chosen", "graphs"),
     [
         ("pixart-alpha", ("stock, 16", "attached, no plan, 16", "16 plans", "16 plans, new donors", "SLD, 16"), 4),
-        ("sdxl", ("stock", "attached, no plan", "one plan", "one plan, new donor"), 3),
         ("sd3", ("stock, 16", "attached, no plan, 16", "16 plans, canonical", "16 plans, twin"), 4),
         ("flux-dev", ("stock", "attached, no plan", "one plan, canonical", "one plan, twin", "one plan, lockstep"), 4),
     ],
