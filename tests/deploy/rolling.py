@@ -1,10 +1,10 @@
 """A rolling restart of two servers under load, as a cluster does it: nothing may be lost.
 
-`python -m tests.bench.rolling [--clients 8]` starts two servers on a tiny model with random weights. A balancer asks
+`python -m tests.deploy.rolling [--clients 8]` starts two servers on a tiny model with random weights. A balancer asks
 each one's `/readyz` three times a second and sends every request, on a connection of its own, to one that was ready
 then; nothing is sent twice. One server after the other is replaced: a third starts, joins when it is ready, and the old
-one gets SIGTERM, with no pause before. Prints what callers saw and writes `results/rolling.json`. Exits with 1 if an
-answer is not the one that the policy says, or if nobody asked a server that was ending.
+one gets SIGTERM, with no pause before. Prints what callers saw and writes `tests/bench/results/rolling.json`. Exits
+with 1 if an answer is not the one that the policy says, or if nobody asked a server that was ending.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from tests.running import Answer, Server, lettering_pack, load, policy_text, ser
 from tests.tiny import save_pixart
 
 torchvision.install()  # before anything imports torch
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[1] / "bench" / "results"
 POLICY = policy_text(
     "rolling",
     """
@@ -118,7 +118,7 @@ def run(root: Path, clients: int) -> tuple[list[Answer], int]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """1 when something was lost."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.rolling", description="a rolling restart under load")
+    parser = argparse.ArgumentParser(prog="python -m tests.deploy.rolling", description="a rolling restart under load")
     parser.add_argument("--clients", type=int, default=8)
     clients = parser.parse_args(arguments).clients
     with tempfile.TemporaryDirectory(prefix="palimpsest-rolling-") as folder:
