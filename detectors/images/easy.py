@@ -21,6 +21,7 @@ from PIL import Image
 
 from detectors.images.base import Reading
 from detectors.images.ways import Crop, Line, every_way
+from detectors.running import NotFinite
 from policies.types import Box
 
 __all__ = ["EMBEDDED", "EasyOcr", "Finder"]
@@ -28,6 +29,15 @@ __all__ = ["EMBEDDED", "EasyOcr", "Finder"]
 _DETECTOR = "craft_mlt_25k.pth"
 # our own recognition network for signs of the town, and its name
 EMBEDDED = Path(__file__).parent.parent / "data" / "easyocr"
+
+
+def _check_finite(_network: Any, _inputs: Any, outputs: Any) -> None:
+    """Raises `NotFinite`: EasyOCR finds no text and no letter in NaN."""
+    import torch
+
+    for each in outputs if isinstance(outputs, tuple) else (outputs,):
+        if not torch.isfinite(each).all():
+            raise NotFinite("the outputs of `easyocr` must be finite numbers")
 
 
 class Finder(Protocol):
@@ -129,7 +139,7 @@ class EasyOcr:
 
         with tempfile.TemporaryDirectory() as folder:
             weights = self._weights if self._networks is None else self._unpacked(Path(folder))
-            return easyocr.Reader(
+            reader = easyocr.Reader(
                 list(self._languages),
                 gpu=False,
                 model_storage_directory=str(weights),
@@ -139,6 +149,9 @@ class EasyOcr:
                 download_enabled=False,
                 verbose=False,
             )
+        for network in filter(None, (reader.recognizer, getattr(reader, "detector", None))):
+            network.register_forward_hook(_check_finite)
+        return reader
 
     @property
     def _own_detector(self) -> bool:

@@ -57,7 +57,8 @@ class Bench:
                 c = self.contrasts[alike[0]]
                 raise NotDrawn(
                     f"the model answers prompt and donor alike ({len(alike)} of {len(self.contrasts)} pairs), so there"
-                    f" is nothing to locate: `{c.prompt}` and `{c.donor}`"
+                    f" is nothing to locate: `{c.prompt}` and `{c.donor}`."
+                    " Its tokenizer may have cut both before they differ"
                 )
             self._full = full
         return self._full

@@ -270,7 +270,7 @@ def main() -> NoReturn:
     except Exception as error:
         import traceback
 
-        traceback.print_exc()
+        say(traceback.format_exc())
         say(f"internal error: {type(error).__name__}: {error}")
         sys.exit(3)
     sys.exit(0)

@@ -148,6 +148,8 @@ class Maker:
             verdict = "admitted" if plant.admitted else "rejected: " + "; ".join(plant.faults)
             self.log(f"{number}/{len(todo)} {draft.name} ({draft.label}, {draft.subject}): {verdict}")
             row = {**plant.to_json(), "label": draft.label, "seconds": round(time.process_time() - began, 1)}
+            for frames in ("frames", "check_frames"):  # the files of plants have them; for a draft they are drawn again
+                del row[frames]
             with (folder / LEDGER).open("a", encoding="utf-8") as ledger:
                 ledger.write(json.dumps(row, sort_keys=True) + "\n")
         return read_ledger(folder)

@@ -162,6 +162,8 @@ def test_dashboards_are_as_grafana_wants_them() -> None:
         variables = {v["name"]: v for v in board["templating"]["list"]}
         assert list(variables) == ["datasource", "job", "model", "instance"]
         assert "$model" in variables["instance"]["query"]["query"], "the model chooses among the servers"
+        (changes,) = board["annotations"]["list"]
+        assert "policy_loaded_timestamp_seconds" in changes["expr"], "a change of policies is drawn into every panel"
         targets = [t["expr"] for p in panels for t in p.get("targets", ())]
         assert all(
             text.count('instance=~"$instance"') == len(re.findall(r"(?:palimpsest|process)_", text)) for text in targets
@@ -296,7 +298,7 @@ def test_an_image_is_built_of_the_packages_and_of_nothing_else() -> None:
     project = tomllib.loads((DEPLOY.parent / "pyproject.toml").read_text())
     patterns = project["tool"]["setuptools"]["packages"]["find"]["include"]
     packages = {p.parent.name for each in patterns for p in DEPLOY.parent.glob(f"{each}/__init__.py")}
-    assert context() == {*packages, "pyproject.toml", project["project"]["readme"], "LICENSE"}
+    assert context() == {*packages, "pyproject.toml", "constraints.txt", project["project"]["readme"], "LICENSE"}
 
 
 def test_the_image_takes_torch_from_where_a_build_argument_says() -> None:
@@ -306,7 +308,7 @@ def test_the_image_takes_torch_from_where_a_build_argument_says() -> None:
     for index, options in (("", []), ("https://x.example/cpu", ["--extra-index-url", "https://x.example/cpu"])):
         script = f"pip() {{ printf '%s\\n' \"$@\"; }}; TORCH_INDEX='{index}'; {install}"
         said = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout.split()
-        assert said == ["install", "--no-cache-dir", *options, "."]
+        assert said == ["install", "--no-cache-dir", "--constraint", "constraints.txt", *options, "."]
 
 
 # series that make an alert fire, and at which minute; `0x90` is ninety zeros, `1+1x90` grows by one a minute

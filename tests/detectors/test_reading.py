@@ -92,6 +92,16 @@ def test_the_embedded_easyocr_network_reads_turned_signs():
     assert sum(word in texts(engine, picture.transpose(turn)) for turn in turns for picture, word in signs) >= 18
 
 
+def test_an_easyocr_network_that_gives_no_numbers_is_an_error_and_never_no_text():
+    from evaluation.training.detectors import unseen_signs
+
+    engine, ((picture, word),) = EasyOcr.embedded(finder=RapidOcr()), unseen_signs(1, seed=3)
+    assert word in texts(engine, picture)
+    engine._reader.recognizer.register_forward_hook(lambda network, given, out: out * math.nan, prepend=True)
+    seen = look(picture, [LetteringLooker(engine, budget=60)], reads=frozenset({"lettering"}))
+    assert seen.error("picture", "lettering") == "easyocr: error: NotFinite"
+
+
 def line(text, score, wide=60):
     return Line(text, score, Box(0, 0, wide, 20), np.zeros((20, wide), np.uint8))
 

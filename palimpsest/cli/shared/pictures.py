@@ -148,4 +148,6 @@ def problem(error: Exception) -> str | None:
     from policies import PolicyError
     from service.settings import SettingsError
 
+    if isinstance(error, OSError) and error.filename is not None:  # of the state folder or of `--out`
+        return f"`{error.filename}`: {error.strerror}"
     return str(error) if isinstance(error, (ApiError, PolicyError, SettingsError)) else None

@@ -136,6 +136,7 @@ def test_a_refusal_is_one_that_clients_know(client: TestClient) -> None:
         (b'{"prompt": "x", "output_format": "gif"}', "application/json", 400, "invalid_value"),
         (b'{"prompt": "x"}', "text/plain", 415, "unsupported_media_type"),
         (b"prompt=x", "application/x-www-form-urlencoded", 415, "unsupported_media_type"),
+        (b"{}", "application/json; charset=utf-16", 415, "unsupported_media_type"),
         (b"\x80\x04]", "application/vnd.bentoml+pickle", 415, "unsupported_media_type"),
         (b" " * 70_000, "application/json", 413, "body_too_large"),
     ],

@@ -21,7 +21,7 @@ RUDE = "something forbidden"
 class Follower:
     """A runtime on a folder with a bundle, and its metrics."""
 
-    def __init__(self, settings: Callable[..., Any], folder: Path, key: SigningKey) -> None:
+    def __init__(self, settings: Callable[..., Any], folder: Path, key: SigningKey, **options: Any) -> None:
         from service.worker.runtime import Runtime
 
         self.registry = CollectorRegistry()
@@ -29,7 +29,7 @@ class Follower:
         recorder.start()
         # the files of the process outlive registries
         self.before = {(s.name, tuple(s.labels.items())): s.value for m in self.registry.collect() for s in m.samples}
-        self.runtime = Runtime(settings(policy=str(folder), policy_keys=(str(key.public),)), recorder)
+        self.runtime = Runtime(settings(policy=str(folder), policy_keys=(str(key.public),), **options), recorder)
         self.runtime.start()
         self.runtime.wait()
 
@@ -78,11 +78,11 @@ def put(policy: Path, key: SigningKey, tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def follow(settings: Callable[..., Any], key: SigningKey) -> Iterator[Callable[[Path], Follower]]:
+def follow(settings: Callable[..., Any], key: SigningKey) -> Iterator[Callable[..., Follower]]:
     running: list[Follower] = []
 
-    def start(folder: Path) -> Follower:
-        running.append(Follower(settings, folder, key))
+    def start(folder: Path, **options: Any) -> Follower:
+        running.append(Follower(settings, folder, key, **options))
         return running[-1]
 
     yield start
@@ -99,6 +99,20 @@ def test_a_new_bundle_is_in_use_within_a_second(follow: Any, put: Any) -> None:
         assert took < 1.0
     assert follower.note["generation"] == 4
     assert follower.counted("policy_reloads_total", result="ok") == 3
+
+
+def test_an_ended_bundle_starts_where_that_is_allowed_and_its_end_and_each_look_are_metrics(
+    follow: Any, put: Any
+) -> None:
+    ended = datetime.now(UTC) - timedelta(hours=1)
+    folder = put(8, created=ended - timedelta(days=1), not_after=ended)
+    with pytest.raises(PolicyError, match="it expired"):
+        follow(folder)
+    follower = follow(folder, start_expired=True)
+    assert follower.note["bundle"]["sequence"] == 8
+    assert abs(follower.gauge("policy_expires_timestamp_seconds") - ended.timestamp()) < 1.0
+    looked = follower.gauge("policy_poll_timestamp_seconds")
+    follower.until(lambda: follower.gauge("policy_poll_timestamp_seconds") > looked, 10)
 
 
 def test_the_log_says_which_rules_changed_and_who_signed_and_no_word_of_a_list(
