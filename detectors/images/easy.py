@@ -31,15 +31,6 @@ _DETECTOR = "craft_mlt_25k.pth"
 EMBEDDED = Path(__file__).parent.parent / "data" / "easyocr"
 
 
-def _check_finite(_network: Any, _inputs: Any, outputs: Any) -> None:
-    """Raises `NotFinite`: EasyOCR finds no text and no letter in NaN."""
-    import torch
-
-    for each in outputs if isinstance(outputs, tuple) else (outputs,):
-        if not torch.isfinite(each).all():
-            raise NotFinite("the outputs of `easyocr` must be finite numbers")
-
-
 class Finder(Protocol):
     """Finds where lettering stands, in pixels of the picture."""
 
@@ -189,6 +180,15 @@ class EasyOcr:
         if missing:
             names = ", ".join(f"`{m}`" for m in missing)
             raise FileNotFoundError(f"easyocr needs {names}; put them there (nothing is downloaded), or use rapidocr")
+
+
+def _check_finite(_network: Any, _inputs: Any, outputs: Any) -> None:
+    """Raises `NotFinite`: EasyOCR finds no text and no letter in NaN."""
+    import torch
+
+    for each in outputs if isinstance(outputs, tuple) else (outputs,):
+        if not torch.isfinite(each).all():
+            raise NotFinite("the outputs of `easyocr` must be finite numbers")
 
 
 def _within(box: Box, width: int, height: int) -> list[int] | None:

@@ -19,10 +19,9 @@ _T = TypeVar("_T")
 async def read_json_bytes(request: Request, limit: int, *, seconds: float) -> bytes:
     """The body of a JSON request. Raises as `read_bytes` does, and `WrongContentType`."""
     kind, _, said = request.headers.get("content-type", "").lower().partition(";")
-    charsets = [
-        value.strip(' "') for name, _, value in (p.partition("=") for p in said.split(";")) if "charset" in name
-    ]
-    if kind.strip() != "application/json" or charsets not in ([], ["utf-8"]):
+    parameters = [part.partition("=") for part in said.split(";")]
+    charsets = {value.strip(' "') for name, _, value in parameters if name.strip() == "charset"}
+    if kind.strip() != "application/json" or not charsets <= {"utf-8", "utf8"}:
         raise WrongContentType("send JSON in UTF-8 with `Content-Type: application/json`")
     return await read_bytes(request, limit, seconds=seconds)
 

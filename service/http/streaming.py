@@ -73,7 +73,7 @@ def completed(answer: Mapping[str, Any], kind: Kind) -> Iterator[dict[str, Any]]
         yield {
             "type": f"{kind}.completed",
             "index": index,
-            "b64_json": item["b64_json"],
+            **item,
             "created_at": answer["created"],
             "size": answer["size"],
             "quality": "auto",

@@ -111,16 +111,22 @@ class Hosts:
     def __init__(self, common: Settings) -> None:
         self._common = common
         self._idle: list[Host] = []
+        self._loaded: list[Host] = []
 
     def load(self, settings: Settings) -> Host:
         from service.engine.host import load_host
 
-        return self._idle.pop() if self._shared(settings) and self._idle else load_host(settings)
+        if self._shared(settings) and self._idle:
+            return self._idle.pop()
+        host = load_host(settings)
+        if self._shared(settings):
+            self._loaded.append(host)
+        return host
 
     def give_back(self, runtime: Any) -> None:
-        """Keeps the host of a service that has ended, unless its engine still runs."""
+        """Keeps the host of a service that has ended, if it is one of these and its engine runs no more."""
         (engine,) = (model._engine for model in runtime.models[:1])
-        if self._shared(runtime.settings) and engine is not None and not engine.is_alive() and engine.host is not None:
+        if engine is not None and not engine.is_alive() and any(engine.host is each for each in self._loaded):
             self._idle.append(engine.host)
 
     def _shared(self, settings: Settings) -> bool:

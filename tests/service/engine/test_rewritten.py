@@ -116,6 +116,22 @@ def test_a_harmless_rewriting_is_drawn_as_it_was_written(ask: Any, host: Any, wr
     assert not np.array_equal(drawn(host, WRITTEN), drawn(host, BENIGN))
 
 
+def test_the_caller_is_told_what_was_written_and_drawn_at_once_by_link_and_in_a_stream(
+    serve: Callable[..., Any], hosts: Any, host: Any, writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hosts, "load", lambda settings: host)
+    client = serve(picture_urls="data")
+
+    def told(prompt: str, **more: Any) -> Any:
+        return client.post("/v1/images/generations", json={"prompt": prompt, "num_inference_steps": 2, **more})
+
+    for form in ("b64_json", "url"):
+        (item,) = told(BENIGN, response_format=form).json()["data"]
+        assert (list(item), item["revised_prompt"]) == ([form, "revised_prompt"], WRITTEN)
+    assert f'"revised_prompt":"{WRITTEN}"' in told(BENIGN, stream=True).text
+    assert list(told(PROMPT).json()["data"][0]) == ["b64_json"], "a steered prompt is drawn in its own words"
+
+
 def test_what_is_written_is_refused_as_a_prompt_is(ask: Any, writer: Writer, recorder: Any) -> None:
     writer.says = "something forbidden on a hill"
     got = ask(BENIGN)

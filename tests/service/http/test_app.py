@@ -137,6 +137,7 @@ def test_a_refusal_is_one_that_clients_know(client: TestClient) -> None:
         (b'{"prompt": "x"}', "text/plain", 415, "unsupported_media_type"),
         (b"prompt=x", "application/x-www-form-urlencoded", 415, "unsupported_media_type"),
         (b"{}", "application/json; charset=utf-16", 415, "unsupported_media_type"),
+        (b'{"prompt": ""}', 'application/json; charset="UTF8"', 400, "invalid_value"),
         (b"\x80\x04]", "application/vnd.bentoml+pickle", 415, "unsupported_media_type"),
         (b" " * 70_000, "application/json", 413, "body_too_large"),
     ],

@@ -23,6 +23,11 @@ from tests.service.hostile import file_of, picture
 
 SCHEMA = "/v1/openapi.json"
 FILE = file_of(picture())
+FORMS = {
+    "/v1/content_provenance_checks": {"file": FILE},
+    "/v1/images/edits": {"image": FILE, "prompt": 'a sign that says "HELLO"'},
+    "/v1/images/repairs": {"image": FILE},
+}
 HOST = {"Host": "localhost"}  # a name that the guard answers to
 
 
@@ -70,6 +75,8 @@ def test_the_document_is_guarded(serve: Callable[..., TestClient]) -> None:
         ("POST", "/v1/reviews/{id}", 25),
         ("GET", "/v1/reviews/{id}/case", 5),
         ("GET", "/v1/reviews/{id}/pictures/{k}", 10),
+        ("POST", "/v1/images/edits", 8),
+        ("POST", "/v1/images/repairs", 8),
         ("GET", "/v1/openapi.json", 2),
         ("PUT", "/v1/policies", 15),
     ],
@@ -82,8 +89,8 @@ def test_schemathesis_finds_nothing_to_complain_of(
     if mode is GenerationMode.NEGATIVE and method == "GET":
         pytest.skip("nothing can be wrong with a request that says nothing")
 
-    if "provenance" in path and mode is GenerationMode.POSITIVE:  # bytes at random are no picture
-        operation.Case(body={"file": FILE}, media_type="multipart/form-data").call_and_validate(headers=HOST)
+    if path in FORMS and mode is GenerationMode.POSITIVE:  # bytes at random are no picture
+        operation.Case(body=FORMS[path], media_type="multipart/form-data").call_and_validate(headers=HOST)
         return
 
     @settings(max_examples=examples, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
