@@ -234,7 +234,7 @@ def _put(url: str, content: bytes, model: str | None) -> dict[str, Any]:
     from policies import PolicyError, Problem
 
     answer = _ask("PUT", url, content, query="" if model is None else f"?{urlencode({'model': model})}")
-    if answer.status_code in (404, 405):
+    if answer.status_code in (404, 405) and "model_not_found" not in answer.text:
         fail(f"`{url}` does not accept policies over HTTP; push to its policy folder")
     if answer.status_code >= 500:
         fail(f"`{url}` answered {answer.status_code}: {answer.text[:200]}")

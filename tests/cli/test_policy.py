@@ -168,8 +168,9 @@ def test_push_names_the_model_whose_policies_they_are(run: Any, desk: Path) -> N
         def do_PUT(self) -> None:
             asked.append(self.path)
             self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(202)
+            self.send_response(404 if "other" in self.path else 202)
             self.end_headers()
+            self.wfile.write(b'{"error": {"code": "model_not_found"}}' if "other" in self.path else b"{}")
 
         def log_message(self, *_: Any) -> None: ...
 
@@ -178,8 +179,10 @@ def test_push_names_the_model_whose_policies_they_are(run: Any, desk: Path) -> N
         push = f"push house.bundle http://127.0.0.1:{service.server_port} --key key.pub --json"
         assert json.loads(run(f"{push} --model a&b").stdout)["model"] == "a&b"
         assert "model" not in json.loads(run(push).stdout)
+        unknown = run(f"{push} --model other")
+        assert (unknown.exit_code, "model_not_found" in unknown.stdout) == (1, True), "not that it takes no policies"
         service.shutdown()
-    assert asked == ["/v1/policies?model=a%26b", "/v1/policies"]
+    assert asked == ["/v1/policies?model=a%26b", "/v1/policies", "/v1/policies?model=other"]
     assert run("push house.bundle live --key key.pub --model a").exit_code == 2, "a folder belongs to one model"
 
 
