@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import pytest
 
@@ -111,7 +112,7 @@ class Hosts:
     def __init__(self, common: Settings) -> None:
         self._common = common
         self._idle: list[Host] = []
-        self._loaded: list[Host] = []
+        self._loaded: WeakSet[Host] = WeakSet()  # what a service puts out of memory has to go
 
     def load(self, settings: Settings) -> Host:
         from service.engine.host import load_host
@@ -120,13 +121,13 @@ class Hosts:
             return self._idle.pop()
         host = load_host(settings)
         if self._shared(settings):
-            self._loaded.append(host)
+            self._loaded.add(host)
         return host
 
     def give_back(self, runtime: Any) -> None:
         """Keeps the host of a service that has ended, if it is one of these and its engine runs no more."""
         (engine,) = (model._engine for model in runtime.models[:1])
-        if engine is not None and not engine.is_alive() and any(engine.host is each for each in self._loaded):
+        if engine is not None and not engine.is_alive() and engine.host in self._loaded:
             self._idle.append(engine.host)
 
     def _shared(self, settings: Settings) -> bool:
