@@ -70,7 +70,7 @@ def test_a_model_in_eight_bits_that_is_decoded_by_tiles_and_slices_is_steered(
     assert seen == [1, 1], "one picture at a time, and by tiles"
 
 
-@pytest.mark.parametrize(("family", "way"), [("pixart-alpha", "model"), *((each, "sequential") for each in FAMILIES)])
+@pytest.mark.parametrize(("family", "way"), [(each, way) for each in FAMILIES for way in ("model", "sequential")])
 def test_an_offloaded_model_is_steered(family: str, way: str) -> None:
     """The CPU stands for the GPU, which this machine may not have."""
     it = on(family)
@@ -95,14 +95,16 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     torch._dynamo.reset()
 
 
-def test_a_compiled_model_is_steered(counting: Any, settings: Callable[..., Settings]) -> None:
-    """One block and one graph, for tracing takes seconds; `tests/steering/features/test_compile.py` has the laws."""
-    pipe = zoo.build("pixart-alpha")
-    pipe.transformer.transformer_blocks = pipe.transformer.transformer_blocks[:1]
+@pytest.mark.parametrize(("family", "graphs"), [("sd1", 2), ("flux-dev", 3), ("pixart-alpha", 1)])
+def test_a_compiled_model_is_steered(
+    family: str, graphs: int, counting: Any, settings: Callable[..., Settings]
+) -> None:
+    """Few blocks, for tracing takes seconds; `tests/steering/features/test_compile.py` has the laws."""
+    pipe = zoo.cut(zoo.build(family))
     place(pipe, settings(compile=True), "cpu")
-    it = on("pixart-alpha", pipe)
+    it = on(family, pipe)
     (report,) = it.output_of([RED], [it.swap(GREEN)]).report
-    assert (report.shape.kernels, counting.frame_count) == ("compiled", 1)
+    assert (report.shape.kernels, counting.frame_count) == ("compiled", graphs)
     assert set(report.fired.values()) == {it.call["num_inference_steps"]}
 
 
