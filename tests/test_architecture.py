@@ -254,12 +254,12 @@ def test_no_file_of_ours_knows_a_machine() -> None:
             assert found is None or name == "tests/test_architecture.py", f"{name} holds `{found and found.group()}`"
 
 
-def test_the_bento_holds_the_rooms_and_dependencies_that_the_project_names() -> None:
+def test_the_bento_holds_the_rooms_that_the_project_names() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     bento = yaml.safe_load((ROOT / "bentofile.yaml").read_text("utf-8"))
     rooms = {pattern.rstrip("*") for pattern in project["tool"]["setuptools"]["packages"]["find"]["include"]}
     included = {entry.removesuffix("/**") for entry in bento["include"] if entry.endswith("/**")}
     assert included == set(ROOMS)
     assert rooms == set(ROOMS) - {"palimpsest_base"}, "`palimpsest*` holds both"
-    assert bento["python"]["packages"] == project["project"]["dependencies"]
     assert bento["python"]["lock_packages"] is False
+    assert (ROOT / bento["python"]["requirements_txt"]).is_file(), "tests/deploy/test_lock.py looks into it"

@@ -1,7 +1,8 @@
-"""Writes `constraints.txt`: the versions that the tests ran with, of every package that the project needs.
+"""Writes the versions that the tests ran with: `constraints.txt` has every package that the project and its developers
+need, `deploy/container/requirements.txt` what the service alone needs, for a Bento.
 
 They are read from the environment that runs this (`make lock`: the developer's), for the project's dependencies, its
-extra `dev`, and what these need. Builds of a version (`+cpu`) are left out, so that the file fits any of them. Hashes
+extra `dev`, and what these need. Builds of a version (`+cpu`) are left out, so that the files fit any of them. Hashes
 and addresses are left out for the same reason. What only another Python or another system needs is not there, and pip
 chooses its version.
 """
@@ -17,19 +18,22 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-__all__ = ["constraints", "locked", "main", "required"]
+__all__ = ["CONSTRAINTS", "REQUIREMENTS", "locked", "main", "pinned", "required"]
 
 ROOT = Path(__file__).parents[2]
 _HEAD = """\
-# The versions that the tests ran with, made by `make lock`. To install them: pip install -c constraints.txt .
+# The versions that the tests ran with, made by `make lock`. %s
 # Any build of a version fits. Without this file pip takes the newest versions that pyproject.toml allows.
 """
+CONSTRAINTS = _HEAD % "To install them: pip install -c constraints.txt ."
+REQUIREMENTS = _HEAD % "`bentoml build` puts them into a Bento."
 
 
-def required(pyproject: Path) -> list[Requirement]:
-    """The project's dependencies and those of its extra `dev`."""
+def required(pyproject: Path, *extras: str) -> list[Requirement]:
+    """The project's dependencies and those of some of its extras."""
     project = tomllib.loads(pyproject.read_text("utf-8"))["project"]
-    return [Requirement(each) for each in (*project["dependencies"], *project["optional-dependencies"]["dev"])]
+    chosen = (project["optional-dependencies"][extra] for extra in extras)
+    return [Requirement(each) for each in (*project["dependencies"], *(text for texts in chosen for text in texts))]
 
 
 def locked(requirements: Iterable[Requirement]) -> dict[str, str]:
@@ -52,20 +56,25 @@ def locked(requirements: Iterable[Requirement]) -> dict[str, str]:
     return found
 
 
-def constraints(versions: dict[str, str]) -> str:
-    """The text of a constraints file."""
-    return _HEAD + "".join(f"{name}=={versions[name]}\n" for name in sorted(versions))
+def pinned(head: str, versions: dict[str, str]) -> str:
+    """The text of a file of versions, for pip."""
+    return head + "".join(f"{name}=={versions[name]}\n" for name in sorted(versions))
 
 
 def main() -> int:
-    """Writes the file. Exit code 1 if the environment lacks a package."""
+    """Writes the files. Exit code 1 if the environment lacks a package."""
+    project = ROOT / "pyproject.toml"
     try:
-        versions = locked(required(ROOT / "pyproject.toml"))
+        made = {
+            "constraints.txt": pinned(CONSTRAINTS, locked(required(project, "dev"))),
+            "deploy/container/requirements.txt": pinned(REQUIREMENTS, locked(required(project))),
+        }
     except PackageNotFoundError as error:
         print(f"this environment lacks `{error.name}`; run `make dev` first", file=sys.stderr)
         return 1
-    (ROOT / "constraints.txt").write_text(constraints(versions), "utf-8")
-    print(f"constraints.txt written: {len(versions)} packages")
+    for name, text in made.items():
+        (ROOT / name).write_text(text, "utf-8")
+        print(f"{name} written: {text.count('==')} packages")
     return 0
 
 

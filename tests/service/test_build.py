@@ -36,3 +36,7 @@ def test_a_bento_is_built_offline_and_holds_every_room(tmp_path: Path) -> None:
     assert (built / "src" / "policies" / "shipped" / "rendered-text.yaml").is_file()
     assert (built / "src" / "palimpsest_base/torchvision.py").is_file()
     assert not list(built.rglob("__pycache__"))
+    wanted = (ROOT / "deploy" / "container" / "requirements.txt").read_text("utf-8")
+    versions = (built / "env" / "python" / "requirements.txt").read_text("utf-8").splitlines()
+    assert set(wanted.splitlines()) <= set(versions)
+    assert not any("<" in line or ">" in line for line in versions), "a range"
