@@ -38,7 +38,9 @@ class AlertCondition:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """An alert: fires when every condition holds for `held`, and says what is wrong and what to do."""
+    """An alert: fires when every condition holds for `held`, and says what is wrong, what to do, and which dashboard
+    shows more.
+    """
 
     name: str
     conditions: tuple[AlertCondition, ...]
@@ -46,6 +48,7 @@ class Alert:
     severity: Literal["page", "ticket"]
     summary: str
     action: str
+    dashboard: str = "operations"
 
     @property
     def text(self) -> str:
@@ -171,6 +174,7 @@ ALERTS = (
         "page",
         "The policies on disk are not those in use.",
         "`palimpsest policy check` on the files; `GET /v1/policies` lists the problems.",
+        "policies",
     ),
     Alert(
         "PalimpsestWorkersDisagree",
@@ -179,6 +183,7 @@ ALERTS = (
         "page",
         "Workers have different policies in use.",
         "Compare `GET /v1/policies` of the servers, and the files or the bundle that each sees.",
+        "policies",
     ),
     Alert(
         "PalimpsestPoliciesStale",
@@ -187,6 +192,7 @@ ALERTS = (
         "page",
         "Requests are decided under policies that are older than they allow themselves to be.",
         "Publish them again, or find out why the new ones do not arrive.",
+        "policies",
     ),
     Alert(
         "PalimpsestPolicyPollStalled",
@@ -195,6 +201,7 @@ ALERTS = (
         "page",
         "A worker has not looked at its policy files for two minutes.",
         "Changes do not arrive. Its volume may hang: look at the mount, then restart the worker.",
+        "policies",
     ),
     Alert(
         "PalimpsestBundleEnds",
@@ -204,6 +211,7 @@ ALERTS = (
         "The signed bundle in use ends within a week, or has ended.",
         "Sign the policies again and push them. After its end it stays in use, and a"
         " pod with fresh state does not start with it unless `start_expired` says so.",
+        "policies",
     ),
     Alert(
         "PalimpsestUnfitRules",
@@ -212,6 +220,7 @@ ALERTS = (
         "ticket",
         "A rule steers a concept for which the model has no pack.",
         "`palimpsest localize` makes one; until then the rule does what its `unfit` says.",
+        "policies",
     ),
     Alert(
         "PalimpsestDetectorFailing",
@@ -220,6 +229,7 @@ ALERTS = (
         "page",
         "A detector gives no answers; its rules apply their `on_error`.",
         "The log names the detector and the kind of failure.",
+        "safety",
     ),
     Alert(
         "PalimpsestDetectorOpen",
@@ -228,6 +238,7 @@ ALERTS = (
         "page",
         "A detector failed so often that it is not asked for now.",
         "The log has its last failure; it is tried again by itself.",
+        "safety",
     ),
     Alert(
         "PalimpsestDecisionErrors",
@@ -236,6 +247,7 @@ ALERTS = (
         "page",
         "A rule cannot be judged.",
         "What it needs to read failed or is not there; the audit log has each case.",
+        "safety",
     ),
     Alert(
         "PalimpsestAuditWriteFailing",
@@ -256,6 +268,7 @@ ALERTS = (
         "page",
         "Nothing was refused for an hour, and there was traffic: safety may be off.",
         "Compare `GET /v1/policies` with what should be in use; try `palimpsest policy explain` on a known case.",
+        "safety",
     ),
     Alert(
         "PalimpsestRepairRateZero",
@@ -268,6 +281,7 @@ ALERTS = (
         "page",
         "Nothing was steered for an hour, and there was traffic: steering may be off.",
         "As for the block rate; and see that the rules' packs are found (`unfit`).",
+        "safety",
     ),
     Alert(
         "PalimpsestBlockRateJumped",
@@ -279,6 +293,7 @@ ALERTS = (
         "page",
         "Four times as many requests are refused as in the last day.",
         "A policy that went live, or an attack: the dashboard `safety` shows the rule.",
+        "safety",
     ),
     Alert(
         "PalimpsestSteeringFallsBack",
@@ -287,6 +302,7 @@ ALERTS = (
         "ticket",
         "Steering did not do what it said, and prompts were replaced instead.",
         "The host and its packs do not fit each other any more: `palimpsest pack verify`.",
+        "steering",
     ),
     Alert(
         "PalimpsestRepairsFail",
@@ -295,6 +311,7 @@ ALERTS = (
         "ticket",
         "Most rungs that are climbed do not repair the picture.",
         "The packs are too weak for what is asked; the dashboard `safety` shows the rungs.",
+        "safety",
     ),
     Alert(
         "PalimpsestReviewsOld",
@@ -303,6 +320,7 @@ ALERTS = (
         "ticket",
         "A held case has waited for a day.",
         "`palimpsest review list` shows it; after `review_days` it is rejected.",
+        "safety",
     ),
     Alert(
         "PalimpsestReviewsMany",
@@ -311,6 +329,7 @@ ALERTS = (
         "ticket",
         "More than 500 held cases wait.",
         "Decide them, or make the rules that hold narrower; at `review_cases` held requests are refused.",
+        "safety",
     ),
     Alert(
         "PalimpsestReviewsRefused",
@@ -319,6 +338,7 @@ ALERTS = (
         "page",
         "Held requests are refused, because their cases cannot be kept.",
         "`full`: decide cases, or raise `review_cases` or `review_bytes`. `error`: the disk is at fault.",
+        "safety",
     ),
     Alert(
         "PalimpsestOutOfMemory",
@@ -368,18 +388,20 @@ def anchor(alert: Alert) -> str:
     return alert.name.lower()
 
 
-def rule_file(runbooks: str) -> dict[str, Any]:
-    """The rules as Prometheus reads them. `runbooks` is where the page of runbooks is."""
+def rule_file(runbooks: str, grafana: str = "") -> dict[str, Any]:
+    """The rules as Prometheus reads them. `runbooks` is where the page of runbooks is, `grafana` the address of the
+    Grafana with the dashboards.
+    """
     records = [{"record": record.name, "expr": expand(record.expression)} for record in RECORDS]
     return {
         "groups": [
             {"name": "palimpsest-records", "rules": records},
-            {"name": "palimpsest-alerts", "rules": [_rule(alert, runbooks) for alert in ALERTS]},
+            {"name": "palimpsest-alerts", "rules": [_rule(alert, runbooks, grafana) for alert in ALERTS]},
         ]
     }
 
 
-def _rule(alert: Alert, runbooks: str) -> dict[str, Any]:
+def _rule(alert: Alert, runbooks: str, grafana: str) -> dict[str, Any]:
     return {
         "alert": alert.name,
         "expr": alert.text,
@@ -389,5 +411,6 @@ def _rule(alert: Alert, runbooks: str) -> dict[str, Any]:
             "summary": alert.summary,
             "action": alert.action,
             "runbook_url": f"{runbooks}#{anchor(alert)}",
+            "dashboard_url": f"{grafana}/d/palimpsest-{alert.dashboard}",
         },
     }

@@ -16,7 +16,7 @@ from service.metrics.catalogue import CATALOGUE, PREFIX, Metric
 __all__ = ["CHOSEN", "SUFFIXES", "Query", "expand", "metric_of", "names_in"]
 
 SUFFIXES = ("_bucket", "_count", "_sum")
-CHOSEN = 'job=~"$job",instance=~"$instance"'  # the variables of a dashboard
+CHOSEN = 'job=~"$job",namespace=~"$namespace",instance=~"$instance"'  # the variables of a dashboard
 _BY_NAME: Mapping[str, Metric] = {metric.name: metric for metric in CATALOGUE}
 _USE = re.compile(r"@([a-z_]+)(?:\{([^}]*)\})?")
 _MATCHER = re.compile(r'\s*([a-z_]+)\s*(?:=~|!~|!=|=)\s*"[^"]*"\s*')

@@ -58,8 +58,12 @@ def to_grafana(dashboard: Dashboard) -> dict[str, Any]:
             "list": [
                 {"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus"},
                 _variable("job", "label_values(@build_info, job)"),
-                _variable("model", 'label_values(@build_info{job=~"$job"}, model)'),
-                _variable("instance", 'label_values(@build_info{job=~"$job",model=~"$model"}, instance)'),
+                _variable("namespace", 'label_values(@build_info{job=~"$job"}, namespace)', every=".*"),
+                _variable("model", 'label_values(@build_info{job=~"$job",namespace=~"$namespace"}, model)'),
+                _variable(
+                    "instance",
+                    'label_values(@build_info{job=~"$job",namespace=~"$namespace",model=~"$model"}, instance)',
+                ),
             ]
         },
         "annotations": {"list": [_POLICY_CHANGES]},
@@ -67,8 +71,10 @@ def to_grafana(dashboard: Dashboard) -> dict[str, Any]:
     }
 
 
-def _variable(name: str, query: str) -> dict[str, Any]:
-    """A variable of several values of a label. All: those that there are."""
+def _variable(name: str, query: str, *, every: str | None = None) -> dict[str, Any]:
+    """A variable of several values of a label. All: those that there are, or what fits the expression `every`. Outside
+    of Kubernetes series have no `namespace`, and `.*` fits them, too.
+    """
     return {
         "name": name,
         "label": name.capitalize(),
@@ -79,14 +85,17 @@ def _variable(name: str, query: str) -> dict[str, Any]:
         "sort": 1,
         "multi": True,
         "includeAll": True,
+        **({} if every is None else {"allValue": every}),
         "current": {"text": ["All"], "value": ["$__all"]},
     }
 
 
-def files(runbooks: str = _RUNBOOKS) -> Mapping[str, str]:
-    """Every generated file: its path below `deploy/` and its text. Alerts point at the page `runbooks`."""
+def files(runbooks: str = _RUNBOOKS, grafana: str = "") -> Mapping[str, str]:
+    """Every generated file: its path below `deploy/` and its text. Alerts point at the page `runbooks`, and at the
+    dashboards of the server `grafana`.
+    """
     made = {f"grafana/dashboards/{b.name}.json": json.dumps(to_grafana(b), indent=2) + "\n" for b in DASHBOARDS}
-    return made | {"prometheus/rules.yml": _yaml(rule_file(runbooks)), "capacity.md": page(measured())}
+    return made | {"prometheus/rules.yml": _yaml(rule_file(runbooks, grafana)), "capacity.md": page(measured())}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -95,9 +104,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parent.parent)
     parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 when a file differs")
     parser.add_argument("--runbooks", default=_RUNBOOKS, help="address of your copy of deploy/runbooks.md, for alerts")
+    parser.add_argument("--grafana", default="", help="address of your Grafana, for alerts")
     options = parser.parse_args(arguments)
     different = 0
-    for name, text in files(options.runbooks).items():
+    for name, text in files(options.runbooks, options.grafana.rstrip("/")).items():
         file = options.out / name
         if file.is_file() and file.read_text("utf-8") == text:
             continue

@@ -29,7 +29,7 @@ from service.metrics.catalogue import CATALOGUE, PREFIX
 from service.settings import Settings
 
 DEPLOY = Path(__file__).resolve().parent.parent.parent / "deploy"
-CHOSEN = {"job", "instance"}  # what a scrape adds, and dashboards choose by
+CHOSEN = {"job", "namespace", "instance"}  # what a scrape adds, and dashboards choose by
 NOT_OURS = {
     "up": {"job"},
     "process_resident_memory_bytes": {*CHOSEN, "pid"},
@@ -160,7 +160,8 @@ def test_dashboards_are_as_grafana_wants_them() -> None:
         assert len(set(cells)) == len(cells), "no panel covers another"
         assert all(p["title"] for p in panels)
         variables = {v["name"]: v for v in board["templating"]["list"]}
-        assert list(variables) == ["datasource", "job", "model", "instance"]
+        assert list(variables) == ["datasource", "job", "namespace", "model", "instance"]
+        assert variables["namespace"]["allValue"] == ".*", "series without a namespace are among all"
         assert "$model" in variables["instance"]["query"]["query"], "the model chooses among the servers"
         (changes,) = board["annotations"]["list"]
         assert "policy_loaded_timestamp_seconds" in changes["expr"], "a change of policies is drawn into every panel"
@@ -201,10 +202,23 @@ def test_every_alert_has_a_runbook_that_says_three_things() -> None:
         assert heading in {name.lower() for name in sections}
 
 
-def test_runbooks_may_be_elsewhere(tmp_path: Path) -> None:
-    assert main(["--out", str(tmp_path), "--runbooks", "https://wiki.example.com/palimpsest"]) == 0
+def test_every_alert_names_a_dashboard_that_shows_what_it_watches() -> None:
+    shown = {board["uid"]: json.dumps(board["panels"]) for board in dashboards()}
+    rules = yaml.safe_load((DEPLOY / "prometheus" / "rules.yml").read_text())["groups"]
+    records = {rule["record"]: rule["expr"] for rule in rules[0]["rules"]}
+    for rule in rules[1]["rules"]:
+        asked = re.sub(r"palimpsest:[\w:]+", lambda found: records[found.group()], rule["expr"])
+        board = shown[rule["annotations"]["dashboard_url"].removeprefix("/d/")]
+        names = set(re.findall(r"\bpalimpsest_\w+", asked))
+        assert not names or any(re.search(rf"\b{name}\b", board) for name in names), rule["alert"]
+
+
+def test_runbooks_and_dashboards_may_be_elsewhere(tmp_path: Path) -> None:
+    wiki, grafana = "https://wiki.example.com/palimpsest", "https://grafana.example.com/"
+    assert main(["--out", str(tmp_path), "--runbooks", wiki, "--grafana", grafana]) == 0
     written = (tmp_path / "prometheus" / "rules.yml").read_text()
     assert "runbook_url: https://wiki.example.com/palimpsest#palimpsestdown" in written
+    assert "dashboard_url: https://grafana.example.com/d/palimpsest-operations" in written
 
 
 def test_every_name_in_any_file_of_deploy_exists() -> None:
@@ -417,6 +431,7 @@ def _case(series: dict[str, str], minute: int, alert: str, *, fires: bool) -> di
         labels[by.group(1)] = {"detector": "easyocr", "rule": "toxic"}[by.group(1)]
     annotations = {"summary": rule.summary, "action": rule.action}
     annotations["runbook_url"] = f"deploy/runbooks.md#{anchor(rule)}"
+    annotations["dashboard_url"] = f"/d/palimpsest-{rule.dashboard}"
     told = {"exp_labels": labels, "exp_annotations": annotations}
     return {
         "interval": "1m",

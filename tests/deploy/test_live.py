@@ -183,7 +183,7 @@ class Live:
 
     def query(self, text: str, path: str = "query", **options: Any) -> list[dict[str, Any]]:
         """The series that Prometheus answers."""
-        for variable, value in (("$__rate_interval", WINDOW), ("$job", ".+"), ("$instance", ".+")):
+        for variable, value in (("$__rate_interval", WINDOW), ("$job", ".+"), ("$namespace", ".*"), ("$instance", ".+")):
             text = text.replace(variable, value)
         asked = {"query": text, **options}
         answer = httpx.get(f"{self.prometheus}/api/v1/{path}", params=asked, timeout=60).json()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -58,6 +60,26 @@ def test_every_target_of_make_that_is_named_exists() -> None:
     named = set(re.findall(r"(?:^|`)make ([a-z-]+)", text, re.M))
     assert {"serve", "test", "docs"} <= named
     assert named <= targets, sorted(named - targets)
+
+
+@pytest.mark.parametrize(
+    ("there", "chosen"),
+    [(["3.11"], "3.11"), (["3.12"], "3.12"), (["3.11", "3.13", "3.14"], "3.13"), (["broken 3.13", "3.12"], "3.12")],
+)
+def test_make_takes_the_newest_python_that_fits_and_runs(there: list[str], chosen: str, tmp_path: Path) -> None:
+    for name in there:
+        command = tmp_path / f"python{name.removeprefix('broken ')}"
+        says = "exit 127" if name.startswith("broken") else f"echo python{name}"
+        command.write_text(f"#!/bin/sh\n{says}\n")
+        command.chmod(0o755)
+    (tmp_path / "sh").symlink_to("/bin/sh")
+    make = shutil.which("make")
+    assert make is not None
+    asked = [make, "-n", "-f", str(ROOT / "Makefile"), "install", f"VENV={tmp_path / 'new'}"]
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "constraints.txt").touch()
+    said = subprocess.run(asked, cwd=tmp_path, env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=True)
+    assert f"python{chosen} -m venv" in said.stdout
 
 
 def test_the_site_has_every_page() -> None:

@@ -69,6 +69,7 @@ def records(client: Any) -> list[dict[str, Any]]:
 
 
 def test_every_page_answers_under_a_strict_policy_and_holds_no_script_or_style_of_its_own(client: TestClient) -> None:
+    assert '<a href="/metrics">' in client.get("/console/now").text
     for path in PAGES:
         answer = client.get(path)
         assert answer.status_code == 200, (path, answer.text)
@@ -331,6 +332,7 @@ def test_a_key_with_the_scope_signs_in_and_its_cookie_opens_the_console_only(key
     for path in PAGES:
         assert client.get(path, follow_redirects=False).status_code == 200
     assert client.get("/v1/models").status_code == 401
+    assert 'href="/metrics"' not in client.get("/console/now").text, "a browser has no key for it"
     client.post("/console/sign-out")
     client.cookies.clear()
     assert client.get("/", follow_redirects=False).status_code == 303
