@@ -183,8 +183,9 @@ class Live:
 
     def query(self, text: str, path: str = "query", **options: Any) -> list[dict[str, Any]]:
         """The series that Prometheus answers."""
-        for variable, value in (("$__rate_interval", WINDOW), ("$job", ".+"), ("$namespace", ".*"), ("$instance", ".+")):
-            text = text.replace(variable, value)
+        for variable in ("$job", "$namespace", "$instance"):
+            text = text.replace(variable, ".*")
+        text = text.replace("$__rate_interval", WINDOW)
         asked = {"query": text, **options}
         answer = httpx.get(f"{self.prometheus}/api/v1/{path}", params=asked, timeout=60).json()
         assert answer["status"] == "success", f"{text}: {answer}"
