@@ -7,6 +7,7 @@ servers that share a home destroy each other's metrics: every server that a test
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -39,3 +40,5 @@ torch.set_num_threads(1)
 # a service or a command without the setting `threads` takes all cores for the rest of the process: where several
 # processes run tests, their threads then wait for each other, up to a hundred times as long as one takes
 torch.set_num_threads = lambda count: None
+# among the objects of torch and diffusers, Python's own thresholds made collections a seventh of the time of all tests
+gc.set_threshold(20_000, 20, 20)

@@ -109,13 +109,14 @@ def test_codes_keep_their_plain_view_and_short_words_are_not_read_into_them(text
     assert all(v.least >= 4 for v in views if v.form == "leet")
 
 
-def test_a_long_text_has_its_views_quickly():
+def test_time_grows_with_the_length_of_a_text_and_not_faster():
     import time
 
-    text = ('a sign that says "st\u200bup1d і d і o t" beside ' * 6)[:300]
-    times = []
-    for _ in range(50):
-        start = time.thread_time()
-        make_views(text)
-        times.append(time.thread_time() - start)
-    assert sorted(times)[25] < 2e-3
+    part = 'a sign that says "st\u200bup1d і d і o t" beside '
+    times = {1: [], 16: []}
+    for _ in range(30):
+        for count, taken in times.items():
+            start = time.thread_time()
+            make_views(part * count)
+            taken.append(time.thread_time() - start)
+    assert min(times[16]) < 2 * 16 * min(times[1])
