@@ -77,6 +77,10 @@ def evaluation_answer(decision: Decision, decision_id: str) -> dict[str, Any]:
     }
 
 
+def _without_file(item: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in item.items() if k != "b64_json"}
+
+
 def held_content(answers: Sequence[tuple[Finished, dict[str, Any]]], order: Order, decision_id: str) -> Content:
     """What is kept of a held request: the pictures as drawn and, if any, repaired, each with the answer that releases
     them.
@@ -91,7 +95,7 @@ def held_content(answers: Sequence[tuple[Finished, dict[str, Any]]], order: Orde
         "decision_id": decision_id,
         "grounds": grounds | {"stage": drawn.outcome.refused},
     }
-    bodies = [{k: v for k, v in body.items() if k != "data"} for _, body in ((drawn, answer), *more)]
+    bodies = [{**body, "data": [_without_file(item) for item in body["data"]]} for _, body in ((drawn, answer), *more)]
     repaired = more[0][0].files if more else ()
     return Content(about, bodies[0], drawn.files, bodies[1] if more else None, repaired)
 

@@ -55,7 +55,7 @@ class Reason:
 @dataclass(frozen=True, slots=True)
 class Content:
     """The sealed part of a case. `about` has the prompts and the grounds; `answer` and `mended` are the bodies that the
-    caller would get, without their pictures; `files` and `repaired` are the pictures, as files in the format that was
+    caller would get, without the files of their pictures; `files` and `repaired` are the pictures, as files in the format that was
     asked for.
     """
 

@@ -85,7 +85,7 @@ class Reviews:
             content = self._content(case)
             body = content.mended if case.chosen else content.answer
             assert body is not None  # INVARIANT: `decide` asks for it
-            told["answer"] = {**body, "data": _data(content.repaired if case.chosen else content.files)}
+            told["answer"] = _with_files(body, content.repaired if case.chosen else content.files)
         return told
 
     def list(
@@ -217,8 +217,11 @@ def _decided(state: str) -> Conflict:
     return Conflict(f"the case is {state} already", code="review_decided")
 
 
-def _data(files: Sequence[bytes]) -> list[dict[str, str]]:
-    return [{"b64_json": base64.b64encode(file).decode()} for file in files]
+def _with_files(body: Mapping[str, Any], files: Sequence[bytes]) -> dict[str, Any]:
+    """The answer with its pictures. Cases of earlier versions have no `data`."""
+    items = body.get("data") or [{} for _ in files]
+    encoded = [{"b64_json": base64.b64encode(file).decode()} for file in files]
+    return {**body, "data": [picture | item for picture, item in zip(encoded, items, strict=True)]}
 
 
 def _png(file: bytes, *, blurred: bool) -> bytes:

@@ -132,6 +132,19 @@ def test_the_caller_is_told_what_was_written_and_drawn_at_once_by_link_and_in_a_
     assert list(told(PROMPT).json()["data"][0]) == ["b64_json"], "a steered prompt is drawn in its own words"
 
 
+def test_a_held_picture_is_released_with_what_was_written(
+    holding: Callable[..., Any], hosts: Any, host: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hosts, "load", lambda settings: host)
+    client = holding()
+    asked = {"prompt": "an election", "num_inference_steps": 2, "n": 2}
+    case_id = client.post("/v1/images/generations", json=asked).json()["error"]["review"]["id"]
+    decided = client.post(f"/v1/reviews/{case_id}", json={"decision": "release"})
+    assert decided.status_code == 200, decided.text
+    items = client.get(f"/v1/reviews/{case_id}").json()["answer"]["data"]
+    assert [(list(item), item["revised_prompt"]) for item in items] == [(["b64_json", "revised_prompt"], WRITTEN)] * 2
+
+
 def test_what_is_written_is_refused_as_a_prompt_is(ask: Any, writer: Writer, recorder: Any) -> None:
     writer.says = "something forbidden on a hill"
     got = ask(BENIGN)
