@@ -15,13 +15,14 @@ from PIL import Image
 
 from detectors.images.base import Reading
 from detectors.images.ways import Crop, Line, every_way
-from detectors.images.windows import distinct, windows_of
+from detectors.images.windows import Pixels, distinct, windows_of
 from detectors.running import NotFinite
 from policies.types import Box
 
 __all__ = ["RapidOcr"]
 
 _FAINT = 0.3  # readings below are left out
+_LONG = 8  # a longer side is at most so many times the shorter one, or is made so: the engine enlarges the shorter side
 
 
 class RapidOcr:
@@ -70,12 +71,12 @@ class RapidOcr:
         boxes = [window.in_picture(box) for window, box, _ in found]
         return [(boxes[i], found[i][2]) for i in (distinct(boxes) if len(windows) > 1 else range(len(boxes)))]
 
-    def _found(self, pixels: NDArray[np.uint8]) -> list[tuple[Box, Crop]]:
+    def _found(self, pixels: Pixels) -> list[tuple[Box, Crop]]:
         """The lines in one window: where each stands, and its pixels laid flat."""
         from rapidocr.main import RapidOCRError
         from rapidocr.utils.process_img import map_boxes_to_original
 
-        flat, record = self.library.preprocess_img(np.ascontiguousarray(pixels))
+        flat, record = self.library.preprocess_img(np.ascontiguousarray(_widened(pixels)))
         try:
             crops, found = self.library.detect_and_crop(flat, record)
         except RapidOCRError:  # its way to say that there is no text
@@ -140,6 +141,19 @@ def _finite(session: Callable[[Any], Any]) -> Callable[[Any], Any]:
         return outputs
 
     return checked
+
+
+def _widened(pixels: Pixels) -> Pixels:
+    """A strip with plain ground below or beside it. As it is, one of 640 by 2 pixels would be enlarged a hundredfold."""
+    import cv2
+
+    height, width = pixels.shape[:2]
+    least = -(-max(height, width) // _LONG)
+    below, beside = max(0, least - height), max(0, least - width)
+    if not below and not beside:
+        return pixels
+    ground = [float(value) for value in np.median(pixels, axis=(0, 1))]
+    return np.asarray(cv2.copyMakeBorder(pixels, 0, below, 0, beside, cv2.BORDER_CONSTANT, value=ground), np.uint8)
 
 
 def _box(corners: Any) -> Box:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from policies.types import Box
 
-__all__ = ["Window", "distinct", "windows_of"]
+__all__ = ["Pixels", "Window", "distinct", "windows_of"]
 
 _SIDE = 640  # of a window, in pixels
 _WHOLE = 768  # pictures up to this side are looked at as they are

@@ -55,8 +55,8 @@ class Reason:
 @dataclass(frozen=True, slots=True)
 class Content:
     """The sealed part of a case. `about` has the prompts and the grounds; `answer` and `mended` are the bodies that the
-    caller would get, without the files of their pictures; `files` and `repaired` are the pictures, as files in the format that was
-    asked for.
+    caller would get, without the files of their pictures; `files` and `repaired` are the pictures, as files in the
+    format that was asked for.
     """
 
     about: Mapping[str, Any]
