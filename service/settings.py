@@ -23,6 +23,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -38,7 +39,7 @@ from pydantic_settings import (
 from palimpsest_base.hub import COMMIT
 from palimpsest_base.suggest import did_you_mean
 
-__all__ = ["MAX_LORA_SCALE", "MOST_MODELS", "OWN", "PREFIX", "AdapterSetting", "Loaded", "Served", "Settings"]
+__all__ = ["LISTS", "MAX_LORA_SCALE", "MOST_MODELS", "OWN", "PREFIX", "AdapterSetting", "Loaded", "Served", "Settings"]
 __all__ += ["SettingsError", "load_settings"]
 
 PREFIX = "PALIMPSEST_"
@@ -55,6 +56,10 @@ OWN: Mapping[str, str] = {"source": "model", "aliases": "model_aliases"} | {
     )
 }
 
+# the settings that are lists. As text: values separated by commas, or a JSON list
+LISTS = ("policy", "policy_keys", "api_keys", "judge", "plugins", "adapters", "model_aliases", "allowed_hosts")
+LISTS += ("cors_origins",)
+
 Quantization = Literal["int8", "int8-dynamic", "float8", "float8-dynamic", "int4"]
 Offload = Literal["none", "model", "sequential"]
 Batching = Literal["fixed", "solo", "dynamic"]
@@ -69,6 +74,41 @@ _ORIGIN = r"^(\*|https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?)$"
 Origin = Annotated[str, Field(pattern=_ORIGIN)]
 _ALIAS = r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}$"
 Alias = Annotated[str, Field(pattern=_ALIAS)]
+# names of hosts, and addresses without brackets, as they are compared with the header `Host` without its port
+_HOST_NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|[0-9A-Fa-f]*(:[0-9A-Fa-f.]*){2,}")
+_DEVICE = re.compile(r"auto|cpu|mps|(cuda|xpu)(:[0-9]{1,3})?")
+
+
+def _host_name(value: str) -> str:
+    if not _HOST_NAME.fullmatch(value):
+        raise PydanticCustomError(
+            "host_name", "must be host names such as `pictures.example`, without scheme, port or wildcard"
+        )
+    return value
+
+
+def _device(value: str) -> str:
+    if not _DEVICE.fullmatch(value):
+        said = "must be `auto`, `cpu`, `cuda`, the GPU of a number such as `cuda:0`, `mps` or `xpu`"
+        raise PydanticCustomError("device", said)
+    return value
+
+
+def _api_key(value: SecretStr) -> SecretStr:
+    """A key that a caller can send: `Authorization` takes visible ASCII, and blanks around it are lost."""
+    if not re.fullmatch(r"[!-~]+", value.get_secret_value()):
+        raise PydanticCustomError("api_key", "a key must not be blank, and be visible characters of ASCII without blanks")
+    return value
+
+
+def _secret(value: SecretStr | None) -> SecretStr | None:
+    if value is not None and not value.get_secret_value().strip():
+        raise PydanticCustomError("blank", "must not be blank; leave it out for the default")
+    return value
+
+
+HostName = Annotated[str, AfterValidator(_host_name)]
+ApiKey = Annotated[SecretStr, AfterValidator(_api_key)]
 
 
 class SettingsError(ValueError):
@@ -199,7 +239,9 @@ class Settings(BaseSettings):
     plugins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="names of installed plug-ins that may be loaded: detectors, model families, fitting methods"
     )
-    device: str = Field("auto", description="`auto`, `cpu`, `cuda` or `cuda:N`")
+    device: Annotated[str, AfterValidator(_device)] = Field(
+        "auto", description="`auto`, `cpu`, `cuda` or `cuda:N`; torch's `mps` and `xpu` were not tried"
+    )
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
         "auto",
         description="precision of the model's weights and computation; `auto`: that of its weights, but on a CPU"
@@ -224,7 +266,7 @@ class Settings(BaseSettings):
     threads: int = Field(0, ge=0, le=256, description="torch threads per worker; 0: CPU cores divided by workers")
 
     host: str = Field("127.0.0.1", description="address to bind")
-    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+    allowed_hosts: Annotated[tuple[HostName, ...], NoDecode] = Field(
         (),
         description="host names that requests may be sent to, as in the header `Host`, without ports; default: any,"
         " but on loopback without keys only those of this machine",
@@ -232,7 +274,7 @@ class Settings(BaseSettings):
     port: int = Field(3000, ge=1, le=65535, description="port to bind")
     workers: int = Field(1, ge=1, le=64, description="worker processes, one model each")
     insecure: bool = Field(False, description="allow a non-loopback address without API keys")
-    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+    api_keys: Annotated[tuple[ApiKey, ...], NoDecode] = Field(
         (), description="API keys (bearer tokens); empty, and no `keys_file`: no key is required"
     )
     keys_file: Path | None = Field(
@@ -359,28 +401,27 @@ class Settings(BaseSettings):
     verbose: bool = Field(
         False, description="at the start, show every rule with its reasons, and the traceback of a factory's error"
     )
-    audit_key: SecretStr | None = Field(
+    audit_key: Annotated[SecretStr | None, AfterValidator(_secret)] = Field(
         None, description="secret for the audit log's hashes; default: created once in the state folder"
     )
 
-    @model_validator(mode="before")
+    @field_validator(*LISTS, mode="before")
     @classmethod
-    def _split_lists(cls, values: Any) -> Any:
-        """Splits lists: the environment separates values by commas, TOML has lists."""
-        for name in (
-            "policy",
-            "api_keys",
-            "policy_keys",
-            "judge",
-            "plugins",
-            "adapters",
-            "model_aliases",
-            "allowed_hosts",
-            "cors_origins",
-        ):
-            if isinstance(values, dict) and isinstance(values.get(name), str):
-                values = {**values, name: tuple(k.strip() for k in values[name].split(",") if k.strip())}
-        return values
+    def _split(cls, value: Any) -> Any:
+        """A list from text: separated by commas, or JSON, which keeps commas that belong to a value."""
+        if isinstance(value, str) and value.strip():
+            try:
+                value = json.loads(value) if value.lstrip().startswith("[") else value
+            except ValueError:  # a name that begins with a bracket
+                pass
+        if isinstance(value, str):
+            parts = tuple(part.strip() for part in value.split(",") if part.strip())
+            if value and not parts:
+                raise PydanticCustomError("nothing", "must not be blank; leave it out to set nothing")
+            return parts
+        if isinstance(value, list | tuple) and any(isinstance(each, str) and not each.strip() for each in value):
+            raise PydanticCustomError("blank", "holds a blank value; remove it")
+        return value
 
     @model_validator(mode="before")
     @classmethod

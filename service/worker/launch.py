@@ -21,7 +21,7 @@ from typing import Any
 
 from palimpsest_base.scratch import scratch_folder
 from service.loading.source import is_factory
-from service.settings import OWN, PREFIX, Served, Settings, SettingsError
+from service.settings import LISTS, OWN, PREFIX, Served, Settings, SettingsError
 from service.worker.notes import WATCHED
 
 __all__ = ["Started", "check", "environment", "serve"]
@@ -154,18 +154,9 @@ def _plain(settings: Settings) -> Mapping[str, str]:
     values: dict[str, str] = {}
     for name in Settings.model_fields:
         value = getattr(settings, name)
-        if name == "api_keys":
-            value = ",".join(key.get_secret_value() for key in value)
-        elif name == "policy_keys":
-            value = ",".join(k if k.startswith("ed25519:") else str(Path(k).absolute()) for k in value)
-        elif name == "judge":
-            value = ",".join(str(folder.absolute()) for folder in value)
-        elif name == "policy":
-            value = ",".join(str(Path(p).absolute()) if Path(p).exists() else p for p in value)
-        elif name == "adapters":
-            value = ",".join(str(each.model_copy(update={"path": each.path.absolute()})) for each in value)
-        elif name in ("plugins", "model_aliases", "allowed_hosts", "cors_origins"):
-            value = ",".join(value)
+        if name in LISTS:
+            # JSON: a comma in a value would split it
+            value = json.dumps([_plain_item(name, each) for each in value]) if value else None
         elif name == "models":
             value = json.dumps({each.name: _plain_entry(settings, each) for each in settings.served() if each.name})
             value = value if settings.models else None
@@ -178,6 +169,22 @@ def _plain(settings: Settings) -> Mapping[str, str]:
         if value not in (None, ""):
             values[name] = str(value)
     return values
+
+
+def _plain_item(setting: str, value: Any) -> str:
+    """A value of a list, as text."""
+    match setting:
+        case "api_keys":
+            return str(value.get_secret_value())
+        case "adapters":
+            return str(value.model_copy(update={"path": value.path.absolute()}))
+        case "policy_keys" if value.startswith("ed25519:"):
+            return str(value)
+        case "judge" | "policy_keys":
+            return str(Path(value).absolute())
+        case "policy" if Path(value).exists():
+            return str(Path(value).absolute())
+    return str(value)
 
 
 def _plain_entry(settings: Settings, model: Served) -> dict[str, str]:

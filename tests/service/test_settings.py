@@ -189,3 +189,70 @@ def test_every_setting_says_what_it_is_for() -> None:
 )
 def test_only_loopback_addresses_count_as_this_machine(host: str, loopback: bool) -> None:
     assert Settings(host=host).loopback is loopback
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"api_keys": [""]}, "`api_keys` (from option): holds a blank value"),
+        ({"api_keys": ["good", " "]}, "`api_keys` (from option): holds a blank value"),
+        ({"api_keys": ","}, "`api_keys` (from option): must not be blank"),
+        ({"api_keys": ["open sesame"]}, "`api_keys` (from option): a key must not be blank, and be visible"),
+        ({"api_keys": ["open\nsesame"]}, "`api_keys` (from option): a key must not be blank, and be visible"),
+        ({"audit_key": " "}, "`audit_key` (from option): must not be blank"),
+        ({"policy_keys": ["", ""]}, "`policy_keys` (from option): holds a blank value"),
+        ({"policy_keys": ","}, "`policy_keys` (from option): must not be blank"),
+        ({"policy": [""]}, "`policy` (from option): holds a blank value"),
+        ({"models": {"a": {"policy_keys": [""]}}}, "`models.a`: `policy_keys`: holds a blank value"),
+    ],
+)
+def test_a_blank_value_never_stands_for_none(given: dict[str, object], said: str) -> None:
+    """A blank key was dropped on the way to the workers, which then asked for none."""
+    with pytest.raises(SettingsError) as error:
+        load_settings(given)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+    assert "sesame" not in str(error.value)
+
+
+def test_lists_reach_the_workers_with_their_commas(tmp_path: Path) -> None:
+    """`correct-horse,x` was two keys there, one of them a single letter."""
+    from service.worker.launch import environment
+
+    adapter, folder = tmp_path / "a,b.safetensors", tmp_path / "c,d"
+    given = {
+        "api_keys": ["correct-horse,x", "[y]"],
+        "policy": [str(folder / "rules,1.yaml"), "shipped"],
+        "judge": [str(folder)],
+        "adapters": [f"pip={adapter}@0.5"],
+    }
+    settings = load_settings({**given, "models": {"m": {"policy": [str(folder / "own,2.yaml")]}}}).settings
+    sent = {name.removeprefix("PALIMPSEST_").lower(): v for name, v in environment(settings, tmp_path).items()}
+    there = Settings(**{name: v for name, v in sent.items() if name in Settings.model_fields})
+    for name in given:
+        assert getattr(there, name) == getattr(settings, name)
+    assert there.served()[0].settings.policy == (str(folder / "own,2.yaml"),)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"device": "gpu"}, "`device` (from option): must be `auto`, `cpu`, `cuda`"),
+        ({"models": {"a": {}}, "device": "cuda:"}, "`device` (from option): must be `auto`, `cpu`, `cuda`"),
+        ({"allowed_hosts": "http://x:80"}, "`allowed_hosts` (from option): must be host names"),
+        ({"allowed_hosts": ["x:80"]}, "`allowed_hosts` (from option): must be host names"),
+        ({"allowed_hosts": "*"}, "`allowed_hosts` (from option): must be host names"),
+        ({"allowed_hosts": ["a.example."]}, "`allowed_hosts` (from option): must be host names"),
+    ],
+)
+def test_a_device_and_host_names_have_their_shapes(given: dict[str, object], said: str) -> None:
+    with pytest.raises(SettingsError) as error:
+        load_settings(given)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_the_shapes_let_through_what_works() -> None:
+    names = ("pictures.example", "A-1.b_c", "10.1.2.3", "::1", "fe80::1", "x")
+    assert Settings(allowed_hosts=names).allowed_hosts == names
+    assert [Settings(device=each).device for each in ("auto", "cpu", "cuda", "cuda:3", "mps")]
