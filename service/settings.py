@@ -7,6 +7,7 @@ protection.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -97,7 +98,7 @@ def _device(value: str) -> str:
 def _api_key(value: SecretStr) -> SecretStr:
     """A key that a caller can send: `Authorization` takes visible ASCII, and blanks around it are lost."""
     if not re.fullmatch(r"[!-~]+", value.get_secret_value()):
-        raise PydanticCustomError("api_key", "a key must not be blank, and be visible characters of ASCII without blanks")
+        raise PydanticCustomError("api_key", "must be visible ASCII characters without blanks, at least one")
     return value
 
 
@@ -410,10 +411,8 @@ class Settings(BaseSettings):
     def _split(cls, value: Any) -> Any:
         """A list from text: separated by commas, or JSON, which keeps commas that belong to a value."""
         if isinstance(value, str) and value.strip():
-            try:
+            with contextlib.suppress(ValueError):  # a name that begins with a bracket
                 value = json.loads(value) if value.lstrip().startswith("[") else value
-            except ValueError:  # a name that begins with a bracket
-                pass
         if isinstance(value, str):
             parts = tuple(part.strip() for part in value.split(",") if part.strip())
             if value and not parts:

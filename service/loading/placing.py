@@ -25,6 +25,10 @@ def check_placing(settings: Settings, device: str) -> None:
     """Refuses what does nothing, or cannot work, on this device. Raises `SettingsError`."""
     import torch
 
+    kind, _, number = settings.device.partition(":")
+    if kind in ("cuda", "mps", "xpu") and int(number or 0) >= (there := getattr(torch, kind).device_count()):
+        found = f"{there} of `{kind}`" if there else f"no `{kind}`"
+        raise SettingsError(f"`device` is `{settings.device}`, but torch finds {found} here; use `auto` or `cpu`")
     if settings.offload != "none" and not device.startswith("cuda"):
         raise SettingsError(
             f"`offload` is `{settings.offload}`, and the model runs on `{device}`: weights already wait where they are"

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from reference.folders import packs_of
 from service.engine.planner import why_unverified
+from service.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     from policies import Snapshot
     from service.engine.adapters import Adapter
     from steering import Host, HostFacts, Pack
 
-__all__ = ["PackIndex", "RuleRow", "rule_table", "unmet"]
+__all__ = ["PackIndex", "RuleRow", "extra_packs", "rule_table", "unmet"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,13 @@ class PackIndex(Mapping[str, "Pack"]):
                 found = str(error)
             self._known[concept] = found
         return found
+
+
+def extra_packs(settings: Settings) -> list[Path]:
+    """The folder of the setting `packs`, if there is one. Raises `SettingsError` for one that does not exist."""
+    if settings.packs is not None and not settings.packs.is_dir():
+        raise SettingsError(f"`packs` must be a folder, got `{settings.packs}`, which does not exist or is a file")
+    return [settings.packs] if settings.packs is not None else []
 
 
 def rule_table(snapshot: Snapshot, packs: PackIndex, adapters: Iterable[Adapter] = ()) -> tuple[RuleRow, ...]:

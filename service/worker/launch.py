@@ -42,6 +42,7 @@ def check(settings: Settings) -> None:
     from service.http.limits import shared_buckets
     from service.reading.detectors import Detectors
     from service.rules.policy_store import about, check_policies
+    from service.rules.support import extra_packs
     from service.tracing import tracing_from_environment
 
     if not settings.loopback and not (settings.api_keys or settings.keys_file) and not settings.insecure:
@@ -59,6 +60,13 @@ def check(settings: Settings) -> None:
             "`cors_origins` is `*` and no API key is configured: every page that somebody here opens could use the"
             f" service; name the origins, or make a key with `palimpsest keys new` and set `{PREFIX}KEYS_FILE`"
         )
+    if settings.marking not in ("signed", "both"):
+        for name in ("signing_certificate", "signing_key"):
+            if getattr(settings, name) is not None:
+                raise SettingsError(
+                    f"`{name}` is set and `marking` is `{settings.marking}`, so no picture would be signed: set"
+                    f" `marking` to `signed` or `both`, or leave `{name}` out"
+                )
     if settings.keys_file is not None:
         load_keys_file(settings.keys_file)
     _check_state(settings)
@@ -72,6 +80,7 @@ def check(settings: Settings) -> None:
     for each in models:
         with about(each.name):
             check_model(each.settings)
+            extra_packs(each.settings)
             check_adapters(each.settings)
             check_policies(each.settings, detectors.of(each.settings), keys, host=each.name, others=names)
 

@@ -34,7 +34,7 @@ from service.reading.detectors import Detection
 from service.reading.pools import DetectorPools
 from service.rules.bundle_upload import BundleUpload, bundle_place
 from service.rules.policy_store import about, follow, make_loader, public_note, told_change
-from service.rules.support import PackIndex, RuleRow, rule_table, unmet
+from service.rules.support import PackIndex, RuleRow, extra_packs, rule_table, unmet
 from service.settings import Served, Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ class Model:
         assert facts is not None  # INVARIANT: `settle` came before
         with about(self.name):
             limits = _markable(self._limits(host), marker)
-            packs = PackIndex(facts, [settings.packs] if settings.packs else [])
+            packs = PackIndex(facts, extra_packs(settings))
             name = self.name or facts.name
             loader = make_loader(settings, detection, keys, host=name, packs=packs, others=self._others)
             store = follow(

@@ -42,13 +42,15 @@ def is_ours(model: str | None) -> bool:
 def pack_for(host: Host, concept: str, file: Path | None = None) -> Pack:
     """The pack in a file, or the one of a concept on a host. Ends the command with an error if there is none."""
     from reference.folders import packs_of
+    from service.rules.support import extra_packs
+    from service.settings import SettingsError
     from steering import Pack, SteeringError, find_pack, pack_roots
 
     try:
         if file is not None:
             return Pack.load(file, host=host)
-        return find_pack(concept, host, pack_roots([*filter(None, [settings_from({}).packs]), packs_of(host.name)]))
-    except SteeringError as error:
+        return find_pack(concept, host, pack_roots([*extra_packs(settings_from({})), packs_of(host.name)]))
+    except (SteeringError, SettingsError) as error:
         fail(str(error))
 
 

@@ -86,3 +86,30 @@ def test_a_worker_that_was_stopped_is_let_go(settings: Callable[..., Any], host:
     del worker
     gc.collect()
     assert seen() is None
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"packs": Path("nope")}, "`packs` must be a folder, got `nope`, which does not exist or is a file"),
+        (
+            {"model": "signpost-pixart", "models": {"signpost-pixart": {"packs": "nope"}}},
+            "`models.signpost-pixart`: `packs` must be a folder, got `nope`",
+        ),
+        ({"device": "cuda:99"}, "`device` is `cuda:99`, but torch finds "),
+        ({"signing_key": Path("k.pem")}, "`signing_key` is set and `marking` is `off`, so no picture would be signed"),
+        (
+            {"marking": "watermark", "signing_certificate": Path("c.pem")},
+            "`signing_certificate` is set and `marking` is `watermark`",
+        ),
+    ],
+)
+def test_what_would_do_nothing_or_is_not_there_is_one_line(
+    settings: Callable[..., Any], options: dict[str, Any], said: str
+) -> None:
+    from service.worker.launch import check
+
+    with pytest.raises(SettingsError) as error:
+        check(settings(**options))
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
