@@ -39,6 +39,8 @@ def keygen(
     from policies import KeyProblem, make_key
 
     try:
+        if not key.name:  # the working directory, or a root
+            raise KeyProblem(f"a key needs the name of a file, got `{key}`")
         public = make_key(key).public
     except (KeyProblem, OSError) as error:
         fail(str(error))
@@ -266,8 +268,14 @@ def _row(worker: Mapping[str, Any]) -> dict[str, Any]:
         "generation": policy.get("generation"),
         "bundle": f"{bundle['name']} {bundle['sequence']}" if bundle else None,
         "digest": policy.get("digest"),
-        "problems": "; ".join(p["message"] for p in policy.get("problems", ())) or None,
+        "problems": "; ".join(_placed(p) for p in policy.get("problems", ())) or None,
     }
+
+
+def _placed(problem: Mapping[str, Any]) -> str:
+    """A problem with its file and line, as far as the service tells them."""
+    place = ":".join(str(problem[part]) for part in ("file", "line", "column") if problem.get(part))
+    return f"{place}: {problem['message']}" if place else str(problem["message"])
 
 
 def _write(path: Path, content: bytes) -> None:

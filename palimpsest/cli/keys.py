@@ -66,7 +66,10 @@ def new(
 @keys_app.command("list")
 def list_(file: KeysFile = None, json_: Json = False) -> None:
     """List the keys of a file, without their digests."""
-    rows = [_shown(r) for r in _records(_place(file))]
+    place = _place(file)
+    if not place.exists():
+        fail(f"no keys file `{place}`; `palimpsest keys new` makes one")
+    rows = [_shown(r) for r in _records(place)]
     if json_:
         print(json.dumps(rows, indent=1))
     elif rows:

@@ -190,6 +190,8 @@ def replay_prompts(
     a, loader = load(old, keys=key or (), verify=verify, floor=floor)
     b, _ = load(new, keys=key or (), verify=verify, floor=floor)
     asked = list(requests_from(file, tenant=tenant, strikes=strikes))
+    if not asked:
+        fail(f"`{file}` holds no prompt")
     began = time.perf_counter()
     result = replay(asked, a, b, loader.sense)
     seconds = time.perf_counter() - began
@@ -199,8 +201,7 @@ def replay_prompts(
         facts = {"prompts": result.prompts, "transitions": moves, "milder": result.milder, "seconds": seconds}
         emit(json.dumps({**facts, "changed": changed}, indent=1, ensure_ascii=False))
     else:
-        if result.prompts:
-            table("verdicts: a row for each old one, a column for each new one", result.matrix())
+        table("verdicts: a row for each old one, a column for each new one", result.matrix())
         for one in changed[:show]:
             said = "; ".join(one["reasons"])
             emit(

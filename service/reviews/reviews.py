@@ -99,7 +99,7 @@ class Reviews:
     ) -> dict[str, Any]:
         """A page of cases, the oldest first. `after` is the id of the last case of the page before."""
         if state is not None and state not in STATES:
-            raise BadRequest(f"`state` must be one of {', '.join(STATES)}, got `{state[:32]}`", param="state")
+            raise BadRequest(f"`state` must be one of {', '.join(STATES)} or `all`, got `{state[:32]}`", param="state")
         if not 1 <= limit <= MOST_LISTED:
             raise BadRequest(f"`limit` must be from 1 to {MOST_LISTED}, got `{limit}`", param="limit")
         known: State | None = next((each for each in STATES if each == state), None)

@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import yaml
 
+from palimpsest_base.suggest import did_you_mean
 from policies import (
     SHIPPED,
     KeyProblem,
@@ -36,8 +37,19 @@ from service.settings import Settings, SettingsError
 if TYPE_CHECKING:
     from service.rules.support import PackIndex
 
-__all__ = ["about", "check_policies", "follow", "make_loader", "public_note", "served_paths", "told_change", "trusted"]
+__all__ = [
+    "NAMED",
+    "about",
+    "check_policies",
+    "follow",
+    "make_loader",
+    "public_note",
+    "served_paths",
+    "told_change",
+    "trusted",
+]
 
+NAMED = ("shipped", "none")  # policies that are no paths
 _SHOWN = 20  # changes that one line names
 log = logging.getLogger("bentoml.palimpsest.policies")
 
@@ -118,6 +130,9 @@ def check_policies(
     A mistyped policy file stops the start. A broken bundle does not stop a restart if the last good bundle is
     remembered.
     """
+    for each in settings.policy if not settings.policy_keys else ():
+        if not Path(each).exists() and each not in NAMED and (near := did_you_mean(each, NAMED, list_all=False)):
+            raise SettingsError(f"`policy`: no such file or folder `{each}`{near}")
     paths = served_paths(settings, detection.reads)
     if "shipped" in settings.policy and (left := sorted({p.stem for p in SHIPPED.glob("*.yaml")} - _names(paths))):
         log.warning(

@@ -137,7 +137,8 @@ class Runtime:
         load: Callable[[Settings], Host] = load_host,
         alone: bool = False,
     ) -> None:
-        """`alone`: of several models it has the one for requests that name none."""
+        """`alone`: of several models it has the one for requests that name none, and mistakes are told by the caller."""
+        self._alone = alone
         self.settings = settings
         self.recorder = recorder
         self.state: WorkerState = "starting"
@@ -456,13 +457,13 @@ class Runtime:
 
     def _tell_failure(self, error: BaseException) -> None:
         """Logs why the worker cannot start. Nothing was asked yet, so no prompt can be in the message. A mistake is
-        left to `palimpsest serve`, which waits for it, unless its traceback is asked for.
+        left to those who wait for it, `palimpsest serve` and the command line, unless its traceback is asked for.
         """
         if not _is_mistake(error):
             log.critical("the worker cannot start: %s\n%s", error, without_message(error))
         elif self.settings.verbose:
             log.critical("the worker cannot start", exc_info=error)
-        elif WATCHED not in os.environ:
+        elif WATCHED not in os.environ and not self._alone:
             log.critical("the worker cannot start: %s", error)
 
     def _load(self) -> None:

@@ -138,6 +138,14 @@ def test_explain_prints_one_json_line_a_prompt(cli: Callable[..., Any], policy: 
     assert json.loads(done.stdout)["verdict"] == "allow"
 
 
+def test_a_keys_file_that_is_not_there_is_told(cli: Callable[..., Any], tmp_path: Path) -> None:
+    done = cli("keys", "list", "--file", tmp_path / "nope.json")
+    assert (done.exit_code, f"no keys file `{tmp_path / 'nope.json'}`" in done.stderr) == (2, True)
+    made = cli("keys", "new", "studio", "--file", tmp_path / "keys.json")
+    assert (made.exit_code, made.stdout.startswith("pk_")) == (0, True)
+    assert "studio" in cli("keys", "list", "--file", tmp_path / "keys.json").stdout
+
+
 def test_explain_needs_a_prompt_or_a_file(cli: Callable[..., Any]) -> None:
     assert cli("policy", "explain").exit_code == 2
     assert cli("policy", "explain", "--file", "/no/such").exit_code == 2
@@ -189,7 +197,7 @@ def test_generate_refuses_a_size_that_the_model_does_not_offer(
 
 @pytest.mark.parametrize("command", [["generate", "a red star"], ["evaluate", "curve", "--pack", "none"]])
 def test_a_model_folder_that_cannot_be_loaded_is_a_mistake_of_usage_in_one_line(
-    cli: Callable[..., Any], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+    cli: Callable[..., Any], model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, command: list[str]
 ) -> None:
     import shutil
 
@@ -200,6 +208,7 @@ def test_a_model_folder_that_cannot_be_loaded_is_a_mistake_of_usage_in_one_line(
     assert done.exit_code == 2
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert f"`{folder / 'transformer' / weights.name}` must have" in line
+    assert "cannot start" not in caplog.text, "it was told once"
     assert "Traceback" not in done.output
 
 

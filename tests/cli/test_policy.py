@@ -192,6 +192,35 @@ def test_status_and_push_need_a_service_that_answers(run: Any, desk: Path) -> No
         assert (done.exit_code, "does not answer" in done.stderr) == (2, True)
 
 
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["keygen", ""], "a key needs the name of a file, got `.`"),
+        (["check", ""], "got an empty name"),
+        (["explain", "a moon", "--policy", ""], "got an empty name"),
+        (["diff", "shipped", " "], "got an empty name"),
+        (["check", "shiped"], "got `shiped`, which does not exist; did you mean `shipped`?"),
+        (["check", "nope.yaml"], "got `nope.yaml`, which does not exist\n"),
+        (["replay", "shipped", "none", "--file", "empty"], "`empty` holds no prompt"),
+    ],
+)
+def test_a_name_that_says_nothing_is_one_line(run: Any, tmp_path: Path, command: list[str], said: str) -> None:
+    from palimpsest.cli.main import app
+
+    (tmp_path / "empty").write_text("\n")
+    done = CliRunner().invoke(app, ["policy", *command])
+    assert (done.exit_code, done.stderr.count("\n"), said in done.stderr) == (2, 1, True), done.stderr
+
+
+def test_status_shows_file_and_line_of_a_problem() -> None:
+    from palimpsest.cli.bundles import _rows
+
+    there = {"file": "house.yaml", "line": 7, "column": 5, "path": "rules[0]", "message": "is wrong", "code": "invalid"}
+    whole = {**there, "file": "", "line": 0, "column": 0}
+    (row,) = _rows({"worker": 1, "state": "ready", "policy": {"problems": [there, whole]}})
+    assert row["problems"] == "house.yaml:7:5: is wrong; is wrong"
+
+
 def test_every_command_takes_json_and_help(run: Any) -> None:
     names = "check test explain diff replay schema keygen sign verify push status"
     for command in names.split(" "):

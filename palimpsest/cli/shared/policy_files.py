@@ -42,15 +42,20 @@ def keys_of(given: Sequence[str]) -> tuple[TrustedKey, ...]:
 
 def existing(*policies: str) -> tuple[Path, ...]:
     """The paths that `policies` name. All of them exist."""
+    from palimpsest_base.suggest import did_you_mean
     from policies import policy_paths
+    from service.rules.policy_store import NAMED
 
+    if not all(each.strip() for each in policies):
+        fail("policy must be `shipped`, `none`, a file, a folder or a bundle, got an empty name")
     try:
         paths = policy_paths(*policies)
     except ValueError as error:
         fail(str(error))
     for path in paths:
         if not path.exists():
-            fail(f"policy must be `shipped`, `none`, a file, a folder or a bundle, got `{path}`, which does not exist")
+            said = f"got `{path}`, which does not exist{did_you_mean(str(path), NAMED, list_all=False)}"
+            fail(f"policy must be `shipped`, `none`, a file, a folder or a bundle, {said}")
     return paths
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from detectors.text import sense
-from policies import Loader, policy_paths
+from palimpsest.cli.shared.policy_files import existing
+from policies import Loader
 from policies.format.strict_yaml import dump_yaml
 from policies.store.document import Document
 
@@ -75,4 +76,4 @@ def verified_reads(policies: Sequence[str]) -> tuple[str, ...]:
 
 
 def _documents(policies: Sequence[str]) -> tuple[Document, ...]:
-    return Loader(sense).parse([path for each in policies for path in policy_paths(each)])
+    return Loader(sense).parse([path for each in policies for path in existing(each)])

@@ -145,6 +145,7 @@ def test_other_rules_steer_a_held_picture_and_block_it(holding: Any) -> None:
     blocked = post(client, "a forbidden election")
     assert (blocked.status_code, blocked.json()["error"]["code"]) == (400, "moderation_blocked")
     assert len(client.get("/v1/reviews?state=all").json()["data"]) == 1
+    assert " or `all`, got `bogus`" in client.get("/v1/reviews?state=bogus").json()["error"]["message"]
 
 
 def test_a_case_without_a_repair_cannot_be_released_repaired(holding: Any) -> None:

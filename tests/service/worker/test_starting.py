@@ -96,6 +96,7 @@ def test_a_worker_that_was_stopped_is_let_go(settings: Callable[..., Any], host:
             {"model": "signpost-pixart", "models": {"signpost-pixart": {"packs": "nope"}}},
             "`models.signpost-pixart`: `packs` must be a folder, got `nope`",
         ),
+        ({"policy": "shiped"}, "`policy`: no such file or folder `shiped`; did you mean `shipped`?"),
         ({"device": "cuda:99"}, "`device` is `cuda:99`, but torch finds "),
         ({"signing_key": Path("k.pem")}, "`signing_key` is set and `marking` is `off`, so no picture would be signed"),
         (
