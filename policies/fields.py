@@ -42,15 +42,17 @@ def exactly_one(*names: str) -> ConfigDict:
     return ConfigDict(json_schema_extra={"oneOf": [{"required": [name]} for name in names]})
 
 
-def just_one(model: BaseModel, names: tuple[str, ...], what: str) -> None:
-    """Raises `PydanticCustomError` unless exactly one of the fields `names` is set."""
+def just_one(
+    model: BaseModel, names: tuple[str, ...], what: str, *, instead: str = "combine several with `all`, `any` or `none`"
+) -> None:
+    """Raises `PydanticCustomError` unless exactly one of the fields `names` is set. `instead`: what to do otherwise."""
     given = [n for n in names if getattr(model, n) is not None]
     if len(given) != 1:
         got = ", ".join(f"`{n}`" for n in given) or "nothing"
         raise PydanticCustomError(
             "just_one",
-            "{what} must hold exactly one of {names}, got {got}; combine several with `all`, `any` or `none`",
-            {"what": what, "names": ", ".join(f"`{n}`" for n in names), "got": got},
+            "{what} must hold exactly one of {names}, got {got}; {instead}",
+            {"instead": instead, "what": what, "names": ", ".join(f"`{n}`" for n in names), "got": got},
         )
 
 

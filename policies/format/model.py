@@ -60,7 +60,7 @@ class WordListModel(FormatModel):
 
     @model_validator(mode="after")
     def _check(self) -> WordListModel:
-        just_one(self, ("file", "values"), "a list")
+        just_one(self, ("file", "values"), "a list", instead="make a second list of the others")
         return self
 
 

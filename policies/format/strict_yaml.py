@@ -8,6 +8,7 @@ reported at once: a line that breaks the syntax is blanked out, and the rest is 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Hashable, Iterator
 from typing import Any
 
@@ -20,6 +21,9 @@ __all__ = ["MAX_BYTES", "Marks", "dump_yaml", "parse_yaml"]
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
 _MOST_ERRORS = 8
+
+_BLANKS = "\u00a0\u2007\u202f\u3000"  # no-break, figure, narrow no-break and ideographic spaces
+_ODD = re.compile(rf"[ {_BLANKS}-]*([\w-]+:[ {_BLANKS}]*)?")  # the begin of a line, as far as YAML needs spaces there
 
 Path = tuple[str | int, ...]
 
@@ -52,7 +56,9 @@ def parse_yaml(text: str, *, file: str) -> tuple[Any, Marks, list[Problem]]:
     try:
         node, loader = _compose(text)
     except yaml.YAMLError:
-        return None, Marks(), [Problem(file, *place, "", said, "syntax") for place, said in _syntax_errors(text)]
+        odd, text = _odd_spaces(text)
+        found = (*odd, *_syntax_errors(text))
+        return None, Marks(), [Problem(file, *place, "", said, "syntax") for place, said in found]
     if node is None:
         return None, Marks(), [Problem(file, 0, 0, "", "the file is empty; it must hold one policy", "syntax")]
     value = loader.construct_document(node)
@@ -74,6 +80,23 @@ def _compose(text: str) -> tuple[yaml.Node | None, _Loader]:
         return loader.get_single_node(), loader
     finally:
         loader.dispose()
+
+
+def _odd_spaces(text: str) -> tuple[list[tuple[tuple[int, int], str]], str]:
+    """The places of blanks that look like spaces and are none, where YAML needs a space; and the text with spaces there
+    in their place, so that what else is wrong can be told.
+    """
+    found = []
+    lines = text.splitlines(keepends=True)
+    for number, line in enumerate(lines):
+        begin = _ODD.match(line)
+        odd = [place for place, c in enumerate(begin.group() if begin else "") if c in _BLANKS]
+        if odd:
+            name = unicodedata.name(line[odd[0]]).lower()
+            said = f"U+{ord(line[odd[0]]):04X} ({name}) stands where a space must"
+            found.append(((number + 1, odd[0] + 1), said))
+            lines[number] = "".join(" " if place in odd else c for place, c in enumerate(line))
+    return found, "".join(lines)
 
 
 def _syntax_errors(text: str) -> Iterator[tuple[tuple[int, int], str]]:
@@ -121,6 +144,8 @@ def _place(error: yaml.MarkedYAMLError) -> tuple[yaml.Mark | None, range]:
 
 def _sentence(error: yaml.MarkedYAMLError) -> str:
     said, opened = str(error.problem or error.context), error.context_mark
+    if said.startswith(r"found character '\t'"):
+        return "a tab stands where YAML takes none; use spaces"
     if "quoted scalar" in str(error.context) and "end of stream" in said:
         return "a quote is opened here and never closed"
     if "flow" in str(error.context) and opened is not None:

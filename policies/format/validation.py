@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -26,7 +26,10 @@ _Loc = tuple[str | int, ...]
 def problems_of(error: ValidationError, value: Any, marks: Marks, *, file: str) -> list[Problem]:
     """One problem for each error, at the place of the nearest value in the file; duplicates are dropped."""
     seen: dict[tuple[_Loc, str], Problem] = {}
-    for item in error.errors(include_url=False):
+    items = error.errors(include_url=False)
+    for item in items:
+        if item["type"] == "literal_error" and isinstance(item.get("input"), dict) and _is_of_union(item, items):
+            continue  # it is one of the mappings that may stand there, and what is wrong inside is told
         path = _in_file(item["loc"], value)
         if _at(value, path) is None and path:
             continue  # `problems_of_nothing` reports it
@@ -50,6 +53,12 @@ def problems_of_nothing(value: Any, marks: Marks, *, file: str, path: _Loc = ())
         value.items() if isinstance(value, dict) else enumerate(value if isinstance(value, list) else ())
     ):
         yield from problems_of_nothing(inner, marks, file=file, path=(*path, part))
+
+
+def _is_of_union(item: Any, items: Iterable[Any]) -> bool:
+    """Whether another error lies in the value that `item` is about. The last of a location in a union is a member."""
+    place = item["loc"][:-1]
+    return any(other is not item and other["loc"][: len(place)] == place for other in items)
 
 
 def _at(value: Any, path: _Loc) -> Any:
@@ -102,6 +111,8 @@ def _sentence(item: dict[str, Any], path: _Loc, written: str | None) -> str:
         return f"{_shape(path)}, got `{got}`"
     if kind == "string_type":
         return f"must be text, got `{got}`; put it in quotes if it is meant so"
+    if kind == "list_type" and isinstance(item.get("input"), str):
+        return f"must be a list; write `[{got}]`"
     if kind == "model_type":
         return f"must be a mapping of fields, got `{got}`"
     message = str(item["msg"]).removeprefix("Input should be ").removeprefix("Value error, ")

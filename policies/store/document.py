@@ -23,6 +23,7 @@ from policies.store.sources import LIST_BYTES, PolicySource
 __all__ = ["Document", "list_lines", "parse_document"]
 
 _LIST_ENTRIES = 200_000
+_NOT_UTF8 = "is not UTF-8; save the file as UTF-8"
 _M = TypeVar("_M", bound=BaseModel)
 Numbered = tuple[tuple[int, _M], ...]  # with the place in the file's own list
 
@@ -56,7 +57,11 @@ def parse_document(source: PolicySource, problems: list[Problem]) -> Document | 
     try:
         content = source.read()
         text = content.decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        problems.append(Problem(label, line, 0, "", _NOT_UTF8, "unreadable"))
+        return None
+    except OSError as error:
         problems.append(Problem(label, 0, 0, "", f"cannot be read: {error}", "unreadable"))
         return None
     value, marks, found = parse_yaml(text, file=label)
@@ -134,7 +139,7 @@ def _with_lists(document: Document, source: PolicySource, content: bytes, proble
             words[name] = tuple(text for _, _, text in list_lines(files[path]))
         except (OSError, ValueError) as error:
             line, column = document.marks.get(("lists", name, "file"), (0, 0))
-            said = f"`{entry.file}`: {error}"
+            said = f"`{entry.file}`: {_NOT_UTF8 if isinstance(error, UnicodeDecodeError) else error}"
             problems.append(Problem(document.file, line, column, f"lists.{name}.file", said, "unreadable"))
     return replace(document, words=words, files=files)
 

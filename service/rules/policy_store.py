@@ -37,17 +37,8 @@ from service.settings import Settings, SettingsError
 if TYPE_CHECKING:
     from service.rules.support import PackIndex
 
-__all__ = [
-    "NAMED",
-    "about",
-    "check_policies",
-    "follow",
-    "make_loader",
-    "public_note",
-    "served_paths",
-    "told_change",
-    "trusted",
-]
+__all__ = ["NAMED", "about", "check_policies", "follow", "make_loader", "public_note", "served_paths", "told_change"]
+__all__ += ["trusted"]
 
 NAMED = ("shipped", "none")  # policies that are no paths
 _SHOWN = 20  # changes that one line names

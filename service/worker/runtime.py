@@ -137,7 +137,7 @@ class Runtime:
         load: Callable[[Settings], Host] = load_host,
         alone: bool = False,
     ) -> None:
-        """`alone`: of several models it has the one for requests that name none, and mistakes are told by the caller."""
+        """`alone`: of several models it has the one for requests that name none; the caller tells mistakes."""
         self._alone = alone
         self.settings = settings
         self.recorder = recorder

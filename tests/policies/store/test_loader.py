@@ -200,7 +200,7 @@ def test_the_same_loader_for_a_host_checks_what_policies_require_of_it(tmp_path)
         ("link.txt", "in the policy's folder"),
         ("nowhere.txt", "no such list file"),
         ("empty.txt", "the list is empty"),
-        ("bytes.txt", "utf-8"),
+        ("bytes.txt", "is not UTF-8"),
     ],
 )
 def test_a_list_file_must_stand_beside_its_policy_and_hold_words(tmp_path, file, says):
@@ -305,3 +305,34 @@ def test_a_problem_shows_a_value_as_the_file_has_it(tmp_path, value):
 def test_problems_print_as_file_line_column(tmp_path):
     problem = one(tmp_path, HEAD.format(name="p") + "rules: 5\n")
     assert str(problem) == f"{tmp_path / '0.yaml'}:5:1: rules: must be a valid list, got `5`"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("    why:", "\twhy:", "8:1: a tab stands where YAML takes none; use spaces"),
+        ("    why:", "\u00a0   why:", "8:1: U+00A0 (no-break space) stands where a space must"),
+        ("  - id: r", "  -\u202fid:\u00a0r", "7:4: U+202F (narrow no-break space) stands where a space must"),
+        ("[grumpf, blorch]", "$rude", "10:24: rules[0].when.lettering.any_of: must be a list; write `[$rude]`"),
+        ("    why:", "    watch: {share: 2}\n    why:", "8:13: rules[0].watch.share: must be less than 1, got `2`"),
+        ("    why:", "    watch: always\n    why:", "8:5: rules[0].watch: must be one of `every-picture`, `matched-prompts`, got `always`"),
+        ("\nrules:", "lists: {l: {file: l.txt, values: [a]}}\nrules:", "5:9: lists.l: a list must hold exactly one of `file`, `values`, got `file`, `values`; make a second list of the others"),
+    ],
+)  # fmt: skip
+def test_an_author_is_told_the_one_true_reason(tmp_path, old, new, said):
+    text = policy(rule())
+    assert text.count(old) == 1
+    assert str(one(tmp_path, text.replace(old, new))) == f"{tmp_path / '0.yaml'}:{said}"
+
+
+@pytest.mark.parametrize(("encoding", "line"), [("utf-16", 1), ("latin-1", 3)])
+def test_a_file_that_is_not_utf8_says_how_to_save_it(tmp_path, encoding, line):
+    file = tmp_path / "a.yaml"
+    file.write_bytes("a: 1\nb: 2\nc: é\n".encode(encoding))
+    with pytest.raises(PolicyError) as error:
+        Loader(sense).load(file)
+    assert str(error.value) == f"{file}:{line}: is not UTF-8; save the file as UTF-8"
+    file.unlink()
+    lists = "lists: {l: {file: a.txt}}\n"
+    (tmp_path / "a.txt").write_bytes("é".encode(encoding))
+    assert one(tmp_path, policy(rule(), more=lists)).message == "`a.txt`: is not UTF-8; save the file as UTF-8"
