@@ -9,6 +9,7 @@ No span has a text of a request, nor the message of an exception, which may quot
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -141,12 +142,17 @@ def _exporters() -> list[SpanExporter]:
     if "otlp" in names:
         protocol = next(filter(None, map(variable, _PROTOCOLS)), "http/protobuf")
         if (of := found.get(_OTLP.get(protocol, ""))) is None:
+            if protocol in _OTLP:
+                package = f"opentelemetry-exporter-{_OTLP[protocol].replace('_', '-')}"
+                raise SettingsError(f"`OTEL_EXPORTER_OTLP_PROTOCOL` is `{protocol}`: install `{package}` for it")
             known = " or ".join(p for p, name in _OTLP.items() if name in found)
             raise SettingsError(f"`OTEL_EXPORTER_OTLP_PROTOCOL` must be {known}, got `{protocol}`")
         found["otlp"] = of
     if unknown := [name for name in names if name not in found]:
         raise SettingsError(f"`OTEL_TRACES_EXPORTER` must be `none`, `otlp` or `console`, got `{unknown[0]}`")
-    return [found[name].load()() for name in names]
+    # by default the console's have many lines each, between those of a log that has an object a line
+    options = {"console": {"out": sys.stdout, "formatter": lambda span: f"{span.to_json(indent=None)}\n"}}
+    return [found[name].load()(**options.get(name, {})) for name in names]
 
 
 def _failed(span: Span, error: BaseException) -> None:

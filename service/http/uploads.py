@@ -140,6 +140,9 @@ class _Parts:
         self.is_file = b"filename" in options
         if not self.name:
             raise _bad("each part of the form must have a `Content-Disposition` with a `name`")
+        if self.is_file and self.name in self.files:  # OpenAI's clients send a list so
+            name = self.name.removesuffix("[]")[:64]
+            raise BadRequest(f"`{name}` must be one picture, got two", param=name)
         if self.name in self.texts or self.name in self.files:
             raise _bad(f"`{self.name[:64]}` appears twice in the form")
 

@@ -6,6 +6,7 @@ Breaks that it is made to show: `trace` left out of jobs, `span` without its loo
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -248,6 +249,10 @@ def test_the_standard_variables_say_whether(
             {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"},
             "`OTEL_EXPORTER_OTLP_PROTOCOL` must be http/protobuf, got `http/json`",
         ),
+        (
+            {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
+            "`OTEL_EXPORTER_OTLP_PROTOCOL` is `grpc`: install `opentelemetry-exporter-otlp-proto-grpc` for it",
+        ),
     ],
 )
 def test_an_exporter_that_is_not_there_is_a_mistake(
@@ -258,6 +263,17 @@ def test_an_exporter_that_is_not_there_is_a_mistake(
     with pytest.raises(SettingsError) as error:
         tracing_from_environment()
     assert str(error.value) == said
+
+
+def test_the_console_has_a_line_a_span(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "console")
+    tracing = tracing_from_environment()
+    for name in ("one", "two"):
+        span = tracing.request(name, {})
+        assert span is not None
+        span.end()
+    tracing.close()
+    assert [json.loads(line)["name"] for line in capsys.readouterr().out.splitlines()] == ["one", "two"]
 
 
 def test_the_name_and_the_sampler_are_the_environments(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -66,6 +66,12 @@ def test_what_is_no_form_is_a_clear_error(raw: bytes, said: str) -> None:
     assert error.value.code == "invalid_form"
 
 
+def test_a_list_of_pictures_as_openais_client_sends_it_names_the_field() -> None:
+    with pytest.raises(BadRequest) as error:
+        parse_form(form(*(part("image[]", b"1", file=True),) * 2), B)
+    assert (error.value.message, error.value.param) == ("`image` must be one picture, got two", "image")
+
+
 def test_a_body_that_nearly_ends_a_million_times_is_read_in_time() -> None:
     began = time.process_time()
     parse_form(form(part("image", b"\r\n--boundar" * 300_000, file=True)), B)
