@@ -110,7 +110,7 @@ def raw(kind: str) -> dict[str, Any]:
 
 ALL = {
     "policies": {"files": {"house.yaml": "a: 1\n"}},
-    "keys": {"existingSecret": "", "apiKeys": "a", "auditKey": "b"},
+    "keys": {"existingSecret": "", "apiKeys": "a", "auditKey": "b", "fileSecret": "f"},
     "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
     "autoscaling": {"enabled": True},
     "networkPolicy": {"egress": [{"to": [], "ports": [{"port": 4318}]}]},
@@ -158,6 +158,42 @@ def test_its_pod_is_that_of_the_raw_manifests(render: Callable[..., Any], tmp_pa
     assert volumes[0] == volumes[1]
     assert chart == plain
     assert made["NetworkPolicy"]["spec"]["egress"] == raw("NetworkPolicy")["spec"]["egress"] == []
+
+
+@pytest.mark.system
+def test_a_keys_file_changes_the_pod_as_the_patch_of_the_manifests_does(
+    render: Callable[..., Any], tmp_path: Path
+) -> None:
+    patch = yaml.safe_load((ROOT / "deploy" / "kubernetes" / "keys-file.yml").read_text())["spec"]["template"]["spec"]
+    without, with_file = (
+        render(tmp_path, keys={"fileSecret": name})["Deployment"]["spec"]["template"]["spec"]
+        for name in ("", "palimpsest-keys-file")
+    )
+    (changes,), (before,), (after,) = (spec.pop("containers") for spec in (patch, without, with_file))
+    for of, over, result in ((before, changes, after), (without, patch, with_file)):
+        for key in ("env", "volumeMounts", "volumes"):
+            lists = [{e["name"]: e for e in spec.pop(key, ())} for spec in (of, over, result)]
+            assert {**lists[0], **lists[1]} == lists[2]
+        assert of == {**result, **over}
+    assert changes == {"name": "palimpsest"}
+    secret = render(tmp_path, keys={"existingSecret": "", "fileSecret": "f", "auditKey": "b"})["Secret"]
+    assert set(secret["stringData"]) == {"audit-key"}
+    with pytest.raises(ValueError, match=r"keys.apiKeys, or keys.existingSecret"):
+        render(tmp_path, keys={"existingSecret": "", "auditKey": "b"})
+
+
+def test_the_patch_for_a_keys_file_names_what_the_manifests_have() -> None:
+    patch = yaml.safe_load((ROOT / "deploy" / "kubernetes" / "keys-file.yml").read_text())["spec"]["template"]["spec"]
+    pod = raw("Deployment")["spec"]["template"]["spec"]
+    (changes,), (container,) = patch["containers"], pod["containers"]
+    assert changes["name"] == container["name"]
+    new, old = ({e["name"]: e for e in spec["env"]} for spec in (changes, container))
+    assert set(new) - set(old) == {"PALIMPSEST_KEYS_FILE"}
+    assert new["PALIMPSEST_API_KEYS"]["valueFrom"]["secretKeyRef"].pop("optional") is True
+    assert new["PALIMPSEST_API_KEYS"] == old["PALIMPSEST_API_KEYS"]
+    (mount,), (volume,) = changes["volumeMounts"], patch["volumes"]
+    assert (mount["readOnly"], mount["name"], "subPath" in mount) == (True, volume["name"], False)
+    assert Path(new["PALIMPSEST_KEYS_FILE"]["value"]).parent == Path(mount["mountPath"])
 
 
 @pytest.mark.system
