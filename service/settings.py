@@ -58,8 +58,8 @@ OWN: Mapping[str, str] = {"source": "model", "aliases": "model_aliases"} | {
 }
 
 # the settings that are lists. As text: values separated by commas, or a JSON list
-LISTS = ("policy", "policy_keys", "api_keys", "judge", "plugins", "adapters", "model_aliases", "allowed_hosts")
-LISTS += ("cors_origins",)
+LISTS: tuple[str, ...] = ("policy", "policy_keys", "api_keys", "judge", "plugins", "adapters", "model_aliases")
+LISTS += ("allowed_hosts", "cors_origins")
 
 Quantization = Literal["int8", "int8-dynamic", "float8", "float8-dynamic", "int4"]
 Offload = Literal["none", "model", "sequential"]
