@@ -173,7 +173,8 @@ def test_a_page_that_cannot_be_read_in_time_is_an_error_and_stops_nobody_else():
         page.paste(drawn("LOSER", 100, 20), (k % 8 * 120, k // 8 * 120))
     reader = LetteringLooker(RapidOcr(seconds=0.2), budget=60)
     watch = Watch("rapidocr", 60)
-    for picture, said in ((page, "rapidocr: timeout: not read within 0.2 s"), (drawn("LOSER", 64, 14), None)) * 3:
+    asked = [(page, "rapidocr: timeout: not read within 0.2 s")] * 3 + [(drawn("LOSER", 64, 14), None)]
+    for picture, said in asked:
         seen = look(picture, [Watched(reader, watch)], reads=frozenset({"lettering"}))
         assert seen.error("picture", "lettering") == said
     assert watch.health.state == "closed"
