@@ -105,11 +105,11 @@ class Marker:
         import numpy as np
         from PIL import Image as Images
 
-        for tried in (quality, *(each for each in _QUALITIES if each > quality)):
-            file = encode(image, form, tried)
+        files = (encode(image, form, q) for q in (quality, *(q for q in _QUALITIES if q > quality)))
+        for file in files:
             if form == "png" or self._watermark.find(np.asarray(Images.open(io.BytesIO(file)).convert("RGB"))):
                 return file
-        self._failed("watermark", NotMarked(f"the watermark is not found again in a `{form}` file"))
+        return self._failed("watermark", NotMarked(f"the watermark is not found again in a `{form}` file"))
 
     def sign(self, file: bytes, form: Format, order: Order, how: str, kinds: Sequence[str], *, drawn: bool) -> bytes:
         """The image file with credentials. `how` and `kinds`: what the rules did to the picture, and which categories
