@@ -31,8 +31,8 @@ class Finding:
     """What is odd about one file.
 
     `broken`: a record, the file's name or its length is not what was written. `key`: it was written under another key.
-    `missing`: it is gone. `open`: it has no `close` record, and its process has ended. `no-heads`: nothing tells how far
-    the files went. What is no fault: `running`, a worker still writes it; `older`, it was moved to an archive.
+    `missing`: it is gone. `open`: it has no `close` record, and its process has ended. `no-heads`: nothing tells how
+    far the files went. What is no fault: `running`, a worker still writes it; `older`, it was moved to an archive.
     """
 
     file: str
