@@ -114,7 +114,7 @@ def test_a_list_with_another_suffix_is_refused_because_its_changes_go_unnoticed(
     (tmp_path / "lists").mkdir()
     (tmp_path / "lists" / "bad.list").write_text("grumpf\n")
     (tmp_path / "p.yaml").write_text(LISTED.replace("lists/bad.txt", "lists/bad.list"))
-    with pytest.raises(PolicyError, match="must end in `.txt`"):
+    with pytest.raises(PolicyError, match=r"must end in `\.txt`"):
         Loader(sense=sense).load(tmp_path)
 
 
