@@ -163,7 +163,8 @@ def test_a_body_without_a_length_is_counted_as_it_streams(client: TestClient) ->
 
 
 @pytest.mark.parametrize(
-    "path", ["/docs.json", "/schema.json", "/generate", "/v1/images/variations", "/livez/../docs.json"]
+    "path",
+    ["/docs.json", "/schema.json", "/generate", "/v1/images/variations", "/livez/../docs.json", "/v1/models/a%0ab"],
 )
 def test_what_is_not_ours_does_not_exist(client: TestClient, path: str) -> None:
     answer = client.get(path)
