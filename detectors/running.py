@@ -9,6 +9,9 @@ A `Watch` runs one detector for the life of the process, on a thread of its own,
 native library cannot be ended, so a reading that hangs keeps its thread. The watch then uses one other thread. If that
 hangs too, the circuit opens until one of them returns. A detector therefore holds at most two threads, and a detector
 that hangs costs its callers an error signal, which is the strict answer, and nothing else.
+
+Some pictures simply hold more than can be read in the time. A detector that can stop in the middle does so by itself
+(`Limit`): that picture has an error, but the detector is well, so nobody else is refused for it.
 """
 
 from __future__ import annotations
@@ -28,7 +31,9 @@ __all__ = [
     "DetectorFailed",
     "Failure",
     "Health",
+    "Limit",
     "NotFinite",
+    "TooMuch",
     "Watch",
     "WatchedFinder",
     "WatchedScorer",
@@ -58,10 +63,11 @@ class Detector(Protocol):
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why a detector gave no answer: `error` when it raised, `timeout` when it took longer than its budget, `open`
-    when it failed so often that it is not asked for a while."""
+    when it failed so often that it is not asked for a while. `well`: because of what it was asked, not of itself."""
 
     kind: Literal["error", "timeout", "open"]
     text: str
+    well: bool = False
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.text}"
@@ -73,6 +79,23 @@ class DetectorFailed(Exception):
 
 class NotFinite(ValueError):
     """Raised for a score, or a vector that scores are made of, that is NaN or infinite."""
+
+
+class TooMuch(Exception):
+    """Raised by a detector that stopped by itself, because what it was given takes longer than it may take."""
+
+
+class Limit:
+    """The time of one reading, from now on: work that has parts asks `check` before each."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._end = time.monotonic() + seconds
+
+    def check(self) -> None:
+        """Raises: TooMuch."""
+        if time.monotonic() > self._end:
+            raise TooMuch(f"not read within {self._seconds:g} s")
 
 
 def probability(score: float, detector: str) -> float:
@@ -199,7 +222,7 @@ class Watch:
 
     def _note(self, result: object) -> None:
         with self._lock:
-            if not isinstance(result, Failure):
+            if not isinstance(result, Failure) or result.well:
                 self._failures = 0
                 self._patience = self._budget
                 self._become("closed")
@@ -354,6 +377,8 @@ def run(
 def _attempt(work: Callable[[], T]) -> T | Failure:
     try:
         return work()
+    except TooMuch as error:
+        return Failure("timeout", str(error), well=True)
     except Exception as error:
         # the message may quote what was read: the type says enough for an audit record
         return Failure("error", type(error).__name__)

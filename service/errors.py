@@ -92,7 +92,9 @@ class BadRequest(ApiError):
 
 
 class Refused(ApiError):
-    """The policies refused the request or one of its pictures. Repeating the same request gives the same result."""
+    """The policies refused the request or one of its pictures. Repeating the same request gives the same
+    result, unless a reader gave no answer (`unread`).
+    """
 
     status, type, code = 400, "image_generation_user_error", "moderation_blocked"
 
@@ -107,9 +109,11 @@ class Refused(ApiError):
         reasons: Sequence[str] = (),
         messages: Sequence[str] = (),
         seed: int | None = None,
+        unread: bool = False,
     ) -> None:
         named = f" ({', '.join(categories)})" if categories else ""
-        why = "".join(f" {text}" for text in (*reasons, *messages))
+        unsaid = ("Something in it could not be read or judged.",) if unread else ()
+        why = "".join(f" {text}" for text in (*reasons, *messages, *unsaid))
         # gateways look for these words to tell a refusal by policy from a mistake: litellm, and what stands on it
         refused = "your request was rejected as a result of the safety system"
         super().__init__(f"{refused}{named}.{why} decision: {decision_id}", param=param)
@@ -121,6 +125,7 @@ class Refused(ApiError):
             "policy": policy,
             "decision_id": decision_id,
             "seed": seed,
+            "unread": unread,
         }
 
     def body(self) -> dict[str, Any]:

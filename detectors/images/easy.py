@@ -8,11 +8,12 @@ network's code is trusted configuration, never a request's business.
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import pickle
 import tempfile
 import threading
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,12 +21,13 @@ import numpy as np
 from PIL import Image
 
 from detectors.images.base import Reading
-from detectors.images.ways import Crop, Line, every_way
-from detectors.running import NotFinite
+from detectors.images.ways import Crop, Line, Recognise, every_way
+from detectors.running import Limit, NotFinite
 from policies.types import Box
 
 __all__ = ["EMBEDDED", "EasyOcr", "Finder"]
 
+_AT_ONCE = 48  # lines that are recognised before the time is looked at
 _DETECTOR = "craft_mlt_25k.pth"
 # our own recognition network for signs of the town, and its name
 EMBEDDED = Path(__file__).parent.parent / "data" / "easyocr"
@@ -42,8 +44,9 @@ class EasyOcr:
 
     `weights` is the folder of the weights, `networks` that of a user's own network (`<network>.py` and `.yaml`, its
     weights `<network>.safetensors` or `.pth`). Without the detector's weights, `finder` says where lettering stands
-    (RapidOCR can), or with `whole` a picture is read as one line: for crops. Raises `FileNotFoundError`, which names
-    what is missing, when it is made and not when the first picture comes.
+    (RapidOCR can), or with `whole` a picture is read as one line: for crops. A reading that takes more than `seconds`
+    ends with `TooMuch`. Raises `FileNotFoundError`, which names what is missing, when it is made and not when the first
+    picture comes.
     """
 
     name = "easyocr"
@@ -57,6 +60,7 @@ class EasyOcr:
         languages: tuple[str, ...] = ("en",),
         finder: Finder | None = None,
         whole: bool = False,
+        seconds: float = math.inf,
     ) -> None:
         self._weights = Path(weights)
         self._networks = Path(networks) if networks is not None else None
@@ -64,6 +68,7 @@ class EasyOcr:
         self._languages = languages
         self._finder = finder
         self._whole = whole
+        self._seconds = seconds
         self._lock = threading.Lock()
         self._check()
 
@@ -73,15 +78,15 @@ class EasyOcr:
         return cls(EMBEDDED, network="signreader", networks=EMBEDDED, finder=finder, whole=finder is None)
 
     @classmethod
-    def of_folder(cls, folder: str | Path, *, finder: Finder) -> EasyOcr:
+    def of_folder(cls, folder: str | Path, *, finder: Finder, seconds: float = math.inf) -> EasyOcr:
         """EasyOCR as `folder` has it: its standard weights, or one user network, which gets `finder`'s places."""
         own = sorted(Path(folder).glob("*.yaml"))
         if not own:
-            return cls(folder)
+            return cls(folder, seconds=seconds)
         if len(own) > 1:
             names = ", ".join(f"`{path.name}`" for path in own)
             raise FileNotFoundError(f"`{folder}` must contain exactly one custom network, got {names}")
-        return cls(folder, network=own[0].stem, networks=folder, finder=finder)
+        return cls(folder, network=own[0].stem, networks=folder, finder=finder, seconds=seconds)
 
     @property
     def version(self) -> str:
@@ -94,27 +99,26 @@ class EasyOcr:
         """
         boxes, gray = self._places(image), np.asarray(image.convert("L"))
         with self._lock:
+            reader, limit = self._reader, Limit(self._seconds)  # what is loaded is not part of the time
+            recognise = partial(self._recognise, limit)
             if boxes is None:
                 pixels = np.asarray(image.convert("RGB"))[:, :, ::-1]
-                found = self._reader.readtext(np.ascontiguousarray(pixels))
+                found = reader.readtext(np.ascontiguousarray(pixels))
             else:
-                found = self._reader.recognize(gray, boxes, []) if boxes else []
-            lines = [self._line(text, float(score), _box(corners), gray) for corners, text, score in found]
-            return every_way(lines, self._recognise)
+                found = []
+                for start in range(0, len(boxes), _AT_ONCE):
+                    limit.check()
+                    found += reader.recognize(gray, boxes[start : start + _AT_ONCE], [])
+            lines = [_line(text, float(score), _box(corners), gray, recognise) for corners, text, score in found]
+            return every_way(lines, recognise)
 
-    def _line(self, text: str, score: float, box: Box, gray: Crop) -> Line:
-        """A line with its pixels; one that stands upright is laid on its side, and read so if it reads better."""
-        left, right, top, bottom = _within(box, gray.shape[1], gray.shape[0]) or (0, 1, 0, 1)
-        crop = gray[top:bottom, left:right]
-        if bottom - top > right - left:
-            crop = np.ascontiguousarray(np.rot90(crop))
-            (laid,) = self._recognise([crop])
-            text, score = max((text, score), laid, key=lambda told: told[1])
-        return Line(text, score, box, crop)
-
-    def _recognise(self, crops: Sequence[Crop]) -> list[tuple[str, float]]:
-        wholes = [self._reader.recognize(crop, [[0, crop.shape[1], 0, crop.shape[0]]], []) for crop in crops]
-        return [(text, float(score)) for ((_, text, score),) in wholes]
+    def _recognise(self, limit: Limit, crops: Sequence[Crop]) -> list[tuple[str, float]]:
+        read: list[tuple[str, float]] = []
+        for crop in crops:
+            limit.check()
+            ((_, text, score),) = self._reader.recognize(crop, [[0, crop.shape[1], 0, crop.shape[0]]], [])
+            read.append((text, float(score)))
+        return read
 
     def _places(self, image: Image.Image) -> list[list[int]] | None:
         """Where to read, as EasyOCR wants it: [left, right, top, bottom]; None when its own detector looks."""
@@ -196,6 +200,17 @@ def _within(box: Box, width: int, height: int) -> list[int] | None:
     left, top = max(0, int(box.left)), max(0, int(box.top))
     right, bottom = min(width, round(box.right)), min(height, round(box.bottom))
     return [left, right, top, bottom] if right - left >= 2 and bottom - top >= 2 else None
+
+
+def _line(text: str, score: float, box: Box, gray: Crop, recognise: Recognise) -> Line:
+    """A line with its pixels; one that stands upright is laid on its side, and read so if it reads better."""
+    left, right, top, bottom = _within(box, gray.shape[1], gray.shape[0]) or (0, 1, 0, 1)
+    crop = gray[top:bottom, left:right]
+    if bottom - top > right - left:
+        crop = np.ascontiguousarray(np.rot90(crop))
+        (laid,) = recognise([crop])
+        text, score = max((text, score), laid, key=lambda told: told[1])
+    return Line(text, score, box, crop)
 
 
 def _box(corners: Any) -> Box:

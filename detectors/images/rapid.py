@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from detectors.images.base import Reading
 from detectors.images.ways import Crop, Line, every_way
-from detectors.images.windows import Pixels, distinct, windows_of
-from detectors.running import NotFinite
+from detectors.images.windows import Pixels, Window, distinct, windows_of
+from detectors.running import Limit, NotFinite
 from policies.types import Box
 
 __all__ = ["RapidOcr"]
 
+_AT_ONCE = 48  # lines that are recognised before the time is looked at
 _FAINT = 0.3  # readings below are left out
 _LONG = 8  # a longer side is at most so many times the shorter one, or is made so: the engine enlarges the shorter side
 
@@ -30,16 +31,19 @@ class RapidOcr:
 
     `side` is the least length to which a picture's shorter side is brought for finding text: 192 reads 64 px signs
     exactly at a quarter of the default's cost. Large pictures are searched in windows, and lines that do not read well
-    are read upside down and mirrored, too. `threads` is what one reading may use.
+    are read upside down and mirrored, too. `threads` is what one reading may use, and `seconds` how long it may take
+    before it ends with `TooMuch`.
     """
 
     name = "rapidocr"
 
-    def __init__(self, *, side: int = 192, threads: int = 1) -> None:
-        if side < 64 or threads < 1:
-            raise ValueError(f"`side` must be at least 64 and `threads` at least 1, got {side} and {threads}")
+    def __init__(self, *, side: int = 192, threads: int = 1, seconds: float = math.inf) -> None:
+        if side < 64 or threads < 1 or not seconds > 0:
+            least = "`side` must be at least 64, `threads` at least 1 and `seconds` positive"
+            raise ValueError(f"{least}, got {side}, {threads} and {seconds}")
         self._side = side
         self._threads = threads
+        self._seconds = seconds
 
     @property
     def version(self) -> str:
@@ -51,21 +55,26 @@ class RapidOcr:
         A line that reads better upside down or mirrored has that reading, too, at the same place.
         """
         with self._engine.lock:
-            places = self._places(image)
-            told = self._recognise([crop for _, crop in places])
+            limit = Limit(self._seconds)
+            recognise = partial(self._recognise, limit)
+            places = self._places(image, limit)
+            told = recognise([crop for _, crop in places])
             lines = [Line(text, score, box, crop) for (box, crop), (text, score) in zip(places, told, strict=True)]
-            return [r for r in every_way(lines, self._recognise) if r.text.strip() and r.score >= _FAINT]
+            return [r for r in every_way(lines, recognise) if r.text.strip() and r.score >= _FAINT]
 
     def find(self, image: Image.Image) -> list[Box]:
         """Where text stands in `image`, without reading it: for engines that cannot find text."""
         with self._engine.lock:
-            return [box for box, _ in self._places(image)]
+            return [box for box, _ in self._places(image, Limit(self._seconds))]
 
-    def _places(self, image: Image.Image) -> list[tuple[Box, Crop]]:
+    def _places(self, image: Image.Image, limit: Limit) -> list[tuple[Box, Crop]]:
         """Where text stands, and each line laid flat. A line that a window cuts off gives way to a whole one."""
         # RapidOCR takes arrays in the order of OpenCV: blue first
         windows = windows_of(np.ascontiguousarray(np.asarray(image.convert("RGB"))[:, :, ::-1]))
-        found = [(window, box, crop) for window in windows for box, crop in self._found(window.pixels)]
+        found: list[tuple[Window, Box, Crop]] = []
+        for window in windows:
+            limit.check()
+            found += [(window, box, crop) for box, crop in self._found(window.pixels)]
         if len(windows) > 1:
             found.sort(key=lambda place: (place[0].cuts(place[1]), place[0].whole))
         boxes = [window.in_picture(box) for window, box, _ in found]
@@ -84,11 +93,13 @@ class RapidOcr:
         corners = map_boxes_to_original(found.boxes, record, *pixels.shape[:2])
         return [(_box(four), crop) for four, crop in zip(corners, crops, strict=True)]
 
-    def _recognise(self, crops: Sequence[Crop]) -> list[tuple[str, float]]:
-        if not crops:
-            return []
-        told = self.library.recognize_txt(list(crops))
-        return [(text, float(score)) for text, score in zip(told.txts, told.scores, strict=True)]
+    def _recognise(self, limit: Limit, crops: Sequence[Crop]) -> list[tuple[str, float]]:
+        read: list[tuple[str, float]] = []
+        for start in range(0, len(crops), _AT_ONCE):
+            limit.check()
+            told = self.library.recognize_txt(list(crops[start : start + _AT_ONCE]))
+            read += [(text, float(score)) for text, score in zip(told.txts, told.scores, strict=True)]
+        return read
 
     @property
     def library(self) -> Any:
@@ -144,7 +155,7 @@ def _finite(session: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def _widened(pixels: Pixels) -> Pixels:
-    """A strip with plain ground below or beside it. As it is, one of 640 by 2 pixels would be enlarged a hundredfold."""
+    """A strip with plain ground below or beside it: as it is, 640 by 2 pixels would be enlarged a hundredfold."""
     import cv2
 
     height, width = pixels.shape[:2]

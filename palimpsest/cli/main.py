@@ -168,12 +168,14 @@ def config(config: Config = None, json_: Json = False) -> None:
 def audit_verify(
     folders: AuditFolders = None,
     archived: Annotated[
-        bool, typer.Option("--archived", help="The oldest files may be elsewhere; else one that is gone is a finding.")
+        bool, typer.Option("--archived", help="The oldest files, or the heads, may be elsewhere.")
     ] = False,
     config: Config = None,
     json_: Json = False,
 ) -> None:
-    """Check whether anything in the audit log was changed, removed, reordered or cut off. Exit code 1 if so."""
+    """Check whether anything in the audit log was changed, removed, reordered or cut off. Exit code 1 if so, and if
+    there is no log.
+    """
     from service.audit import verify
 
     places, keys = _audit_log(folders, config)

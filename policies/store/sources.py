@@ -28,6 +28,7 @@ Paths = str | Path | Sequence[str | Path]
 POLICY_BYTES = 16 << 20
 LIST_BYTES = 16 << 20
 _SUFFIXES = (".yaml", ".yml")
+_LIST = ".txt"
 _RACY_SECONDS = 2.0  # a file this young may change again without a new time stamp
 
 
@@ -56,6 +57,8 @@ class DiskSource:
             raise ValueError("a list file must be in the policy's folder or below it")
         if any(part.startswith(".") for part in Path(name).parts):
             raise ValueError("a list file must not be hidden, nor be in a hidden folder: changes there go unnoticed")
+        if path.suffix != _LIST:
+            raise ValueError(f"a list file must end in `{_LIST}`: changes of others go unnoticed")
         if not path.is_file():
             raise ValueError("no such list file")
         if path.stat().st_size > LIST_BYTES:
@@ -192,7 +195,7 @@ def _watched(paths: Paths) -> list[Path]:
         if path.suffix != SUFFIX:
             folder = path if path.is_dir() else path.parent
             for root, files in _walk(folder):
-                kept = (f for f in files if f.endswith((*_SUFFIXES, ".txt", SUFFIX)) and not f.startswith("."))
+                kept = (f for f in files if f.endswith((*_SUFFIXES, _LIST, SUFFIX)) and not f.startswith("."))
                 found.update(Path(root) / f for f in kept)
         found.add(path)
     return sorted(found)

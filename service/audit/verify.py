@@ -23,7 +23,7 @@ __all__ = ["Finding", "find", "verify"]
 _LARGEST = 1 << 30  # no file of ours comes near it
 
 Kind = Literal["broken", "key", "missing", "open", "running", "older", "no-heads"]
-_FAULTLESS: frozenset[Kind] = frozenset(("running", "older", "no-heads"))
+_FAULTLESS: frozenset[Kind] = frozenset(("running", "older"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +31,8 @@ class Finding:
     """What is odd about one file.
 
     `broken`: a record, the file's name or its length is not what was written. `key`: it was written under another key.
-    `missing`: it is gone. `open`: it has no `close` record, and its process has ended. What is no fault: `running`, a
-    worker still writes it; `older`, it was moved to an archive; `no-heads`, nothing tells how far the files went.
+    `missing`: it is gone. `open`: it has no `close` record, and its process has ended. `no-heads`: nothing tells how
+    far the files went. What is no fault: `running`, a worker still writes it; `older`, it was moved to an archive.
     """
 
     file: str
@@ -50,7 +50,7 @@ def verify(*folders: Path, keys: AuditKeys, archived: bool = False) -> tuple[int
     """The number of intact records in a log, and the findings in order of file names.
 
     `folders`: the log's own, then those that closed files were moved to. The heads are beside the first. With
-    `archived`, the oldest files may be elsewhere.
+    `archived`, the oldest files may be elsewhere, and so may the heads.
     """
     heads, findings = _heads(heads_of(folders[0]), keys)
     chains: dict[str, _Chain] = {}
@@ -62,9 +62,11 @@ def verify(*folders: Path, keys: AuditKeys, archived: bool = False) -> tuple[int
         finding = chain.finding or _unlike_its_head(name, chain, heads) or _unjoined(name, chain, chains)
         findings += [finding] if finding is not None else []
     findings += _gone(chains, heads or {}, archived=archived)
-    if heads is None and any(chain.version > 1 for chain in chains.values()):
+    if heads is None and not archived and any(chain.version > 1 for chain in chains.values()):
         said = "there are no heads beside this folder, so whole files and ends of files may be gone unnoticed"
         findings.append(Finding(str(folders[0]), 0, "no-heads", said))
+    if not chains and not heads:
+        findings.append(Finding(str(folders[0]), 0, "missing", "holds no log, and no head tells of one"))
     return sum(chain.good for chain in chains.values()), sorted(findings, key=lambda f: (f.file, f.line))
 
 

@@ -211,10 +211,10 @@ class Console:
 
 
 async def _static(request: Request) -> Response:
-    file = STATIC / request.path_params["name"]
-    if file.parent != STATIC or not file.is_file():
+    name = request.path_params["name"]
+    if name not in {file.name for file in STATIC.iterdir() if file.is_file()}:
         raise NotFound("there is nothing at this path")
-    return FileResponse(file)
+    return FileResponse(STATIC / name)
 
 
 async def _nothing(request: Request, error: Exception) -> Response:

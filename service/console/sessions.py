@@ -34,7 +34,7 @@ class Sessions:
         """The caller of a cookie. None if the session is over, or was sealed by nobody of ours."""
         try:
             return self._may(self._box.decrypt(value, ttl=SESSION_SECONDS).decode())
-        except (InvalidToken, UnicodeDecodeError):
+        except (InvalidToken, ValueError):  # a cookie may hold what is no ASCII
             return None
 
     def _may(self, digest: str) -> Caller | None:

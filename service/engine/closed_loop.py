@@ -171,7 +171,9 @@ class ClosedLoop:
         return Finished(outcome, files)
 
     def _file(self, picture: Picture, order: Order) -> bytes:
-        file = encode(picture.image, order.output_format, order.quality)
+        marked = self._marker is not None and "watermark" in picture.marks
+        write = self._marker.encode if self._marker is not None and marked else encode
+        file = write(picture.image, order.output_format, order.quality)
         if self._marker is None or not self._marker.signs:
             return file
         drawn = picture.made is not None

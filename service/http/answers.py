@@ -114,6 +114,7 @@ def refusal(outcome: Outcome, order: Order, decision_id: str) -> Refused:
         reasons=tuple(dict.fromkeys(d.why for d in shown if d.why)),
         messages=outcome.decision.messages,
         seed=order.seed,
+        unread=any(e.on_error == "block" for e in outcome.decision.errors),
     )
     error.headers = answer_headers(
         {

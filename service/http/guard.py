@@ -137,7 +137,7 @@ class Guard:
         if path in _PROBES:
             return None if method in ("GET", "HEAD") else _wrong_method(method, ("GET", "HEAD"))
         methods = _methods(self.access, path)
-        if methods is None:
+        if methods is None or "\n" in path:  # which no route matches
             return NotFound("there is nothing at this path; see `/v1/openapi.json`")
         if methods.get(method) == "public":
             return None

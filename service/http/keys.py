@@ -12,6 +12,7 @@ import hashlib
 import hmac
 import json
 import logging
+import math
 import os
 import re
 import secrets
@@ -69,6 +70,8 @@ class KeyRecord:
     revoked: datetime | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.id, str):
+            raise ValueError(f"a key's id must be a string, got `{self.id}`")
         if not _NAME.fullmatch(self.name):
             raise ValueError(
                 f"a key's name must be lower-case letters, digits and `._-`, 64 at most, got `{self.name}`"
@@ -82,8 +85,8 @@ class KeyRecord:
         for when in (self.created, self.expires, self.revoked):
             if when is not None and when.tzinfo is None:
                 raise ValueError(f"the times of key `{self.id}` must have a time zone")
-        if self.per_minute is not None and self.per_minute <= 0:
-            raise ValueError(f"the rate of key `{self.id}` must be positive, got `{self.per_minute:g}`")
+        if self.per_minute is not None and not 0 < self.per_minute < math.inf:
+            raise ValueError(f"the rate of key `{self.id}` must be positive and finite, got `{self.per_minute:g}`")
 
     def opens(self, now: datetime) -> bool:
         """Whether the key is valid at this time."""
@@ -128,10 +131,10 @@ def load_keys_file(file: Path) -> tuple[KeyRecord, ...]:
         values = json.loads(read_file(file, _MOST_BYTES))
         if not isinstance(values, dict) or values.get("format") != _FORMAT:
             raise ValueError(f"it must contain `format`: `{_FORMAT}`")
-        records = tuple(_record(v) for v in values["keys"])
+        records = tuple(map(_record, values["keys"]))
     except OSError as error:
         raise SettingsError(f"the keys file `{file}` cannot be read: {error.strerror or error}") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise SettingsError(f"the keys file `{file}` is invalid: {error}") from None
     if len({r.id for r in records}) != len(records):
         raise SettingsError(f"the keys file `{file}` contains the same key id twice")
@@ -139,7 +142,8 @@ def load_keys_file(file: Path) -> tuple[KeyRecord, ...]:
 
 
 def save_keys_file(file: Path, records: Sequence[KeyRecord]) -> None:
-    """Writes the records to `file` atomically, readable by its owner only."""
+    """Writes the records to `file`, or to where it leads as a link, atomically, readable by its owner only."""
+    file = file.resolve()
     text = json.dumps({"format": _FORMAT, "keys": [r.to_dict() for r in records]}, indent=1) + "\n"
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     fresh = file.with_name(f".{file.name}.{os.getpid()}")
@@ -235,7 +239,9 @@ def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
 
 
-def _record(values: dict[str, Any]) -> KeyRecord:
+def _record(values: Any) -> KeyRecord:
+    if not isinstance(values, dict):
+        raise ValueError(f"each of `keys` must be an object, got `{str(values)[:64]}`")
     if unknown := sorted(set(values) - set(KeyRecord.__dataclass_fields__)):
         raise ValueError(f"unknown field `{unknown[0]}`")
     ends = {name: datetime.fromisoformat(values[name]) for name in ("expires", "revoked") if values.get(name)}

@@ -6,6 +6,7 @@ cannot be marked raises: it must not leave.
 
 from __future__ import annotations
 
+import io
 import logging
 import math
 from collections.abc import Sequence
@@ -41,6 +42,7 @@ __all__ = ["Marker"]
 
 log = logging.getLogger("bentoml.palimpsest.marking")
 
+_QUALITIES = (40, 50, 60, 75, 90, 100)  # of lossy files, in which a watermark may be lost
 _SHORTEST_KEY = 16  # bytes
 _SOURCES = {"c2pa": "credentials", "watermark": "watermark"}
 
@@ -95,6 +97,19 @@ class Marker:
             self._failed("watermark", error)
         self._recorder.marked("watermark", "marked")
         return marked
+
+    def encode(self, image: Image, form: Format, quality: int) -> bytes:
+        """The file of a picture that has the watermark, in which it is found again: of `quality`, or of the least
+        higher one of a few at which it is. Raises: MarkingFailed.
+        """
+        import numpy as np
+        from PIL import Image as Images
+
+        files = (encode(image, form, q) for q in (quality, *(q for q in _QUALITIES if q > quality)))
+        for file in files:
+            if form == "png" or self._watermark.find(np.asarray(Images.open(io.BytesIO(file)).convert("RGB"))):
+                return file
+        return self._failed("watermark", NotMarked(f"the watermark is not found again in a `{form}` file"))
 
     def sign(self, file: bytes, form: Format, order: Order, how: str, kinds: Sequence[str], *, drawn: bool) -> bytes:
         """The image file with credentials. `how` and `kinds`: what the rules did to the picture, and which categories

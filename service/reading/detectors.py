@@ -33,6 +33,7 @@ __all__ = ["Detection", "Detectors", "build_detection"]
 
 log = logging.getLogger("bentoml.palimpsest.detection")
 
+_SHARE = 0.8  # of a reader's time; then it ends by itself, before it counts as one that hangs
 _LOADING = 120.0  # seconds that a detector may take to load its weights
 
 
@@ -162,11 +163,12 @@ def _semantic(settings: Settings) -> Iterator[ConceptFinder]:
 def _readers(settings: Settings) -> Iterator[PictureDetector]:
     from detectors.images import EasyOcr, LetteringLooker, RapidOcr
 
-    rapid = RapidOcr()
+    seconds = _SHARE * settings.detector_seconds
+    rapid = RapidOcr(seconds=seconds)
     yield LetteringLooker(rapid, budget=settings.detector_seconds)
     if settings.easyocr is not None:
         try:
-            engine = EasyOcr.of_folder(_folder("easyocr", settings.easyocr), finder=rapid)
+            engine = EasyOcr.of_folder(_folder("easyocr", settings.easyocr), finder=rapid, seconds=seconds)
         except FileNotFoundError as error:
             raise SettingsError(f"`easyocr`: {error}") from None
         yield LetteringLooker(engine, budget=settings.detector_seconds)

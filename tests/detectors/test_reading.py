@@ -10,6 +10,9 @@
 | other ways instead of the line as it stands | a_line_that_reads_well_is_recognised_once |
 | NaN of another way dropped | a_score_that_is_no_number_comes_out |
 | outputs of RapidOCR's networks not checked | a_network_of_rapidocr_that_gives_no_numbers |
+| strips as they are | a_strip_is_not_enlarged |
+| time that is not looked at | a_page_that_cannot_be_read_in_time |
+| a detector that stopped by itself counted as failed | a_page_that_cannot_be_read_in_time |
 """
 
 from __future__ import annotations
@@ -21,10 +24,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from detectors.images import EasyOcr, LetteringLooker, RapidOcr, Reading, look
+from detectors.images import EasyOcr, LetteringLooker, RapidOcr, Reading, Watched, look
 from detectors.images.rapid import _finite
 from detectors.images.ways import Line, every_way
 from detectors.images.windows import distinct, windows_of
+from detectors.running import Watch
 from policies import Box
 
 FONT = Path(__file__).parents[2] / "reference" / "fonts" / "DejaVuSansMono-Bold.ttf"
@@ -137,6 +141,43 @@ def test_a_network_of_rapidocr_that_gives_no_numbers_is_an_error_and_never_no_te
     monkeypatch.setattr(getattr(engine.library, part), "session", damaged)
     seen = look(drawn("LOSER", 64, 14), [LetteringLooker(engine, budget=60)], reads=frozenset({"lettering"}))
     assert seen.error("picture", "lettering") == "rapidocr: error: NotFinite"
+
+
+@pytest.mark.parametrize("size", [(4096, 16), (16, 4096), (640, 2)])
+def test_a_strip_is_not_enlarged_beyond_a_usual_picture(size, monkeypatch):
+    engine, areas = RapidOcr(), []
+    detector = engine.library.text_det
+    inner = detector.session
+    monkeypatch.setattr(detector, "session", lambda x: areas.append(x.shape[2] * x.shape[3]) or inner(x))
+    engine.read(Image.new("RGB", size, "white"))
+    assert areas
+    assert max(areas) <= 640 * 640
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_lettering_in_a_strip_is_found_where_it_stands(turned):
+    colours = ((70, 120, 160), (250, 240, 220))
+    picture = Image.new("RGB", (900, 24), colours[0])
+    picture.paste(drawn("LOSER", 100, 18, at=(0.5, 0.5), colours=colours).crop((0, 38, 100, 62)), (600, 0))
+    picture = picture.rotate(90, expand=True) if turned else picture
+    (box,) = {r.box for r in RapidOcr().read(picture) if r.text == "LOSER"}
+    along = (900 - box.bottom, 900 - box.top) if turned else (box.left, box.right)
+    across = (box.left, box.right) if turned else (box.top, box.bottom)
+    assert 600 < along[0] < along[1] < 700
+    assert -2 < across[0] < across[1] < 26
+
+
+def test_a_page_that_cannot_be_read_in_time_is_an_error_and_stops_nobody_else():
+    page = Image.new("RGB", (1000, 1000), "white")
+    for k in range(64):
+        page.paste(drawn("LOSER", 100, 20), (k % 8 * 120, k // 8 * 120))
+    reader = LetteringLooker(RapidOcr(seconds=0.2), budget=60)
+    watch = Watch("rapidocr", 60)
+    asked = [(page, "rapidocr: timeout: not read within 0.2 s")] * 3 + [(drawn("LOSER", 64, 14), None)]
+    for picture, said in asked:
+        seen = look(picture, [Watched(reader, watch)], reads=frozenset({"lettering"}))
+        assert seen.error("picture", "lettering") == said
+    assert watch.health.state == "closed"
 
 
 def test_what_is_read_turned_is_joined_by_itself():

@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from detectors.images import LetteringLooker, Watched, look
-from detectors.running import DetectorFailed, Failure, Health, Watch, WatchedScorer
+from detectors.running import DetectorFailed, Failure, Health, Limit, Watch, WatchedScorer
 from detectors.text import TextDetectors, default_detectors
 from policies import Request
 
@@ -68,6 +68,17 @@ def test_after_three_failures_in_a_row_the_detector_is_not_asked_for_a_while(wat
     assert asked == []
     assert [h.state for h in changes] == ["open"]
     assert not watch.health.ok
+
+
+def test_a_detector_that_stops_by_itself_is_well(watch):
+    def read():
+        Limit(1.0).check()
+        Limit(-1.0).check()
+
+    for _ in range(5):
+        failure = watch.call(read)
+    assert (failure.kind, failure.text, failure.well) == ("timeout", "not read within -1 s", True)
+    assert watch.health == Health("reader", "closed", 0, 0, 0)
 
 
 def test_failures_count_only_in_a_row(watch):

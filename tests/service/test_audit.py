@@ -187,9 +187,15 @@ def test_the_chain_over_files_finds_it_where_the_heads_are_not_at_hand(
     files = runs(tmp_path)
     remove_heads(files)
     heads_of(tmp_path).rmdir()
-    assert [f.kind for f in verify(tmp_path, keys=KEYS)[1]] == ["no-heads"]
+    (unknown,) = verify(tmp_path, keys=KEYS)[1]
+    assert (unknown.kind, unknown.faulty) == ("no-heads", True)
+    assert verify(tmp_path, keys=KEYS, archived=True)[1] == []
     tamper(files)
-    assert any(f.faulty for f in verify(tmp_path, keys=KEYS)[1])
+    assert any(f.faulty for f in verify(tmp_path, keys=KEYS, archived=True)[1])
+    for file in files:
+        file.unlink(missing_ok=True)
+    (nothing,) = verify(tmp_path, keys=KEYS)[1]
+    assert (nothing.kind, nothing.faulty) == ("missing", True), "all is gone, or nothing was ever there"
 
 
 def test_a_file_of_a_running_worker_is_no_fault_and_that_of_a_killed_one_is(tmp_path: Path) -> None:

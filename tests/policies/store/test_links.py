@@ -110,6 +110,14 @@ def test_a_list_in_a_hidden_folder_is_refused_because_its_changes_go_unnoticed(t
         Loader(sense=sense).load(tmp_path)
 
 
+def test_a_list_with_another_suffix_is_refused_because_its_changes_go_unnoticed(tmp_path: Path) -> None:
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "bad.list").write_text("grumpf\n")
+    (tmp_path / "p.yaml").write_text(LISTED.replace("lists/bad.txt", "lists/bad.list"))
+    with pytest.raises(PolicyError, match=r"must end in `\.txt`"):
+        Loader(sense=sense).load(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["x.txt", "x.yaml", "x.bundle"])
 @pytest.mark.parametrize("kind", ["fifo", "zero", "folder"])
 def test_what_is_no_regular_file_stalls_no_poll_and_eats_no_memory(tmp_path: Path, kind: str, name: str) -> None:

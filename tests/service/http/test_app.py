@@ -119,6 +119,7 @@ def test_a_refusal_is_one_that_clients_know(client: TestClient) -> None:
     assert (answer.status_code, error["code"], error["param"]) == (400, "moderation_blocked", "prompt")
     assert error["decision_id"] == answer.headers["x-request-id"]
     assert error["moderation_details"]["categories"] == ["hate"]
+    assert error["moderation_details"]["unread"] is False
     assert "Some words are refused wherever they stand." in error["message"]
     assert "forbidden" not in answer.text
 
@@ -162,7 +163,8 @@ def test_a_body_without_a_length_is_counted_as_it_streams(client: TestClient) ->
 
 
 @pytest.mark.parametrize(
-    "path", ["/docs.json", "/schema.json", "/generate", "/v1/images/variations", "/livez/../docs.json"]
+    "path",
+    ["/docs.json", "/schema.json", "/generate", "/v1/images/variations", "/livez/../docs.json", "/v1/models/a%0ab"],
 )
 def test_what_is_not_ours_does_not_exist(client: TestClient, path: str) -> None:
     answer = client.get(path)
@@ -344,7 +346,7 @@ def test_a_full_queue_answers_429_with_retry_after(serve: Callable[..., TestClie
 
 
 def test_a_request_past_its_deadline_gets_504(serve: Callable[..., TestClient]) -> None:
-    client = serve(deadline_seconds=0.2, max_steps=1000)
+    client = serve(deadline_seconds=0.5, max_steps=1000)
     answer = post(client, prompt=BENIGN, num_inference_steps=1000)
     assert (answer.status_code, answer.json()["error"]["code"]) == (504, "deadline_exceeded")
 

@@ -83,17 +83,17 @@ def test_a_key_lives_up_to_its_end_and_not_at_it(tmp_path: Path) -> None:
     assert ring.find(bearer(key), now=NOW + timedelta(days=1)) is None
 
 
-@pytest.mark.parametrize("damage", ["torn", "gone"])
+@pytest.mark.parametrize("damage", ["torn", "gone", "[" * 100_000, '{"format": "palimpsest.keys/v1", "keys": [""]}'])
 def test_a_file_that_cannot_be_read_any_more_leaves_the_keys_at_hand(tmp_path: Path, damage: str) -> None:
     file = tmp_path / "keys.json"
     key, record = new_key("studio", ["generate"], now=NOW)
     save_keys_file(file, [record])
     ring = KeyRing(file=file)
     assert ring.find(bearer(key), now=NOW)
-    if damage == "torn":
-        file.write_text(file.read_text()[:50])
-    else:
+    if damage == "gone":
         file.unlink()
+    else:
+        file.write_text(file.read_text()[:50] if damage == "torn" else damage)
     assert ring.find(bearer(key), now=NOW)
     assert ring.find("", now=NOW) is None, "a file that is gone opens nothing to everybody"
 
@@ -107,6 +107,8 @@ def test_a_file_that_cannot_be_read_any_more_leaves_the_keys_at_hand(tmp_path: P
         ({"sha256": "abc"}, "64 hexadecimal"),
         ({"created": "2030-01-01T00:00:00"}, "time zone"),
         ({"per_minute": 0}, "must be positive"),
+        ({"per_minute": float("nan")}, "must be positive and finite"),
+        ({"id": []}, "id must be a string"),
         ({"colour": "red"}, "unknown field `colour`"),
     ],
 )
@@ -319,6 +321,18 @@ def test_no_path_is_resolved_when_it_is_handed_to_the_workers(tmp_path: Path) ->
     )
     for name, path in (("POLICY", current), ("POLICY_KEYS", tmp_path / "key"), ("PACKS", current), ("STATE", current)):
         assert handed[f"PALIMPSEST_{name}"] == str(path)
+
+
+def test_a_key_is_revoked_where_a_link_leads(tmp_path: Path) -> None:
+    file, link = tmp_path / "keys.json", tmp_path / "link.json"
+    key, record = new_key("studio", ["generate"], now=NOW)
+    save_keys_file(file, [record])
+    link.symlink_to(file.name)
+    ring = KeyRing(file=file)
+    assert ring.find(bearer(key), now=NOW)
+    save_keys_file(link, revoke(load_keys_file(link), record.id, now=NOW))
+    assert ring.find(bearer(key), now=NOW) is None
+    assert link.is_symlink()
 
 
 @pytest.mark.parametrize("kind", ["fifo", "zero"])

@@ -109,7 +109,8 @@ def test_a_picture_that_is_refused_ends_its_stream_with_an_error_and_no_picture(
     name, data = events(answer)[-1]
     assert (name, data["error"]["code"]) == ("error", "moderation_blocked")
     details = data["error"]["moderation_details"]
-    assert (details["moderation_stage"], type(details["seed"])) == ("output", int)
+    assert (details["moderation_stage"], type(details["seed"]), details["unread"]) == ("output", int, True)
+    assert "Something in it could not be read or judged." in data["error"]["message"]
     assert "b64_json" not in answer.text
     assert [counted(client, outcome) for outcome in ("refused", "ok")] == [before[0] + 1, before[1]]
 

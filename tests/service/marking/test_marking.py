@@ -17,6 +17,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from marking.credentials import read_credentials
+from service.image_files import encode
 from service.settings import SettingsError
 from tests.marking.chains import Chain, chain
 from tests.service.engine.scripted import Script, pixels
@@ -102,6 +103,28 @@ def test_pictures_carry_both_marks_in_every_format_and_the_check_finds_them(
     assert again.tobytes() == marked.tobytes(), "the watermark depends on pixels and key alone"
     after = marks(both)
     assert [b - a for a, b in zip(before, after, strict=True)] == [6, 6, 0, 0, 4, 4]
+
+
+@pytest.mark.parametrize("form", ["jpeg", "webp"])
+def test_a_file_is_only_as_small_as_leaves_the_watermark_in_it(both: TestClient, form: str) -> None:
+    sizes = []
+    for asked in (0, 30, 100):
+        shown = files(generate(both, n=2, output_format=form, output_compression=asked))
+        assert {found(both, file)[2] for file in shown} == {"detected"}, asked
+        sizes.append(sum(map(len, shown)))
+    assert max(sizes[:2]) < sizes[2]
+    watermark = both.runtime.ready().marker._watermark  # type: ignore[attr-defined]
+    lost = encode(image(files(generate(both))[0]), form, 0)
+    assert not watermark.find(pixels(image(lost))), "as it was asked for, it would be lost"
+
+
+def test_a_file_in_which_no_quality_leaves_the_watermark_is_not_sent(
+    both: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watermark = both.runtime.ready().marker._watermark  # type: ignore[attr-defined]
+    monkeypatch.setattr(type(watermark), "find", lambda self, pixels: False)
+    answer = generate(both, output_format="jpeg")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "marking_failed")
 
 
 def test_off_and_signed_leave_the_pixels_as_they_are(serve: Callable[..., TestClient], pem: Chain) -> None:
