@@ -158,9 +158,9 @@ def test_the_openai_client_edits(client: TestClient) -> None:
     assert answer.data[0].b64_json
     one = sdk.images.edit(image=[("a.png", file_of(picture()), "image/png")], prompt=BENIGN)
     assert one.data[0].b64_json
-    with pytest.raises(openai.BadRequestError, match="twice") as twice:
+    with pytest.raises(openai.BadRequestError, match="must be one picture, got two") as twice:
         sdk.images.edit(image=[("a.png", file_of(picture())), ("b.png", file_of(picture()))], prompt=BENIGN)
-    assert twice.value.status_code == 400
+    assert (twice.value.status_code, twice.value.param) == (400, "image")
     events = [e.type for e in sdk.images.edit(image=file_of(picture()), prompt=BENIGN, stream=True)]
     assert events[-1] == "image_edit.completed"
 
