@@ -51,7 +51,7 @@ def test_a_picture_of_a_steered_prompt_says_how_it_came(run: Any, reads: Any, ed
 
 
 def test_few_steps_do_not_pass_between_windows(run: Any, host: Any, packs: Any) -> None:
-    """With two steps, and a pack that steers from 0.1 to 0.3 of the trajectory. A rule with strength 0 changes nothing."""
+    """Two steps, and a pack that steers from 0.1 to 0.3 of the trajectory. A rule with strength 0 changes nothing."""
     from steering import Pack, Window
 
     pack = replace(Pack.load(packs / "lettering.safetensors", host=host), window=Window(0.1, 0.3))
