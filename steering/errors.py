@@ -19,7 +19,8 @@ SteeringError
 ├── UnjudgedText      the pipeline would read text that is in no prompt of the call, such as what a rewriter wrote
 ├── BrokenPicture     latents or decoded values that are not finite: no picture, whatever would be made of them
 ├── BadLayout         the denoiser was called with rows that the plan was not laid out for
-├── NotFired          a site replaced fewer or more rows than the plan says, so the picture must not be used
+├── NotFired          a site replaced fewer or more rows than the plan says, or no step of a run lies in a window of
+│                     it, so the picture must not be used
 └── NotFinite         what a sentinel reads is nan or inf, so it cannot tell that the concept is absent
 """
 
@@ -162,7 +163,7 @@ class BadLayout(SteeringError):
 
 
 class NotFired(SteeringError):
-    """A site did not replace the rows that the plan says."""
+    """A site did not replace the rows that the plan says, or no step of the run lies in the window of a part of it."""
 
 
 class NotFinite(SteeringError):

@@ -40,7 +40,8 @@ class Window:
 
     Fractions, so that a window means the same at any number of steps. `n` counts the different timesteps that the
     scheduler really uses: a second-order scheduler that evaluates a timestep twice keeps both evaluations in one
-    window. `start == end` is empty.
+    window. `start == end` is empty on purpose; any other window in which no step of a run lies is an error of that run
+    (`NotFired`), see `with_step`.
     """
 
     start: float = 0.0
@@ -56,6 +57,15 @@ class Window:
         """True when step `step` of `steps` lies in the window."""
         # the small constant keeps 0.3 * 10 on the third step's edge, where float division puts it a hair above
         return self.start * steps - 1e-9 <= step < self.end * steps - 1e-9
+
+    def with_step(self, steps: int) -> Window:
+        """This window, widened to the nearest of `steps` steps where none of them lies in it; the earlier one of two.
+        An empty one stays empty."""
+        if self.start == self.end or any(self.covers(step, steps) for step in range(steps)):
+            return self
+        apart = [max(self.start - step / steps, step / steps - self.end) for step in range(steps)]
+        nearest = apart.index(min(apart))
+        return Window(min(self.start, nearest / steps), max(self.end, min(1.0, (nearest + 0.5) / steps)))
 
     def overlaps(self, other: Window) -> bool:
         """True when some number of steps has a step in both windows."""

@@ -196,7 +196,7 @@ class ClosedLoop:
             return Outcome(decision, "prompt")
         adapter = self._adapters[order.lora.name].at(order.lora.scale) if order.lora is not None else None
         with self._recorder.stage("plan"):
-            repair = self._repair(request, decision, adapter)
+            repair = self._repair(request, decision, adapter, order.steps)
         if repair.refused and (given is None or given.kind == "edit"):  # a repair draws nothing of the prompt's
             return Outcome(replace(decision, verdict="block"), "prompt")
         # sentinels were fitted without the adapter, and for pictures that are drawn from noise: as on an untrusted host
@@ -222,8 +222,9 @@ class ClosedLoop:
         packs = (self._packs.get(concept) for concept in sorted(snapshot.sentinels))
         return tuple(pack.sentinel for pack in packs if pack is not None and pack.sentinel is not None)
 
-    def _repair(self, request: Request, decision: Decision, adapter: Adapter | None) -> Repair:
-        return choose_repair(request, decision, self._packs, without_lettering=self._without_lettering, adapter=adapter)
+    def _repair(self, request: Request, decision: Decision, adapter: Adapter | None, steps: int) -> Repair:
+        how: dict[str, Any] = {"without_lettering": self._without_lettering, "adapter": adapter, "steps": steps}
+        return choose_repair(request, decision, self._packs, **how)
 
     async def _pictures(self, trial: _Trial, repair: Repair) -> tuple[Picture, ...]:
         """All pictures of a request, each after its last judgement. If one fails, the others are cancelled."""
@@ -292,7 +293,7 @@ class ClosedLoop:
         replaced |= repair.prompt != trial.request.prompt  # it is not where a rule is unfit and has no other words
         image = await self._pasted(trial, made.image, None if trial.given is None else trial.given.mask())
         revised = None if replaced or trial.request.prompt == trial.order.prompt else trial.request.prompt
-        sites = 0 if replaced else repair.sites
+        sites = 0 if replaced else _fired(made, repair.sites)
         picture = Picture(image, made, decision, sites=sites, replaced=replaced, revised=revised)
         if decision.reads:
             picture = await self._climb(trial, await self._judge(trial, picture), job)
@@ -328,7 +329,7 @@ class ClosedLoop:
             self._recorder.rewritten("refused")
             raise _Refused(decision, decision.verdict)
         with self._recorder.stage("plan"):
-            repair = self._repair(request, decision, trial.adapter)
+            repair = self._repair(request, decision, trial.adapter, trial.order.steps)
         self._recorder.rewritten("refused" if repair.refused else "accepted")
         if repair.refused:
             raise _Refused(decision, "block")
@@ -342,7 +343,7 @@ class ClosedLoop:
         if decision.refused:
             raise _Refused(decision, decision.verdict)
         with self._recorder.stage("plan"):
-            repair = self._repair(trial.request, decision, trial.adapter)
+            repair = self._repair(trial.request, decision, trial.adapter, trial.order.steps)
         if repair.refused:
             raise _Refused(decision, "block")
         return decision, repair
@@ -487,7 +488,7 @@ class ClosedLoop:
             return replace(picture, image=image, rungs=(*picture.rungs, rung))
         given = trial.given
         request, decision = given.asked if given and given.asked else (trial.request, picture.decision)
-        repair = self._repair(request, decision, trial.adapter)
+        repair = self._repair(request, decision, trial.adapter, trial.order.steps)
         retry = _retry(repair, rung, request.prompt, given=given is not None)
         if retry is None or not may_generate or (retry.prompt, retry.plan) in tried:
             return None
@@ -505,7 +506,8 @@ class ClosedLoop:
         image = await self._pasted(trial, made.image, mask)
         rungs = (*picture.rungs, rung)
         # INVARIANT: what does not steer has other words, see `_retry`
-        return replace(picture, image=image, made=made, sites=retry.sites, replaced=not retry.steers, rungs=rungs)
+        how = {"sites": _fired(made, retry.sites), "replaced": not retry.steers, "rungs": rungs}
+        return replace(picture, image=image, made=made, **how)
 
     def _in_time(self, trial: _Trial, picture: Picture) -> bool:
         """Whether another picture would finish before the deadline, even if it took twice as long as the last one."""
@@ -533,6 +535,11 @@ def _decide_told(trial: _Trial, scores: Mapping[str, float]) -> Decision:
     """The decision on the prompt with what the sentinels told of it."""
     decision = decide(trial.request, trial.signals + _told("prompt", scores), trial.snapshot)
     return decision.going_on(mended=trial.mended)
+
+
+def _fired(made: Made, sites: frozenset[str]) -> int:
+    """How many of these sites really changed something in a picture."""
+    return sum(1 for site in sites if made.report.fired.get(site))
 
 
 def _queue(pictures: Sequence[Picture]) -> str | None:
@@ -600,7 +607,7 @@ def _retry(repair: Repair, rung: Rung, prompt: str, *, given: bool) -> Repair | 
 
 def _whole(repair: Repair, donor: str) -> Repair:
     """The repair with the whole prompt replaced. The request's adapter stays."""
-    return replace(repair, prompt=donor, plan=repair.alone, sites=0)
+    return replace(repair, prompt=donor, plan=repair.alone, sites=frozenset())
 
 
 async def _made(job: Job) -> Made:

@@ -35,7 +35,7 @@ class Repair:
     rules without a usable pack, whose prompt was therefore replaced. `refused` names rules without a usable pack that
     refuse instead. `failed` is true if packs exist but no plan could be made of them; the prompt is then replaced, too.
     `alone` is the part of every plan that belongs to the request's adapter: the plan of a replaced prompt. `sites` and
-    `wider_sites` count the sites at which `plan` and `wider` steer; an adapter's own are not among them.
+    `wider_sites` are the sites at which `plan` and `wider` are to steer; an adapter's own are not among them.
     """
 
     prompt: str
@@ -46,8 +46,8 @@ class Repair:
     refused: tuple[str, ...] = ()
     failed: bool = False
     alone: Plan | None = None
-    sites: int = 0
-    wider_sites: int = 0
+    sites: frozenset[str] = frozenset()
+    wider_sites: frozenset[str] = frozenset()
 
     @property
     def steers(self) -> bool:
@@ -62,11 +62,13 @@ def choose_repair(
     *,
     without_lettering: WithoutLettering,
     adapter: Adapter | None = None,
+    steps: int | None = None,
 ) -> Repair:
     """The repair of `request` under `decision`. `packs` maps a concept to its pack for the loaded model.
 
     `adapter` is the request's. It stays in every repair: the rules judge what the request asks for. A pack that was not
-    verified with it is not used.
+    verified with it is not used. `steps`: of the run, if they are known; a window between two of them is widened to the
+    nearest.
     """
     steers = decision.steers
     alone = adapter.plan if adapter is not None else None
@@ -91,19 +93,30 @@ def choose_repair(
     try:
         first = [here[s.concept].plan(toward=_shown(here[s.concept], donor), strength=_strength(s)) for s in acting]
         more = [here[s.concept].plan(toward=_shown(here[s.concept], donor), wider=True) for s in acting]
+        first, more = ([_reaching(plan, steps) for plan in plans] for plans in (first, more))
         plan, wider = merge(first + own), merge(more + own)
     except SteeringError:
         return Repair(donor, plan=alone, donor=donor, failed=True, alone=alone)
     if adapter is not None and adapter.switched:  # INVARIANT: its evidence names each of these packs
         plan, wider = _unbound(plan), _unbound(wider)
-    sites, wider_sites = _count_sites(first), _count_sites(more)
+    sites, wider_sites = _sites(first), _sites(more)
     return Repair(
         request.prompt, plan=plan, wider=wider, donor=donor, alone=alone, sites=sites, wider_sites=wider_sites
     )
 
 
-def _count_sites(plans: Sequence[Plan]) -> int:
-    return len({site for plan in plans for site in plan.sites})
+def _sites(plans: Sequence[Plan]) -> frozenset[str]:
+    return frozenset(site for plan in plans for site in plan.sites)
+
+
+def _reaching(plan: Plan, steps: int | None) -> Plan:
+    """A plan whose windows each hold a step of a run: who asks for few steps must not pass between them."""
+    from steering import Plan
+
+    if steps is None:
+        return plan
+    acts = [replace(act, window=act.window.with_step(steps)) for act in plan.interventions]
+    return Plan(*acts, made_for=plan.made_for)
 
 
 def _unbound(plan: Plan) -> Plan:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from steering.batch.layout import Layout
 from steering.batch.watch import Watch
-from steering.errors import NotSupported
+from steering.errors import NotFired, NotSupported
 from steering.plans import Edit, Intervention, Plan, Swap
 from steering.values import WHERES, Donor, Operator
 
@@ -112,6 +112,29 @@ class RowProgram:
             for site in sites:
                 needed.setdefault(site, set()).add(way)
         return needed
+
+    def acting(self, step: int, steps: int, layout: Layout, silent: Collection[int] = ()) -> set[int]:
+        """The acts, by number, that a call carries out: their window is open, and it has rows and a site of theirs.
+        `silent`: sites that it does not pass."""
+        return {
+            n
+            for n, (picture, act) in enumerate(self._acts)
+            if act.window.covers(step, steps)
+            and layout.rows(picture, act.rows)
+            and any(name in self._index and self._index[name] not in silent for name in act.sites)
+        }
+
+    def check_acted(self, acted: Collection[int], steps: int) -> None:
+        """Nothing, when every act was carried out in some call of the run, but for one whose window is empty on
+        purpose. Raises: NotFired."""
+        for n, (_, act) in enumerate(self._acts):
+            window, kind = act.window, type(act).__name__.lower()
+            if n not in acted and window.start < window.end:
+                raise NotFired(
+                    f"no step of this run, of {steps}, lies in the window [{window.start:g}, {window.end:g}] of the"
+                    f" {kind} at site `{act.sites[0]}`, so the picture is not steered by it; ask for more steps, or"
+                    " widen the window"
+                )
 
     def check_cached(self, steps: int) -> None:
         """Nothing, when every act on text lasts for the whole run, as it does where text is read from a cache after the

@@ -18,6 +18,8 @@ __all__ += ["tensors_in", "weight_files"]
 
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 _SAFE = ".safetensors"
+_VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "tekken.json")
+_OF_BYTES = ("ByT5Tokenizer", "PerceiverTokenizer")  # whose words are the bytes
 _DTYPES = {"F64": torch.float32, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
@@ -30,11 +32,14 @@ def pipeline_class(folder: Path) -> str:
 
 
 def check_folder(folder: Path, variant: str | None) -> None:
-    """Checks that the classes of a folder are known, and that its weights are whole safetensors. Raises: BadModel."""
+    """Checks that the classes of a folder are known, its weights whole safetensors, and that its tokenizers have a
+    vocabulary. Raises: BadModel."""
     _known(pipeline_class(folder), folder, "_class_name")
     for name, (library, class_name) in parts_of(folder).items():
         if library == "diffusers":
             _known(class_name, folder, name)
+        if library == "transformers" and _splits_text(name, class_name):
+            _vocabulary(folder / name, class_name)
         if (folder / name).is_dir():
             _weights(folder / name, variant)
 
@@ -78,6 +83,25 @@ def _known(name: str, folder: Path, field: str) -> None:
         hint = f"did you mean `{near}`?" if near else "code in the folder is never run"
         said = f"`{field}` of `{folder / 'model_index.json'}` must be a class of diffusers {diffusers.__version__}"
         raise BadModel(f"{said}, got `{name}`; {hint}")
+
+
+def _splits_text(name: str, class_name: str) -> bool:
+    """Whether a component is a tokenizer, or a processor that has one; not one of pictures alone."""
+    of_pictures = any(word in class_name for word in ("Image", "Video", "Feature"))
+    return "tokenizer" in f"{name} {class_name}".lower() or (class_name.endswith("Processor") and not of_pictures)
+
+
+def _vocabulary(component: Path, class_name: str) -> None:
+    """Nothing, when a tokenizer has its words: transformers makes one without any, which reads every prompt as nothing.
+    Raises: BadModel."""
+    names = [file.name for file in component.iterdir()] if component.is_dir() else []
+    if class_name in _OF_BYTES and names:
+        return
+    if not any(name in _VOCABULARIES or name.endswith((".model", ".tiktoken")) for name in names):
+        got = ", ".join(f"`{name}`" for name in sorted(names)[:4]) or ("no file" if component.is_dir() else "no folder")
+        raise BadModel(
+            f"`{component}` must hold the vocabulary of a `{class_name}`, such as `tokenizer.json`, and has {got}"
+        )
 
 
 def _weights(component: Path, variant: str | None) -> None:

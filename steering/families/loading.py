@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import inspect
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,12 +76,13 @@ def load_pipeline(
     files = [checkpoint] if checkpoint else weight_files(folder / denoiser_component(folder), variant)
     dtype = dtype or _dtype_on(stored_dtype(files), torch.device(device))
     try:
-        with _quiet():
+        with _quiet(), _whole():
             pipe = _read(folder, variant, dtype) if checkpoint is None else read_checkpoint(checkpoint, folder, dtype)
     except (MemoryError, torch.OutOfMemoryError, BadModel):
         raise
     except Exception as error:  # the libraries raise errors of many kinds for what a folder has or lacks
         raise BadModel(f"model `{model}` cannot be loaded from safetensors: {_first_line(error)}") from error
+    _refuse_empty(pipe)
     for part in pipe.components.values():
         if isinstance(part, nn.Module):
             force_dtype(part, dtype)
@@ -119,6 +121,44 @@ def force_dtype(module: nn.Module, dtype: torch.dtype) -> None:
         stays = tensor.dtype == torch.float32 and any(part in kept for part in name.split("."))
         if tensor.is_floating_point() and tensor.dtype != dtype and not stays:
             tensor.data = tensor.data.to(dtype)
+
+
+@contextmanager
+def _whole() -> Iterator[None]:
+    """Refuses a component of which transformers finds no value for some weights: it would give them random ones and
+    say so in its log alone. Raises: BadModel."""
+    from transformers import modeling_utils
+
+    report = modeling_utils.log_state_dict_report
+
+    def told(*args: Any, **kwargs: Any) -> None:
+        call = inspect.signature(report).bind(*args, **kwargs).arguments
+        missing = sorted(call["loading_info"].missing_keys)
+        if missing:
+            raise BadModel(_lacks(f"`{call['pretrained_model_name_or_path']}`", call["model"], missing))
+        report(*args, **kwargs)
+
+    modeling_utils.log_state_dict_report = told  # what it reports is told nowhere else
+    try:
+        yield
+    finally:
+        modeling_utils.log_state_dict_report = report
+
+
+def _refuse_empty(pipe: Any) -> None:
+    """Nothing, unless a component has weights without a value, as diffusers leaves those that it does not find.
+    Raises: BadModel."""
+    for name, part in pipe.components.items():
+        if isinstance(part, nn.Module):
+            tensors = (*part.named_parameters(), *part.named_buffers())
+            empty = [key for key, tensor in tensors if tensor.device.type == "meta"]
+            if empty:
+                raise BadModel(_lacks(f"component `{name}`", part, empty))
+
+
+def _lacks(what: str, model: nn.Module, missing: Sequence[str]) -> str:
+    shown = ", ".join(f"`{key}`" for key in missing[:3]) + (", ..." if len(missing) > 3 else "")
+    return f"{what} must hold all weights of a `{type(model).__name__}`, and lacks {len(missing)}: {shown}"
 
 
 @contextmanager

@@ -72,6 +72,7 @@ class PipelineRun:
         self.tables: dict[int, tuple[DeviceTables, Ints]] = {}  # by rows of the call; with what the plans say
         self.watched: dict[int, np.ndarray] = {}  # by rows of the call; how often each row counted for each sentinel
         self.seen: set[Layout] = set()
+        self.acted: set[int] = set()  # the acts of the program that some call carried out
         self.steps = self.calls = self.ordinal = 0
 
     @property

@@ -263,6 +263,7 @@ class Session:
         hits[:, list(silent)] = 0
         expected += hits
         run.watched[layout.batch] += setting.watch
+        run.acted |= program.acting(self.clock.step, self.clock.steps, layout, silent)
         self.prepared.active.show(tables)
 
     def _pass_by(self, setting: RowSetting) -> None:
@@ -318,6 +319,7 @@ class Session:
         if program is not None:
             if not any(layout.rows(0, "cond") for layout in run.seen):
                 raise NotFired("the pipeline ended without a step for which a plan could be carried out")
+            program.check_acted(run.acted, self.clock.steps)
             shape = (len(COUNTED), len(self.prepared.placed), run.layouts.pictures)
             fired, dose, moved = np.zeros(shape, np.int64), np.zeros(shape[1:]), np.zeros(shape[1:])
             said = np.zeros((shape[2], program.watch.room))

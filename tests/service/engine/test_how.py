@@ -2,6 +2,8 @@
 
 | break | red |
 |---|---|
+| leave windows as they are at any number of steps | few steps are steered, too |
+| count the sites of the plan, not those that fired | only what fired is told |
 | count the adapter's sites | the sites of an adapter are not the rules' |
 | keep the sites of the first picture on a rung | a wider rung, a prompt replaced on the ladder |
 | keep `replaced` on a rung that steers | what is steered after a fallback |
@@ -46,6 +48,19 @@ def told(got: Outcome) -> list[tuple[str, int]]:
 )
 def test_a_picture_of_a_steered_prompt_says_how_it_came(run: Any, reads: Any, edits: Any, how: Any) -> None:
     assert told(run(Script(*reads), edits=edits)) == [how]
+
+
+def test_few_steps_do_not_pass_between_windows(run: Any, host: Any, packs: Any) -> None:
+    """Two steps, and a pack that steers from 0.1 to 0.3 of the trajectory. A rule with strength 0 changes nothing."""
+    from steering import Pack, Window
+
+    pack = replace(Pack.load(packs / "lettering.safetensors", host=host), window=Window(0.1, 0.3))
+    plain = host.generate([PROMPT], plans=[None], seeds=[3], num_inference_steps=2).images[0]
+    got = run(Script(None), shelf={"lettering": pack}, steps=2)
+    assert told(got) == [("steered", 2)]
+    assert not np.array_equal(np.asarray(got.pictures[0].image), np.asarray(plain))
+    off = (("strength: auto", "strength: 0"),)
+    assert told(run(Script(None), shelf={"lettering": pack}, steps=2, edits=off)) == [("untouched", 0)]
 
 
 def test_a_benign_picture_is_untouched(run: Any) -> None:

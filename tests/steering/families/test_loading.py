@@ -6,11 +6,14 @@
 | a pickle is never read | `use_safetensors` left out |
 | a variant is read where it is asked for, with a digest of its own | `variant` not passed; all files digested |
 | a bad folder is one `BadModel` that names the file | `check_folder` not called |
+| weights that a folder lacks are not made up | `_whole`, or `_refuse_empty`, not called |
+| a tokenizer has a vocabulary | `_vocabulary` not called; not for processors |
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +125,13 @@ def cut(file: Path, size: int) -> None:
     file.write_bytes(file.read_bytes()[:size])
 
 
+def thin(file: Path, part: str) -> None:
+    """Takes the tensors out of a file of weights whose names have `part` in them."""
+    from safetensors.torch import load_file, save_file
+
+    save_file({k: v for k, v in load_file(file).items() if part not in k}, file, metadata={"format": "pt"})
+
+
 def spoil(folder: Path, how: str) -> None:
     """Makes a folder one that cannot be loaded."""
     index = folder / "model_index.json"
@@ -134,6 +144,18 @@ def spoil(folder: Path, how: str) -> None:
         cut(next((folder / "text_encoder").glob("*.safetensors")), 4000)
     elif how == "none":
         weights.unlink()
+    elif how == "encoder":
+        thin(next((folder / "text_encoder").glob("*.safetensors")), "block.0.layer.0")
+    elif how == "denoiser":
+        thin(weights, "transformer_blocks.3.attn2")
+    elif how == "words":
+        shutil.rmtree(folder / "tokenizer")
+    elif how in ("vocabulary", "processor"):
+        kind = "CLIPTokenizer" if how == "vocabulary" else "Qwen3VLProcessor"
+        name = "tokenizer" if how == "vocabulary" else "processor"
+        (folder / "tokenizer").rename(folder / name)
+        parts = {k: v for k, v in json.loads(index.read_text()).items() if k != "tokenizer"}
+        index.write_text(json.dumps(parts | {name: ["transformers", kind]}))
     elif how == "shard":
         map_ = {"weight_map": {"a": "diffusion_pytorch_model-00001-of-00002.safetensors", "b": weights.name}}
         (folder / "transformer" / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(map_))
@@ -158,6 +180,17 @@ def spoil(folder: Path, how: str) -> None:
         ("none", "cannot be loaded from safetensors"),
         ("shard", "must hold the file `diffusion_pytorch_model-00001-of-00002.safetensors`, which its index names"),
         ("shape", "cannot be loaded from safetensors"),
+        (
+            "encoder",
+            r"text_encoder` must hold all weights of a `T5EncoderModel`, and lacks \d: `encoder.block.0.layer.0.",
+        ),
+        (
+            "denoiser",
+            r"component `transformer` must hold all weights of a `PixArtTransformer2DModel`, and lacks \d+: `tr",
+        ),
+        ("words", r"/tokenizer` must hold the vocabulary of a `ByT5Tokenizer`, .* and has no folder$"),
+        ("vocabulary", r"/tokenizer` must hold .*, and has `added_tokens.json`, `tokenizer_config.json`$"),
+        ("processor", r"/processor` must hold the vocabulary of a `Qwen3VLProcessor`"),
         ("pipeline", r"must be a class of diffusers .*, got `PixArtAlphaPipelin`; did you mean `PixArtAlphaPipeline`"),
         (
             "foreign",

@@ -7,6 +7,8 @@ steps.
 | whole, early, late (ddim) | place taken from `step_index` only |
 | early and late differ; windows do not mix | the tables not written after a step |
 | whole and empty; any cut covers each step once | `<=` at the end of a window |
+| a window without a step is an error | `check_acted` left out; acts counted by picture, not each |
+| a window is widened to the nearest step | the first step taken; a window with a step widened, too |
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import torch
 
 TOLERANCE = 1e-5
 DIFFERENT = 100 * TOLERANCE
-RED, GREEN = "a red star", "green ring, sign 42"
+RED, GREEN, PINK = "a red star", "green ring, sign 42", "pink moon"
 
 
 def apart(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -109,6 +111,39 @@ def test_windows_of_different_requests_in_one_batch_do_not_mix(ask: Any) -> None
         alone = ask.steered([RED] * 3, [plans[i] if k == i else None for k in range(3)])
         assert torch.equal(mixed[i], alone[i])
     assert apart(mixed[0], mixed[1]) > DIFFERENT
+
+
+def test_a_window_without_a_step_of_the_run_is_an_error(ask: Any) -> None:
+    """4 steps: 0, 0.25, 0.5, 0.75. Also for one of several acts, and for one of several pictures."""
+    from steering import NotFired, Plan, Swap, Window
+
+    between = Window(0.3, 0.45)
+    halves = Plan(*(Swap(GREEN, sites=ask.names, pooled="keep", window=w) for w in (between, Window(0.5, 1))))
+    for plans in ([None, ask.swap(GREEN, window=between)], [halves, None]):
+        with pytest.raises(NotFired, match=r"no step of this run, of 4, lies in the window \[0.3, 0.45\] of the swap"):
+            ask.steered([RED, PINK], plans)
+    it = ask.host.generate([RED], plans=[ask.swap(GREEN, ask.names[:1], window=between.with_step(4))], seeds=[1])
+    assert it.report[0].fired == {ask.names[0]: 1}
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "steps", "covered"),
+    [
+        (0.1, 0.3, 1, [0]),
+        (0.3, 0.48, 4, [2]),
+        (0.3, 0.5, 4, [2]),
+        (0.26, 0.4, 4, [1]),
+        (0.9, 1.0, 3, [2]),
+        (0.2, 0.6, 4, [1, 2]),
+    ],
+)
+def test_a_window_is_widened_to_the_nearest_step(start: float, end: float, steps: int, covered: list[int]) -> None:
+    from steering import Window
+
+    wide = Window(start, end).with_step(steps)
+    assert [i for i in range(steps) if wide.covers(i, steps)] == covered
+    assert (wide.start, wide.end) == (start, end) or len(covered) == 1
+    assert Window(0.5, 0.5).with_step(steps) == Window(0.5, 0.5)
 
 
 @pytest.mark.parametrize(
