@@ -319,8 +319,10 @@ def test_no_path_is_resolved_when_it_is_handed_to_the_workers(tmp_path: Path) ->
     handed = environment(
         Settings(policy=(str(current),), policy_keys=(str(tmp_path / "key"),), packs=current, state=current), tmp_path
     )
-    for name, path in (("POLICY", current), ("POLICY_KEYS", tmp_path / "key"), ("PACKS", current), ("STATE", current)):
+    for name, path in (("PACKS", current), ("STATE", current)):
         assert handed[f"PALIMPSEST_{name}"] == str(path)
+    for name, path in (("POLICY", current), ("POLICY_KEYS", tmp_path / "key")):
+        assert json.loads(handed[f"PALIMPSEST_{name}"]) == [str(path)]
 
 
 def test_a_key_is_revoked_where_a_link_leads(tmp_path: Path) -> None:
