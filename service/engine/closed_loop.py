@@ -506,8 +506,8 @@ class ClosedLoop:
         image = await self._pasted(trial, made.image, mask)
         rungs = (*picture.rungs, rung)
         # INVARIANT: what does not steer has other words, see `_retry`
-        how = {"sites": _fired(made, retry.sites), "replaced": not retry.steers, "rungs": rungs}
-        return replace(picture, image=image, made=made, **how)
+        fired = _fired(made, retry.sites)
+        return replace(picture, image=image, made=made, sites=fired, replaced=not retry.steers, rungs=rungs)
 
     def _in_time(self, trial: _Trial, picture: Picture) -> bool:
         """Whether another picture would finish before the deadline, even if it took twice as long as the last one."""

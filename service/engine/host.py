@@ -76,6 +76,7 @@ def load_host(settings: Settings) -> Host:
             f"`model`: `{type(host.pipe).__name__}` draws films, and the service answers with pictures; steer it from"
             " Python with `steering.Host`"
         )
+    _check_call(host)
     if settings.vae_tiling:
         check_tiles(host, _sizes(host))
     _keep_prompts_out_of_logs()
@@ -83,6 +84,18 @@ def load_host(settings: Settings) -> Host:
         _compile_now(host)
     log.info("model `%s`: %s", host.name, facts_of(host, settings))
     return host
+
+
+def _check_call(host: Host) -> None:
+    """Refuses a pipeline that cannot draw what a request asks for. Raises `SettingsError`."""
+    name, call = type(host.pipe).__name__, inspect.signature(type(host.pipe).__call__).parameters
+    image = call.get("image")
+    if image is not None and (image.default is image.empty or "strength" in call or "mask_image" in call):
+        raise SettingsError(f"`model`: `{name}` starts from a picture (`image`), and requests have words alone")
+    lacking = [n for n in ("prompt", "height", "width", "num_inference_steps") if n not in call]
+    if lacking:
+        said = ", ".join(f"`{n}`" for n in lacking)
+        raise SettingsError(f"`model`: the call of `{name}` must take {said} by name, and does not")
 
 
 def _open(source: Source, settings: Settings, device: str, families: Sequence[Family]) -> Host:

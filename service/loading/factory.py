@@ -33,7 +33,7 @@ def call_factory(target: str, folder: Path) -> Any:
     _import_from(folder)
     try:
         found = importlib.import_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _failed(target, f"cannot be imported from `{folder}`", error) from error
     try:
         factory = reduce(getattr, path.split("."), found)
@@ -44,7 +44,7 @@ def call_factory(target: str, folder: Path) -> Any:
         raise SettingsError(f"`model` is `{target}`, which must be a function, got `{type(factory).__name__}`")
     try:
         pipe = factory()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _failed(target, "failed", error) from error
     if not _is_pipeline(pipe):
         raise SettingsError(

@@ -233,7 +233,7 @@ def _weights(module: nn.Module) -> dict[str, torch.Tensor]:
 
 
 class KeptDigests:
-    """Digests of weight files that were computed before, in a JSON file, by path, size and mtime of the files."""
+    """Digests of weight files that were computed before, in a JSON file, by path, size, times and inode of the files."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -259,8 +259,9 @@ class KeptDigests:
 
     @staticmethod
     def _key(weights: list[Path]) -> str:
-        seen = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(weights)]
-        return digest_of(seen)
+        # the time of the last change, and the inode: whoever copies times with files sets the other one only
+        stats = [(str(p.resolve()), p.stat()) for p in sorted(weights)]
+        return digest_of([(n, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino) for n, s in stats])
 
 
 def _bytes(tensor: torch.Tensor) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,6 +33,7 @@ __all__ = [
 
 # arguments of pipelines that `generate` fills itself, and what to write instead
 _EMBEDDED = "`generate` encodes `prompts`; to drive the pipeline with embeddings use `host.steer`"
+_ENCODED = re.compile(r"prompt_embeds|prompt_attention_mask|^(negative_)?attention_mask$")  # by any encoder
 _OURS = {
     "prompt": "write `prompts`, the first argument",
     "negative_prompt": "write `negative_prompts`, one entry a prompt",
@@ -203,8 +205,8 @@ def check_arguments(kwargs: Mapping[str, Any], pipes: Sequence[Any]) -> dict[str
         if p.kind is not p.VAR_KEYWORD
     )
     for name in kwargs:
-        if name in _OURS:
-            raise BadPlan(f"`{name}` is not for `generate`: {_OURS[name]}")
+        if name in _OURS or _ENCODED.search(name):
+            raise BadPlan(f"`{name}` is not for `generate`: {_OURS.get(name, _EMBEDDED)}")
         if name not in known:
             hint = did_you_mean(name, known, list_all=False)
             raise BadPlan(f"unknown argument `{name}` for `{type(pipes[0]).__name__}`{hint}")

@@ -7,6 +7,7 @@ pipeline gets the pictures of the one before it as `image`, and the same prompts
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
@@ -37,6 +38,7 @@ T = TypeVar("T")
 # arguments of the first stage only: later ones take their size from the picture that they are given
 _FIRST = ("height", "width", "latents", "image")
 # arguments with an entry a row: rows that are added would have none
+_FURTHER = re.compile(r"(negative_)?prompt_\d+")  # texts for one of several encoders
 _PER_ROW = ("latents", "image", "ip_adapter_image", "ip_adapter_image_embeds")
 
 
@@ -148,8 +150,9 @@ def _negatives(prepared: PreparedPipeline, negatives: Sequence[str | None], argu
 
 
 def _refuse_per_row(arguments: Mapping[str, Any]) -> None:
-    lists = [k for k, v in arguments.items() if k.startswith(("prompt_", "negative_prompt_")) and isinstance(v, list)]
-    for name in (*lists, *(k for k in _PER_ROW if arguments.get(k) is not None)):
+    texts = [k for k, v in arguments.items() if k.startswith(("prompt_", "negative_prompt_")) and isinstance(v, list)]
+    texts += [k for k, v in arguments.items() if _FURTHER.fullmatch(k) and isinstance(v, str) and v]
+    for name in (*texts, *(k for k in _PER_ROW if arguments.get(k) is not None)):
         raise BadPlan(f"`{name}` has an entry a row, and this plan adds rows; leave it out, or use source `canonical`")
 
 

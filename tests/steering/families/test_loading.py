@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,20 @@ def test_a_folder_of_variants_loads_when_one_is_named_and_says_which_otherwise(
     host = Host.load(folder, variant="fp16", self_test=False)
     for one, other in zip(stock.denoiser.parameters(), host.denoiser.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_weights_that_were_exchanged_with_their_times_have_another_digest(folder: Path, tmp_path: Path) -> None:
+    from steering.families.fingerprint import KeptDigests
+
+    file, kept = tmp_path / "weights.safetensors", KeptDigests(tmp_path / "digests.json")
+    file.write_bytes(b"one")
+    os.utime(file, (1, 1))
+    kept.put([file], "of one")
+    assert kept.get([file]) == "of one"
+    (tmp_path / "fresh").write_bytes(b"two")
+    os.utime(tmp_path / "fresh", (1, 1))
+    (tmp_path / "fresh").rename(file)
+    assert kept.get([file]) is None
 
 
 def test_two_variants_beside_each_other_have_digests_of_their_own(folder: Path, tmp_path: Path) -> None:

@@ -189,3 +189,5 @@ def test_a_picture_a_row_and_rows_that_are_added_are_refused() -> None:
     it = on("flux-dev")
     with pytest.raises(BadPlan, match="`ip_adapter_image_embeds` has an entry a row, and this plan adds rows"):
         it.steered([RED], [it.swap(PINK)], ip_adapter_image_embeds=[torch.zeros(1, 1, 8)])
+    with pytest.raises(BadPlan, match="`prompt_2` has an entry a row, and this plan adds rows"):
+        it.steered([RED], [it.swap(PINK)], prompt_2=PINK)

@@ -352,6 +352,8 @@ def test_donors_that_do_not_fit_are_refused(ask: Any) -> None:
         ({"generator": None}, "write `seeds`"),
         ({"callback": None}, "write `on_step`"),
         ({"prompt_embeds": None}, "use `host.steer`"),
+        ({"negative_prompt_embeds_qwen": None}, "use `host.steer`"),
+        ({"prompt_attention_mask_2": None}, "use `host.steer`"),
         ({"guidance": 2.0}, "unknown argument `guidance`.*did you mean `guidance_scale`"),
         ({"seeds": [1, 2]}, "seeds must have one entry a prompt, 1, got 2"),
         ({"seeds": [-1]}, "seeds must hold whole numbers"),
