@@ -233,7 +233,7 @@ def _weights(module: nn.Module) -> dict[str, torch.Tensor]:
 
 
 class KeptDigests:
-    """Digests of weight files that were computed before, in a JSON file, by path, size, times and inode of the files."""
+    """Digests of weight files that were computed before, in a JSON file, by path, size, times and inode."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
