@@ -66,6 +66,6 @@ def _is_pipeline(value: Any) -> bool:
     return isinstance(value, DiffusionPipeline | ModularPipeline)
 
 
-def _failed(target: str, what: str, error: Exception) -> SettingsError:
+def _failed(target: str, what: str, error: BaseException) -> SettingsError:
     said = (str(error).strip().splitlines() or [""])[0]
     return SettingsError(f"`model` is `{target}`, which {what}: {type(error).__name__}{said and ': '}{said}")
