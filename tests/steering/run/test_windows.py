@@ -7,8 +7,8 @@ steps.
 | whole, early, late (ddim) | place taken from `step_index` only |
 | early and late differ; windows do not mix | the tables not written after a step |
 | whole and empty; any cut covers each step once | `<=` at the end of a window |
-| a window without a step is an error | `check_acted` left out; acts counted by picture, not each |
-| a window is widened to the nearest step | the first step taken; a window with a step widened, too |
+| a window without a step is an error | `check_acted` left out |
+| a window is widened to the nearest step | the first step taken |
 """
 
 from __future__ import annotations
