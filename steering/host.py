@@ -316,7 +316,7 @@ class Host:
         """
         count = check_count(num_images_per_prompt)
         check_lengths(prompts, plans=plans, seeds=seeds, negative_prompts=negative_prompts, kept=kept)
-        check_values(prompts, seeds)
+        check_values(prompts, seeds, negative_prompts)
         self._check_plans(plans)
         if stages is not None and len(stages) != len(self.pipes):
             raise BadPlan(f"stages must have one entry a pipeline, {len(self.pipes)}, got {len(stages)}")

@@ -171,13 +171,13 @@ class ClosedLoop:
         return Finished(outcome, files)
 
     def _file(self, picture: Picture, order: Order) -> bytes:
-        marked = self._marker is not None and "watermark" in picture.marks
-        write = self._marker.encode if self._marker is not None and marked else encode
+        marker = self._marker
+        write = marker.encode if marker is not None and "watermark" in picture.marks else encode
         file = write(picture.image, order.output_format, order.quality)
-        if self._marker is None or not self._marker.signs:
+        if marker is None or not marker.signs:
             return file
         drawn = picture.made is not None
-        return self._marker.sign(file, order.output_format, order, picture.how, picture.kinds, drawn=drawn)
+        return marker.sign(file, order.output_format, order, picture.how, picture.kinds, drawn=drawn)
 
     async def _answer(
         self,
@@ -223,8 +223,8 @@ class ClosedLoop:
         return tuple(pack.sentinel for pack in packs if pack is not None and pack.sentinel is not None)
 
     def _repair(self, request: Request, decision: Decision, adapter: Adapter | None, steps: int) -> Repair:
-        how: dict[str, Any] = {"without_lettering": self._without_lettering, "adapter": adapter, "steps": steps}
-        return choose_repair(request, decision, self._packs, **how)
+        without = self._without_lettering
+        return choose_repair(request, decision, self._packs, without_lettering=without, adapter=adapter, steps=steps)
 
     async def _pictures(self, trial: _Trial, repair: Repair) -> tuple[Picture, ...]:
         """All pictures of a request, each after its last judgement. If one fails, the others are cancelled."""

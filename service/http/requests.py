@@ -103,7 +103,7 @@ class _Drawing(_Body):
     seed: Annotated[StrictInt, Field(ge=0, le=MAX_SEED), _Whole] | None = None
     negative_prompt: StrictStr | None = None
     num_inference_steps: Count | None = None
-    guidance_scale: Annotated[StrictFloat | StrictInt, Field(ge=0.0, le=MAX_GUIDANCE)] | None = None
+    guidance_scale: Annotated[StrictFloat, Field(ge=0.0, le=MAX_GUIDANCE)] | None = None
     lora: LoraRequest | None = None
     safety_identifier: Annotated[Identifier, Field(min_length=1)] | None = None
     user: Annotated[
@@ -459,7 +459,10 @@ def _one_line(problem: Any, model: type[_Body]) -> str:
         return f"`{name}` is missing"
     if name in _REASONS:
         return f"`{name}` {_REASONS[name]}"
-    return f"`{name}`: {problem['msg'][0].lower()}{problem['msg'][1:]}, got {_shown(problem['input'])}"
+    got = _shown(problem["input"])
+    if problem["type"] == "string_too_long":
+        got = f"{len(problem['input'])}"
+    return f"`{name}`: {problem['msg'][0].lower()}{problem['msg'][1:]}, got {got}"
 
 
 def _hint(name: str, model: type[_Body]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -127,22 +126,22 @@ def force_dtype(module: nn.Module, dtype: torch.dtype) -> None:
 def _whole() -> Iterator[None]:
     """Refuses a component of which transformers finds no value for some weights: it would give them random ones and
     say so in its log alone. Raises: BadModel."""
-    from transformers import modeling_utils
+    from transformers import PreTrainedModel
 
-    report = modeling_utils.log_state_dict_report
+    plain = PreTrainedModel.__dict__["from_pretrained"]
 
-    def told(*args: Any, **kwargs: Any) -> None:
-        call = inspect.signature(report).bind(*args, **kwargs).arguments
-        missing = sorted(call["loading_info"].missing_keys)
-        if missing:
-            raise BadModel(_lacks(f"`{call['pretrained_model_name_or_path']}`", call["model"], missing))
-        report(*args, **kwargs)
+    def checked(cls: Any, path: Any, *args: Any, **kwargs: Any) -> Any:
+        model, info = plain.__get__(None, cls)(path, *args, **(kwargs | {"output_loading_info": True}))
+        if info["missing_keys"]:
+            raise BadModel(_lacks(f"`{path}`", model, sorted(info["missing_keys"])))
+        return (model, info) if kwargs.get("output_loading_info") else model
 
-    modeling_utils.log_state_dict_report = told  # what it reports is told nowhere else
+    # diffusers reads the components, and hands nothing on that would ask transformers for this
+    PreTrainedModel.from_pretrained = classmethod(checked)  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:
-        modeling_utils.log_state_dict_report = report
+        PreTrainedModel.from_pretrained = plain
 
 
 def _refuse_empty(pipe: Any) -> None:

@@ -210,6 +210,8 @@ def check_arguments(kwargs: Mapping[str, Any], pipes: Sequence[Any]) -> dict[str
         if name not in known:
             hint = did_you_mean(name, known, list_all=False)
             raise BadPlan(f"unknown argument `{name}` for `{type(pipes[0]).__name__}`{hint}")
+        if name.endswith("guidance_scale") and isinstance(kwargs[name], str):
+            raise BadPlan(f"`{name}` must be a number, got a string")
     return dict(kwargs)
 
 
@@ -232,8 +234,13 @@ def check_lengths(prompts: Sequence[str], **others: Sequence[Any] | None) -> Non
             raise BadPlan(f"{name} must have one entry a prompt, {len(prompts)}, got {got}")
 
 
-def check_values(prompts: Sequence[str], seeds: Sequence[int]) -> None:
-    """Nothing, when prompts are strings and seeds fit. Raises: BadPlan."""
+def check_values(
+    prompts: Sequence[str], seeds: Sequence[int], negative_prompts: Sequence[str | None] | None = None
+) -> None:
+    """Nothing, when prompts are strings, negative ones strings or None, and seeds fit. Raises: BadPlan."""
+    for negative in negative_prompts or ():
+        if negative is not None and not isinstance(negative, str):
+            raise BadPlan(f"negative_prompts must hold strings or None, got `{type(negative).__name__}`")
     for prompt in prompts:
         if not isinstance(prompt, str):
             raise BadPlan(f"prompts must hold strings, got `{type(prompt).__name__}`")

@@ -117,7 +117,7 @@ def test_the_older_field_for_a_person_counts_where_the_newer_is_absent() -> None
     for long in ({"user": "m" * 257}, {"safety_identifier": "m" * 257}, {"safety_identifier": ""}):
         error = refused(json.dumps({"prompt": "x", **long}).encode())
         assert error.param == next(iter(long))
-        assert "mmm" not in error.message
+        assert error.message.endswith("at most 256 characters, got 257" if all(long.values()) else "got a string")
 
 
 def test_an_unknown_field_is_refused_with_the_nearest_name() -> None:
@@ -174,12 +174,14 @@ def test_a_byte_order_mark_is_no_part_of_the_body() -> None:
         ({"num_inference_steps": 51}, "num_inference_steps"),
         ({"guidance_scale": -0.1}, "guidance_scale"),
         ({"guidance_scale": 31}, "guidance_scale"),
+        ({"guidance_scale": "4"}, "guidance_scale"),
     ],
 )
 def test_a_bad_value_is_refused_by_name(fields: dict[str, Any], param: str) -> None:
     error = refused(json.dumps({"prompt": "x", **fields}).encode())
     assert error.param == param
-    assert f"`{param}`" in error.message or param in error.message
+    assert param in error.message
+    assert error.message.count(f"`{param}`") <= 1, "told once, in one way"
 
 
 @pytest.mark.parametrize(

@@ -360,6 +360,8 @@ def test_donors_that_do_not_fit_are_refused(ask: Any) -> None:
         ({"plans": []}, "plans must have one entry a prompt, 1, got 0"),
         ({"plans": ["x"]}, "must hold `Plan` or None"),
         ({"negative_prompts": "x"}, "negative_prompts must have one entry a prompt, 1, got a string"),
+        ({"negative_prompts": [["x"]]}, "negative_prompts must hold strings or None, got `list`"),
+        ({"guidance_scale": "3"}, "`guidance_scale` must be a number, got a string"),
         ({"prompts": RED}, "got one string"),
         ({"prompts": []}, "at least one"),
         ({"prompts": [3]}, "must hold strings"),
