@@ -137,7 +137,7 @@ def _whole() -> Iterator[None]:
         return (model, info) if kwargs.get("output_loading_info") else model
 
     # diffusers reads the components, and hands nothing on that would ask transformers for this
-    PreTrainedModel.from_pretrained = classmethod(checked)  # type: ignore[method-assign, assignment]
+    PreTrainedModel.from_pretrained = classmethod(checked)
     try:
         yield
     finally:
