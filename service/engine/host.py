@@ -106,10 +106,12 @@ def _open(source: Source, settings: Settings, device: str, families: Sequence[Fa
     import torch
 
     from steering import Host
+    from steering.families.loading import quiet
 
     placed = partial(place, settings=settings, device=device)
     if source.kind == "factory":
-        pipe = call_factory(source.where, settings.app_folder)
+        with quiet():
+            pipe = call_factory(source.where, settings.app_folder)
         placed(pipe)
         pipe.set_progress_bar_config(disable=True)
         return Host(pipe, name=source.where, families=families)

@@ -20,7 +20,7 @@ from steering.families.fingerprint import KeptDigests, weights_digest
 from steering.families.folder import check_folder, pipeline_class, stored_dtype, weight_files
 from steering.families.table import refuse_by_name
 
-__all__ = ["LoadedPipeline", "force_dtype", "load_pipeline"]
+__all__ = ["LoadedPipeline", "force_dtype", "load_pipeline", "quiet"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def load_pipeline(
     files = [checkpoint] if checkpoint else weight_files(folder / denoiser_component(folder), variant)
     dtype = dtype or _dtype_on(stored_dtype(files), torch.device(device))
     try:
-        with _quiet(), _whole():
+        with quiet(), _whole():
             pipe = _read(folder, variant, dtype) if checkpoint is None else read_checkpoint(checkpoint, folder, dtype)
     except (MemoryError, torch.OutOfMemoryError, BadModel):
         raise
@@ -161,7 +161,7 @@ def _lacks(what: str, model: nn.Module, missing: Sequence[str]) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keeps the libraries' progress bars and warnings off a server's log while a model loads; errors are raised."""
     from diffusers.utils import logging as theirs
     from transformers.utils import logging as others

@@ -38,6 +38,9 @@ class Models:
     @staticmethod
     def one(): return pipeline()
 
+def stored():
+    return DiffusionPipeline.from_pretrained(FOLDER)
+
 def broken():
     raise RuntimeError("no weights here\\nsecond line")
 
@@ -144,6 +147,19 @@ def test_a_factory_makes_the_model(app: tuple[Path, str], settings: Callable[...
     assert host.tested.passed
     assert {type(p).__name__ for p in host.denoiser.parameters()} >= {"Int8Tensor"}
     assert type(call_factory(f"{module}:Models.one", folder)).__name__ == "PixArtAlphaPipeline"
+
+
+def test_a_factory_that_reads_a_folder_draws_no_bars_into_the_log(
+    app: tuple[Path, str], settings: Callable[..., Settings], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder, module = app
+    zoo.build("pixart-alpha").save_pretrained(tmp_path / "stored")
+    with (folder / f"{module}.py").open("a") as code:
+        code.write(f"FOLDER = {str(tmp_path / 'stored')!r}\n")
+    chosen = settings(model=f"{module}:stored", app_dir=folder)
+    capfd.readouterr()
+    load_host(chosen)
+    assert "it/s" not in "".join(capfd.readouterr())
 
 
 @pytest.mark.parametrize(
